@@ -1,0 +1,1 @@
+"""Adapters of other libraries' models: the only place that knows model-specific names."""

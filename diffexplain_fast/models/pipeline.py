@@ -1,0 +1,267 @@
+"""Text-to-image pipelines behind one interface: soft tokens in, conditioning for the sampler out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.fingerprint import weights_sha256
+from diffexplain_fast.models.transformers_clip import ClipText, TextStates
+
+
+class Conditioning(NamedTuple):
+    """What the denoiser reads: hidden states [B, L, d] and, for Stable Diffusion XL, pooled text [B, p]."""
+
+    prompt_embeds: Tensor
+    pooled: Tensor | None
+
+
+class Pipeline(ABC):
+    """A pipeline's modules as the methods need them; nothing in them is changed.
+
+    Args:
+        parts: diffusers pipeline object; subclasses read its components.
+        name: what results call the pipeline.
+
+    Raises:
+        ValueError: a component is missing, on another device, or of a kind that is not supported.
+    """
+
+    encoders: ClassVar[tuple[tuple[str, str], ...]]
+    """Attribute names of each tokenizer and its text encoder."""
+
+    def __init__(self, parts: Any, name: str) -> None:
+        needed = self.components()
+        missing = [attribute for attribute in needed if getattr(parts, attribute, None) is None]
+        if missing:
+            raise wrong_value("pipeline", f"the components {', '.join(needed)}", f"none for {', '.join(missing)}")
+        self.name = name
+        self.unet, self.vae, self.scheduler = parts.unet, parts.vae, parts.scheduler
+        self._texts = [ClipText(getattr(parts, t), getattr(parts, e), e) for t, e in self.encoders]
+        modules = {"unet": self.unet, "vae": self.vae, **{e: getattr(parts, e) for _, e in self.encoders}}
+        self._modules = modules
+        devices = {key: next(module.parameters()).device for key, module in modules.items()}
+        if len(set(devices.values())) > 1:
+            raise wrong_value("pipeline", "all components on one device", devices)
+        channels, config = self.vae.config.latent_channels, self.unet.config
+        if config.in_channels != channels:
+            raise wrong_value("unet", f"{channels} input channels, as the vae's latents have", config.in_channels)
+        if config.time_cond_proj_dim is not None:
+            raise wrong_value("unet", "no guidance embedding (time_cond_proj_dim None)", config.time_cond_proj_dim)
+
+    @classmethod
+    def components(cls) -> tuple[str, ...]:
+        """Names of the components that such a pipeline must have."""
+        return ("unet", "vae", "scheduler", *(attribute for pair in cls.encoders for attribute in pair))
+
+    @property
+    def text_encoders(self) -> tuple:
+        """The text encoders, one or two."""
+        return tuple(text.encoder for text in self._texts)
+
+    @property
+    def tokenizers(self) -> tuple:
+        """The tokenizer of each text encoder."""
+        return tuple(text.tokenizer for text in self._texts)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the components."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the denoiser's weights."""
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents the denoiser was trained on."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.latent_shape[1] * factor, self.latent_shape[2] * factor
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of a soft token: the token embeddings of all encoders side by side."""
+        return sum(text.width for text in self._texts)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that fit between begin and end of a prompt."""
+        return min(text.max_tokens for text in self._texts)
+
+    @cached_property
+    def _vocabulary(self) -> dict[int, str]:
+        """Tokens that are special to none of the tokenizers."""
+        first, *others = (text.vocabulary for text in self._texts)
+        return {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
+
+    def words(self) -> list[str]:
+        """Return the spelling of each row of ``word_table``; a part of words and a whole word may be spelt alike."""
+        return list(self._vocabulary.values())
+
+    def word_table(self) -> Tensor:
+        """Return the token embeddings [V, embedding_dim] of the vocabulary without special tokens."""
+        ids = torch.tensor(list(self._vocabulary), device=self.device)
+        return torch.cat([text.table[ids] for text in self._texts], dim=-1)
+
+    def token_embeddings(self, text: str) -> Tensor:
+        """Return the token embeddings [n, embedding_dim] of a text, without begin and end."""
+        ids = [torch.tensor(part.ids(text), dtype=torch.long, device=self.device) for part in self._texts]
+        return torch.cat([part.table[rows] for part, rows in zip(self._texts, ids, strict=True)], dim=-1)
+
+    def nearest_words(self, soft: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
+        """Return, for each soft token [n, d], up to ``k`` different words with their cosine similarity, best first."""
+        self._check_soft(soft, ranks=(2,))
+        words, table = self.words(), torch.nn.functional.normalize(self.word_table().float(), dim=-1)
+        similarity = torch.nn.functional.normalize(soft.detach().float(), dim=-1) @ table.T  # [n, V]
+        nearest = []
+        for row in similarity.cpu():
+            found: dict[str, float] = {}
+            for i in row.argsort(descending=True, stable=True).tolist():
+                if len(found) == k:
+                    break
+                found.setdefault(words[i], float(row[i]))
+            nearest.append(list(found.items()))
+        return nearest
+
+    def encode_text(self, texts: Sequence[str]) -> Conditioning:
+        """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
+
+        Raises:
+            TypeError: ``texts`` is one string.
+            ValueError: there is no prompt, or one is longer than the context (diffusers would cut it).
+        """
+        if isinstance(texts, str):
+            raise wrong_type("texts", "a sequence of prompts", texts)
+        if not texts:
+            raise wrong_value("texts", "at least one prompt", "none")
+        states = []
+        for part in self._texts:
+            bodies = [part.ids(text) for text in texts]
+            for text, body in zip(texts, bodies, strict=True):
+                self._check_room(f"prompt {text!r}", len(body))
+            states.append(part.encode(part.rows(bodies, self.max_tokens + 2)))
+        return self._conditioning(states)
+
+    def encode_soft(self, soft: Tensor, prefix: str = "", suffix: str = "") -> Conditioning:
+        """Encode begin, prefix, soft tokens, suffix, end; soft tokens equal to real ones give what the text gives.
+
+        Args:
+            soft: token embeddings [n, embedding_dim] for one prompt or [B, n, embedding_dim]; floating point.
+            prefix: words before the soft tokens.
+            suffix: words after them.
+
+        Returns:
+            Conditioning of 1 or B prompts, differentiable in ``soft`` and in nothing else.
+
+        Raises:
+            TypeError: ``soft`` is no tensor.
+            ValueError: wrong shape, dtype or device, a word the tokenizer cannot spell, or no room for all tokens.
+        """
+        self._check_soft(soft, ranks=(2, 3))
+        states, n = [], soft.shape[-2]
+        slices = soft.split([part.width for part in self._texts], dim=-1)
+        for part, own in zip(self._texts, slices, strict=True):
+            before, after = part.known_ids("prefix", prefix), part.known_ids("suffix", suffix)
+            self._check_room("prefix, soft tokens and suffix", len(before) + n + len(after))
+            body = [*before, *[part.placeholder] * n, *after]
+            ids = part.rows([body] * (len(soft) if soft.ndim == 3 else 1), self.max_tokens + 2)
+            states.append(part.encode(ids, own, start=1 + len(before)))
+        return self._conditioning(states)
+
+    def _check_soft(self, soft: Tensor, ranks: tuple[int, ...]) -> None:
+        if not isinstance(soft, Tensor):
+            raise wrong_type("soft", "a tensor of token embeddings", soft)
+        if soft.ndim not in ranks or soft.shape[-1] != self.embedding_dim or soft.numel() == 0:
+            wanted = " or ".join({2: "[n, {}]", 3: "[B, n, {}]"}[rank].format(self.embedding_dim) for rank in ranks)
+            raise wrong_value("soft", f"shape {wanted} with n >= 1", list(soft.shape))
+        if not soft.is_floating_point():
+            raise wrong_value("soft", "a floating point dtype", soft.dtype)
+        if soft.device != self.device:
+            raise wrong_value("soft", f"device {self.device}", soft.device)
+
+    def _check_room(self, what: str, tokens: int) -> None:
+        if tokens > self.max_tokens:
+            raise wrong_value(what, f"at most {self.max_tokens} tokens between begin and end", f"{tokens} tokens")
+
+    @abstractmethod
+    def _conditioning(self, states: list[TextStates]) -> Conditioning:
+        """Join what the text encoders say."""
+
+    def extras(self, conditioning: Conditioning, batch: int) -> dict[str, Tensor]:
+        """Return what else the sampler needs for ``batch`` images; nothing for Stable Diffusion 1.x and 2.x."""
+        return {}
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_sha256(**self._modules)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over the weights of all components, computed once."""
+        return self._weights
+
+
+def load_pipeline(
+    source: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Pipeline:
+    """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
+
+    Args:
+        source: diffusers pipeline object (used as it is), hub id, local folder, or "tinyworld".
+        dtype: dtype of the loaded weights.
+        device: where to put loaded weights, the CPU if None; a pipeline object must be there already.
+        revision: branch, tag or commit of a hub id.
+        local_files_only: read a hub id from the cache alone; a folder never touches the network.
+
+    Raises:
+        TypeError: ``source`` is none of these.
+        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind.
+        UnsafeFileError: a component has only pickled weights; nothing was read.
+        CorruptFileError: a weight file is damaged.
+    """
+    if isinstance(source, Pipeline):
+        return source
+    # The adapters derive from Pipeline, and diffusers takes seconds to import.
+    from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
+    from diffexplain_fast.models.diffusers_sd import StableDiffusion
+    from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
+
+    kinds: dict[str, type[Pipeline]] = {
+        "StableDiffusionPipeline": StableDiffusion,
+        "StableDiffusionXLPipeline": StableDiffusionXL,
+    }
+    if isinstance(source, str | Path):
+        folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
+        source = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
+        if device is not None:
+            source.to(device)
+    else:
+        given = getattr(source, "name_or_path", None) or type(source).__name__
+        name = Path(given).name if Path(given).is_dir() else str(given)
+    found = next((kinds[base.__name__] for base in type(source).__mro__ if base.__name__ in kinds), None)
+    if found is None:
+        raise wrong_type("pipeline", f"{' or '.join(kinds)}, a hub id or a folder", source)
+    adapter = found(source, name)
+    if device is not None:
+        wanted, own = torch.device(device), adapter.device
+        if wanted.type != own.type or wanted.index not in (None, own.index):
+            raise wrong_value("device", f"the pipeline object's own device {own}", device)
+    return adapter
