@@ -124,6 +124,8 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
 
     def make() -> StableDiffusionXLPipeline:
         first, second = tiny_tokenizer(), tiny_tokenizer(pad="!")
+        second_config = text_config(second, 24, layers=3)
+        second_config.eos_token_id = 2  # as published; the place of the highest id is then pooled
         unet = tiny_unet(
             16 + 24,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -138,7 +140,7 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
         return StableDiffusionXLPipeline(
             vae=tiny_vae().eval(),
             text_encoder=CLIPTextModel(text_config(first, 16)).eval(),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(second, 24, layers=3)).eval(),
+            text_encoder_2=CLIPTextModelWithProjection(second_config).eval(),
             tokenizer=first,
             tokenizer_2=second,
             unet=unet.eval(),

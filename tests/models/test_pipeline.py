@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
+from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.pipeline import load_pipeline
 from tests.tiny import IMAGE_SIZE, LATENT_SIZE, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
 
@@ -155,6 +156,10 @@ def test_the_fingerprint_follows_every_weight_and_dtype():
             list(getattr(pipe, component).parameters())[-1].view(-1)[-1].add_(1e-3)
         prints.add(load_pipeline(pipe).fingerprint())
     prints.add(load_pipeline(tiny_sd().to(torch.bfloat16)).fingerprint())
+    half, brain = (torch.nn.Linear(2, 2, bias=False, dtype=dtype) for dtype in (torch.float16, torch.bfloat16))
+    for layer in (half, brain):
+        torch.nn.init.zeros_(layer.weight)
+    assert weights_sha256(layer=half) != weights_sha256(layer=brain) != weights_sha256(other=brain)
     assert len(prints) == 5 and all(len(each) == 64 for each in prints)
     pipeline = load_pipeline(tiny_sd())
     assert pipeline.fingerprint() in prints and pipeline.fingerprint() is pipeline.fingerprint()
