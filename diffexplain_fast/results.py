@@ -1,0 +1,241 @@
+"""What an explanation consists of, and how it is kept: JSON, safetensors, PNG, and a manifest of sha256."""
+
+import io
+import secrets
+import shutil
+from collections.abc import Container
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
+from diffexplain_fast.storage import (
+    MANIFEST,
+    check_manifest,
+    confined,
+    load_tensors,
+    read_json,
+    read_manifest,
+    save_tensors_atomic,
+    storage_error,
+    sync_folder,
+    write_bytes_atomic,
+    write_json_atomic,
+    write_manifest,
+)
+
+_RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
+
+
+@dataclass
+class ActivationScore:
+    """How the classifier responds to the images of one prompt.
+
+    Attributes:
+        n: number of images.
+        rate: share whose argmax is the target class, None for a target that is no class.
+        interval: 95 % Wilson interval of the rate.
+        mean_logit: mean target score (the class logit, where there is a class).
+        mean_probability: mean softmax probability of the target class.
+    """
+
+    n: int
+    rate: float | None
+    interval: tuple[float, float] | None
+    mean_logit: float
+    mean_probability: float | None
+
+
+@dataclass
+class Word:
+    """A vocabulary word near a soft token, with the cosine similarity of their embeddings."""
+
+    word: str
+    similarity: float
+
+
+@dataclass
+class Iteration:
+    """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds."""
+
+    iteration: int
+    loss: float
+    logit: float
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass(eq=False)
+class Explanation:
+    """What a classifier responds to, as pictures, words and numbers.
+
+    Attributes:
+        target: description of the target.
+        label: name of the target class, None if there is none.
+        images: pictures from held-out start latents.
+        prompt_embeds: the soft tokens, [n_tokens, d], on the CPU.
+        activation: scores by name: "train", "held_out" and, for a class, "class_name" (the prompt of its name alone).
+        words: for each soft token its nearest vocabulary words, the nearest first.
+        history: one entry per iteration.
+        settings: everything needed to repeat it.
+        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None.
+    """
+
+    target: str
+    label: str | None
+    images: list[Image.Image]
+    prompt_embeds: torch.Tensor
+    activation: dict[str, ActivationScore]
+    words: list[list[Word]]
+    history: list[Iteration]
+    settings: dict[str, Any]
+    truth: dict[str, Any] | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, which appears whole or not at all.
+
+        Args:
+            folder: a new or empty folder, or a saved explanation, which is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: the folder holds anything else.
+            StorageError: no space or no permission; an explanation saved there before is intact.
+        """
+        target = Path(folder)
+        _check_replaceable(target)
+        stem = f".{target.name}.{secrets.token_hex(4)}"
+        new, old = target.with_name(f"{stem}.new"), target.with_name(f"{stem}.old")
+        try:
+            self._write(new)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            raise storage_error(target, "space and permission for an explanation", cause) from error
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def _write(self, folder: Path) -> None:
+        names = [f"images/{i:03d}.png" for i in range(len(self.images))]
+        for name, image in zip(names, self.images, strict=True):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            write_bytes_atomic(folder / name, buffer.getvalue())
+        save_tensors_atomic(folder / _TENSORS, {"prompt_embeds": self.prompt_embeds.detach().cpu().contiguous()})
+        record = {
+            "format": _FORMAT,
+            "target": self.target,
+            "label": self.label,
+            "images": names,
+            "activation": {name: asdict(score) for name, score in self.activation.items()},
+            "words": [[asdict(word) for word in token] for token in self.words],
+            "history": [asdict(iteration) for iteration in self.history],
+            "settings": self.settings,
+            "truth": self.truth,
+        }
+        write_json_atomic(folder / _RECORD, record)
+        write_manifest(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Explanation":
+        """Read a saved explanation; runs no code from it and reads nothing outside it.
+
+        Args:
+            folder: what ``save`` wrote.
+
+        Returns:
+            The explanation.
+
+        Raises:
+            CorruptFileError: a file is missing, damaged, or of another structure; names it.
+            UnsafeFileError: a recorded path leaves the folder.
+        """
+        listed = check_manifest(folder)
+        path = Path(folder) / _RECORD
+        for name in (_RECORD, _TENSORS):
+            if name not in listed:
+                raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
+        try:
+            record = dict(read_json(path))
+            if (found := record.pop("format")) != _FORMAT:
+                raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
+            record["images"] = [_read_image(folder, name, listed) for name in record["images"]]
+            record["prompt_embeds"] = load_tensors(Path(folder) / _TENSORS)["prompt_embeds"]
+            record["activation"] = {name: _read_score(score) for name, score in record["activation"].items()}
+            record["words"] = [[Word(**word) for word in token] for token in record["words"]]
+            record["history"] = [Iteration(**item) for item in record["history"]]
+            return cls(**record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
+
+    def plot(self) -> tuple[Any, Any]:
+        """Draw images, scores and loss with matplotlib.
+
+        Returns:
+            Figure, and its axes by name.
+
+        Raises:
+            ImportError: matplotlib is not installed; names the extra.
+        """
+        from diffexplain_fast.report.plots import plot_explanation
+
+        return plot_explanation(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs no network.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The file.
+
+        Raises:
+            StorageError: no space or no permission.
+        """
+        from diffexplain_fast.report.render import render_report
+
+        return render_report([self], path)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse to replace what ``save`` has not written: a file, or a folder with anything else in it."""
+    if not target.exists():
+        return
+    foreign: list[str] = [target.name]
+    if target.is_dir():
+        ours = {MANIFEST, *read_manifest(target)} if (target / MANIFEST).is_file() else set()
+        found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
+        foreign = sorted(found - ours)
+    if foreign:
+        wanted = "a new or empty folder, or a saved explanation and nothing else"
+        raise wrong_value("folder", wanted, f"{target} with {', '.join(foreign[:5])}")
+
+
+def _read_score(value: dict[str, Any]) -> ActivationScore:
+    interval = value["interval"]
+    return ActivationScore(**value | {"interval": None if interval is None else tuple(interval)})
+
+
+def _read_image(folder: str | Path, name: str, listed: Container[str]) -> Image.Image:
+    path = confined(folder, name)
+    if name not in listed:
+        raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorruptFileError(describe(str(path), "a PNG image", error)) from error

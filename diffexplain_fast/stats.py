@@ -1,0 +1,85 @@
+"""Intervals for what was counted or averaged over random start latents."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import torch
+
+from diffexplain_fast.errors import wrong_value
+
+
+def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a rate, which stays inside [0, 1] and is honest for small n.
+
+    With p = hits / n and z the normal quantile at (1 + confidence) / 2:
+
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Args:
+        hits: successes, 0 to n.
+        n: trials, at least 1.
+        confidence: coverage, in (0, 1).
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    if n < 1:
+        raise wrong_value("n", "at least 1 trial", n)
+    if not 0 <= hits <= n:
+        raise wrong_value("hits", f"0 to {n}", hits)
+    z = _quantile(confidence)
+    rate = hits / n
+    centre = rate + z * z / (2 * n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At no hit and at all hits the formula is 0 and 1 exactly; rounding must not say otherwise.
+    return 0.0 if hits == 0 else (centre - half) / scale, 1.0 if hits == n else (centre + half) / scale
+
+
+def bootstrap_interval(
+    values: Sequence[float] | torch.Tensor,
+    generator: torch.Generator,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean.
+
+    The values are drawn ``resamples`` times with replacement; the ends are the (1 - confidence) / 2 and
+    (1 + confidence) / 2 quantiles of the means.
+
+    Args:
+        values: [n], at least one, finite.
+        generator: CPU generator; the same state gives the same interval.
+        confidence: coverage, in (0, 1).
+        resamples: number of draws, at least 1.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
+    """
+    sample = torch.as_tensor(values, dtype=torch.float64).cpu()
+    if sample.ndim != 1 or len(sample) == 0 or not sample.isfinite().all():
+        raise wrong_value("values", "a list of finite numbers", values)
+    if resamples < 1:
+        raise wrong_value("resamples", "at least 1", resamples)
+    _quantile(confidence)
+    drawn = torch.randint(len(sample), (resamples, len(sample)), generator=generator)
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    low, high = sample[drawn].mean(1).quantile(ends).tolist()
+    return low, high
+
+
+def _quantile(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise wrong_value("confidence", "above 0 and below 1", confidence)
+    return NormalDist().inv_cdf((1 + confidence) / 2)
