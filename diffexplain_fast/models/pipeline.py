@@ -104,16 +104,16 @@ class Pipeline(ABC):
 
     @cached_property
     def _vocabulary(self) -> dict[int, str]:
-        """Tokens that are special to none of the tokenizers."""
-        first, *others = (text.vocabulary for text in self._texts)
+        """Tokens that every tokenizer spells as the same word."""
+        first, *others = (text.words for text in self._texts)
         return {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
 
     def words(self) -> list[str]:
-        """Return the spelling of each row of ``word_table``; a part of words and a whole word may be spelt alike."""
+        """Return the spelling of each row of ``word_table``: whole words, no special tokens, letters or parts of words."""
         return list(self._vocabulary.values())
 
     def word_table(self) -> Tensor:
-        """Return the token embeddings [V, embedding_dim] of the vocabulary without special tokens."""
+        """Return the token embeddings [V, embedding_dim] of the words."""
         ids = torch.tensor(list(self._vocabulary), device=self.device)
         return torch.cat([text.table[ids] for text in self._texts], dim=-1)
 
@@ -127,15 +127,8 @@ class Pipeline(ABC):
         self._check_soft(soft, ranks=(2,))
         words, table = self.words(), torch.nn.functional.normalize(self.word_table().float(), dim=-1)
         similarity = torch.nn.functional.normalize(soft.detach().float(), dim=-1) @ table.T  # [n, V]
-        nearest = []
-        for row in similarity.cpu():
-            found: dict[str, float] = {}
-            for i in row.argsort(descending=True, stable=True).tolist():
-                if len(found) == k:
-                    break
-                found.setdefault(words[i], float(row[i]))
-            nearest.append(list(found.items()))
-        return nearest
+        order = similarity.argsort(dim=1, descending=True, stable=True)[:, :k].tolist()
+        return [[(words[i], float(row[i])) for i in best] for row, best in zip(similarity.cpu(), order, strict=True)]
 
     def encode_text(self, texts: Sequence[str]) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.

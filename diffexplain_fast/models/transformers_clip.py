@@ -106,6 +106,17 @@ class ClipText:
                 spelt[i] = plain if not text or "\N{REPLACEMENT CHARACTER}" in text else text
         return spelt
 
+    @cached_property
+    def words(self) -> dict[int, str]:
+        """Id and spelling of the tokens that are words: whole, of two letters or more, and with a trained embedding."""
+        norms = self.table.norm(dim=-1).tolist()
+        tokens = self.tokenizer.convert_ids_to_tokens(list(self.vocabulary))
+        return {
+            i: word
+            for token, (i, word) in zip(tokens, self.vocabulary.items(), strict=True)
+            if token.endswith(_WORD_END) and len(word) > 1 and word.isalpha() and norms[i] > 0
+        }
+
     @property
     def placeholder(self) -> int:
         """An ordinary token whose embedding soft tokens replace: the end must stay the only end."""

@@ -1,0 +1,33 @@
+"""A small procedural picture world with known truth, and the models that were trained on it."""
+
+from diffexplain_fast.tinyworld.making import make_classifier
+from diffexplain_fast.tinyworld.render import SIZE, Scene, render
+from diffexplain_fast.tinyworld.store import (
+    classifier_names,
+    load_classifier,
+    load_clip,
+    load_probe,
+    load_segmenter,
+    name_attributes,
+    pipeline_folder,
+)
+from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, COMPANIONS, OBJECTS, TEXTURES
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "COMPANIONS",
+    "OBJECTS",
+    "SIZE",
+    "TEXTURES",
+    "Scene",
+    "classifier_names",
+    "load_classifier",
+    "load_clip",
+    "load_probe",
+    "load_segmenter",
+    "make_classifier",
+    "name_attributes",
+    "pipeline_folder",
+    "render",
+]

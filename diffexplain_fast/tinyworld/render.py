@@ -1,0 +1,180 @@
+"""The renderer of the tiny world: attributes and a seed in; picture, caption and a mask of every element out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw
+
+from diffexplain_fast.errors import unknown_name
+from diffexplain_fast.tinyworld.backgrounds import jittered, paint_background
+from diffexplain_fast.tinyworld.shapes import DRAW_COMPANION, DRAW_OBJECT, Colour, Pen
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, STYLES, caption, draw_attributes
+
+SIZE = 64
+"""Side of a picture in pixels."""
+_SCALE = 4
+_CANVAS = SIZE * _SCALE
+_PAINT: dict[str, Colour] = {
+    "red": (216, 40, 36),
+    "green": (40, 160, 60),
+    "blue": (44, 84, 220),
+    "yellow": (244, 206, 40),
+    "purple": (145, 55, 185),
+    "white": (244, 244, 244),
+}
+_COLOUR_JITTER = 12
+_PATTERN_PERIOD = 30
+_PATTERN_SHADE = 0.5
+_SHAPE_PAPER: Colour = (225, 225, 220)
+_SHAPE_INK: Colour = (60, 60, 66)
+
+
+class Scene(NamedTuple):
+    """A rendered scene.
+
+    Attributes:
+        image: RGB picture of 64 by 64 pixels.
+        caption: the full caption.
+        masks: element (object, companion and background by their names) to a boolean array [64, 64]; the masks of a
+            scene cover every pixel exactly once.
+    """
+
+    image: Image.Image
+    caption: str
+    masks: dict[str, np.ndarray]
+
+
+def render(
+    object: str | None = None,
+    colour: str | None = None,
+    background: str | None = None,
+    companion: str | None = None,
+    texture: str | None = None,
+    seed: int = 0,
+) -> Scene:
+    """Render one scene; what is not given is drawn at random, and so are positions, sizes and shades.
+
+    Args:
+        object: one of ``OBJECTS``, or "nothing" for an empty place.
+        colour: one of ``COLOURS``, the colour of the object.
+        background: one of ``BACKGROUNDS``.
+        companion: one of ``COMPANIONS``, or "nothing".
+        texture: one of ``TEXTURES``, the surface of the object.
+        seed: the same seed and attributes give the same picture; two scenes of one seed that differ in one attribute
+            have the same layout, which makes them a counterfactual pair.
+
+    Returns:
+        A ``Scene``.
+
+    Raises:
+        UnknownNameError: for a value that the world does not have; the message names the nearest.
+    """
+    wanted = dict(object=object, colour=colour, background=background, companion=companion, texture=texture)
+    attributes = draw_attributes(np.random.default_rng([seed, 0])) | {"style": "scene"}
+    for name, value in wanted.items():
+        known = (*ATTRIBUTES[name], NOTHING) if name in ("object", "companion") else ATTRIBUTES[name]
+        if value is not None and value not in known:
+            raise unknown_name(name, str(value), known)
+        attributes |= {name: value} if value is not None else {}
+    image, masks = draw_scene(attributes, seed)
+    return Scene(image, caption(attributes), masks)
+
+
+def draw_scene(attributes: Mapping[str, str], seed: int) -> tuple[Image.Image, dict[str, np.ndarray]]:
+    """Return picture and masks of a scene given by all its attributes, with the layout that ``seed`` draws."""
+    assert attributes["style"] in STYLES
+    layout = np.random.default_rng([seed, 1])
+    side = layout.choice([-1, 1])
+    spot_companion = (_CANVAS * 0.5 + side * layout.uniform(70, 88), layout.uniform(46, 64), layout.uniform(31, 36))
+    spot_object = (_CANVAS * 0.5 - side * layout.uniform(0, 38), _CANVAS * layout.uniform(0.58, 0.68))
+    radius = layout.uniform(56, 72)
+    shade = layout.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
+    paint = jittered(_PAINT[attributes["colour"]], shade)
+    phase = int(layout.integers(_PATTERN_PERIOD))
+    if attributes["style"] == "texture":
+        return _small(_surface(paint, attributes["texture"], phase)), {}
+    if attributes["style"] == "shape":
+        return _small(_silhouette(attributes["object"], (*spot_object, radius))), {}
+
+    canvas = paint_background(attributes["background"], _CANVAS, np.random.default_rng([seed, 2]))
+    layers: dict[str, Image.Image] = {}
+    if attributes["companion"] != NOTHING:
+        layers[attributes["companion"]] = _draw_companion(canvas, attributes["companion"], spot_companion)
+    if attributes["object"] != NOTHING:
+        place = (*spot_object, radius)
+        layers[attributes["object"]] = _draw_object(canvas, attributes, place, paint, phase)
+    return _small(canvas), _masks(layers, attributes["background"])
+
+
+def _draw_companion(canvas: Image.Image, name: str, spot: tuple[float, float, float]) -> Image.Image:
+    before = canvas.copy()
+    DRAW_COMPANION[name](Pen(ImageDraw.Draw(canvas), *spot, line=3))
+    return _changed(before, canvas)
+
+
+def _draw_object(
+    canvas: Image.Image,
+    attributes: Mapping[str, str],
+    place: tuple[float, float, float],
+    paint: Colour,
+    phase: int,
+) -> Image.Image:
+    before = canvas.copy()
+    DRAW_OBJECT[attributes["object"]](Pen(ImageDraw.Draw(canvas), *place), paint)
+    drawn = _changed(before, canvas)
+    if attributes["texture"] != "plain":
+        painted = _flat(canvas, paint)
+        canvas.paste(_surface(paint, attributes["texture"], phase), (0, 0), ImageChops.multiply(painted, drawn))
+    return drawn
+
+
+def _surface(paint: Colour, texture: str, phase: int) -> Image.Image:
+    """A canvas in one paint with the stripes or dots of a texture, in a darker or, for dark paints, a lighter shade."""
+    surface = Image.new("RGB", (_CANVAS, _CANVAS), paint)
+    draw = ImageDraw.Draw(surface)
+    red, green, blue = (int(value * _PATTERN_SHADE) for value in paint)
+    mark = (red, green, blue)
+    starts = range(phase - _PATTERN_PERIOD, _CANVAS + _PATTERN_PERIOD, _PATTERN_PERIOD)
+    if texture == "striped":
+        for x in starts:
+            draw.rectangle([x, 0, x + _PATTERN_PERIOD * 0.42, _CANVAS], fill=mark)
+    if texture == "dotted":
+        for row, y in enumerate(starts):
+            for x in starts:
+                centre = x + (row % 2) * _PATTERN_PERIOD / 2
+                draw.ellipse([centre, y, centre + _PATTERN_PERIOD * 0.55, y + _PATTERN_PERIOD * 0.55], fill=mark)
+    return surface
+
+
+def _silhouette(name: str, place: tuple[float, float, float]) -> Image.Image:
+    paper = Image.new("RGB", (_CANVAS, _CANVAS), _SHAPE_PAPER)
+    drawn = paper.copy()
+    DRAW_OBJECT[name](Pen(ImageDraw.Draw(drawn), *place), _SHAPE_INK)
+    paper.paste(_SHAPE_INK, (0, 0), _changed(paper, drawn))
+    return paper
+
+
+def _changed(before: Image.Image, after: Image.Image) -> Image.Image:
+    """Mask (0 or 255) of the pixels that differ between two canvases."""
+    red, green, blue = ImageChops.difference(before, after).split()
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue).point([0] + [255] * 255)
+
+
+def _flat(canvas: Image.Image, paint: Colour) -> Image.Image:
+    """Mask (0 or 255) of the pixels that have exactly one paint."""
+    plain = Image.new("RGB", canvas.size, paint)
+    return ImageChops.invert(_changed(plain, canvas))
+
+
+def _small(canvas: Image.Image) -> Image.Image:
+    return canvas.reduce(_SCALE)
+
+
+def _masks(layers: Mapping[str, Image.Image], background: str) -> dict[str, np.ndarray]:
+    free = np.ones((SIZE, SIZE), bool)
+    masks: dict[str, np.ndarray] = {}
+    for name, layer in reversed(layers.items()):
+        masks[name] = (np.asarray(_small(layer)) > 127) & free
+        free &= ~masks[name]
+    return masks | {background: free}

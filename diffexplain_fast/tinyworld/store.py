@@ -1,0 +1,113 @@
+"""The trained models that ship with the package: where they lie, checked against their manifest before they are read."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffexplain_fast.errors import unknown_name
+from diffexplain_fast.storage import check_manifest
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+
+    from diffexplain_fast.models.classifier import Classifier
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
+
+Probe = Callable[[torch.Tensor], dict[str, torch.Tensor]]
+
+
+@functools.cache
+def _checked(folder: Path) -> Path:
+    check_manifest(folder)
+    return folder
+
+
+def pipeline_folder() -> Path:
+    """Return the folder of the Stable Diffusion pipeline of the tiny world.
+
+    Raises:
+        CorruptFileError: when a shipped file does not match its recorded sha256.
+    """
+    return _checked(WEIGHTS) / "pipeline"
+
+
+def classifier_names() -> tuple[str, ...]:
+    """Return the names of the shipped classifiers."""
+    return tuple(sorted(folder.name for folder in (_checked(WEIGHTS) / "classifiers").iterdir()))
+
+
+def load_classifier(name: str) -> "Classifier":
+    """Load a shipped classifier with its truth.
+
+    Args:
+        name: one of ``classifier_names()``.
+
+    Returns:
+        A ``Classifier`` of the eight objects, pixels [B, 3, 64, 64] in [0, 1].
+
+    Raises:
+        UnknownNameError: for another name.
+        CorruptFileError: when a shipped file does not match its recorded sha256.
+    """
+    from diffexplain_fast.models.classifier import Classifier
+
+    if name not in classifier_names():
+        raise unknown_name("classifier", name, classifier_names())
+    folder = WEIGHTS / "classifiers" / name
+    classifier = Classifier.from_pretrained(folder)
+    classifier.name = f"tinyworld/{name}"
+    classifier.truth = json.loads((folder / "truth.json").read_text())
+    return classifier
+
+
+def load_probe() -> Probe:
+    """Load the judge of pictures, which learnt from rendered scenes alone.
+
+    Returns:
+        Pixels [B, 3, 64, 64] in [0, 1] to one tensor of logits [B, values] per attribute; the values are numbered as in
+        ``ATTRIBUTES``, and for object and companion the last one is "nothing".
+    """
+    from transformers import AutoModelForImageClassification
+
+    model = AutoModelForImageClassification.from_pretrained(
+        _checked(WEIGHTS) / "probe", dtype=torch.float32, use_safetensors=True
+    ).eval()
+    sizes = [len(values) + (name in ("object", "companion")) for name, values in ATTRIBUTES.items()]
+
+    def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return dict(zip(ATTRIBUTES, model(pixel_values=pixels).logits.split(sizes, dim=1), strict=True))
+
+    return probe
+
+
+def name_attributes(probe: Probe, pixels: torch.Tensor) -> list[dict[str, str]]:
+    """Return what the probe sees in each picture, by words."""
+    found = {name: logits.argmax(1).tolist() for name, logits in probe(pixels).items()}
+    words: Mapping[str, Any] = {name: (*values, NOTHING) for name, values in ATTRIBUTES.items()}
+    return [{name: words[name][codes[i]] for name, codes in found.items()} for i in range(len(pixels))]
+
+
+def load_clip() -> "tuple[CLIPModel, CLIPTokenizer]":
+    """Load the CLIP pair and its tokenizer; the image tower takes pixels scaled to [-1, 1]."""
+    from transformers import CLIPModel, CLIPTokenizer
+
+    folder = _checked(WEIGHTS) / "clip"
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_segmenter() -> "tuple[CLIPSegForImageSegmentation, CLIPTokenizer]":
+    """Load the segmenter and its tokenizer; it takes pixels scaled to [-1, 1] and texts such as "a boat" or "snow"."""
+    from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
+
+    folder = _checked(WEIGHTS) / "segmenter"
+    model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
