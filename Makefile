@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check world bars
+.DELETE_ON_ERROR:
+
+.venv/installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[plot,test,dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/diffexplain-fast demo
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest -ra
+
+# Rebuild the shipped models: hours on a CPU, minutes on a GPU; resumes where it stopped.
+world: .venv/installed
+	$(BIN)/python -m diffexplain_fast.tinyworld.recipe
+
+# Measure what the tiny world must reach; writes benchmarks/results/.
+bars: .venv/installed
+	$(BIN)/python -m benchmarks.gates

@@ -1,0 +1,1 @@
+"""Fused Triton kernels, installed as ``diffexplain_fast.kernels``; none is written yet."""
