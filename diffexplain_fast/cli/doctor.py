@@ -1,0 +1,29 @@
+"""``diffexplain-fast doctor``: what is installed, and what would run where."""
+
+
+def doctor() -> None:
+    """Show versions, devices and what would run.
+
+    For each part: which implementation would run here, and why.
+    """
+    from diffexplain_fast.environment import default_device, device_record, extension_status, implementations, versions
+
+    record = device_record()
+    rows = [(name, found or "not installed") for name, found in versions().items()]
+    rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
+    rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
+    rows += [("compiled kernels", extension_status()), ("tinyworld", _tinyworld())]
+    rows += [(part["component"], f"{part['implementation']}: {part['reason']}") for part in implementations()]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _tinyworld() -> str:
+    """Return whether the shipped models are there and undamaged."""
+    from diffexplain_fast.tinyworld import classifier_names
+
+    try:
+        return f"undamaged, classifiers {', '.join(classifier_names())}"
+    except (OSError, ValueError) as error:
+        return f"cannot be used: {error}"

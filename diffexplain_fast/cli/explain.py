@@ -1,0 +1,68 @@
+"""``diffexplain-fast explain``: explain one target of any classifier."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffexplain_fast.cli.demo import summary
+from diffexplain_fast.cli.progress import ProgressBars
+from diffexplain_fast.methods.options import Options
+
+
+def explain(
+    classifier: Annotated[
+        str,
+        typer.Argument(
+            help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", or a folder or hub id of an image '
+            "classifier of transformers."
+        ),
+    ],
+    target: Annotated[str, typer.Argument(help='A class by label or number, or a neuron as "layer:unit".')],
+    pipeline: Annotated[
+        str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')
+    ] = "tinyworld",
+    out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = Path(
+        "explanation"
+    ),
+    prefix: Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')] = "",
+    n_tokens: Annotated[int, typer.Option(help="How many tokens to search.")] = Options.n_tokens,
+    iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
+    lr: Annotated[float, typer.Option(help="Step size.")] = Options.lr,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps; by default what suits the pipeline.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance scale; by default what suits the pipeline.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+) -> None:
+    """Explain one class or neuron of a classifier.
+
+    Finds a prompt whose pictures make the classifier answer with the class, and writes a report.
+
+    Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
+    Example: diffexplain-fast explain tinyworld/background fish --out fish
+    """
+    from diffexplain_fast.api import Explainer
+    from diffexplain_fast.environment import default_device
+
+    place = str(default_device()) if device is None else device
+    with (
+        Explainer(pipeline, classifier, backend=backend, seed=seed, device=place) as explainer,
+        ProgressBars(target) as bars,
+    ):
+        explanation = explainer.explain(
+            int(target) if target.isdecimal() else target,
+            prefix=prefix,
+            n_tokens=n_tokens,
+            iterations=iterations,
+            lr=lr,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            checkpoint=out / "checkpoint",
+            callback=bars,
+        )
+    explanation.save(out / "explanation")
+    print(summary(explanation))
+    print(f"Open {explanation.report(out / 'report.html')}")

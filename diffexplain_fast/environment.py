@@ -1,0 +1,57 @@
+"""Versions, devices, and what would run where: what ``doctor`` prints and every result records."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("torch", "diffusers", "transformers", "triton", "xformers", "numpy")
+_NOT_BUILT = "not built yet"
+
+
+def versions() -> dict[str, str | None]:
+    """Return the version of Python, of this package and of what it runs on; None for what is not installed."""
+    return {
+        "python": platform.python_version(),
+        "diffexplain_fast": _installed("diffexplain-fast"),
+        **{name: _installed(name) for name in _PACKAGES},
+    }
+
+
+def device_record() -> dict[str, Any]:
+    """Return the processor, the threads torch uses, and the CUDA devices, as JSON values."""
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "cuda": cuda}
+
+
+def default_device() -> torch.device:
+    """Return the first CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def implementations() -> list[dict[str, str]]:
+    """Return for each component what ``backend="auto"`` runs here, and why."""
+    reason = f"backend='fast' is {_NOT_BUILT}"
+    components = ("text encoder", "denoiser (UNet)", "sampler step", "decoder (VAE)", "gradient")
+    return [{"component": name, "implementation": "reference (PyTorch)", "reason": reason} for name in components]
+
+
+def extension_status() -> str:
+    """Return in one sentence whether compiled kernels are loaded, and why not."""
+    return f"none: compiled kernels are {_NOT_BUILT}, nothing is missing from this installation"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,105 @@
+"""Figures of an explanation: curves for the report, and matplotlib for notebooks."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from diffexplain_fast.results import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TICKS = 3
+_NAMES = {"held_out": "explanation,\nunseen draws", "train": "explanation,\ntraining draws", "class_name": "class name"}
+
+
+class Tick(NamedTuple):
+    """A place on an axis and what stands beside it."""
+
+    place: float
+    text: str
+
+
+class Curve(NamedTuple):
+    """A line inside a box of given size: SVG points, first and last included, and the ticks of both axes."""
+
+    points: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+def fit_curve(values: Sequence[float], width: float, height: float) -> Curve | None:
+    """Scale a sequence into a box whose y axis points down, as in SVG.
+
+    Args:
+        values: one per iteration; what is not finite is left out.
+        width: of the box, in its own units.
+        height: of the box.
+
+    Returns:
+        The curve, None if fewer than two values are finite.
+    """
+    kept = [(i, value) for i, value in enumerate(values) if math.isfinite(value)]
+    if len(kept) < 2:
+        return None
+    low, high = min(value for _, value in kept), max(value for _, value in kept)
+    span, last = (high - low) or 1.0, max(len(values) - 1, 1)
+    points = " ".join(f"{width * i / last:.1f},{height * (high - value) / span:.1f}" for i, value in kept)
+    parts = [k / (_TICKS - 1) for k in range(_TICKS)]
+    x_ticks = [Tick(width * part, str(round(last * part))) for part in parts]
+    return Curve(points, x_ticks, [Tick(height * part, f"{high - span * part:.3g}") for part in parts])
+
+
+def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Any]]":
+    """Draw images, scores and loss in one figure.
+
+    Args:
+        explanation: what to draw.
+
+    Returns:
+        A figure that no global state holds, and its axes: "images", "activation" and "loss".
+
+    Raises:
+        ImportError: matplotlib is not installed; names the extra.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
+        raise ImportError(remedy) from error
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes: dict[str, Any] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
+    words = ", ".join(token[0].word for token in explanation.words if token)
+    figure.suptitle(f"{explanation.target}: {words}" if words else explanation.target)
+    _draw_images(axes["images"], explanation)
+    _draw_scores(axes["activation"], explanation)
+    axes["loss"].plot([item.iteration for item in explanation.history], [item.loss for item in explanation.history])
+    axes["loss"].set(xlabel="iteration", ylabel="loss")
+    return figure, axes
+
+
+def _draw_images(axis: Any, explanation: Explanation) -> None:
+    axis.set_axis_off()
+    axis.set_title("pictures from unseen draws", fontsize="medium")
+    for i, image in enumerate(explanation.images):
+        axis.imshow(image, extent=(i * 1.05, i * 1.05 + 1, 0, image.height / image.width))
+    if explanation.images:
+        axis.set(
+            xlim=(0, len(explanation.images) * 1.05),
+            ylim=(0, explanation.images[0].height / explanation.images[0].width),
+        )
+
+
+def _draw_scores(axis: Any, explanation: Explanation) -> None:
+    rows = [(_NAMES.get(name, name), score) for name, score in explanation.activation.items()]
+    rates = all(score.rate is not None for _, score in rows)
+    for place, (_, score) in enumerate(rows):
+        value = score.rate if rates else score.mean_logit
+        axis.barh(place, value)
+        if rates and score.interval is not None:
+            axis.plot(score.interval, (place, place), color="black")
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.invert_yaxis()
+    axis.set_xlabel("rate of argmax = target, 95 % interval" if rates else "mean target score")
+    if rates:
+        axis.set_xlim(0, 1)

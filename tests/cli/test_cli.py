@@ -1,0 +1,146 @@
+"""The command line on tiny real models: output, exit codes, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from transformers import ResNetConfig, ResNetForImageClassification
+from typer.testing import CliRunner
+
+from diffexplain_fast.cli.demo import chosen_classes
+from diffexplain_fast.cli.main import app
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.results import Explanation
+from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd
+
+QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "1"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Return the folders of a classifier and of a pipeline, in their public formats."""
+    folder = tmp_path_factory.mktemp("models")
+    names = dict(enumerate(LABELS))
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8],
+        depths=[1],
+        layer_type="basic",
+        id2label=names,
+        label2id={name: i for i, name in names.items()},
+    )
+    seeded(lambda: ResNetForImageClassification(config)).save_pretrained(folder / "classifier")
+    steps = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 16, "width": 16}}
+    steps |= {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True}
+    (folder / "classifier" / "preprocessor_config.json").write_text(json.dumps(steps))
+    tiny_sd().save_pretrained(folder / "pipeline")
+    return str(folder / "classifier"), str(folder / "pipeline")
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Return exit code and all output of a command, run in this process."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    code, text = run("--help")
+    assert code == 0 and all(word in text for word in ("demo", "explain", "doctor", "130 interrupted"))
+    for command in ("demo", "explain", "doctor"):
+        code, text = run(command, "--help")
+        assert code == 0 and "Usage" in text and "TODO" not in text
+
+
+def test_doctor() -> None:
+    code, text = run("doctor")
+    assert code == 0
+    assert all(word in text for word in ("torch", "diffusers", "threads", "reference", "not built yet", "tinyworld"))
+
+
+def test_explain_writes_everything(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path / "out", *QUICK)
+    assert code == 0 and "ClassProbability(boat)" in text and "report.html" in text
+    assert sorted(os.listdir(tmp_path / "out")) == ["checkpoint", "explanation", "report.html"]
+    explanation = Explanation.load(tmp_path / "out" / "explanation")
+    assert explanation.label == "boat" and explanation.prompt_embeds.shape[0] == 1
+
+
+def test_explain_by_number_is_the_same_class(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    code, text = run("explain", classifier, "1", "--pipeline", pipeline, "--out", tmp_path, *QUICK)
+    assert code == 0 and "fish" in text
+
+
+BAD = {
+    "label": (["explain", "{classifier}", "boot", "--pipeline", "{pipeline}"], "nearest: boat"),
+    "layer": (["explain", "{classifier}", "resnet.nothing:3", "--pipeline", "{pipeline}"], "resnet.nothing"),
+    "steps": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--steps", "0"], "num_inference_steps"),
+    "nan": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--guidance", "nan"], "guidance_scale"),
+    "long": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--n-tokens", "99"], "tokens"),
+    "pipeline": (["explain", "{classifier}", "boat", "--pipeline", "{classifier}"], "pipeline"),
+    "classifier": (["explain", "{pipeline}", "boat", "--pipeline", "{pipeline}"], "classifier"),
+    "backend": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--backend", "x"], "backend"),
+    "option": (["explain", "{classifier}", "boat", "--lr", "much"], "lr"),
+    "nothing": (["explain"], "classifier"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_and_exits_2(models: tuple[str, str], tmp_path: Path, name: str) -> None:
+    template, said = BAD[name]
+    arguments = [word.format(classifier=models[0], pipeline=models[1]) for word in template]
+    if len(arguments) > 1:
+        arguments += ["--out", str(tmp_path / "out")]
+    code, text = run(*arguments)
+    assert code == 2 and said.lower() in text.lower() and "Traceback" not in text
+
+
+def test_failures_exit_1(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    (tmp_path / "file").write_text("")
+    blocked = tmp_path / "file" / "out"
+    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", blocked, *QUICK)
+    assert code == 1 and str(blocked) in text
+    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path, "--backend", "fast")
+    assert code == 1 and "not built yet" in text
+
+
+def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    command = ["explain", classifier, "boat", "--pipeline", pipeline, *QUICK, "--seed", "3"]
+    command[command.index("--iterations") + 1] = "5000"
+    code = "from diffexplain_fast.cli.main import app; app()"
+    whole = [sys.executable, "-c", code, *command, "--out", str(tmp_path)]
+    process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        latest, deadline = tmp_path / "checkpoint" / "LATEST.json", time.monotonic() + 120
+        while not (latest.exists() and len(json.loads(latest.read_text())["checkpoints"]) == 2):
+            assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and errors.rstrip().endswith("interrupted") and "Traceback" not in errors
+    other = [*command, "--out", str(tmp_path)]
+    other[other.index("--seed") + 1] = "4"
+    exit_code, text = run(*other)
+    assert exit_code == 2 and "same configuration" in text
+
+
+def test_the_demo_prefers_classes_with_a_shortcut() -> None:
+    def truth(role: str) -> dict:
+        return {"attributes": [{"attribute": "companion:flag", "effect": 5.0, "interval": [4, 6], "role": role}]}
+
+    roles = {"boat": "none", "fish": "spurious", "house": "none", "tree": "spurious"}
+    known = {label: truth(role) for label, role in roles.items()}
+    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["fish", "tree", "boat"]
+    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
