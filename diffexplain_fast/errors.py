@@ -25,7 +25,13 @@ class StorageError(OSError):
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, gradient or image is NaN or infinite; the message names the iteration or step."""
+    """A loss, gradient or image is NaN or infinite; the message names the iteration or step.
+
+    Attributes:
+        last_good: what was found before the failure, None if nothing was.
+    """
+
+    last_good: object | None = None
 
 
 def describe(argument: str, wanted: str, got: object) -> str:

@@ -1,0 +1,298 @@
+"""The public entry: check, resolve, run a method, build the result."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.methods.checkpoint import Checkpoints
+from diffexplain_fast.methods.descent import State, new_state
+from diffexplain_fast.methods.diffexplainer import optimise
+from diffexplain_fast.methods.evaluation import evaluate
+from diffexplain_fast.methods.options import Options, Progress
+from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.starts import choose_starts
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.pipeline import Pipeline, load_pipeline
+from diffexplain_fast.results import Explanation, Word
+from diffexplain_fast.targets import as_target
+
+_SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
+"""Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
+_USUAL = {"LCMScheduler": (4, 1.0), "tinyworld": (8, 3.0)}
+"""Sampler steps and guidance scale by class of scheduler or name of pipeline."""
+_OTHERWISE = (20, 7.5)
+_NEAREST = 5
+"""Vocabulary words reported for each soft token."""
+
+
+class Explainer:
+    """Explain a classifier with a latent diffusion pipeline; changes nothing in the modules of either.
+
+    Args:
+        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object, a hub id, a local folder, or a loaded
+            ``Pipeline``.
+        classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
+        backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
+        memory: "auto", or the byte budget of a backend that plans its memory.
+        gradient: "full", "checkpointed", "last:K" or "detached"; see ``DifferentiableSampler``.
+        seed: every random number follows from it; the same seed gives the same bits on one machine.
+        device: where to load models that are named; modules given stay where they are.
+
+    Raises:
+        TypeError: a classifier that is neither a ``Classifier`` nor a name; a seed that is no whole number.
+        ValueError: classifier and pipeline on different devices; a backend or gradient that does not exist.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        classifier: Classifier | str | Path,
+        *,
+        backend: str = "auto",
+        memory: Any = "auto",
+        gradient: str = "full",
+        seed: int = 0,
+        device: Any = None,
+    ) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise wrong_type("seed", "a whole number", seed)
+        if isinstance(classifier, str | Path):
+            classifier = Classifier.from_pretrained(classifier, device=device)
+        if not isinstance(classifier, Classifier):
+            raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
+        self.pipeline = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, device=device)
+        self.classifier = classifier
+        if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
+            raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
+        self.seed = seed
+        self._sampler_options: dict[str, Any] = {"backend": backend, "memory": memory, "gradient": gradient}
+        self._screened: dict[tuple, dict[tuple, list[Tensor]]] = {}
+        self._sampler(None, None)
+
+    def __enter__(self) -> "Explainer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._screened.clear()
+
+    def explain(
+        self,
+        target: Any,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        checkpoint: str | Path | None = None,
+        callback: Callable[[Progress], None] | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
+
+        Args:
+            target: class index, label, or a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4", 17)``.
+            num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, else 20.
+            guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, else 7.5; 1.0 runs no unconditional row.
+            checkpoint: folder to resume from and to write checkpoints to.
+            callback: receives a ``Progress`` after every step.
+            **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
+                n_score and the others of ``Options``.
+
+        Returns:
+            Images of held-out latents, soft prompt, activation scores, nearest words, history and settings.
+
+        Raises:
+            TypeError: an argument of the wrong kind, or an option that does not exist.
+            ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
+                checkpoint of another configuration.
+            NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best before it.
+            StorageError: a checkpoint that cannot be written.
+
+        Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
+        """
+        began, chosen = time.perf_counter(), Options(**options)
+        if callback is not None and not callable(callback):
+            raise wrong_type("callback", "a function of one Progress, or None", callback)
+        with self._frozen():
+            sampler = self._sampler(num_inference_steps, guidance_scale)
+            bound = as_target(target).bind(self.classifier)
+            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
+            self._check_length(chosen)
+            identity = _identity(problem)
+            decisive = {key: value for key, value in _values(chosen).items() if key not in _SCORE_ONLY}
+            checkpoints = None if checkpoint is None else Checkpoints(checkpoint, identity | decisive)
+            state = self._optimise(problem, chosen, checkpoints, callback)
+            return self._result(problem, chosen, state, identity, callback, began)
+
+    def _optimise(
+        self,
+        problem: Problem,
+        options: Options,
+        checkpoints: Checkpoints | None,
+        callback: Callable[[Progress], None] | None,
+    ) -> State:
+        state = checkpoints.load(torch.device(self.pipeline.device)) if checkpoints else None
+        if state is None:
+            screened = self._screened.setdefault(tuple(sorted(problem.sampler.record().items(), key=str)), {})
+            report = _counter(callback, "screen")
+            state = new_state(problem, options, choose_starts(problem, options, self._label(problem), screened, report))
+            if checkpoints:
+                checkpoints.save(state)
+
+        def report_step(state: State) -> None:
+            if callback is None:
+                return
+            done, last = len(state.history), state.history[-1]
+            left = 0 if state.finished else options.iterations - state.step
+            each = sum(item.seconds for item in state.history) / done
+            callback(Progress("optimise", done, done + left, last.loss, last.logit, each * left))
+
+        save = checkpoints.save if checkpoints else lambda state: None
+        optimise(problem, options, state, save, report_step)
+        return state
+
+    def _result(
+        self,
+        problem: Problem,
+        options: Options,
+        state: State,
+        identity: dict[str, Any],
+        callback: Callable[[Progress], None] | None,
+        began: float,
+    ) -> Explanation:
+        label, soft = self._label(problem), state.best
+        class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
+        used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
+        n_train = min(options.n_score, used)
+        counter = _counter(callback, "evaluate")
+        activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, counter)
+        truth = (self.classifier.truth or {}).get(label)
+        settings = identity | {
+            "options": _values(options),
+            "class_name_prompt": class_prompt,
+            "starts": state.ranking,
+            "start": state.ranking[state.best_attempt]["name"],
+            "validations": state.validations,
+            "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
+            "pipeline": self.pipeline.name,
+            "classifier": self.classifier.name,
+            "versions": versions(),
+            "device": device_record(),
+            "seconds": {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began},
+        }
+        return Explanation(
+            target=problem.target.describe(),
+            label=label,
+            images=_pictures(pixels),
+            prompt_embeds=soft.detach().cpu(),
+            activation=activation,
+            words=[[Word(*pair) for pair in token] for token in self.pipeline.nearest_words(soft, _NEAREST)],
+            history=list(state.history),
+            settings=settings,
+            truth=copy.deepcopy(truth),
+        )
+
+    def _label(self, problem: Problem) -> str | None:
+        if problem.target.label is None or self.classifier.labels is None:
+            return None
+        return self.classifier.label_name(problem.target.label)
+
+    def _sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler:
+        scheduler = type(self.pipeline.scheduler).__name__
+        usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
+        return DifferentiableSampler.from_pipe(
+            self.pipeline,
+            num_inference_steps=usual[0] if steps is None else steps,
+            guidance_scale=usual[1] if guidance is None else guidance,
+            **self._sampler_options,
+        )
+
+    def _check_length(self, options: Options) -> None:
+        words = len(self.pipeline.token_embeddings(options.prefix)) if options.prefix else 0
+        if words + options.n_tokens > self.pipeline.max_tokens:
+            wanted = f"at most {self.pipeline.max_tokens} tokens, prefix and n_tokens together"
+            raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
+
+    def _frozen(self) -> Any:
+        parts = (self.pipeline.unet, self.pipeline.vae, *self.pipeline.text_encoders)
+        parts += (self.classifier.model, self.classifier.preprocess)
+        return frozen(*(part for part in parts if isinstance(part, nn.Module)))
+
+
+def explain(
+    classifier: Classifier | str | Path,
+    target: Any,
+    pipeline: Any = "tinyworld",
+    *,
+    backend: str = "auto",
+    memory: Any = "auto",
+    gradient: str = "full",
+    seed: int = 0,
+    device: Any = None,
+    **options: Any,
+) -> Explanation:
+    """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
+
+    Args:
+        classifier: see ``Explainer``.
+        target: see ``Explainer.explain``.
+        pipeline: see ``Explainer``.
+        backend: see ``Explainer``.
+        memory: see ``Explainer``.
+        gradient: see ``Explainer``.
+        seed: see ``Explainer``.
+        device: see ``Explainer``.
+        **options: everything ``Explainer.explain`` takes.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        TypeError: see ``Explainer.explain``.
+        ValueError: see ``Explainer.explain``.
+
+    Source: DiffExplainer (arXiv 2404.02618).
+    """
+    setup = {"backend": backend, "memory": memory, "gradient": gradient, "seed": seed, "device": device}
+    with Explainer(pipeline, classifier, **setup) as explainer:
+        return explainer.explain(target, **options)
+
+
+def _identity(problem: Problem) -> dict[str, Any]:
+    """What is explained with what, as JSON values."""
+    return {
+        "target": problem.target.describe(),
+        "seed": problem.seed,
+        "pipeline_fingerprint": problem.pipeline.fingerprint(),
+        "classifier_fingerprint": problem.classifier.fingerprint(),
+        "sampler": problem.sampler.record(),
+    }
+
+
+def _values(options: Options) -> dict[str, Any]:
+    return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
+
+
+def _counter(callback: Callable[[Progress], None] | None, phase: str) -> Callable[[int, int], None]:
+    began = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        if callback is not None:
+            each = (time.perf_counter() - began) / max(done, 1)
+            callback(Progress(phase, done, total, seconds_left=each * (total - done)))
+
+    return report
+
+
+def _pictures(pixels: Tensor) -> list[Image.Image]:
+    levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in levels]

@@ -1,0 +1,1 @@
+"""How an explanation is found: one file per published method, and the parts they share."""

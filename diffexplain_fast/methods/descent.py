@@ -1,0 +1,79 @@
+"""The state of an optimisation and one step of it: all that a resumed run depends on is a value."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.methods.options import Options
+from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.screening import Start
+from diffexplain_fast.results import Iteration
+
+_ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
+_TINY = 1e-30
+
+
+@dataclass
+class State:
+    """All that the rest of an optimisation depends on.
+
+    Attributes:
+        starts: soft tokens of the starts to try [k, n, d], in the vocabulary's own units.
+        ranking: name and screening score of every start, the best first.
+        soft: soft tokens [n, d] of the running attempt, in units of the embedding scale.
+        adam: Adam's moments and step count; empty before the first step.
+        best: the soft tokens [n, d] that validated best so far, in the vocabulary's own units.
+        best_score: their rate (0 without a class, -1 before any validation) and mean score on those latents.
+        best_attempt: index of the start they came from.
+        attempt: index of the running start.
+        step: steps done in this attempt.
+        streak: steps in a row at or above ``stop_probability``.
+        finished: nothing is left to do.
+        history: one record per step of every attempt.
+        validations: attempt, step, rate and mean score of every validation.
+    """
+
+    starts: Tensor
+    ranking: list[dict[str, Any]]
+    soft: Tensor
+    best: Tensor
+    adam: dict[str, Tensor] = field(default_factory=dict)
+    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_attempt: int = 0
+    attempt: int = 0
+    step: int = 0
+    streak: int = 0
+    finished: bool = False
+    history: list[Iteration] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
+    """Return the state before the first step; a target without a class has no rate and so tries one start only."""
+    tried = starts[: 1 + options.restarts] if problem.target.label is not None else starts[:1]
+    softs = torch.stack([start.soft for start in tried])
+    ranking = [{"name": start.name, "score": start.score} for start in starts]
+    return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])
+
+
+def descend(options: Options, state: State, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the soft tokens and Adam's state after one step of AdamW without decay (zero is no natural embedding).
+
+    Args:
+        options: ``lr``, ``cosine_schedule``, ``iterations`` and ``normalise_gradient`` matter here.
+        state: state before the step; not changed.
+        gradient: gradient of the loss [n, d] with respect to ``state.soft``.
+    """
+    if options.normalise_gradient:
+        gradient = gradient / gradient.square().mean(-1, keepdim=True).sqrt().clamp_min(_TINY)
+    fall = 0.5 * (1 + math.cos(math.pi * state.step / options.iterations)) if options.cosine_schedule else 1.0
+    soft = state.soft.clone().requires_grad_()
+    optimiser = torch.optim.AdamW([soft], lr=options.lr * fall, weight_decay=0.0)
+    if state.adam:
+        optimiser.state[soft] = {key: value.clone() for key, value in state.adam.items()}
+    soft.grad = gradient
+    optimiser.step()
+    return soft.detach(), {key: optimiser.state[soft][key] for key in _ADAM_KEYS}

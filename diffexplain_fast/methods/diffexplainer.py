@@ -1,0 +1,127 @@
+"""DiffExplainer: optimise soft tokens so that a diffusion model draws what a classifier responds to.
+
+Source: Pennisi, Bellitto, Palazzo, Kavasidis, Shah, Spampinato, "DiffExplainer: Towards Cross-modal Global
+Explanations with Diffusion Models", arXiv 2404.02618. With t = [prefix; v_1 ... v_n], v trainable, and
+G(t) = D(sampler(z_T, tau(t))):
+
+    E4, a unit or an output:  t* = argmax_t phi_j(G(t))
+    E5, a class:              t* = argmin_t CE(phi(G(t)), c)
+
+The target is phi_j (E4) or log softmax(phi)_c (E5, whose maximum is the minimum of the cross-entropy); the loss is its
+negative mean over several start latents, plus lambda * mean_i min_w (1 - cos(v_i, E_w)), the pull to nearest tokens.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.methods.descent import State, descend
+from diffexplain_fast.methods.options import Options
+from diffexplain_fast.methods.perturb import perturb
+from diffexplain_fast.methods.problem import Problem, seeded_generator
+from diffexplain_fast.results import Iteration
+from diffexplain_fast.targets import ClassLogit, ClassProbability
+
+
+def optimise(
+    problem: Problem, options: Options, state: State, save: Callable[[State], None], report: Callable[[State], None]
+) -> None:
+    """Find the soft tokens that maximise the target (E4, E5).
+
+    Args:
+        problem: generator, classifier and target.
+        options: see ``Options``.
+        state: where to begin, a new one or one that ``save`` has received; changed in place, at the end its ``best`` is
+            the result: the soft tokens that validated best.
+        save: receives the state every ``checkpoint_every`` steps, at the end, and before a NonFiniteError is raised.
+        report: receives the state after every step.
+
+    Raises:
+        NonFiniteError: a loss or gradient is NaN or infinite; names the iteration; ``last_good`` is the best before it.
+    """
+    while not state.finished:
+        try:
+            _advance(problem, options, state)
+        except NonFiniteError as error:
+            save(state)
+            where = f"iteration {len(state.history)}: {error}"
+            failure = NonFiniteError(
+                f"{where}; the best state before it is in last_good, and in the checkpoint if there is one"
+            )
+            failure.last_good = state.best
+            raise failure from error
+        report(state)
+        if state.finished or state.step % options.checkpoint_every == 0:
+            save(state)
+
+
+def _advance(problem: Problem, options: Options, state: State) -> None:
+    """One step, and the validation and the end of the attempt that may follow from it."""
+    if not state.validations or state.validations[-1]["attempt"] != state.attempt:
+        _validate(problem, options, state)
+    _step(problem, options, state)
+    last, sure = state.step == options.iterations, state.streak >= options.patience
+    if last or sure or state.step % options.validate_every == 0:
+        rate = _validate(problem, options, state)
+        if last or (sure and rate >= options.restart_below):
+            _close_attempt(problem, options, state)
+        elif sure:
+            state.streak = 0
+
+
+@torch.enable_grad()
+def _step(problem: Problem, options: Options, state: State) -> None:
+    began, number, count = time.perf_counter(), len(state.history), options.images_per_step
+    first = number * count if options.fresh_latents else 0
+    soft = state.soft.clone().requires_grad_()
+    pixels = problem.images(problem.encode_soft(soft * problem.embedding_scale), "train", range(first, first + count))
+    generator = seeded_generator(problem.seed, "perturb", number)
+    scores = problem.scores(perturb(pixels, options.cutouts, options.noise, generator))
+    loss = -scores.score.mean()
+    if options.word_pull:
+        loss = loss + options.word_pull * word_distance(soft, problem.vocabulary)
+    (gradient,) = torch.autograd.grad(loss, soft)
+    value, norm = loss.item(), gradient.norm().item()
+    if not math.isfinite(value) or not math.isfinite(norm):
+        raise NonFiniteError(f"loss: wanted a finite loss and gradient, got loss {value} and gradient norm {norm}")
+    state.soft, state.adam = descend(options, state, gradient)
+    state.step += 1
+    if options.stop_probability is not None and isinstance(problem.target, ClassLogit | ClassProbability):
+        assert scores.probability is not None
+        state.streak = state.streak + 1 if scores.probability.mean().item() >= options.stop_probability else 0
+    logit = scores.logit.mean().item()
+    state.history.append(Iteration(number, value, logit, norm, time.perf_counter() - began))
+
+
+def word_distance(soft: Tensor, vocabulary: Tensor) -> Tensor:
+    """Return mean_i min_w (1 - cos(v_i, E_w)) for soft tokens [n, d] and a vocabulary [V, d] of unit rows."""
+    return 1 - (normalize(soft, dim=-1) @ vocabulary.T).amax(-1).mean()
+
+
+def _validate(problem: Problem, options: Options, state: State) -> float:
+    """Score the running soft tokens on the validation latents, keep them if they are the best, return their rate."""
+    soft = state.soft * problem.embedding_scale
+    with torch.no_grad():
+        parts = [part for _, part in problem.batches(problem.encode_soft(soft), "validation", options.n_validation)]
+    score = float(torch.cat([part.score for part in parts]).mean())
+    hits = [part.hit for part in parts if part.hit is not None]
+    rate = float(torch.cat(hits).float().mean()) if hits else 0.0
+    state.validations.append({"attempt": state.attempt, "step": state.step, "rate": rate, "score": score})
+    if (rate, score) > state.best_score:
+        state.best, state.best_score, state.best_attempt = soft, (rate, score), state.attempt
+    return rate
+
+
+def _close_attempt(problem: Problem, options: Options, state: State) -> None:
+    """Finish, or turn to the next start while too few validation images are hits."""
+    state.attempt += 1
+    if state.best_score[0] >= options.restart_below or state.attempt == len(state.starts):
+        state.finished = True
+        return
+    state.soft, state.adam = state.starts[state.attempt] / problem.embedding_scale, {}
+    state.step = state.streak = 0

@@ -1,0 +1,148 @@
+"""The options of an explanation, checked once and early, and the event that reports progress."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback receives.
+
+    Attributes:
+        phase: "screen", "optimise" or "evaluate".
+        iteration: steps of this phase that are done.
+        iterations: steps this phase takes at most.
+        loss: loss of the last step, None outside "optimise".
+        logit: mean target logit of the last step, None outside "optimise".
+        seconds_left: estimate for this phase.
+    """
+
+    phase: str
+    iteration: int
+    iterations: int
+    loss: float | None = None
+    logit: float | None = None
+    seconds_left: float = 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to optimise and how to score a soft prompt.
+
+    Args:
+        prefix: real words before the soft tokens ("a texture of").
+        n_tokens: soft tokens, at least 1.
+        iterations: optimisation steps of one attempt, at least 1.
+        lr: step size of Adam in units of the root mean square of the vocabulary's embeddings, so that it means the
+            same for every text encoder.
+        images_per_step: start latents of one step, at least 1.
+        start: "auto" (screened words and the class name, the best first), "screen" (screened words), "class_name",
+            "random" (near the mean of the vocabulary), or the words to start from.
+        restarts: further starts to try while fewer than ``restart_below`` of the validation images are hits.
+        restart_below: validation rate in [0, 1] under which the next start is tried.
+        candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels.
+        normalise_gradient: give the gradient of every token unit root mean square before Adam.
+        cosine_schedule: let the step size fall to zero along a cosine.
+        word_pull: weight of the pull to the nearest vocabulary tokens (DiffExplainer's nn_loss), at least 0.
+        cutouts: random square crops of every image that the classifier sees beside the image, at least 0.
+        noise: standard deviation of the noise on what the classifier sees, pixels in [0, 1].
+        fresh_latents: draw new start latents in every step; False repeats the first ones.
+        stop_probability: stop when the target probability of the training images has been at least this for
+            ``patience`` steps and the validation images agree, which keeps the images near what is natural. None, or a
+            target that is no plain class, runs all iterations.
+        patience: see ``stop_probability``.
+        validate_every: steps between validations; the best validated state is the result.
+        n_validation: start latents of a validation.
+        n_images: images in the result, from held-out latents, at most ``n_score``.
+        n_score: start latents of each activation score.
+        checkpoint_every: steps between checkpoints, where a checkpoint folder is given.
+
+    Raises:
+        TypeError: an option of the wrong kind.
+        ValueError: an option out of its range.
+    """
+
+    prefix: str = ""
+    n_tokens: int = 3
+    iterations: int = 40
+    lr: float = 0.1
+    images_per_step: int = 2
+    start: str = "auto"
+    restarts: int = 1
+    restart_below: float = 0.75
+    candidates: Sequence[str] | None = None
+    normalise_gradient: bool = True
+    cosine_schedule: bool = False
+    word_pull: float = 0.0
+    cutouts: int = 0
+    noise: float = 0.0
+    fresh_latents: bool = True
+    stop_probability: float | None = 0.99
+    patience: int = 3
+    validate_every: int = 10
+    n_validation: int = 8
+    n_images: int = 8
+    n_score: int = 32
+    checkpoint_every: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("prefix", "start"):
+            if not isinstance(getattr(self, name), str):
+                raise wrong_type(name, "text", getattr(self, name))
+        if not self.start.strip():
+            raise wrong_value("start", '"auto", "screen", "class_name", "random" or words', repr(self.start))
+        least_one = (
+            "n_tokens",
+            "iterations",
+            "images_per_step",
+            "patience",
+            "validate_every",
+            "n_validation",
+            "n_images",
+        )
+        for name in (*least_one, "n_score", "checkpoint_every"):
+            _check_count(name, getattr(self, name), least=1)
+        for name in ("restarts", "cutouts"):
+            _check_count(name, getattr(self, name), least=0)
+        _check_number("lr", self.lr, "above 0", lambda value: value > 0)
+        for name in ("word_pull", "noise"):
+            _check_number(name, getattr(self, name), "at least 0", lambda value: value >= 0)
+        _check_number("restart_below", self.restart_below, "in [0, 1]", lambda value: 0 <= value <= 1)
+        if self.stop_probability is not None:
+            _check_number("stop_probability", self.stop_probability, "in (0, 1]", lambda value: 0 < value <= 1)
+        for name in ("normalise_gradient", "cosine_schedule", "fresh_latents"):
+            if not isinstance(getattr(self, name), bool):
+                raise wrong_type(name, "True or False", getattr(self, name))
+        if self.n_images > self.n_score:
+            raise wrong_value("n_images", f"at most n_score = {self.n_score}", self.n_images)
+        _check_candidates(self.candidates)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise wrong_type(name, f"a whole number of at least {least}", value)
+    if value < least:
+        raise wrong_value(name, f"a whole number of at least {least}", value)
+
+
+def _check_number(name: str, value: object, wanted: str, inside: Callable[[float], bool]) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise wrong_type(name, f"a number {wanted}", value)
+    if not math.isfinite(value) or not inside(float(value)):
+        raise wrong_value(name, f"a finite number {wanted}", value)
+
+
+def _check_candidates(candidates: object) -> None:
+    if candidates is None:
+        return
+    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+        raise wrong_type("candidates", "a list of words", candidates)
+    if not candidates:
+        raise wrong_value("candidates", "at least one word, or None", candidates)
+    for word in candidates:
+        if not isinstance(word, str) or not word.strip():
+            raise wrong_value("candidates", "words that are not empty", repr(word))

@@ -1,0 +1,139 @@
+"""What every method shares: the generator G(t), the classifier on its images, and seeds that need no stored state."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diffexplain_fast.errors import NonFiniteError
+
+FORWARD_BATCH = 8
+"""Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+
+
+def seeded_generator(seed: int, stage: str, index: int) -> torch.Generator:
+    """Return a CPU generator whose state follows from (seed, stage, index) alone.
+
+    Args:
+        seed: seed of the explanation.
+        stage: what the numbers are for; stages share no numbers.
+        index: iteration or image of that stage.
+    """
+    digest = hashlib.sha256(f"{seed}/{stage}/{index}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class Scores(NamedTuple):
+    """What the classifier says about B images.
+
+    Attributes:
+        score: target score [B], to be maximised.
+        logit: logit of the target class [B]; the target score where the target has no class.
+        probability: probability of the target class [B], None without a class.
+        hit: whether the target class is the argmax, bool [B], None without a class.
+    """
+
+    score: Tensor
+    logit: Tensor
+    probability: Tensor | None
+    hit: Tensor | None
+
+
+@dataclass
+class Problem:
+    """Pipeline, sampler, classifier and bound target of one explanation.
+
+    Attributes:
+        pipeline: adapter from models.pipeline.
+        sampler: differentiable sampler over the same modules.
+        classifier: adapter from models.classifier.
+        target: bound target.
+        prefix: real words before the soft tokens.
+        seed: every random number of the explanation follows from it.
+    """
+
+    pipeline: Any
+    sampler: Any
+    classifier: Any
+    target: Any
+    prefix: str
+    seed: int
+
+    @cached_property
+    def _negative(self) -> Any | None:
+        with torch.no_grad():
+            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.encode_text([""])
+
+    @cached_property
+    def embedding_scale(self) -> float:
+        """Root mean square of the vocabulary's embeddings."""
+        return float(self.pipeline.word_table().detach().double().square().mean().sqrt())
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """The vocabulary's embeddings [V, d], every row of length 1."""
+        return normalize(self.pipeline.word_table().detach().float(), dim=-1)
+
+    def encode_soft(self, soft: Tensor) -> Any:
+        """Condition on the prefix and soft tokens [n, d] or [B, n, d]."""
+        return self.pipeline.encode_soft(soft, prefix=self.prefix)
+
+    def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
+        """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
+
+        Args:
+            conditioning: prompt embeddings of 1 or B prompts.
+            stage: "train", "validation", "held_out" or "screen".
+            indices: B numbers of start latents.
+
+        Returns:
+            Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
+        """
+        size, device = len(indices), self.pipeline.device
+        noise = [
+            torch.randn(self.pipeline.latent_shape, generator=seeded_generator(self.seed, stage, i)) for i in indices
+        ]
+        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
+        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
+        negative = self._negative
+        pixels = self.sampler(
+            embeds,
+            None if negative is None else negative.prompt_embeds,
+            latents=torch.stack(noise).to(device, embeds.dtype),
+            generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            **self.pipeline.extras(conditioning, size),
+        )
+        return pixels.clamp(0, 1)
+
+    def scores(self, pixels: Tensor) -> Scores:
+        """Put pixels [B, 3, H, W] through the classifier."""
+        response = self.classifier.respond(pixels, self.target.layers)
+        score, label = self.target(response), self.target.label
+        if label is None:
+            return Scores(score, score, None, None)
+        logits = response.logits
+        return Scores(score, logits[:, label], logits.softmax(1)[:, label], logits.argmax(1) == label)
+
+    @torch.no_grad()
+    def batches(self, conditioning: Any, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:
+        """Generate and score latents 0 to count - 1 of a stage, a batch at a time.
+
+        Raises:
+            NonFiniteError: an image or a score is NaN or infinite.
+        """
+        for first in range(0, count, FORWARD_BATCH):
+            indices = range(first, min(first + FORWARD_BATCH, count))
+            pixels = self.images(conditioning, stage, indices)
+            scores = self.scores(pixels)
+            if not (pixels.isfinite().all() and scores.score.isfinite().all()):
+                raise NonFiniteError(
+                    f"scores: wanted finite images and scores for {stage} latents {indices}, got NaN or inf"
+                )
+            yield pixels, scores

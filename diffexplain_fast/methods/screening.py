@@ -1,0 +1,72 @@
+"""Forward-only screening: every candidate word drawn a few times in exactly the soft prompt that it would start."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import NonFiniteError, wrong_value
+from diffexplain_fast.methods.problem import FORWARD_BATCH, Problem
+
+SCREEN_LATENTS = 2
+"""Images per screened word."""
+_CACHE_BYTES = 64 * 2**20
+"""Screened images are kept for the next target up to this size."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of an optimisation.
+
+    Attributes:
+        name: the words, or "random 0".
+        soft: soft tokens [n_tokens, d].
+        score: mean target score of its screening images, None if it was not screened.
+    """
+
+    name: str
+    soft: Tensor
+    score: float | None = None
+
+
+def soft_from_text(pipeline: Any, text: str, n_tokens: int) -> Tensor:
+    """Return [n_tokens, d]: the tokens of a text, after as many neutral "a" as there is room for.
+
+    Raises:
+        ValueError: the text has no token, or more than ``n_tokens``.
+    """
+    tokens = pipeline.token_embeddings(text).detach().float()
+    if not 1 <= len(tokens) <= n_tokens:
+        raise wrong_value("start", f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {len(tokens)}")
+    neutral = pipeline.token_embeddings("a").detach().float()[:1]
+    return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
+
+
+@torch.no_grad()
+def screen(
+    problem: Problem,
+    words: Sequence[str],
+    n_tokens: int,
+    screened: dict[tuple, list[Tensor]],
+    report: Callable[[int], None],
+) -> list[Start]:
+    """Score every word on the same few latents; the images are the same for every target and kept if they are small."""
+    softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
+    key = (problem.prefix, n_tokens, tuple(words))
+    kept, per_batch = screened.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
+    images, scores = [], []
+    for number, first in enumerate(range(0, len(words), per_batch)):
+        rows = softs[first : first + per_batch].repeat_interleave(SCREEN_LATENTS, 0)
+        latents = [*range(SCREEN_LATENTS)] * (len(rows) // SCREEN_LATENTS)
+        pixels = kept[number] if kept else problem.images(problem.encode_soft(rows), "screen", latents)
+        images.append(pixels)
+        scores.append(problem.scores(pixels).score.reshape(-1, SCREEN_LATENTS).mean(1))
+        report(min(first + per_batch, len(words)))
+    means = torch.cat(scores)
+    if not means.isfinite().all():
+        raise NonFiniteError(f"screening: wanted finite scores, got {means.tolist()} for {list(words)}")
+    if sum(part.nbytes for part in images) <= _CACHE_BYTES:
+        screened[key] = images
+    return [Start(word, soft, float(mean)) for word, soft, mean in zip(words, softs, means, strict=True)]

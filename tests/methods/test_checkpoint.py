@@ -1,0 +1,116 @@
+"""Checkpoints: equal bits back, two kept, a damaged newest one passed over, a foreign one refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffexplain_fast.errors import CorruptFileError, StorageError
+from diffexplain_fast.methods.checkpoint import Checkpoints
+from diffexplain_fast.methods.descent import State
+from diffexplain_fast.results import Iteration
+
+CONFIG = {"lr": 0.1, "target": "ClassProbability(boat)", "candidates": None}
+CPU = torch.device("cpu")
+
+
+def state(step: int) -> State:
+    soft = torch.randn(2, 4, generator=torch.Generator().manual_seed(step))
+    adam = {"exp_avg": soft / 3, "exp_avg_sq": soft**2, "step": torch.tensor(float(step))}
+    history = [Iteration(i, 1 / 3 + i, 0.1, 1e-9, 0.5) for i in range(step)]
+    ranking = [{"name": "boat", "score": -0.1}, {"name": "random 0", "score": None}]
+    return State(torch.stack([soft, -soft]), ranking, soft, 2 * soft, adam, (0.5, -1 / 3), step=step, history=history)
+
+
+def folder_with(tmp_path: Path, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(tmp_path / "run", CONFIG)
+    for step in steps:
+        checkpoints.save(state(step))
+    return checkpoints
+
+
+def assert_equal_states(first: State | None, second: State) -> None:
+    assert first is not None
+    for key in ("starts", "soft", "best"):
+        assert torch.equal(getattr(first, key), getattr(second, key))
+    assert first.adam.keys() == second.adam.keys()
+    assert all(torch.equal(first.adam[key], value) for key, value in second.adam.items())
+    assert (first.history, first.best_score, first.step) == (second.history, second.best_score, second.step)
+    assert (first.ranking, first.finished) == (second.ranking, second.finished)
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_state_comes_back_to_the_bit(tmp_path: Path) -> None:
+    folder_with(tmp_path, 3)
+    assert_equal_states(Checkpoints(tmp_path / "run", CONFIG).load(CPU), state(3))
+
+
+def test_a_state_without_a_step_comes_back(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CONFIG)
+    fresh = State(torch.zeros(1, 2, 4), [{"name": "boat", "score": None}], torch.zeros(2, 4), torch.zeros(2, 4))
+    checkpoints.save(fresh)
+    assert_equal_states(checkpoints.load(CPU), fresh)
+
+
+def test_an_empty_folder_has_no_state(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path, CONFIG).load(CPU) is None
+
+
+def test_two_are_kept_and_strays_of_a_crash_removed(tmp_path: Path) -> None:
+    checkpoints = folder_with(tmp_path, 1, 2)
+    (tmp_path / "run" / "state-000009.json").write_text("{}")
+    checkpoints.save(state(3))
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    kept = ["state-000002.json", "state-000002.safetensors", "state-000003.json", "state-000003.safetensors"]
+    assert names == ["LATEST.json", *kept]
+
+
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_a_damaged_newest_falls_back_to_the_older(tmp_path: Path, suffix: str) -> None:
+    checkpoints = folder_with(tmp_path, 1, 2)
+    damage(tmp_path / "run" / f"state-000002.{suffix}")
+    assert_equal_states(checkpoints.load(CPU), state(1))
+
+
+def test_a_missing_newest_falls_back_to_the_older(tmp_path: Path) -> None:
+    checkpoints = folder_with(tmp_path, 1, 2)
+    (tmp_path / "run" / "state-000002.safetensors").unlink()
+    assert_equal_states(checkpoints.load(CPU), state(1))
+
+
+def test_damage_of_both_is_an_error(tmp_path: Path) -> None:
+    checkpoints = folder_with(tmp_path, 1, 2)
+    for number in (1, 2):
+        damage(tmp_path / "run" / f"state-00000{number}.json")
+    with pytest.raises(CorruptFileError, match="run"):
+        checkpoints.load(CPU)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"config": {}}', '{"config": {}, "checkpoints": [{"name": "../state-000001"}]}']
+)
+def test_a_damaged_list_is_an_error(tmp_path: Path, content: str) -> None:
+    checkpoints = folder_with(tmp_path, 1)
+    (tmp_path / "run" / "LATEST.json").write_text(content)
+    with pytest.raises(CorruptFileError, match="LATEST"):
+        checkpoints.load(CPU)
+
+
+def test_another_configuration_is_named(tmp_path: Path) -> None:
+    folder_with(tmp_path, 1)
+    foreign = Checkpoints(tmp_path / "run", {**CONFIG, "lr": 0.2})
+    with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
+        foreign.load(CPU)
+    with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
+        foreign.save(state(1))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="run: wanted a folder for checkpoints"):
+        Checkpoints(tmp_path / "file" / "run", CONFIG)

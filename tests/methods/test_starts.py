@@ -1,0 +1,91 @@
+"""Starts: the words that screening ranks, and what becomes of the soft tokens."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.methods.options import Options
+from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.screening import Start, soft_from_text
+from diffexplain_fast.methods.starts import choose_starts
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.targets import ClassLogit
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
+
+WHOLE_WORDS = {"photo", "the", "tree", "red", "blue", "boat", "fish", "house", "snow", "desert"}
+
+
+@pytest.fixture
+def problem() -> Problem:
+    pipeline, classifier = load_pipeline(tiny_sd()), Classifier(tiny_classifier(), labels=LABELS)
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=1, guidance_scale=1.0)
+    return Problem(pipeline, sampler, classifier, ClassLogit("boat").bind(classifier), "", 0)
+
+
+def starts(problem: Problem, class_name: str | None = "boat", **options: object) -> list[Start]:
+    return choose_starts(problem, Options(n_tokens=2, **options), class_name, {}, lambda done, total: None)
+
+
+def test_a_text_ends_the_soft_tokens_after_neutral_words(problem: Problem) -> None:
+    soft = soft_from_text(problem.pipeline, "boat", 3)
+    neutral, boat = problem.pipeline.token_embeddings("a"), problem.pipeline.token_embeddings("boat")
+    assert torch.equal(soft, torch.cat([neutral, neutral, boat]))
+
+
+def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem) -> None:
+    found = starts(problem)
+    assert {start.name for start in found[:-1]} == WHOLE_WORDS
+    assert found[-1].name == "random 0"
+    scores = [start.score for start in found[:-1]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) -> None:
+    best = starts(problem)[0]
+    with torch.no_grad():
+        alone = problem.scores(problem.images(problem.encode_soft(best.soft), "screen", [0, 1]))
+    assert best.score == pytest.approx(float(alone.score.mean()), rel=1e-4)
+
+
+def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> None:
+    given = {"candidates": ["red", "blue"]}
+    assert {start.name for start in starts(problem, **given)} == {"red", "blue", "boat", "random 0"}
+    assert {start.name for start in starts(problem, start="screen", **given)} == {"red", "blue", "random 0"}
+
+
+def test_screened_images_serve_the_next_target(problem: Problem) -> None:
+    kept: dict[tuple, list[Tensor]] = {}
+    options = Options(n_tokens=2, candidates=["red", "blue", "snow"])
+    first = choose_starts(problem, options, None, kept, lambda done, total: None)
+    drawn: list[int] = []
+    handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
+    again = choose_starts(problem, options, None, kept, lambda done, total: None)
+    handle.remove()
+    assert not drawn
+    assert [(start.name, start.score) for start in again] == [(start.name, start.score) for start in first]
+
+
+def test_random_starts_lie_near_the_vocabulary_and_differ(problem: Problem) -> None:
+    first, second = starts(problem, start="random", restarts=1)
+    table = problem.pipeline.word_table()
+    assert not torch.equal(first.soft, second.soft)
+    assert float((first.soft - table.mean(0)).abs().max()) < float(table.std())
+    assert torch.equal(first.soft, starts(problem, start="random")[0].soft)
+
+
+def test_words_and_class_names_are_taken_as_they_are(problem: Problem) -> None:
+    (given,) = starts(problem, start="red fish")
+    assert torch.equal(given.soft, problem.pipeline.token_embeddings("red fish"))
+    (named,) = starts(problem, start="class_name")
+    assert named.name == "boat"
+
+
+def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
+    with pytest.raises(ValueError, match=r"^start: wanted .* n_tokens = 2 .*'a red fish' with 3"):
+        starts(problem, start="a red fish")
+    with pytest.raises(ValueError, match=r"^start: wanted a target that is a class"):
+        starts(problem, class_name=None, start="class_name")
+    with pytest.raises(ValueError, match=r"^candidates: wanted"):
+        starts(problem, start="screen", candidates=["a photo of the boat"])
