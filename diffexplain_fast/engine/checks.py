@@ -1,0 +1,146 @@
+"""Checks of what a sampler is made of and called with."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffexplain_fast.errors import NotBuiltError, describe, wrong_type, wrong_value
+
+_ABSENT = {
+    "time_cond_proj_dim": "no guidance embedding (use an LCM-LoRA merged into the plain UNet)",
+    "class_embed_type": "no class embedding",
+    "num_class_embeds": "no class embedding",
+    "encoder_hid_dim_type": "no image prompt projection",
+}
+"""Options of a UNet that ask for inputs the sampler does not have, and what is wanted instead."""
+
+
+def check_modules(unet: Any, vae: Any) -> None:
+    """Refuse modules that are no diffusers UNet and VAE, or need other inputs than prompts and latents.
+
+    Raises:
+        TypeError: not a module with a configuration.
+        ValueError: a UNet of another kind, or one that does not fit the VAE.
+    """
+    if not isinstance(unet, nn.Module) or not hasattr(unet, "config"):
+        raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)
+    if not isinstance(vae, nn.Module) or not hasattr(vae, "config") or not hasattr(vae, "decode"):
+        raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
+    config: Any = unet.config
+    for option, wanted in _ABSENT.items():
+        if getattr(config, option, None) is not None:
+            raise wrong_value(f"unet.config.{option}", wanted, getattr(config, option))
+    added = getattr(config, "addition_embed_type", None)
+    if added not in (None, "text_time"):
+        raise wrong_value("unet.config.addition_embed_type", "None or 'text_time'", repr(added))
+    decoder: Any = vae.config
+    channels = decoder.latent_channels
+    if (config.in_channels, config.out_channels) != (channels, channels):
+        got = f"{config.in_channels} in and {config.out_channels} out"
+        raise wrong_value("unet", f"{channels} channels in and out, as the vae's latents have", got)
+    mean = getattr(decoder, "latents_mean", None)
+    if mean is not None:
+        raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
+
+
+def check_guidance(guidance_scale: Any) -> float:
+    """Return a guidance scale as a float.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: NaN, infinite or below 1.
+    """
+    if not isinstance(guidance_scale, int | float) or isinstance(guidance_scale, bool):
+        raise wrong_type("guidance_scale", "a number", guidance_scale)
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+        wanted = "a finite number of at least 1.0, which means no guidance (diffusers runs none below 1.0 either)"
+        raise wrong_value("guidance_scale", wanted, guidance_scale)
+    return float(guidance_scale)
+
+
+def choose_backend(backend: Any, memory: Any) -> tuple[str, str]:
+    """Return the backend that runs and the reason.
+
+    Raises:
+        NotBuiltError: the fast engine was asked for by name.
+        TypeError: ``backend`` or ``memory`` is of another kind.
+        ValueError: an unknown backend, or a memory limit, which the reference cannot keep.
+    """
+    if not isinstance(backend, str):
+        raise wrong_type("backend", "'auto', 'reference' or 'fast'", backend)
+    if backend == "fast":
+        message = describe("backend", "'auto' or 'reference'", "'fast', which is not built yet")
+        raise NotBuiltError(message)
+    if backend not in ("auto", "reference"):
+        raise wrong_value("backend", "'auto', 'reference' or 'fast'", repr(backend))
+    if memory not in ("auto", None):
+        if not isinstance(memory, int | str) or isinstance(memory, bool):
+            raise wrong_type("memory", "'auto' or None", memory)
+        wanted = "'auto' or None with the reference; a byte limit needs backend='fast', which is not built yet"
+        raise wrong_value("memory", wanted, repr(memory))
+    return "reference", "asked for" if backend == "reference" else "auto: the fast engine is not built yet"
+
+
+def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:
+    """Refuse what is no tensor of a shape, or not of the dtype and on the device of ``like``.
+
+    Args:
+        name: the argument.
+        tensor: its value.
+        shape: sizes; a text is a size that may be anything from 1, "1 or n" is 1 or the number n.
+        like: a tensor of the dtype and on the device that are wanted.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: wrong rank, size, dtype or device.
+    """
+    if not isinstance(tensor, Tensor):
+        raise wrong_type(name, "a tensor", tensor)
+    if tensor.ndim != len(shape) or not all(map(_fits, tensor.shape, shape)):
+        raise wrong_value(name, f"shape [{', '.join(map(str, shape))}]", list(tensor.shape))
+    if tensor.dtype != like.dtype:
+        raise wrong_value(name, f"dtype {like.dtype}, as the unet has", tensor.dtype)
+    if tensor.device != like.device:
+        raise wrong_value(name, f"device {like.device}, where the unet is", tensor.device)
+
+
+def _fits(size: int, wanted: int | str) -> bool:
+    if isinstance(wanted, int):
+        return size == wanted
+    return size in map(int, wanted.split(" or ")) if " or " in wanted else size >= 1
+
+
+def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
+    """Return a parameter of the UNet, whose dtype and device the inputs must have.
+
+    Raises:
+        ValueError: VAE on another device, or the modules' own checkpointing is on: its recompute happens when the
+            modules are no longer frozen.
+    """
+    weight, other = next(unet.parameters()), next(vae.parameters())
+    if other.device != weight.device:
+        raise wrong_value("vae", f"device {weight.device}, where the unet is", other.device)
+    if torch.is_grad_enabled():
+        for name, module in (("unet", unet), ("vae", vae)):
+            if any(getattr(part, "gradient_checkpointing", False) for part in module.modules()):
+                wanted = f"{name}.disable_gradient_checkpointing() and gradient='checkpointed' instead"
+                raise wrong_value(f"{name}.gradient_checkpointing", wanted, "it enabled")
+    return weight
+
+
+def check_generator(generator: Any) -> torch.Generator:
+    """Return a CPU generator: the given one, or a fresh one from the global seed, whose state is left alone.
+
+    Raises:
+        TypeError: not a generator.
+        ValueError: a generator of another device, whose numbers would differ from machine to machine.
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(torch.initial_seed())
+    if not isinstance(generator, torch.Generator):
+        raise wrong_type("generator", "a torch.Generator", generator)
+    if generator.device.type != "cpu":
+        raise wrong_value("generator", "a generator on the cpu", generator.device)
+    return generator

@@ -1,0 +1,139 @@
+"""The reference: one readable denoising loop over eager modules, which every faster engine has to agree with."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.schedules import Schedule, Step
+from diffexplain_fast.models.frozen import frozen
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(sample [B, c, h, w], timestep []) -> (guided) noise or velocity [B, c, h, w]."""
+
+
+class Conditions(NamedTuple):
+    """What the denoiser reads besides the sample: one row per image, after B unconditional rows if there is guidance.
+
+    Attributes:
+        embeds: prompt embeddings [B or 2B, L, d].
+        added: Stable Diffusion XL's ``text_embeds`` [B or 2B, p] and ``time_ids`` [B or 2B, 6], None for others.
+    """
+
+    embeds: Tensor
+    added: dict[str, Tensor] | None
+
+
+def guided_denoiser(unet: Any, conditions: Conditions, guidance_scale: float) -> Denoiser:
+    """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
+
+    Args:
+        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call.
+        conditions: B rows if ``guidance_scale`` is 1, else 2B.
+        guidance_scale: s, at least 1.
+
+    Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
+    """
+    guided = guidance_scale != 1.0
+
+    def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
+        rows = torch.cat([sample, sample]) if guided else sample
+        # Frozen here and not around the loop, so that a recompute during backward is frozen too.
+        with frozen(unet):
+            output = unet(
+                rows.to(conditions.embeds.dtype),
+                timestep,
+                encoder_hidden_states=conditions.embeds,
+                added_cond_kwargs=conditions.added,
+                return_dict=False,
+            )[0].to(sample.dtype)
+        if not guided:
+            return output
+        unconditional, conditional = output.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    return denoiser
+
+
+def advance(
+    denoiser: Denoiser,
+    step: Step,
+    detached: bool,
+    timestep: Tensor,
+    sample: Tensor,
+    before: Tensor | None,
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Take one step of a schedule.
+
+    Args:
+        denoiser: predicts noise or velocity.
+        step: coefficients.
+        detached: cut the gradient between the sample and the denoiser.
+        timestep: the step's timestep [] on the sample's device.
+        sample: x_i [B, c, h, w].
+        before: the step before's prediction of the clean sample, None at the first step.
+        noise: standard normal noise, None if the step adds none.
+
+    Returns:
+        x_{i+1} and the prediction of the clean sample (None if the schedule never asks for it).
+    """
+    rows = step.input_scale * sample
+    output = denoiser(rows.detach() if detached else rows, timestep)
+    following = step.sample * sample + step.output * output
+    if before is not None and step.previous:
+        following = following + step.previous * before
+    if noise is not None:
+        following = following + step.noise * noise
+    data = None if step.data is None else step.data[0] * sample + step.data[1] * output
+    return following, data
+
+
+def denoise(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    start: Tensor,
+    noises: Sequence[Tensor | None],
+    gradient: GradientMode,
+) -> Tensor:
+    """Run the sampler from noise to clean latents.
+
+    Args:
+        denoiser: predicts noise or velocity.
+        schedule: coefficients of every step.
+        start: unit-variance noise [B, c, h, w].
+        noises: for each step standard normal noise like ``start``, None where the step adds none.
+        gradient: what of the loop is differentiated.
+
+    Returns:
+        Clean latents [B, c, h, w], in the scale the VAE was trained on times its scaling factor.
+    """
+    take: Callable = _recomputed(advance) if gradient.checkpointed else advance
+    sample, before = start * schedule.init_noise_sigma, None
+    timesteps = schedule.timesteps(start.device)
+    for i, (step, timestep, noise) in enumerate(zip(schedule.steps, timesteps, noises, strict=True)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and i >= gradient.first_step):
+            sample, before = take(denoiser, step, gradient.detached, timestep, sample, before, noise)
+    return sample
+
+
+def decode(vae: Any, latents: Tensor, gradient: GradientMode) -> Tensor:
+    """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents; the VAE is frozen meanwhile."""
+    config = vae.config
+    shift = getattr(config, "shift_factor", None) or 0.0
+
+    def decoder(rows: Tensor) -> Tensor:
+        with frozen(vae):
+            return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
+
+    rows = (latents / config.scaling_factor + shift).to(next(vae.parameters()).dtype)
+    return (_recomputed(decoder) if gradient.checkpointed else decoder)(rows)
+
+
+def _recomputed(function: Callable) -> Callable:
+    """The same function, storing its arguments alone; no random state, for nothing in it is random."""
+    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
