@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -25,13 +25,13 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
     """Load a classifier on the CPU in float32; see ``Classifier.from_pretrained``."""
     if not isinstance(source, str | Path):
         raise wrong_type("classifier", "a name, a hub id or a folder", source)
-    options = {"revision": revision, "local_files_only": local_files_only}
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     family, _, name = str(source).partition("/")
     if isinstance(source, str) and family == "tinyworld":
         from diffexplain_fast.tinyworld import load_classifier
 
         found = load_classifier(name)
-        return Parts(found.model, found.preprocess, found.labels, found.name, found.truth)
+        return Parts(cast(nn.Module, found.model), found.preprocess, found.labels, found.name, found.truth)
     if isinstance(source, str) and family == "timm":
         from diffexplain_fast.models.timm_models import load_timm
 

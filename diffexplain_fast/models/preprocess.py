@@ -17,6 +17,7 @@ class Preprocess:
         size: (height, width), or the length of the shorter side, which keeps the aspect ratio; pixels.
         mode: interpolation of the resize, "bilinear" or "bicubic"; always antialiased.
         crop: (height, width) of the centre; a smaller image is padded with black.
+        rounds: where half of an odd border begins: False rounds down as transformers, True to even as torchvision.
         scale: factor of the pixels; 1.0 keeps [0, 1], 255.0 gives [0, 255].
         bgr: whether the model takes blue, green, red.
         mean: subtracted from each channel after scaling.
@@ -26,6 +27,7 @@ class Preprocess:
     size: tuple[int, int] | int | None = None
     mode: str = "bilinear"
     crop: tuple[int, int] | None = None
+    rounds: bool = False
     scale: float = 1.0
     bgr: bool = False
     mean: tuple[float, ...] | None = None
@@ -36,7 +38,7 @@ class Preprocess:
         if self.size is not None:
             pixels = resize(pixels, self._resized(*pixels.shape[-2:]), self.mode)
         if self.crop is not None:
-            pixels = _centre(pixels, *self.crop)
+            pixels = self._centre(pixels, *self.crop)
         if self.scale != 1.0:
             pixels = pixels * self.scale
         if self.bgr:
@@ -55,15 +57,14 @@ class Preprocess:
             return self.size, int(self.size * width / height)
         return int(self.size * height / width), self.size
 
+    def _centre(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        down, across = max(height - pixels.shape[-2], 0), max(width - pixels.shape[-1], 0)
+        if down or across:
+            pixels = F.pad(pixels, (across // 2, across - across // 2, down // 2, down - down // 2))
+        borders = pixels.shape[-2] - height, pixels.shape[-1] - width
+        top, left = (round(border / 2) if self.rounds else border // 2 for border in borders)
+        return pixels[..., top : top + height, left : left + width]
+
 
 def _channels(values: tuple[float, ...], pixels: Tensor) -> Tensor:
     return torch.tensor(values, dtype=pixels.dtype, device=pixels.device).view(-1, 1, 1)
-
-
-def _centre(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Cut out the centre, half a pixel up and left of it where the border is odd."""
-    down, across = max(height - pixels.shape[-2], 0), max(width - pixels.shape[-1], 0)
-    if down or across:
-        pixels = F.pad(pixels, (across // 2, across - across // 2, down // 2, down - down // 2))
-    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
-    return pixels[..., top : top + height, left : left + width]

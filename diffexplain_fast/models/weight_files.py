@@ -1,0 +1,90 @@
+"""Folders of published models: safetensors only, checked before anything is loaded."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from diffexplain_fast.errors import CorruptFileError, UnsafeFileError, describe, wrong_value
+
+_PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
+
+
+def local_folder(argument: str, source: str | Path) -> Path | None:
+    """Return the folder that a source names, None if it can only be a hub id.
+
+    Args:
+        argument: what the messages call the source.
+        source: a folder, or a hub id "owner/name".
+
+    Raises:
+        ValueError: there is no such folder and the source cannot be a hub id.
+        UnsafeFileError: the source is a pickled checkpoint file.
+    """
+    path, text = Path(source).expanduser(), str(source)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        wanted = f"a {argument} folder with safetensors weights"
+        if path.suffix in _PICKLED:
+            raise UnsafeFileError(describe(argument, f"{wanted}, not a pickle that runs code when read", source))
+        raise wrong_value(argument, wanted, f"the single file {source}")
+    if isinstance(source, Path) or text.count("/") > 1 or text.startswith((".", "/", "~")) or not text:
+        raise wrong_value(argument, "an existing folder or a hub id owner/name", repr(text))
+    return None
+
+
+def read_json(path: Path) -> dict:
+    """Return the JSON object in a file; anything else raises a CorruptFileError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptFileError(describe(str(path), "JSON", str(error))) from error
+    if not isinstance(content, dict):
+        raise CorruptFileError(describe(str(path), "a JSON object", type(content).__name__))
+    return content
+
+
+def check_weights(argument: str, folder: Path, names: tuple[str, ...]) -> None:
+    """Raise unless a folder holds whole safetensors files under one of the names that a library reads.
+
+    Args:
+        argument: what the messages call the model.
+        folder: the folder of the weights.
+        names: file names, any of which may also be split into shards with an index.
+
+    Raises:
+        ValueError: no weights, or a shard is missing.
+        UnsafeFileError: pickled weights only, or an index that leaves the folder.
+        CorruptFileError: a damaged file.
+    """
+    for path in _weight_files(argument, folder, names):
+        try:
+            with safe_open(path, framework="pt") as weights:  # reads the header and compares sizes
+                weights.keys()
+        except SafetensorError as error:
+            raise CorruptFileError(describe(str(path), "a whole safetensors file", str(error))) from error
+
+
+def _weight_files(argument: str, folder: Path, names: tuple[str, ...]) -> list[Path]:
+    for name in names:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            return [_shard(argument, folder, shard) for shard in shards]
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+    if pickled:
+        wanted = f"{folder.name} weights as safetensors, which cannot run code (save_pretrained writes them)"
+        raise UnsafeFileError(describe(argument, wanted, f"only pickled ones: {', '.join(pickled)} in {folder}"))
+    raise wrong_value(argument, f"weights {' or '.join(names)}", f"none in {folder}")
+
+
+def _shard(argument: str, folder: Path, name: str) -> Path:
+    if Path(name).name != name or Path(name).suffix != ".safetensors":
+        wanted = "names of safetensors files beside it"
+        raise UnsafeFileError(describe(f"weight index in {folder}", wanted, repr(name)))
+    if not (folder / name).is_file():
+        raise wrong_value(argument, f"the weight file {name}", f"none in {folder}")
+    return folder / name
