@@ -1,0 +1,100 @@
+"""Eval mode without weight gradients while the context is open, and every flag as it was afterwards."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from diffexplain_fast.models.frozen import frozen
+from tests.tiny import seeded
+
+
+def unusual() -> nn.Sequential:
+    """A model whose parts disagree about their modes and flags, with a shared layer and a parametrised one."""
+    shared = nn.Conv2d(3, 3, 1)
+    model = seeded(
+        lambda: nn.Sequential(
+            shared, nn.BatchNorm2d(3), nn.Dropout(0.5), shared, parametrizations.weight_norm(nn.Conv2d(3, 4, 1))
+        )
+    )
+    model.train()
+    model[2].eval()
+    shared.bias.requires_grad_(False)
+    return model
+
+
+def state(model: nn.Module) -> list:
+    return [
+        *((name, part.training, dict(part._forward_hooks)) for name, part in model.named_modules()),
+        *((name, weight.requires_grad, weight._version, weight.clone()) for name, weight in model.named_parameters()),
+        *((name, value._version) for name, value in model.named_buffers()),
+    ]
+
+
+def test_inside_nothing_trains() -> None:
+    model = unusual()
+    with frozen(model):
+        assert not any(part.training for part in model.modules())
+        assert not any(weight.requires_grad for weight in model.parameters())
+        x = torch.rand(2, 3, 4, 4)
+        assert torch.equal(model(x), model(x)), "dropout is off"
+        assert not model(x).requires_grad
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_everything_is_put_back(error: type[BaseException] | None) -> None:
+    model, other = unusual(), unusual().eval()
+    before = str(state(model)), str(state(other))
+
+    def run() -> None:
+        with frozen(model, other):
+            model(torch.rand(2, 3, 4, 4))
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(error):
+            run()
+    assert (str(state(model)), str(state(other))) == before
+
+
+def test_contexts_nest_and_modules_may_be_named_twice() -> None:
+    model = unusual()
+    before = str(state(model))
+    with frozen(model, model[0], model):
+        with frozen(model):
+            pass
+        assert not any(weight.requires_grad for weight in model.parameters())
+    assert str(state(model)) == before
+
+
+def test_running_statistics_stay() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3, momentum=0.5)).train()
+    with frozen(model):
+        model(torch.rand(4, 3, 8, 8) + 5)
+    assert torch.equal(model[0].running_mean, torch.zeros(3))
+    assert int(model[0].num_batches_tracked) == 0
+    model(torch.rand(4, 3, 8, 8) + 5)
+    assert int(model[0].num_batches_tracked) == 1, "outside it trains as before"
+
+
+def test_the_gradient_reaches_the_input_alone_and_after_the_context() -> None:
+    model = unusual().double()
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    with frozen(model):
+        loss = model(x).square().sum()
+    loss.backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in model.parameters())
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with frozen(model), torch.no_grad():
+        step = 1e-6 * direction
+        difference = (model(x + step).square().sum() - model(x - step).square().sum()) / 2e-6
+    assert torch.isclose((x.grad * direction).sum(), difference, rtol=1e-6)
+
+
+def test_nothing_to_freeze() -> None:
+    with frozen():
+        pass

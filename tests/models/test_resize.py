@@ -1,0 +1,104 @@
+"""The resize against torch's own, its gradient, its determinism, and every size it must refuse."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from diffexplain_fast.models.resize import MODES, resize
+
+SIZES = [
+    ((37, 53), (64, 20)),
+    ((8, 8), (8, 13)),
+    ((5, 7), (1, 1)),
+    ((1, 1), (4, 3)),
+    ((16, 16), (7, 31)),
+    ((2, 9), (3, 9)),
+]
+
+
+def noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_it_is_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+    x = noise(2, 3, *old)
+    expected = F.interpolate(x, new, mode=mode, antialias=True)
+    assert torch.allclose(resize(x, new, mode), expected, rtol=0, atol=1e-12)
+    single = resize(x.float(), new, mode)
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_its_gradient_is_exact(mode: str) -> None:
+    x = noise(1, 2, 5, 6).requires_grad_()
+    assert gradcheck(lambda x: resize(x, (3, 9), mode), x)
+    cotangent = noise(1, 2, 3, 9)
+    own, theirs = (
+        torch.autograd.grad(y, x, cotangent)[0]
+        for y in (resize(x, (3, 9), mode), F.interpolate(x, (3, 9), mode=mode, antialias=True))
+    )
+    assert torch.allclose(own, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_flat_image_stays_flat(mode: str) -> None:
+    assert torch.allclose(resize(torch.full((1, 3, 33, 40), 0.7), (12, 71), mode), torch.tensor(0.7), rtol=0, atol=1e-6)
+
+
+def test_the_same_size_is_the_same_image() -> None:
+    x = noise(1, 3, 4, 5)
+    assert resize(x, (4, 5)) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_loses_no_more_than_its_rounding(dtype: torch.dtype) -> None:
+    x = noise(1, 3, 40, 40, dtype=dtype)
+    truth = F.interpolate(x.double(), (17, 23), mode="bilinear", antialias=True)
+    got = resize(x, (17, 23))
+    assert got.dtype == dtype
+    assert (got.double() - truth).abs().max() <= torch.finfo(dtype).eps
+
+
+def test_other_layouts_and_ranks() -> None:
+    x = noise(2, 3, 9, 8)
+    expected = resize(x, (4, 5))
+    assert torch.allclose(resize(x.to(memory_format=torch.channels_last), (4, 5)), expected)
+    assert torch.allclose(resize(x.transpose(2, 3).contiguous().transpose(2, 3), (4, 5)), expected)
+    assert torch.allclose(resize(x[0, 0], (4, 5)), expected[0, 0], rtol=0, atol=1e-14)
+
+
+def test_weights_made_in_inference_mode_serve_training_too() -> None:
+    with torch.inference_mode():
+        resize(noise(1, 3, 11, 19), (6, 29))
+    x = noise(1, 3, 11, 19).requires_grad_()
+    resize(x, (6, 29)).sum().backward()
+    assert x.grad is not None
+
+
+def test_it_is_deterministic_and_leaves_the_generators_alone() -> None:
+    x, before = noise(1, 3, 20, 20, dtype=torch.float32), torch.get_rng_state()
+    assert torch.equal(resize(x, (7, 9)), resize(x, (7, 9)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("x", "size", "mode", "error", "message"),
+    [
+        ([1.0], (2, 2), "bilinear", TypeError, "pixels: wanted a tensor"),
+        (torch.ones(4), (2, 2), "bilinear", ValueError, r"pixels: wanted shape .* got \[4\]"),
+        (torch.ones(1, 3, 0, 4), (2, 2), "bilinear", ValueError, r"got \[1, 3, 0, 4\]"),
+        (torch.ones(4, 4, dtype=torch.uint8), (2, 2), "bilinear", ValueError, "got torch.uint8"),
+        (torch.ones(4, 4), 2, "bilinear", TypeError, "size: wanted a pair"),
+        (torch.ones(4, 4), (2.0, 2), "bilinear", TypeError, "size: wanted a pair"),
+        (torch.ones(4, 4), (2, 0), "bilinear", ValueError, r"at least 1, got \(2, 0\)"),
+        (torch.ones(4, 4), (2, 2), "nearest", ValueError, "mode: wanted bilinear or bicubic, got 'nearest'"),
+    ],
+)
+def test_bad_input_is_named(x: Tensor, size: tuple, mode: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        resize(x, size, mode)
