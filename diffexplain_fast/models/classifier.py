@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,12 +142,11 @@ class Classifier:
         handles: list[Any] = []
         try:
             for layer in wanted:
-                module = self.model.get_submodule(self.resolve_layer(layer))  # type: ignore[attr-defined]
 
                 def keep(module: nn.Module, args: Any, output: Any, layer: str | nn.Module = layer) -> None:
                     activations[layer] = _first_tensor(output, layer).clone()  # the next module may work in place
 
-                handles.append(module.register_forward_hook(keep))
+                handles.append(self._submodule(layer).register_forward_hook(keep))
             logits = self(pixels)
         finally:
             for handle in handles:
@@ -234,9 +233,13 @@ class Classifier:
                 return name
         raise wrong_value("layer", f"a module inside {self.name}", f"a {type(layer).__name__} that is not part of it")
 
+    def _submodule(self, layer: str | nn.Module) -> nn.Module:
+        name = self.resolve_layer(layer)
+        return cast(nn.Module, self.model).get_submodule(name)
+
     def layer_units(self, layer: str | nn.Module) -> int | None:
         """Return how many units a layer puts out, as far as its module says so without being run."""
-        module = self.model.get_submodule(self.resolve_layer(layer))  # type: ignore[attr-defined]
+        module = self._submodule(layer)
         found = (getattr(module, key, None) for key in ("out_channels", "out_features", "num_features"))
         return next((units for units in found if isinstance(units, int)), None)
 
