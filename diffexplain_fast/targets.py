@@ -189,7 +189,7 @@ class Neuron(Target):
         return (self.layer,)
 
     def bind(self, classifier: Any) -> "Neuron":
-        """Resolve the layer to its dotted name, and check the unit where the module says how many it has."""
+        """Return a copy with the layer's dotted name; the unit is checked where the module says how many it has."""
         name, units = classifier.resolve_layer(self.layer), classifier.layer_units(self.layer)
         if units is not None and self.unit >= units:
             raise _unknown_unit(name, self.unit, units)
@@ -230,7 +230,7 @@ class Disagreement(Target):
             raise wrong_type("other", "a Classifier", self.other)
 
     def bind(self, classifier: Any) -> "Disagreement":
-        """Resolve the label in both classifiers."""
+        """Return a copy with the label resolved in both classifiers."""
         index = classifier.label_index(self.label)
         by_name = None not in (classifier.labels, self.other.labels) and classifier.labels != self.other.labels
         other_label = self.other.label_index(classifier.label_name(index) if by_name else index)

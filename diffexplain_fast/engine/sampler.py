@@ -67,7 +67,11 @@ class DifferentiableSampler:
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
-        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline; options as in the class.
+        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline.
+
+        Args:
+            pipe: a diffusers pipeline or a ``Pipeline``; nothing in it is changed.
+            **options: as in the class.
 
         Raises:
             TypeError: ``pipe`` lacks one of the three.

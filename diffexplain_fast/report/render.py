@@ -149,7 +149,8 @@ def describe_outcome(explanation: Explanation) -> str:
         return ""
     if score.rate is None:
         return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
-    sentence = f"{round(score.rate * score.n)} of {score.n} pictures from unseen draws are classified as {explanation.label}"
+    hits = round(score.rate * score.n)
+    sentence = f"{hits} of {score.n} pictures from unseen draws are classified as {explanation.label}"
     if baseline is None or baseline.rate is None:
         return f"{sentence}."
     return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."

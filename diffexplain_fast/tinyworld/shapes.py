@@ -22,19 +22,24 @@ class Pen:
         return [(self._x + x * self._radius, self._y + y * self._radius) for x, y in points]
 
     def polygon(self, points: Points, fill: Colour) -> None:
+        """Draw a closed outline through points and fill it."""
         self._draw.polygon(self._at(points), fill=fill, outline=_INK, width=self._line)
 
     def box(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
+        """Draw a rectangle."""
         self._draw.rectangle(self._at([(left, top), (right, bottom)]), fill=fill, outline=_INK, width=self._line)
 
     def ellipse(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
+        """Draw the ellipse that fills a rectangle."""
         self._draw.ellipse(self._at([(left, top), (right, bottom)]), fill=fill, outline=_INK, width=self._line)
 
     def dome(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
+        """Draw the upper half of the ellipse that fills a rectangle."""
         corners = self._at([(left, top), (right, bottom)])
         self._draw.pieslice(corners, 180, 360, fill=fill, outline=_INK, width=self._line)
 
     def line(self, points: Points, fill: Colour, width: float) -> None:
+        """Draw an open line without an outline; the width is in radii too, at least a pixel."""
         self._draw.line(self._at(points), fill=fill, width=max(1, round(width * self._radius)))
 
 

@@ -89,7 +89,15 @@ def load_probe() -> Probe:
 
 
 def name_attributes(probe: Probe, pixels: torch.Tensor) -> list[dict[str, str]]:
-    """Return what the probe sees in each picture, by words."""
+    """Return what the probe sees in each picture.
+
+    Args:
+        probe: see ``load_probe``.
+        pixels: [B, 3, 64, 64] in [0, 1].
+
+    Returns:
+        For each picture attribute name to value, by words.
+    """
     found = {name: logits.argmax(1).tolist() for name, logits in probe(pixels).items()}
     words: Mapping[str, Any] = {name: (*values, NOTHING) for name, values in ATTRIBUTES.items()}
     return [{name: words[name][codes[i]] for name, codes in found.items()} for i in range(len(pixels))]

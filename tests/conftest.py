@@ -1,0 +1,57 @@
+"""What every test runs under: no network, few threads, a fixed seed; and a count of the tests that have a marker."""
+
+import importlib.util
+import os
+import random
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")  # explicit, because the default changes in Triton 3.10
+
+import numpy as np
+import pytest
+import torch
+
+if importlib.util.find_spec("triton") and not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is decorated; later is too late
+
+_MARKED: dict[str, set[str]] = {"gpu": set(), "slow": set()}
+"""Marker to the names of its tests."""
+_THREADS = 2
+torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count marked tests, and skip what needs a CUDA device where there is none."""
+    for item in items:
+        for marker, names in _MARKED.items():
+            if item.get_closest_marker(marker):
+                names.add(item.nodeid)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many marked tests ran and how many were skipped."""
+    for marker, names in _MARKED.items():
+        skipped = names & {report.nodeid for report in terminalreporter.getreports("skipped")}
+        terminalreporter.write_line(f"marked {marker}: {len(names) - len(skipped)} run, {len(skipped)} skipped")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Start every test from the same global random state, so that no test depends on the order."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill fresh memory with NaN: what a kernel forgets to write shows up."""
+    for name in ("empty", "empty_like", "empty_strided"):
+
+        def nan(*args: object, _real: object = getattr(torch, name), **options: object) -> torch.Tensor:
+            made = _real(*args, **options)  # type: ignore[operator]
+            return made.fill_(float("nan")) if made.is_floating_point() else made
+
+        monkeypatch.setattr(torch, name, nan)
