@@ -22,7 +22,7 @@ def local_folder(argument: str, source: str | Path) -> Path | None:
         UnsafeFileError: the source is a pickled checkpoint file.
     """
     path, text = Path(source).expanduser(), str(source)
-    if path.is_dir():
+    if path.is_dir() and text:
         return path
     if path.is_file():
         wanted = f"a {argument} folder with safetensors weights"

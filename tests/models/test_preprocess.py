@@ -1,0 +1,125 @@
+"""Preprocessing as a function of pixels: against the image processors it stands for, and its gradient."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.autograd import gradcheck
+from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
+from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
+from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
+from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
+from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from diffexplain_fast.models.preprocess import Preprocess
+from diffexplain_fast.models.transformers_classifiers import preprocess_of
+
+PROCESSORS: list[tuple[type, dict[str, Any]]] = [
+    (ViTImageProcessorPil, {"size": {"height": 32, "width": 40}}),
+    (ViTImageProcessorPil, {"size": 48, "resample": 3}),
+    (ViTImageProcessorPil, {"do_resize": False}),
+    (ViTImageProcessorPil, {"size": 32, "do_normalize": False}),
+    (ViTImageProcessorPil, {"size": 32, "do_rescale": False, "do_normalize": False}),
+    (ViTImageProcessorPil, {"size": 32, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}),
+    (CLIPImageProcessorPil, {"size": {"shortest_edge": 40}, "crop_size": 32}),
+    (CLIPImageProcessorPil, {"size": 41, "crop_size": {"height": 32, "width": 30}}),
+    (CLIPImageProcessorPil, {"size": {"shortest_edge": 40}, "do_center_crop": False}),
+    (BitImageProcessorPil, {"size": {"shortest_edge": 30}, "crop_size": {"height": 50, "width": 20}}),
+    (DeiTImageProcessorPil, {"size": 40, "crop_size": 32}),
+    (ConvNextImageProcessorPil, {"size": {"shortest_edge": 32}, "crop_pct": 0.8}),
+    (ConvNextImageProcessorPil, {"size": 384}),
+    (BeitImageProcessorPil, {"size": 32, "crop_size": 24, "do_center_crop": True}),
+    (MobileNetV2ImageProcessorPil, {"size": {"shortest_edge": 40}, "crop_size": 32}),
+    (MobileViTImageProcessorPil, {"size": {"shortest_edge": 40}, "crop_size": 32}),
+]
+ROUNDING = 1.05
+"""Pillow rounds to whole levels after each of its two passes: half a level each, and bicubic weights add a little."""
+
+
+def picture(height: int = 61, width: int = 75) -> np.ndarray:
+    """Return a picture [H, W, 3] of ramps and edges that bicubic overshoot keeps inside 0 to 255."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    image = np.stack([rows * 2.5 + 20, columns * 2 + 40, rows + columns + 50], axis=-1)
+    image[20:40, 20:50] = 200
+    return image.astype(np.uint8)
+
+
+def as_pixels(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), PROCESSORS, ids=[f"{kind.__name__}-{i}" for i, (kind, _) in enumerate(PROCESSORS)]
+)
+def test_it_does_what_the_image_processor_does(kind: type, settings: dict[str, Any]) -> None:
+    processor = kind(**settings)
+    steps = preprocess_of(processor)
+    expected = processor(Image.fromarray(picture()), return_tensors="pt")["pixel_values"]
+    got = steps(as_pixels(picture()))
+    assert got.shape == expected.shape
+    level = steps.scale / 255 / torch.tensor(steps.std or (1.0,)).view(-1, 1, 1)
+    assert ((got - expected) / level).abs().max() <= ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (lambda: LevitImageProcessorPil(), "what LevitImageProcessorPil does in resize"),
+        (lambda: PerceiverImageProcessorPil(), "what PerceiverImageProcessorPil does in center_crop, _preprocess"),
+        (lambda: EfficientNetImageProcessorPil(), "what EfficientNetImageProcessorPil does in rescale, _preprocess"),
+        (
+            lambda: ViTImageProcessorPil(resample=0),
+            r"wanted 2 \(bilinear\) or 3 \(bicubic\), or load the model yourself",
+        ),
+        (
+            lambda: CLIPImageProcessorPil(size={"shortest_edge": 30, "longest_edge": 40}),
+            "height and width, or shortest",
+        ),
+    ],
+)
+def test_a_processor_of_other_steps_is_refused(processor: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preprocess_of(processor())
+
+
+def test_its_gradient_is_exact() -> None:
+    steps = Preprocess(9, "bicubic", (5, 6), scale=255.0, bgr=True, mean=(1.0, 2.0, 3.0), std=(0.5, 0.6, 0.7))
+    x = torch.rand(2, 3, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert gradcheck(steps, x.requires_grad_())
+
+
+def test_no_steps_change_nothing() -> None:
+    x = as_pixels(picture())
+    assert Preprocess()(x) is x
+
+
+@pytest.mark.parametrize(("height", "width", "expected"), [(10, 20, (6, 12)), (20, 10, (12, 6)), (7, 7, (6, 6))])
+def test_the_shorter_side_decides(height: int, width: int, expected: tuple[int, int]) -> None:
+    assert Preprocess(size=6)(torch.rand(1, 3, height, width)).shape[-2:] == expected
+
+
+def test_where_half_of_an_odd_border_begins() -> None:
+    x = torch.arange(11.0).expand(1, 3, 11, 11)
+    assert Preprocess(crop=(8, 8))(x)[0, 0, 0, 0] == 1  # a border of 3
+    assert Preprocess(crop=(8, 8), rounds=True)(x)[0, 0, 0, 0] == 2
+    assert Preprocess(crop=(6, 6), rounds=True)(x)[0, 0, 0, 0] == 2  # a border of 5: half of it rounds to even
+
+
+def test_a_smaller_image_is_padded_with_black() -> None:
+    y = Preprocess(crop=(4, 7), mean=(1.0,) * 3)(torch.ones(1, 3, 4, 4))
+    assert y[0, 0, 0].tolist() == [-1, 0, 0, 0, 0, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_dtype_stays(dtype: torch.dtype) -> None:
+    steps = Preprocess((4, 4), crop=(3, 3), scale=255.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert steps(torch.rand(1, 3, 8, 8).to(dtype)).dtype == dtype
