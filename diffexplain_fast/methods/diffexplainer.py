@@ -27,6 +27,9 @@ from diffexplain_fast.methods.problem import Problem, seeded_generator
 from diffexplain_fast.results import Iteration
 from diffexplain_fast.targets import ClassLogit, ClassProbability
 
+_NATURAL_MARGIN = 0.05
+"""Score by which a later state must beat one that already hits every time: the earlier is nearer to real words."""
+
 
 def optimise(
     problem: Problem, options: Options, state: State, save: Callable[[State], None], report: Callable[[State], None]
@@ -91,7 +94,7 @@ def _step(problem: Problem, options: Options, state: State) -> None:
         raise NonFiniteError(f"loss: wanted a finite loss and gradient, got loss {value} and gradient norm {norm}")
     state.soft, state.adam = descend(options, state, gradient)
     state.step += 1
-    if options.stop_probability is not None and isinstance(problem.target, ClassLogit | ClassProbability):
+    if options.stop_probability is not None and _is_plain_class(problem):
         assert scores.probability is not None
         state.streak = state.streak + 1 if scores.probability.mean().item() >= options.stop_probability else 0
     logit = scores.logit.mean().item()
@@ -112,9 +115,14 @@ def _validate(problem: Problem, options: Options, state: State) -> float:
     hits = [part.hit for part in parts if part.hit is not None]
     rate = float(torch.cat(hits).float().mean()) if hits else 0.0
     state.validations.append({"attempt": state.attempt, "step": state.step, "rate": rate, "score": score})
-    if (rate, score) > state.best_score:
+    margin = _NATURAL_MARGIN if _is_plain_class(problem) and state.best_score[0] == 1.0 else 0.0
+    if (rate, score) > (state.best_score[0], state.best_score[1] + margin):
         state.best, state.best_score, state.best_attempt = soft, (rate, score), state.attempt
     return rate
+
+
+def _is_plain_class(problem: Problem) -> bool:
+    return isinstance(problem.target, ClassLogit | ClassProbability)
 
 
 def _close_attempt(problem: Problem, options: Options, state: State) -> None:

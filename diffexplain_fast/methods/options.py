@@ -56,7 +56,7 @@ class Options:
             target that is no plain class, runs all iterations.
         patience: see ``stop_probability``.
         validate_every: steps between validations; the best validated state is the result.
-        n_validation: start latents of a validation.
+        n_validation: start latents of a validation, and of the second look at the best screened words.
         n_images: images in the result, from held-out latents, at most ``n_score``.
         n_score: start latents of each activation score.
         checkpoint_every: steps between checkpoints, where a checkpoint folder is given.
@@ -81,10 +81,10 @@ class Options:
     cutouts: int = 0
     noise: float = 0.0
     fresh_latents: bool = True
-    stop_probability: float | None = 0.99
+    stop_probability: float | None = 0.95
     patience: int = 3
     validate_every: int = 10
-    n_validation: int = 8
+    n_validation: int = 12
     n_images: int = 8
     n_score: int = 32
     checkpoint_every: int = 5

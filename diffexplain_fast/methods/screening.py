@@ -1,7 +1,7 @@
 """Forward-only screening: every candidate word drawn a few times in exactly the soft prompt that it would start."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,14 +16,14 @@ _CACHE_BYTES = 64 * 2**20
 """Screened images are kept for the next target up to this size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
     """One start of an optimisation.
 
     Attributes:
         name: the words, or "random 0".
         soft: soft tokens [n_tokens, d].
-        score: mean target score of its screening images, None if it was not screened.
+        score: mean target score of its images, None if it was not screened.
     """
 
     name: str
@@ -70,3 +70,10 @@ def screen(
     if sum(part.nbytes for part in images) <= _CACHE_BYTES:
         screened[key] = images
     return [Start(word, soft, float(mean)) for word, soft, mean in zip(words, softs, means, strict=True)]
+
+
+def look_again(problem: Problem, start: Start, count: int) -> Start:
+    """Return a start with its score on ``count`` validation latents."""
+    with torch.no_grad():
+        parts = [part.score for _, part in problem.batches(problem.encode_soft(start.soft), "validation", count)]
+    return replace(start, score=float(torch.cat(parts).mean()))

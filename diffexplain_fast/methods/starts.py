@@ -4,6 +4,7 @@ DEXTER reports the same weakness of the gradient (arXiv 2510.14741, tables 4 and
 words are screened by forward passes alone.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,14 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem, seeded_generator
-from diffexplain_fast.methods.screening import Start, screen, soft_from_text
+from diffexplain_fast.methods.screening import Start, look_again, screen, soft_from_text
 
 SMALL_VOCABULARY = 256
 """Up to this many words, screening them all costs less than an optimisation."""
 _SHORTEST_WORD = 3
 """Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
+_FINALISTS = 4
+"""Screened words that are scored again on the validation latents: two images say little about a word."""
 _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
 
@@ -61,8 +64,15 @@ def choose_starts(
     total = sum(len(block) for block in blocks)
     for block in blocks:
         starts += screen(problem, block, n, screened, _shifted(report, len(starts), total))
-    starts.sort(key=lambda start: -(start.score or 0.0))
-    return [*starts, _random_start(problem, n, 0)]
+    starts.sort(key=_score, reverse=True)
+    finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
+    rest = [start for start in starts if start not in finalists]
+    finalists = [look_again(problem, start, options.n_validation) for start in finalists]
+    return [*sorted(finalists, key=_score, reverse=True), *rest, _random_start(problem, n, 0)]
+
+
+def _score(start: Start) -> float:
+    return -math.inf if start.score is None else start.score
 
 
 def _shifted(report: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
