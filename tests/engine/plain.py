@@ -91,7 +91,7 @@ class Plain:
 
 def relative(got: Tensor, truth: Tensor) -> float:
     """Distance of two tensors as a share of the truth's size."""
-    return float((got - truth).norm() / truth.norm())
+    return float((got - truth).detach().norm() / truth.detach().norm())
 
 
 def gradients(images: Tensor, cotangent: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,332 @@
+"""What surrounds the sampler's mathematics: rows that run, no trace in the modules, noise, records, bad arguments."""
+
+import copy
+import random
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import AttnProcessor
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import NotBuiltError
+from diffexplain_fast.models.pipeline import load_pipeline
+from tests.engine.plain import SCHEDULERS, gradients, make_scheduler, relative
+from tests.tiny import seeded, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet, tiny_vae
+
+
+def sampler_of(pipe, kind="ddim", **options):
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, **options}
+    return DifferentiableSampler(unet=pipe.unet, vae=pipe.vae, scheduler=make_scheduler(kind), **options)
+
+
+def embeds(batch=1, width=16, seed=0, **options):
+    return torch.randn((batch, 5, width), generator=torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.fixture
+def pipe():
+    return tiny_sd()
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(1.0, [3, 3]), (1, [3, 3]), (3.0, [6, 6])])
+@pytest.mark.parametrize("gradient", ["full", "checkpointed"])
+def test_without_guidance_only_conditional_rows_run(pipe, guidance, rows, gradient):
+    calls = []
+    handle = pipe.unet.register_forward_pre_hook(lambda _, given: calls.append(given))
+    images = sampler_of(pipe, guidance_scale=guidance, gradient=gradient)(embeds(3), embeds(seed=1))
+    handle.remove()
+    assert [len(sample) for sample, _ in calls] == rows and images.shape == (3, 3, 16, 16)
+    assert all(isinstance(time, torch.Tensor) and time.dtype == torch.int64 for _, time in calls)
+
+
+def test_negative_prompt_is_broadcast(pipe):
+    sampler, negative = sampler_of(pipe), embeds(seed=1)
+    latents = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        one, both = (sampler(embeds(2), each, latents) for each in (negative, negative.repeat(2, 1, 1)))
+    assert torch.equal(one, both)
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_images_are_the_diffusers_pipelines_own(pipe, kind):
+    """Same generator, same noise, same picture: diffusers only clamps it and shows it as 0 to 1."""
+    pipe.scheduler = make_scheduler(kind)
+    pipe.set_progress_bar_config(disable=True)
+    prompt, negative = embeds(2), embeds(2, seed=1)
+    with torch.no_grad():
+        got = DifferentiableSampler.from_pipe(pipe, num_inference_steps=3, guidance_scale=3.0)(
+            prompt, negative, generator=torch.Generator().manual_seed(4)
+        )
+    wanted = pipe(
+        prompt_embeds=prompt,
+        negative_prompt_embeds=negative,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(4),
+        output_type="pt",
+    ).images
+    assert relative(got.clamp(0, 1), wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("make", [tiny_sd, tiny_sd2, tiny_sdxl])
+def test_our_pipelines_sample_from_text(make):
+    pipeline = load_pipeline(make())
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=2, guidance_scale=2.0)
+    soft = pipeline.token_embeddings("boat").detach().requires_grad_()
+    positive, negative = pipeline.encode_soft(soft, prefix="a"), pipeline.encode_text([""])
+    images = sampler(
+        positive.prompt_embeds,
+        negative.prompt_embeds,
+        generator=torch.Generator().manual_seed(0),
+        pooled_prompt_embeds=positive.pooled,
+        negative_pooled_prompt_embeds=negative.pooled,
+        **pipeline.extras(positive, 1),
+    )
+    (gradient,) = torch.autograd.grad(images.sum(), soft)
+    assert images.shape == (1, 3, 16, 16) and gradient.isfinite().all() and gradient.norm() > 0
+
+
+def test_sizes_follow_the_latents(pipe):
+    latents = torch.randn((1, 4, 6, 10), generator=torch.Generator().manual_seed(0))
+    assert sampler_of(pipe)(embeds(), embeds(seed=1), latents).shape == (1, 3, 12, 20)
+
+
+def test_images_are_not_clamped(pipe):
+    latents = 20 * torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        images = sampler_of(pipe, guidance_scale=1.0)(embeds(), latents=latents)
+    assert images.min() < 0 or images.max() > 1
+
+
+def test_shift_factor_is_added(pipe):
+    shifted = AutoencoderKL.from_config(pipe.vae.config, shift_factor=0.25, scaling_factor=0.5)
+    shifted.load_state_dict(pipe.vae.state_dict())
+    latents, seen = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0)), []
+    for vae in (pipe.vae, shifted):
+        handle = vae.post_quant_conv.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        with torch.no_grad():
+            sampler_of(SimpleNamespace(unet=pipe.unet, vae=vae), guidance_scale=1.0)(embeds(), latents=latents)
+        handle.remove()
+    torch.testing.assert_close(seen[1], seen[0] * pipe.vae.config.scaling_factor / 0.5 + 0.25)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "euler"])
+def test_half_precision_keeps_the_sample_in_single(pipe, kind):
+    prompt, negative = embeds().requires_grad_(), embeds(seed=1)
+    truth = sampler_of(pipe, kind)(prompt, negative, generator=torch.Generator().manual_seed(0))
+    half = SimpleNamespace(unet=copy.deepcopy(pipe.unet).bfloat16(), vae=pipe.vae)
+    small = prompt.detach().bfloat16().requires_grad_()
+    got = sampler_of(half, kind)(small, negative.bfloat16(), generator=torch.Generator().manual_seed(0))
+    assert got.dtype == torch.float32 and relative(got, truth) < 0.02
+    (gradient,) = torch.autograd.grad(got.sum(), small)
+    assert gradient.dtype == torch.bfloat16 and gradient.isfinite().all()
+
+
+def test_noise_follows_the_generator_and_nothing_global(pipe):
+    sampler = sampler_of(pipe, "lcm")
+    first, again, other = (
+        sampler(embeds(), embeds(seed=1), generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
+    unseeded = [sampler(embeds(), embeds(seed=1)) for _ in range(2)]
+    assert torch.equal(*unseeded)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states[1:]
+
+
+def traces(pipe):
+    """Everything of the user's modules that a run could leave changed."""
+    modules = [module for part in (pipe.unet, pipe.vae) for module in part.modules()]
+    weights = [weight for part in (pipe.unet, pipe.vae) for weight in part.parameters()]
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return (
+        [(id(module), module.training, [list(getattr(module, hook)) for hook in hooks]) for module in modules],
+        [(id(weight), weight.requires_grad, weight.grad, weight._version) for weight in weights],
+        {name: id(processor) for name, processor in pipe.unet.attn_processors.items()},
+        torch.get_rng_state().tolist(),
+        torch.is_grad_enabled(),
+    )
+
+
+def unusual(pipe):
+    """The pipe with mixed modes, flags, a hook and a processor of the user's own."""
+    pipe.unet.train()
+    pipe.unet.mid_block.eval()
+    pipe.unet.conv_in.requires_grad_(False)
+    pipe.vae.decoder.train()
+    pipe.unet.conv_out.register_forward_hook(lambda *_: None)
+    pipe.unet.set_attn_processor(AttnProcessor())
+    return pipe
+
+
+@pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1", "detached"])
+def test_a_run_leaves_no_trace(pipe, gradient):
+    before = traces(unusual(pipe))
+    prompt = embeds().requires_grad_()
+    images = sampler_of(pipe, gradient=gradient)(prompt, embeds(seed=1))
+    assert traces(pipe) == before
+    images.sum().backward()
+    assert prompt.grad.norm() > 0
+    assert traces(pipe) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize(("part", "call"), [("unet", 2), ("unet", 3), ("vae", 1), ("vae", 2)])
+def test_a_failure_leaves_no_trace(pipe, error, part, call):
+    """Calls 1 and 2 of the UNet and 1 of the VAE are the forward's, later ones the recompute's during backward."""
+    unusual(pipe)
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == call:
+            raise error("stop")
+
+    module = pipe.unet.conv_in if part == "unet" else pipe.vae.decoder
+    module.register_forward_pre_hook(fail)
+    before = traces(pipe)
+    with pytest.raises(error, match="stop"):
+        sampler_of(pipe, gradient="checkpointed")(embeds().requires_grad_(), embeds(seed=1)).sum().backward()
+    assert traces(pipe) == before
+
+
+def test_training_mode_changes_no_image():
+    """Dropout of the user's module, and weights that require grad, are without effect."""
+    unet = seeded(lambda: tiny_unet(16, dropout=0.5))
+    pipe, prompt = SimpleNamespace(unet=unet, vae=tiny_vae()), embeds().requires_grad_()
+    results = []
+    for training in (True, False):
+        unet.train(training)
+        unet.requires_grad_(training)
+        images = sampler_of(pipe, gradient="checkpointed")(prompt, embeds(seed=1), generator=torch.Generator())
+        results.append((images, *gradients(images, torch.ones_like(images), prompt)))
+    assert all(torch.equal(*both) for both in zip(*results, strict=True))
+
+
+def test_no_graph_without_inputs_that_ask_for_one(pipe):
+    assert not sampler_of(pipe)(embeds(), embeds(seed=1)).requires_grad
+    with torch.no_grad():
+        assert not sampler_of(pipe, gradient="checkpointed")(embeds().requires_grad_(), embeds(seed=1)).requires_grad
+
+
+def test_the_record_says_what_ran(pipe):
+    assert sampler_of(pipe, "euler", gradient="last:1").record() == {
+        "backend": "reference",
+        "reason": "auto: the fast engine is not built yet",
+        "gradient": "last:1",
+        "scheduler": "EulerDiscreteScheduler",
+        "prediction_type": "epsilon",
+        "num_inference_steps": 2,
+        "guidance_scale": 3.0,
+    }
+    assert sampler_of(pipe, backend="reference").record()["reason"] == "asked for"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backend": "fast"}, NotBuiltError, "not built yet"),
+        ({"backend": "quick"}, ValueError, "backend: wanted 'auto', 'reference' or 'fast', got 'quick'"),
+        ({"backend": None}, TypeError, "backend: wanted .*, got NoneType"),
+        ({"memory": "8GiB"}, ValueError, "memory: wanted .*backend='fast', which is not built yet, got '8GiB'"),
+        ({"memory": 2**30}, ValueError, "memory: wanted .*got 1073741824"),
+        ({"memory": 1.5}, TypeError, "memory: wanted .*got float"),
+        ({"guidance_scale": float("nan")}, ValueError, "guidance_scale: wanted a finite number .*, got nan"),
+        ({"guidance_scale": float("inf")}, ValueError, "guidance_scale: wanted a finite number .*, got inf"),
+        ({"guidance_scale": 0.0}, ValueError, "at least 1.0, which means no guidance"),
+        ({"guidance_scale": "7"}, TypeError, "guidance_scale: wanted a number, got str"),
+        ({"num_inference_steps": 0}, ValueError, "num_inference_steps: wanted 1 to 1000 .*, got 0"),
+        ({"num_inference_steps": 2.5}, TypeError, "num_inference_steps: wanted a whole number, got float"),
+        ({"gradient": "some"}, ValueError, "gradient: wanted 'full', 'checkpointed', 'last:K' or 'detached', got"),
+        ({"gradient": "last:0"}, ValueError, "K of 1 to 2, the number of steps, got 'last:0'"),
+        ({"gradient": "last:3"}, ValueError, "K of 1 to 2, the number of steps, got 'last:3'"),
+        ({"gradient": "last:-1"}, ValueError, "gradient: wanted"),
+        ({"gradient": None}, TypeError, "gradient: wanted .*, got NoneType"),
+    ],
+)
+def test_bad_options(pipe, options, error, message):
+    with pytest.raises(error, match=message):
+        sampler_of(pipe, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"prompt_embeds": "a boat"}, TypeError, "prompt_embeds: wanted a tensor, got str"),
+        ({"prompt_embeds": embeds()[0]}, ValueError, r"prompt_embeds: wanted shape \[B, L, 16\], got \[5, 16\]"),
+        ({"prompt_embeds": embeds(width=8)}, ValueError, r"prompt_embeds: wanted shape \[B, L, 16\], got \[1, 5, 8\]"),
+        ({"prompt_embeds": embeds()[:0]}, ValueError, "prompt_embeds: wanted shape"),
+        ({"prompt_embeds": embeds().double()}, ValueError, "prompt_embeds: wanted dtype torch.float32.*float64"),
+        ({"prompt_embeds": embeds(device="meta")}, ValueError, "prompt_embeds: wanted device cpu.*got meta"),
+        ({"negative_prompt_embeds": None}, ValueError, "negative_prompt_embeds: wanted .*guidance_scale 3.0.*got None"),
+        ({"negative_prompt_embeds": embeds(2)}, ValueError, r"negative_prompt_embeds: wanted shape \[1 or 3, 5, 16\]"),
+        ({"negative_prompt_embeds": embeds().double()}, ValueError, "negative_prompt_embeds: wanted dtype"),
+        ({"latents": [0.0]}, TypeError, "latents: wanted a tensor, got list"),
+        ({"latents": torch.zeros(3, 4, 8)}, ValueError, r"latents: wanted shape \[3, 4, h, w\], got \[3, 4, 8\]"),
+        ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"latents: wanted shape \[3, 4, h, w\], got \[2, 4, 8, 8\]"),
+        ({"latents": torch.zeros(3, 3, 8, 8)}, ValueError, "latents: wanted shape"),
+        ({"latents": torch.zeros(3, 4, 8, 8).int()}, ValueError, "latents: wanted dtype torch.float32"),
+        ({"latents": torch.zeros(3, 4, 8, 8, device="meta")}, ValueError, "latents: wanted device cpu"),
+        ({"generator": 3}, TypeError, "generator: wanted a torch.Generator, got int"),
+        ({"pooled_prompt_embeds": torch.zeros(3, 24)}, ValueError, "pooled_prompt_embeds: wanted None"),
+        ({"time_ids": torch.zeros(1, 6)}, ValueError, "time_ids: wanted None"),
+    ],
+)
+def test_bad_arguments(pipe, arguments, error, message):
+    usual = {"prompt_embeds": embeds(3), "negative_prompt_embeds": embeds(seed=1)}
+    with pytest.raises(error, match=message):
+        sampler_of(pipe)(**(usual | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pooled_prompt_embeds": None}, r"pooled_prompt_embeds: wanted \[1, p\].*got None"),
+        ({"pooled_prompt_embeds": torch.zeros(2, 24)}, r"pooled_prompt_embeds: wanted shape \[1, p\], got \[2, 24\]"),
+        ({"negative_pooled_prompt_embeds": None}, "negative_pooled_prompt_embeds: wanted .*got None"),
+        ({"negative_pooled_prompt_embeds": torch.zeros(1, 8)}, "negative_pooled_prompt_embeds: wanted shape"),
+        ({"time_ids": torch.zeros(1, 4)}, r"time_ids: wanted shape \[1 or 1, 6\], got \[1, 4\]"),
+    ],
+)
+def test_bad_arguments_of_xl(arguments, message):
+    usual = {"pooled_prompt_embeds": torch.zeros(1, 24), "negative_pooled_prompt_embeds": torch.zeros(1, 24)}
+    with pytest.raises(ValueError, match=message):
+        sampler_of(tiny_sdxl(), "euler")(embeds(width=40), embeds(width=40), **(usual | arguments))
+
+
+@pytest.mark.parametrize(
+    ("unet", "message"),
+    [
+        ({"in_channels": 9}, "unet: wanted 4 channels in and out.*got 9 in and 4 out"),
+        ({"out_channels": 8}, "unet: wanted 4 channels in and out.*got 4 in and 8 out"),
+        ({"time_cond_proj_dim": 8}, "unet.config.time_cond_proj_dim: wanted no guidance embedding"),
+        ({"num_class_embeds": 3}, "unet.config.num_class_embeds: wanted no class embedding"),
+        ({"addition_embed_type": "text"}, "addition_embed_type: wanted None or 'text_time', got 'text'"),
+    ],
+)
+def test_unets_that_need_more_are_refused(pipe, unet, message):
+    with pytest.raises(ValueError, match=message):
+        sampler_of(SimpleNamespace(unet=tiny_unet(16, **unet), vae=pipe.vae))
+
+
+def test_wrong_parts(pipe):
+    with pytest.raises(TypeError, match="unet: wanted a diffusers UNet2DConditionModel, got function"):
+        sampler_of(SimpleNamespace(unet=embeds, vae=pipe.vae))
+    with pytest.raises(TypeError, match="vae: wanted a diffusers AutoencoderKL, got Linear"):
+        sampler_of(SimpleNamespace(unet=pipe.unet, vae=torch.nn.Linear(1, 1)))
+    with pytest.raises(TypeError, match="pipe: wanted a pipeline with unet, vae and scheduler, got UNet2DCondition"):
+        DifferentiableSampler.from_pipe(pipe.unet)
+    with pytest.raises(ValueError, match="vae: wanted device cpu, where the unet is, got meta"):
+        sampler_of(SimpleNamespace(unet=pipe.unet, vae=copy.deepcopy(pipe.vae).to("meta")))(embeds(), embeds())
+
+
+def test_the_modules_own_checkpointing_is_refused(pipe):
+    pipe.unet.enable_gradient_checkpointing()
+    with pytest.raises(ValueError, match=r"unet.disable_gradient_checkpointing\(\) and gradient='checkpointed'"):
+        sampler_of(pipe)(embeds().requires_grad_(), embeds(seed=1))
+    with torch.no_grad():
+        assert sampler_of(pipe)(embeds(), embeds(seed=1)).isfinite().all()
