@@ -89,6 +89,7 @@ class Classifier:
             ValueError: no such model, or a folder that is no image classifier; the message says what is missing.
             UnsafeFileError: the weights are a pickle; nothing was read.
             CorruptFileError: a weight file is damaged.
+            OSError: a hub id that is neither in the cache nor on the hub.
         """
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise wrong_type("dtype", "a floating point torch.dtype", dtype)

@@ -109,7 +109,7 @@ class Pipeline(ABC):
         return {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
 
     def words(self) -> list[str]:
-        """Return the spelling of each row of ``word_table``: whole words, no special tokens, letters or parts of words."""
+        """Return the spelling of each row of ``word_table``: whole words, no special tokens or parts of words."""
         return list(self._vocabulary.values())
 
     def word_table(self) -> Tensor:

@@ -44,6 +44,7 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
             cannot be written as resize, crop, scale and normalisation.
         UnsafeFileError: pickled weights only; nothing was read.
         CorruptFileError: a file is damaged.
+        OSError: a hub id that is neither in the cache nor on the hub.
     """
     folder = local_folder("classifier", source)
     name = str(source) if folder is None else folder.resolve().name

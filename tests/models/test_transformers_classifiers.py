@@ -95,6 +95,22 @@ def test_targets_work_on_what_was_loaded(saved: Path) -> None:
         assert score.shape == (2,) and torch.autograd.grad(score.sum(), x)[0].abs().sum() > 0
 
 
+def test_a_hub_id_is_read_from_the_cache(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--someone--tiny"
+    snapshot = Path(shutil.copytree(saved / "resnet", repository / "snapshots" / ("0" * 40)))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    classifier = Classifier.from_pretrained("someone/tiny", local_files_only=True)
+    assert classifier.name == "someone/tiny"
+    assert classifier.fingerprint() == Classifier.from_pretrained(saved / "resnet").fingerprint()
+    (snapshot / WEIGHTS).rename(snapshot / "pytorch_model.bin")
+    with pytest.raises(UnsafeFileError, match="only pickled ones"):
+        Classifier.from_pretrained("someone/tiny", local_files_only=True)
+    with pytest.raises(OSError, match="cache"):
+        Classifier.from_pretrained("someone/else", local_files_only=True)
+
+
 def test_dtype_and_device(saved: Path) -> None:
     classifier = Classifier.from_pretrained(saved / "resnet", dtype=torch.float64, device="cpu")
     assert classifier(pixels().double()).dtype == torch.float64
