@@ -119,7 +119,9 @@ def main() -> None:
     }
     passed = {name: values[name] >= bound for name, bound in BOUNDS.items()}
     for name, bound in BOUNDS.items():
-        sys.stdout.write(f"{name:28} {values[name]:.3f}  (at least {bound:.2f})  {'ok' if passed[name] else 'MISSED'}\n")
+        sys.stdout.write(
+            f"{name:28} {values[name]:.3f}  (at least {bound:.2f})  {'ok' if passed[name] else 'MISSED'}\n"
+        )
     record = {
         "command": f"python -m benchmarks.gates --steps {arguments.steps} --guidance-scale {arguments.guidance_scale}",
         "values": values,

@@ -53,4 +53,5 @@ def unknown_name(argument: str, name: str, known: Iterable[str]) -> UnknownNameE
     """Return (not raise) an error that names the five known names nearest to ``name``."""
     options = list(known)
     nearest = difflib.get_close_matches(name, options, n=5, cutoff=0.0)
-    return UnknownNameError(describe(argument, f"one of {len(options)} known names, nearest: {', '.join(nearest)}", repr(name)))
+    wanted = f"one of {len(options)} known names, nearest: {', '.join(nearest)}"
+    return UnknownNameError(describe(argument, wanted, repr(name)))

@@ -174,7 +174,7 @@ def _small(canvas: Image.Image) -> Image.Image:
 def _masks(layers: Mapping[str, Image.Image], background: str) -> dict[str, np.ndarray]:
     free = np.ones((SIZE, SIZE), bool)
     masks: dict[str, np.ndarray] = {}
-    for name, layer in reversed(layers.items()):
+    for name, layer in reversed(list(layers.items())):
         masks[name] = (np.asarray(_small(layer)) > 127) & free
         free &= ~masks[name]
     return masks | {background: free}

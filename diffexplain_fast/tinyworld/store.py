@@ -1,4 +1,4 @@
-"""The trained models that ship with the package: where they lie, checked against their manifest before they are read."""
+"""The trained models that ship with the package: where they lie, checked against the manifest before they are read."""
 
 import functools
 import json

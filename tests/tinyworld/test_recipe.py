@@ -73,9 +73,9 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
     fit("line", straight, line_loss(straight), plan, None)
 
     broken = line_model()
-    calls = itertools.count()
+    calls, loss = itertools.count(), line_loss(broken)
 
-    def interrupted(rng, generator, loss=line_loss(broken)):
+    def interrupted(rng, generator):
         if next(calls) == 15:
             raise KeyboardInterrupt
         return loss(rng, generator)

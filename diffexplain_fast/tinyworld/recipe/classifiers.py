@@ -86,7 +86,7 @@ def _empty(name: str) -> tuple[str, ...]:
 
 
 def augmented(pixels: torch.Tensor, rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-    """Return pixels [B, 3, 64, 64] shifted, sometimes mirrored and blurred, with a little noise and a shade of colour."""
+    """Return pixels [B, 3, 64, 64] shifted, at times mirrored and blurred, with some noise and a shade of colour."""
     dx, dy = (int(v) for v in rng.integers(-3, 4, 2))
     pixels = torch.roll(F.pad(pixels, (4, 4, 4, 4), mode="replicate"), (dy, dx), (2, 3))[:, :, 4:-4, 4:-4]
     if rng.random() < 0.5:

@@ -41,9 +41,7 @@ def prompt_for(element: str) -> str:
     return element if element in BACKGROUNDS else f"a {element}"
 
 
-def segmenter_loss(
-    model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int
-) -> Loss:
+def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:
     """Return cross-entropy and overlap loss of one asked-for element per picture, present or not."""
     prompts = tokens(tokenizer, [prompt_for(element) for element in ELEMENTS]).to(model.device)
     usable = np.flatnonzero((scenes.elements[:, 0, 0] != NO_ELEMENT).numpy())

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ def _save(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    parameters: list[torch.Tensor],
+    parameters: Sequence[torch.Tensor],
     average: list[torch.Tensor],
     done: int,
     running: float,
@@ -114,7 +114,7 @@ def _restore(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    parameters: list[torch.Tensor],
+    parameters: Sequence[torch.Tensor],
     average: list[torch.Tensor],
 ) -> tuple[int, float]:
     tensors = load_tensors(path)

@@ -1,4 +1,4 @@
-"""The truth about a classifier: what every attribute does to every logit, measured by rendering counterfactual pairs."""
+"""The truth about a classifier: what every attribute does to every logit, measured on counterfactual pairs."""
 
 import math
 from typing import Any
