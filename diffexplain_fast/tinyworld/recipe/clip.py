@@ -8,7 +8,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from diffexplain_fast.tinyworld.recipe.data import Scenes, as_pixels
 from diffexplain_fast.tinyworld.recipe.tokenizer import CONTEXT
 from diffexplain_fast.tinyworld.recipe.training import Loss, Plan
-from diffexplain_fast.tinyworld.words import varied_caption
+from diffexplain_fast.tinyworld.words import VOCABULARY, varied_caption
 
 PLAN = Plan(steps=1600, batch=96, rate=1e-3, decay=1e-2, average=0.995)
 WIDTH = 128
@@ -57,6 +57,17 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """Return padded token ids [B, 20]."""
     encoded = tokenizer(texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt")
     return encoded.input_ids
+
+
+@torch.no_grad()
+def silence_unused_tokens(pair: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+    """Set the embeddings of tokens that no caption uses to zero: letters and parts of words, which learnt nothing."""
+    words = tokenizer(list(VOCABULARY), add_special_tokens=False).input_ids
+    used = [*tokenizer.all_special_ids, *(i for ids in words for i in ids)]
+    weight = pair.text_model.get_input_embeddings().weight
+    silent = torch.ones(len(weight), dtype=torch.bool)
+    silent[used] = False
+    weight[silent] = 0
 
 
 def clip_loss(clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:

@@ -28,7 +28,7 @@ def package(build: Path) -> None:
     target = WEIGHTS.with_name("weights.partial")
     shutil.rmtree(target, ignore_errors=True)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(build / "vae"),
+        vae=AutoencoderKL.from_pretrained(build / "decoder"),
         text_encoder=CLIPTextModel.from_pretrained(build / "text_encoder"),
         tokenizer=load_tokenizer(build / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(build / "unet"),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from transformers import CLIPModel, CLIPTextModel, ViTImageProcessor
 
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic, write_json_atomic
@@ -44,6 +45,17 @@ def make_vae(build: Path, device: torch.device) -> None:
     vae.save_pretrained(build / "vae")
 
 
+def make_decoder(build: Path, device: torch.device) -> None:
+    """Train the decoder on, while the latents stay what the denoiser learns, and write ``decoder`` (the whole VAE)."""
+    latents = load_tensors(build / "latents.safetensors")["latents"]
+    vae = AutoencoderKL.from_pretrained(build / "vae").to(device).requires_grad_(False)
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+    plan = vae_room.DECODER_PLAN
+    fit("decoder", vae, vae_room.decoder_loss(vae, _train_scenes(build), latents, plan.batch), plan, build, seed=6)
+    vae.save_pretrained(build / "decoder")
+
+
 def make_clip(build: Path, device: torch.device) -> None:
     """Train and write ``clip`` (both towers, with its preprocessing) and ``text_encoder`` (the text tower alone)."""
     tokenizer = load_tokenizer(build / "tokenizer")
@@ -51,6 +63,7 @@ def make_clip(build: Path, device: torch.device) -> None:
     pair = clip_room.build_clip(tokenizer).to(device)
     loss = clip_room.clip_loss(pair, tokenizer, _train_scenes(build), clip_room.PLAN.batch)
     fit("clip", pair, loss, clip_room.PLAN, build, seed=2)
+    clip_room.silence_unused_tokens(pair, tokenizer)
     pair.save_pretrained(build / "clip")
     clip_room.build_image_processor().save_pretrained(build / "clip")
     tokenizer.save_pretrained(build / "clip")
@@ -87,7 +100,13 @@ def make_probe(build: Path, device: torch.device) -> None:
     """Train and write ``probe``."""
     torch.manual_seed(5)
     probe = probe_room.build_probe().to(device)
-    fit("probe", probe, probe_room.probe_loss(probe, _train_scenes(build), probe_room.PLAN.batch), probe_room.PLAN, build)
+    fit(
+        "probe",
+        probe,
+        probe_room.probe_loss(probe, _train_scenes(build), probe_room.PLAN.batch),
+        probe_room.PLAN,
+        build,
+    )
     probe.save_pretrained(build / "probe")
     pixel_processor().save_pretrained(build / "probe")
 
@@ -119,6 +138,7 @@ def pixel_processor() -> ViTImageProcessor:
 STAGES: dict[str, Callable[[Path, torch.device], None]] = {
     "tokenizer": make_tokenizer,
     "vae": make_vae,
+    "decoder": make_decoder,
     "clip": make_clip,
     "probe": make_probe,
     "classifiers": make_classifiers,
