@@ -26,6 +26,7 @@ test: check
 world: .venv/installed
 	$(BIN)/python -m diffexplain_fast.tinyworld.recipe
 
-# Measure what the tiny world must reach; writes benchmarks/results/.
+# Measure what the tiny world and its explanations must reach; writes benchmarks/results/.
 bars: .venv/installed
 	$(BIN)/python -m benchmarks.gates
+	$(BIN)/python -m benchmarks.bars
