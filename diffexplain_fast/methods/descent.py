@@ -59,13 +59,17 @@ def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])
 
 
-def descend(options: Options, state: State, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def descend(options: Options, state: State, gradient: Tensor, longest: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the soft tokens and Adam's state after one step of AdamW without decay (zero is no natural embedding).
+
+    Tokens are kept from growing longer than every word is: steps of a fixed size only ever add length, and the text
+    encoder normalises it away, gradient included.
 
     Args:
         options: ``lr``, ``cosine_schedule``, ``iterations`` and ``normalise_gradient`` matter here.
         state: state before the step; not changed.
         gradient: gradient of the loss [n, d] with respect to ``state.soft``.
+        longest: length that no token may exceed, in the units of ``state.soft``.
     """
     if options.normalise_gradient:
         gradient = gradient / gradient.square().mean(-1, keepdim=True).sqrt().clamp_min(_TINY)
@@ -76,4 +80,6 @@ def descend(options: Options, state: State, gradient: Tensor) -> tuple[Tensor, d
         optimiser.state[soft] = {key: value.clone() for key, value in state.adam.items()}
     soft.grad = gradient
     optimiser.step()
-    return soft.detach(), {key: optimiser.state[soft][key] for key in _ADAM_KEYS}
+    kept = soft.detach()
+    kept = kept * (longest / kept.norm(dim=-1, keepdim=True).clamp_min(_TINY)).clamp_max(1.0)
+    return kept, {key: optimiser.state[soft][key] for key in _ADAM_KEYS}

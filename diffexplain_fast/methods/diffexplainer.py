@@ -92,7 +92,7 @@ def _step(problem: Problem, options: Options, state: State) -> None:
     value, norm = loss.item(), gradient.norm().item()
     if not math.isfinite(value) or not math.isfinite(norm):
         raise NonFiniteError(f"loss: wanted a finite loss and gradient, got loss {value} and gradient norm {norm}")
-    state.soft, state.adam = descend(options, state, gradient)
+    state.soft, state.adam = descend(options, state, gradient, problem.longest_embedding)
     state.step += 1
     if options.stop_probability is not None and _is_plain_class(problem):
         assert scores.probability is not None

@@ -75,6 +75,11 @@ class Problem:
         return float(self.pipeline.word_table().detach().double().square().mean().sqrt())
 
     @cached_property
+    def longest_embedding(self) -> float:
+        """Largest length of a vocabulary embedding, in units of ``embedding_scale``."""
+        return float(self.pipeline.word_table().detach().double().norm(dim=-1).max()) / self.embedding_scale
+
+    @cached_property
     def vocabulary(self) -> Tensor:
         """The vocabulary's embeddings [V, d], every row of length 1."""
         return normalize(self.pipeline.word_table().detach().float(), dim=-1)

@@ -50,7 +50,7 @@ def test_descending_is_adam_by_hand(normalise: bool, cosine: bool) -> None:
     expected, first, second = start.clone(), 0, 0
     for step, gradient in enumerate(gradients):
         state.step = step
-        state.soft, state.adam = descend(options, state, gradient)
+        state.soft, state.adam = descend(options, state, gradient, longest=math.inf)
         if normalise:
             gradient = gradient / (gradient.norm(dim=1, keepdim=True) / 3**0.5)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
@@ -58,6 +58,14 @@ def test_descending_is_adam_by_hand(normalise: bool, cosine: bool) -> None:
         expected -= lr * (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
     torch.testing.assert_close(state.soft, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(state.starts[0], start)
+
+
+def test_no_token_grows_longer_than_the_longest_word() -> None:
+    start = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    state = State(start[None], [], start, start)
+    soft, _ = descend(Options(lr=0.01), state, -start, longest=5.0)
+    assert float(soft[0].norm()) == pytest.approx(5.0)
+    torch.testing.assert_close(soft[1], start[1] + 0.01)
 
 
 def test_the_best_validated_state_is_the_result() -> None:
