@@ -46,14 +46,15 @@ def demo(
 
 
 def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]:
-    """Return the classes worth showing: those with a shortcut first, by the truth that the method never reads."""
+    """Return the classes to show: those with the strongest shortcuts, by the truth, which the method never reads."""
     truth = classifier.truth or {}
     labels = classifier.labels or ()
 
-    def has_none(label: str) -> bool:
-        return all(row["role"] != "spurious" for row in truth.get(label, {}).get("attributes", ()))
+    def strength(label: str) -> float:
+        rows = truth.get(label, {}).get("attributes", ())
+        return max((row["effect"] for row in rows if row["role"] == "spurious"), default=0.0)
 
-    return sorted(labels, key=has_none)[:count]
+    return sorted(labels, key=strength, reverse=True)[:count]
 
 
 def summary(explanation: "Explanation") -> str:

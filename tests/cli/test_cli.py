@@ -137,10 +137,11 @@ def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str
 
 
 def test_the_demo_prefers_classes_with_a_shortcut() -> None:
-    def truth(role: str) -> dict:
-        return {"attributes": [{"attribute": "companion:flag", "effect": 5.0, "interval": [4, 6], "role": role}]}
+    def truth(role: str, effect: float) -> dict:
+        row = {"attribute": "companion:flag", "effect": effect, "interval": [effect, effect], "role": role}
+        return {"attributes": [row]}
 
-    roles = {"boat": "none", "fish": "spurious", "house": "none", "tree": "spurious"}
-    known = {label: truth(role) for label, role in roles.items()}
-    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["fish", "tree", "boat"]
+    rows = {"boat": ("none", 9.0), "fish": ("spurious", 1.5), "house": ("core", 9.0), "tree": ("spurious", 6.0)}
+    known = {label: truth(*row) for label, row in rows.items()}
+    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["tree", "fish", "boat"]
     assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
