@@ -1,4 +1,4 @@
-"""What surrounds the sampler's mathematics: rows that run, no trace in the modules, noise, records, bad arguments."""
+"""What surrounds the sampler's mathematics: rows that run, no trace in the modules, noise, records."""
 
 import copy
 import random
@@ -11,19 +11,10 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
-from diffexplain_fast.errors import NotBuiltError
 from diffexplain_fast.models.pipeline import load_pipeline
 from tests.engine.plain import SCHEDULERS, gradients, make_scheduler, relative
+from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import seeded, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet, tiny_vae
-
-
-def sampler_of(pipe, kind="ddim", **options):
-    options = {"num_inference_steps": 2, "guidance_scale": 3.0, **options}
-    return DifferentiableSampler(unet=pipe.unet, vae=pipe.vae, scheduler=make_scheduler(kind), **options)
-
-
-def embeds(batch=1, width=16, seed=0, **options):
-    return torch.randn((batch, 5, width), generator=torch.Generator().manual_seed(seed), **options)
 
 
 @pytest.fixture
@@ -224,109 +215,3 @@ def test_the_record_says_what_ran(pipe):
         "guidance_scale": 3.0,
     }
     assert sampler_of(pipe, backend="reference").record()["reason"] == "asked for"
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"backend": "fast"}, NotBuiltError, "not built yet"),
-        ({"backend": "quick"}, ValueError, "backend: wanted 'auto', 'reference' or 'fast', got 'quick'"),
-        ({"backend": None}, TypeError, "backend: wanted .*, got NoneType"),
-        ({"memory": "8GiB"}, ValueError, "memory: wanted .*backend='fast', which is not built yet, got '8GiB'"),
-        ({"memory": 2**30}, ValueError, "memory: wanted .*got 1073741824"),
-        ({"memory": 1.5}, TypeError, "memory: wanted .*got float"),
-        ({"guidance_scale": float("nan")}, ValueError, "guidance_scale: wanted a finite number .*, got nan"),
-        ({"guidance_scale": float("inf")}, ValueError, "guidance_scale: wanted a finite number .*, got inf"),
-        ({"guidance_scale": 0.0}, ValueError, "at least 1.0, which means no guidance"),
-        ({"guidance_scale": "7"}, TypeError, "guidance_scale: wanted a number, got str"),
-        ({"num_inference_steps": 0}, ValueError, "num_inference_steps: wanted 1 to 1000 .*, got 0"),
-        ({"num_inference_steps": 2.5}, TypeError, "num_inference_steps: wanted a whole number, got float"),
-        ({"gradient": "some"}, ValueError, "gradient: wanted 'full', 'checkpointed', 'last:K' or 'detached', got"),
-        ({"gradient": "last:0"}, ValueError, "K of 1 to 2, the number of steps, got 'last:0'"),
-        ({"gradient": "last:3"}, ValueError, "K of 1 to 2, the number of steps, got 'last:3'"),
-        ({"gradient": "last:-1"}, ValueError, "gradient: wanted"),
-        ({"gradient": None}, TypeError, "gradient: wanted .*, got NoneType"),
-    ],
-)
-def test_bad_options(pipe, options, error, message):
-    with pytest.raises(error, match=message):
-        sampler_of(pipe, **options)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"prompt_embeds": "a boat"}, TypeError, "prompt_embeds: wanted a tensor, got str"),
-        ({"prompt_embeds": embeds()[0]}, ValueError, r"prompt_embeds: wanted shape \[B, L, 16\], got \[5, 16\]"),
-        ({"prompt_embeds": embeds(width=8)}, ValueError, r"prompt_embeds: wanted shape \[B, L, 16\], got \[1, 5, 8\]"),
-        ({"prompt_embeds": embeds()[:0]}, ValueError, "prompt_embeds: wanted shape"),
-        ({"prompt_embeds": embeds().double()}, ValueError, "prompt_embeds: wanted dtype torch.float32.*float64"),
-        ({"prompt_embeds": embeds(device="meta")}, ValueError, "prompt_embeds: wanted device cpu.*got meta"),
-        ({"negative_prompt_embeds": None}, ValueError, "negative_prompt_embeds: wanted .*guidance_scale 3.0.*got None"),
-        ({"negative_prompt_embeds": embeds(2)}, ValueError, r"negative_prompt_embeds: wanted shape \[1 or 3, 5, 16\]"),
-        ({"negative_prompt_embeds": embeds().double()}, ValueError, "negative_prompt_embeds: wanted dtype"),
-        ({"latents": [0.0]}, TypeError, "latents: wanted a tensor, got list"),
-        ({"latents": torch.zeros(3, 4, 8)}, ValueError, r"latents: wanted shape \[3, 4, h, w\], got \[3, 4, 8\]"),
-        ({"latents": torch.zeros(2, 4, 8, 8)}, ValueError, r"latents: wanted shape \[3, 4, h, w\], got \[2, 4, 8, 8\]"),
-        ({"latents": torch.zeros(3, 3, 8, 8)}, ValueError, "latents: wanted shape"),
-        ({"latents": torch.zeros(3, 4, 8, 8).int()}, ValueError, "latents: wanted dtype torch.float32"),
-        ({"latents": torch.zeros(3, 4, 8, 8, device="meta")}, ValueError, "latents: wanted device cpu"),
-        ({"generator": 3}, TypeError, "generator: wanted a torch.Generator, got int"),
-        ({"pooled_prompt_embeds": torch.zeros(3, 24)}, ValueError, "pooled_prompt_embeds: wanted None"),
-        ({"time_ids": torch.zeros(1, 6)}, ValueError, "time_ids: wanted None"),
-    ],
-)
-def test_bad_arguments(pipe, arguments, error, message):
-    usual = {"prompt_embeds": embeds(3), "negative_prompt_embeds": embeds(seed=1)}
-    with pytest.raises(error, match=message):
-        sampler_of(pipe)(**(usual | arguments))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"pooled_prompt_embeds": None}, r"pooled_prompt_embeds: wanted \[1, p\].*got None"),
-        ({"pooled_prompt_embeds": torch.zeros(2, 24)}, r"pooled_prompt_embeds: wanted shape \[1, p\], got \[2, 24\]"),
-        ({"negative_pooled_prompt_embeds": None}, "negative_pooled_prompt_embeds: wanted .*got None"),
-        ({"negative_pooled_prompt_embeds": torch.zeros(1, 8)}, "negative_pooled_prompt_embeds: wanted shape"),
-        ({"time_ids": torch.zeros(1, 4)}, r"time_ids: wanted shape \[1 or 1, 6\], got \[1, 4\]"),
-    ],
-)
-def test_bad_arguments_of_xl(arguments, message):
-    usual = {"pooled_prompt_embeds": torch.zeros(1, 24), "negative_pooled_prompt_embeds": torch.zeros(1, 24)}
-    with pytest.raises(ValueError, match=message):
-        sampler_of(tiny_sdxl(), "euler")(embeds(width=40), embeds(width=40), **(usual | arguments))
-
-
-@pytest.mark.parametrize(
-    ("unet", "message"),
-    [
-        ({"in_channels": 9}, "unet: wanted 4 channels in and out.*got 9 in and 4 out"),
-        ({"out_channels": 8}, "unet: wanted 4 channels in and out.*got 4 in and 8 out"),
-        ({"time_cond_proj_dim": 8}, "unet.config.time_cond_proj_dim: wanted no guidance embedding"),
-        ({"num_class_embeds": 3}, "unet.config.num_class_embeds: wanted no class embedding"),
-        ({"addition_embed_type": "text"}, "addition_embed_type: wanted None or 'text_time', got 'text'"),
-    ],
-)
-def test_unets_that_need_more_are_refused(pipe, unet, message):
-    with pytest.raises(ValueError, match=message):
-        sampler_of(SimpleNamespace(unet=tiny_unet(16, **unet), vae=pipe.vae))
-
-
-def test_wrong_parts(pipe):
-    with pytest.raises(TypeError, match="unet: wanted a diffusers UNet2DConditionModel, got function"):
-        sampler_of(SimpleNamespace(unet=embeds, vae=pipe.vae))
-    with pytest.raises(TypeError, match="vae: wanted a diffusers AutoencoderKL, got Linear"):
-        sampler_of(SimpleNamespace(unet=pipe.unet, vae=torch.nn.Linear(1, 1)))
-    with pytest.raises(TypeError, match="pipe: wanted a pipeline with unet, vae and scheduler, got UNet2DCondition"):
-        DifferentiableSampler.from_pipe(pipe.unet)
-    with pytest.raises(ValueError, match="vae: wanted device cpu, where the unet is, got meta"):
-        sampler_of(SimpleNamespace(unet=pipe.unet, vae=copy.deepcopy(pipe.vae).to("meta")))(embeds(), embeds())
-
-
-def test_the_modules_own_checkpointing_is_refused(pipe):
-    pipe.unet.enable_gradient_checkpointing()
-    with pytest.raises(ValueError, match=r"unet.disable_gradient_checkpointing\(\) and gradient='checkpointed'"):
-        sampler_of(pipe)(embeds().requires_grad_(), embeds(seed=1))
-    with torch.no_grad():
-        assert sampler_of(pipe)(embeds(), embeds(seed=1)).isfinite().all()
