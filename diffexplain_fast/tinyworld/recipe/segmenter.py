@@ -10,7 +10,7 @@ from diffexplain_fast.tinyworld.recipe.data import ELEMENTS, NO_ELEMENT, Scenes,
 from diffexplain_fast.tinyworld.recipe.training import Loss, Plan
 from diffexplain_fast.tinyworld.words import BACKGROUNDS
 
-PLAN = Plan(steps=1400, batch=48, rate=1.5e-3, decay=1e-3, average=0.99)
+PLAN = Plan(steps=1000, batch=32, rate=1e-3, decay=1e-3, average=0.99)
 _PRESENT_SHARE = 0.7
 _THRESHOLD = 0.5
 
@@ -30,6 +30,11 @@ def build_segmenter(pair: CLIPModel) -> CLIPSegForImageSegmentation:
     )
     model = CLIPSegForImageSegmentation(config)
     model.clip.load_state_dict(pair.state_dict())
+    # CLIPSeg starts these at a standard deviation of 1, which saturates its attention; here outputs start at about 1.
+    for layer in (*model.decoder.reduces, model.decoder.film_mul, model.decoder.film_add):
+        torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    torch.nn.init.normal_(model.decoder.transposed_convolution.weight, std=config.reduce_dim**-0.5)
+    torch.nn.init.ones_(model.decoder.film_mul.bias)
     model.requires_grad_(False)
     for part in (model.clip.vision_model, model.decoder):
         part.requires_grad_(True)
@@ -43,7 +48,8 @@ def prompt_for(element: str) -> str:
 
 def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:
     """Return cross-entropy and overlap loss of one asked-for element per picture, present or not."""
-    prompts = tokens(tokenizer, [prompt_for(element) for element in ELEMENTS]).to(model.device)
+    wanted, centre, spread = standard_wishes(model, tokenizer)
+    wishes = (wanted - centre) / spread
     usable = np.flatnonzero((scenes.elements[:, 0, 0] != NO_ELEMENT).numpy())
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
@@ -52,16 +58,36 @@ def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer,
         asked = torch.tensor([_ask(element_map, rng) for element_map in maps])
         target = (maps == asked[:, None, None]).to(model.device).float()
         pixels = as_pixels(scenes.pixels[rows], model.device) * 2 - 1
-        with torch.no_grad():
-            wanted = model.get_conditional_embeddings(batch_size=batch, input_ids=prompts[asked.to(model.device)])
         # CLIPSeg's own forward keeps its image tower from learning.
         seen = model.clip.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        logits = model.decoder([seen[i + 1] for i in model.extract_layers], wanted).logits
+        logits = model.decoder([seen[i + 1] for i in model.extract_layers], wishes[asked.to(model.device)]).logits
         share = logits.sigmoid()
         overlap = (2 * (share * target).sum((1, 2)) + 1) / (share.sum((1, 2)) + target.sum((1, 2)) + 1)
         return F.binary_cross_entropy_with_logits(logits, target) + 0.5 * (1 - overlap).mean()
 
     return loss
+
+
+@torch.no_grad()
+def standard_wishes(
+    model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the text embedding of every element [E, d], their mean [d] and their standard deviation [d].
+
+    The embeddings share one large direction that says nothing; the decoder learns on standardised ones.
+    """
+    prompts = tokens(tokenizer, [prompt_for(element) for element in ELEMENTS]).to(model.device)
+    wanted = model.get_conditional_embeddings(batch_size=len(prompts), input_ids=prompts)
+    return wanted, wanted.mean(0), wanted.std(0)
+
+
+@torch.no_grad()
+def fold_standardisation(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer) -> None:
+    """Move the standardisation of text embeddings into the weights that read them: afterwards CLIPSeg runs as it is."""
+    _, centre, spread = standard_wishes(model, tokenizer)
+    for reader in (model.decoder.film_mul, model.decoder.film_add):
+        reader.weight /= spread
+        reader.bias -= reader.weight @ centre
 
 
 def _ask(element_map: torch.Tensor, rng: np.random.Generator) -> int:

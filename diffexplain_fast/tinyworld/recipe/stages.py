@@ -91,6 +91,7 @@ def make_segmenter(build: Path, device: torch.device) -> None:
     model = segmenter_room.build_segmenter(CLIPModel.from_pretrained(build / "clip")).to(device)
     loss = segmenter_room.segmenter_loss(model, tokenizer, _train_scenes(build), segmenter_room.PLAN.batch)
     fit("segmenter", model, loss, segmenter_room.PLAN, build, seed=4)
+    segmenter_room.fold_standardisation(model, tokenizer)
     model.save_pretrained(build / "segmenter")
     clip_room.build_image_processor().save_pretrained(build / "segmenter")
     tokenizer.save_pretrained(build / "segmenter")
