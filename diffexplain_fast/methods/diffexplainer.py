@@ -25,7 +25,6 @@ from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.perturb import perturb
 from diffexplain_fast.methods.problem import Problem, seeded_generator
 from diffexplain_fast.results import Iteration
-from diffexplain_fast.targets import ClassLogit, ClassProbability
 
 _NATURAL_MARGIN = 0.05
 """Score by which a later state must beat one that already hits every time: the earlier is nearer to real words."""

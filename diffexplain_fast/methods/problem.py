@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.targets import ClassLogit, ClassProbability
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
@@ -125,6 +126,19 @@ class Problem:
             return Scores(score, score, None, None)
         logits = response.logits
         return Scores(score, logits[:, label], logits.softmax(1)[:, label], logits.argmax(1) == label)
+
+    @property
+    def plain_class(self) -> bool:
+        """Whether the target is one class and nothing else."""
+        return isinstance(self.target, ClassLogit | ClassProbability)
+
+    def merit(self, scores: Scores) -> Tensor:
+        """Return what ranks prompts [B]: the probability of a plain class, else the target score.
+
+        A mean of log-probabilities would be ruled by the worst image: a word that often draws the class and sometimes
+        fails outright would rank behind a word that never draws it.
+        """
+        return scores.probability if self.plain_class and scores.probability is not None else scores.score
 
     @torch.no_grad()
     def batches(self, conditioning: Any, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:

@@ -62,7 +62,7 @@ def screen(
         latents = [*range(SCREEN_LATENTS)] * (len(rows) // SCREEN_LATENTS)
         pixels = kept[number] if kept else problem.images(problem.encode_soft(rows), "screen", latents)
         images.append(pixels)
-        scores.append(problem.scores(pixels).score.reshape(-1, SCREEN_LATENTS).mean(1))
+        scores.append(problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1))
         report(min(first + per_batch, len(words)))
     means = torch.cat(scores)
     if not means.isfinite().all():
@@ -75,5 +75,5 @@ def screen(
 def look_again(problem: Problem, start: Start, count: int) -> Start:
     """Return a start with its score on ``count`` validation latents."""
     with torch.no_grad():
-        parts = [part.score for _, part in problem.batches(problem.encode_soft(start.soft), "validation", count)]
+        parts = [problem.merit(part) for _, part in problem.batches(problem.encode_soft(start.soft), "validation", count)]
     return replace(start, score=float(torch.cat(parts).mean()))
