@@ -36,12 +36,13 @@ def test_an_explanation_holds_everything() -> None:
 def test_settings_repeat_it() -> None:
     settings = quick_explanation(prefix="a photo of", candidates=("red", "snow"), start="auto").settings
     assert json.loads(json.dumps(settings)) == settings
-    assert settings["seed"] == 0 and settings["options"]["lr"] == 0.1
+    assert settings["seed"] == 0 and settings["options"]["lr"] == 0.05
     assert settings["sampler"]["backend"] == "reference" and settings["sampler"]["gradient"] == "full"
     assert len(settings["pipeline_fingerprint"]) >= 64 and len(settings["classifier_fingerprint"]) >= 64
     assert settings["class_name_prompt"] == "a photo of boat"
-    assert {entry["name"] for entry in settings["starts"]} == {"red", "snow", "boat", "random 0"}
-    assert settings["start"] in {"red", "snow", "boat", "random 0"}
+    tried = {entry["name"] for entry in settings["starts"]}
+    assert tried >= {"red", "snow", "boat", "random 0"}  # and pairs of them
+    assert settings["start"] in tried
     assert settings["versions"]["torch"] == torch.__version__
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CLASSIFIERS = ("companion", "background")
 _CLASSES = 3
+_QUICK = {"iterations": 20, "restarts": 0, "n_validation": 8, "n_score": 16}
+"""Bounds that keep the demo under three minutes on two cores."""
 _TITLE = "What do these classifiers really look at?"
 
 
@@ -38,7 +40,7 @@ def demo(
         with Explainer(pipeline, classifier, seed=seed) as explainer:
             for label in chosen_classes(classifier):
                 with ProgressBars(f"{len(explanations) + 1}/{_CLASSES * len(CLASSIFIERS)} {name}, {label}") as bars:
-                    explanation = explainer.explain(label, callback=bars)
+                    explanation = explainer.explain(label, callback=bars, **_QUICK)
                 explanation.save(out / f"{name}-{label}")
                 explanations.append(explanation)
                 print(summary(explanation))

@@ -30,7 +30,7 @@ class State:
         best_attempt: index of the start they came from.
         attempt: index of the running start.
         step: steps done in this attempt.
-        streak: steps in a row at or above ``stop_probability``.
+        streak: steps in a row whose images all reached ``stop_probability``.
         finished: nothing is left to do.
         history: one record per step of every attempt.
         validations: attempt, step, rate and mean score of every validation.

@@ -23,7 +23,8 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.methods.descent import State, descend
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.perturb import perturb
-from diffexplain_fast.methods.problem import Problem, seeded_generator
+from diffexplain_fast.methods.problem import Problem, Scores
+from diffexplain_fast.methods.seeds import seeded_generator
 from diffexplain_fast.results import Iteration
 
 _NATURAL_MARGIN = 0.05
@@ -69,8 +70,10 @@ def _advance(problem: Problem, options: Options, state: State) -> None:
     _step(problem, options, state)
     last, sure = state.step == options.iterations, state.streak >= options.patience
     if last or sure or state.step % options.validate_every == 0:
+        before = state.best_score
         rate = _validate(problem, options, state)
-        if last or (sure and rate >= options.restart_below):
+        perfect_before = problem.plain_class and before[0] == 1.0 and state.best_score == before
+        if last or perfect_before or (sure and rate >= 1 - 1 / options.n_validation):
             _close_attempt(problem, options, state)
         elif sure:
             state.streak = 0
@@ -87,17 +90,26 @@ def _step(problem: Problem, options: Options, state: State) -> None:
     loss = -scores.score.mean()
     if options.word_pull:
         loss = loss + options.word_pull * word_distance(soft, problem.vocabulary)
-    (gradient,) = torch.autograd.grad(loss, soft)
-    value, norm = loss.item(), gradient.norm().item()
+    value, norm = loss.item(), 0.0
+    satisfied = _satisfied(problem, options, scores)
+    if not satisfied:
+        (gradient,) = torch.autograd.grad(loss, soft)
+        norm = gradient.norm().item()
     if not math.isfinite(value) or not math.isfinite(norm):
         raise NonFiniteError(f"loss: wanted a finite loss and gradient, got loss {value} and gradient norm {norm}")
-    state.soft, state.adam = descend(options, state, gradient, problem.longest_embedding)
+    if not satisfied:
+        state.soft, state.adam = descend(options, state, gradient, problem.longest_embedding)
+    state.streak = state.streak + 1 if satisfied else 0
     state.step += 1
-    if options.stop_probability is not None and _is_plain_class(problem):
-        assert scores.probability is not None
-        state.streak = state.streak + 1 if scores.probability.mean().item() >= options.stop_probability else 0
     logit = scores.logit.mean().item()
     state.history.append(Iteration(number, value, logit, norm, time.perf_counter() - began))
+
+
+def _satisfied(problem: Problem, options: Options, scores: Scores) -> bool:
+    """Whether every image is what is wanted already: a gradient would be noise, and normalised it would be a step."""
+    if options.stop_probability is None or not problem.plain_class or scores.probability is None:
+        return False
+    return bool((scores.probability >= options.stop_probability).all())
 
 
 def word_distance(soft: Tensor, vocabulary: Tensor) -> Tensor:
@@ -114,14 +126,10 @@ def _validate(problem: Problem, options: Options, state: State) -> float:
     hits = [part.hit for part in parts if part.hit is not None]
     rate = float(torch.cat(hits).float().mean()) if hits else 0.0
     state.validations.append({"attempt": state.attempt, "step": state.step, "rate": rate, "score": score})
-    margin = _NATURAL_MARGIN if _is_plain_class(problem) and state.best_score[0] == 1.0 else 0.0
+    margin = _NATURAL_MARGIN if problem.plain_class and state.best_score[0] == 1.0 else 0.0
     if (rate, score) > (state.best_score[0], state.best_score[1] + margin):
         state.best, state.best_score, state.best_attempt = soft, (rate, score), state.attempt
     return rate
-
-
-def _is_plain_class(problem: Problem) -> bool:
-    return isinstance(problem.target, ClassLogit | ClassProbability)
 
 
 def _close_attempt(problem: Problem, options: Options, state: State) -> None:

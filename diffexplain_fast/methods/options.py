@@ -51,9 +51,9 @@ class Options:
         cutouts: random square crops of every image that the classifier sees beside the image, at least 0.
         noise: standard deviation of the noise on what the classifier sees, pixels in [0, 1].
         fresh_latents: draw new start latents in every step; False repeats the first ones.
-        stop_probability: stop when the target probability of the training images has been at least this for
-            ``patience`` steps and the validation images agree, which keeps the images near what is natural. None, or a
-            target that is no plain class, runs all iterations.
+        stop_probability: a step whose images all reach this target probability changes nothing, and after ``patience``
+            of them in a row the optimisation stops if no more than one validation image is missed: the images stay
+            near what is natural. None, or a target that is no plain class, runs all iterations.
         patience: see ``stop_probability``.
         validate_every: steps between validations; the best validated state is the result.
         n_validation: start latents of a validation, and of the second look at the best screened words.
@@ -68,8 +68,8 @@ class Options:
 
     prefix: str = ""
     n_tokens: int = 3
-    iterations: int = 40
-    lr: float = 0.1
+    iterations: int = 30
+    lr: float = 0.05
     images_per_step: int = 2
     start: str = "auto"
     restarts: int = 1

@@ -1,6 +1,5 @@
 """What every method shares: the generator G(t), the classifier on its images, and seeds that need no stored state."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,22 +10,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.methods.seeds import seeded_generator
 from diffexplain_fast.targets import ClassLogit, ClassProbability
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
-
-
-def seeded_generator(seed: int, stage: str, index: int) -> torch.Generator:
-    """Return a CPU generator whose state follows from (seed, stage, index) alone.
-
-    Args:
-        seed: seed of the explanation.
-        stage: what the numbers are for; stages share no numbers.
-        index: iteration or image of that stage.
-    """
-    digest = hashlib.sha256(f"{seed}/{stage}/{index}".encode()).digest()
-    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 class Scores(NamedTuple):

@@ -75,5 +75,6 @@ def screen(
 def look_again(problem: Problem, start: Start, count: int) -> Start:
     """Return a start with its score on ``count`` validation latents."""
     with torch.no_grad():
-        parts = [problem.merit(part) for _, part in problem.batches(problem.encode_soft(start.soft), "validation", count)]
+        conditioning = problem.encode_soft(start.soft)
+        parts = [problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)]
     return replace(start, score=float(torch.cat(parts).mean()))

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.options import Options
-from diffexplain_fast.methods.problem import Problem, seeded_generator
+from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.screening import Start, look_again, screen, soft_from_text
+from diffexplain_fast.methods.seeds import seeded_generator
 
 SMALL_VOCABULARY = 256
 """Up to this many words, screening them all costs less than an optimisation."""
@@ -22,6 +23,8 @@ _SHORTEST_WORD = 3
 """Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
 _FINALISTS = 4
 """Screened words that are scored again on the validation latents: two images say little about a word."""
+_GOOD_ENOUGH = 0.9
+"""Mean probability of the class above which one word says it all."""
 _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
 
@@ -67,8 +70,29 @@ def choose_starts(
     starts.sort(key=_score, reverse=True)
     finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
     rest = [start for start in starts if start not in finalists]
-    finalists = [look_again(problem, start, options.n_validation) for start in finalists]
-    return [*sorted(finalists, key=_score, reverse=True), *rest, _random_start(problem, n, 0)]
+    finalists = _ranked(problem, options, finalists)
+    if problem.plain_class and words and _score(finalists[0]) < _GOOD_ENOUGH:
+        finalists = _with_a_second_word(problem, options, finalists, words, report)
+    return [*finalists, *rest, _random_start(problem, n, 0)]
+
+
+def _ranked(problem: Problem, options: Options, starts: list[Start]) -> list[Start]:
+    """Score starts on the validation latents, the best first."""
+    return sorted((look_again(problem, start, options.n_validation) for start in starts), key=_score, reverse=True)
+
+
+def _with_a_second_word(
+    problem: Problem, options: Options, finalists: list[Start], words: list[str], report: Callable[[int, int], None]
+) -> list[Start]:
+    """Screen the best start with every other word after it: what one word leaves to chance, a second can settle."""
+    first = finalists[0].name
+    texts = [f"{first} {word}" for word in words if word not in first.split()]
+    texts = [text for text in texts if _fits(problem.pipeline, text, options.n_tokens)]
+    if not texts:
+        return finalists
+    pairs = screen(problem, texts, options.n_tokens, {}, _shifted(report, 0, len(texts)))
+    best = sorted(pairs, key=_score, reverse=True)[:_FINALISTS]
+    return sorted([*_ranked(problem, options, best), *finalists], key=_score, reverse=True)
 
 
 def _score(start: Start) -> float:

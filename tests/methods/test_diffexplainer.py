@@ -85,8 +85,14 @@ def test_the_best_validated_state_is_the_result() -> None:
 
 
 def test_a_target_that_is_reached_stops_early() -> None:
-    explanation = quick_explanation(Certain(), iterations=30, stop_probability=0.9, patience=3)
+    explanation = quick_explanation(Certain(), iterations=30, stop_probability=0.9, patience=3, validate_every=10)
     assert len(explanation.history) == 3
+    assert all(item.gradient_norm == 0 for item in explanation.history)  # nothing to gain, so no step
+
+
+def test_a_perfect_validation_that_is_not_bettered_ends_the_attempt() -> None:
+    explanation = quick_explanation(Certain(), iterations=30, stop_probability=0.9, patience=30, validate_every=4)
+    assert len(explanation.history) == 4
 
 
 def test_patience_of_a_compound_target_runs_all_iterations() -> None:

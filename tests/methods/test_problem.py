@@ -2,7 +2,7 @@
 
 import torch
 
-from diffexplain_fast.methods.problem import seeded_generator
+from diffexplain_fast.methods.seeds import seeded_generator
 
 
 def numbers(seed: int, stage: str, index: int) -> list[float]:

@@ -24,8 +24,8 @@ def problem() -> Problem:
     return Problem(pipeline, sampler, classifier, ClassLogit("boat").bind(classifier), "", 0)
 
 
-def starts(problem: Problem, class_name: str | None = "boat", **options: object) -> list[Start]:
-    return choose_starts(problem, Options(n_tokens=2, **options), class_name, {}, lambda done, total: None)
+def starts(problem: Problem, class_name: str | None = "boat", n_tokens: int = 1, **options: object) -> list[Start]:
+    return choose_starts(problem, Options(n_tokens=n_tokens, **options), class_name, {}, lambda done, total: None)
 
 
 def test_a_text_ends_the_soft_tokens_after_neutral_words(problem: Problem) -> None:
@@ -49,7 +49,7 @@ def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) ->
     best = starts(problem)[0]
     with torch.no_grad():
         alone = problem.scores(problem.images(problem.encode_soft(best.soft), "validation", range(12)))
-    assert best.score == pytest.approx(float(alone.score.mean()), rel=1e-4)
+    assert best.score == pytest.approx(float(alone.probability.mean()), rel=1e-4)
 
 
 def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> None:
@@ -60,7 +60,7 @@ def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> 
 
 def test_screened_images_serve_the_next_target(problem: Problem) -> None:
     kept: dict[tuple, list[Tensor]] = {}
-    options = Options(n_tokens=2, candidates=["red", "blue", "snow"], n_validation=1)
+    options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1)
     first = choose_starts(problem, options, None, kept, lambda done, total: None)
     drawn: list[int] = []
     handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
@@ -68,6 +68,19 @@ def test_screened_images_serve_the_next_target(problem: Problem) -> None:
     handle.remove()
     assert len(drawn) == 3, "each word is looked at again, none is screened again"
     assert [(start.name, start.score) for start in again] == [(start.name, start.score) for start in first]
+
+
+def test_a_second_word_follows_the_best_one_where_one_is_not_enough(problem: Problem) -> None:
+    found = starts(problem, n_tokens=2)
+    pairs = [start for start in found if " " in start.name and not start.name.startswith("random")]
+    assert 1 <= len(pairs) <= 4
+    assert len({start.name.split()[0] for start in pairs}) == 1
+    best = found[0]
+    with torch.no_grad():
+        images = problem.images(problem.encode_soft(best.soft), "validation", range(12))
+    assert best.score == pytest.approx(float(problem.merit(problem.scores(images)).mean()), rel=1e-4)
+    problem.target = (1.0 * ClassLogit("boat") + 0.5 * ClassLogit("fish")).bind(problem.classifier)
+    assert not [s for s in starts(problem, n_tokens=2) if " " in s.name and not s.name.startswith("random")]
 
 
 def test_random_starts_lie_near_the_vocabulary_and_differ(problem: Problem) -> None:
@@ -79,7 +92,7 @@ def test_random_starts_lie_near_the_vocabulary_and_differ(problem: Problem) -> N
 
 
 def test_words_and_class_names_are_taken_as_they_are(problem: Problem) -> None:
-    (given,) = starts(problem, start="red fish")
+    (given,) = starts(problem, start="red fish", n_tokens=2)
     assert torch.equal(given.soft, problem.pipeline.token_embeddings("red fish"))
     (named,) = starts(problem, start="class_name")
     assert named.name == "boat"
@@ -87,7 +100,7 @@ def test_words_and_class_names_are_taken_as_they_are(problem: Problem) -> None:
 
 def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
     with pytest.raises(ValueError, match=r"^start: wanted .* n_tokens = 2 .*'a red fish' with 3"):
-        starts(problem, start="a red fish")
+        starts(problem, start="a red fish", n_tokens=2)
     with pytest.raises(ValueError, match=r"^start: wanted a target that is a class"):
         starts(problem, class_name=None, start="class_name")
     with pytest.raises(ValueError, match=r"^candidates: wanted"):
