@@ -1,7 +1,7 @@
 """``diffexplain-fast demo``: explain classifiers whose shortcuts are known."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CLASSIFIERS = ("companion", "background")
 _CLASSES = 3
-_QUICK = {"iterations": 20, "restarts": 0, "n_validation": 8, "n_score": 16}
+_QUICK: dict[str, Any] = {"iterations": 20, "restarts": 0, "n_validation": 8, "n_score": 16}
 """Bounds that keep the demo under three minutes on two cores."""
 _TITLE = "What do these classifiers really look at?"
 
