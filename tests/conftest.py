@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import random
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")  # explicit, because the default changes in Triton 3.10
@@ -13,6 +14,9 @@ import torch
 
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is decorated; later is too late
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them are about.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MARKED: dict[str, set[str]] = {"gpu": set(), "slow": set()}
 """Marker to the names of its tests."""

@@ -135,7 +135,7 @@ def test_a_finished_run_is_only_scored_again(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path: Path) -> None:
     quick_explanation(checkpoint=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
+    with pytest.raises(ValueError, match=r"lr: 0\.05, not 0\.2"):
         quick_explanation(checkpoint=tmp_path, lr=0.2)
     with pytest.raises(ValueError, match="classifier_fingerprint"):
         quick_explanation(tiny_classifier(5), checkpoint=tmp_path)
