@@ -105,7 +105,7 @@ def probe_accuracy(scenes: Scenes) -> dict[str, float]:
 def main() -> None:
     """Measure every gate, print the table, write the JSON; exit 1 when a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gates", description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance-scale", type=float, default=3.0)
     arguments = parser.parse_args()
     scenes = render_scenes(HELD_OUT_SEEDS)
