@@ -108,13 +108,13 @@ class ClipText:
 
     @cached_property
     def words(self) -> dict[int, str]:
-        """Id and spelling of the tokens that are words: whole, of two letters or more, and with a trained embedding."""
+        """Id and spelling of the tokens that are words: whole, no bare letter but "a", and with a trained embedding."""
         norms = self.table.norm(dim=-1).tolist()
         tokens = self.tokenizer.convert_ids_to_tokens(list(self.vocabulary))
         return {
             i: word
             for token, (i, word) in zip(tokens, self.vocabulary.items(), strict=True)
-            if token.endswith(_WORD_END) and len(word) > 1 and word.isalpha() and norms[i] > 0
+            if token.endswith(_WORD_END) and (len(word) > 1 or word == "a") and word.isalpha() and norms[i] > 0
         }
 
     @property

@@ -45,7 +45,7 @@ def test_a_flipped_bit_is_found_before_anything_is_read(tmp_path, monkeypatch):
 def test_the_pipeline_is_an_ordinary_one():
     pipeline = load_pipeline("tinyworld")
     assert pipeline.latent_shape == (4, 16, 16) and pipeline.image_size == (64, 64)
-    assert set(pipeline.words()) == {word for word in VOCABULARY if len(word) > 1}
+    assert set(pipeline.words()) == set(VOCABULARY)
     sizes = {block.resnets[0].in_channels for block in pipeline.unet.down_blocks if hasattr(block, "attentions")}
     assert len(sizes) >= 2  # cross-attention at several resolutions
 
