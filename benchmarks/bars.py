@@ -17,6 +17,7 @@ from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import read_json, write_json_atomic
 from diffexplain_fast.tinyworld.recipe.classifiers import SHIPPED
+from diffexplain_fast.tinyworld.store import Probe
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING
 
 RESULT = Path(__file__).parent / "results" / "tinyworld-bars.json"
@@ -24,12 +25,20 @@ _PICTURES = 32
 RATE_MEAN, BEHIND_CLASS_NAME, SHORTCUT_SHOWN, CLEAN_EXCESS = 0.9, 0.05, 0.8, 0.15
 
 
-def explain_class(explainer: dx.Explainer, label: str, shortcut: dict[str, str]) -> dict[str, Any]:
+def shares(seen: list[dict[str, str]]) -> dict[str, float]:
+    """Return the share of pictures in which the probe saw each attribute value."""
+    return {
+        f"{name}:{value}": sum(found[name] == value for found in seen) / len(seen)
+        for name, values in ATTRIBUTES.items()
+        for value in (*values, NOTHING)
+    }
+
+
+def explain_class(explainer: dx.Explainer, probe: Probe, label: str, shortcut: dict[str, str]) -> dict[str, Any]:
     """Explain one class; return its row of the table."""
     start = time.perf_counter()
     explanation = explainer.explain(label, n_images=_PICTURES, n_score=_PICTURES)
     seconds = time.perf_counter() - start
-    probe = tinyworld.load_probe()
     pixels = torch.stack(
         [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 for image in explanation.images]
     )
@@ -44,11 +53,7 @@ def explain_class(explainer: dx.Explainer, label: str, shortcut: dict[str, str])
         "start": explanation.settings["start"],
         "iterations": len(explanation.history),
         "seconds": seconds,
-        "shares": {
-            f"{name}:{value}": sum(found[name] == value for found in seen) / len(seen)
-            for name, values in ATTRIBUTES.items()
-            for value in (*values, NOTHING)
-        },
+        "shares": shares(seen),
     }
     if shortcut:
         ((name, value),) = shortcut.items()
@@ -56,11 +61,11 @@ def explain_class(explainer: dx.Explainer, label: str, shortcut: dict[str, str])
     return row
 
 
-def base_rates(steps: int = 8, guidance_scale: float = 3.0, count: int = 96) -> dict[str, float]:
+def base_rates(probe: Probe, steps: int = 8, guidance_scale: float = 3.0, count: int = 96) -> dict[str, float]:
     """Return how often the probe sees each attribute in pictures of the bare class names."""
     pipeline = dx.Explainer("tinyworld", "tinyworld/clean").pipeline
     sampler = dx.DifferentiableSampler.from_pipe(pipeline, num_inference_steps=steps, guidance_scale=guidance_scale)
-    probe, seen = tinyworld.load_probe(), []
+    seen: list[dict[str, str]] = []
     negative = pipeline.encode_text([""]).prompt_embeds
     for i, label in enumerate(tinyworld.OBJECTS):
         each = count // len(tinyworld.OBJECTS)
@@ -68,11 +73,7 @@ def base_rates(steps: int = 8, guidance_scale: float = 3.0, count: int = 96) -> 
         with torch.no_grad():
             images = sampler(prompt, negative, generator=torch.Generator().manual_seed(7000 + i)).clamp(0, 1)
         seen += tinyworld.name_attributes(probe, images)
-    return {
-        f"{name}:{value}": sum(found[name] == value for found in seen) / len(seen)
-        for name, values in ATTRIBUTES.items()
-        for value in (*values, NOTHING)
-    }
+    return shares(seen)
 
 
 def verdicts(rows: list[dict[str, Any]], base: dict[str, float]) -> dict[str, Any]:
@@ -110,7 +111,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_json(arguments.out)["rows"] if arguments.resume and arguments.out.exists() else []
     done = {(row["classifier"], row["label"]) for row in rows}
-    base = base_rates()
+    probe = tinyworld.load_probe()
+    base = base_rates(probe)
     arguments.out.parent.mkdir(exist_ok=True)
     record = {"command": f"python -m benchmarks.bars --seed {arguments.seed}", "base rates": base}
     for name in arguments.classifiers:
@@ -118,7 +120,7 @@ def main() -> None:
             for label in tinyworld.OBJECTS:
                 if (name, label) in done:
                     continue
-                row = {"classifier": name} | explain_class(explainer, label, dict(SHIPPED[name].get(label, {})))
+                row = {"classifier": name} | explain_class(explainer, probe, label, dict(SHIPPED[name].get(label, {})))
                 rows.append(row)
                 shown = f"{row['shortcut']} {row['shortcut shown']:.2f}" if "shortcut" in row else ""
                 sys.stdout.write(

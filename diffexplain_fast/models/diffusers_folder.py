@@ -12,7 +12,7 @@ import transformers
 from diffusers.utils import is_accelerate_available
 
 from diffexplain_fast.errors import UnsafeFileError, describe, wrong_type, wrong_value
-from diffexplain_fast.models.weight_files import check_weights, local_folder, read_json
+from diffexplain_fast.models.weight_files import check_weights, local_folder, read_object
 
 _INDEX = "model_index.json"
 _LIBRARIES = ("diffusers", "transformers")
@@ -75,7 +75,7 @@ def open_pipeline(folder: Path, components: Mapping[str, Sequence[str]], dtype: 
         raise wrong_type("dtype", "a floating point torch.dtype", dtype)
     if not (folder / _INDEX).is_file():
         raise wrong_value("pipeline", f"a diffusers pipeline folder with {_INDEX}", f"none in {folder}")
-    index = read_json(folder / _INDEX)
+    index = read_object(folder / _INDEX)
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in components:
         raise wrong_value(f"_class_name in {folder / _INDEX}", " or ".join(components), repr(name))
@@ -112,9 +112,9 @@ def _check_component(folder: Path, component: str, entry: object) -> None:
         raise wrong_value("pipeline", f"the component folder {component}", f"none in {folder}")
     if component == "scheduler" or component.startswith("tokenizer"):
         for path in part.glob("*.json"):
-            read_json(path)
+            read_object(path)
         return
     if not (part / "config.json").is_file():
         raise wrong_value("pipeline", f"{component}/config.json", f"none in {folder}")
-    read_json(part / "config.json")
+    read_object(part / "config.json")
     check_weights("pipeline", part, _WEIGHTS)

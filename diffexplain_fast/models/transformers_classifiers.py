@@ -18,7 +18,7 @@ from transformers.utils import logging
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.loading import Parts
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.weight_files import check_weights, local_folder, read_json
+from diffexplain_fast.models.weight_files import check_weights, local_folder, read_object
 
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
@@ -53,7 +53,7 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
         folder = Path(str(found))
     if not (folder / _CONFIG).is_file():
         raise wrong_value("classifier", f"a transformers image classifier with {_CONFIG}", f"none in {folder}")
-    read_json(folder / _CONFIG)
+    read_object(folder / _CONFIG)
     check_weights("classifier", folder, (_WEIGHTS,))
     with _quiet():
         config = _read_config(folder)
@@ -119,7 +119,7 @@ def _read_preprocess(folder: Path, config: Any) -> Preprocess | None:
         size = getattr(config, "image_size", None)
         size = (size, size) if isinstance(size, int) else size
         return None if size is None else Preprocess(size=(size[0], size[1]))
-    read_json(folder / _STEPS)
+    read_object(folder / _STEPS)
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ValueError as error:

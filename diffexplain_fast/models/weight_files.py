@@ -1,11 +1,11 @@
 """Folders of published models: safetensors only, checked before anything is loaded."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError, describe, wrong_value
+from diffexplain_fast.storage import read_json
 
 _PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 
@@ -34,12 +34,9 @@ def local_folder(argument: str, source: str | Path) -> Path | None:
     return None
 
 
-def read_json(path: Path) -> dict:
+def read_object(path: Path) -> dict:
     """Return the JSON object in a file; anything else raises a CorruptFileError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptFileError(describe(str(path), "JSON", str(error))) from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise CorruptFileError(describe(str(path), "a JSON object", type(content).__name__))
     return content
@@ -72,7 +69,7 @@ def _weight_files(argument: str, folder: Path, names: tuple[str, ...]) -> list[P
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            shards = sorted(set(read_object(index).get("weight_map", {}).values()))
             return [_shard(argument, folder, shard) for shard in shards]
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
     if pickled:

@@ -1,16 +1,15 @@
 """The trained models that ship with the package: where they lie, checked against the manifest before they are read."""
 
 import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from diffexplain_fast.errors import unknown_name
-from diffexplain_fast.storage import check_manifest
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING
+from diffexplain_fast.storage import check_manifest, read_json
+from diffexplain_fast.tinyworld.recipe.data import values_of
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
@@ -63,7 +62,7 @@ def load_classifier(name: str) -> "Classifier":
     folder = WEIGHTS / "classifiers" / name
     classifier = Classifier.from_pretrained(folder)
     classifier.name = f"tinyworld/{name}"
-    classifier.truth = json.loads((folder / "truth.json").read_text())
+    classifier.truth = read_json(folder / "truth.json")
     return classifier
 
 
@@ -76,14 +75,15 @@ def load_probe() -> Probe:
     """
     from transformers import AutoModelForImageClassification
 
+    from diffexplain_fast.tinyworld.recipe.probes import split_logits
+
     model = AutoModelForImageClassification.from_pretrained(
         _checked(WEIGHTS) / "probe", dtype=torch.float32, use_safetensors=True
     ).eval()
-    sizes = [len(values) + (name in ("object", "companion")) for name, values in ATTRIBUTES.items()]
 
     def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad():
-            return dict(zip(ATTRIBUTES, model(pixel_values=pixels).logits.split(sizes, dim=1), strict=True))
+            return split_logits(model(pixel_values=pixels).logits)
 
     return probe
 
@@ -99,8 +99,7 @@ def name_attributes(probe: Probe, pixels: torch.Tensor) -> list[dict[str, str]]:
         For each picture attribute name to value, by words.
     """
     found = {name: logits.argmax(1).tolist() for name, logits in probe(pixels).items()}
-    words: Mapping[str, Any] = {name: (*values, NOTHING) for name, values in ATTRIBUTES.items()}
-    return [{name: words[name][codes[i]] for name, codes in found.items()} for i in range(len(pixels))]
+    return [{name: values_of(name)[codes[i]] for name, codes in found.items()} for i in range(len(pixels))]
 
 
 def load_clip() -> "tuple[CLIPModel, CLIPTokenizer]":
