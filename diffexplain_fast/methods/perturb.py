@@ -6,7 +6,7 @@ Source: DiG-IN (Augustin, Neuhaus, Hein, arXiv 2311.17833), which scores 16 cuto
 import torch
 from torch import Tensor
 
-from diffexplain_fast.models.resize import resize
+from diffexplain_fast.ops.resize_normalize import resize
 
 _SMALLEST_CUTOUT = 0.6
 """Side of the smallest cutout as a share of the shorter side of the image."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffexplain_fast.models.resize import resize
+from diffexplain_fast.ops.resize_normalize import resize
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from diffexplain_fast.errors import UnsafeFileError, describe, unknown_name, wrong_value
 from diffexplain_fast.models.loading import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.resize import MODES
+from diffexplain_fast.ops.resize_normalize import MODES
 
 _SAFE_NAME = "model.safetensors"
 

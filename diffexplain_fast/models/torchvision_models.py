@@ -9,7 +9,7 @@ import torch
 from diffexplain_fast.errors import unknown_name, wrong_value
 from diffexplain_fast.models.loading import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.resize import MODES
+from diffexplain_fast.ops.resize_normalize import MODES
 
 _AS_TRAINED: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},

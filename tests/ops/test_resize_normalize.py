@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from diffexplain_fast.models.resize import MODES, resize
+from diffexplain_fast.ops.resize_normalize import MODES, resize
 
 SIZES = [
     ((37, 53), (64, 20)),

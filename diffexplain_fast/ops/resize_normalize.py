@@ -1,6 +1,7 @@
 """Antialiased resizing as two matrix products: differentiable, and deterministic on every device."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,38 @@ def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Ten
         _weights(old, new, mode, dtype, pixels.device) for old, new in zip(pixels.shape[-2:], size, strict=True)
     )
     return (down @ (pixels.to(dtype) @ across.T)).to(pixels.dtype)
+
+
+def resize_normalize(
+    pixels: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], mode: str = "bilinear"
+) -> Tensor:
+    """Return what a classifier reads: images resized with antialiasing, then (pixels - mean) / std per channel.
+
+    Args:
+        pixels: images [..., C, H, W], floating point.
+        size: new height and width.
+        mean: one number per channel.
+        std: one number per channel, not 0.
+        mode: "bilinear" or "bicubic".
+
+    Returns:
+        Images [..., C, *size], of the same dtype, differentiable in ``pixels``; nothing of the input is kept.
+
+    Raises:
+        TypeError: as ``resize``.
+        ValueError: as ``resize``, or numbers that do not fit the channels.
+
+    Equivalent to: ``(resize(pixels, size, mode) - mean) / std``.
+    """
+    channels = pixels.shape[-3] if isinstance(pixels, Tensor) and pixels.ndim >= 3 else None
+    for name, numbers in (("mean", mean), ("std", std)):
+        if len(numbers) != channels:
+            raise wrong_value(name, f"one number for each of the {channels} channels", list(numbers))
+    if any(number == 0 for number in std):
+        raise wrong_value("std", "numbers that are not 0", list(std))
+    resized = resize(pixels, size, mode)
+    centre, spread = (resized.new_tensor(numbers)[:, None, None] for numbers in (mean, std))
+    return (resized - centre) / spread
 
 
 def _check(pixels: Tensor, size: tuple[int, int], mode: str) -> None:

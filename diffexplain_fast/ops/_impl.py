@@ -1,0 +1,117 @@
+"""Which implementation of an op runs, and why: one rule for all of them."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+TRITON_MISSING = "" if importlib.util.find_spec("triton") else "triton is not installed; pip install triton"
+
+
+class Choice(NamedTuple):
+    """What runs.
+
+    Attributes:
+        impl: "reference", "triton", "cuda", "cpp", "sdpa" or "torch".
+        reason: why this one.
+    """
+
+    impl: str
+    reason: str
+
+
+OFFERED: dict[str, tuple[str, ...]] = {
+    "group_norm_silu": ("triton", "cuda", "cpp"),
+    "layer_norm": ("triton", "cpp"),
+    "geglu": ("triton", "cpp"),
+    "attention": ("triton", "sdpa", "xformers"),
+    "guided_step": ("triton", "cuda", "cpp"),
+    "interleave": ("triton", "cpp"),
+}
+"""Implementations of every op beside the reference, in the order in which "auto" prefers them."""
+
+
+def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choice:
+    """Return the implementation that runs for tensors of a device and dtype.
+
+    Args:
+        op: name of the op.
+        impl: "auto", or an implementation by name, which then runs or raises.
+        device: where the tensors are.
+        dtype: their dtype.
+
+    Raises:
+        ValueError: the op has no such implementation, or it cannot run here; the message has reason and remedy.
+    """
+    offered = OFFERED[op]
+    if impl == "reference":
+        return Choice("reference", "asked for")
+    if impl == "auto":
+        reasons = []
+        for name in offered:
+            if name in ("xformers",):
+                continue  # Never faster than what torch itself brings; by name only.
+            obstacle = _obstacle(name, device.type, dtype, automatic=True)
+            if not obstacle:
+                return Choice(name, "auto: the fastest that runs here")
+            reasons.append(f"{name}: {obstacle}")
+        return Choice("reference", "auto: " + "; ".join(reasons))
+    if impl not in offered:
+        raise wrong_value("impl", f"one of 'auto', 'reference', {', '.join(map(repr, offered))} for {op}", repr(impl))
+    obstacle = _obstacle(impl, device.type, dtype, automatic=False)
+    if obstacle:
+        raise wrong_value("impl", f"an implementation of {op} that runs here", f"{impl!r}: {obstacle}")
+    return Choice(impl, "asked for")
+
+
+def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> str:
+    """Return why an implementation does not run on such tensors, nothing if it does."""
+    if impl == "cpp":
+        return CPP_MISSING or ("" if device == "cpu" else "its tensors are on the CPU; move them there")
+    if impl == "sdpa":
+        return ""
+    if dtype not in FLOATS:
+        return f"it computes in float32, float16 and bfloat16, not in {dtype}"
+    if impl == "triton":
+        if TRITON_MISSING or device == "cuda":
+            return TRITON_MISSING
+        return "" if not automatic and interpreted() else "its tensors are on a CUDA device; move them there"
+    if device != "cuda":
+        return "its tensors are on a CUDA device; move them there"
+    if impl == "cuda":
+        return CUDA_MISSING
+    return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"
+
+
+def interpreted() -> bool:
+    """Return whether Triton runs its kernels in the interpreter, on CPU tensors, as the tests do."""
+    if "triton" not in sys.modules:
+        import triton  # noqa: F401 - asked for by name, so it may be imported
+    return bool(sys.modules["triton"].knobs.runtime.interpret)
+
+
+def raw(name: str, impl: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the raw function of one direction of an op: registered, or the reference itself."""
+    if impl == "reference":
+        return reference
+    return getattr(torch.ops.diffexplain_fast, f"{name}_triton" if impl == "triton" else name)
+
+
+def check_frozen(**weights: Tensor | None) -> None:
+    """Refuse weights that ask for a gradient, which no op here computes.
+
+    Raises:
+        ValueError: a weight requires grad while gradients are recorded.
+    """
+    for name, weight in weights.items():
+        if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+            raise wrong_value(
+                name, "a frozen weight: weight.detach() or requires_grad_(False)", "one that requires grad"
+            )

@@ -1,0 +1,40 @@
+"""Schemas and fake kernels of the raw functions: there without any compiled library and without Triton.
+
+Every raw function has two names: ``<name>``, which the C++ and CUDA libraries implement, and ``<name>_triton``.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LIBRARY = torch.library.Library("diffexplain_fast", "FRAGMENT")
+
+
+def register(name: str, schema: str, fake: Callable[..., Any], kernels: Callable[[], ModuleType]) -> None:
+    """Define a raw function, its fake, and its Triton twin.
+
+    Args:
+        name: name of the raw function and of the launcher.
+        schema: arguments and results in torch's schema language.
+        fake: makes empty results from the arguments, for tracing.
+        kernels: imports the module with the Triton launcher, whose name is ``name``; not called before it is needed,
+            for the package must import without Triton.
+    """
+    _LIBRARY.define(f"{name}{schema}")
+    _LIBRARY.define(f"{name}_triton{schema}")
+    for full in (name, f"{name}_triton"):
+        torch.library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
+
+    def launch(*arguments: Any) -> Any:
+        return getattr(kernels(), name)(*arguments)
+
+    _LIBRARY.impl(f"{name}_triton", launch, "CUDA")
+    _LIBRARY.impl(f"{name}_triton", launch, "CPU")  # in the interpreter
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return the tensor [N, C, H, W] with channels as the fastest axis."""
+    return tensor.contiguous(memory_format=torch.channels_last)

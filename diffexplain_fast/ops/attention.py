@@ -1,0 +1,127 @@
+"""Softmax attention that never writes its scores."""
+
+import math
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops import _sdpa
+from diffexplain_fast.ops._impl import choose, raw
+from diffexplain_fast.ops._register import register
+from diffexplain_fast.ops.reference import attention as reference
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, impl: str = "auto") -> Tensor:
+    """Return softmax(scale q k^T) v for every head.
+
+    Args:
+        q: queries [B, Nq, H, D], last stride 1: a view of a projection [B, Nq, H D] needs no copy.
+        k: keys [B, Nk, H, D], Nk of any length from 1.
+        v: values [B, Nk, H, D].
+        scale: factor of the scores; 1 / sqrt(D) if None.
+        impl: "auto", "reference", "triton", "sdpa" (torch's own) or "xformers" (by name only).
+
+    Returns:
+        [B, Nq, H, D], dtype of ``q``, differentiable in ``q``, ``k`` and ``v``. Kept for backward: q, k, v, the output,
+        and the log-sum-exp [B, H, Nq] in float32.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: wrong shape, dtype or device, or an ``impl`` that cannot run.
+
+    Equivalent to: ``F.scaled_dot_product_attention`` on the transposed tensors, transposed back.
+
+    Source: Vaswani et al. (arXiv 1706.03762), eq. 1; Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
+    """
+    for name, value in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
+        if value.ndim != 4 or not value.is_floating_point() or value.shape[1] < 1:
+            raise wrong_value(name, "floating point [B, N, H, D]", f"{value.dtype} {list(value.shape)}")
+        if value.dtype != q.dtype or value.device != q.device:
+            raise wrong_value(name, f"{q.dtype} on {q.device}, as q", f"{value.dtype} on {value.device}")
+    for name, value in (("k", k), ("v", v)):
+        wanted = (q.shape[0], k.shape[1], *q.shape[2:])
+        if tuple(value.shape) != wanted:
+            raise wrong_value(name, f"{list(wanted)}", list(value.shape))
+    chosen = choose("attention", "reference" if q.numel() == 0 else impl, q.device, q.dtype).impl
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    if chosen == "xformers":
+        return _sdpa.xformers_attention(q, k, v, scale)
+    q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))
+    return _Attention.apply(q, k, v, scale, chosen)
+
+
+def attention_with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str) -> tuple[Tensor, Tensor]:
+    """Return the output and the log-sum-exp without recording a graph: for callers that keep what they need.
+
+    Args:
+        q: queries [B, Nq, H, D].
+        k: keys [B, Nk, H, D].
+        v: values [B, Nk, H, D].
+        scale: factor of the scores.
+        impl: a chosen implementation, not "auto".
+    """
+    if impl == "sdpa":
+        return _sdpa.attention_fwd(q, k, v, scale)
+    forward = raw("attention_fwd", impl, reference.attention_fwd)
+    return forward(q, k, v, scale)
+
+
+def attention_gradients(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float, impl: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v from what ``attention_with_lse`` returned.
+
+    Args:
+        do: gradient of the output [B, Nq, H, D].
+        q: queries [B, Nq, H, D].
+        k: keys [B, Nk, H, D].
+        v: values [B, Nk, H, D].
+        o: output [B, Nq, H, D].
+        lse: log-sum-exp [B, H, Nq].
+        scale: factor of the scores.
+        impl: the implementation of the forward.
+    """
+    if impl == "sdpa":
+        return _sdpa.attention_bwd(do, q, k, v, o, lse, scale)
+    backward = raw("attention_bwd", impl, reference.attention_bwd)
+    return backward(do, q, k, v, o, lse, scale)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str) -> Tensor:
+        o, lse = attention_with_lse(q, k, v, scale, impl)
+        ctx.save_for_backward(q, k, v, o, lse)
+        ctx.scale, ctx.impl = scale, impl
+        return o
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, o, lse = ctx.saved_tensors
+        return *attention_gradients(do.contiguous(), q, k, v, o, lse, ctx.scale, ctx.impl), None, None
+
+
+def _fake_fwd(q: Any, k: Any, v: Any, scale: float) -> Any:
+    lse = q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.promote_types(q.dtype, torch.float32))
+    return q.new_empty(q.shape), lse
+
+
+def _kernels() -> ModuleType:
+    from diffexplain_fast.kernels import attention
+
+    return attention
+
+
+register("attention_fwd", "(Tensor q, Tensor k, Tensor v, float scale) -> (Tensor, Tensor)", _fake_fwd, _kernels)
+register(
+    "attention_bwd",
+    "(Tensor do, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale) -> (Tensor, Tensor, Tensor)",
+    lambda do, q, k, v, o, lse, scale: (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)),
+    _kernels,
+)

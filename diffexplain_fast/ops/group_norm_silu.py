@@ -1,0 +1,140 @@
+"""GroupNorm, the time embedding before it, SiLU after it, over one tensor or two as if concatenated."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._impl import check_frozen, choose, raw
+from diffexplain_fast.ops._register import channels_last, register
+from diffexplain_fast.ops.reference import group_norm_silu as reference
+
+
+def group_norm_silu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    num_groups: int,
+    eps: float = 1e-5,
+    *,
+    skip: Tensor | None = None,
+    shift: Tensor | None = None,
+    silu: bool = True,
+    impl: str = "auto",
+) -> Tensor:
+    """Normalise groups of channels, then apply SiLU: y = silu(GroupNorm([x, skip] + shift)).
+
+    Args:
+        x: activations [N, C1, H, W], any memory format; channels-last is not copied.
+        weight: frozen scale [C], C = C1 + C2.
+        bias: frozen offset [C].
+        num_groups: groups of C / num_groups channels, at least 1; a group may straddle the seam.
+        eps: added to the variance, above 0.
+        skip: second part of the channels [N, C2, H, W]; the concatenation is never written.
+        shift: added to every pixel before the norm [N, C], a time embedding.
+        silu: apply SiLU.
+        impl: "auto", "reference", "triton", "cuda" or "cpp".
+
+    Returns:
+        [N, C, H, W], channels-last, dtype of ``x``; differentiable in ``x``, ``skip`` and ``shift``. Kept for backward:
+        x, skip and shift, and mean and rstd [N, num_groups] in float32.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: wrong shape, dtype or device, a weight that requires grad, an ``impl`` that cannot run.
+
+    Equivalent to: ``F.silu(F.group_norm(torch.cat([x, skip], 1) + shift[..., None, None], num_groups, weight, bias))``.
+
+    Source: Wu and He, Group Normalization (arXiv 1803.08494), eq. 1 and 2; the backward is its adjoint in the input.
+    """
+    _check(x, skip, shift, weight, bias, num_groups)
+    check_frozen(weight=weight, bias=bias)
+    chosen = choose("group_norm_silu", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
+    parts = (channels_last(x), None if skip is None else channels_last(skip))
+    return _GroupNormSilu.apply(*parts, shift, weight, bias, num_groups, float(eps), silu, chosen)
+
+
+class _GroupNormSilu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        *tensors, groups, eps, silu, impl = arguments
+        forward = raw("group_norm_silu_fwd", impl, reference.group_norm_silu_fwd)
+        y, mean, rstd = forward(*tensors, groups, eps, silu)
+        ctx.save_for_backward(*tensors, mean, rstd)
+        ctx.groups, ctx.silu, ctx.impl = groups, silu, impl
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, skip, shift, *_ = ctx.saved_tensors
+        backward = raw("group_norm_silu_bwd", ctx.impl, reference.group_norm_silu_bwd)
+        dx, dskip = backward(channels_last(dy), *ctx.saved_tensors, ctx.groups, ctx.silu)
+        dshift = None
+        if shift is not None and ctx.needs_input_grad[2]:
+            sums = [
+                part.sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+                for part in (dx, dskip)
+                if part.numel()
+            ]
+            dshift = torch.cat(sums, 1).to(shift.dtype)
+        return dx, None if skip is None else dskip, dshift, None, None, None, None, None, None
+
+
+def _check(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: Any) -> None:
+    for name, value in (("x", x), ("weight", weight), ("bias", bias)):
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
+    if x.ndim != 4 or not x.is_floating_point():
+        raise wrong_value("x", "floating point [N, C, H, W]", f"{x.dtype} {list(x.shape)}")
+    channels = x.shape[1]
+    if skip is not None:
+        if skip.ndim != 4 or (skip.shape[0], *skip.shape[2:]) != (x.shape[0], *x.shape[2:]):
+            raise wrong_value("skip", f"[{x.shape[0]}, C2, {x.shape[2]}, {x.shape[3]}]", list(skip.shape))
+        if skip.dtype != x.dtype or skip.device != x.device:
+            raise wrong_value("skip", f"{x.dtype} on {x.device}, as x", f"{skip.dtype} on {skip.device}")
+        channels += skip.shape[1]
+    for name, value, shape in (
+        ("weight", weight, [channels]),
+        ("bias", bias, [channels]),
+        ("shift", shift, [len(x), channels]),
+    ):
+        if value is not None and (list(value.shape) != shape or value.device != x.device):
+            raise wrong_value(name, f"{shape} on {x.device}", f"{list(value.shape)} on {value.device}")
+    if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
+        raise wrong_value("num_groups", f"a divisor of {channels} channels", num_groups)
+
+
+def _fake_fwd(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: int, eps: float, silu: bool) -> Any:
+    n, _, height, width = x.shape
+    y = x.new_empty((n, weight.shape[0], height, width)).contiguous(memory_format=torch.channels_last)
+    statistics = x.new_empty((n, num_groups), dtype=torch.promote_types(x.dtype, torch.float32))
+    return y, statistics, torch.empty_like(statistics)
+
+
+def _fake_bwd(dy: Any, x: Any, skip: Any, *rest: Any) -> Any:
+    return torch.empty_like(x), x.new_empty(0) if skip is None else torch.empty_like(skip)
+
+
+def _kernels() -> ModuleType:
+    from diffexplain_fast.kernels import group_norm_silu
+
+    return group_norm_silu
+
+
+register(
+    "group_norm_silu_fwd",
+    "(Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, int num_groups, float eps, bool silu)"
+    " -> (Tensor, Tensor, Tensor)",
+    _fake_fwd,
+    _kernels,
+)
+register(
+    "group_norm_silu_bwd",
+    "(Tensor dy, Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, Tensor mean, Tensor rstd,"
+    " int num_groups, bool silu) -> (Tensor, Tensor)",
+    _fake_bwd,
+    _kernels,
+)

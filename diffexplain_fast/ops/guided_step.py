@@ -1,0 +1,136 @@
+"""Classifier-free guidance and one linear step of a sampler in one pass, and their adjoint."""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._impl import choose, raw
+from diffexplain_fast.ops._register import register
+from diffexplain_fast.ops.reference import guided_step as reference
+
+N_COEFFICIENTS = 8
+
+
+class GuidedStep(NamedTuple):
+    """What a step makes.
+
+    Attributes:
+        following: x_{i+1}, like the sample.
+        data: prediction of the clean sample, like the sample.
+    """
+
+    following: Tensor
+    data: Tensor
+
+
+def guided_step(
+    sample: Tensor,
+    output: Tensor,
+    coefficients: Tensor,
+    before: Tensor | None = None,
+    noise: Tensor | None = None,
+    *,
+    impl: str = "auto",
+) -> GuidedStep:
+    """Guide the denoiser's output and take one step: o = u + g (c - u), x' = a x + b o + p d_before + s z.
+
+    Args:
+        sample: x_i [B, c, h, w], float32 or float64.
+        output: denoiser's output [B, c, h, w], or [2B, c, h, w] with the unconditional rows first; any float dtype.
+        coefficients: [8], dtype and device of ``sample``: g, a, b, p, s, then the two factors of sample and output in
+            the prediction of the clean sample, and the factor of the sample at the denoiser's input, which is not
+            used here. On the device, so that a captured graph can be replayed with others.
+        before: prediction of the clean sample of the step before, like ``sample``.
+        noise: standard normal noise like ``sample``.
+        impl: "auto", "reference", "triton", "cuda" or "cpp".
+
+    Returns:
+        x_{i+1} and the prediction of the clean sample; differentiable in ``sample``, ``output`` and ``before``. Nothing
+        is kept for backward.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: wrong shape, dtype or device, or an ``impl`` that cannot run.
+
+    Equivalent to: ``u + g * (c - u)`` followed by a diffusers scheduler's ``step``.
+
+    Source: Ho and Salimans (arXiv 2207.12598), eq. 6; the samplers' tables are in ``engine.schedules``.
+    """
+    tensors = {"sample": sample, "output": output, "coefficients": coefficients}
+    tensors |= {name: value for name, value in (("before", before), ("noise", noise)) if value is not None}
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
+        if value.device != sample.device:
+            raise wrong_value(name, f"a tensor on {sample.device}", value.device)
+        if name != "output" and value.dtype != sample.dtype:
+            raise wrong_value(name, f"{sample.dtype}, as sample", value.dtype)
+    if sample.dtype not in (torch.float32, torch.float64):
+        raise wrong_value("sample", "float32 or float64", sample.dtype)
+    if output.shape[1:] != sample.shape[1:] or len(output) not in (len(sample), 2 * len(sample)):
+        raise wrong_value(
+            "output", f"[{len(sample)} or {2 * len(sample)}, {list(sample.shape[1:])}]", list(output.shape)
+        )
+    if coefficients.shape != (N_COEFFICIENTS,):
+        raise wrong_value("coefficients", f"[{N_COEFFICIENTS}]", list(coefficients.shape))
+    for name in ("before", "noise"):
+        if name in tensors and tensors[name].shape != sample.shape:
+            raise wrong_value(name, f"{list(sample.shape)}", list(tensors[name].shape))
+    chosen = choose("guided_step", "reference" if sample.numel() == 0 else impl, sample.device, sample.dtype).impl
+    rest = (None if before is None else before.contiguous(), None if noise is None else noise.contiguous())
+    return GuidedStep(*_GuidedStep.apply(sample.contiguous(), output.contiguous(), *rest, coefficients, chosen))
+
+
+class _GuidedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sample: Any, output: Any, before: Any, noise: Any, coefficients: Any, impl: Any) -> Any:
+        forward = raw("guided_step_fwd", impl, reference.guided_step_fwd)
+        ctx.save_for_backward(coefficients)
+        ctx.guided, ctx.impl, ctx.has_before = len(output) != len(sample), impl, before is not None
+        ctx.like = output.dtype, output.device
+        ctx.set_materialize_grads(False)
+        return forward(sample, output, before, noise, coefficients)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dfollowing: Tensor | None, ddata: Tensor | None) -> tuple[Tensor | None, ...]:
+        (coefficients,) = ctx.saved_tensors
+        if dfollowing is None:
+            if ddata is None:
+                return (None,) * 6
+            dfollowing = torch.zeros_like(ddata)
+        backward = raw("guided_step_bwd", ctx.impl, reference.guided_step_bwd)
+        dtype, device = ctx.like
+        like = torch.empty(0, dtype=dtype, device=device)
+        ddata = None if ddata is None else ddata.contiguous()
+        dsample, doutput, dbefore = backward(dfollowing.contiguous(), ddata, coefficients, ctx.guided, like)
+        return dsample, doutput, dbefore if ctx.has_before else None, None, None, None
+
+
+def _fake_bwd(dfollowing: Any, ddata: Any, coefficients: Any, guided: bool, like: Any) -> Any:
+    rows = (2 if guided else 1) * dfollowing.shape[0]
+    doutput = like.new_empty((rows, *dfollowing.shape[1:]))
+    return torch.empty_like(dfollowing), doutput, torch.empty_like(dfollowing)
+
+
+def _kernels() -> ModuleType:
+    from diffexplain_fast.kernels import guided_step
+
+    return guided_step
+
+
+register(
+    "guided_step_fwd",
+    "(Tensor sample, Tensor output, Tensor? before, Tensor? noise, Tensor coefficients) -> (Tensor, Tensor)",
+    lambda sample, output, before, noise, coefficients: (torch.empty_like(sample), torch.empty_like(sample)),
+    _kernels,
+)
+register(
+    "guided_step_bwd",
+    "(Tensor dfollowing, Tensor? ddata, Tensor coefficients, bool guided, Tensor like) -> (Tensor, Tensor, Tensor)",
+    _fake_bwd,
+    _kernels,
+)

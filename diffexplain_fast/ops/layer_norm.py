@@ -1,0 +1,90 @@
+"""LayerNorm over the last dimension with frozen weights."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._impl import check_frozen, choose, raw
+from diffexplain_fast.ops._register import register
+from diffexplain_fast.ops.reference import layer_norm as reference
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, impl: str = "auto") -> Tensor:
+    """Normalise the last dimension: y = (x - mean) rstd weight + bias.
+
+    Args:
+        x: activations [..., D]; contiguous is not copied.
+        weight: frozen scale [D].
+        bias: frozen offset [D].
+        eps: added to the variance, above 0.
+        impl: "auto", "reference", "triton" or "cpp".
+
+    Returns:
+        [..., D], dtype of ``x``, differentiable in ``x``. Kept for backward: x, and mean and rstd [...] in float32.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: wrong shape, dtype or device, a weight that requires grad, an ``impl`` that cannot run.
+
+    Equivalent to: ``F.layer_norm(x, x.shape[-1:], weight, bias, eps)``.
+
+    Source: Ba, Kiros, Hinton, Layer Normalization (arXiv 1607.06450), eq. 4; the backward is its adjoint in x.
+    """
+    for name, value in (("x", x), ("weight", weight), ("bias", bias)):
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
+    if x.ndim < 1 or not x.is_floating_point():
+        raise wrong_value("x", "floating point [..., D]", f"{x.dtype} {list(x.shape)}")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value.shape != x.shape[-1:] or value.device != x.device:
+            raise wrong_value(name, f"[{x.shape[-1]}] on {x.device}", f"{list(value.shape)} on {value.device}")
+    check_frozen(weight=weight, bias=bias)
+    chosen = choose("layer_norm", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
+    return _LayerNorm.apply(x.contiguous(), weight, bias, float(eps), chosen)
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: str) -> Tensor:
+        forward = raw("layer_norm_fwd", impl, reference.layer_norm_fwd)
+        y, mean, rstd = forward(x.reshape(-1, x.shape[-1]), weight, bias, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.impl = impl
+        return y.reshape(x.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, rstd = ctx.saved_tensors
+        backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)
+        rows = (x.numel() // x.shape[-1] if x.numel() else 0, x.shape[-1])
+        dx = backward(dy.contiguous().reshape(rows), x.reshape(rows), weight, mean, rstd)
+        return dx.reshape(x.shape), None, None, None, None
+
+
+def _fake_fwd(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    statistics = x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+
+
+def _kernels() -> ModuleType:
+    from diffexplain_fast.kernels import layer_norm
+
+    return layer_norm
+
+
+register(
+    "layer_norm_fwd",
+    "(Tensor x, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor)",
+    _fake_fwd,
+    _kernels,
+)
+register(
+    "layer_norm_bwd",
+    "(Tensor dy, Tensor x, Tensor weight, Tensor mean, Tensor rstd) -> Tensor",
+    lambda dy, x, weight, mean, rstd: torch.empty_like(x),
+    _kernels,
+)

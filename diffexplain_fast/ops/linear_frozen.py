@@ -1,0 +1,33 @@
+"""Linear layer with a frozen weight: the backward has the input's gradient alone, and nothing of the input is kept."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._impl import check_frozen
+
+
+def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply by a frozen weight: y = x W^T + b.
+
+    Args:
+        x: activations [..., C].
+        weight: frozen [K, C].
+        bias: frozen [K] or None.
+
+    Returns:
+        [..., K], differentiable in ``x``. Kept for backward: the weight alone.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: shapes that do not fit, or a weight that requires grad.
+
+    Equivalent to: ``F.linear(x, weight, bias)``; torch itself keeps no input here, once the weight is frozen.
+    """
+    for name, value in (("x", x), ("weight", weight)):
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
+    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        raise wrong_value("weight", f"[K, C] for x {list(x.shape)}", list(weight.shape))
+    check_frozen(weight=weight, bias=bias)
+    return F.linear(x, weight, bias)

@@ -1,0 +1,34 @@
+"""Attention with every score written out."""
+
+import torch
+from torch import Tensor
+
+
+def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """Return scale q k^T [B, H, Nq, Nk] in float32 or float64."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    return scale * q.to(dtype).transpose(1, 2) @ k.to(dtype).permute(0, 2, 3, 1)
+
+
+def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return o [B, Nq, H, D] and the log-sum-exp of the scores [B, H, Nq]: see ``ops.attention``."""
+    scores = _scores(q, k, scale)
+    lse = scores.logsumexp(-1)
+    o = (scores - lse[..., None]).exp() @ v.to(scores.dtype).transpose(1, 2)
+    return o.transpose(1, 2).to(q.dtype).contiguous(), lse
+
+
+def attention_bwd(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dq, dk and dv.
+
+    With P = exp(S - lse): dv = P^T do, dP = do v^T, dS = P (dP - rowsum(do o)), dq = scale dS k, dk = scale dS^T q.
+    """
+    weights = (_scores(q, k, scale) - lse[..., None]).exp()
+    qs, ks, vs, os, dos = (part.to(weights.dtype).transpose(1, 2) for part in (q, k, v, o, do))
+    dv = weights.transpose(-1, -2) @ dos
+    ds = weights * (dos @ vs.transpose(-1, -2) - (dos * os).sum(-1, keepdim=True))
+    grads = (scale * ds @ ks, scale * ds.transpose(-1, -2) @ qs, dv)
+    dq, dk, dv = (grad.transpose(1, 2).to(q.dtype).contiguous() for grad in grads)
+    return dq, dk, dv
