@@ -1,1 +1,1 @@
-"""Fused Triton kernels, installed as ``diffexplain_fast.kernels``; none is written yet."""
+"""Fused Triton kernels, installed as ``diffexplain_fast.kernels``: one file per op, tensors in and tensors out."""

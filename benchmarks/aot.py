@@ -1,0 +1,153 @@
+"""Compile every kernel for every chip without a GPU: ``python -m benchmarks.aot`` writes results/aot.json.
+
+Registers, stack (which means spills), shared memory and tensor-core instructions of each; tests hold them to the limits
+of each chip and to the committed table.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from benchmarks.aot_cases import OPS, Case
+from diffexplain_fast.storage import write_bytes_atomic
+
+RESULT = Path(__file__).parent / "results" / "aot.json"
+SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
+"""Compute capability to KiB of shared memory that one block may have (CUDA C++ programming guide, table 29)."""
+_TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+
+Table = dict[str, dict[str, list[int]]]
+"""Name of a case to chip to what it uses."""
+
+
+class Usage(NamedTuple):
+    """What a compiled kernel uses.
+
+    Attributes:
+        registers: per thread, at most 255.
+        stack: bytes per thread; above 0 it spills.
+        shared: bytes per block.
+        tensor_core_instructions: in its machine code's listing, loops counted once.
+    """
+
+    registers: int
+    stack: int
+    shared: int
+    tensor_core_instructions: int
+
+
+def compile_case(case: Case, chip: int) -> Usage:
+    """Compile a case for a compute capability, such as 90, and return what it uses.
+
+    Args:
+        case: kernel, types and constants.
+        chip: ten times the compute capability.
+
+    Returns:
+        Registers, stack, shared memory, tensor-core instructions.
+    """
+    names = case.kernel.arg_names
+    signature = {name: "constexpr" if name in case.constexprs else case.types[name] for name in names}
+    # As at run time: without these there are no vector loads, and the figures are those of another kernel.
+    divisible = [i for i, n in enumerate(names) if signature[n].startswith("*") or n in case.aligned]
+    source = ASTSource(
+        fn=case.kernel,
+        signature=signature,
+        constexprs=dict(case.constexprs),
+        attrs={(i,): [["tt.divisibility", 16]] for i in divisible},
+    )
+    warps, stages = case.config.num_warps, case.config.num_stages
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": case.fp_fusion}
+    made = triton.compile(source, target=GPUTarget("cuda", chip, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = _USAGE.search(dump)
+    if usage is None:
+        raise RuntimeError(f"cuobjdump told nothing about {case.name}: {dump}")
+    registers, stack = map(int, usage.groups())
+    return Usage(registers, stack, made.metadata.shared, len(_TENSOR_CORE.findall(made.asm["ptx"])))
+
+
+def over_limit(case: Case, chip: int, usage: Usage) -> list[str]:
+    """Return what a compiled case breaks: spills, too much shared memory, no tensor cores where they are wanted.
+
+    Args:
+        case: what was compiled.
+        chip: for which compute capability.
+        usage: what came out.
+
+    Returns:
+        One line per problem.
+    """
+    found = [f"{usage.stack} bytes of stack: it spills"] if usage.stack else []
+    if usage.shared > SHARED_LIMIT[chip] * 1024:
+        found.append(f"{usage.shared} bytes of shared memory, {SHARED_LIMIT[chip]} KiB exist")
+    if case.tensor_cores and not usage.tensor_core_instructions:
+        found.append("no tensor-core instruction")
+    return [f"{case.name} sm_{chip}: {problem}" for problem in found]
+
+
+def worse(table: Table, committed: Table) -> list[str]:
+    """Return where registers or shared memory exceed the committed table, and cases that either table lacks.
+
+    Args:
+        table: case to chip to usage, just compiled.
+        committed: the same, as committed.
+
+    Returns:
+        One line per difference.
+    """
+    found = [f"{name}: in one table only" for name in sorted(set(table) ^ set(committed))]
+    for name in table.keys() & committed.keys():
+        for chip, now in table[name].items():
+            for i, what in ((0, "registers"), (2, "bytes of shared memory")):
+                if now[i] > committed[name][chip][i]:
+                    found.append(f"{name} {chip}: {now[i]} {what}, were {committed[name][chip][i]}")
+    return found
+
+
+def as_text(table: Table) -> str:
+    """Return the table as JSON with a line per kernel, so that a change is a readable line of a diff."""
+    head = {"triton": triton.__version__, "columns": Usage._fields}
+    lines = [f" {json.dumps(name)}: {json.dumps(usage)}" for name, usage in table.items()]
+    return json.dumps(head)[:-1] + ', "kernels": {\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def main() -> int:
+    """Compile, write the table, and return 1 if a limit is exceeded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--op", choices=sorted(OPS), action="append", help="only this op, for a look while working")
+    arguments = parser.parse_args()
+    if triton.knobs.runtime.interpret:
+        parser.error("TRITON_INTERPRET is set: the interpreter's kernels cannot be compiled")
+    if arguments.op and arguments.output == RESULT:
+        parser.error("--op leaves cases out: give it another --output than the committed table")
+    table: Table = {}
+    problems = []
+    for op in arguments.op or OPS:
+        for case in OPS[op]():
+            found = {chip: compile_case(case, chip) for chip in SHARED_LIMIT}
+            problems += [line for chip, usage in found.items() for line in over_limit(case, chip, usage)]
+            table[case.name] = {f"sm_{chip}": list(usage) for chip, usage in found.items()}
+    write_bytes_atomic(arguments.output, as_text(table).encode())
+    summary = f"{len(table)} kernels x {len(SHARED_LIMIT)} chips: {arguments.output}"
+    sys.stdout.write("\n".join([*problems, summary, ""]))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

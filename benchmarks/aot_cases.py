@@ -1,0 +1,133 @@
+"""What ``benchmarks.aot`` compiles: every kernel with every configuration and dtype, and all of its flags on.
+
+An op adds a generator of cases and its line in ``OPS``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from diffexplain_fast.kernels import geglu, group_norm_silu, guided_step, interleave, layer_norm
+from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
+
+DTYPES = ("fp16", "bf16", "fp32")
+_FLOAT32 = {"mean_ptr", "rstd_ptr", "means_ptr", "squares_ptr"}
+_FLOAT32 |= {"sums_dn_ptr", "sums_dn_n_ptr", "mean_dn_ptr", "mean_dn_n_ptr"}
+_EPS = 1e-5
+
+
+class Case(NamedTuple):
+    """One kernel to compile.
+
+    Attributes:
+        name: unique, kernel, dtype and blocks.
+        kernel: ``@triton.jit`` function.
+        types: argument to Triton's name of its type, such as "*fp16", "i32", "fp32"; constants excepted.
+        constexprs: constant to value.
+        config: warps and stages; its blocks are among the constants already.
+        aligned: integer arguments that are multiples of 16, as channels of real models are; pointers always are.
+        tensor_cores: whether its machine code must use them.
+        fp_fusion: as at the kernel's launch.
+    """
+
+    name: str
+    kernel: Any
+    types: Mapping[str, str]
+    constexprs: Mapping[str, Any]
+    config: Config
+    aligned: tuple[str, ...] = ()
+    tensor_cores: bool = False
+    fp_fusion: bool = FP_FUSION
+
+
+def types_of(kernel: Any, constexprs: Mapping[str, Any], dtype: str, **other: str) -> dict[str, str]:
+    """Return the types of a kernel's arguments by the house's names.
+
+    Args:
+        kernel: ``@triton.jit`` function.
+        constexprs: its constants, which have no type.
+        dtype: of the tensors, "fp16", "bf16" or "fp32".
+        other: types of arguments that are neither such tensors, nor statistics in float32, nor sizes in int32.
+
+    Returns:
+        Argument to type.
+    """
+    found = {}
+    for name in kernel.arg_names:
+        if name not in constexprs:
+            usual = ("*fp32" if name in _FLOAT32 else f"*{dtype}") if name.endswith("_ptr") else "i32"
+            found[name] = other.get(name, usual)
+    return found
+
+
+def cases(
+    entry: str, kernel: Any, flags: Mapping[str, Any], *, aligned: tuple[str, ...] = (), **other: str
+) -> Iterator[Case]:
+    """Yield a kernel in every dtype and configuration of one entry of the table.
+
+    Args:
+        entry: name in ``CONFIGS``.
+        kernel: ``@triton.jit`` function.
+        flags: constants that do not depend on the configuration.
+        aligned: integer arguments that are multiples of 16.
+        other: types that its names do not tell, as in ``types_of``.
+
+    Yields:
+        One case per dtype and configuration.
+    """
+    for dtype in DTYPES:
+        for config in CONFIGS[entry]:
+            constexprs = {**flags, **config.blocks}
+            sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
+            name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps}"
+            yield Case(name, kernel, types_of(kernel, constexprs, dtype, **other), constexprs, config, aligned)
+
+
+def _group_norm_silu() -> Iterator[Case]:
+    skip, shift = {"HAS_SKIP": True}, {"HAS_SHIFT": True}
+    flags, aligned = {**skip, **shift, "SILU": True}, ("P", "C1", "C2")
+    k = group_norm_silu
+    yield from cases("group_norm_silu_partial", k.group_norm_silu_fwd_partial_kernel, skip, aligned=aligned)
+    yield from cases("group_norm_silu_partial", k.group_norm_silu_bwd_partial_kernel, flags, aligned=aligned)
+    combine, sums = {**shift, "EPS": _EPS}, "group_norm_silu_combine"
+    yield from cases(sums, k.group_norm_silu_fwd_combine_kernel, combine, aligned=("P", "C", "PIXELS"))
+    yield from cases(sums, k.group_norm_silu_bwd_combine_kernel, {}, aligned=("C",), ELEMENTS="fp32")
+    yield from cases("group_norm_silu_fwd", k.group_norm_silu_fwd_kernel, flags, aligned=aligned)
+    yield from cases("group_norm_silu_bwd", k.group_norm_silu_bwd_kernel, flags, aligned=aligned)
+
+
+def _layer_norm() -> Iterator[Case]:
+    for columns in (320, 640, 768, 1280):
+        tile = layer_norm.blocks(columns)
+        yield from cases("layer_norm", layer_norm.layer_norm_fwd_kernel, {"EPS": _EPS, **tile}, aligned=("R", "D"))
+        yield from cases("layer_norm", layer_norm.layer_norm_bwd_kernel, tile, aligned=("R", "D"))
+
+
+def _geglu() -> Iterator[Case]:
+    for kernel in (geglu.geglu_fwd_kernel, geglu.geglu_bwd_kernel):
+        yield from cases("geglu", kernel, {"DOUBLE": False}, aligned=("R", "D"))
+
+
+def _guided_step() -> Iterator[Case]:
+    fp32 = dict.fromkeys(
+        ("sample_ptr", "before_ptr", "noise_ptr", "coefficients_ptr", "following_ptr", "data_ptr"), "*fp32"
+    )
+    flags = {"GUIDED": True, "HAS_BEFORE": True, "HAS_NOISE": True}
+    yield from cases("guided_step", guided_step.guided_step_fwd_kernel, flags, aligned=("E",), **fp32)
+    gradients = ("dfollowing_ptr", "ddata_ptr", "coefficients_ptr", "dsample_ptr", "dbefore_ptr")
+    fp32, flags = dict.fromkeys(gradients, "*fp32"), {"GUIDED": True, "HAS_DDATA": True}
+    yield from cases("guided_step", guided_step.guided_step_bwd_kernel, flags, aligned=("E",), **fp32)
+
+
+def _interleave() -> Iterator[Case]:
+    for kernel in (interleave.interleave_fwd_kernel, interleave.interleave_bwd_kernel):
+        yield from cases("interleave", kernel, {}, aligned=("P", "W", "C2"))
+
+
+OPS: dict[str, Callable[[], Iterator[Case]]] = {
+    "group_norm_silu": _group_norm_silu,
+    "layer_norm": _layer_norm,
+    "geglu": _geglu,
+    "guided_step": _guided_step,
+    "interleave": _interleave,
+}
+"""Op to its cases."""

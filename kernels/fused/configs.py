@@ -1,0 +1,99 @@
+"""Block sizes and warps of every kernel as a plain table, and the one place that launches.
+
+A kernel whose sums depend on its blocks has one configuration: a second one, chosen by timing, would change bits from
+run to run. Kernels without sums may have several; the first is used where no driver can time them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import triton
+
+FP_FUSION = False
+"""No contraction of a * b + c: the arithmetic that the interpreter tests. These kernels wait for memory anyway."""
+
+
+class Config(NamedTuple):
+    """One way to launch a kernel.
+
+    Attributes:
+        blocks: its ``tl.constexpr`` sizes.
+        num_warps: warps of 32 threads per program.
+        num_stages: depth of software pipelining of its loops.
+    """
+
+    blocks: Mapping[str, int]
+    num_warps: int
+    num_stages: int = 1
+
+
+CONFIGS: dict[str, list[Config]] = {
+    # 64 channels of half precision are a whole cache line of 128 bytes.
+    "group_norm_silu_partial": [Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4)],
+    "group_norm_silu_combine": [Config({"BLOCK_K": 128, "BLOCK_D": 16}, 4)],
+    "group_norm_silu_fwd": [
+        Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4),
+        Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 128}, 4),
+    ],
+    "group_norm_silu_bwd": [
+        Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 64}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 128}, 4),
+    ],
+    "layer_norm": [Config({}, 4)],
+    "geglu": [
+        Config({"BLOCK_R": 4, "BLOCK_D": 256}, 4),
+        Config({"BLOCK_R": 8, "BLOCK_D": 256}, 8),
+        Config({"BLOCK_R": 16, "BLOCK_D": 64}, 4),
+    ],
+    "guided_step": [Config({"BLOCK_E": 1024}, 4)],
+    "interleave": [
+        Config({"BLOCK_P": 16, "BLOCK_C": 256}, 4),
+        Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4),
+    ],
+}
+"""Kernel, or op where all its kernels agree, to its configurations."""
+
+_AUTOTUNERS: dict[str, Any] = {}
+"""Kernel's name to its autotuner: made on first call, never at import, since making one asks for a driver."""
+
+
+def launch(
+    name: str,
+    kernel: Any,
+    grid: Callable[[Mapping[str, int]], tuple[int, ...]],
+    *,
+    key: tuple[str, ...] = (),
+    **arguments: Any,
+) -> None:
+    """Run a kernel with its first configuration, or with the fastest where there is a choice and a driver to time it.
+
+    Args:
+        name: entry of ``CONFIGS``.
+        kernel: ``@triton.jit`` function.
+        grid: programs as a function of the blocks.
+        key: arguments whose values ask for another choice.
+        arguments: the kernel's arguments by name, blocks excepted; the first tensor's device is where it runs.
+    """
+    device = next(value.device for value in arguments.values() if isinstance(value, torch.Tensor))
+    if device.type != "cuda":
+        _run(name, kernel, grid, key, arguments)
+        return
+    with torch.cuda.device(device):  # Triton launches on the current device, not on that of its arguments.
+        _run(name, kernel, grid, key, arguments)
+
+
+def _run(name: str, kernel: Any, grid: Any, key: tuple[str, ...], arguments: dict[str, Any]) -> None:
+    configs = CONFIGS[name]
+    if len(configs) > 1 and torch.cuda.is_available() and not triton.knobs.runtime.interpret:
+        label = f"{kernel.__name__} {len(configs)}"
+        if label not in _AUTOTUNERS:
+            choices = [triton.Config(dict(c.blocks), num_warps=c.num_warps, num_stages=c.num_stages) for c in configs]
+            _AUTOTUNERS[label] = triton.autotune(configs=choices, key=list(key))(kernel)
+        _AUTOTUNERS[label][grid](**arguments, enable_fp_fusion=FP_FUSION)
+        return
+    blocks, num_warps, num_stages = configs[0]
+    options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": FP_FUSION}
+    kernel[grid](**arguments, **blocks, **options)

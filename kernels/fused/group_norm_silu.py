@@ -1,0 +1,350 @@
+"""GroupNorm of u = [x, skip] + shift, channels-last, then SiLU: n = (u - mean) rstd, v = n w + b, y = v sigmoid(v).
+
+Three launches each way. Partial: sums per channel over a chunk of pixels; a tile takes whole runs of channels, so that
+groups of any size, also across the seam of x and skip, cost nothing. Combine: chunks and channels of a group, in fixed
+order. Last: every element. Statistics are two-pass in a tile and merged as Chan, Golub and LeVeque (1979), eq. 2.1.
+Backward: dv = dy s (1 + v (1 - s)), dn = dv w, du = rstd (dn - mean(dn) - n mean(dn n)), means over each group.
+Source: Wu and He, Group Normalization (arXiv 1803.08494), eq. 1 and 2.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from diffexplain_fast.kernels.configs import CONFIGS, launch
+from diffexplain_fast.kernels.primitives import sigmoid, unravel
+from torch import Tensor
+
+_PROGRAMS = 1024
+"""Programs wanted in the partial sums: about eight for each multiprocessor of the largest cards. Not asked of the
+device, so that the order of the sums, and with it every bit, depends on the shape alone."""
+
+
+@triton.jit
+def _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
+    """Return [x, skip] at rows [BLOCK_P] and channels [BLOCK_C]: the concatenation without writing it."""
+    in_x = (offs_c < C1)[None, :]
+    u = tl.load(x_ptr + rows[:, None] * C1 + offs_c[None, :], mask=mask & in_x, other=0.0)
+    if HAS_SKIP:
+        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
+        u = tl.where(in_x, u, tl.load(skip_ptr + offs_skip, mask=mask & (offs_c >= C1)[None, :], other=0.0))
+    return u
+
+
+@triton.jit
+def _tile(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Return the image, pixels of all images [BLOCK_P] and channels [BLOCK_C] of this program, and the tile's mask."""
+    pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
+    pid_n = pid_n.to(tl.int64)
+    offs_p = pid_p * BLOCK_P + tl.arange(0, BLOCK_P)
+    offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+    return pid_n, pid_n * P + offs_p, offs_c, (offs_p < P)[:, None] & (offs_c < C)[None, :]
+
+
+@triton.jit
+def _load_channels(
+    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT: tl.constexpr
+):  # fmt: skip
+    """Return shift, weight, bias, mean and rstd of channels [BLOCK_C], and where their group's statistics lie."""
+    dtype = mean_ptr.dtype.element_ty
+    mask = offs_c < C
+    offs_g = pid_n * GROUPS + offs_c // (C // GROUPS)
+    mean = tl.load(mean_ptr + offs_g, mask=mask, other=0.0)
+    rstd = tl.load(rstd_ptr + offs_g, mask=mask, other=0.0)
+    weight = tl.load(weight_ptr + offs_c, mask=mask, other=0.0).to(dtype)
+    bias = tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
+    shift = tl.zeros_like(mean)
+    if HAS_SHIFT:
+        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask, other=0.0).to(dtype)
+    return shift, weight, bias, mean, rstd, offs_g
+
+
+@triton.jit
+def _normalised(u, shift, weight, bias, mean, rstd):
+    """Return n and v of a tile [BLOCK_P, BLOCK_C]."""
+    n = (u.to(mean.dtype) + shift[None, :] - mean[None, :]) * rstd[None, :]
+    return n, n * weight[None, :] + bias[None, :]
+
+
+@triton.jit
+def _silu_gradient(dy, v, SILU: tl.constexpr):
+    if SILU:
+        s = sigmoid(v)
+        dy *= s * (1.0 + v * (1.0 - s))
+    return dy
+
+
+@triton.jit
+def group_norm_silu_fwd_partial_kernel(
+    x_ptr, skip_ptr, means_ptr, squares_ptr, P, C1, C2, CHUNKS, TILES, HAS_SKIP: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr
+):  # fmt: skip
+    C = C1 + C2
+    pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
+    pid_n = pid_n.to(tl.int64)
+    offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+    dtype = means_ptr.dtype.element_ty
+    mean = tl.zeros([BLOCK_C], dtype)  # of x and skip alone: the shift of a channel moves its mean, nothing else
+    square = tl.zeros([BLOCK_C], dtype)
+    for tile in range(TILES):
+        first = (pid_k * TILES + tile) * BLOCK_P
+        offs_p = first + tl.arange(0, BLOCK_P)
+        mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
+        u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)
+        # A tile behind the last pixel has size 0, hence share 0, and changes nothing.
+        size = tl.minimum(tl.maximum(P - first, 0), BLOCK_P).to(dtype)
+        count = (first - pid_k * TILES * BLOCK_P).to(dtype)
+        share = size / tl.maximum(count + size, 1.0)
+        tile_mean = tl.sum(u, 0) / tl.maximum(size, 1.0)
+        centred = tl.where(mask, u - tile_mean[None, :], 0.0)
+        delta = tile_mean - mean
+        mean += delta * share
+        square += tl.sum(centred * centred, 0) + delta * delta * count * share
+    offs = (pid_n * CHUNKS + pid_k) * C + offs_c
+    tl.store(means_ptr + offs, mean, mask=offs_c < C)
+    tl.store(squares_ptr + offs, square, mask=offs_c < C)
+
+
+@triton.jit
+def group_norm_silu_fwd_combine_kernel(
+    means_ptr, squares_ptr, shift_ptr, mean_ptr, rstd_ptr, P, C, GROUPS, CHUNKS, PIXELS, EPS: tl.constexpr,
+    HAS_SHIFT: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    D = C // GROUPS
+    pid = tl.program_id(0).to(tl.int64)
+    pid_n, pid_g = pid // GROUPS, pid % GROUPS
+    dtype = mean_ptr.dtype.element_ty
+    weighted = tl.zeros([BLOCK_K, BLOCK_D], dtype)
+    counts = tl.zeros([BLOCK_K, BLOCK_D], dtype)
+    squares = tl.zeros([BLOCK_K, BLOCK_D], dtype)
+    mean = 0.0
+    for second in tl.static_range(2):  # the mean first, then squares around it
+        for first_k in range(0, CHUNKS, BLOCK_K):
+            offs_k = first_k + tl.arange(0, BLOCK_K)
+            pixels = tl.minimum(P - offs_k * PIXELS, PIXELS)[:, None]
+            for first_d in range(0, D, BLOCK_D):
+                offs_d = first_d + tl.arange(0, BLOCK_D)
+                offs_c = pid_g * D + offs_d
+                mask = (offs_k < CHUNKS)[:, None] & (offs_d < D)[None, :]
+                offs = (pid_n * CHUNKS + offs_k)[:, None] * C + offs_c[None, :]
+                count = tl.where(mask, pixels, 0).to(dtype)
+                means = tl.load(means_ptr + offs, mask=mask, other=0.0)
+                if HAS_SHIFT:
+                    means += tl.load(shift_ptr + pid_n * C + offs_c, mask=offs_d < D, other=0.0).to(dtype)[None, :]
+                if second == 0:
+                    weighted += means * count
+                    counts += count
+                else:
+                    delta = means - mean
+                    squares += tl.load(squares_ptr + offs, mask=mask, other=0.0) + delta * delta * count
+        if second == 0:
+            mean = tl.sum(tl.sum(weighted, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
+    variance = tl.sum(tl.sum(squares, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
+    tl.store(mean_ptr + pid, mean)
+    tl.store(rstd_ptr + pid, tl.rsqrt(variance + EPS))
+
+
+@triton.jit
+def group_norm_silu_fwd_kernel(
+    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS,
+    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
+    C = C1 + C2
+    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
+    shift, weight, bias, mean, rstd, _ = _load_channels(
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+    )
+    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+    _, v = _normalised(u, shift, weight, bias, mean, rstd)
+    if SILU:
+        v *= sigmoid(v)
+    tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def group_norm_silu_bwd_partial_kernel(
+    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, sums_dn_ptr, sums_dn_n_ptr, P, C1,
+    C2, GROUPS, CHUNKS, TILES, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
+    C = C1 + C2
+    pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
+    pid_n = pid_n.to(tl.int64)
+    offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+    shift, weight, bias, mean, rstd, _ = _load_channels(
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+    )
+    sum_dn, sum_dn_n = tl.zeros_like(mean), tl.zeros_like(mean)
+    for tile in range(TILES):
+        offs_p = (pid_k * TILES + tile) * BLOCK_P + tl.arange(0, BLOCK_P)
+        mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
+        rows = pid_n * P + offs_p
+        u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+        dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
+        n, v = _normalised(u, shift, weight, bias, mean, rstd)
+        dv = _silu_gradient(dy, v, SILU)  # zero where dy is masked, so n needs no mask
+        sum_dn += tl.sum(dv, 0)
+        sum_dn_n += tl.sum(dv * n, 0)
+    offs = (pid_n * CHUNKS + pid_k) * C + offs_c
+    tl.store(sums_dn_ptr + offs, sum_dn * weight, mask=offs_c < C)
+    tl.store(sums_dn_n_ptr + offs, sum_dn_n * weight, mask=offs_c < C)
+
+
+@triton.jit
+def group_norm_silu_bwd_combine_kernel(
+    sums_dn_ptr, sums_dn_n_ptr, mean_dn_ptr, mean_dn_n_ptr, ELEMENTS, C, GROUPS, CHUNKS, BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr
+):  # fmt: skip
+    D = C // GROUPS
+    pid = tl.program_id(0).to(tl.int64)
+    pid_n, pid_g = pid // GROUPS, pid % GROUPS
+    sum_dn = tl.zeros([BLOCK_K, BLOCK_D], mean_dn_ptr.dtype.element_ty)
+    sum_dn_n = tl.zeros_like(sum_dn)
+    for first_k in range(0, CHUNKS, BLOCK_K):
+        offs_k = first_k + tl.arange(0, BLOCK_K)
+        for first_d in range(0, D, BLOCK_D):
+            offs_d = first_d + tl.arange(0, BLOCK_D)
+            mask = (offs_k < CHUNKS)[:, None] & (offs_d < D)[None, :]
+            offs = (pid_n * CHUNKS + offs_k)[:, None] * C + (pid_g * D + offs_d)[None, :]
+            sum_dn += tl.load(sums_dn_ptr + offs, mask=mask, other=0.0)
+            sum_dn_n += tl.load(sums_dn_n_ptr + offs, mask=mask, other=0.0)
+    tl.store(mean_dn_ptr + pid, tl.sum(tl.sum(sum_dn, 1), 0) / ELEMENTS)
+    tl.store(mean_dn_n_ptr + pid, tl.sum(tl.sum(sum_dn_n, 1), 0) / ELEMENTS)
+
+
+@triton.jit
+def group_norm_silu_bwd_kernel(
+    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, mean_dn_ptr, mean_dn_n_ptr, dx_ptr,
+    dskip_ptr, P, C1, C2, GROUPS, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
+    C = C1 + C2
+    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
+    shift, weight, bias, mean, rstd, offs_g = _load_channels(
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+    )
+    mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)
+    mean_dn_n = tl.load(mean_dn_n_ptr + offs_g, mask=offs_c < C, other=0.0)
+    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+    dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
+    n, v = _normalised(u, shift, weight, bias, mean, rstd)
+    dn = _silu_gradient(dy, v, SILU) * weight[None, :]
+    du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
+    tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
+    if HAS_SKIP:
+        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
+        tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
+
+
+class _Plan:
+    """Sizes of one call, and its pixels cut into chunks of whole tiles, none of them empty."""
+
+    def __init__(self, x: Tensor, skip: Tensor | None, groups: int) -> None:
+        self.n, c1, height, width = x.shape
+        c2 = 0 if skip is None else skip.shape[1]
+        self.groups, self.pixels, self.channels = groups, height * width, c1 + c2
+        blocks = CONFIGS["group_norm_silu_partial"][0].blocks
+        self.channel_blocks = triton.cdiv(self.channels, blocks["BLOCK_C"])
+        tiles = triton.cdiv(self.pixels, blocks["BLOCK_P"])
+        wanted = min(tiles, triton.cdiv(_PROGRAMS, self.n * self.channel_blocks))
+        self.tiles = triton.cdiv(tiles, wanted)
+        self.chunks = triton.cdiv(tiles, self.tiles)
+        self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
+        self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
+
+    def partial(self, kernel: Any, **arguments: Any) -> None:
+        programs = self.n * self.chunks * self.channel_blocks
+        sizes = {**self.sizes, "CHUNKS": self.chunks, "TILES": self.tiles}
+        launch("group_norm_silu_partial", kernel, lambda _: (programs,), **arguments, **sizes)
+
+    def combine(self, kernel: Any, **arguments: Any) -> None:
+        sizes = {"C": self.channels, "GROUPS": self.groups, "CHUNKS": self.chunks}
+        launch("group_norm_silu_combine", kernel, lambda _: (self.n * self.groups,), **arguments, **sizes)
+
+    def last(self, name: str, kernel: Any, **arguments: Any) -> None:
+        def grid(meta: Any) -> tuple[int]:
+            tiles = triton.cdiv(self.pixels, meta["BLOCK_P"]) * triton.cdiv(self.channels, meta["BLOCK_C"])
+            return (self.n * tiles,)
+
+        launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes, GROUPS=self.groups)
+
+
+def _pair(like: Tensor, *shape: int) -> Tensor:
+    """Return two empty tensors as one [2, ...], in the dtype of the statistics."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.empty((2, *shape), dtype=dtype, device=like.device)
+
+
+def _inputs(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor) -> dict[str, Any]:
+    """Return what both last kernels read; what is not there is never loaded, and x stands for it."""
+    return {
+        "x_ptr": x,
+        "skip_ptr": x if skip is None else skip,
+        "shift_ptr": x if shift is None else shift.contiguous(),
+        "weight_ptr": weight.contiguous(),
+        "bias_ptr": bias.contiguous(),
+        "HAS_SKIP": skip is not None,
+        "HAS_SHIFT": shift is not None,
+    }
+
+
+def group_norm_silu_fwd(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int,
+    eps: float, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
+    plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
+    means, squares = _pair(x, plan.n, plan.chunks, plan.channels)
+    mean, rstd = _pair(x, plan.n, num_groups)
+    shape = (plan.n, plan.channels, *x.shape[2:])
+    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    read = {name: inputs[name] for name in ("x_ptr", "skip_ptr", "HAS_SKIP")}
+    plan.partial(group_norm_silu_fwd_partial_kernel, **read, means_ptr=means, squares_ptr=squares)
+    plan.combine(
+        group_norm_silu_fwd_combine_kernel,
+        means_ptr=means,
+        squares_ptr=squares,
+        shift_ptr=inputs["shift_ptr"],
+        mean_ptr=mean,
+        rstd_ptr=rstd,
+        P=plan.pixels,
+        PIXELS=plan.chunk_pixels,
+        EPS=eps,
+        HAS_SHIFT=shift is not None,
+    )
+    plan.last(
+        "group_norm_silu_fwd", group_norm_silu_fwd_kernel, **inputs, mean_ptr=mean, rstd_ptr=rstd, y_ptr=y, SILU=silu
+    )
+    return y, mean, rstd
+
+
+def group_norm_silu_bwd(
+    dy: Tensor, x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
+    mean: Tensor, rstd: Tensor, num_groups: int, silu: bool
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of x and of skip, an empty tensor without one."""
+    plan = _Plan(x, skip, num_groups)
+    inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
+    sums_dn, sums_dn_n = _pair(x, plan.n, plan.chunks, plan.channels)
+    mean_dn, mean_dn_n = _pair(x, plan.n, num_groups)
+    dx = torch.empty_like(x)
+    dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
+    plan.partial(
+        group_norm_silu_bwd_partial_kernel,
+        **inputs,
+        GROUPS=num_groups,
+        sums_dn_ptr=sums_dn,
+        sums_dn_n_ptr=sums_dn_n,
+    )
+    plan.combine(
+        group_norm_silu_bwd_combine_kernel,
+        sums_dn_ptr=sums_dn,
+        sums_dn_n_ptr=sums_dn_n,
+        mean_dn_ptr=mean_dn,
+        mean_dn_n_ptr=mean_dn_n,
+        ELEMENTS=float(plan.pixels * plan.channels // num_groups),
+    )
+    means = {"mean_dn_ptr": mean_dn, "mean_dn_n_ptr": mean_dn_n, "dx_ptr": dx, "dskip_ptr": dskip}
+    plan.last("group_norm_silu_bwd", group_norm_silu_bwd_kernel, **inputs, **means)
+    return dx, dskip

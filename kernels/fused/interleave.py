@@ -1,0 +1,71 @@
+"""Interleaving four phases of an image: y[:, :, 2i+a, 2j+b] = parts[:, (2a+b)C : (2a+b+1)C, i, j].
+
+Channels-last, input pixel (i, j) holds [a, b, c] and output line 2i+a holds [j, b, c]: runs of 2C elements move whole.
+Source: Shi et al., sub-pixel convolution (arXiv 1609.05158), eq. 4.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from diffexplain_fast.kernels.configs import launch
+from torch import Tensor
+
+
+@triton.jit
+def _offsets(P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Return offsets of a tile of [P pixels, (a, b, c)] in parts and in y, and its mask; C2 is 2C."""
+    blocks = tl.cdiv(2 * C2, BLOCK_C)
+    pid = tl.program_id(0)
+    offs_p = (pid // blocks).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    offs_c = pid % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    line = offs_p // W  # of all images
+    a = offs_c // C2
+    offs_parts = offs_p[:, None] * (2 * C2) + offs_c[None, :]
+    offs_y = ((line * W + offs_p)[:, None] + (a * W)[None, :]) * C2 + (offs_c - a * C2)[None, :]
+    return offs_parts, offs_y, (offs_p < P)[:, None] & (offs_c < 2 * C2)[None, :]
+
+
+@triton.jit
+def interleave_fwd_kernel(parts_ptr, y_ptr, P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    offs_parts, offs_y, mask = _offsets(P, W, C2, BLOCK_P, BLOCK_C)
+    tl.store(y_ptr + offs_y, tl.load(parts_ptr + offs_parts, mask=mask), mask=mask)
+
+
+@triton.jit
+def interleave_bwd_kernel(parts_ptr, y_ptr, P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    offs_parts, offs_y, mask = _offsets(P, W, C2, BLOCK_P, BLOCK_C)
+    tl.store(parts_ptr + offs_parts, tl.load(y_ptr + offs_y, mask=mask), mask=mask)
+
+
+def interleave_fwd(parts: Tensor) -> Tensor:
+    """Return y [N, C, 2H, 2W] of parts [N, 4C, H, W], both channels-last."""
+    n, channels, height, width = parts.shape
+    shape = (n, channels // 4, 2 * height, 2 * width)
+    y = torch.empty(shape, dtype=parts.dtype, device=parts.device, memory_format=torch.channels_last)
+    _move(interleave_fwd_kernel, parts, y)
+    return y
+
+
+def interleave_bwd(dy: Tensor) -> Tensor:
+    """Return dparts [N, 4C, H, W] of dy [N, C, 2H, 2W], both channels-last."""
+    n, channels, height, width = dy.shape
+    shape = (n, 4 * channels, height // 2, width // 2)
+    dparts = torch.empty(shape, dtype=dy.dtype, device=dy.device, memory_format=torch.channels_last)
+    _move(interleave_bwd_kernel, dparts, dy)
+    return dparts
+
+
+def _move(kernel: triton.JITFunction, parts: Tensor, y: Tensor) -> None:
+    n, channels, height, width = parts.shape
+    pixels = n * height * width
+    launch(
+        "interleave",
+        kernel,
+        lambda meta: (triton.cdiv(pixels, meta["BLOCK_P"]) * triton.cdiv(channels, meta["BLOCK_C"]),),
+        key=("C2",),
+        parts_ptr=parts,
+        y_ptr=y,
+        P=pixels,
+        W=width,
+        C2=channels // 2,
+    )

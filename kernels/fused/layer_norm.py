@@ -1,0 +1,130 @@
+"""LayerNorm over the last dimension: y = n weight + bias, n = (x - mean) rstd, frozen weights.
+
+dx = rstd (dn - mean(dn) - n mean(dn n)), dn = dy weight. Source: Ba, Kiros, Hinton (arXiv 1607.06450), eq. 4.
+A row is held whole as two powers of two, so that no lane idles at 320, 640 and 1280 columns (256 + 64 and so on).
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from diffexplain_fast.kernels.configs import launch
+from torch import Tensor
+
+_TILE = 1024
+"""Elements of a program's main tile: 8 for each of 128 threads, one load of 16 bytes in half precision."""
+
+
+@triton.jit
+def _columns(D, BLOCK_D: tl.constexpr, BLOCK_REST: tl.constexpr):
+    """Return the columns [1, BLOCK_D], all of which exist, and those of the rest [1, BLOCK_REST] with their mask."""
+    rest = BLOCK_D + tl.arange(0, BLOCK_REST)
+    return tl.arange(0, BLOCK_D)[None, :], rest[None, :], (rest < D)[None, :]
+
+
+@triton.jit
+def layer_norm_fwd_kernel(
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    y_ptr,
+    mean_ptr,
+    rstd_ptr,
+    R,
+    D,
+    EPS: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
+):
+    dtype = mean_ptr.dtype.element_ty
+    offs_r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+    mask_r = offs_r < R
+    offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
+    rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
+    x = tl.load(x_ptr + rows + offs_d, mask=mask, other=0.0).to(dtype)
+    rest = tl.load(x_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dtype)
+    mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D
+    x -= mean[:, None]
+    rest = tl.where(mask_rest, rest - mean[:, None], 0.0)
+    rstd = tl.rsqrt((tl.sum(x * x, 1) + tl.sum(rest * rest, 1)) / D + EPS)
+    tl.store(mean_ptr + offs_r, mean, mask=mask_r)
+    tl.store(rstd_ptr + offs_r, rstd, mask=mask_r)
+    y = x * rstd[:, None] * tl.load(weight_ptr + offs_d).to(dtype) + tl.load(bias_ptr + offs_d).to(dtype)
+    tl.store(y_ptr + rows + offs_d, y.to(y_ptr.dtype.element_ty), mask=mask)
+    weight = tl.load(weight_ptr + offs_e, mask=mask_e, other=0.0).to(dtype)
+    y = rest * rstd[:, None] * weight + tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0).to(dtype)
+    tl.store(y_ptr + rows + offs_e, y.to(y_ptr.dtype.element_ty), mask=mask_rest)
+
+
+@triton.jit
+def _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs, mask, mask_columns, mean, rstd):
+    """Return n and dn of a tile, zero where there are no elements."""
+    dtype = mean.dtype
+    x = tl.load(x_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
+    dy = tl.load(dy_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
+    weight = tl.load(weight_ptr + offs, mask=mask_columns, other=0.0).to(dtype)
+    return tl.where(mask, (x - mean) * rstd, 0.0), dy * weight
+
+
+@triton.jit
+def layer_norm_bwd_kernel(
+    dy_ptr,
+    x_ptr,
+    weight_ptr,
+    mean_ptr,
+    rstd_ptr,
+    dx_ptr,
+    R,
+    D,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
+):
+    offs_r = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+    mask_r = offs_r < R
+    offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
+    rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
+    mean = tl.load(mean_ptr + offs_r, mask=mask_r, other=0.0)[:, None]
+    rstd = tl.load(rstd_ptr + offs_r, mask=mask_r, other=0.0)[:, None]
+    n, dn = _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs_d, mask, offs_d < D, mean, rstd)
+    n_rest, dn_rest = _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs_e, mask_rest, mask_e, mean, rstd)
+    mean_dn = ((tl.sum(dn, 1) + tl.sum(dn_rest, 1)) / D)[:, None]
+    mean_dn_n = ((tl.sum(dn * n, 1) + tl.sum(dn_rest * n_rest, 1)) / D)[:, None]
+    dx = rstd * (dn - mean_dn - n * mean_dn_n)
+    tl.store(dx_ptr + rows + offs_d, dx.to(dx_ptr.dtype.element_ty), mask=mask)
+    dx = rstd * (dn_rest - mean_dn - n_rest * mean_dn_n)
+    tl.store(dx_ptr + rows + offs_e, dx.to(dx_ptr.dtype.element_ty), mask=mask_rest)
+
+
+def blocks(columns: int) -> dict[str, int]:
+    """Return the tile of a row of ``columns``: a power of two inside it, and one that holds the rest."""
+    main = 1 << (columns.bit_length() - 1)
+    rest = triton.next_power_of_2(max(columns - main, 1))
+    return {"BLOCK_R": max(1, _TILE // main), "BLOCK_D": main, "BLOCK_REST": rest}
+
+
+def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return y [R, D], and mean and rstd [R] in float32, of x [R, D]."""
+    y = torch.empty_like(x)
+    mean = torch.empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    rstd = torch.empty_like(mean)
+    tensors = {"x_ptr": x, "weight_ptr": weight.contiguous(), "bias_ptr": bias.contiguous(), "y_ptr": y}
+    _launch(layer_norm_fwd_kernel, x, **tensors, mean_ptr=mean, rstd_ptr=rstd, EPS=eps)
+    return y, mean, rstd
+
+
+def layer_norm_bwd(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """Return dx [R, D] of dy and x [R, D], mean and rstd [R]."""
+    dx = torch.empty_like(x)
+    tensors = {"dy_ptr": dy, "x_ptr": x, "weight_ptr": weight.contiguous(), "mean_ptr": mean, "rstd_ptr": rstd}
+    _launch(layer_norm_bwd_kernel, x, **tensors, dx_ptr=dx)
+    return dx
+
+
+def _launch(kernel: triton.JITFunction, x: Tensor, **arguments: Any) -> None:
+    rows, columns = x.shape
+    tile = blocks(columns)
+    programs = triton.cdiv(rows, tile["BLOCK_R"])
+    launch("layer_norm", kernel, lambda _: (programs,), **arguments, R=rows, D=columns, **tile)
