@@ -1,4 +1,4 @@
-"""Versions, devices, and what would run where: what ``doctor`` prints and every result records."""
+"""Versions and devices: what ``doctor`` prints and every result records."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 _PACKAGES = ("torch", "diffusers", "transformers", "triton", "xformers", "numpy")
-_NOT_BUILT = "not built yet"
 
 
 def versions() -> dict[str, str | None]:
@@ -29,18 +28,6 @@ def device_record() -> dict[str, Any]:
 def default_device() -> torch.device:
     """Return the first CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def implementations() -> list[dict[str, str]]:
-    """Return for each component what ``backend="auto"`` runs here, and why."""
-    reason = f"backend='fast' is {_NOT_BUILT}"
-    components = ("text encoder", "denoiser (UNet)", "sampler step", "decoder (VAE)", "gradient")
-    return [{"component": name, "implementation": "reference (PyTorch)", "reason": reason} for name in components]
-
-
-def extension_status() -> str:
-    """Return in one sentence whether compiled kernels are loaded, and why not."""
-    return f"none: compiled kernels are {_NOT_BUILT}, nothing is missing from this installation"
 
 
 def _installed(name: str) -> str | None:

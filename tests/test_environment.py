@@ -5,7 +5,7 @@ import platform
 
 import torch
 
-from diffexplain_fast.environment import default_device, device_record, implementations, versions
+from diffexplain_fast.environment import default_device, device_record, versions
 
 
 def test_versions_are_those_that_are_imported() -> None:
@@ -29,7 +29,3 @@ def test_the_record_is_json_and_names_every_device() -> None:
     assert record["cpu"] and record["threads"] == torch.get_num_threads()
     assert len(record["cuda"]) == torch.cuda.device_count()
     assert default_device().type == ("cuda" if record["cuda"] else "cpu")
-
-
-def test_every_component_says_what_runs_and_why() -> None:
-    assert all(row["implementation"] and row["reason"] and row["component"] for row in implementations())

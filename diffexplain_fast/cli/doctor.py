@@ -4,16 +4,19 @@
 def doctor() -> None:
     """Show versions, devices and what would run.
 
-    For each part: which implementation would run here, and why.
+    For the engine and for each op: which implementation would run here, and why.
     """
-    from diffexplain_fast.environment import default_device, device_record, extension_status, implementations, versions
+    from diffexplain_fast.engine.checks import choose_backend
+    from diffexplain_fast.environment import default_device, device_record, versions
+    from diffexplain_fast.ops.doctor import implementations, kernel_status
 
     record = device_record()
     rows = [(name, found or "not installed") for name, found in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
-    rows += [("compiled kernels", extension_status()), ("tinyworld", _tinyworld())]
-    rows += [(part["component"], f"{part['implementation']}: {part['reason']}") for part in implementations()]
+    rows += [*kernel_status().items(), ("tinyworld", _tinyworld())]
+    rows += [("backend", "{}: {}".format(*choose_backend("auto", "auto")))]
+    rows += [(row["op"], f"{row['implementation']}: {row['reason']}") for row in implementations()]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -2,6 +2,7 @@
 
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen
+from diffexplain_fast.ops.doctor import implementations
 from diffexplain_fast.ops.geglu import geglu
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.guided_step import GuidedStep, guided_step
@@ -18,6 +19,7 @@ __all__ = [
     "geglu",
     "group_norm_silu",
     "guided_step",
+    "implementations",
     "layer_norm",
     "linear_frozen",
     "pack_subpixel",

@@ -74,7 +74,7 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
 def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> str:
     """Return why an implementation does not run on such tensors, nothing if it does."""
     if impl == "cpp":
-        return CPP_MISSING or ("" if device == "cpu" else "its tensors are on the CPU; move them there")
+        return CPP_MISSING or ("" if device == "cpu" else "it needs tensors on the CPU; move them there")
     if impl == "sdpa":
         return ""
     if dtype not in FLOATS:
@@ -82,9 +82,9 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
     if impl == "triton":
         if TRITON_MISSING or device == "cuda":
             return TRITON_MISSING
-        return "" if not automatic and interpreted() else "its tensors are on a CUDA device; move them there"
+        return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
     if device != "cuda":
-        return "its tensors are on a CUDA device; move them there"
+        return "it needs tensors on a CUDA device; move them there"
     if impl == "cuda":
         return CUDA_MISSING
     return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from diffexplain_fast.cli.demo import chosen_classes
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.ops.doctor import implementations, kernel_status
 from diffexplain_fast.results import Explanation
 from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd
 
@@ -61,7 +62,8 @@ def test_help_names_every_command_and_exit_code() -> None:
 def test_doctor() -> None:
     code, text = run("doctor")
     assert code == 0
-    assert all(word in text for word in ("torch", "diffusers", "threads", "reference", "not built yet", "tinyworld"))
+    assert all(word in text for word in ("torch", "diffusers", "threads", "backend", "tinyworld"))
+    assert all(f"\n{name} " in text for name in (*kernel_status(), *(row["op"] for row in implementations())))
 
 
 def test_explain_writes_everything(models: tuple[str, str], tmp_path: Path) -> None:
