@@ -12,6 +12,8 @@ from diffexplain_fast.methods.problem import FORWARD_BATCH, Problem
 
 SCREEN_LATENTS = 2
 """Images per screened word."""
+_BEYOND_CHANCE = 1.645
+"""Standard errors."""
 _CACHE_BYTES = 64 * 2**20
 """Screened images are kept for the next target up to this size."""
 
@@ -24,11 +26,13 @@ class Start:
         name: the words, or "random 0".
         soft: soft tokens [n_tokens, d].
         score: mean target score of its images, None if it was not screened.
+        each: the scores behind it [images], None if it was not looked at again; starts share their latents.
     """
 
     name: str
     soft: Tensor
     score: float | None = None
+    each: Tensor | None = None
 
 
 def soft_from_text(pipeline: Any, text: str, n_tokens: int) -> Tensor:
@@ -77,4 +81,15 @@ def look_again(problem: Problem, start: Start, count: int) -> Start:
     with torch.no_grad():
         conditioning = problem.encode_soft(start.soft)
         parts = [problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)]
-    return replace(start, score=float(torch.cat(parts).mean()))
+    each = torch.cat(parts).double()
+    return replace(start, score=float(each.mean()), each=each)
+
+
+def beats(start: Start, other: Start) -> bool:
+    """Whether a start scores higher than another by more than chance on the latents that both were looked at with.
+
+    Chance is a one-sided 95 % paired z-test. Without it the best of many words is the luckiest.
+    """
+    assert start.each is not None and other.each is not None
+    gain = start.each - other.each
+    return bool(gain.mean() > _BEYOND_CHANCE * gain.std(correction=0) / len(gain) ** 0.5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.methods.screening import Start, look_again, screen, soft_from_text
+from diffexplain_fast.methods.screening import Start, beats, look_again, screen, soft_from_text
 from diffexplain_fast.methods.seeds import seeded_generator
 
 SMALL_VOCABULARY = 256
@@ -23,6 +23,9 @@ _SHORTEST_WORD = 3
 """Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
 _FINALISTS = 4
 """Screened words that are scored again on the validation latents: two images say little about a word."""
+_SECOND_WORDS = 12
+"""Screened second words that are scored again, on ``_SECOND_LOOK`` images each, before the finalists are."""
+_SECOND_LOOK = 6
 _GOOD_ENOUGH = 0.9
 """Mean probability of the class above which one word says it all."""
 _SPREAD = 0.1
@@ -70,15 +73,23 @@ def choose_starts(
     starts.sort(key=_score, reverse=True)
     finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
     rest = [start for start in starts if start not in finalists]
-    finalists = _ranked(problem, options, finalists)
+    finalists = _plainest_first(_ranked(problem, options.n_validation, finalists), class_name)
     if problem.plain_class and words and _score(finalists[0]) < _GOOD_ENOUGH:
         finalists = _with_a_second_word(problem, options, finalists, words, report)
     return [*finalists, *rest, _random_start(problem, n, 0)]
 
 
-def _ranked(problem: Problem, options: Options, starts: list[Start]) -> list[Start]:
-    """Score starts on the validation latents, the best first."""
-    return sorted((look_again(problem, start, options.n_validation) for start in starts), key=_score, reverse=True)
+def _ranked(problem: Problem, count: int, starts: list[Start]) -> list[Start]:
+    """Score starts on ``count`` validation latents, the best first."""
+    return sorted((look_again(problem, start, count) for start in starts), key=_score, reverse=True)
+
+
+def _plainest_first(starts: list[Start], name: str | None) -> list[Start]:
+    """Put the start of that name first, unless the first beats it by more than chance."""
+    plain = next((start for start in starts if start.name == name), None)
+    if plain is None or beats(starts[0], plain):
+        return starts
+    return [plain, *(start for start in starts if start is not plain)]
 
 
 def _with_a_second_word(
@@ -91,8 +102,9 @@ def _with_a_second_word(
     if not texts:
         return finalists
     pairs = screen(problem, texts, options.n_tokens, {}, _shifted(report, 0, len(texts)))
-    best = sorted(pairs, key=_score, reverse=True)[:_FINALISTS]
-    return sorted([*_ranked(problem, options, best), *finalists], key=_score, reverse=True)
+    best = _ranked(problem, _SECOND_LOOK, sorted(pairs, key=_score, reverse=True)[:_SECOND_WORDS])[:_FINALISTS]
+    both = sorted([*_ranked(problem, options.n_validation, best), *finalists], key=_score, reverse=True)
+    return _plainest_first(both, first)
 
 
 def _score(start: Start) -> float:
