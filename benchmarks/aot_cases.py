@@ -10,7 +10,7 @@ from diffexplain_fast.kernels import geglu, group_norm_silu, guided_step, interl
 from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
 
 DTYPES = ("fp16", "bf16", "fp32")
-_FLOAT32 = {"mean_ptr", "rstd_ptr", "means_ptr", "squares_ptr"}
+_FLOAT32 = {"mean_ptr", "rstd_ptr", "origin_ptr", "means_ptr", "squares_ptr"}
 _FLOAT32 |= {"sums_dn_ptr", "sums_dn_n_ptr", "mean_dn_ptr", "mean_dn_n_ptr"}
 _EPS = 1e-5
 
@@ -83,12 +83,12 @@ def cases(
 
 
 def _group_norm_silu() -> Iterator[Case]:
-    skip, shift = {"HAS_SKIP": True}, {"HAS_SHIFT": True}
-    flags, aligned = {**skip, **shift, "SILU": True}, ("P", "C1", "C2")
+    parts = {"HAS_SKIP": True, "HAS_SHIFT": True}
+    flags, aligned = {**parts, "SILU": True}, ("P", "C1", "C2")
     k = group_norm_silu
-    yield from cases("group_norm_silu_partial", k.group_norm_silu_fwd_partial_kernel, skip, aligned=aligned)
+    yield from cases("group_norm_silu_partial", k.group_norm_silu_fwd_partial_kernel, parts, aligned=aligned)
     yield from cases("group_norm_silu_partial", k.group_norm_silu_bwd_partial_kernel, flags, aligned=aligned)
-    combine, sums = {**shift, "EPS": _EPS}, "group_norm_silu_combine"
+    combine, sums = {"EPS": _EPS}, "group_norm_silu_combine"
     yield from cases(sums, k.group_norm_silu_fwd_combine_kernel, combine, aligned=("P", "C", "PIXELS"))
     yield from cases(sums, k.group_norm_silu_bwd_combine_kernel, {}, aligned=("C",), ELEMENTS="fp32")
     yield from cases("group_norm_silu_fwd", k.group_norm_silu_fwd_kernel, flags, aligned=aligned)

@@ -48,7 +48,7 @@ CONFIGS: dict[str, list[Config]] = {
         Config({"BLOCK_R": 8, "BLOCK_D": 256}, 8),
         Config({"BLOCK_R": 16, "BLOCK_D": 64}, 4),
     ],
-    "guided_step": [Config({"BLOCK_E": 1024}, 4)],
+    "guided_step": [Config({"BLOCK_E": 512}, 4)],
     "interleave": [
         Config({"BLOCK_P": 16, "BLOCK_C": 256}, 4),
         Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4),

@@ -77,21 +77,31 @@ def _silu_gradient(dy, v, SILU: tl.constexpr):
 
 @triton.jit
 def group_norm_silu_fwd_partial_kernel(
-    x_ptr, skip_ptr, means_ptr, squares_ptr, P, C1, C2, CHUNKS, TILES, HAS_SKIP: tl.constexpr, BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr
+    x_ptr, skip_ptr, shift_ptr, origin_ptr, means_ptr, squares_ptr, P, C1, C2, GROUPS, CHUNKS, TILES,
+    HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     C = C1 + C2
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
     pid_n = pid_n.to(tl.int64)
     offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask_c = offs_c < C
     dtype = means_ptr.dtype.element_ty
-    mean = tl.zeros([BLOCK_C], dtype)  # of x and skip alone: the shift of a channel moves its mean, nothing else
+    mean = tl.zeros([BLOCK_C], dtype)
     square = tl.zeros([BLOCK_C], dtype)
+    # All sums are of u minus the first element of its group: a common offset costs no digits, however large it is.
+    first_c = offs_c // (C // GROUPS) * (C // GROUPS)
+    first_p = pid_n * P + tl.arange(0, 1)
+    origin = _load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)
+    shift = tl.zeros([BLOCK_C], dtype)
+    if HAS_SHIFT:
+        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask_c, other=0.0).to(dtype)
+        origin += tl.load(shift_ptr + pid_n * C + first_c, mask=mask_c, other=0.0).to(dtype)[None, :]
     for tile in range(TILES):
         first = (pid_k * TILES + tile) * BLOCK_P
         offs_p = first + tl.arange(0, BLOCK_P)
-        mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
+        mask = (offs_p < P)[:, None] & mask_c[None, :]
         u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)
+        u = tl.where(mask, u + shift[None, :] - origin, 0.0)
         # A tile behind the last pixel has size 0, hence share 0, and changes nothing.
         size = tl.minimum(tl.maximum(P - first, 0), BLOCK_P).to(dtype)
         count = (first - pid_k * TILES * BLOCK_P).to(dtype)
@@ -102,14 +112,16 @@ def group_norm_silu_fwd_partial_kernel(
         mean += delta * share
         square += tl.sum(centred * centred, 0) + delta * delta * count * share
     offs = (pid_n * CHUNKS + pid_k) * C + offs_c
-    tl.store(means_ptr + offs, mean, mask=offs_c < C)
-    tl.store(squares_ptr + offs, square, mask=offs_c < C)
+    tl.store(means_ptr + offs, mean, mask=mask_c)
+    tl.store(squares_ptr + offs, square, mask=mask_c)
+    if pid_k == 0:
+        tl.store(origin_ptr + pid_n * C + offs_c[None, :], origin, mask=mask_c[None, :])
 
 
 @triton.jit
 def group_norm_silu_fwd_combine_kernel(
-    means_ptr, squares_ptr, shift_ptr, mean_ptr, rstd_ptr, P, C, GROUPS, CHUNKS, PIXELS, EPS: tl.constexpr,
-    HAS_SHIFT: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
+    origin_ptr, means_ptr, squares_ptr, mean_ptr, rstd_ptr, P, C, GROUPS, CHUNKS, PIXELS,
+    EPS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # fmt: skip
     D = C // GROUPS
     pid = tl.program_id(0).to(tl.int64)
@@ -125,13 +137,10 @@ def group_norm_silu_fwd_combine_kernel(
             pixels = tl.minimum(P - offs_k * PIXELS, PIXELS)[:, None]
             for first_d in range(0, D, BLOCK_D):
                 offs_d = first_d + tl.arange(0, BLOCK_D)
-                offs_c = pid_g * D + offs_d
                 mask = (offs_k < CHUNKS)[:, None] & (offs_d < D)[None, :]
-                offs = (pid_n * CHUNKS + offs_k)[:, None] * C + offs_c[None, :]
+                offs = (pid_n * CHUNKS + offs_k)[:, None] * C + (pid_g * D + offs_d)[None, :]
                 count = tl.where(mask, pixels, 0).to(dtype)
                 means = tl.load(means_ptr + offs, mask=mask, other=0.0)
-                if HAS_SHIFT:
-                    means += tl.load(shift_ptr + pid_n * C + offs_c, mask=offs_d < D, other=0.0).to(dtype)[None, :]
                 if second == 0:
                     weighted += means * count
                     counts += count
@@ -141,7 +150,7 @@ def group_norm_silu_fwd_combine_kernel(
         if second == 0:
             mean = tl.sum(tl.sum(weighted, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
     variance = tl.sum(tl.sum(squares, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
-    tl.store(mean_ptr + pid, mean)
+    tl.store(mean_ptr + pid, tl.load(origin_ptr + pid_n * C + pid_g * D) + mean)
     tl.store(rstd_ptr + pid, tl.rsqrt(variance + EPS))
 
 
@@ -255,7 +264,7 @@ class _Plan:
 
     def partial(self, kernel: Any, **arguments: Any) -> None:
         programs = self.n * self.chunks * self.channel_blocks
-        sizes = {**self.sizes, "CHUNKS": self.chunks, "TILES": self.tiles}
+        sizes = {**self.sizes, "GROUPS": self.groups, "CHUNKS": self.chunks, "TILES": self.tiles}
         launch("group_norm_silu_partial", kernel, lambda _: (programs,), **arguments, **sizes)
 
     def combine(self, kernel: Any, **arguments: Any) -> None:
@@ -270,10 +279,9 @@ class _Plan:
         launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes, GROUPS=self.groups)
 
 
-def _pair(like: Tensor, *shape: int) -> Tensor:
-    """Return two empty tensors as one [2, ...], in the dtype of the statistics."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    return torch.empty((2, *shape), dtype=dtype, device=like.device)
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Return an empty tensor in the dtype of the statistics."""
+    return torch.empty(shape, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
 
 
 def _inputs(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor) -> dict[str, Any]:
@@ -295,23 +303,21 @@ def group_norm_silu_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
     plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
-    means, squares = _pair(x, plan.n, plan.chunks, plan.channels)
-    mean, rstd = _pair(x, plan.n, num_groups)
+    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
+    mean, rstd = _empty(x, 2, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    read = {name: inputs[name] for name in ("x_ptr", "skip_ptr", "HAS_SKIP")}
-    plan.partial(group_norm_silu_fwd_partial_kernel, **read, means_ptr=means, squares_ptr=squares)
+    partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
+    read = {name: value for name, value in inputs.items() if name not in ("weight_ptr", "bias_ptr")}
+    plan.partial(group_norm_silu_fwd_partial_kernel, **read, **partial)
     plan.combine(
         group_norm_silu_fwd_combine_kernel,
-        means_ptr=means,
-        squares_ptr=squares,
-        shift_ptr=inputs["shift_ptr"],
+        **partial,
         mean_ptr=mean,
         rstd_ptr=rstd,
         P=plan.pixels,
         PIXELS=plan.chunk_pixels,
         EPS=eps,
-        HAS_SHIFT=shift is not None,
     )
     plan.last(
         "group_norm_silu_fwd", group_norm_silu_fwd_kernel, **inputs, mean_ptr=mean, rstd_ptr=rstd, y_ptr=y, SILU=silu
@@ -326,14 +332,13 @@ def group_norm_silu_bwd(
     """Return the gradients of x and of skip, an empty tensor without one."""
     plan = _Plan(x, skip, num_groups)
     inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
-    sums_dn, sums_dn_n = _pair(x, plan.n, plan.chunks, plan.channels)
-    mean_dn, mean_dn_n = _pair(x, plan.n, num_groups)
+    sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
+    mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
     dx = torch.empty_like(x)
     dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
     plan.partial(
         group_norm_silu_bwd_partial_kernel,
         **inputs,
-        GROUPS=num_groups,
         sums_dn_ptr=sums_dn,
         sums_dn_n_ptr=sums_dn_n,
     )

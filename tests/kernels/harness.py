@@ -1,0 +1,97 @@
+"""What every kernel's test does: inputs and outputs between NaN pads, and comparison within the budget."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.budget import assert_within_budget
+
+PAD = 64
+"""Elements on either side of a tensor."""
+_SENTINEL = 1234.0
+
+
+def padded(tensor: Tensor) -> Tensor:
+    """Return the same values and strides inside a buffer of NaN: a read outside the tensor shows up in the result."""
+    view, _ = _between_pads(tensor, float("nan"))
+    return view.copy_(tensor)
+
+
+def _between_pads(like: Tensor, pad: float) -> tuple[Tensor, Tensor]:
+    buffer = torch.full((like.numel() + 2 * PAD,), pad, dtype=like.dtype)
+    return buffer[PAD : PAD + like.numel()].as_strided(like.shape, like.stride()), buffer
+
+
+@contextmanager
+def guarded_empty(upcast: bool = False) -> Iterator[None]:
+    """Let ``torch.empty`` and ``empty_like`` give NaN between pads; afterwards no pad may have changed.
+
+    Args:
+        upcast: give float32 for bfloat16, since the interpreter's store truncates where hardware rounds.
+    """
+    buffers = []
+
+    def guard(real: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def make(*args: Any, **options: Any) -> Tensor:
+            made = real(*args, **options)
+            if upcast and made.dtype == torch.bfloat16:
+                made = made.float()
+            view, buffer = _between_pads(made, _SENTINEL)
+            buffers.append(buffer)
+            return view.fill_(float("nan"))
+
+        return make
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "empty_like"):
+            patch.setattr(torch, name, guard(getattr(torch, name)))
+        yield
+    for buffer in buffers:
+        assert (buffer[:PAD] == _SENTINEL).all() and (buffer[-PAD:] == _SENTINEL).all(), "written outside an output"
+
+
+def check(
+    kernel: Callable[..., Any], reference: Callable[..., Any], inputs: tuple[Any, ...], *, factor: float = 2.0
+) -> tuple[Tensor, ...]:
+    """Hold a launcher against the reference in float64, with the reference in the inputs' dtype as the measure.
+
+    Args:
+        kernel: launcher.
+        reference: function with the same arguments.
+        inputs: tensors, already rounded to their dtype, None, numbers and flags.
+        factor: 2 for values, 3 for gradients.
+
+    Returns:
+        The reference's results in the inputs' dtype, for what follows.
+    """
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    before = [value.clone() for value in tensors]
+    low = any(value.dtype == torch.bfloat16 for value in tensors)
+    plain = _tuple(reference(*inputs))
+    truth = _tuple(reference(*(value.double() if isinstance(value, Tensor) else value for value in inputs)))
+    with guarded_empty(upcast=low):
+        got = _tuple(kernel(*(padded(value) if isinstance(value, Tensor) else value for value in inputs)))
+    for i, (ours, theirs, exact) in enumerate(zip(got, plain, truth, strict=True)):
+        assert _formats(ours) == _formats(theirs), f"result {i}: strides {ours.stride()}, wanted {theirs.stride()}"
+        assert_within_budget(f"result {i} of {kernel.__name__}", ours.to(theirs.dtype), theirs, exact, factor)
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True)), "an input was written to"
+    return plain
+
+
+def _formats(tensor: Tensor) -> list[bool]:
+    """Return in which orders of memory a tensor is dense; strides say nothing where a size is 1."""
+    orders = [torch.contiguous_format, *([torch.channels_last] if tensor.ndim == 4 else [])]
+    return [tensor.is_contiguous(memory_format=order) for order in orders]
+
+
+def _tuple(results: Any) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def channels_last(*shape: int, dtype: torch.dtype) -> Tensor:
+    """Return random numbers [N, C, H, W] rounded to a dtype, channels-last."""
+    return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,39 @@
+"""Interleaving four phases in Triton: a permutation, equal to the reference in every bit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffexplain_fast.ops.reference import interleave as reference
+from tests.kernels.harness import channels_last, check, guarded_empty, padded
+
+pytest.importorskip("triton")
+from diffexplain_fast.kernels import configs
+from diffexplain_fast.kernels import interleave as kernels
+
+
+@settings(max_examples=24, deadline=None, derandomize=True, database=None)
+@given(
+    n=st.integers(1, 3),
+    channels=st.sampled_from([1, 2, 3, 17, 64, 67]),
+    height=st.sampled_from([1, 2, 5]),
+    width=st.sampled_from([1, 3, 8]),
+    dtype=st.sampled_from([torch.float32, torch.float16]),
+    config=st.integers(0, 1),
+)
+def test_any_shape(n: int, channels: int, height: int, width: int, dtype: torch.dtype, config: int) -> None:
+    parts = channels_last(n, 4 * channels, height, width, dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(configs.CONFIGS, "interleave", configs.CONFIGS["interleave"][config:][:1])
+        (y,) = check(kernels.interleave_fwd, reference.interleave_fwd, (parts,))
+        check(kernels.interleave_bwd, reference.interleave_bwd, (y,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_every_bit_and_back(dtype: torch.dtype) -> None:
+    parts = channels_last(2, 12, 3, 5, dtype=dtype)
+    with guarded_empty():
+        y = kernels.interleave_fwd(padded(parts))
+        back = kernels.interleave_bwd(y)
+    assert torch.equal(y, reference.interleave_fwd(parts)) and torch.equal(back, parts)

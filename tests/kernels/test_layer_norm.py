@@ -1,0 +1,55 @@
+"""LayerNorm in Triton, forward and backward, against the reference in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffexplain_fast.ops.reference import layer_norm as reference
+from tests.kernels.harness import check
+
+pytest.importorskip("triton")
+from diffexplain_fast.kernels import layer_norm as kernels
+
+_EPS = 1e-5
+
+
+def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0) -> None:
+    """Check forward and backward."""
+    x, weight, bias = (
+        (torch.randn(rows, columns) + offset).to(dtype),
+        torch.randn(columns).to(dtype),
+        torch.randn(columns),
+    )
+    _, mean, rstd = check(kernels.layer_norm_fwd, reference.layer_norm_fwd, (x, weight, bias, _EPS))
+    dy = torch.randn(rows, columns).to(dtype)
+    check(kernels.layer_norm_bwd, reference.layer_norm_bwd, (dy, x, weight, mean, rstd), factor=3.0)
+
+
+@settings(max_examples=24, deadline=None, derandomize=True, database=None)
+@given(
+    rows=st.sampled_from([1, 2, 3, 7, 13, 64, 77]),
+    columns=st.one_of(st.integers(1, 70), st.sampled_from([127, 128, 129, 320, 521, 1280])),
+    dtype=st.sampled_from([torch.float32, torch.float16]),
+    seed=st.integers(0, 9),
+)
+def test_any_shape(rows: int, columns: int, dtype: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    check_both(rows, columns, dtype)
+
+
+def test_bfloat16() -> None:
+    check_both(5, 320, torch.bfloat16)
+
+
+def test_a_mean_far_from_zero() -> None:
+    check_both(9, 96, torch.float32, offset=4096.0)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 40, 320, 640, 768, 1280, 1281, 4096])
+def test_a_tile_holds_the_row(columns: int) -> None:
+    tile = kernels.blocks(columns)
+    main, rest = tile["BLOCK_D"], tile["BLOCK_REST"]
+    assert main <= columns <= main + rest and all(size & (size - 1) == 0 for size in tile.values())
+    if columns in (320, 640, 768, 1280):
+        assert main + rest == columns
