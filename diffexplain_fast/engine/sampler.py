@@ -13,6 +13,7 @@ from diffexplain_fast.engine.checks import (
     check_tensor,
     choose_backend,
 )
+from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
@@ -64,6 +65,7 @@ class DifferentiableSampler:
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae
+        self._engine = FastEngine(unet, vae, memory) if self.backend == "fast" else None
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
@@ -123,6 +125,10 @@ class DifferentiableSampler:
             torch.randn(start.shape, generator=generator, dtype=start.dtype).to(start.device) if step.noise else None
             for step in self.schedule.steps
         ]
+        if self._engine is not None:
+            fixed = negative_prompt_embeds is None or not negative_prompt_embeds.requires_grad
+            conditions = Conditions(embeds, added)
+            return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
         denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
         return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
 

@@ -82,6 +82,8 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
     if impl == "triton":
         if TRITON_MISSING or device == "cuda":
             return TRITON_MISSING
+        if device == "meta" and not automatic:
+            return ""  # only shapes are wanted, as when a plan for a card that is not here is counted
         return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
     if device != "cuda":
         return "it needs tensors on a CUDA device; move them there"

@@ -1,0 +1,183 @@
+"""The fast engine of one sampler: lean models, what is computed once, and one call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.fast.decoder import LeanDecoder
+from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.plans import Request, available_bytes, make_plan, weight_bytes
+from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
+from diffexplain_fast.engine.fast.unet import LeanUNet
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError
+from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.planner import Plan, parse_bytes
+from diffexplain_fast.engine.reference import Conditions
+from diffexplain_fast.engine.schedules import Schedule
+from diffexplain_fast.models.frozen import frozen
+
+_SHARE = 0.9
+"""Part of the free memory that a plan may use; the rest is for libraries' workspaces and fragmentation."""
+
+
+class FastEngine:
+    """Lean models over a UNet and a VAE, rebuilt when either is edited.
+
+    Args:
+        unet: diffusers UNet2DConditionModel; never changed.
+        vae: diffusers AutoencoderKL; never changed.
+        memory: byte limit, "auto" (what is free on a CUDA device) or None.
+        impl: "auto" or "reference", for every op.
+
+    Attributes:
+        plan: storage plan of the last call that recorded a graph, None before.
+
+    Raises:
+        TypeError: ``memory`` is of another kind.
+        ValueError: ``memory`` is no number of bytes.
+    """
+
+    def __init__(self, unet: Any, vae: Any, memory: Any = "auto", impl: str = "auto") -> None:
+        self._modules, self._impl = (unet, vae), impl
+        self._limit, self._free = parse_bytes(memory), memory == "auto"
+        self._plans: dict[tuple, Plan] = {}
+        self.plan: Plan | None = None
+        self._state: tuple = ()
+        self._shifts: dict[tuple, list[list[Tensor]]] = {}
+        self._first: tuple[Tensor, Tensor, Tensor] | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Build the lean models again if a weight, processor, hook or option has changed since."""
+        state = tuple(_state(module) for module in self._modules)
+        if state == self._state:
+            return
+        unet, vae = self._modules
+        self.denoiser: LeanUNet | ModuleUNet
+        self.decoder: LeanDecoder | ModuleDecoder
+        try:
+            self.denoiser = LeanUNet(unet, self._impl)
+        except UnsupportedModelError as error:
+            self.denoiser = ModuleUNet(unet, str(error))
+        try:
+            self.decoder = LeanDecoder(vae, self._impl)
+        except UnsupportedModelError as error:
+            self.decoder = ModuleDecoder(vae, str(error))
+        self._state = state
+        self._shifts.clear()
+        self._plans.clear()
+        self._first = None
+
+    def run(
+        self,
+        schedule: Schedule,
+        conditions: Conditions,
+        guidance_scale: float,
+        fixed_negative: bool,
+        start: Tensor,
+        noises: Sequence[Tensor | None],
+        mode: GradientMode,
+    ) -> Tensor:
+        """Return images [B, 3, H, W], about [0, 1] and unclamped, differentiable in embeddings and start noise.
+
+        Args:
+            schedule: the sampler's table.
+            conditions: B rows, or 2B with the unconditional ones first.
+            guidance_scale: at least 1; 1 means B rows.
+            fixed_negative: no gradient is wanted for the unconditional rows.
+            start: unit-variance noise [B, c, h, w].
+            noises: for each step noise like ``start``, or None.
+            mode: what of the loop is differentiated.
+
+        Raises:
+            ValueError: nothing fits into the byte limit.
+        """
+        self.refresh()
+        timesteps, guided = schedule.timesteps(start.device), guidance_scale != 1.0
+        text = self.denoiser.project(conditions.embeds)
+        constant, carried = self._time(schedule, timesteps, conditions.added)
+        table = [coefficients(step, guidance_scale) for step in schedule.steps]
+        recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *carried))
+        job = Job(
+            self.denoiser,
+            self.decoder,
+            schedule,
+            torch.tensor(table, dtype=start.dtype, device=start.device),
+            noises,
+            constant,
+            guided,
+            fixed_negative,
+            mode,
+            self._levels(start, text, constant, carried, schedule, mode, guided and fixed_negative, recording),
+            recording,
+        )
+        negative = conditions.embeds[: len(start)].detach()
+        if guided and constant and isinstance(self.denoiser, LeanUNet):
+            job.first_unconditional = self._known_first(start, negative)
+        images = sample_images(job, start * schedule.init_noise_sigma, text, carried)
+        if job.first_unconditional is not None and constant:
+            self._first = (start.detach().clone(), negative.clone(), job.first_unconditional)
+        return images
+
+    def _time(
+        self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None
+    ) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """Return constant time shifts step by step, or a flat list of those that carry a gradient."""
+        if added is None:
+            key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
+            if key not in self._shifts:
+                with torch.no_grad():
+                    self._shifts[key] = self.denoiser.shifts(timesteps, None)
+            return self._shifts[key], []
+        with frozen(self._modules[0]):
+            shifts = self.denoiser.shifts(timesteps, added)
+        if any(part.requires_grad for step in shifts for part in step):
+            return [], [part for step in shifts for part in step]
+        return shifts, []
+
+    def _known_first(self, start: Tensor, negative: Tensor) -> Tensor | None:
+        """Return the first step's unconditional prediction if noise and negative prompt are those of the last call."""
+        if self._first is None or start.requires_grad:
+            return None
+        noise, prompt, prediction = self._first
+        same = noise.shape == start.shape and prompt.shape == negative.shape
+        return prediction if same and torch.equal(noise, start) and torch.equal(prompt, negative) else None
+
+    def _levels(
+        self,
+        start: Tensor,
+        text: Sequence[Tensor],
+        constant: Sequence[Sequence[Tensor]],
+        carried: Sequence[Tensor],
+        schedule: Schedule,
+        mode: GradientMode,
+        parted: bool,
+        recording: bool,
+    ) -> Sequence[str]:
+        """Return the storage level of each step, the decoder's last; plans once for each kind of call."""
+        steps = len(schedule.steps)
+        if not recording:
+            return ["step"] * (steps + 1)
+        parted = parted and not (start.requires_grad and mode.first_step == 0)
+        key = (start.shape, start.dtype, tuple(text[0].shape), steps, mode, parted)
+        if key not in self._plans:
+            shifts = constant[0] if constant else carried[: len(carried) // steps]
+            limit = self._limit
+            if self._free and (free := available_bytes(start.device)) is not None:
+                limit = int(_SHARE * free) + weight_bytes(self._modules)
+            request = Request(start, text, shifts, steps, mode.first_step, parted, mode.checkpointed, limit)
+            self._plans[key] = make_plan(self.denoiser, self.decoder, self._modules, request)
+        self.plan = self._plans[key]
+        return self.plan.levels
+
+
+def _state(module: Any) -> tuple:
+    """Return what must stay the same for a lean model to stay true: weights, processors, hooks, options."""
+    weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in module.parameters())
+    parts = tuple(
+        (type(part), len(part._forward_hooks), len(part._forward_pre_hooks), id(getattr(part, "processor", None)))
+        for part in module.modules()
+    )
+    return weights, parts

@@ -1,0 +1,71 @@
+"""What a step of the trajectory keeps for its backward, and what it computes again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """A storage level of the denoiser, or of the decoder.
+
+    Attributes:
+        name: what a plan prints.
+        keep_projection: keep the packed GEGLU projection; else its matrix product is computed again.
+        keep_qkv: keep queries, keys and values; else their matrix products are computed again.
+        keep_blocks: keep what is inside of residual blocks and transformers; else only their inputs.
+        keep_step: keep anything but the sample; else the whole step is computed again.
+    """
+
+    name: str
+    keep_projection: bool = True
+    keep_qkv: bool = True
+    keep_blocks: bool = True
+    keep_step: bool = True
+
+
+LEVELS: dict[str, Level] = {
+    level.name: level
+    for level in (
+        Level("keep"),
+        Level("project", keep_projection=False),
+        Level("lean", keep_projection=False, keep_qkv=False),
+        Level("block", keep_projection=False, keep_qkv=False, keep_blocks=False),
+        Level("step", keep_projection=False, keep_qkv=False, keep_step=False),
+    )
+}
+"""From the most kept to the least: L3, L4, L5 and block of the handbook's table, and one sample per step."""
+
+
+def run(level: Level, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+    """Call a function of tensors, keeping its inside or only its arguments, as the level says."""
+    if level.keep_blocks or not torch.is_grad_enabled():
+        return function(*tensors)
+    return _Recomputed.apply(function, *tensors)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function that keeps its arguments and runs again in the backward; nothing in it is random."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*tensors)
+        return function(*tensors)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        leaves = [
+            None if tensor is None else tensor.detach().requires_grad_(want)
+            for tensor, want in zip(ctx.saved_tensors, wanted, strict=True)
+        ]
+        with torch.enable_grad():
+            out = ctx.function(*leaves)
+        inputs = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want and leaf is not None]
+        found = iter(torch.autograd.grad(out, inputs, dy))
+        return None, *(next(found) if want else None for want in wanted)

@@ -1,0 +1,171 @@
+"""Plans of the fast engine: what each level of each step costs on these shapes, counted without running anything."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.levels import LEVELS
+from diffexplain_fast.engine.measure import Count, count
+from diffexplain_fast.engine.planner import Cost, Plan, choose_levels, least_bytes
+from diffexplain_fast.errors import wrong_value
+
+_DECODER_LEVELS = ("keep", "block")
+
+
+class Request(NamedTuple):
+    """What a plan is made for.
+
+    Attributes:
+        sample: start latents [B, c, h, w].
+        text: projected text, R rows each.
+        shifts: one step's time shifts.
+        steps: number of steps.
+        first_step: steps before it keep nothing.
+        parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
+        checkpointed: allow no level but one sample per step.
+        limit: bytes for everything, weights included; None for none.
+    """
+
+    sample: Tensor
+    text: Sequence[Tensor]
+    shifts: Sequence[Tensor]
+    steps: int
+    first_step: int
+    parted: bool
+    checkpointed: bool
+    limit: int | None
+
+
+def make_plan(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request) -> Plan:
+    """Return the fastest plan whose predicted peak is within the limit.
+
+    Args:
+        denoiser: lean or fallback UNet.
+        decoder: lean or fallback decoder.
+        modules: the user's UNet and VAE, whose weights count.
+        request: shapes and limit.
+
+    Raises:
+        ValueError: no plan fits; the message says what is needed at least.
+    """
+    costs = _step_costs(denoiser, modules[0], request)
+    heads = _heads(decoder, modules[1], request)
+    weights = weight_bytes(modules)
+    limit = 2**62 if request.limit is None else request.limit - weights
+    found = {name: choose_levels(costs, head.working, limit) for name, head in heads.items()}
+    plans = {name: levels for name, levels in found.items() if levels is not None}
+    if not plans:
+        least = weights + min(least_bytes(costs, head.working) for head in heads.values())
+        wanted = f"at least {least} bytes ({least / 2**20:.0f} MiB) for this batch, size and number of steps"
+        raise wrong_value("memory", wanted, f"{request.limit} ({(request.limit or 0) / 2**20:.0f} MiB)")
+
+    def time(name: str) -> float:
+        return heads[name].time + sum(cost[level].time for cost, level in zip(costs, plans[name], strict=True))
+
+    best = min(plans, key=time)
+    return _describe(costs, plans[best], best, heads[best], weights, request, _notes(denoiser, decoder))
+
+
+def _describe(
+    costs: Sequence[Mapping[str, Cost]],
+    levels: Sequence[str],
+    decoder: str,
+    head: Cost,
+    weights: int,
+    request: Request,
+    note: str,
+) -> Plan:
+    parts = {"weights": weights}
+    kept = working = 0
+    for cost, level in zip(costs, levels, strict=True):
+        working = max(working, kept + cost[level].working)
+        kept += cost[level].kept
+    for level in LEVELS:
+        number = list(levels).count(level)
+        if number:
+            size = sum(cost[level].kept for cost, name in zip(costs, levels, strict=True) if name == level)
+            parts[f"{number} steps, {level}"] = size
+    parts[f"decoder, {decoder}"] = head.working
+    again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
+    forward = sum(cost["step"].again for cost in costs)
+    peak = weights + max(working, kept + head.working)
+    return Plan((*levels, decoder), parts, peak, request.limit, again / max(forward, 1.0), note)
+
+
+def _step_costs(denoiser: Any, module: Any, request: Request) -> list[Mapping[str, Cost]]:
+    """Return for each step the levels it may have and what they cost."""
+    whole = _level_costs(denoiser, module, request, request.text, request.shifts)
+    free = {"step": Cost(0, min(cost.working for cost in whole.values()), 0.0)}
+    steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
+    if request.parted:
+        batch = len(request.sample)
+        half = [part[batch:] for part in request.text]
+        shifts = [part if len(part) == 1 else part[batch:] for part in request.shifts]
+        steps[request.first_step] = _level_costs(denoiser, module, request, half, shifts)
+    return steps
+
+
+def _level_costs(
+    denoiser: Any, module: Any, request: Request, text: Sequence[Tensor], shifts: Sequence[Tensor]
+) -> dict[str, Cost]:
+    weights, counts = list(module.parameters()), {}
+    lean = not isinstance(denoiser, ModuleUNet)
+    names = [name for name, level in LEVELS.items() if level.keep_step and lean and not request.checkpointed]
+    sample = request.sample.to(text[0].dtype)
+    for name in names or ["lean"]:
+        # Every level is counted with the time shifts as constants: they are small.
+        def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
+            return denoiser(rows, keys, shifts, LEVELS[level])
+
+        counts[name] = count(function, [sample, *text], weights)
+    small = sample.nbytes
+    least = min(found.total for found in counts.values())
+    costs = {
+        name: Cost(found.kept + small, found.peak + small, found.total, found.total - least)
+        for name, found in counts.items()
+    }
+    last: Count = counts["lean"]
+    step = Cost(small, last.peak + small, last.total + last.forward, last.total - least + last.forward)
+    return {**(costs if names else {}), "step": step}
+
+
+def _heads(decoder: Any, module: Any, request: Request) -> dict[str, Cost]:
+    """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
+    weights = list(module.parameters())
+    names = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
+    names = ("block",) if request.checkpointed and names != ("step",) else names
+    found = {}
+    for name in names:
+        seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights)
+        again = seen.forward if name == "step" else 0
+        found[name] = Cost(0, seen.peak, float(seen.total + again))
+    return found
+
+
+def weight_bytes(modules: Sequence[Any]) -> int:
+    """Return the bytes of all parameters and buffers, shared ones once."""
+    storages = {
+        part.untyped_storage()._cdata: part.untyped_storage().nbytes()
+        for module in modules
+        for part in (*module.parameters(), *module.buffers())
+    }
+    return sum(storages.values())
+
+
+def _notes(denoiser: Any, decoder: Any) -> str:
+    notes = []
+    for name, model in (("UNet", denoiser), ("VAE", decoder)):
+        if isinstance(model, ModuleUNet | ModuleDecoder):
+            notes.append(f"the {name} runs through its own modules ({model.reason})")
+    return "; ".join(notes)
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Return the free bytes of a CUDA device, cached blocks of torch included; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,0 +1,108 @@
+"""ResnetBlock2D over one tensor or a virtual concatenation of two, keeping its input and one activation."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.fast.weights import Linear, UnsupportedModelError, conv, linear, norm
+from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.raw import RawOps
+
+
+class Resnet:
+    """A frozen residual block: out = (shortcut(u) + conv2(silu(norm2(conv1(silu(norm1(u))) + shift)))) / scale.
+
+    Args:
+        module: diffusers ResnetBlock2D.
+        raw: raw functions to run.
+        parts: channels of x and of the skip connection, where there is one.
+
+    Raises:
+        UnsupportedModelError: an option that is not the block above.
+    """
+
+    def __init__(self, module: Any, raw: RawOps) -> None:
+        plain = module.upsample is None and module.downsample is None and not module.skip_time_act
+        # In a VAE, where no time embedding arrives, the word is another one for the same.
+        times = ("default",) if module.time_emb_proj is not None else ("default", "group")
+        if not plain or module.time_embedding_norm not in times or not isinstance(module.nonlinearity, nn.SiLU):
+            raise UnsupportedModelError("a ResnetBlock2D with resampling, another activation or time scale")
+        self.raw, self.scale = raw, float(module.output_scale_factor)
+        self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
+        self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)
+        self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
+        self.shortcut = None if module.conv_shortcut is None else linear(module.conv_shortcut)
+
+    def shift(self, embedding: Tensor) -> Tensor | None:
+        """Return what the time embedding [N, d] adds to every pixel [N, C], None in a VAE."""
+        return None if self.time is None else self.time(F.silu(embedding))
+
+    def __call__(self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Return the block's output [N, K, H, W], channels-last.
+
+        Args:
+            x: [N, C1, H, W], channels-last.
+            skip: [N, C2, H, W] or None.
+            shift: [1 or N, K] from ``shift``.
+        """
+        if skip is not None and self.shortcut is None:
+            x, skip = channels_last(torch.cat([x, skip], 1)), None
+        return _Resnet.apply(x, skip, shift, self)
+
+
+class _Resnet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
+        one, two, raw = block.norm1, block.norm2, block.raw
+        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, one.weight, one.bias, one.groups, one.eps, True)
+        h = channels_last(block.conv1(a))
+        rows = None if shift is None else shift.expand(len(x), -1).contiguous()
+        a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
+        out = channels_last(block.conv2(a))
+        if block.shortcut is None:
+            out += x
+        else:
+            seam, weight = x.shape[1], block.shortcut
+            out += _pointwise(x, Linear(weight.weight[:, :seam], weight.bias))
+            if skip is not None:
+                out += _pointwise(skip, Linear(weight.weight[:, seam:], None))
+        if block.scale != 1.0:
+            out /= block.scale
+        ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
+        ctx.block = block
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = ctx.saved_tensors
+        block, dy = ctx.block, channels_last(dy)
+        if block.scale != 1.0:
+            dy = dy / block.scale
+        one, two, raw = block.norm1, block.norm2, block.raw
+        da = channels_last(block.conv2.backward(dy, h.shape))
+        dh, _ = raw.group_norm_bwd(da, h, None, rows, two.weight, two.bias, mean2, rstd2, two.groups, True)
+        dshift = None
+        if shift is not None and ctx.needs_input_grad[2]:
+            dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
+        width = x.shape[1] + (0 if skip is None else skip.shape[1])
+        da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
+        dx, dskip = raw.group_norm_bwd(da, x, skip, None, one.weight, one.bias, mean1, rstd1, one.groups, True)
+        if block.shortcut is None:
+            dx += dy
+        else:
+            dx += _pointwise_backward(dy, block.shortcut.weight[:, : x.shape[1]])
+            if skip is not None:
+                dskip += _pointwise_backward(dy, block.shortcut.weight[:, x.shape[1] :])
+        return dx, None if skip is None else dskip, dshift, None
+
+
+def _pointwise(x: Tensor, weights: Linear) -> Tensor:
+    """Return a linear layer on every pixel of x [N, C, H, W], channels-last in and out."""
+    return weights(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _pointwise_backward(dy: Tensor, weight: Tensor) -> Tensor:
+    return (dy.permute(0, 2, 3, 1) @ weight).permute(0, 3, 1, 2)

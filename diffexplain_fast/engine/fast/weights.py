@@ -1,0 +1,119 @@
+"""Reading the weights of the user's modules, sharing them wherever their layout allows."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.conv2d_frozen import conv2d_input_gradient
+
+
+class UnsupportedModelError(ValueError):
+    """A part of a model that the fast engine does not know; the model then runs through its own modules."""
+
+
+class Linear(NamedTuple):
+    """Frozen weight [K, C] and bias [K] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x W^T + b for [..., C]."""
+        return F.linear(x, self.weight, self.bias)
+
+    def backward(self, dy: Tensor) -> Tensor:
+        """Return the gradient of x, dy W, for [..., K]."""
+        return dy @ self.weight
+
+
+class Conv(NamedTuple):
+    """Frozen convolution: weight [K, C, kh, kw] channels-last, bias, stride and padding in pixels."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: int
+    padding: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the convolution [N, K, H', W'] of x [N, C, H, W]."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def backward(self, dy: Tensor, shape: torch.Size) -> Tensor:
+        """Return the gradient [N, C, H, W] of x.
+
+        Args:
+            dy: gradient of the output.
+            shape: of x.
+        """
+        return conv2d_input_gradient(dy, self.weight, shape, self.stride, self.padding)
+
+
+class Norm(NamedTuple):
+    """GroupNorm's or LayerNorm's frozen weight and bias; groups is 0 for LayerNorm."""
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    eps: float
+
+
+def linear(module: Any) -> Linear:
+    """Read a linear layer, or a 1 x 1 convolution, which is one per pixel; LoRA is added to the weight.
+
+    Raises:
+        UnsupportedModelError: another kind of module.
+    """
+    weight, bias = _effective(module, nn.Linear, nn.Conv2d)
+    if weight.ndim == 4:
+        if weight.shape[2:] != (1, 1):
+            raise UnsupportedModelError(f"a {tuple(weight.shape[2:])} convolution where a linear layer was expected")
+        weight = weight[:, :, 0, 0]
+    return Linear(weight, bias)
+
+
+def conv(module: Any) -> Conv:
+    """Read a convolution; its weight is copied to channels-last unless it is.
+
+    Raises:
+        UnsupportedModelError: another kind of module, or groups, dilation or uneven strides.
+    """
+    weight, bias = _effective(module, nn.Conv2d)
+    base: Any = getattr(module, "base_layer", module)
+    even = len(set(base.stride)) == 1 and not isinstance(base.padding, str) and len(set(base.padding)) == 1
+    if base.groups != 1 or set(base.dilation) != {1} or not even or base.padding_mode != "zeros":
+        raise UnsupportedModelError("a convolution with groups, dilation, uneven stride or another padding")
+    return Conv(channels_last(weight), bias, base.stride[0], base.padding[0])
+
+
+def norm(module: Any) -> Norm:
+    """Read a GroupNorm or LayerNorm with weights.
+
+    Raises:
+        UnsupportedModelError: another kind of module.
+    """
+    if type(module) not in (nn.GroupNorm, nn.LayerNorm) or module.weight is None or module.bias is None:
+        raise UnsupportedModelError(f"{type(module).__name__} where a norm with weights was expected")
+    return Norm(module.weight.detach(), module.bias.detach(), getattr(module, "num_groups", 0), module.eps)
+
+
+def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias as they act: those of the module, or of PEFT's base layer plus its active LoRA."""
+    base: Any = getattr(module, "base_layer", module)
+    if type(base) not in kinds:
+        # diffusers' own LoRA-compatible classes and quantised layers compute something else than their weight says.
+        raise UnsupportedModelError(
+            f"{type(base).__name__} where {' or '.join(kind.__name__ for kind in kinds)} was expected"
+        )
+    weight: Tensor = base.weight.detach()
+    if base is not module:
+        if not hasattr(module, "get_delta_weight"):
+            raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is no LoRA")
+        if not module.merged and not module.disable_adapters:
+            with torch.no_grad():
+                for adapter in module.active_adapters:
+                    if adapter in module.lora_A:
+                        weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
+    return weight, None if base.bias is None else base.bias.detach()

@@ -1,0 +1,144 @@
+"""Which step keeps what, under a byte limit: the fastest of all choices, by dynamic programming.
+
+Steps run 0 ... N - 1 and their backwards N - 1 ... 0, so while step i runs backward the steps before it are still kept:
+
+    minimise sum_i time(l_i)  with  sum_{j < i} kept(l_j) + working(l_i) <= limit for all i,  and
+    sum_j kept(l_j) + head <= limit.
+
+States are the (bytes, time) pairs that no other beats in both. Little is kept by early steps and much by late ones,
+whose memory is free again when the early ones are computed again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a storage level costs a step.
+
+    Attributes:
+        kept: bytes kept from forward to backward.
+        working: most bytes while its backward runs, those kept included.
+        time: forward and backward, in any unit that is the same for all levels.
+        again: the part of it that computes a forward again.
+    """
+
+    kept: int
+    working: int
+    time: float
+    again: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A choice of storage levels; prints as a table.
+
+    Attributes:
+        levels: level of each step by name, the decoder's last.
+        parts: bytes by part: weights, each level's steps, the head.
+        peak: most bytes at once, predicted.
+        limit: bytes allowed, None without a limit.
+        recompute: what is computed again in the steps, as a share of their forward.
+        note: what a reader should know, such as a model that runs through its own modules.
+    """
+
+    levels: tuple[str, ...]
+    parts: Mapping[str, int]
+    peak: int
+    limit: int | None
+    recompute: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Return the plan as a table: bytes by part, what is computed again, predicted peak, limit."""
+        rows = [(name, f"{size / 2**20:12.1f} MiB") for name, size in self.parts.items()]
+        rows += [("predicted peak", f"{self.peak / 2**20:12.1f} MiB")]
+        rows += [("limit", "none".rjust(16) if self.limit is None else f"{self.limit / 2**20:12.1f} MiB")]
+        rows += [("computed again", f"{100 * self.recompute:12.0f} % of a forward")]
+        rows += [("note", self.note)] if self.note else []
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def parse_bytes(memory: object) -> int | None:
+    """Return a byte limit: None and "auto" have none of their own.
+
+    Args:
+        memory: None, "auto", a whole number of bytes, or text such as "8GiB" or "500 MiB".
+
+    Raises:
+        TypeError: another kind.
+        ValueError: no such text, or nothing above 0.
+    """
+    wanted = "'auto', None, a number of bytes, or text such as '8GiB'"
+    if memory is None or memory == "auto":
+        return None
+    if isinstance(memory, bool) or not isinstance(memory, int | str):
+        raise wrong_type("memory", wanted, memory)
+    if isinstance(memory, str):
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]i?B|B|)\s*", memory)
+        if found is None:
+            raise wrong_value("memory", wanted, repr(memory))
+        memory = int(float(found[1]) * _UNITS[found[2]])
+    if memory <= 0:
+        raise wrong_value("memory", wanted, memory)
+    return memory
+
+
+def choose_levels(costs: Sequence[Mapping[str, Cost]], head: int, limit: int) -> list[str] | None:
+    """Return the fastest level of every step under a limit, None if there is no choice under it.
+
+    Args:
+        costs: for each step the levels it may have, by name.
+        head: bytes the decoder and its backward need beside what the steps keep.
+        limit: bytes for everything counted here.
+    """
+    states: list[tuple[int, float, tuple[str, ...]]] = [(0, 0.0, ())]
+    for step in costs:
+        grown = [
+            (kept + cost.kept, time + cost.time, (*names, name))
+            for kept, time, names in states
+            for name, cost in step.items()
+            if kept + cost.working <= limit and kept + cost.kept <= limit
+        ]
+        states = _unbeaten(grown)
+    fitting = [state for state in states if state[0] + head <= limit]
+    return list(min(fitting, key=lambda state: (state[1], state[0]))[2]) if fitting else None
+
+
+def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
+    """Return the smallest limit that ``choose_levels`` can meet.
+
+    Args:
+        costs: as there.
+        head: as there.
+    """
+    # The state is the bytes kept so far; for each, the smallest peak that led there.
+    peaks = {0: 0}
+    for step in costs:
+        grown: dict[int, int] = {}
+        for kept, peak in peaks.items():
+            for cost in step.values():
+                total = kept + cost.kept
+                grown[total] = min(grown.get(total, 2**63), max(peak, kept + cost.working, total))
+        smallest, peaks = 2**63, {}
+        for total in sorted(grown):
+            if grown[total] < smallest:
+                smallest = peaks[total] = grown[total]
+    return min(max(peak, kept + head) for kept, peak in peaks.items())
+
+
+def _unbeaten(states: list[tuple[int, float, tuple[str, ...]]]) -> list[tuple[int, float, tuple[str, ...]]]:
+    """Return the states that no other beats in bytes and time."""
+    best, kept = float("inf"), []
+    for state in sorted(states, key=lambda state: state[:2]):
+        if state[1] < best:
+            best = state[1]
+            kept.append(state)
+    return kept

@@ -1,0 +1,76 @@
+"""The raw functions of a device and dtype, chosen once: for callers that write their own backward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.ops._impl import Choice, choose, raw
+from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse
+from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
+
+_TRITON_HEAD = 160
+"""Largest head dimension of the Triton attention kernels."""
+
+
+class RawOps:
+    """Forward and backward of each op without autograd and without checks.
+
+    Args:
+        device: where the tensors are.
+        dtype: their dtype.
+        impl: "auto" or "reference", for every op.
+
+    Attributes:
+        choices: what runs for each op, and why.
+    """
+
+    group_norm_fwd: Callable[..., Any]
+    group_norm_bwd: Callable[..., Any]
+    layer_norm_fwd: Callable[..., Any]
+    layer_norm_bwd: Callable[..., Any]
+    geglu_fwd: Callable[..., Any]
+    geglu_bwd: Callable[..., Any]
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, impl: str = "auto") -> None:
+        self.impl = impl
+        self.choices: dict[str, Choice] = {
+            op: choose(op, impl, device, dtype) for op in ("group_norm_silu", "layer_norm", "geglu", "attention")
+        }
+        modules = {"group_norm_silu": group_norm_silu, "layer_norm": layer_norm, "geglu": geglu}
+        for op, module in modules.items():
+            for way in ("fwd", "bwd"):
+                function = raw(f"{op}_{way}", self.choices[op].impl, getattr(module, f"{op}_{way}"))
+                setattr(self, f"{op.removesuffix('_silu')}_{way}", function)
+
+    def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Return the output [B, Nq, H, D] and the log-sum-exp [B, H, Nq].
+
+        Args:
+            q: queries [B, Nq, H, D].
+            k: keys [B, Nk, H, D].
+            v: values [B, Nk, H, D].
+            scale: factor of the scores.
+        """
+        return attention_with_lse(q, k, v, scale, self._attention(q))
+
+    def attention_bwd(
+        self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of q, k and v.
+
+        Args:
+            do: gradient of the output [B, Nq, H, D].
+            q: queries [B, Nq, H, D].
+            k: keys [B, Nk, H, D].
+            v: values [B, Nk, H, D].
+            o: output of ``attention_fwd``.
+            lse: log-sum-exp of ``attention_fwd``.
+            scale: factor of the scores.
+        """
+        return attention_gradients(do, q, k, v, o, lse, scale, self._attention(do))
+
+    def _attention(self, q: Tensor) -> str:
+        chosen = self.choices["attention"].impl
+        return "sdpa" if chosen == "triton" and q.shape[-1] > _TRITON_HEAD else chosen
