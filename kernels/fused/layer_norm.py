@@ -60,12 +60,12 @@ def layer_norm_fwd_kernel(
 
 @triton.jit
 def _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs, mask, mask_columns, mean, rstd):
-    """Return n and dn of a tile, zero where there are no elements."""
+    """Return n and dn of a tile; dn is zero where there are no elements, so that sums with it need no mask."""
     dtype = mean.dtype
     x = tl.load(x_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
     dy = tl.load(dy_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
     weight = tl.load(weight_ptr + offs, mask=mask_columns, other=0.0).to(dtype)
-    return tl.where(mask, (x - mean) * rstd, 0.0), dy * weight
+    return (x - mean) * rstd, dy * weight
 
 
 @triton.jit

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.budget import assert_within_budget
 
-PAD = 64
+PAD = 1024
 """Elements on either side of a tensor."""
 _SENTINEL = 1234.0
 
