@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("triton")
 from diffexplain_fast.kernels.configs import CONFIGS, Config
 
 from benchmarks import aot, aot_cases

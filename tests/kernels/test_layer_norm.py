@@ -2,14 +2,12 @@
 
 import pytest
 import torch
+from diffexplain_fast.kernels import layer_norm as kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffexplain_fast.ops.reference import layer_norm as reference
 from tests.kernels.harness import check
-
-pytest.importorskip("triton")
-from diffexplain_fast.kernels import layer_norm as kernels
 
 _EPS = 1e-5
 
