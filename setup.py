@@ -1,7 +1,18 @@
-"""What pyproject.toml cannot say: where the packages and their data lie. Nothing is compiled."""
+"""What pyproject.toml cannot say: where packages and data lie, and the optional compiled kernels in csrc.
+
+DIFFEXPLAIN_FAST_BUILD: auto (what the machine can build), 0 (nothing) or 1 (everything, or fail).
+TORCH_CUDA_ARCH_LIST: chips to compile for.
+"""
+
+import pathlib
+import sys
 
 from setuptools import find_packages, setup
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "csrc"))
+from compile_csrc import BuildStable, extensions
+
+compiled = extensions()
 setup(
     packages=[*find_packages(include=["diffexplain_fast", "diffexplain_fast.*"]), "diffexplain_fast.kernels"],
     # kernels/ itself has no __init__.py: on the path it would replace Hugging Face's package of that name.
@@ -11,4 +22,7 @@ setup(
         "diffexplain_fast.report": ["templates/*"],
         "diffexplain_fast.tinyworld": ["weights/**/*"],
     },
+    ext_modules=compiled,
+    cmdclass={"build_ext": BuildStable},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if compiled else {},
 )

@@ -43,13 +43,13 @@ class Resnet:
         """Return the block's output [N, K, H, W], channels-last.
 
         Args:
-            x: [N, C1, H, W], channels-last.
+            x: [N, C1, H, W]; channels-last is not copied.
             skip: [N, C2, H, W] or None.
             shift: [1 or N, K] from ``shift``.
         """
         if skip is not None and self.shortcut is None:
-            x, skip = channels_last(torch.cat([x, skip], 1)), None
-        return _Resnet.apply(x, skip, shift, self)
+            x, skip = torch.cat([x, skip], 1), None
+        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self)
 
 
 class _Resnet(torch.autograd.Function):

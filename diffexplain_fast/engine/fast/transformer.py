@@ -101,7 +101,7 @@ class Transformer:
         for block, (k, v) in zip(self.blocks, keys, strict=True):
             h = block(h, k, v, level)
         h = self.leave(h).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-        return h + (x if len(x) == len(h) else x.repeat(len(h) // len(x), 1, 1, 1))
+        return h + (x if len(x) == len(h) else torch.cat([x] * (len(h) // len(x))))
 
 
 class _SelfAttention(torch.autograd.Function):

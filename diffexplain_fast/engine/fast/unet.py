@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.levels import Level, run
@@ -153,7 +154,7 @@ class LeanUNet:
         for stage in self.up:
             for resnet, transformer in stage.layers:
                 skip = skips.pop()
-                skip = skip if len(skip) == len(x) else skip.repeat(len(x) // len(skip), 1, 1, 1)
+                skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
                 x = _attended(run(level, resnet, x, skip, next(time)), transformer, pairs, level)
             if stage.up is not None:
                 x = upsample_conv(x, stage.up, impl=self.raw.impl)

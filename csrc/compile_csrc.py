@@ -1,0 +1,78 @@
+"""How csrc is compiled: one library for the CPU, one for CUDA, against torch's stable ABI, for torch 2.10 and later."""
+
+import glob
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+TORCH = (spec := importlib.util.find_spec("torch")) and pathlib.Path(spec.origin).parent  # None in an isolated build
+MODE = os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto")
+CHIPS = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;8.6;8.9;9.0;12.0").replace(".", "").replace("+PTX", "").split(";")
+HINT = "; DIFFEXPLAIN_FAST_BUILD=0 installs without compiled kernels"
+
+
+class BuildStable(build_ext):
+    """Compile csrc against torch's stable ABI: one library for the CPU, one for CUDA, each for torch 2.10 and later."""
+
+    def build_extension(self, ext: Extension) -> None:
+        out, temp = pathlib.Path(self.get_ext_fullpath(ext.name)), pathlib.Path(self.build_temp).resolve()
+        for folder in (out.parent, temp):
+            folder.mkdir(parents=True, exist_ok=True)
+        stable = "-std=c++17 -O3 -DTORCH_TARGET_VERSION=0x020a000000000000ULL".split()
+        stable += [f"-I{TORCH}/include", *ext.sources]
+        link = [
+            "-shared",
+            "-o",
+            str(out),
+            f"-L{TORCH}/lib",
+            *"-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10".split(),
+        ]
+        if ext.name.endswith("_cpu"):
+            vector = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
+            return self.call("g++", *vector, *stable, *link)
+        # CPU builds of torch have no libtorch_cuda.so to link; at run time the loaded one takes the place of this.
+        stub = "g++ -shared -x c++ /dev/null -Wl,-soname,libtorch_cuda.so -o".split()
+        self.call(*stub, f"{temp}/libtorch_cuda.so")
+        code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in CHIPS]
+        code.append(f"-gencode=arch=compute_{CHIPS[-1]},code=compute_{CHIPS[-1]}")
+        cuda = ["-t", "0", "-DUSE_CUDA", "-Xcompiler", "-fPIC", "-cudart", "static", *code]
+        return self.call("nvcc", *cuda, *stable, *link, f"-L{temp}", "-ltorch_cuda")
+
+    def call(self, *command: str) -> None:
+        if subprocess.call(command):
+            raise SystemExit(f"diffexplain_fast: {command[0]} could not compile csrc{HINT}")
+
+
+def why_not() -> str:
+    if MODE == "0":
+        return "DIFFEXPLAIN_FAST_BUILD=0"
+    if TORCH is None:
+        return "torch is not importable here; use pip install --no-build-isolation"
+    return "" if shutil.which("g++") else "g++ was not found"
+
+
+def has_cuda() -> bool:
+    """Whether the CUDA library is worth compiling: torch can use it, or it was asked for."""
+    version = (TORCH / "version.py").read_text() if TORCH else ""
+    return bool(shutil.which("nvcc") and (MODE == "1" or "cuda: Optional[str] = '" in version))
+
+
+def extensions() -> list[Extension]:
+    """Return the libraries that this machine can build, and say in one sentence why not if it cannot."""
+    if (reason := why_not()) and MODE == "1":
+        raise SystemExit(f"DIFFEXPLAIN_FAST_BUILD=1, but {reason}")
+    if reason:
+        sys.stderr.write(f"diffexplain_fast: installed without compiled kernels ({reason})\n")
+        return []
+    sources = {"cpu": glob.glob("csrc/cpu/*.cpp"), "cuda": glob.glob("csrc/cuda/*.cu") if has_cuda() else []}
+    return [
+        Extension(f"diffexplain_fast._C_{kind}", sorted(files), py_limited_api=True)
+        for kind, files in sources.items()
+        if files
+    ]
