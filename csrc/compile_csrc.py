@@ -24,20 +24,20 @@ class BuildStable(build_ext):
         out, temp = pathlib.Path(self.get_ext_fullpath(ext.name)), pathlib.Path(self.build_temp).resolve()
         for folder in (out.parent, temp):
             folder.mkdir(parents=True, exist_ok=True)
-        stable = "-std=c++17 -O3 -DTORCH_TARGET_VERSION=0x020a000000000000ULL".split()
+        stable = ["-std=c++17", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL"]
         stable += [f"-I{TORCH}/include", *ext.sources]
         link = [
             "-shared",
             "-o",
             str(out),
             f"-L{TORCH}/lib",
-            *"-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10".split(),
+            *["-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"],
         ]
         if ext.name.endswith("_cpu"):
             vector = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
             return self.call("g++", *vector, *stable, *link)
         # CPU builds of torch have no libtorch_cuda.so to link; at run time the loaded one takes the place of this.
-        stub = "g++ -shared -x c++ /dev/null -Wl,-soname,libtorch_cuda.so -o".split()
+        stub = ["g++", "-shared", "-x", "c++", "/dev/null", "-Wl,-soname,libtorch_cuda.so", "-o"]
         self.call(*stub, f"{temp}/libtorch_cuda.so")
         code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in CHIPS]
         code.append(f"-gencode=arch=compute_{CHIPS[-1]},code=compute_{CHIPS[-1]}")
