@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
@@ -104,16 +103,3 @@ def raw(name: str, impl: str, reference: Callable[..., Any]) -> Callable[..., An
     if impl == "reference":
         return reference
     return getattr(torch.ops.diffexplain_fast, f"{name}_triton" if impl == "triton" else name)
-
-
-def check_frozen(**weights: Tensor | None) -> None:
-    """Refuse weights that ask for a gradient, which no op here computes.
-
-    Raises:
-        ValueError: a weight requires grad while gradients are recorded.
-    """
-    for name, weight in weights.items():
-        if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-            raise wrong_value(
-                name, "a frozen weight: weight.detach() or requires_grad_(False)", "one that requires grad"
-            )

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops import _sdpa
+from diffexplain_fast.ops._check import check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import attention as reference
@@ -21,7 +22,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
         q: queries [B, Nq, H, D], last stride 1: a view of a projection [B, Nq, H D] needs no copy.
         k: keys [B, Nk, H, D], Nk of any length from 1.
         v: values [B, Nk, H, D].
-        scale: factor of the scores; 1 / sqrt(D) if None.
+        scale: factor of the scores, above 0; 1 / sqrt(D) if None.
         impl: "auto", "reference", "triton", "sdpa" (torch's own) or "xformers" (by name only).
 
     Returns:
@@ -36,17 +37,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
 
     Source: Vaswani et al. (arXiv 1706.03762), eq. 1; Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
     """
-    for name, value in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
-        if value.ndim != 4 or not value.is_floating_point() or value.shape[1] < 1:
-            raise wrong_value(name, "floating point [B, N, H, D]", f"{value.dtype} {list(value.shape)}")
-        if value.dtype != q.dtype or value.device != q.device:
-            raise wrong_value(name, f"{q.dtype} on {q.device}, as q", f"{value.dtype} on {value.device}")
-    for name, value in (("k", k), ("v", v)):
-        wanted = (q.shape[0], k.shape[1], *q.shape[2:])
-        if tuple(value.shape) != wanted:
-            raise wrong_value(name, f"{list(wanted)}", list(value.shape))
+    check_tensors(q=q, k=k, v=v)
+    for name, value in (("q", q), ("k", k)):
+        if value.ndim != 4 or not value.is_floating_point() or 0 in value.shape[1:]:
+            wanted = "floating point [B, N, H, D], N, H and D at least 1"
+            raise wrong_value(name, wanted, f"{value.dtype} {list(value.shape)}")
+    check_like(q, [len(q), k.shape[1], *q.shape[2:]], k=k, v=v)
+    if scale is not None:
+        check_positive(scale=scale)
     chosen = choose("attention", "reference" if q.numel() == 0 else impl, q.device, q.dtype).impl
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     if chosen == "xformers":

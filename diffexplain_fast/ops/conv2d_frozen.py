@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._impl import check_frozen
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
 
 
 def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
@@ -30,11 +30,13 @@ def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
 
     Equivalent to: ``F.conv2d(x, weight, bias, stride, padding)``.
     """
-    for name, value in (("x", x), ("weight", weight)):
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
+    check_tensors(x=x, weight=weight)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise wrong_value("weight", f"[K, C, kh, kw] for x {list(x.shape)}", list(weight.shape))
+    check_like(x, weight.shape, weight=weight)
+    check_like(x, weight.shape[:1], bias=bias)
+    check_at_least(1, stride=stride)
+    check_at_least(0, padding=padding)
     check_frozen(weight=weight, bias=bias)
     if not (x.requires_grad and torch.is_grad_enabled()):
         return F.conv2d(x, weight, bias, stride, padding)

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import geglu as reference
@@ -31,8 +32,7 @@ def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
     Source: Shazeer, GLU Variants Improve Transformer (arXiv 2002.05202), eq. 5, with GELU by the error function, as
         diffusers has it (the tanh form is another function).
     """
-    if not isinstance(h, Tensor):
-        raise wrong_type("h", "a tensor", h)
+    check_tensors(h=h)
     if h.ndim < 1 or h.shape[-1] % 2 or not h.is_floating_point():
         raise wrong_value("h", "floating point [..., 2D]", f"{h.dtype} {list(h.shape)}")
     chosen = choose("geglu", "reference" if h.numel() == 0 else impl, h.device, h.dtype).impl
@@ -53,7 +53,7 @@ class _Geglu(torch.autograd.Function):
         (h,) = ctx.saved_tensors
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)
         rows = h.flatten(0, -2) if h.ndim > 1 else h[None]
-        return backward(dy.contiguous().reshape(len(rows), -1), rows).reshape(h.shape), None
+        return backward(dy.contiguous().reshape(len(rows), rows.shape[1] // 2), rows).reshape(h.shape), None
 
 
 def _kernels() -> ModuleType:

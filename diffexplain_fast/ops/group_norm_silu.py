@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._impl import check_frozen, choose, raw
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_positive, check_tensors
+from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
 from diffexplain_fast.ops.reference import group_norm_silu as reference
 
@@ -28,8 +29,8 @@ def group_norm_silu(
 
     Args:
         x: activations [N, C1, H, W], any memory format; channels-last is not copied.
-        weight: frozen scale [C], C = C1 + C2.
-        bias: frozen offset [C].
+        weight: frozen scale [C], C = C1 + C2, dtype of ``x`` or float32.
+        bias: frozen offset [C], as ``weight``.
         num_groups: groups of C / num_groups channels, at least 1; a group may straddle the seam.
         eps: added to the variance, above 0.
         skip: second part of the channels [N, C2, H, W]; the concatenation is never written.
@@ -50,6 +51,7 @@ def group_norm_silu(
     Source: Wu and He, Group Normalization (arXiv 1803.08494), eq. 1 and 2; the backward is its adjoint in the input.
     """
     _check(x, skip, shift, weight, bias, num_groups)
+    check_positive(eps=eps)
     check_frozen(weight=weight, bias=bias)
     chosen = choose("group_norm_silu", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
     parts = (channels_last(x), None if skip is None else channels_last(skip))
@@ -74,36 +76,28 @@ class _GroupNormSilu(torch.autograd.Function):
         dx, dskip = backward(channels_last(dy), *ctx.saved_tensors, ctx.groups, ctx.silu)
         dshift = None
         if shift is not None and ctx.needs_input_grad[2]:
-            sums = [
-                part.sum((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
-                for part in (dx, dskip)
-                if part.numel()
-            ]
+            parts, wide = (dx,) if skip is None else (dx, dskip), torch.promote_types(x.dtype, torch.float32)
+            sums = [part.sum((2, 3), dtype=wide) for part in parts]
             dshift = torch.cat(sums, 1).to(shift.dtype)
         return dx, None if skip is None else dskip, dshift, None, None, None, None, None, None
 
 
 def _check(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: Any) -> None:
-    for name, value in (("x", x), ("weight", weight), ("bias", bias)):
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
+    check_tensors(x=x, weight=weight, bias=bias)
     if x.ndim != 4 or not x.is_floating_point():
         raise wrong_value("x", "floating point [N, C, H, W]", f"{x.dtype} {list(x.shape)}")
     channels = x.shape[1]
     if skip is not None:
+        check_tensors(skip=skip)
         if skip.ndim != 4 or (skip.shape[0], *skip.shape[2:]) != (x.shape[0], *x.shape[2:]):
             raise wrong_value("skip", f"[{x.shape[0]}, C2, {x.shape[2]}, {x.shape[3]}]", list(skip.shape))
         if skip.dtype != x.dtype or skip.device != x.device:
             raise wrong_value("skip", f"{x.dtype} on {x.device}, as x", f"{skip.dtype} on {skip.device}")
         channels += skip.shape[1]
-    for name, value, shape in (
-        ("weight", weight, [channels]),
-        ("bias", bias, [channels]),
-        ("shift", shift, [len(x), channels]),
-    ):
-        if value is not None and (list(value.shape) != shape or value.device != x.device):
-            raise wrong_value(name, f"{shape} on {x.device}", f"{list(value.shape)} on {value.device}")
-    if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
+    check_like(x, [channels], float32_too=True, weight=weight, bias=bias)
+    check_like(x, [len(x), channels], float32_too=True, shift=shift)
+    check_at_least(1, num_groups=num_groups)
+    if channels % num_groups:
         raise wrong_value("num_groups", f"a divisor of {channels} channels", num_groups)
 
 

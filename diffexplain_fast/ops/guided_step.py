@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import guided_step as reference
@@ -59,29 +60,19 @@ def guided_step(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6; the samplers' tables are in ``engine.schedules``.
     """
-    tensors = {"sample": sample, "output": output, "coefficients": coefficients}
-    tensors |= {name: value for name, value in (("before", before), ("noise", noise)) if value is not None}
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
-        if value.device != sample.device:
-            raise wrong_value(name, f"a tensor on {sample.device}", value.device)
-        if name != "output" and value.dtype != sample.dtype:
-            raise wrong_value(name, f"{sample.dtype}, as sample", value.dtype)
-    if sample.dtype not in (torch.float32, torch.float64):
-        raise wrong_value("sample", "float32 or float64", sample.dtype)
-    if output.shape[1:] != sample.shape[1:] or len(output) not in (len(sample), 2 * len(sample)):
-        raise wrong_value(
-            "output", f"[{len(sample)} or {2 * len(sample)}, {list(sample.shape[1:])}]", list(output.shape)
-        )
-    if coefficients.shape != (N_COEFFICIENTS,):
-        raise wrong_value("coefficients", f"[{N_COEFFICIENTS}]", list(coefficients.shape))
-    for name in ("before", "noise"):
-        if name in tensors and tensors[name].shape != sample.shape:
-            raise wrong_value(name, f"{list(sample.shape)}", list(tensors[name].shape))
+    check_tensors(sample=sample, output=output, coefficients=coefficients)
+    if sample.dtype not in (torch.float32, torch.float64) or sample.ndim != 4:
+        raise wrong_value("sample", "float32 or float64 [B, c, h, w]", f"{sample.dtype} {list(sample.shape)}")
+    rows, *rest = sample.shape
+    if not output.is_floating_point() or output.device != sample.device:
+        raise wrong_value("output", f"floating point on {sample.device}", f"{output.dtype} on {output.device}")
+    if list(output.shape) not in ([rows, *rest], [2 * rows, *rest]):
+        raise wrong_value("output", f"{[rows, *rest]} or {[2 * rows, *rest]}", list(output.shape))
+    check_like(sample, [N_COEFFICIENTS], coefficients=coefficients)
+    check_like(sample, sample.shape, before=before, noise=noise)
     chosen = choose("guided_step", "reference" if sample.numel() == 0 else impl, sample.device, sample.dtype).impl
-    rest = (None if before is None else before.contiguous(), None if noise is None else noise.contiguous())
-    return GuidedStep(*_GuidedStep.apply(sample.contiguous(), output.contiguous(), *rest, coefficients, chosen))
+    parts = (part if part is None else part.contiguous() for part in (sample, output, before, noise))
+    return GuidedStep(*_GuidedStep.apply(*parts, coefficients, chosen))
 
 
 class _GuidedStep(torch.autograd.Function):

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._impl import check_frozen, choose, raw
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
+from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import layer_norm as reference
 
@@ -17,8 +18,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
     Args:
         x: activations [..., D]; contiguous is not copied.
-        weight: frozen scale [D].
-        bias: frozen offset [D].
+        weight: frozen scale [D], dtype of ``x`` or float32.
+        bias: frozen offset [D], as ``weight``.
         eps: added to the variance, above 0.
         impl: "auto", "reference", "triton" or "cpp".
 
@@ -33,14 +34,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
     Source: Ba, Kiros, Hinton, Layer Normalization (arXiv 1607.06450), eq. 4; the backward is its adjoint in x.
     """
-    for name, value in (("x", x), ("weight", weight), ("bias", bias)):
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
+    check_tensors(x=x, weight=weight, bias=bias)
     if x.ndim < 1 or not x.is_floating_point():
         raise wrong_value("x", "floating point [..., D]", f"{x.dtype} {list(x.shape)}")
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value.shape != x.shape[-1:] or value.device != x.device:
-            raise wrong_value(name, f"[{x.shape[-1]}] on {x.device}", f"{list(value.shape)} on {value.device}")
+    check_like(x, x.shape[-1:], float32_too=True, weight=weight, bias=bias)
+    check_positive(eps=eps)
     check_frozen(weight=weight, bias=bias)
     chosen = choose("layer_norm", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
     return _LayerNorm.apply(x.contiguous(), weight, bias, float(eps), chosen)

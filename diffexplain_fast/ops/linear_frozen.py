@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._impl import check_frozen
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 
 
 def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -24,10 +24,10 @@ def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
     Equivalent to: ``F.linear(x, weight, bias)``; torch itself keeps no input here, once the weight is frozen.
     """
-    for name, value in (("x", x), ("weight", weight)):
-        if not isinstance(value, Tensor):
-            raise wrong_type(name, "a tensor", value)
+    check_tensors(x=x, weight=weight)
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         raise wrong_value("weight", f"[K, C] for x {list(x.shape)}", list(weight.shape))
+    check_like(x, weight.shape, weight=weight)
+    check_like(x, weight.shape[:1], bias=bias)
     check_frozen(weight=weight, bias=bias)
     return F.linear(x, weight, bias)

@@ -27,7 +27,8 @@ def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Ten
         TypeError: no tensor, or no pair of whole numbers.
         ValueError: fewer than two dimensions, an empty side, another mode, or a dtype that is not floating point.
 
-    Equivalent to: ``F.interpolate(pixels, size, mode=mode, antialias=True)``, whose CUDA backward is not deterministic.
+    Equivalent to: ``F.interpolate(pixels, size, mode=mode, antialias=True)``, whose CUDA backward is not deterministic,
+        and whose result on the CPU (torch 2.13) is wrong when it is one column wide: every row is the first.
     """
     _check(pixels, size, mode)
     if tuple(pixels.shape[-2:]) == tuple(size):
@@ -55,15 +56,19 @@ def resize_normalize(
         Images [..., C, *size], of the same dtype, differentiable in ``pixels``; nothing of the input is kept.
 
     Raises:
-        TypeError: as ``resize``.
+        TypeError: as ``resize``, or no sequence of numbers.
         ValueError: as ``resize``, or numbers that do not fit the channels.
 
     Equivalent to: ``(resize(pixels, size, mode) - mean) / std``.
     """
-    channels = pixels.shape[-3] if isinstance(pixels, Tensor) and pixels.ndim >= 3 else None
+    _check(pixels, size, mode)
+    if pixels.ndim < 3:
+        raise wrong_value("pixels", "shape [..., C, H, W]", list(pixels.shape))
     for name, numbers in (("mean", mean), ("std", std)):
-        if len(numbers) != channels:
-            raise wrong_value(name, f"one number for each of the {channels} channels", list(numbers))
+        if not isinstance(numbers, Sequence):
+            raise wrong_type(name, "a sequence of numbers", numbers)
+        if len(numbers) != pixels.shape[-3]:
+            raise wrong_value(name, f"one number for each of the {pixels.shape[-3]} channels", list(numbers))
     if any(number == 0 for number in std):
         raise wrong_value("std", "numbers that are not 0", list(std))
     resized = resize(pixels, size, mode)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._impl import check_frozen, choose, raw
+from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
+from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
 from diffexplain_fast.ops.conv2d_frozen import conv2d_input_gradient
 from diffexplain_fast.ops.reference import interleave as reference
@@ -41,10 +42,13 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
         The four weights of ``upsample_conv``, in the dtype of ``weight``.
 
     Raises:
-        ValueError: another kernel size, or a weight that requires grad.
+        TypeError: no tensor.
+        ValueError: another kernel size, a bias that does not fit, or a weight that requires grad.
     """
+    check_tensors(weight=weight)
     if weight.ndim != 4 or weight.shape[2:] != (3, 3):
         raise wrong_value("weight", "[K, C, 3, 3]", list(weight.shape))
+    check_like(weight, weight.shape[:1], bias=bias)
     check_frozen(weight=weight, bias=bias)
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
 
@@ -69,18 +73,20 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
 
     Raises:
         TypeError: no tensor, or no packed weight.
-        ValueError: channels that do not fit, or an ``impl`` that cannot run.
+        ValueError: channels, dtype or device that do not fit, or an ``impl`` that cannot run.
 
     Equivalent to: ``F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)``.
 
     Source: Shi et al., sub-pixel convolution (arXiv 1609.05158), the reverse of its section 3.
     """
-    if not isinstance(x, Tensor):
-        raise wrong_type("x", "a tensor", x)
+    check_tensors(x=x)
     if not isinstance(packed, SubpixelWeight):
         raise wrong_type("packed", "a SubpixelWeight from pack_subpixel", packed)
     if x.ndim != 4 or x.shape[1] != packed.phases[0].shape[1]:
         raise wrong_value("x", f"[N, {packed.phases[0].shape[1]}, H, W]", list(x.shape))
+    if x.dtype != packed.phases[0].dtype or x.device != packed.phases[0].device:
+        wanted = f"{packed.phases[0].dtype} on {packed.phases[0].device}, as packed"
+        raise wrong_value("x", wanted, f"{x.dtype} on {x.device}")
     chosen = choose("interleave", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
     return _UpsampleConv.apply(channels_last(x), packed, chosen)
 

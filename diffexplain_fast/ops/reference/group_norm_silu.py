@@ -6,9 +6,14 @@ from torch import Tensor
 
 def _normalised(u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
     """Return n = (u - mean) rstd and v = n w + b, both [N, C, H, W] in the dtype of the statistics."""
-    rows = u.reshape(*mean.shape, -1)
+    rows = _grouped(u, mean.shape[1])
     n = ((rows - mean[:, :, None]) * rstd[:, :, None]).reshape(u.shape)
     return n, n * weight.to(u.dtype)[:, None, None] + bias.to(u.dtype)[:, None, None]
+
+
+def _grouped(u: Tensor, num_groups: int) -> Tensor:
+    """Return [N, G, elements of a group]; not -1 for them, since a batch may be empty."""
+    return u.reshape(len(u), num_groups, u.shape[1:].numel() // num_groups)
 
 
 def _joined(x: Tensor, skip: Tensor | None, shift: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -28,7 +33,7 @@ def group_norm_silu_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G]: see ``ops.group_norm_silu``."""
     u = _joined(x, skip, shift, torch.promote_types(x.dtype, torch.float32))
-    rows = u.reshape(len(u), num_groups, -1)
+    rows = _grouped(u, num_groups)
     mean = rows.mean(-1)
     rstd = ((rows - mean[:, :, None]).square().mean(-1) + eps).rsqrt()
     _, v = _normalised(u, weight, bias, mean, rstd)
@@ -58,7 +63,7 @@ def group_norm_silu_bwd(
     if silu:
         s = v.sigmoid()
         dv = dv * s * (1 + v * (1 - s))
-    dn = (dv * weight.to(n.dtype)[:, None, None]).reshape(*mean.shape, -1)
+    dn = _grouped(dv * weight.to(n.dtype)[:, None, None], num_groups)
     n = n.reshape(dn.shape)
     du = dn - dn.mean(-1, keepdim=True) - n * (dn * n).mean(-1, keepdim=True)
     du = (du * rstd[:, :, None]).reshape(dy.shape).to(x.dtype)

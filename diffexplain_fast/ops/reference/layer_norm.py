@@ -8,6 +8,7 @@ def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple
     """Return y [R, D], and mean and rstd [R]: see ``ops.layer_norm``."""
     u = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = u.mean(-1)
+    mean = mean + (u - mean[:, None]).mean(-1)  # what the first sum lost to rounding, if the mean is far from 0
     rstd = ((u - mean[:, None]).square().mean(-1) + eps).rsqrt()
     y = (u - mean[:, None]) * rstd[:, None] * weight.to(u.dtype) + bias.to(u.dtype)
     return y.to(x.dtype), mean, rstd
