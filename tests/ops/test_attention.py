@@ -1,0 +1,117 @@
+"""Attention against torch's own."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffexplain_fast.ops import attention
+from diffexplain_fast.ops.reference import attention as reference
+from tests.ops.calls import SIDES, Call, device_of, evaluate, kept_bytes, size_of, variants
+from tests.ops.contract import OwnKernels
+
+
+class TestAttention(OwnKernels):
+    op = "attention"
+    run = staticmethod(attention)
+    cases: ClassVar = {
+        "N2-Q5-K3-H2-D8": {"n": 2, "queries": 5, "keys": 3, "heads": 2, "columns": 8},
+        "scale": {"n": 1, "queries": 2, "keys": 1, "heads": 1, "columns": 16, "scale": 0.5},
+    }
+    sizes = st.fixed_dictionaries(
+        {
+            "n": st.sampled_from([1, 2]),
+            "queries": st.sampled_from([1, 7, 63]),
+            "keys": st.sampled_from([2, 13, 63, 77]),
+            "heads": SIDES,
+            "columns": st.sampled_from([8, 40]),
+            "scale": st.sampled_from([None, 0.5]),
+        }
+    )
+    bad: ClassVar = {
+        "no tensor": ({"q": 1.0}, TypeError, "q", "float"),
+        "rank": ({"k": lambda k: k[0]}, ValueError, "k", r"torch.float32 \[3, 2, 8\]"),
+        "whole numbers": ({"q": lambda q: q.long()}, ValueError, "q", "torch.int64"),
+        "dtype": ({"v": lambda v: v.double()}, ValueError, "v", "torch.float64"),
+        "no key": (
+            {"k": lambda k: k[:, :0], "v": lambda v: v[:, :0]},
+            ValueError,
+            "k",
+            r"torch.float32 \[2, 0, 2, 8\]",
+        ),
+        "keys": ({"v": lambda v: v[:, 1:]}, ValueError, "v", r"torch.float32 \[2, 2, 2, 8\]"),
+        "heads": ({"k": lambda k: k[:, :, 1:]}, ValueError, "k", r"torch.float32 \[2, 3, 1, 8\]"),
+        "no columns": ({name: lambda t: t[..., :0] for name in "qkv"}, ValueError, "q", r".*\[2, 5, 2, 0\]"),
+        "no scale": ({"scale": 0.0}, ValueError, "scale", "0.0"),
+        "scale": ({"scale": "1"}, TypeError, "scale", "str"),
+        "impl": ({"impl": "cpp"}, ValueError, "impl", "'cpp'"),
+    }
+
+    def make(
+        self,
+        dtype: torch.dtype,
+        *,
+        n: int,
+        queries: int,
+        keys: int,
+        heads: int,
+        columns: int,
+        scale: float | None = None,
+    ) -> Call:
+        q, k, v = (torch.randn(n, rows, heads, columns, dtype=dtype) for rows in (queries, keys, keys))
+        return Call({"q": q, "k": k, "v": v}, {"scale": scale})
+
+    def plain(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        heads = (part.transpose(1, 2) for part in (q, k, v))
+        return F.scaled_dot_product_attention(*heads, scale=scale).transpose(1, 2)
+
+    def kept(self, call: Call) -> int:
+        q = call.inputs["q"]
+        return size_of(*call.inputs.values(), q) + q[..., 0].numel() * torch.float32.itemsize
+
+    def raw(self, call: Call) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+        forward = (*call.inputs.values(), 0.3)
+        o, lse = reference.attention_fwd(*forward)
+        backward = (torch.randn_like(o), *call.inputs.values(), o, lse, 0.3)
+        return {
+            "attention_fwd": (reference.attention_fwd, forward),
+            "attention_bwd": (reference.attention_bwd, backward),
+        }
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+def test_views_of_one_projection_are_kept_as_they_are(impl: str) -> None:
+    n, rows, heads, columns = 2, 5, 3, 8
+    packed = torch.randn(n, rows, 3 * heads * columns, requires_grad=True)
+
+    def call() -> Tensor:
+        q, k, v = (part.unflatten(-1, (heads, columns)) for part in packed.chunk(3, -1))
+        return attention(q, k, v, impl=impl)
+
+    output_and_lse = n * rows * heads * (columns + 1) * torch.float32.itemsize
+    assert kept_bytes(call, set()) == size_of(packed) + output_and_lse
+    (gradient,) = torch.autograd.grad(call().square().sum(), packed)
+    assert gradient.shape == packed.shape and gradient.abs().amin(-1).min() > 0
+
+
+@pytest.mark.parametrize("impl", variants("attention"))
+def test_one_key_passes_its_value_on_and_has_no_gradient_itself(impl: str) -> None:
+    """The scores' gradient is a difference of equal numbers, so plain PyTorch may be exact, and there is no budget."""
+    contract = TestAttention()
+    call = contract.at("N2-Q5-K3-H2-D8", torch.float32, device_of(impl), keys=1)
+    (o,), (dq, dk, dv), (do,) = evaluate(contract.by(impl), call)
+    rounding = 8 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(o, call.inputs["v"].expand_as(o), rtol=rounding, atol=rounding)
+    torch.testing.assert_close(dv, do.sum(1, keepdim=True), rtol=rounding, atol=rounding)
+    assert all(part.abs().max() <= 8 * rounding for part in (dq, dk))
+
+
+def test_large_scores_do_not_overflow() -> None:
+    q, k, v = (100 * torch.randn(1, 7, 1, 8) for _ in range(3))
+    made = attention(q, k, v, impl="reference")
+    winners = (q[0, :, 0] @ k[0, :, 0].T).argmax(-1)
+    assert made.isfinite().all() and torch.allclose(made[0, :, 0], v[0, winners, 0])

@@ -1,0 +1,82 @@
+"""The frozen convolution against torch's."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffexplain_fast.ops import conv2d_frozen
+from tests.ops.calls import SIDES, Call
+from tests.ops.contract import OwnBackward
+
+
+class TestConv2dFrozen(OwnBackward):
+    run = staticmethod(conv2d_frozen)
+    cases: ClassVar = {
+        "3x3": {"n": 2, "height": 5, "width": 4, "channels": (3, 2), "side": 3, "padding": 1},
+        "3x3-stride2": {"n": 1, "height": 4, "width": 7, "channels": (2, 3), "side": 3, "padding": 1, "stride": 2},
+        "1x1-no-bias": {"n": 2, "height": 2, "width": 3, "channels": (3, 4), "side": 1, "padding": 0, "bias": False},
+    }
+    sizes = st.fixed_dictionaries(
+        {
+            "n": SIDES,
+            "height": st.sampled_from([2, 7, 9]),
+            "width": st.sampled_from([3, 8, 63]),
+            "channels": st.tuples(SIDES, SIDES),
+            "side": st.sampled_from([1, 2, 3]),
+            "padding": st.sampled_from([0, 1]),
+            "stride": st.sampled_from([1, 2]),
+            "bias": st.booleans(),
+        }
+    ).filter(lambda size: size["height"] + 2 * size["padding"] >= size["side"])
+    bad: ClassVar = {
+        "no tensor": ({"x": 1.0}, TypeError, "x", "float"),
+        "no weight": ({"weight": None}, TypeError, "weight", "NoneType"),
+        "no bias": ({"bias": [0.0, 0.0]}, TypeError, "bias", "list"),
+        "rank": ({"x": lambda x: x[0]}, ValueError, "weight", r"\[2, 3, 3, 3\]"),
+        "channels": ({"weight": torch.ones(2, 4, 3, 3)}, ValueError, "weight", r"\[2, 4, 3, 3\]"),
+        "dtype": (
+            {"weight": lambda weight: weight.double()},
+            ValueError,
+            "weight",
+            r"torch.float64 \[2, 3, 3, 3\] on cpu",
+        ),
+        "bias": ({"bias": torch.ones(3)}, ValueError, "bias", r"torch.float32 \[3\]"),
+        "trained": ({"weight": lambda weight: weight.requires_grad_()}, ValueError, "weight", "one that requires grad"),
+        "pair": ({"stride": (1, 1)}, TypeError, "stride", "tuple"),
+        "stride": ({"stride": 0}, ValueError, "stride", "0"),
+        "padding": ({"padding": -1}, ValueError, "padding", "-1"),
+    }
+
+    def make(
+        self,
+        dtype: torch.dtype,
+        *,
+        n: int,
+        height: int,
+        width: int,
+        channels: tuple[int, int],
+        side: int,
+        padding: int,
+        stride: int = 1,
+        bias: bool = True,
+    ) -> Call:
+        inside, outside = channels
+        weight = torch.randn(outside, inside, side, side, dtype=dtype) / side
+        offset = torch.randn(outside, dtype=dtype) if bias else None
+        fixed = {"weight": weight, "bias": offset, "stride": stride, "padding": padding}
+        return Call({"x": torch.randn(n, inside, height, width, dtype=dtype)}, fixed)
+
+    def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    def kept(self, call: Call) -> int:
+        return 0
+
+
+def test_no_input_no_graph() -> None:
+    with torch.no_grad():
+        y = conv2d_frozen(torch.ones(1, 1, 3, 3, requires_grad=True), torch.ones(1, 1, 3, 3))
+    assert not y.requires_grad
