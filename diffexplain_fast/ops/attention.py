@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops import _sdpa
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -99,7 +100,7 @@ class _Attention(torch.autograd.Function):
         return o
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, o, lse = ctx.saved_tensors
         return *attention_gradients(do.contiguous(), q, k, v, o, lse, ctx.scale, ctx.impl), None, None

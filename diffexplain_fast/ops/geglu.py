@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -48,7 +49,7 @@ class _Geglu(torch.autograd.Function):
         return forward(h.flatten(0, -2) if h.ndim > 1 else h[None]).reshape(*h.shape[:-1], h.shape[-1] // 2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = ctx.saved_tensors
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
@@ -69,7 +70,7 @@ class _GroupNormSilu(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, skip, shift, *_ = ctx.saved_tensors
         backward = raw("group_norm_silu_bwd", ctx.impl, reference.group_norm_silu_bwd)

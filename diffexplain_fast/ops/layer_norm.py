@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -54,7 +55,7 @@ class _LayerNorm(torch.autograd.Function):
         return y.reshape(x.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)

@@ -14,6 +14,7 @@ from tests.ops.contract import OwnBackward
 
 class TestConv2dFrozen(OwnBackward):
     run = staticmethod(conv2d_frozen)
+    linear = True
     cases: ClassVar = {
         "3x3": {"n": 2, "height": 5, "width": 4, "channels": (3, 2), "side": 3, "padding": 1},
         "3x3-stride2": {"n": 1, "height": 4, "width": 7, "channels": (2, 3), "side": 3, "padding": 1, "stride": 2},

@@ -19,6 +19,7 @@ _SMALL = {"n": 2, "channels": 2, "height": 3, "width": 2}
 class TestGuidedStep(OwnKernels):
     op = "guided_step"
     run = staticmethod(guided_step)
+    linear = True
     frozen = ()
     cases: ClassVar = {
         "guided": {**_SMALL, "guided": True, "before": True, "noise": True},

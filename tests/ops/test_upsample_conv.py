@@ -23,6 +23,7 @@ def upsample(x: Tensor, weight: Tensor, bias: Tensor | None, packed: SubpixelWei
 class TestUpsampleConv(OwnKernels):
     op = "interleave"
     run = staticmethod(upsample)
+    linear = True
     frozen = ("weight", "bias", "packed")
     cases: ClassVar = {
         "N2-3to2": {"n": 2, "height": 3, "width": 2, "channels": (3, 2)},
