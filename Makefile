@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check world bars
+.PHONY: demo test check world bars build bench
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -31,3 +31,11 @@ world: .venv/installed
 bars: .venv/installed
 	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.bars
+
+# Compile csrc again after a change.
+build: .venv/installed
+	$(BIN)/python setup.py -q build_ext --inplace
+
+# One optimisation iteration, ours beside what people do today, on the tiny world.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.iteration

@@ -1,0 +1,32 @@
+#!/bin/bash
+# Everything that needs a GPU, most valuable first, in under nine minutes; safe to interrupt. Usage:
+#   benchmarks/gpu_session.sh [folder for the results]
+# Needs torch with CUDA, Triton, pytest and diffusers; wheels in ./wheels are installed first if there are any.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-benchmarks/results/gpu-$(date +%Y%m%d-%H%M)}
+mkdir -p "$out"
+began=$SECONDS
+summary="$out/summary.txt"
+: > "$summary"
+
+stage() { # name, seconds at most, command ...
+    local name=$1 limit=$2 left=$((530 - SECONDS + began))
+    shift 2
+    if [ "$left" -lt 10 ]; then echo "$name: no time left" | tee -a "$summary"; return; fi
+    timeout --signal=INT $((limit < left ? limit : left)) "$@" > "$out/$name.log" 2>&1
+    echo "$name: exit $? after $((SECONDS - began)) s" | tee -a "$summary"
+}
+
+python=${PYTHON:-python3}
+[ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels diffusers
+nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv > "$out/device.csv" 2>&1
+stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" setup.py -q build_ext --inplace
+stage kernels 120 "$python" -m pytest -q -x -p no:cacheprovider tests/kernels -m "not slow"
+stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
+stage iteration 150 "$python" -m benchmarks.iteration --workload sd15 --dtype bfloat16 --rounds 3 \
+    --rivals "ours, everything kept" "ours, one sample per step" "per-step checkpointing"
+stage sanitizer 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
+    "$python" -m pytest -q -x -p no:cacheprovider tests/kernels/test_geglu.py tests/kernels/test_guided_step.py -m "not slow"
+cp benchmarks/results/iteration-cuda.jsonl "$out/" 2> /dev/null
+for log in ops iteration; do echo; tail -n 40 "$out/$log.log"; done | tee -a "$summary"
