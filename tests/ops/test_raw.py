@@ -1,0 +1,36 @@
+"""The raw functions chosen once are those of the ops."""
+
+import pytest
+import torch
+
+from diffexplain_fast.ops import _impl, attention
+from diffexplain_fast.ops.raw import RawOps
+from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
+from tests.ops.calls import evaluate
+from tests.ops.test_attention import TestAttention as AttentionContract
+
+CPU = torch.device("cpu")
+
+
+def test_the_reference_is_the_reference() -> None:
+    raw = RawOps(CPU, torch.float64, "reference")
+    assert raw.group_norm_fwd is group_norm_silu.group_norm_silu_fwd
+    assert raw.layer_norm_bwd is layer_norm.layer_norm_bwd and raw.geglu_fwd is geglu.geglu_fwd
+    assert {choice.impl for choice in raw.choices.values()} == {"reference"}
+
+
+def test_auto_takes_what_the_ops_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_impl, "CPP_MISSING", "")
+    raw = RawOps(CPU, torch.float32)
+    assert raw.geglu_fwd is torch.ops.diffexplain_fast.geglu_fwd
+    assert raw.choices == {op: _impl.choose(op, "auto", CPU, torch.float32) for op in raw.choices}
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_attention_is_the_op(impl: str) -> None:
+    call = AttentionContract().at("N2-Q5-K3-H2-D8", torch.float32)
+    (o,), grads, (do,) = evaluate(lambda **arguments: attention(**arguments, impl=impl), call)
+    raw, scale = RawOps(CPU, torch.float32, impl), 8**-0.5
+    own, lse = raw.attention_fwd(*call.inputs.values(), scale)
+    assert torch.equal(own, o)
+    assert all(map(torch.equal, raw.attention_bwd(do, *call.inputs.values(), own, lse, scale), grads))
