@@ -15,6 +15,22 @@ TORCH = (spec := importlib.util.find_spec("torch")) and pathlib.Path(spec.origin
 MODE = os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto")
 CHIPS = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;8.6;8.9;9.0;12.0").replace(".", "").replace("+PTX", "").split(";")
 HINT = "; DIFFEXPLAIN_FAST_BUILD=0 installs without compiled kernels"
+STABLE = ["-std=c++17", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL", f"-I{TORCH}/include"]
+VECTOR = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
+LINK = ["-shared", f"-L{TORCH}/lib", "-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
+
+
+def cpu_command(sources: list[str], out: str, *flags: str) -> list[str]:
+    """Return what compiles the library of the CPU; ``flags`` come last and so win."""
+    return ["g++", *VECTOR, *STABLE, *sources, "-o", out, *LINK, *flags]
+
+
+def cuda_command(sources: list[str], chips: list[str], *flags: str) -> list[str]:
+    """Return what compiles CUDA sources, with PTX for chips newer than the last."""
+    code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in chips]
+    code.append(f"-gencode=arch=compute_{chips[-1]},code=compute_{chips[-1]}")
+    host = ["-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
+    return ["nvcc", "-t", "0", "-DUSE_CUDA", *host, *code, *STABLE, *sources, *flags]
 
 
 class BuildStable(build_ext):
@@ -24,25 +40,12 @@ class BuildStable(build_ext):
         out, temp = pathlib.Path(self.get_ext_fullpath(ext.name)), pathlib.Path(self.build_temp).resolve()
         for folder in (out.parent, temp):
             folder.mkdir(parents=True, exist_ok=True)
-        stable = ["-std=c++17", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL"]
-        stable += [f"-I{TORCH}/include", *ext.sources]
-        link = [
-            "-shared",
-            "-o",
-            str(out),
-            f"-L{TORCH}/lib",
-            *["-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"],
-        ]
         if ext.name.endswith("_cpu"):
-            vector = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-            return self.call("g++", *vector, *stable, *link)
+            return self.call(*cpu_command(ext.sources, str(out)))
         # CPU builds of torch have no libtorch_cuda.so to link; at run time the loaded one takes the place of this.
         stub = ["g++", "-shared", "-x", "c++", "/dev/null", "-Wl,-soname,libtorch_cuda.so", "-o"]
         self.call(*stub, f"{temp}/libtorch_cuda.so")
-        code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in CHIPS]
-        code.append(f"-gencode=arch=compute_{CHIPS[-1]},code=compute_{CHIPS[-1]}")
-        cuda = ["-t", "0", "-DUSE_CUDA", "-Xcompiler", "-fPIC", "-cudart", "static", *code]
-        return self.call("nvcc", *cuda, *stable, *link, f"-L{temp}", "-ltorch_cuda")
+        return self.call(*cuda_command(ext.sources, CHIPS, "-o", str(out), *LINK, f"-L{temp}", "-ltorch_cuda"))
 
     def call(self, *command: str) -> None:
         if subprocess.call(command):

@@ -1,0 +1,31 @@
+"""The compiled kernels give the same bits whatever the number of threads."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from diffexplain_fast.ops._load import CPP_MISSING
+from tests.csrc.every_op import DTYPES, results
+
+pytestmark = pytest.mark.skipif(bool(CPP_MISSING), reason=CPP_MISSING)
+
+
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_and_two_threads_give_equal_bits(threads_restored: None, dtype: torch.dtype) -> None:
+    by_threads = []
+    for threads in (1, 2, 2):
+        torch.set_num_threads(threads)
+        by_threads.append(results(dtype, side=33, channels=34))  # more than one thread's share, and no whole shares
+    one, *two = by_threads
+    for other in two:
+        for name, tensors in one.items():
+            for i, (a, b) in enumerate(zip(tensors, other[name], strict=True)):
+                assert torch.equal(a, b), f"{name}, result {i}"
