@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import rendered
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.tinyworld.store import WEIGHTS
 
@@ -43,3 +44,7 @@ def test_commands_exist() -> None:
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
     used = set(re.findall(r"`diffexplain-fast (\w+)", TEXT))
     assert used and used <= known
+
+
+def test_the_numbers_are_those_that_were_measured() -> None:
+    assert rendered(TEXT) == TEXT
