@@ -63,7 +63,8 @@ inline void check(const char* name, const Tensor& tensor, const Tensor& like, Sc
 }
 
 // Refuses per-channel weights that are neither of the dtype of `x` nor its wide type; any stride will do.
-inline void check_weights(const char* name, const Tensor& weights, const Tensor& x, std::initializer_list<int64_t> sizes) {
+inline void check_weights(const char* name, const Tensor& weights, const Tensor& x,
+                          std::initializer_list<int64_t> sizes) {
   const bool wide = weights.scalar_type() == wide_type(x);
   STD_TORCH_CHECK(wide || weights.scalar_type() == x.scalar_type(), name, ": wanted the dtype of x, or float32");
   STD_TORCH_CHECK(weights.get_device_index() == x.get_device_index() && weights.is_cpu() == x.is_cpu(), name,

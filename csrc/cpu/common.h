@@ -1,27 +1,20 @@
-// What the CPU kernels share: number types, vectorisable functions, the dtype switch, and how much work a thread takes.
+// What the CPU kernels share: versions for every processor, functions that vectorise, and how work is cut for threads.
+//
+// The kernels are plain loops that the compiler vectorises. A function marked CLONES must hold its loops itself: what
+// it calls has to be INLINE, or it is compiled for the oldest processor.
 #pragma once
-
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Exception.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
-#include <optional>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
+#include "../checks.h"
+
 // One binary for every processor of the architecture: the loader picks the widest version that runs.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) && \
-    !defined(DIFFEXPLAIN_NO_CLONES)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)  // whose runtime is not up yet when the loader asks which
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CLONES
@@ -30,21 +23,21 @@
 
 namespace diffexplain {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
+constexpr int64_t GRAIN = 8192;  // elements, some 5 microseconds of work: less is not worth waking a thread
 
-// Numbers are stored as T and computed as Wide<T>.
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-constexpr int64_t GRAIN = 16384;  // elements; less is not worth waking a thread
+// Items of so many elements that make up a grain.
+INLINE int64_t grain(int64_t elements) { return std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, elements)); }
 
 INLINE float exponential(float x) {
   // 2^n e^r with |r| <= ln(2) / 2 and a polynomial of degree 5 in r (Cephes' expf): below 2 units in the last place.
-  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-  float n = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number
-  const int32_t power = __builtin_bit_cast(int32_t, n) - 0x4B400000;
-  n -= 12582912.0f;
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  // Clamped to 87 as a whole number: compared as a float, the compiler computes what follows once more for the
+  // constant.
+  x = __builtin_bit_cast(float, std::min(bits & 0x7FFFFFFFu, 0x42AE0000u) | (bits & 0x80000000u));
+  const float shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number, in the low bits
+  const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -52,8 +45,8 @@ INLINE float exponential(float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return p * __builtin_bit_cast(float, (power + 127) << 23);
+  p = p * (r * r) + r + 1.0f;
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, p) + (__builtin_bit_cast(uint32_t, shifted) << 23));
 }
 INLINE double exponential(double x) { return std::exp(x); }
 
@@ -80,49 +73,29 @@ INLINE float error_function(float a) {
 }
 INLINE double error_function(double a) { return std::erf(a); }
 
+// Numbers of any float type and stride as a dense array, copied only where they are not one.
 template <class A>
-INLINE A sigmoid(A v) {
-  return A(1) / (A(1) + exponential(-v));
-}
-
-// Calls f with a value of the tensor's number type.
-template <class F>
-void by_dtype(const char* op, const Tensor& tensor, F&& f) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Float:
-      return f(float());
-    case ScalarType::Double:
-      return f(double());
-    case ScalarType::BFloat16:
-      return f(torch::headeronly::BFloat16());
-    case ScalarType::Half:
-      return f(torch::headeronly::Half());
-    default:
-      STD_TORCH_CHECK(false, op, ": wanted float32, float64, bfloat16 or float16");
+class Numbers {
+ public:
+  explicit Numbers(const Tensor& tensor) {
+    if (tensor.scalar_type() == torch::headeronly::CppTypeToScalarType<A>::value && tensor.is_contiguous()) {
+      data_ = tensor.const_data_ptr<A>();
+      return;
+    }
+    copy_.resize(tensor.numel());
+    const Tensor dense = torch::stable::contiguous(tensor);
+    by_dtype("weights", dense, [&](auto zero) {
+      using T = decltype(zero);
+      const T* from = dense.const_data_ptr<T>();
+      for (size_t i = 0; i < copy_.size(); ++i) copy_[i] = static_cast<A>(from[i]);
+    });
+    data_ = copy_.data();
   }
-}
+  const A* data() const { return data_; }
 
-inline ScalarType wide_type(const Tensor& tensor) {
-  return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline Tensor empty_channels_last(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w) {
-  const std::vector<int64_t> sizes = {n, c, h, w};
-  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
-                              torch::headeronly::MemoryFormat::ChannelsLast);
-}
-
-// Weights arrive in any float type; [C] numbers are converted once per call.
-template <class A>
-std::vector<A> numbers(const Tensor& tensor) {
-  std::vector<A> out(tensor.numel());
-  const Tensor dense = torch::stable::contiguous(tensor);
-  by_dtype("weights", dense, [&](auto zero) {
-    using T = decltype(zero);
-    const T* p = dense.const_data_ptr<T>();
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<A>(p[i]);
-  });
-  return out;
-}
+ private:
+  const A* data_;
+  std::vector<A> copy_;
+};
 
 }  // namespace diffexplain

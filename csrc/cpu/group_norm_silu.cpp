@@ -1,93 +1,105 @@
 // GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or two as if concatenated.
 //
-// Work is cut into chunks of CHUNK pixels of one image, whatever the number of threads, and partial sums are combined
-// in a fixed order in float64: the same bits for any number of threads. Sums are of differences from a first pixel, so
-// that a large mean does not eat the variance.
+// Two passes over the pixels of an image, each along whole rows of channels: the first adds up what the groups need,
+// per channel, in chunks of CHUNK pixels whatever the number of threads; the chunks are then combined in a fixed order
+// in float64. So any number of threads gives the same bits. Statistics are of differences from the first pixel, so that
+// a large mean does not eat the variance.
 #include "common.h"
 
 namespace diffexplain {
 namespace {
 
-constexpr int64_t CHUNK = 64;  // pixels: few enough for a sequential float32 sum
+constexpr int64_t CHUNK = 128;  // pixels: few enough for a sequential float32 sum
+constexpr int ROWS = 4;         // pixels between two visits to the running sums
 
-template <class T>
-struct Source {  // one of the two tensors whose channels lie side by side
-  const T* data;
-  T* out;
-  int64_t channels, offset;
+// Per-channel numbers of one image, from the first channel of a source on.
+template <class A>
+struct Channels {
+  const A *mean, *rstd, *weight, *bias;  // mean less the shift, so that n = (x - mean) rstd
+  Channels from(int64_t channel) const { return {mean + channel, rstd + channel, weight + channel, bias + channel}; }
 };
 
-template <class T>
-CLONES void add_moments(const T* __restrict x, int64_t pixels, int64_t channels, const T* __restrict first,
-                        Wide<T>* __restrict sum, Wide<T>* __restrict square) {
-  using A = Wide<T>;
-  for (int64_t p = 0; p < pixels; ++p) {
-    const T* __restrict row = x + p * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      const A d = static_cast<A>(row[c]) - static_cast<A>(first[c]);
-      sum[c] += d;
-      square[c] += d * d;
+template <int N, class T, class A>
+INLINE void add_moments(const T* __restrict x, int64_t channels, const T* __restrict first, A* __restrict sum,
+                        A* __restrict square) {
+  for (int64_t c = 0; c < channels; ++c) {
+    A s = 0, q = 0;
+    for (int k = 0; k < N; ++k) {
+      const A d = static_cast<A>(x[k * channels + c]) - static_cast<A>(first[c]);
+      s += d;
+      q += d * d;
     }
+    sum[c] += s;
+    square[c] += q;
   }
 }
 
 template <class T>
-CLONES void normalise(const T* __restrict x, T* __restrict y, int64_t pixels, int64_t channels, int64_t stride,
-                      const Wide<T>* __restrict mean, const Wide<T>* __restrict scale, const Wide<T>* __restrict bias,
-                      bool silu) {
+CLONES void moments(const T* x, int64_t pixels, int64_t channels, const T* first, Wide<T>* sum, Wide<T>* square) {
+  int64_t p = 0;
+  for (; p + ROWS <= pixels; p += ROWS) add_moments<ROWS>(x + p * channels, channels, first, sum, square);
+  for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, first, sum, square);
+}
+
+template <class T, bool SILU>
+CLONES void normalise(const T* x, T* y, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of) {
   using A = Wide<T>;
+  const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
   for (int64_t p = 0; p < pixels; ++p) {
     const T* __restrict row = x + p * channels;
     T* __restrict out = y + p * stride;
-    if (silu) {
-      for (int64_t c = 0; c < channels; ++c) {
-        const A v = (static_cast<A>(row[c]) - mean[c]) * scale[c] + bias[c];
-        out[c] = static_cast<T>(v * sigmoid(v));
-      }
-    } else {
-      for (int64_t c = 0; c < channels; ++c)
-        out[c] = static_cast<T>((static_cast<A>(row[c]) - mean[c]) * scale[c] + bias[c]);
+    for (int64_t c = 0; c < channels; ++c) {
+      const A v = (static_cast<A>(row[c]) - mean[c]) * rstd[c] * weight[c] + bias[c];
+      out[c] = static_cast<T>(SILU ? v / (A(1) + exponential(-v)) : v);
     }
   }
 }
 
-// dn = dy silu'(v) w at one element, and the normalised n it belongs to.
+// dn = dy silu'(v) w at one element.
 template <bool SILU, class A>
 INLINE A adjoint(A dy, A n, A weight, A bias) {
   if constexpr (!SILU) return dy * weight;
-  const A v = n * weight + bias, s = sigmoid(v);
-  return dy * s * (A(1) + v * (A(1) - s)) * weight;
+  const A v = n * weight + bias, s = A(1) / (A(1) + exponential(-v));
+  return dy * weight * (s + v * s * (A(1) - s));
 }
 
-template <class T, bool SILU>
-CLONES void add_adjoints(const T* __restrict x, const T* __restrict dy, int64_t pixels, int64_t channels,
-                         int64_t stride, const Wide<T>* __restrict mean, const Wide<T>* __restrict rstd,
-                         const Wide<T>* __restrict weight, const Wide<T>* __restrict bias, T* __restrict keep,
-                         Wide<T>* __restrict sum, Wide<T>* __restrict product) {
-  using A = Wide<T>;
-  for (int64_t p = 0; p < pixels; ++p) {
-    const T* __restrict row = x + p * channels;
-    const T* __restrict grad = dy + p * stride;
-    T* __restrict out = keep + p * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      const A n = (static_cast<A>(row[c]) - mean[c]) * rstd[c];
-      const A dn = adjoint<SILU>(static_cast<A>(grad[c]), n, weight[c], bias[c]);
-      if constexpr (std::is_same_v<T, A>) out[c] = dn;  // read again by finish; lower precision computes it anew
-      sum[c] += dn;
-      product[c] += dn * n;
+// The sums of dn and of dn n; keeps dn in `keep`, except in the low precisions, which compute it twice.
+template <int N, bool SILU, class T, class A>
+INLINE void add_adjoints(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride,
+                         Channels<A> of, T* __restrict keep, A* __restrict sum, A* __restrict product) {
+  const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
+  for (int64_t c = 0; c < channels; ++c) {
+    A s = 0, q = 0;
+    for (int k = 0; k < N; ++k) {
+      const A n = (static_cast<A>(x[k * channels + c]) - mean[c]) * rstd[c];
+      const A dn = adjoint<SILU>(static_cast<A>(dy[k * stride + c]), n, weight[c], bias[c]);
+      if constexpr (std::is_same_v<T, A>) keep[k * channels + c] = dn;
+      s += dn;
+      q += dn * n;
     }
+    sum[c] += s;
+    product[c] += q;
   }
 }
 
 template <class T, bool SILU>
-CLONES void finish(const T* __restrict x, const T* __restrict dy, int64_t pixels, int64_t channels, int64_t stride,
-                   const Wide<T>* __restrict mean, const Wide<T>* __restrict rstd, const Wide<T>* __restrict weight,
-                   const Wide<T>* __restrict bias, T* __restrict dx, const Wide<T>* __restrict first,
-                   const Wide<T>* __restrict second) {
+CLONES void adjoints(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
+                     T* keep, Wide<T>* sum, Wide<T>* product) {
+  int64_t p = 0;
+  for (; p + ROWS <= pixels; p += ROWS)
+    add_adjoints<ROWS, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum,
+                             product);
+  for (; p < pixels; ++p)
+    add_adjoints<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum, product);
+}
+
+template <class T, bool SILU>
+CLONES void finish(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
+                   const Wide<T>* __restrict first, const Wide<T>* __restrict second, T* dx) {
   using A = Wide<T>;
+  const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
   for (int64_t p = 0; p < pixels; ++p) {
-    const T* __restrict row = x + p * channels;
-    const T* __restrict grad = dy + p * stride;
+    const T* __restrict row = x + p * channels, * __restrict grad = dy + p * stride;
     T* __restrict out = dx + p * channels;
     for (int64_t c = 0; c < channels; ++c) {
       const A n = (static_cast<A>(row[c]) - mean[c]) * rstd[c];
@@ -101,14 +113,34 @@ CLONES void finish(const T* __restrict x, const T* __restrict dy, int64_t pixels
   }
 }
 
+// Adds up two rows of sums per chunk, [chunks, 2, channels], in their order.
+template <class A>
+CLONES void combine(const A* partial, int64_t chunks, int64_t channels, double* __restrict total) {
+  std::fill(total, total + 2 * channels, 0.0);
+  for (int64_t k = 0; k < chunks; ++k) {
+    const A* __restrict sums = partial + k * 2 * channels;
+    for (int64_t c = 0; c < 2 * channels; ++c) total[c] += sums[c];
+  }
+}
+
+INLINE double sum_of(const double* values, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += values[i];
+  return sum;
+}
+
 struct Shape {
-  int64_t images, channels, pixels, groups, width, chunks;
+  int64_t images, channels, height, width, pixels, groups, span, chunks;  // span: channels of a group
 };
 
-Shape shape_of(const Tensor& x, const Tensor& weight, int64_t groups) {
-  const int64_t pixels = x.size(2) * x.size(3), channels = weight.numel();
-  return {x.size(0), channels, pixels, groups, channels / groups, (pixels + CHUNK - 1) / CHUNK};
-}
+template <class T>
+struct Source {  // one of the two tensors whose channels lie side by side
+  const T* data;
+  T* out;
+  int64_t channels, offset;
+  const T* at(int64_t pixel) const { return data + pixel * channels; }
+  T* out_at(int64_t pixel) const { return out + pixel * channels; }
+};
 
 template <class T>
 std::vector<Source<T>> sources(const Tensor& x, const std::optional<Tensor>& skip) {
@@ -117,75 +149,158 @@ std::vector<Source<T>> sources(const Tensor& x, const std::optional<Tensor>& ski
   return out;
 }
 
-// Calls f(image, chunk, first pixel, pixels) for every chunk, in parallel where there is enough to do.
-template <class F>
-void over_chunks(const Shape& s, F&& f) {
-  const int64_t size = std::max<int64_t>(1, std::min(s.pixels, CHUNK) * s.channels);
-  torch::stable::parallel_for(0, s.images * s.chunks, std::max<int64_t>(1, GRAIN / size),
-                              [&](int64_t begin, int64_t end) {
-                                for (int64_t i = begin; i < end; ++i) {
-                                  const int64_t chunk = i % s.chunks, start = chunk * CHUNK;
-                                  f(i / s.chunks, i, start, std::min(CHUNK, s.pixels - start));
-                                }
-                              });
+// One pass after the other: `first` and `last` get (image, chunk, first pixel, pixels), `between` the image. An image
+// stays with one thread where the images divide evenly, which saves a wait and finds the image in the cache.
+template <class First, class Between, class Last>
+void two_passes(const Shape& s, First&& first, Between&& between, Last&& last) {
+  const auto chunked = [&](auto&& pass, int64_t i) {
+    const int64_t start = i % s.chunks * CHUNK;
+    pass(i / s.chunks, i % s.chunks, start, std::min(CHUNK, s.pixels - start));
+  };
+  if (s.images % torch::stable::get_num_threads() == 0) {
+    torch::stable::parallel_for(0, s.images, grain(s.pixels * s.channels), [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        for (int64_t k = 0; k < s.chunks; ++k) chunked(first, n * s.chunks + k);
+        between(n);
+        for (int64_t k = 0; k < s.chunks; ++k) chunked(last, n * s.chunks + k);
+      }
+    });
+    return;
+  }
+  const auto over_chunks = [&](auto&& pass) {
+    torch::stable::parallel_for(0, s.images * s.chunks, grain(std::min(CHUNK, s.pixels) * s.channels),
+                                [&](int64_t i, int64_t end) {
+                                  for (; i < end; ++i) chunked(pass, i);
+                                });
+  };
+  over_chunks(first);
+  torch::stable::parallel_for(0, s.images, grain(s.chunks * s.channels), [&](int64_t n, int64_t end) {
+    for (; n < end; ++n) between(n);
+  });
+  over_chunks(last);
 }
 
-// Per image and channel: the mean minus the shift, and rstd, so that n = (x - mean) rstd needs no shift.
+// Scratch of one call, for all images: sums of the chunks, and numbers per channel.
 template <class A>
-struct PerChannel {
-  std::vector<A> mean, rstd;
+struct Scratch {
+  std::vector<A> memory;
+  const Shape& s;
+  explicit Scratch(const Shape& shape) : memory(shape.images * shape.channels * 2 * (shape.chunks + 2)), s(shape) {}
+  A* sums(int64_t image, int64_t chunk) { return memory.data() + (image * s.chunks + chunk) * 2 * s.channels; }
+  A* row(int64_t image, int64_t i) {  // of 4
+    return memory.data() + (s.images * s.chunks * 2 + image * 4 + i) * s.channels;
+  }
+  // Fills rows 0 and 1 with the mean less the shift and rstd of every channel.
+  void spread(int64_t image, const A* mean, const A* rstd, const A* shift) {
+    for (int64_t g = 0; g < s.groups; ++g) {
+      std::fill_n(row(image, 0) + g * s.span, s.span, mean[image * s.groups + g]);
+      std::fill_n(row(image, 1) + g * s.span, s.span, rstd[image * s.groups + g]);
+    }
+    if (shift)
+      for (int64_t c = 0; c < s.channels; ++c) row(image, 0)[c] -= shift[image * s.channels + c];
+  }
 };
 
-template <class A>
-PerChannel<A> spread(const Shape& s, const A* mean, const A* rstd, const std::vector<A>& shift) {
-  PerChannel<A> out{std::vector<A>(s.images * s.channels), std::vector<A>(s.images * s.channels)};
-  for (int64_t n = 0; n < s.images; ++n)
-    for (int64_t c = 0; c < s.channels; ++c) {
-      const int64_t i = n * s.channels + c, g = n * s.groups + c / s.width;
-      out.mean[i] = mean[g] - (shift.empty() ? A(0) : shift[i]);
-      out.rstd[i] = rstd[g];
+// Mean and rstd of the groups of one image from its sums [2, C] of differences from the first pixel and their squares.
+template <class T>
+void statistics(const Shape& s, const std::vector<Source<T>>& parts, int64_t image, double* sums, const Wide<T>* shift,
+                double eps, Wide<T>* mean, Wide<T>* rstd) {
+  using A = Wide<T>;
+  double *level = sums, *square = sums + s.channels;
+  for (const auto& part : parts)
+    for (int64_t i = 0; i < part.channels; ++i) {
+      const int64_t c = part.offset + i;
+      square[c] -= level[c] * level[c] / s.pixels;
+      level[c] = level[c] / s.pixels + static_cast<double>(static_cast<A>(part.at(image * s.pixels)[i]));
+      if (shift) level[c] += shift[image * s.channels + c];
     }
-  return out;
+  for (int64_t g = 0; g < s.groups; ++g) {
+    const double* of = level + g * s.span;
+    const double centre = sum_of(of, s.span) / s.span;
+    double total = sum_of(square + g * s.span, s.span);
+    for (int64_t c = 0; c < s.span; ++c) total += s.pixels * (of[c] - centre) * (of[c] - centre);
+    mean[image * s.groups + g] = static_cast<A>(centre);
+    rstd[image * s.groups + g] = static_cast<A>(1.0 / std::sqrt(total / (double(s.span) * s.pixels) + eps));
+  }
 }
 
-template <class T>
-void statistics(const Shape& s, const std::vector<Source<T>>& parts, const std::vector<Wide<T>>& shift, double eps,
-                Wide<T>* mean, Wide<T>* rstd) {
+template <class T, bool SILU>
+void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>* shift, const Wide<T>* weight,
+             const Wide<T>* bias, double eps, T* y, Wide<T>* mean, Wide<T>* rstd) {
   using A = Wide<T>;
-  std::vector<A> partial(s.images * s.chunks * 2 * s.channels, A(0));
-  over_chunks(s, [&](int64_t image, int64_t i, int64_t start, int64_t pixels) {
-    A* sums = partial.data() + i * 2 * s.channels;
-    for (const auto& part : parts) {
-      const T* whole = part.data + image * s.pixels * part.channels;
-      add_moments<T>(whole + start * part.channels, pixels, part.channels, whole, sums + part.offset,
-                     sums + s.channels + part.offset);
-    }
-  });
-  std::vector<double> level(s.channels), square(s.channels);
-  for (int64_t n = 0; n < s.images; ++n) {
-    for (const auto& part : parts)
-      for (int64_t c = 0; c < part.channels; ++c) {
-        const int64_t channel = part.offset + c;
-        double sum = 0, squares = 0;
-        for (int64_t k = 0; k < s.chunks; ++k) {
-          const A* sums = partial.data() + (n * s.chunks + k) * 2 * s.channels;
-          sum += sums[channel];
-          squares += sums[s.channels + channel];
+  Scratch<A> scratch(s);
+  two_passes(
+      s,
+      [&](int64_t image, int64_t chunk, int64_t start, int64_t pixels) {
+        A* sums = scratch.sums(image, chunk);
+        for (const auto& part : parts)
+          moments<T>(part.at(image * s.pixels + start), pixels, part.channels, part.at(image * s.pixels),
+                     sums + part.offset, sums + s.channels + part.offset);
+      },
+      [&](int64_t image) {
+        std::vector<double> sums(2 * s.channels);
+        combine(scratch.sums(image, 0), s.chunks, s.channels, sums.data());
+        statistics<T>(s, parts, image, sums.data(), shift, eps, mean, rstd);
+        scratch.spread(image, mean, rstd, shift);
+      },
+      [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
+        const Channels<A> of{scratch.row(image, 0), scratch.row(image, 1), weight, bias};
+        const int64_t pixel = image * s.pixels + start;
+        for (const auto& part : parts)
+          normalise<T, SILU>(part.at(pixel), y + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
+                             of.from(part.offset));
+      });
+}
+
+template <class T, bool SILU>
+void backward(const Shape& s, const std::vector<Source<T>>& parts, const T* dy, const Wide<T>* shift,
+              const Wide<T>* weight, const Wide<T>* bias, const Wide<T>* mean, const Wide<T>* rstd) {
+  using A = Wide<T>;
+  Scratch<A> scratch(s);
+  for (int64_t n = 0; n < s.images; ++n) scratch.spread(n, mean, rstd, shift);
+  const auto of = [&](int64_t image) {
+    return Channels<A>{scratch.row(image, 0), scratch.row(image, 1), weight, bias};
+  };
+  two_passes(
+      s,
+      [&](int64_t image, int64_t chunk, int64_t start, int64_t pixels) {
+        A* sums = scratch.sums(image, chunk);
+        const int64_t pixel = image * s.pixels + start;
+        for (const auto& part : parts)
+          adjoints<T, SILU>(part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
+                            of(image).from(part.offset), part.out_at(pixel), sums + part.offset,
+                            sums + s.channels + part.offset);
+      },
+      [&](int64_t image) {
+        std::vector<double> sums(2 * s.channels);
+        combine(scratch.sums(image, 0), s.chunks, s.channels, sums.data());
+        for (int64_t i = 0; i < 2 * s.groups; ++i) {  // the means of dn, then those of dn n
+          const int64_t at = i / s.groups * s.channels + i % s.groups * s.span;
+          const A average = static_cast<A>(sum_of(sums.data() + at, s.span) / (double(s.span) * s.pixels));
+          std::fill_n(scratch.row(image, 2) + at, s.span, average);
         }
-        const double first = static_cast<double>(static_cast<A>(part.data[n * s.pixels * part.channels + c]));
-        level[channel] = first + sum / s.pixels + (shift.empty() ? 0.0 : double(shift[n * s.channels + channel]));
-        square[channel] = squares - sum * sum / s.pixels;
-      }
-    for (int64_t g = 0; g < s.groups; ++g) {
-      double centre = 0, total = 0;
-      for (int64_t c = g * s.width; c < (g + 1) * s.width; ++c) centre += level[c];
-      centre /= s.width;
-      for (int64_t c = g * s.width; c < (g + 1) * s.width; ++c)
-        total += square[c] + s.pixels * (level[c] - centre) * (level[c] - centre);
-      mean[n * s.groups + g] = static_cast<A>(centre);
-      rstd[n * s.groups + g] = static_cast<A>(1.0 / std::sqrt(total / (double(s.width) * s.pixels) + eps));
-    }
-  }
+      },
+      [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
+        const int64_t pixel = image * s.pixels + start;
+        for (const auto& part : parts)
+          finish<T, SILU>(part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
+                          of(image).from(part.offset), scratch.row(image, 2) + part.offset,
+                          scratch.row(image, 3) + part.offset, part.out_at(pixel));
+      });
+}
+
+Shape checked(const Tensor& x, const std::optional<Tensor>& skip, const std::optional<Tensor>& shift,
+              const Tensor& weight, const Tensor& bias, int64_t groups) {
+  STD_TORCH_CHECK(x.dim() == 4 && x.is_cpu(), "x: wanted [N, C, H, W] on the CPU");
+  const int64_t n = x.size(0), h = x.size(2), w = x.size(3);
+  const int64_t more = skip ? (skip->dim() == 4 ? skip->size(1) : 0) : 0, channels = x.size(1) + more;
+  check("x", x, x, x.scalar_type(), {n, x.size(1), h, w}, Layout::channels_last);
+  if (skip) check("skip", *skip, x, x.scalar_type(), {n, more, h, w}, Layout::channels_last);
+  if (shift) check_weights("shift", *shift, x, {n, channels});
+  check_weights("weight", weight, x, {channels});
+  check_weights("bias", bias, x, {channels});
+  STD_TORCH_CHECK(groups > 0 && channels % groups == 0, "num_groups: wanted a divisor of ", channels, ", got ", groups);
+  return {n, channels, h, w, h * w, groups, channels / groups, divide_up(h * w, CHUNK)};
 }
 
 }  // namespace
@@ -193,28 +308,16 @@ void statistics(const Shape& s, const std::vector<Source<T>>& parts, const std::
 std::tuple<Tensor, Tensor, Tensor> group_norm_silu_fwd(const Tensor& x, const std::optional<Tensor>& skip,
                                                        const std::optional<Tensor>& shift, const Tensor& weight,
                                                        const Tensor& bias, int64_t groups, double eps, bool silu) {
-  const Shape s = shape_of(x, weight, groups);
-  Tensor y = empty_channels_last(x, s.images, s.channels, x.size(2), x.size(3));
-  const std::vector<int64_t> sizes = {s.images, groups};
-  Tensor mean = torch::stable::new_empty(x, sizes, wide_type(x)),
-         rstd = torch::stable::new_empty(x, sizes, wide_type(x));
-  by_dtype("group_norm_silu", x, [&](auto zero) {
+  const Shape s = checked(x, skip, shift, weight, bias, groups);
+  Tensor y = empty(x, x.scalar_type(), {s.images, s.channels, s.height, s.width}, Layout::channels_last);
+  Tensor mean = empty(x, wide_type(x), {s.images, groups}), rstd = empty(x, wide_type(x), {s.images, groups});
+  by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
-    const auto parts = sources<T>(x, skip);
-    const auto shifts = shift ? numbers<A>(*shift) : std::vector<A>();
-    const auto w = numbers<A>(weight), b = numbers<A>(bias);
-    statistics<T>(s, parts, shifts, eps, mean.mutable_data_ptr<A>(), rstd.mutable_data_ptr<A>());
-    auto per = spread<A>(s, mean.const_data_ptr<A>(), rstd.const_data_ptr<A>(), shifts);
-    for (int64_t i = 0; i < s.images * s.channels; ++i) per.rstd[i] *= w[i % s.channels];
-    T* __restrict out = y.mutable_data_ptr<T>();
-    over_chunks(s, [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
-      for (const auto& part : parts) {
-        const int64_t row = image * s.pixels + start, at = image * s.channels + part.offset;
-        normalise<T>(part.data + row * part.channels, out + row * s.channels + part.offset, pixels, part.channels,
-                     s.channels, per.mean.data() + at, per.rstd.data() + at, b.data() + part.offset, silu);
-      }
-    });
+    const Numbers<A> w(weight), b(bias), shifts(shift ? *shift : weight);
+    (silu ? forward<T, true> : forward<T, false>)(s, sources<T>(x, skip), shift ? shifts.data() : nullptr, w.data(),
+                                                  b.data(), eps, y.mutable_data_ptr<T>(), mean.mutable_data_ptr<A>(),
+                                                  rstd.mutable_data_ptr<A>());
   });
   return {y, mean, rstd};
 }
@@ -223,55 +326,23 @@ std::tuple<Tensor, Tensor> group_norm_silu_bwd(const Tensor& dy, const Tensor& x
                                                const std::optional<Tensor>& shift, const Tensor& weight,
                                                const Tensor& bias, const Tensor& mean, const Tensor& rstd,
                                                int64_t groups, bool silu) {
-  const Shape s = shape_of(x, weight, groups);
-  Tensor dx = empty_channels_last(x, s.images, x.size(1), x.size(2), x.size(3));
-  const std::vector<int64_t> none = {0};
-  Tensor dskip =
-      skip ? empty_channels_last(x, s.images, skip->size(1), x.size(2), x.size(3)) : torch::stable::new_empty(x, none);
-  by_dtype("group_norm_silu", x, [&](auto zero) {
+  const Shape s = checked(x, skip, shift, weight, bias, groups);
+  check("dy", dy, x, x.scalar_type(), {s.images, s.channels, s.height, s.width}, Layout::channels_last);
+  check("mean", mean, x, wide_type(x), {s.images, groups});
+  check("rstd", rstd, x, wide_type(x), {s.images, groups});
+  Tensor dx = empty(x, x.scalar_type(), {s.images, x.size(1), s.height, s.width}, Layout::channels_last);
+  Tensor dskip = skip ? empty(x, x.scalar_type(), {s.images, skip->size(1), s.height, s.width}, Layout::channels_last)
+                      : empty(x, x.scalar_type(), {0});
+  by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
     auto parts = sources<T>(x, skip);
     parts[0].out = dx.mutable_data_ptr<T>();
     if (skip) parts[1].out = dskip.mutable_data_ptr<T>();
-    const auto shifts = shift ? numbers<A>(*shift) : std::vector<A>();
-    const auto w = numbers<A>(weight), b = numbers<A>(bias);
-    const auto per = spread<A>(s, mean.const_data_ptr<A>(), rstd.const_data_ptr<A>(), shifts);
-    const T* __restrict grad = dy.const_data_ptr<T>();
-    std::vector<A> partial(s.images * s.chunks * 2 * s.channels, A(0));
-    over_chunks(s, [&](int64_t image, int64_t i, int64_t start, int64_t pixels) {
-      A* sums = partial.data() + i * 2 * s.channels;
-      for (const auto& part : parts) {
-        const int64_t row = image * s.pixels + start, at = image * s.channels + part.offset;
-        const auto add = silu ? add_adjoints<T, true> : add_adjoints<T, false>;
-        add(part.data + row * part.channels, grad + row * s.channels + part.offset, pixels, part.channels, s.channels,
-            per.mean.data() + at, per.rstd.data() + at, w.data() + part.offset, b.data() + part.offset,
-            part.out + row * part.channels, sums + part.offset, sums + s.channels + part.offset);
-      }
-    });
-    std::vector<A> first(s.images * s.channels), second(s.images * s.channels);
-    const double count = double(s.width) * s.pixels;
-    for (int64_t n = 0; n < s.images; ++n)
-      for (int64_t g = 0; g < s.groups; ++g) {
-        double sum = 0, product = 0;
-        for (int64_t k = 0; k < s.chunks; ++k) {
-          const A* sums = partial.data() + (n * s.chunks + k) * 2 * s.channels;
-          for (int64_t c = g * s.width; c < (g + 1) * s.width; ++c) sum += sums[c], product += sums[s.channels + c];
-        }
-        for (int64_t c = g * s.width; c < (g + 1) * s.width; ++c) {
-          first[n * s.channels + c] = static_cast<A>(sum / count);
-          second[n * s.channels + c] = static_cast<A>(product / count);
-        }
-      }
-    over_chunks(s, [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
-      for (const auto& part : parts) {
-        const int64_t row = image * s.pixels + start, at = image * s.channels + part.offset;
-        const auto last = silu ? finish<T, true> : finish<T, false>;
-        last(part.data + row * part.channels, grad + row * s.channels + part.offset, pixels, part.channels, s.channels,
-             per.mean.data() + at, per.rstd.data() + at, w.data() + part.offset, b.data() + part.offset,
-             part.out + row * part.channels, first.data() + at, second.data() + at);
-      }
-    });
+    const Numbers<A> w(weight), b(bias), shifts(shift ? *shift : weight);
+    (silu ? backward<T, true> : backward<T, false>)(s, parts, dy.const_data_ptr<T>(), shift ? shifts.data() : nullptr,
+                                                    w.data(), b.data(), mean.const_data_ptr<A>(),
+                                                    rstd.const_data_ptr<A>());
   });
   return {dx, dskip};
 }

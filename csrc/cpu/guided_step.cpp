@@ -5,7 +5,7 @@ namespace diffexplain {
 namespace {
 
 // Order of the coefficients: see ops/guided_step.py.
-enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT };
+enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT, COEFFICIENTS = 8 };
 
 template <class A, class T>
 CLONES void forward(const A* sample, const T* unconditional, const T* conditional, const A* before, const A* noise,
@@ -50,8 +50,14 @@ void by_sample(const Tensor& sample, F&& f) {
     case ScalarType::Double:
       return f(double());
     default:
-      STD_TORCH_CHECK(false, "guided_step: wanted a float32 or float64 sample");
+      STD_TORCH_CHECK(false, "sample: wanted float32 or float64");
   }
+}
+
+// Checks a tensor of any number of dimensions against another one's sizes, the first of them `times` as large.
+void check_same(const char* name, const Tensor& tensor, const Tensor& like, ScalarType dtype, int64_t times = 1) {
+  STD_TORCH_CHECK(tensor.dim() == 4 && like.dim() == 4, name, ": wanted [B, c, h, w]");
+  check(name, tensor, like, dtype, {times * like.size(0), like.size(1), like.size(2), like.size(3)});
 }
 
 }  // namespace
@@ -59,12 +65,17 @@ void by_sample(const Tensor& sample, F&& f) {
 std::tuple<Tensor, Tensor> guided_step_fwd(const Tensor& sample, const Tensor& output,
                                            const std::optional<Tensor>& before, const std::optional<Tensor>& noise,
                                            const Tensor& coefficients) {
+  const bool guided = output.numel() != sample.numel();
+  check_same("sample", sample, sample, sample.scalar_type());
+  check_same("output", output, sample, output.scalar_type(), guided ? 2 : 1);
+  if (before) check_same("before", *before, sample, sample.scalar_type());
+  if (noise) check_same("noise", *noise, sample, sample.scalar_type());
+  check("coefficients", coefficients, sample, sample.scalar_type(), {COEFFICIENTS});
   Tensor following = torch::stable::empty_like(sample), data = torch::stable::empty_like(sample);
   const int64_t count = sample.numel();
-  const bool guided = output.numel() != count;
   by_sample(sample, [&](auto wide) {
     using A = decltype(wide);
-    by_dtype("guided_step", output, [&](auto zero) {
+    by_dtype("output", output, [&](auto zero) {
       using T = decltype(zero);
       const A *x = sample.const_data_ptr<A>(), *k = coefficients.const_data_ptr<A>();
       const A *b = before ? before->const_data_ptr<A>() : nullptr, *z = noise ? noise->const_data_ptr<A>() : nullptr;
@@ -81,14 +92,16 @@ std::tuple<Tensor, Tensor> guided_step_fwd(const Tensor& sample, const Tensor& o
 
 std::tuple<Tensor, Tensor, Tensor> guided_step_bwd(const Tensor& dfollowing, const std::optional<Tensor>& ddata,
                                                    const Tensor& coefficients, bool guided, const Tensor& like) {
+  check_same("dfollowing", dfollowing, dfollowing, dfollowing.scalar_type());
+  if (ddata) check_same("ddata", *ddata, dfollowing, dfollowing.scalar_type());
+  check("coefficients", coefficients, dfollowing, dfollowing.scalar_type(), {COEFFICIENTS});
   Tensor dsample = torch::stable::empty_like(dfollowing), dbefore = torch::stable::empty_like(dfollowing);
-  std::vector<int64_t> sizes;
-  for (int64_t i = 0; i < dfollowing.dim(); ++i) sizes.push_back(dfollowing.size(i) * (guided && i == 0 ? 2 : 1));
-  Tensor doutput = torch::stable::new_empty(like, sizes);
-  const int64_t count = dfollowing.numel();
+  const int64_t rows = dfollowing.size(0) * (guided ? 2 : 1), count = dfollowing.numel();
+  Tensor doutput =
+      empty(dfollowing, like.scalar_type(), {rows, dfollowing.size(1), dfollowing.size(2), dfollowing.size(3)});
   by_sample(dfollowing, [&](auto wide) {
     using A = decltype(wide);
-    by_dtype("guided_step", like, [&](auto zero) {
+    by_dtype("like", like, [&](auto zero) {
       using T = decltype(zero);
       const A *f = dfollowing.const_data_ptr<A>(), *k = coefficients.const_data_ptr<A>();
       const A* d = ddata ? ddata->const_data_ptr<A>() : nullptr;

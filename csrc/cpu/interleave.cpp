@@ -4,38 +4,47 @@
 namespace diffexplain {
 namespace {
 
-// Copies between phases [N, H, W, 4C] and image [N, 2H, 2W, C]; `gather` reads the image.
-template <class T>
-void copy_blocks(T* image, T* phases, int64_t n, int64_t h, int64_t w, int64_t c, bool gather) {
-  torch::stable::parallel_for(0, n * h, std::max<int64_t>(1, GRAIN / (4 * w * c)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)  // a row of the low resolution is two rows of the high one
+// Calls f with the offsets of C numbers in the phases [N, H, W, 4, C] and in the image [N, 2H, 2W, C], for all of them.
+template <class F>
+void over_blocks(int64_t n, int64_t h, int64_t w, int64_t c, F&& f) {
+  torch::stable::parallel_for(0, n * h, grain(4 * w * c), [&](int64_t row, int64_t end) {
+    for (; row < end; ++row)  // a row of the low resolution is two rows of the high one
       for (int64_t j = 0; j < w; ++j)
-        for (int64_t phase = 0; phase < 4; ++phase) {
-          T* low = phases + ((row * w + j) * 4 + phase) * c;
-          T* high = image + ((2 * row + phase / 2) * 2 * w + 2 * j + phase % 2) * c;
-          std::memcpy(gather ? low : high, gather ? high : low, c * sizeof(T));
-        }
+        for (int64_t phase = 0; phase < 4; ++phase)
+          f(((row * w + j) * 4 + phase) * c, ((2 * row + phase / 2) * 2 * w + 2 * j + phase % 2) * c);
   });
 }
 
 }  // namespace
 
 Tensor interleave_fwd(const Tensor& parts) {
+  STD_TORCH_CHECK(parts.dim() == 4 && parts.size(1) % 4 == 0 && parts.is_cpu(),
+                  "parts: wanted [N, 4C, H, W] on the CPU");
   const int64_t n = parts.size(0), c = parts.size(1) / 4, h = parts.size(2), w = parts.size(3);
-  Tensor y = empty_channels_last(parts, n, c, 2 * h, 2 * w);
-  by_dtype("interleave", parts, [&](auto zero) {
+  check("parts", parts, parts, parts.scalar_type(), {n, 4 * c, h, w}, Layout::channels_last);
+  Tensor y = empty(parts, parts.scalar_type(), {n, c, 2 * h, 2 * w}, Layout::channels_last);
+  by_dtype("parts", parts, [&](auto zero) {
     using T = decltype(zero);
-    copy_blocks<T>(y.mutable_data_ptr<T>(), const_cast<T*>(parts.const_data_ptr<T>()), n, h, w, c, false);
+    const T* low = parts.const_data_ptr<T>();
+    T* high = y.mutable_data_ptr<T>();
+    over_blocks(n, h, w, c,
+                [&](int64_t phase, int64_t pixel) { std::memcpy(high + pixel, low + phase, c * sizeof(T)); });
   });
   return y;
 }
 
 Tensor interleave_bwd(const Tensor& dy) {
+  STD_TORCH_CHECK(dy.dim() == 4 && dy.size(2) % 2 == 0 && dy.size(3) % 2 == 0 && dy.is_cpu(),
+                  "dy: wanted [N, C, 2H, 2W] on the CPU");
   const int64_t n = dy.size(0), c = dy.size(1), h = dy.size(2) / 2, w = dy.size(3) / 2;
-  Tensor parts = empty_channels_last(dy, n, 4 * c, h, w);
-  by_dtype("interleave", dy, [&](auto zero) {
+  check("dy", dy, dy, dy.scalar_type(), {n, c, 2 * h, 2 * w}, Layout::channels_last);
+  Tensor parts = empty(dy, dy.scalar_type(), {n, 4 * c, h, w}, Layout::channels_last);
+  by_dtype("dy", dy, [&](auto zero) {
     using T = decltype(zero);
-    copy_blocks<T>(const_cast<T*>(dy.const_data_ptr<T>()), parts.mutable_data_ptr<T>(), n, h, w, c, true);
+    const T* high = dy.const_data_ptr<T>();
+    T* low = parts.mutable_data_ptr<T>();
+    over_blocks(n, h, w, c,
+                [&](int64_t phase, int64_t pixel) { std::memcpy(low + phase, high + pixel, c * sizeof(T)); });
   });
   return parts;
 }

@@ -6,8 +6,8 @@ namespace {
 
 template <class T>
 CLONES void forward_rows(const T* __restrict x, T* __restrict y, int64_t rows, int64_t width,
-                         const Wide<T>* __restrict weight, const Wide<T>* __restrict bias, double eps, Wide<T>* mean,
-                         Wide<T>* rstd) {
+                         const Wide<T>* __restrict weight, const Wide<T>* __restrict bias, double eps,
+                         Wide<T>* __restrict mean, Wide<T>* __restrict rstd) {
   using A = Wide<T>;
   for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
     A sum = 0, square = 0;
@@ -39,7 +39,7 @@ CLONES void backward_rows(const T* __restrict dy, const T* __restrict x, T* __re
     for (int64_t c = 0; c < width; ++c) {
       const A dn = static_cast<A>(dy[c]) * weight[c];
       sum += dn;
-      product += dn * (static_cast<A>(x[c]) - centre) * scale;
+      product += dn * ((static_cast<A>(x[c]) - centre) * scale);
     }
     sum /= A(width);
     product /= A(width);
@@ -50,45 +50,52 @@ CLONES void backward_rows(const T* __restrict dy, const T* __restrict x, T* __re
   }
 }
 
-int64_t grain(int64_t width) { return std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, width)); }
+void check_rows(const Tensor& x, const Tensor& weight) {
+  STD_TORCH_CHECK(x.dim() == 2 && x.is_cpu(), "x: wanted [R, D] on the CPU");
+  check("x", x, x, x.scalar_type(), {x.size(0), x.size(1)});
+  check_weights("weight", weight, x, {x.size(1)});
+}
 
 }  // namespace
 
 std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                                   double eps) {
+  check_rows(x, weight);
   const int64_t rows = x.size(0), width = x.size(1);
-  Tensor y = torch::stable::empty_like(x);
-  const std::vector<int64_t> sizes = {rows};
-  Tensor mean = torch::stable::new_empty(x, sizes, wide_type(x)),
-         rstd = torch::stable::new_empty(x, sizes, wide_type(x));
-  by_dtype("layer_norm", x, [&](auto zero) {
+  check_weights("bias", bias, x, {width});
+  Tensor y = empty(x, x.scalar_type(), {rows, width});
+  Tensor mean = empty(x, wide_type(x), {rows}), rstd = empty(x, wide_type(x), {rows});
+  by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
-    const auto w = numbers<A>(weight), b = numbers<A>(bias);
+    const Numbers<A> w(weight), b(bias);
     const T* from = x.const_data_ptr<T>();
     T* to = y.mutable_data_ptr<T>();
     A *means = mean.mutable_data_ptr<A>(), *scales = rstd.mutable_data_ptr<A>();
-    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
-      forward_rows<T>(from + begin * width, to + begin * width, end - begin, width, w.data(), b.data(), eps,
-                      means + begin, scales + begin);
+    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
+      forward_rows<T>(from + i * width, to + i * width, end - i, width, w.data(), b.data(), eps, means + i, scales + i);
     });
   });
   return {y, mean, rstd};
 }
 
 Tensor layer_norm_bwd(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
+  check_rows(x, weight);
   const int64_t rows = x.size(0), width = x.size(1);
-  Tensor dx = torch::stable::empty_like(x);
-  by_dtype("layer_norm", x, [&](auto zero) {
+  check("dy", dy, x, x.scalar_type(), {rows, width});
+  check("mean", mean, x, wide_type(x), {rows});
+  check("rstd", rstd, x, wide_type(x), {rows});
+  Tensor dx = empty(x, x.scalar_type(), {rows, width});
+  by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
-    const auto w = numbers<A>(weight);
+    const Numbers<A> w(weight);
     const T *grad = dy.const_data_ptr<T>(), *from = x.const_data_ptr<T>();
     T* to = dx.mutable_data_ptr<T>();
     const A *means = mean.const_data_ptr<A>(), *scales = rstd.const_data_ptr<A>();
-    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
-      backward_rows<T>(grad + begin * width, from + begin * width, to + begin * width, end - begin, width, w.data(),
-                       means + begin, scales + begin);
+    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
+      const int64_t at = i * width;
+      backward_rows<T>(grad + at, from + at, to + at, end - i, width, w.data(), means + i, scales + i);
     });
   });
   return dx;
