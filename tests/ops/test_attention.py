@@ -26,7 +26,7 @@ class TestAttention(OwnKernels):
         {
             "n": st.sampled_from([1, 2]),
             "queries": st.sampled_from([1, 7, 63]),
-            "keys": st.sampled_from([2, 13, 63, 77]),
+            "keys": st.sampled_from([5, 13, 63, 77]),
             "heads": SIDES,
             "columns": st.sampled_from([8, 40]),
             "scale": st.sampled_from([None, 0.5]),
@@ -66,7 +66,7 @@ class TestAttention(OwnKernels):
         return Call({"q": q, "k": k, "v": v}, {"scale": scale})
 
     def plain(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        heads = (part.transpose(1, 2) for part in (q, k, v))
+        heads = (part.contiguous().transpose(1, 2) for part in (q, k, v))  # other layouts get other kernels of torch
         return F.scaled_dot_product_attention(*heads, scale=scale).transpose(1, 2)
 
     def kept(self, call: Call) -> int:

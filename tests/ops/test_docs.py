@@ -15,6 +15,7 @@ HEAD, *TABLE = [
 PLACES = {
     "reference": "diffexplain_fast/ops/reference/{}.py",
     "Triton": "kernels/fused/{}.py",
+    "CUDA": "csrc/cuda/{}.cu",
     "C++": "csrc/cpu/{}.cpp",
 }
 OPS = {row[0].strip("`"): dict(zip(HEAD, row, strict=True)) for row in TABLE}
@@ -33,7 +34,9 @@ def test_a_row_says_what_there_is(op: str) -> None:
     for column, place in PLACES.items():
         cell = row[column]
         stem = cell.strip("`") if cell.startswith("`") else op
-        assert (cell != "no") == (ROOT / place.format(stem)).exists(), column
+        assert (cell != "no") == (ROOT / place.format(stem)).exists(), (
+            f"{op}, {column}: docs/adding-an-op.md says {cell}"
+        )
         if column == "Triton" and cell != "no":
             assert (ROOT / f"tests/kernels/test_{stem}.py").exists()
             assert f'"{stem}": _{stem}' in (ROOT / "benchmarks/aot_cases.py").read_text(encoding="utf-8")
