@@ -1,0 +1,188 @@
+"""The C++ kernels beside eager PyTorch, forward and backward: ``python -m benchmarks.cpu_ops`` on a quiet machine.
+
+Eager is what one would write: torch functions on frozen weights, channels-last, with autograd. Both are run by turns,
+A B A B, and judged by the median of the ratios of neighbours, at shapes of the tiny world and of Stable Diffusion 1.5.
+Writes results/cpu-ops.json; returns 1 if an op is below 2 at one of its shapes.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffexplain_fast import ops
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.storage import write_json_atomic
+
+RESULT = Path(__file__).parent / "results" / "cpu-ops.json"
+BOUND = 2.0
+_SLICE = 0.004
+"""Seconds of one measurement: long against the clock, short against what else the machine does."""
+_AGREEMENT = 1e-5
+"""Largest relative distance between two correct gradients in float32."""
+
+
+class Case(NamedTuple):
+    """One op at one shape.
+
+    Attributes:
+        op: its name.
+        shape: for the table.
+        eager: torch functions, of the inputs.
+        ours: the op in C++, of the inputs.
+        inputs: what is differentiated.
+    """
+
+    op: str
+    shape: str
+    eager: Callable[..., Any]
+    ours: Callable[..., Any]
+    inputs: list[Tensor]
+
+
+def _group_norm_silu(shape: tuple[int, ...], groups: int) -> Case:
+    x = torch.randn(shape).to(memory_format=torch.channels_last)
+    w, b = torch.randn(shape[1]), torch.randn(shape[1])
+    return Case(
+        "group_norm_silu",
+        f"{list(shape)}, {groups} groups",
+        lambda x: F.silu(F.group_norm(x, groups, w, b)),
+        lambda x: ops.group_norm_silu(x, w, b, groups, impl="cpp"),
+        [x],
+    )
+
+
+def _layer_norm(rows: int, width: int) -> Case:
+    w, b = torch.randn(width), torch.randn(width)
+    return Case(
+        "layer_norm",
+        f"[{rows}, {width}]",
+        lambda x: F.layer_norm(x, x.shape[-1:], w, b),
+        lambda x: ops.layer_norm(x, w, b, impl="cpp"),
+        [torch.randn(rows, width)],
+    )
+
+
+def _geglu(rows: int, packed: int) -> Case:
+    def eager(h: Tensor) -> Tensor:
+        value, gate = h.chunk(2, -1)
+        return value * F.gelu(gate)
+
+    return Case("geglu", f"[{rows}, {packed}]", eager, lambda h: ops.geglu(h, impl="cpp"), [torch.randn(rows, packed)])
+
+
+def _guided_step(shape: tuple[int, ...]) -> Case:
+    """Return a step of a two-step sampler: both results are used, and the prediction of the step before."""
+    factors = [3.0, 0.9, -0.3, 0.2, 0.0, 1.1, -0.4, 1.0]
+    g, a, b, p, _, e, f, _ = factors
+    table = torch.tensor(factors)
+
+    def eager(sample: Tensor, output: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        unconditional, conditional = output.chunk(2)
+        o = unconditional + g * (conditional - unconditional)
+        return a * sample + b * o + p * before, e * sample + f * o
+
+    return Case(
+        "guided_step",
+        f"{list(shape)}",
+        eager,
+        lambda sample, output, before: ops.guided_step(sample, output, table, before, impl="cpp"),
+        [torch.randn(shape), torch.randn(2 * shape[0], *shape[1:]), torch.randn(shape)],
+    )
+
+
+def cases() -> Iterator[Case]:
+    """Yield every case, one at a time: the large ones need not be in memory together."""
+    for shape in ((4, 64, 16, 16), (4, 128, 8, 8), (4, 192, 4, 4)):
+        yield _group_norm_silu(shape, 8)
+    for shape in ((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)):
+        yield _group_norm_silu(shape, 32)
+    for rows, width in ((1024, 128), (256, 192), (8192, 320), (2048, 640)):
+        yield _layer_norm(rows, width)
+    for rows, packed in ((1024, 1024), (256, 1536), (8192, 2560), (2048, 5120)):
+        yield _geglu(rows, packed)
+    for shape in ((2, 4, 16, 16), (1, 4, 64, 64)):
+        yield _guided_step(shape)
+
+
+def measure(case: Case, pairs: int) -> dict[str, Any]:
+    """Return the microseconds of both and the median of the ratios.
+
+    Args:
+        case: what is measured.
+        pairs: measurements of each, by turns.
+
+    Raises:
+        ValueError: the gradients are not eager's.
+    """
+    inputs = [x.requires_grad_() for x in case.inputs]
+    like = case.eager(*inputs)
+    cotangents = [torch.randn_like(y) for y in (like if isinstance(like, tuple) else (like,))]
+
+    def both_ways(function: Callable[..., Any]) -> tuple[Tensor, ...]:
+        made = function(*inputs)
+        return torch.autograd.grad(made, inputs, cotangents)
+
+    for wanted, got in zip(both_ways(case.eager), both_ways(case.ours), strict=True):
+        distance = ((got - wanted).norm() / wanted.norm()).item()
+        if not distance <= _AGREEMENT:
+            raise ValueError(f"{case.op} {case.shape}: the gradient is {distance:.1e} from eager's")
+
+    def seconds(function: Callable[..., Any], repeats: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            both_ways(function)
+        return (time.perf_counter() - start) / repeats
+
+    # The slower one decides, so that the two measurements of a pair are near each other in time.
+    repeats = max(1, round(_SLICE / max(seconds(case.eager, 3), 1e-6)))
+    times = [(seconds(case.eager, repeats), seconds(case.ours, repeats)) for _ in range(pairs + 1)][1:]
+    eager, ours = (1e6 * statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(a / b for a, b in times)
+    figures = {"eager_us": round(eager, 1), "ours_us": round(ours, 1), "ratio": round(ratio, 2)}
+    return {"op": case.op, "shape": case.shape, **figures}
+
+
+def main() -> int:
+    """Measure every case, print the table, write the JSON; return 1 when an op misses the bound."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--op", action="append", help="only this op, for a look while working")
+    parser.add_argument("--pairs", type=int, default=51, help="measurements of each, by turns")
+    arguments = parser.parse_args()
+    if arguments.op and arguments.output == RESULT:
+        parser.error("--op leaves cases out: give it another --output than the committed table")
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    before, rows = os.getloadavg()[0], []
+    for case in cases():
+        if not arguments.op or case.op in arguments.op:
+            rows.append(measure(case, arguments.pairs))
+            sys.stdout.write("{op:16} {shape:28} {eager_us:10} {ours_us:10} {ratio:6}\n".format(**rows[-1]))
+    least = {op: min(row["ratio"] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
+    record = {
+        "command": "python -m benchmarks.cpu_ops",
+        "what": "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours",
+        "pairs": arguments.pairs,
+        "load_before": round(before, 2),
+        "device": device_record(),
+        "versions": versions(),
+        "cases": rows,
+        "least": least,
+        "bound": BOUND,
+    }
+    write_json_atomic(arguments.output, record)
+    sys.stdout.write("".join(f"{op}: at least {ratio} (bound {BOUND})\n" for op, ratio in least.items()))
+    return 1 if min(least.values()) < BOUND else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
