@@ -1,0 +1,107 @@
+"""Float64: the fast engine's images and gradients are plain autograd's, whatever it stores."""
+
+import itertools
+
+import pytest
+
+from tests.engine.fast.cases import MIXED, PREDICTIONS, STEP_LEVELS, Case, arguments_of, assert_exact, levels
+from tests.engine.plain import SCHEDULERS
+
+TINY = ("sd15", "sd2", "sdxl")
+PLANS = {
+    **{name: ((name,), "keep") for name in STEP_LEVELS},
+    "mixed": (MIXED, "block"),
+    "mixed-back": (MIXED[::-1], "keep"),
+}
+"""Levels of the steps, over and over, and of the decoder."""
+
+
+def named(cases):
+    return [pytest.param(case, id=str(case)) for case in cases]
+
+
+def every_pair():
+    """Cases in which every two of model, scheduler, steps, guidance and batch meet in all their values."""
+    kinds, found = list(SCHEDULERS), []
+    for (m, model), (k, kind) in itertools.product(enumerate(TINY), enumerate(kinds)):
+        for turn in range(2):
+            steps = (1, 2, 4)[(m + k + turn) % 3]
+            guidance = (3.0, 1.0)[(m + turn) % 2]
+            found.append(Case(model, kind, steps, guidance, batch=(1, 3)[(k + m + turn + k // 2) % 2]))
+    return found
+
+
+@pytest.mark.parametrize("case", named(every_pair()))
+def test_gradients_of_everything(case):
+    with levels(*MIXED, decoder="block"):
+        assert_exact(case)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("wanted", ["all", "prompt"])
+def test_every_storage_level(model, plan, wanted):
+    """With a gradient for the prompt alone, the first step's unconditional rows run by themselves."""
+    case = Case(model, "dpm", steps=3, batch=2)
+    steps, decoder = PLANS[plan]
+    with levels(*steps, decoder=decoder):
+        assert_exact(case, None if wanted == "all" else ("prompt_embeds",))
+
+
+@pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached"])
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_every_gradient_mode(kind, gradient):
+    for model, guidance in (("sd15", 3.0), ("sdxl", 1.0), ("sdxl", 3.0)):
+        case = Case(model, kind, steps=3, guidance=guidance, batch=2, gradient=gradient)
+        with levels(*(("step",) if gradient == "checkpointed" else MIXED)):
+            assert_exact(case)
+            assert_exact(case, ("prompt_embeds",))
+
+
+def subsets(case):
+    names = arguments_of(case)
+    return [wanted for n in range(1, len(names)) for wanted in itertools.combinations(names, n)]
+
+
+@pytest.mark.parametrize("gradient", ["full", "detached", "last:1"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_any_arguments_may_ask_for_a_gradient(model, guidance, gradient):
+    case = Case(model, "ddim", steps=2, guidance=guidance, gradient=gradient)
+    with levels("lean", "step"):
+        for wanted in subsets(case):
+            assert_exact(case, wanted)
+
+
+@pytest.mark.parametrize("case", named([Case("sd15", "ddim", 20), Case("sd2", "dpm", 20, guidance=1.0)]))
+def test_twenty_steps(case):
+    with levels(*MIXED, decoder="block"):
+        assert_exact(case)
+
+
+@pytest.mark.parametrize(("kind", "guidance"), [("ddim", 3.0), ("lcm", 1.0)])
+def test_the_weights_of_tinyworld(kind, guidance):
+    with levels(*MIXED, decoder="block"):
+        assert_exact(Case("tinyworld", kind, steps=2, guidance=guidance))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1", "detached"])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("model", TINY)
+def test_everything_with_everything(model, steps, gradient, plan):
+    names, decoder = PLANS[plan]
+    for kind, guidance, batch in itertools.product(SCHEDULERS, (1.0, 3.0), (1, 3)):
+        case = Case(model, kind, steps, guidance, batch, gradient)
+        with levels(*(("step",) if gradient == "checkpointed" else names), decoder=decoder):
+            assert_exact(case)
+            assert_exact(case, ("prompt_embeds",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("model", PREDICTIONS)
+def test_twenty_steps_of_everything(model, kind):
+    with levels(*MIXED, decoder="block"):
+        assert_exact(Case(model, kind, 20))
