@@ -82,7 +82,7 @@ def parse_bytes(memory: object) -> int | None:
     if isinstance(memory, bool) or not isinstance(memory, int | str):
         raise wrong_type("memory", wanted, memory)
     if isinstance(memory, str):
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]i?B|B|)\s*", memory)
+        found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]i?B|B|)\s*", memory)
         if found is None:
             raise wrong_value("memory", wanted, repr(memory))
         memory = int(float(found[1]) * _UNITS[found[2]])
