@@ -2,6 +2,7 @@
 
 Eager is what one would write: torch functions on frozen weights, channels-last, with autograd. Both are run by turns,
 A B A B, and judged by the median of the ratios of neighbours, at shapes of the tiny world and of Stable Diffusion 1.5.
+The raw functions, which the fast engine calls without autograd, are measured beside them and not judged.
 Writes results/cpu-ops.json; returns 1 if an op is below 2 at one of its shapes.
 """
 
@@ -28,6 +29,7 @@ _SLICE = 0.004
 """Seconds of one measurement: long against the clock, short against what else the machine does."""
 _AGREEMENT = 1e-5
 """Largest relative distance between two correct gradients in float32."""
+_ROW = "{op:16} {shape:28} {eager_us:9} {ours_us:9} {ratio:6} {raw_us:9} {raw_ratio:6}\n"
 
 
 class Case(NamedTuple):
@@ -38,6 +40,7 @@ class Case(NamedTuple):
         shape: for the table.
         eager: torch functions, of the inputs.
         ours: the op in C++, of the inputs.
+        raw: forward and backward without autograd, of the cotangents and the inputs.
         inputs: what is differentiated.
     """
 
@@ -45,28 +48,44 @@ class Case(NamedTuple):
     shape: str
     eager: Callable[..., Any]
     ours: Callable[..., Any]
+    raw: Callable[..., Any]
     inputs: list[Tensor]
+
+
+_RAW = torch.ops.diffexplain_fast
 
 
 def _group_norm_silu(shape: tuple[int, ...], groups: int) -> Case:
     x = torch.randn(shape).to(memory_format=torch.channels_last)
     w, b = torch.randn(shape[1]), torch.randn(shape[1])
+
+    def raw(dy: Tensor, x: Tensor) -> Tensor:
+        _, mean, rstd = _RAW.group_norm_silu_fwd(x, None, None, w, b, groups, 1e-5, True)
+        return _RAW.group_norm_silu_bwd(dy, x, None, None, w, b, mean, rstd, groups, True)
+
     return Case(
         "group_norm_silu",
         f"{list(shape)}, {groups} groups",
         lambda x: F.silu(F.group_norm(x, groups, w, b)),
         lambda x: ops.group_norm_silu(x, w, b, groups, impl="cpp"),
+        raw,
         [x],
     )
 
 
 def _layer_norm(rows: int, width: int) -> Case:
     w, b = torch.randn(width), torch.randn(width)
+
+    def raw(dy: Tensor, x: Tensor) -> Tensor:
+        _, mean, rstd = _RAW.layer_norm_fwd(x, w, b, 1e-5)
+        return _RAW.layer_norm_bwd(dy, x, w, mean, rstd)
+
     return Case(
         "layer_norm",
         f"[{rows}, {width}]",
         lambda x: F.layer_norm(x, x.shape[-1:], w, b),
         lambda x: ops.layer_norm(x, w, b, impl="cpp"),
+        raw,
         [torch.randn(rows, width)],
     )
 
@@ -76,7 +95,12 @@ def _geglu(rows: int, packed: int) -> Case:
         value, gate = h.chunk(2, -1)
         return value * F.gelu(gate)
 
-    return Case("geglu", f"[{rows}, {packed}]", eager, lambda h: ops.geglu(h, impl="cpp"), [torch.randn(rows, packed)])
+    def raw(dy: Tensor, h: Tensor) -> Tensor:
+        _RAW.geglu_fwd(h)
+        return _RAW.geglu_bwd(dy, h)
+
+    h = torch.randn(rows, packed)
+    return Case("geglu", f"[{rows}, {packed}]", eager, lambda h: ops.geglu(h, impl="cpp"), raw, [h])
 
 
 def _guided_step(shape: tuple[int, ...]) -> Case:
@@ -90,11 +114,18 @@ def _guided_step(shape: tuple[int, ...]) -> Case:
         o = unconditional + g * (conditional - unconditional)
         return a * sample + b * o + p * before, e * sample + f * o
 
+    like = torch.empty(0)
+
+    def raw(dfollowing: Tensor, ddata: Tensor, *inputs: Tensor) -> Tensor:
+        _RAW.guided_step_fwd(*inputs, None, table)
+        return _RAW.guided_step_bwd(dfollowing, ddata, table, True, like)
+
     return Case(
         "guided_step",
         f"{list(shape)}",
         eager,
         lambda sample, output, before: ops.guided_step(sample, output, table, before, impl="cpp"),
+        raw,
         [torch.randn(shape), torch.randn(2 * shape[0], *shape[1:]), torch.randn(shape)],
     )
 
@@ -136,19 +167,25 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
         if not distance <= _AGREEMENT:
             raise ValueError(f"{case.op} {case.shape}: the gradient is {distance:.1e} from eager's")
 
-    def seconds(function: Callable[..., Any], repeats: int) -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            both_ways(function)
-        return (time.perf_counter() - start) / repeats
+    def raw() -> None:
+        with torch.no_grad():
+            case.raw(*cotangents, *inputs)
 
-    # The slower one decides, so that the two measurements of a pair are near each other in time.
-    repeats = max(1, round(_SLICE / max(seconds(case.eager, 3), 1e-6)))
-    times = [(seconds(case.eager, repeats), seconds(case.ours, repeats)) for _ in range(pairs + 1)][1:]
-    eager, ours = (1e6 * statistics.median(column) for column in zip(*times, strict=True))
-    ratio = statistics.median(a / b for a, b in times)
-    figures = {"eager_us": round(eager, 1), "ours_us": round(ours, 1), "ratio": round(ratio, 2)}
+    runs = [lambda: both_ways(case.eager), lambda: both_ways(case.ours), raw]
+    # Eager decides how often, so that the measurements of a turn are near each other in time.
+    repeats = max(1, round(_SLICE / max(_seconds(runs[0], 3), 1e-6)))
+    times = [[_seconds(run, repeats) for run in runs] for _ in range(pairs + 1)][1:]
+    eager_us, ours_us, raw_us = (round(1e6 * statistics.median(column), 1) for column in zip(*times, strict=True))
+    ratio, raw_ratio = (round(statistics.median(turn[0] / turn[i] for turn in times), 2) for i in (1, 2))
+    figures = {"eager_us": eager_us, "ours_us": ours_us, "ratio": ratio, "raw_us": raw_us, "raw_ratio": raw_ratio}
     return {"op": case.op, "shape": case.shape, **figures}
+
+
+def _seconds(function: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    return (time.perf_counter() - start) / repeats
 
 
 def main() -> int:
@@ -163,10 +200,12 @@ def main() -> int:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     before, rows = os.getloadavg()[0], []
+    titles = dict(eager_us="eager us", ours_us="ours us", ratio="ratio", raw_us="raw us", raw_ratio="ratio")
+    sys.stdout.write(_ROW.format(op="op", shape="shape", **titles))
     for case in cases():
         if not arguments.op or case.op in arguments.op:
             rows.append(measure(case, arguments.pairs))
-            sys.stdout.write("{op:16} {shape:28} {eager_us:10} {ours_us:10} {ratio:6}\n".format(**rows[-1]))
+            sys.stdout.write(_ROW.format(**rows[-1]))
     least = {op: min(row["ratio"] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
     record = {
         "command": "python -m benchmarks.cpu_ops",

@@ -38,3 +38,10 @@ def register(name: str, schema: str, fake: Callable[..., Any], kernels: Callable
 def channels_last(tensor: Tensor) -> Tensor:
     """Return the tensor [N, C, H, W] with channels as the fastest axis."""
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def rows(tensor: Tensor) -> Tensor:
+    """Return [..., D] as [R, D]; where it is that already, without a view, which costs more than a small kernel."""
+    if tensor.ndim == 2:
+        return tensor
+    return tensor.flatten(0, -2) if tensor.ndim > 1 else tensor[None]

@@ -10,7 +10,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
-from diffexplain_fast.ops._register import register
+from diffexplain_fast.ops._register import register, rows
 from diffexplain_fast.ops.reference import geglu as reference
 
 
@@ -46,15 +46,16 @@ class _Geglu(torch.autograd.Function):
         forward = raw("geglu_fwd", impl, reference.geglu_fwd)
         ctx.save_for_backward(h)
         ctx.impl = impl
-        return forward(h.flatten(0, -2) if h.ndim > 1 else h[None]).reshape(*h.shape[:-1], h.shape[-1] // 2)
+        y = forward(rows(h))
+        return y if h.ndim == 2 else y.reshape(*h.shape[:-1], h.shape[-1] // 2)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = ctx.saved_tensors
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)
-        rows = h.flatten(0, -2) if h.ndim > 1 else h[None]
-        return backward(dy.contiguous().reshape(len(rows), rows.shape[1] // 2), rows).reshape(h.shape), None
+        dh = backward(rows(dy.contiguous()), rows(h))
+        return dh if h.ndim == 2 else dh.reshape(h.shape), None
 
 
 def _kernels() -> ModuleType:

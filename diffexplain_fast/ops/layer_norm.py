@@ -10,7 +10,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
-from diffexplain_fast.ops._register import register
+from diffexplain_fast.ops._register import register, rows
 from diffexplain_fast.ops.reference import layer_norm as reference
 
 
@@ -49,19 +49,18 @@ class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: str) -> Tensor:
         forward = raw("layer_norm_fwd", impl, reference.layer_norm_fwd)
-        y, mean, rstd = forward(x.reshape(-1, x.shape[-1]), weight, bias, eps)
+        y, mean, rstd = forward(rows(x), weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.impl = impl
-        return y.reshape(x.shape)
+        return y if y.shape == x.shape else y.reshape(x.shape)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)
-        rows = (x.numel() // x.shape[-1] if x.numel() else 0, x.shape[-1])
-        dx = backward(dy.contiguous().reshape(rows), x.reshape(rows), weight, mean, rstd)
-        return dx.reshape(x.shape), None, None, None, None
+        dx = backward(rows(dy.contiguous()), rows(x), weight, mean, rstd)
+        return dx if dx.shape == x.shape else dx.reshape(x.shape), None, None, None, None
 
 
 def _fake_fwd(x: Any, weight: Any, bias: Any, eps: float) -> Any:
