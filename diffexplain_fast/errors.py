@@ -4,10 +4,6 @@ import difflib
 from collections.abc import Iterable
 
 
-class NotBuiltError(NotImplementedError):
-    """A backend or implementation was asked for by name and this release does not contain it."""
-
-
 class UnknownNameError(ValueError):
     """A label, layer, unit or word that does not exist; the message names the five nearest."""
 

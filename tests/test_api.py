@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffexplain_fast.api import Explainer, explain
-from diffexplain_fast.errors import NotBuiltError, UnknownNameError
+from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.methods.options import Progress
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results import Explanation
@@ -37,7 +37,7 @@ def test_settings_repeat_it() -> None:
     settings = quick_explanation(prefix="a photo of", candidates=("red", "snow"), start="auto").settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["seed"] == 0 and settings["options"]["lr"] == 0.05
-    assert settings["sampler"]["backend"] == "reference" and settings["sampler"]["gradient"] == "full"
+    assert settings["sampler"]["backend"] == "fast" and settings["sampler"]["gradient"] == "full"
     assert len(settings["pipeline_fingerprint"]) >= 64 and len(settings["classifier_fingerprint"]) >= 64
     assert settings["class_name_prompt"] == "a photo of boat"
     tried = {entry["name"] for entry in settings["starts"]}
@@ -149,9 +149,9 @@ def test_an_unknown_label_names_the_nearest() -> None:
         explainer.explain("bout")
 
 
-def test_a_backend_that_is_not_built_is_refused_at_once() -> None:
-    with pytest.raises(NotBuiltError, match="not built yet"):
-        quick_explainer(backend="fast")
+def test_a_backend_that_does_not_exist_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="backend: wanted 'auto', 'reference' or 'fast', got 'quick'"):
+        quick_explainer(backend="quick")
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ def doctor() -> None:
 
     For the engine and for each op: which implementation would run here, and why.
     """
-    from diffexplain_fast.engine.checks import choose_backend
     from diffexplain_fast.environment import default_device, device_record, versions
     from diffexplain_fast.ops.doctor import implementations, kernel_status
 
@@ -15,7 +14,7 @@ def doctor() -> None:
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
     rows += [*kernel_status().items(), ("tinyworld", _tinyworld())]
-    rows += [("backend", "{}: {}".format(*choose_backend("auto", "auto")))]
+    rows += [("backend", "fast for Stable Diffusion 1.x, 2.x, XL and tinyworld, else reference; a result says why")]
     rows += [(row["op"], f"{row['implementation']}: {row['reason']}") for row in implementations()]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

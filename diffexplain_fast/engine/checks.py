@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.planner import parse_bytes
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 _ABSENT = {
@@ -60,26 +61,20 @@ def check_guidance(guidance_scale: Any) -> float:
     return float(guidance_scale)
 
 
-def choose_backend(backend: Any, memory: Any) -> tuple[str, str]:
-    """Return the backend that runs and the reason.
+def check_backend(backend: Any, memory: Any) -> None:
+    """Refuse a backend that does not exist, and a byte limit that is none or that the reference cannot keep.
 
     Raises:
-        NotBuiltError: the fast engine was asked for by name.
         TypeError: ``backend`` or ``memory`` is of another kind.
-        ValueError: an unknown backend, or a memory limit, which the reference cannot keep.
+        ValueError: an unknown backend, no number of bytes, or a limit for the reference.
     """
     if not isinstance(backend, str):
         raise wrong_type("backend", "'auto', 'reference' or 'fast'", backend)
-    if backend == "fast":
-        return "fast", "asked for"
-    if backend not in ("auto", "reference"):
+    if backend not in ("auto", "reference", "fast"):
         raise wrong_value("backend", "'auto', 'reference' or 'fast'", repr(backend))
-    if memory not in ("auto", None):
-        if not isinstance(memory, int | str) or isinstance(memory, bool):
-            raise wrong_type("memory", "'auto' or None", memory)
-        wanted = "'auto' or None with the reference; a byte limit needs backend='fast', which is not built yet"
+    if parse_bytes(memory) is not None and backend == "reference":
+        wanted = "'auto' or None with backend='reference', which keeps no limit (use 'auto' or 'fast')"
         raise wrong_value("memory", wanted, repr(memory))
-    return "reference", "asked for" if backend == "reference" else "auto: the fast engine is not built yet"
 
 
 def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:

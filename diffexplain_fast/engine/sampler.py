@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.checks import (
+    check_backend,
     check_generator,
     check_guidance,
     check_modules,
     check_ready,
     check_tensor,
-    choose_backend,
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -29,8 +30,11 @@ class DifferentiableSampler:
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
         num_inference_steps: denoising steps, at least 1.
         guidance_scale: classifier-free guidance, at least 1.0, where the unconditional rows are not run.
-        backend: "auto" or "reference" (eager diffusers); "fast" is not built yet.
-        memory: "auto" or None; the reference keeps no byte limit.
+        backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
+            the models are known to it, else the reference. With "fast" a model that is not known runs through its
+            own modules, computed again step by step; ``plan`` says so.
+        memory: limit of all bytes, weights included: a number, or text such as "8GiB". "auto" is what is free on a CUDA
+            device; None is no limit. Not for the reference.
         gradient: "full"; "checkpointed" (the same gradient, stores one sample per step and recomputes the rest);
             "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
             "detached" (biased: leaves out how each prediction depends on its input latents).
@@ -38,7 +42,6 @@ class DifferentiableSampler:
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: a module, scheduler, option or value that is not supported; the message says what is.
-        NotBuiltError: ``backend="fast"``.
 
     Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400) and
         DEXTER (arXiv 2510.14741).
@@ -57,7 +60,7 @@ class DifferentiableSampler:
         gradient: str = "full",
     ) -> None:
         check_modules(unet, vae)
-        self.backend, self.reason = choose_backend(backend, memory)
+        check_backend(backend, memory)
         self.guidance_scale = check_guidance(guidance_scale)
         self.schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
         self.num_inference_steps = num_inference_steps
@@ -65,7 +68,16 @@ class DifferentiableSampler:
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae
-        self._engine = FastEngine(unet, vae, memory) if self.backend == "fast" else None
+        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory)
+        self.backend, self.reason = backend, "asked for"
+        if self._engine is not None and backend == "auto":
+            unknown = self._engine.unknown
+            self.backend = "reference" if unknown else "fast"
+            self.reason = f"auto: {unknown or 'the models are known to the fast engine'}"
+            if unknown and parse_bytes(memory) is not None:
+                # The reference keeps no limit; the fast engine does, even through the user's own modules.
+                self.backend = "fast"
+            self._engine = self._engine if self.backend == "fast" else None
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
@@ -100,7 +112,7 @@ class DifferentiableSampler:
             negative_prompt_embeds: [1 or B, L, d]; needed unless the guidance scale is 1.0, and not read then.
             latents: start noise of unit variance [B, c, h, w]; drawn from ``generator`` if None.
             generator: on the CPU; draws the latents if there are none, then LCM's noise for every step. None means a
-                fresh one from torch's global seed, so the same numbers at each call.
+                fresh one from torch's global seed, whose state is left alone: the same numbers at each call.
             pooled_prompt_embeds: [B, p], Stable Diffusion XL only.
             negative_pooled_prompt_embeds: [1 or B, p]; XL only, where ``negative_prompt_embeds`` is needed.
             time_ids: [1 or B, 6] original size, crop corner and target size in pixels, XL only; the image's own size
@@ -126,11 +138,17 @@ class DifferentiableSampler:
             for step in self.schedule.steps
         ]
         if self._engine is not None:
-            fixed = negative_prompt_embeds is None or not negative_prompt_embeds.requires_grad
+            unconditional = (negative_prompt_embeds, negative_pooled_prompt_embeds, time_ids)
+            fixed = not any(part is not None and part.requires_grad for part in unconditional)
             conditions = Conditions(embeds, added)
             return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
         denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
         return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
+        return None if self._engine is None else self._engine.plan
 
     def record(self) -> dict[str, str | int | float]:
         """Return what ran, for a result's settings: every value is a plain number or text."""
@@ -142,6 +160,7 @@ class DifferentiableSampler:
             "prediction_type": self.schedule.prediction_type,
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
+            "implementations": "" if self._engine is None else self._engine.implementations,
         }
 
     def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:

@@ -111,8 +111,6 @@ def test_failures_exit_1(models: tuple[str, str], tmp_path: Path) -> None:
     blocked = tmp_path / "file" / "out"
     code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", blocked, *QUICK)
     assert code == 1 and str(blocked) in text
-    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path, "--backend", "fast")
-    assert code == 1 and "not built yet" in text
 
 
 def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str, str], tmp_path: Path) -> None:

@@ -205,13 +205,16 @@ def test_no_graph_without_inputs_that_ask_for_one(pipe):
 
 
 def test_the_record_says_what_ran(pipe):
-    assert sampler_of(pipe, "euler", gradient="last:1").record() == {
+    assert sampler_of(pipe, "euler", gradient="last:1", backend="reference").record() == {
         "backend": "reference",
-        "reason": "auto: the fast engine is not built yet",
+        "reason": "asked for",
         "gradient": "last:1",
         "scheduler": "EulerDiscreteScheduler",
         "prediction_type": "epsilon",
         "num_inference_steps": 2,
         "guidance_scale": 3.0,
+        "implementations": "",
     }
-    assert sampler_of(pipe, backend="reference").record()["reason"] == "asked for"
+    record = sampler_of(pipe).record()
+    assert record["backend"] == "fast" and record["reason"] == "auto: the models are known to the fast engine"
+    assert "group_norm_silu" in str(record["implementations"])

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
-from diffexplain_fast.errors import NotBuiltError
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd, tiny_sdxl, tiny_unet
 
@@ -20,11 +19,11 @@ def pipe():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"backend": "fast"}, NotBuiltError, "not built yet"),
         ({"backend": "quick"}, ValueError, "backend: wanted 'auto', 'reference' or 'fast', got 'quick'"),
         ({"backend": None}, TypeError, "backend: wanted .*, got NoneType"),
-        ({"memory": "8GiB"}, ValueError, "memory: wanted .*backend='fast', which is not built yet, got '8GiB'"),
-        ({"memory": 2**30}, ValueError, "memory: wanted .*got 1073741824"),
+        ({"memory": "8GiB", "backend": "reference"}, ValueError, "memory: wanted .*backend='reference'.*, got '8GiB'"),
+        ({"memory": "8 gigabytes"}, ValueError, "memory: wanted .*'8GiB', got '8 gigabytes'"),
+        ({"memory": 0}, ValueError, "memory: wanted .*got 0"),
         ({"memory": 1.5}, TypeError, "memory: wanted .*got float"),
         ({"guidance_scale": float("nan")}, ValueError, "guidance_scale: wanted a finite number .*, got nan"),
         ({"guidance_scale": float("inf")}, ValueError, "guidance_scale: wanted a finite number .*, got inf"),

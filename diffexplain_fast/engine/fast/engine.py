@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
-from diffexplain_fast.engine.fast.plans import Request, available_bytes, make_plan, weight_bytes
+from diffexplain_fast.engine.fast.plans import Request, available_bytes, fallback_notes, make_plan, weight_bytes
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
@@ -31,9 +31,6 @@ class FastEngine:
         memory: byte limit, "auto" (what is free on a CUDA device) or None.
         impl: "auto" or "reference", for every op.
 
-    Attributes:
-        plan: storage plan of the last call that recorded a graph, None before.
-
     Raises:
         TypeError: ``memory`` is of another kind.
         ValueError: ``memory`` is no number of bytes.
@@ -43,11 +40,29 @@ class FastEngine:
         self._modules, self._impl = (unet, vae), impl
         self._limit, self._free = parse_bytes(memory), memory == "auto"
         self._plans: dict[tuple, Plan] = {}
-        self.plan: Plan | None = None
+        self._requests: dict[tuple, Request] = {}
+        self._key: tuple | None = None
         self._state: tuple = ()
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[Tensor, Tensor, Tensor] | None = None
         self.refresh()
+
+    @property
+    def plan(self) -> Plan | None:
+        """Storage plan of the last call that recorded a graph, counted when it is asked for; None before."""
+        return None if self._key is None else self._planned(self._key)
+
+    @property
+    def unknown(self) -> str:
+        """Why a model runs through its own modules, empty if both are known."""
+        return fallback_notes(self.denoiser, self.decoder)
+
+    @property
+    def implementations(self) -> str:
+        """Which implementation of each op runs."""
+        if isinstance(self.denoiser, ModuleUNet):
+            return ""
+        return ", ".join(f"{op}: {choice.impl}" for op, choice in self.denoiser.raw.choices.items())
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
@@ -68,6 +83,8 @@ class FastEngine:
         self._state = state
         self._shifts.clear()
         self._plans.clear()
+        self._requests.clear()
+        self._key = None
         self._first = None
 
     def run(
@@ -161,16 +178,34 @@ class FastEngine:
         if not recording:
             return ["step"] * (steps + 1)
         parted = parted and not (start.requires_grad and mode.first_step == 0)
-        key = (start.shape, start.dtype, tuple(text[0].shape), steps, mode, parted)
+        shifts = constant[0] if constant else carried[: len(carried) // steps]
+        limit = self._limit
+        if self._free and (free := available_bytes(start.device)) is not None:
+            limit = int(_SHARE * free) + weight_bytes(self._modules)
+        groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
+        about = (steps, mode.first_step, parted, mode.checkpointed, limit)
+        request = Request(groups[0][0], groups[1], groups[2], *about)
+        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, request[3:7])
+        self._requests[self._key] = request
+        if limit is None:  # counting takes longer than a small model's step, and there is nothing to choose
+            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
+            return self._possible([*[steps_level] * steps, decoder])
+        return self._planned(self._key).levels
+
+    def _planned(self, key: tuple) -> Plan:
         if key not in self._plans:
-            shifts = constant[0] if constant else carried[: len(carried) // steps]
-            limit = self._limit
-            if self._free and (free := available_bytes(start.device)) is not None:
-                limit = int(_SHARE * free) + weight_bytes(self._modules)
-            request = Request(start, text, shifts, steps, mode.first_step, parted, mode.checkpointed, limit)
-            self._plans[key] = make_plan(self.denoiser, self.decoder, self._modules, request)
-        self.plan = self._plans[key]
-        return self.plan.levels
+            self._plans[key] = make_plan(self.denoiser, self.decoder, self._modules, self._requests[key])
+        return self._plans[key]
+
+    def _possible(self, levels: list[str]) -> list[str]:
+        """Return the levels, computing again what runs through the user's own modules."""
+        whole = ["step"] * (len(levels) - 1) if isinstance(self.denoiser, ModuleUNet) else levels[:-1]
+        return [*whole, "step" if isinstance(self.decoder, ModuleDecoder) else levels[-1]]
+
+
+def _hollow(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape, dtype and device that holds no memory."""
+    return tensor.new_empty(1).expand(tensor.shape)
 
 
 def _state(module: Any) -> tuple:

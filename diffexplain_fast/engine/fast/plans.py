@@ -66,7 +66,7 @@ def make_plan(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Requ
         return heads[name].time + sum(cost[level].time for cost, level in zip(costs, plans[name], strict=True))
 
     best = min(plans, key=time)
-    return _describe(costs, plans[best], best, heads[best], weights, request, _notes(denoiser, decoder))
+    return _describe(costs, plans[best], best, heads[best], weights, request, fallback_notes(denoiser, decoder))
 
 
 def _describe(
@@ -155,7 +155,13 @@ def weight_bytes(modules: Sequence[Any]) -> int:
     return sum(storages.values())
 
 
-def _notes(denoiser: Any, decoder: Any) -> str:
+def fallback_notes(denoiser: Any, decoder: Any) -> str:
+    """Return why a model runs through its own modules, empty if both are known.
+
+    Args:
+        denoiser: lean or fallback UNet.
+        decoder: lean or fallback decoder.
+    """
     notes = []
     for name, model in (("UNet", denoiser), ("VAE", decoder)):
         if isinstance(model, ModuleUNet | ModuleDecoder):

@@ -126,7 +126,8 @@ class _Trajectory(torch.autograd.Function):
                     outputs = _step(job, i, sample, before, leaves[:count], _shifts(job, i, leaves[count:]))
             adjoints = _step_backward(outputs, adjoints, sample, before, leaves, totals)
         grads = [None if total is None else total.to(leaf.dtype) for total, leaf in zip(totals, leaves, strict=True)]
-        return None, None, adjoints[0] if ctx.needs_input_grad[2] else None, *grads
+        from_start = ctx.needs_input_grad[2] and job.mode.first_step == 0
+        return None, None, adjoints[0] if from_start else None, *grads
 
 
 def _step(
