@@ -1,0 +1,80 @@
+"""Float32 and bfloat16: errors against float64 beside those of plain autograd in the same dtype."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
+from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.schedules import Schedule, Step
+from tests.engine.fast.cases import MIXED, Case, arguments_of, inputs_of, levels, results, sampler_for
+from tests.engine.plain import relative
+
+_SEEDS = range(3)
+"""Draws of the inputs: a gradient's error is now and then ten times the usual one, in every implementation."""
+CASES = [
+    Case(model, kind, steps=3, guidance=guidance)
+    for (model, guidance), kind in zip(
+        itertools.product(("sd15", "sd2", "sdxl"), (1.0, 3.0)), itertools.cycle(("ddim", "euler", "dpm")), strict=False
+    )
+] + [Case("sd15", "lcm", steps=1), Case("tinyworld", "ddim", steps=2)]
+
+
+def errors(case, dtype, backend, seed, wanted):
+    """Relative errors of images and gradients against plain autograd in float64."""
+    rounded = inputs_of(case.model, case.batch, dtype, seed)
+    exact = {name: value.double() for name, value in rounded.items()}
+    truth = results(sampler_for(case, "reference"), exact, wanted)
+    got = results(sampler_for(case, backend, dtype), rounded, wanted)
+    assert all(value.dtype == dtype for value in got.values()) and set(got) == set(truth)
+    return {name: relative(value.double(), truth[name]) for name, value in got.items()}
+
+
+def growth(case, dtype, wanted):
+    """Errors of the fast engine as multiples of plain autograd's, by argument: the geometric mean over the draws."""
+    eps, ratios = torch.finfo(dtype).eps, {}
+    for seed in _SEEDS:
+        ours, usual = (errors(case, dtype, backend, seed, wanted) for backend in ("fast", "reference"))
+        for name in ours:
+            ratios.setdefault(name, []).append(math.log(ours[name] / (usual[name] + eps)))
+    return {name: math.exp(sum(each) / len(each)) for name, each in ratios.items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_float32_errs_no_more_than_twice_plain_autograd(case):
+    with levels(*MIXED, decoder="block"):
+        found = growth(case, torch.float32, arguments_of(case))
+    assert max(found.values()) <= 2, found
+
+
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_bfloat16_errs_no_more_than_twice_plain_autograd(model):
+    case = Case(model, "ddim")
+    with levels("lean", decoder="block"):
+        found = growth(case, torch.bfloat16, arguments_of(case))
+    assert max(found.values()) <= 2, found
+
+
+def test_the_gradient_of_the_text_is_summed_in_float32():
+    """Of 300 equal steps of a denoiser that returns the text: a sum of ones in bfloat16 would end at 256."""
+    steps = 300
+    schedule = Schedule((Step(0, sample=1.0, output=1.0),) * steps, 1.0, "none", "epsilon")
+    job = Job(
+        denoiser=lambda rows, text, shifts, level: text[0].expand_as(rows),
+        decoder=lambda latents, level: latents,
+        schedule=schedule,
+        coefficients=torch.tensor([coefficients(step, 1.0) for step in schedule.steps]),
+        noises=[None] * steps,
+        shifts=[[]] * steps,
+        guided=False,
+        fixed_negative=True,
+        mode=GradientMode(),
+        levels=["step"] * (steps + 1),
+        recording=True,
+    )
+    text = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
+    images = sample_images(job, torch.zeros(1, 1, 1, 1), [text], [])
+    (gradient,) = torch.autograd.grad(images, text, torch.ones(1, 1, 1, 1))
+    assert gradient.dtype == torch.bfloat16 and gradient.item() == steps
