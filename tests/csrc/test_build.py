@@ -80,3 +80,10 @@ def test_no_sanitizer_objects(tmp_path: Path) -> None:
         UBSAN_OPTIONS="print_stacktrace=1",
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+def test_the_cuda_sources_compute_the_ops_on_the_cpu(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "tests.csrc.emulated", tmp_path / "emulated", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
