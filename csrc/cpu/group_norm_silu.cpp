@@ -41,18 +41,22 @@ CLONES void moments(const T* x, int64_t pixels, int64_t channels, const T* first
   for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, first, sum, square);
 }
 
+template <int N, bool SILU, class T, class A>
+INLINE void normalise_rows(const T* __restrict x, T* __restrict y, int64_t channels, int64_t stride, Channels<A> of) {
+  const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
+  for (int64_t c = 0; c < channels; ++c)
+    for (int k = 0; k < N; ++k) {
+      const A v = (static_cast<A>(x[k * channels + c]) - mean[c]) * (rstd[c] * weight[c]) + bias[c];
+      y[k * stride + c] = static_cast<T>(SILU ? v / (A(1) + exponential(-v)) : v);
+    }
+}
+
 template <class T, bool SILU>
 CLONES void normalise(const T* x, T* y, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of) {
-  using A = Wide<T>;
-  const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
-  for (int64_t p = 0; p < pixels; ++p) {
-    const T* __restrict row = x + p * channels;
-    T* __restrict out = y + p * stride;
-    for (int64_t c = 0; c < channels; ++c) {
-      const A v = (static_cast<A>(row[c]) - mean[c]) * rstd[c] * weight[c] + bias[c];
-      out[c] = static_cast<T>(SILU ? v / (A(1) + exponential(-v)) : v);
-    }
-  }
+  int64_t p = 0;
+  for (; p + ROWS <= pixels; p += ROWS)
+    normalise_rows<ROWS, SILU>(x + p * channels, y + p * stride, channels, stride, of);
+  for (; p < pixels; ++p) normalise_rows<1, SILU>(x + p * channels, y + p * stride, channels, stride, of);
 }
 
 // dn = dy silu'(v) w at one element.
@@ -93,24 +97,30 @@ CLONES void adjoints(const T* x, const T* dy, int64_t pixels, int64_t channels, 
     add_adjoints<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum, product);
 }
 
-template <class T, bool SILU>
-CLONES void finish(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
-                   const Wide<T>* __restrict first, const Wide<T>* __restrict second, T* dx) {
-  using A = Wide<T>;
+template <int N, bool SILU, class T, class A>
+INLINE void finish_rows(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride, Channels<A> of,
+                        const A* __restrict first, const A* __restrict second, T* __restrict dx) {
   const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
-  for (int64_t p = 0; p < pixels; ++p) {
-    const T* __restrict row = x + p * channels, * __restrict grad = dy + p * stride;
-    T* __restrict out = dx + p * channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      const A n = (static_cast<A>(row[c]) - mean[c]) * rstd[c];
+  for (int64_t c = 0; c < channels; ++c)
+    for (int k = 0; k < N; ++k) {
+      const A n = (static_cast<A>(x[k * channels + c]) - mean[c]) * rstd[c];
       A dn;
       if constexpr (std::is_same_v<T, A>)
-        dn = out[c];
+        dn = dx[k * channels + c];
       else
-        dn = adjoint<SILU>(static_cast<A>(grad[c]), n, weight[c], bias[c]);
-      out[c] = static_cast<T>(rstd[c] * (dn - first[c] - n * second[c]));
+        dn = adjoint<SILU>(static_cast<A>(dy[k * stride + c]), n, weight[c], bias[c]);
+      dx[k * channels + c] = static_cast<T>(rstd[c] * (dn - first[c] - n * second[c]));
     }
-  }
+}
+
+template <class T, bool SILU>
+CLONES void finish(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
+                   const Wide<T>* first, const Wide<T>* second, T* dx) {
+  int64_t p = 0;
+  for (; p + ROWS <= pixels; p += ROWS)
+    finish_rows<ROWS, SILU>(x + p * channels, dy + p * stride, channels, stride, of, first, second, dx + p * channels);
+  for (; p < pixels; ++p)
+    finish_rows<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, first, second, dx + p * channels);
 }
 
 // Adds up two rows of sums per chunk, [chunks, 2, channels], in their order.

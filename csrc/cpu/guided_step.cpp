@@ -7,38 +7,62 @@ namespace {
 // Order of the coefficients: see ops/guided_step.py.
 enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT, COEFFICIENTS = 8 };
 
-template <class A, class T>
-CLONES void forward(const A* sample, const T* unconditional, const T* conditional, const A* before, const A* noise,
-                    const A* k, A* following, A* data, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    A o = static_cast<A>(conditional[i]);
-    if (unconditional) {
-      const A u = static_cast<A>(unconditional[i]);
-      o = u + k[GUIDANCE] * (o - u);
-    }
-    A next = k[SAMPLE] * sample[i] + k[OUTPUT] * o;
-    if (before) next += k[BEFORE] * before[i];
-    if (noise) next += k[NOISE] * noise[i];
-    following[i] = next;
-    data[i] = k[DATA_SAMPLE] * sample[i] + k[DATA_OUTPUT] * o;
-  }
+constexpr int64_t BLOCK = 1024;  // elements that stay in the nearest cache from one loop to the next
+
+template <class A>
+INLINE void add(A* __restrict sum, A factor, const A* __restrict x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sum[i] += factor * x[i];
 }
 
 template <class A, class T>
-CLONES void backward(const A* dfollowing, const A* ddata, const A* k, A* dsample, T* dunconditional, T* dconditional,
-                     A* dbefore, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const A f = dfollowing[i], d = ddata ? ddata[i] : A(0);
-    const A o = k[OUTPUT] * f + k[DATA_OUTPUT] * d;
-    dsample[i] = k[SAMPLE] * f + k[DATA_SAMPLE] * d;
-    dbefore[i] = k[BEFORE] * f;
-    if (dunconditional) {
-      dunconditional[i] = static_cast<T>((A(1) - k[GUIDANCE]) * o);
-      dconditional[i] = static_cast<T>(k[GUIDANCE] * o);
-    } else {
-      dconditional[i] = static_cast<T>(o);
+CLONES void forward(const A* __restrict sample, const T* __restrict unconditional, const T* __restrict conditional,
+                    const A* before, const A* noise, const A* k, A* __restrict following, A* __restrict data,
+                    int64_t count) {
+  const A guidance = k[GUIDANCE], of_sample = k[SAMPLE], of_output = k[OUTPUT], data_sample = k[DATA_SAMPLE],
+          data_output = k[DATA_OUTPUT];
+  const auto step = [&](int64_t i, A o) INLINED {
+    following[i] = of_sample * sample[i] + of_output * o;
+    data[i] = data_sample * sample[i] + data_output * o;
+  };
+  if (unconditional) {
+    for (int64_t i = 0; i < count; ++i) {
+      const A u = static_cast<A>(unconditional[i]);
+      step(i, u + guidance * (static_cast<A>(conditional[i]) - u));
     }
+  } else {
+    for (int64_t i = 0; i < count; ++i) step(i, static_cast<A>(conditional[i]));
   }
+  if (before) add(following, k[BEFORE], before, count);
+  if (noise) add(following, k[NOISE], noise, count);
+}
+
+template <class A, class T>
+CLONES void backward(const A* __restrict dfollowing, const A* __restrict ddata, const A* k, A* __restrict dsample,
+                     T* __restrict dunconditional, T* __restrict dconditional, A* __restrict dbefore, int64_t count) {
+  const A guidance = k[GUIDANCE], of_sample = k[SAMPLE], of_output = k[OUTPUT], of_before = k[BEFORE],
+          data_sample = k[DATA_SAMPLE], data_output = k[DATA_OUTPUT];
+  A output[BLOCK];  // gradient of the guided output
+  for (int64_t i = 0; i < count; ++i) {
+    dsample[i] = of_sample * dfollowing[i];
+    output[i] = of_output * dfollowing[i];
+    dbefore[i] = of_before * dfollowing[i];
+  }
+  if (ddata) {
+    add(dsample, data_sample, ddata, count);
+    add(output, data_output, ddata, count);
+  }
+  const A share = dunconditional ? guidance : A(1);
+  if (dunconditional)
+    for (int64_t i = 0; i < count; ++i) dunconditional[i] = static_cast<T>((A(1) - guidance) * output[i]);
+  for (int64_t i = 0; i < count; ++i) dconditional[i] = static_cast<T>(share * output[i]);
+}
+
+// Calls f(first, count) for blocks of the elements, in parallel where there are many.
+template <class F>
+void over_blocks(int64_t elements, F&& f) {
+  torch::stable::parallel_for(0, divide_up(elements, BLOCK), grain(BLOCK), [&](int64_t block, int64_t end) {
+    for (; block < end; ++block) f(block * BLOCK, std::min(BLOCK, elements - block * BLOCK));
+  });
 }
 
 // Calls f with a value of the sample's type, float or double.
@@ -82,8 +106,8 @@ std::tuple<Tensor, Tensor> guided_step_fwd(const Tensor& sample, const Tensor& o
       const T *u = guided ? output.const_data_ptr<T>() : nullptr,
               *c = output.const_data_ptr<T>() + (guided ? count : 0);
       A *next = following.mutable_data_ptr<A>(), *clean = data.mutable_data_ptr<A>();
-      torch::stable::parallel_for(0, count, GRAIN, [&](int64_t i, int64_t end) {
-        forward<A, T>(x + i, u ? u + i : u, c + i, b ? b + i : b, z ? z + i : z, k, next + i, clean + i, end - i);
+      over_blocks(count, [&](int64_t i, int64_t n) {
+        forward<A, T>(x + i, u ? u + i : u, c + i, b ? b + i : b, z ? z + i : z, k, next + i, clean + i, n);
       });
     });
   });
@@ -108,8 +132,8 @@ std::tuple<Tensor, Tensor, Tensor> guided_step_bwd(const Tensor& dfollowing, con
       T *u = guided ? doutput.mutable_data_ptr<T>() : nullptr,
         *c = doutput.mutable_data_ptr<T>() + (guided ? count : 0);
       A *x = dsample.mutable_data_ptr<A>(), *b = dbefore.mutable_data_ptr<A>();
-      torch::stable::parallel_for(0, count, GRAIN, [&](int64_t i, int64_t end) {
-        backward<A, T>(f + i, d ? d + i : d, k, x + i, u ? u + i : u, c + i, b + i, end - i);
+      over_blocks(count, [&](int64_t i, int64_t n) {
+        backward<A, T>(f + i, d ? d + i : d, k, x + i, u ? u + i : u, c + i, b + i, n);
       });
     });
   });

@@ -1,53 +1,80 @@
-// LayerNorm over the last dimension, one row at a time: mean, then deviations from it.
+// LayerNorm over the last dimension: mean, then deviations from it; four rows at a time, whose sums do not wait for
+// one another.
 #include "common.h"
 
 namespace diffexplain {
 namespace {
 
-template <class T>
-CLONES void forward_rows(const T* __restrict x, T* __restrict y, int64_t rows, int64_t width,
-                         const Wide<T>* __restrict weight, const Wide<T>* __restrict bias, double eps,
-                         Wide<T>* __restrict mean, Wide<T>* __restrict rstd) {
-  using A = Wide<T>;
-  for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
-    A sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < width; ++c) sum += static_cast<A>(x[c]);
-    const A centre = sum / A(width);
-#pragma omp simd reduction(+ : square)
-    for (int64_t c = 0; c < width; ++c) {
-      const A d = static_cast<A>(x[c]) - centre;
-      square += d * d;
+constexpr int ROWS = 4;
+
+// Sums f(row, column) over the columns, for N = 4 rows or one.
+template <int N, class A, class F>
+INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
+  A a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+  for (int64_t i = 0; i < width; ++i) {
+    a += f(0, i);
+    if constexpr (N == ROWS) {
+      b += f(1, i);
+      c += f(2, i);
+      d += f(3, i);
     }
-    const A scale = A(1) / std::sqrt(square / A(width) + A(eps));
-    mean[r] = centre;
-    rstd[r] = scale;
-    for (int64_t c = 0; c < width; ++c)
-      y[c] = static_cast<T>((static_cast<A>(x[c]) - centre) * scale * weight[c] + bias[c]);
   }
+  const A all[ROWS] = {a, b, c, d};
+  for (int k = 0; k < N; ++k) total[k] = all[k];
+}
+
+template <int N, class T, class A>
+INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, const A* __restrict weight,
+                         const A* __restrict bias, double eps, A* __restrict mean, A* __restrict rstd) {
+  A centre[N], scale[N];
+  const auto at = [&](int k, int64_t c) INLINED { return static_cast<A>(x[k * width + c]); };
+  sums_over_columns<N>(width, centre, at);
+  for (int k = 0; k < N; ++k) mean[k] = centre[k] /= A(width);
+  sums_over_columns<N>(width, scale, [&](int k, int64_t c) INLINED {
+    const A d = at(k, c) - centre[k];
+    return d * d;
+  });
+  for (int k = 0; k < N; ++k) rstd[k] = scale[k] = A(1) / std::sqrt(scale[k] / A(width) + A(eps));
+  for (int64_t c = 0; c < width; ++c)
+    for (int k = 0; k < N; ++k)
+      y[k * width + c] = static_cast<T>((at(k, c) - centre[k]) * scale[k] * weight[c] + bias[c]);
 }
 
 template <class T>
-CLONES void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t rows, int64_t width,
-                          const Wide<T>* __restrict weight, const Wide<T>* __restrict mean,
-                          const Wide<T>* __restrict rstd) {
-  using A = Wide<T>;
-  for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx += width) {
-    const A centre = mean[r], scale = rstd[r];
-    A sum = 0, product = 0;
-#pragma omp simd reduction(+ : sum, product)
-    for (int64_t c = 0; c < width; ++c) {
-      const A dn = static_cast<A>(dy[c]) * weight[c];
-      sum += dn;
-      product += dn * ((static_cast<A>(x[c]) - centre) * scale);
-    }
-    sum /= A(width);
-    product /= A(width);
-    for (int64_t c = 0; c < width; ++c) {
-      const A n = (static_cast<A>(x[c]) - centre) * scale;
-      dx[c] = static_cast<T>(scale * (static_cast<A>(dy[c]) * weight[c] - sum - n * product));
-    }
+CLONES void forward(const T* x, T* y, int64_t rows, int64_t width, const Wide<T>* weight, const Wide<T>* bias,
+                    double eps, Wide<T>* mean, Wide<T>* rstd) {
+  int64_t r = 0;
+  for (; r + ROWS <= rows; r += ROWS)
+    forward_rows<ROWS>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
+  for (; r < rows; ++r) forward_rows<1>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
+}
+
+template <int N, class T, class A>
+INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t width,
+                          const A* __restrict weight, const A* __restrict mean, const A* __restrict rstd) {
+  A sum[N], product[N];
+  const auto dn = [&](int k, int64_t c) INLINED { return static_cast<A>(dy[k * width + c]) * weight[c]; };
+  const auto n = [&](int k, int64_t c) INLINED { return (static_cast<A>(x[k * width + c]) - mean[k]) * rstd[k]; };
+  sums_over_columns<N>(width, sum, dn);
+  sums_over_columns<N>(width, product, [&](int k, int64_t c) INLINED { return dn(k, c) * n(k, c); });
+  for (int k = 0; k < N; ++k) {
+    sum[k] /= A(width);
+    product[k] /= A(width);
   }
+  for (int64_t c = 0; c < width; ++c)
+    for (int k = 0; k < N; ++k)
+      dx[k * width + c] = static_cast<T>(rstd[k] * (dn(k, c) - sum[k] - n(k, c) * product[k]));
+}
+
+template <class T>
+CLONES void backward(const T* dy, const T* x, T* dx, int64_t rows, int64_t width, const Wide<T>* weight,
+                     const Wide<T>* mean, const Wide<T>* rstd) {
+  int64_t r = 0;
+  for (; r + ROWS <= rows; r += ROWS)
+    backward_rows<ROWS>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
+  for (; r < rows; ++r)
+    backward_rows<1>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
 }
 
 void check_rows(const Tensor& x, const Tensor& weight) {
@@ -73,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor&
     T* to = y.mutable_data_ptr<T>();
     A *means = mean.mutable_data_ptr<A>(), *scales = rstd.mutable_data_ptr<A>();
     torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
-      forward_rows<T>(from + i * width, to + i * width, end - i, width, w.data(), b.data(), eps, means + i, scales + i);
+      forward<T>(from + i * width, to + i * width, end - i, width, w.data(), b.data(), eps, means + i, scales + i);
     });
   });
   return {y, mean, rstd};
@@ -95,7 +122,7 @@ Tensor layer_norm_bwd(const Tensor& dy, const Tensor& x, const Tensor& weight, c
     const A *means = mean.const_data_ptr<A>(), *scales = rstd.const_data_ptr<A>();
     torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
       const int64_t at = i * width;
-      backward_rows<T>(grad + at, from + at, to + at, end - i, width, w.data(), means + i, scales + i);
+      backward<T>(grad + at, from + at, to + at, end - i, width, w.data(), means + i, scales + i);
     });
   });
   return dx;
