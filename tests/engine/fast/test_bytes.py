@@ -1,0 +1,66 @@
+"""Bytes kept per step at the full size of Stable Diffusion 1.5 and XL, counted on meta tensors: nothing runs."""
+
+import functools
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from diffexplain_fast.engine.fast.levels import LEVELS
+from diffexplain_fast.engine.fast.unet import LeanUNet
+from diffexplain_fast.engine.measure import count
+
+pytestmark = pytest.mark.slow
+MIB = 2**20
+DTYPE = torch.bfloat16
+UNETS = {
+    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    "sdxl": {
+        "sample_size": 128,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "cross_attention_dim": 2048,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+        "use_linear_projection": True,
+    },
+}
+TOKENS = 77
+
+
+def meta(*shape):
+    return torch.empty(shape, dtype=DTYPE, device="meta")
+
+
+@functools.cache
+def counted(model, level):
+    """A step with guidance, batch 1, with the Triton kernels."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**UNETS[model]).to(DTYPE)
+    lean, size = LeanUNet(unet, "triton"), unet.config.sample_size
+    text = lean.project(meta(2, TOKENS, unet.config.cross_attention_dim))
+    shifts = [meta(1, block.conv1.weight.shape[0]) for block in lean.resnets()]
+    inputs = [meta(1, 4, size, size), *text]
+    return count(lambda x, *keys: lean(x, keys, shifts, LEVELS[level]), inputs, list(unet.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "limit"),
+    [("sd15", "lean", 402), ("sd15", "keep", 938), ("sdxl", "lean", 2640), ("sdxl", "keep", 7489)],
+)
+def test_kept_per_step(model, level, limit):
+    assert counted(model, level).kept <= limit * MIB
+
+
+@pytest.mark.parametrize("model", UNETS)
+def test_each_level_keeps_less_and_computes_more(model):
+    counts = [counted(model, level) for level in ("keep", "project", "lean", "block")]
+    assert [found.kept for found in counts] == sorted((found.kept for found in counts), reverse=True)
+    assert [found.total for found in counts] == sorted(found.total for found in counts)
+    most, lean, forward = counts[0].total, counts[2].total, counts[0].forward
+    assert most <= 2.3 * forward  # of frozen weights a backward is one forward, and of attention 2.5
+    assert 0.1 <= (lean - most) / forward <= 0.5  # the lean level computes no convolution or attention again
