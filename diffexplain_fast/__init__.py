@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffexplain_fast import tinyworld
     from diffexplain_fast.api import Explainer, explain
-    from diffexplain_fast.engine.sampler import DifferentiableSampler
+    from diffexplain_fast.engine.sampler import DifferentiableSampler, accelerate
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.results import Explanation
     from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron
@@ -21,11 +21,13 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Neuron",
+    "accelerate",
     "explain",
     "tinyworld",
 ]
 # Imported at first use, so that importing the package costs nothing and loads neither diffusers nor transformers.
-_HOMES = {"Explainer": "api", "explain": "api", "DifferentiableSampler": "engine.sampler"}
+_HOMES = {"Explainer": "api", "explain": "api"}
+_HOMES |= dict.fromkeys(("DifferentiableSampler", "accelerate"), "engine.sampler")
 _HOMES |= {"Classifier": "models.classifier", "Explanation": "results", "tinyworld": "tinyworld"}
 _HOMES |= dict.fromkeys(("ClassLogit", "ClassProbability", "Disagreement", "Neuron"), "targets")
 

@@ -208,3 +208,21 @@ class DifferentiableSampler:
         time_ids = time_ids.expand(batch, -1)
         copies = 1 if self.guidance_scale == 1.0 else 2
         return {"text_embeds": self._rows(names[1], pooled, negative), "time_ids": time_ids.repeat(copies, 1)}
+
+
+def accelerate(pipe: Any, memory: Any = "auto", **options: Any) -> DifferentiableSampler:
+    """Return a fast sampler for a pipeline, which stays as it is.
+
+    Args:
+        pipe: a diffusers pipeline or a ``Pipeline``.
+        memory: limit of all bytes, weights included, such as "8GiB"; see ``DifferentiableSampler``.
+        **options: as in ``DifferentiableSampler``.
+
+    Returns:
+        A sampler with ``backend="fast"``: whatever differentiates through the pipeline calls it in its place.
+
+    Raises:
+        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
+        ValueError: an option out of range.
+    """
+    return DifferentiableSampler.from_pipe(pipe, backend="fast", memory=memory, **options)

@@ -1,0 +1,63 @@
+"""``accelerate``: a pipeline's fast sampler under a byte limit, and the pipeline as it was."""
+
+import pytest
+import torch
+
+import diffexplain_fast as dx
+from diffexplain_fast.engine.fast.plans import weight_bytes
+from diffexplain_fast.engine.measure import live_bytes
+from tests.engine.plain import relative
+from tests.engine.samplers import embeds
+from tests.tiny import tiny_sd
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """A tiny Stable Diffusion."""
+    return tiny_sd()
+
+
+def run(sampler, number=0):
+    """Images and the prompt's gradient."""
+    prompt, latents = embeds(seed=number).requires_grad_(), torch.ones(1, 4, 8, 8)
+    images = sampler(prompt, embeds(seed=9), latents=latents)
+    return images.detach(), torch.autograd.grad(images.square().sum(), prompt)[0]
+
+
+@pytest.mark.slow
+def test_it_keeps_its_limit_and_the_gradient(pipe):
+    modes = [part.training for part in pipe.unet.modules()]
+    free = dx.accelerate(pipe, memory=None, num_inference_steps=STEPS)
+    images, gradient = run(free)
+    assert free.backend == "fast" and free.plan.limit is None
+    weights = weight_bytes((pipe.unet, pipe.vae))
+    least, most = free.plan.parts["decoder, keep"] + weights, free.plan.peak
+    times = []
+    for share in (0.5, 0.75, 1.0):
+        limit = int(least + share * (most - least))
+        sampler = dx.accelerate(pipe, memory=limit, num_inference_steps=STEPS)
+        run(sampler)
+        with live_bytes() as live:
+            got, back = run(sampler)
+        assert live.peak <= sampler.plan.peak - weights <= limit - weights
+        assert relative(got, images) < 1e-5 and relative(back, gradient) < 1e-4
+        times.append(sampler.plan.recompute)
+    assert times == sorted(times, reverse=True) and times[-1] == 0 < times[0]
+    assert modes == [part.training for part in pipe.unet.modules()]
+
+
+def test_a_limit_that_nothing_keeps_names_what_is_needed(pipe):
+    with pytest.raises(ValueError, match=r"memory: wanted at least [0-9]+ bytes .*, got 1000 "):
+        run(dx.accelerate(pipe, memory=1000, num_inference_steps=STEPS))
+
+
+def test_the_plan_prints_as_a_table(pipe):
+    sampler = dx.accelerate(pipe, num_inference_steps=STEPS)
+    assert sampler.plan is None
+    run(sampler)
+    text = str(sampler.plan)
+    assert all(
+        word in text for word in ("weights", f"{STEPS} steps, keep", "predicted peak", "limit", "computed again")
+    )
