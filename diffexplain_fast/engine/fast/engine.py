@@ -44,7 +44,7 @@ class FastEngine:
         self._key: tuple | None = None
         self._state: tuple = ()
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
-        self._first: tuple[Tensor, Tensor, Tensor] | None = None
+        self._first: tuple[list[Tensor], Tensor] | None = None
         self.refresh()
 
     @property
@@ -130,12 +130,14 @@ class FastEngine:
             self._levels(start, text, constant, carried, schedule, mode, guided and fixed_negative, recording),
             recording,
         )
-        negative = conditions.embeds[: len(start)].detach()
-        if guided and constant and isinstance(self.denoiser, LeanUNet):
-            job.first_unconditional = self._known_first(start, negative)
+        # Tensors made in inference mode cannot serve a later call that records a graph.
+        repeats = guided and fixed_negative and not torch.is_inference_mode_enabled()
+        about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
+        job.first_unconditional = None if start.requires_grad else self._known_first(about)
+        known = job.first_unconditional is not None
         images = sample_images(job, start * schedule.init_noise_sigma, text, carried)
-        if job.first_unconditional is not None and constant:
-            self._first = (start.detach().clone(), negative.clone(), job.first_unconditional)
+        if about and job.first_unconditional is not None and not known:
+            self._first = ([part.clone() for part in about], job.first_unconditional)
         return images
 
     def _time(
@@ -154,13 +156,14 @@ class FastEngine:
             return [], [part for step in shifts for part in step]
         return shifts, []
 
-    def _known_first(self, start: Tensor, negative: Tensor) -> Tensor | None:
-        """Return the first step's unconditional prediction if noise and negative prompt are those of the last call."""
-        if self._first is None or start.requires_grad:
+    def _known_first(self, about: Sequence[Tensor]) -> Tensor | None:
+        """Return the first step's unconditional prediction if what it follows from is what it was before."""
+        if self._first is None or not about:
             return None
-        noise, prompt, prediction = self._first
-        same = noise.shape == start.shape and prompt.shape == negative.shape
-        return prediction if same and torch.equal(noise, start) and torch.equal(prompt, negative) else None
+        before, prediction = self._first
+        pairs = list(zip(before, about, strict=True))
+        same = all(one.shape == two.shape for one, two in pairs) and all(torch.equal(*pair) for pair in pairs)
+        return prediction if same else None
 
     def _levels(
         self,
@@ -201,6 +204,14 @@ class FastEngine:
         """Return the levels, computing again what runs through the user's own modules."""
         whole = ["step"] * (len(levels) - 1) if isinstance(self.denoiser, ModuleUNet) else levels[:-1]
         return [*whole, "step" if isinstance(self.decoder, ModuleDecoder) else levels[-1]]
+
+
+def _about_first(schedule: Schedule, start: Tensor, conditions: Conditions) -> list[Tensor]:
+    """Return all that the first step's unconditional prediction follows from, besides the weights."""
+    step, rows = schedule.steps[0], slice(len(start))
+    numbers = start.new_tensor([step.timestep, step.input_scale, schedule.init_noise_sigma])
+    added = () if conditions.added is None else conditions.added.values()
+    return [numbers, *(part[rows].detach() for part in (start, conditions.embeds, *added))]
 
 
 def _hollow(tensor: Tensor) -> Tensor:
