@@ -28,6 +28,50 @@ class Config(NamedTuple):
     num_stages: int = 1
 
 
+def _attention(kernel: str, rows: dict[str, tuple[dict[str, int], int, int]]) -> dict[str, list[Config]]:
+    """Return a kernel's entries: columns per head up to which each serves (padded) to blocks, warps and stages."""
+    return {f"attention_{kernel}_{columns}": [Config(*row)] for columns, row in rows.items()}
+
+
+_ATTENTION = {
+    # 128 queries: keys and values come from the second level of cache half as often as with 64.
+    **_attention(
+        "fwd",
+        {
+            "64": ({"BLOCK_M": 128, "BLOCK_N": 64}, 8, 3),
+            "96": ({"BLOCK_M": 128, "BLOCK_N": 64}, 8, 2),
+            "160": ({"BLOCK_M": 64, "BLOCK_N": 32}, 8, 2),
+            "64_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
+            "96_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
+            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 8, 1),
+        },
+    ),
+    **_attention(
+        "dq",
+        {
+            "64": ({"BLOCK_M": 64, "BLOCK_N": 64}, 4, 2),
+            "96": ({"BLOCK_M": 64, "BLOCK_N": 32}, 4, 2),
+            "160": ({"BLOCK_M": 64, "BLOCK_N": 32}, 8, 2),
+            "64_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
+            "96_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
+            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 4, 1),
+        },
+    ),
+    **_attention(
+        "dk_dv",
+        {
+            "64": ({"BLOCK_M": 32, "BLOCK_N": 64}, 4, 2),
+            "96": ({"BLOCK_M": 32, "BLOCK_N": 64}, 4, 2),
+            "160": ({"BLOCK_M": 16, "BLOCK_N": 64}, 8, 2),
+            "64_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
+            "96_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
+            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
+        },
+    ),
+    **_attention("short", {"64": ({"BLOCK_M": 32}, 4, 2), "160": ({"BLOCK_M": 32}, 4, 2)}),
+    "attention_combine": [Config({"BLOCK_E": 256}, 4)],
+}
+
 CONFIGS: dict[str, list[Config]] = {
     # 64 channels of half precision are a whole cache line of 128 bytes.
     # Fewer pixels would allow more warps, but fewer bytes on the way from memory, and one sum across threads for each.
@@ -54,6 +98,7 @@ CONFIGS: dict[str, list[Config]] = {
         Config({"BLOCK_P": 16, "BLOCK_C": 256}, 4),
         Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4),
     ],
+    **_ATTENTION,
 }
 """Kernel, or op where all its kernels agree, to its configurations."""
 

@@ -1,0 +1,357 @@
+"""Softmax attention that never writes its scores: o = P v, P = exp(scale q k^T - lse), lse the log-sum-exp.
+
+With delta = rowsum(do o) and dS = P (do v^T - delta): dv = P^T do, dq = scale dS k, dk = scale dS^T q.
+Source: Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2. Sums over queries that several programs share go
+through partial sums, added up in a fixed order: so few keys fill a large GPU, without atomics. Text keys fit into one
+program, which then makes all three gradients from one look at the queries; 77 keys are 64 and a rest of 16, not 128.
+"""
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from diffexplain_fast.kernels import attention_tiles as tiles
+from diffexplain_fast.kernels.attention_tiles import head, load, store, zeros
+from diffexplain_fast.kernels.configs import CONFIGS, launch
+from diffexplain_fast.kernels.primitives import unravel
+from torch import Tensor
+
+_WIDTHS = (64, 96, 160)
+"""Columns, padded, up to which an entry of the table of configurations serves."""
+_HELD = 64 * 48
+"""Padded keys times columns that a program can hold in half precision, with their gradients."""
+_PROGRAMS = 264
+"""Programs wanted where queries can be divided: two for each of the 132 multiprocessors of an H100."""
+_UNIT = 16
+"""Largest power of two that strides are looked at for: 16 numbers are more than the widest load."""
+
+
+@triton.jit
+def attention_fwd_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    o_ptr,
+    lse_ptr,
+    stride_q_b,
+    stride_q_n,
+    stride_q_h,
+    stride_k_b,
+    stride_k_n,
+    stride_k_h,
+    H,
+    NQ,
+    NK,
+    scale,
+    D: tl.constexpr,
+    UNIT: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    pid_b, pid_h, pid_m = unravel(tl.program_id(0), tl.cdiv(NQ, BLOCK_M), H)
+    offs_m = pid_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT) + offs_m * stride_q_n * UNIT
+    offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
+    offs_o = head(pid_b, pid_h, NQ * H, 1, D) + offs_m * H * D
+    offs_lse = head(pid_b, pid_h, H * NQ, NQ, 1) + offs_m
+    q = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST)
+    highest = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    acc = zeros(BLOCK_M, D)
+    whole = NK // BLOCK_N * BLOCK_N
+    if BLOCK_R > 0:
+        offs_r = whole + tl.arange(0, BLOCK_R)
+        mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
+        kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+        qr = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True)
+        highest, total, acc = tiles.attend(qr, kr, vr, mask_r, scale, highest, total, acc)
+    for start in range(0, whole, BLOCK_N):
+        offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
+        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
+        highest, total, acc = tiles.attend(q, k, v, None, scale, highest, total, acc)
+    store(o_ptr, offs_o, offs_m < NQ, tiles.times(acc, 1.0 / total[:, None]), D)
+    tl.store(lse_ptr + offs_lse, highest + tl.log(total), mask=offs_m < NQ)
+
+
+@triton.jit
+def attention_bwd_dq_kernel(
+    do_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    o_ptr,
+    lse_ptr,
+    delta_ptr,
+    dq_ptr,
+    stride_q_b,
+    stride_q_n,
+    stride_q_h,
+    stride_k_b,
+    stride_k_n,
+    stride_k_h,
+    H,
+    NQ,
+    NK,
+    scale,
+    D: tl.constexpr,
+    UNIT: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    pid_b, pid_h, pid_m = unravel(tl.program_id(0), tl.cdiv(NQ, BLOCK_M), H)
+    offs_m = pid_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT) + offs_m * stride_q_n * UNIT
+    offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
+    offs_o = head(pid_b, pid_h, NQ * H, 1, D) + offs_m * H * D
+    offs_lse = head(pid_b, pid_h, H * NQ, NQ, 1) + offs_m
+    q = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST)
+    do = load(do_ptr, offs_o, offs_m < NQ, D, UPCAST)
+    delta = tiles.row_product(do, load(o_ptr, offs_o, offs_m < NQ, D, UPCAST))
+    tl.store(delta_ptr + offs_lse, delta, mask=offs_m < NQ)
+    lse = tl.load(lse_ptr + offs_lse, mask=offs_m < NQ, other=0.0)
+    dq = zeros(BLOCK_M, D)
+    whole = NK // BLOCK_N * BLOCK_N
+    if BLOCK_R > 0:
+        offs_r = whole + tl.arange(0, BLOCK_R)
+        mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
+        kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+        qr, dor = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST, True)
+        dq = tiles.add_dq(qr, dor, kr, vr, mask_r, scale, lse, delta, dq)
+    for start in range(0, whole, BLOCK_N):
+        offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
+        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
+        dq = tiles.add_dq(q, do, k, v, None, scale, lse, delta, dq)
+    store(dq_ptr, offs_o, offs_m < NQ, tiles.times(dq, scale), D)
+
+
+@triton.jit
+def attention_bwd_dk_dv_kernel(
+    do_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lse_ptr,
+    delta_ptr,
+    dk_ptr,
+    dv_ptr,
+    stride_q_b,
+    stride_q_n,
+    stride_q_h,
+    stride_k_b,
+    stride_k_n,
+    stride_k_h,
+    H,
+    NQ,
+    NK,
+    ROWS,
+    scale,
+    D: tl.constexpr,
+    UNIT: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    pid_s, pid_h, pid_n = unravel(tl.program_id(0), tl.cdiv(NK, BLOCK_N), H)
+    pid_b, first = pid_s // tl.cdiv(NQ, ROWS), pid_s % tl.cdiv(NQ, ROWS) * ROWS
+    offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT)
+    offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
+    offs_o = head(pid_b, pid_h, NQ * H, 1, D)
+    lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
+    delta_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
+    offs_n = pid_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_k += offs_n * stride_k_n * UNIT
+    k, v = load(k_ptr, offs_k, offs_n < NK, D, UPCAST), load(v_ptr, offs_k, offs_n < NK, D, UPCAST)
+    dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
+    for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
+        offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
+        mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
+        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)
+        do = load(do_ptr, rows, mask_m, D, UPCAST)
+        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)
+        delta = tl.load(delta_ptr + offs_m, mask=mask_m, other=0.0)
+        _, dk, dv = tiles.add_dk_dv(q, do, k, v, None, scale, lse, delta, dk, dv)
+    rows = head(pid_s, pid_h, NK * H, 1, D) + offs_n * H * D
+    tiles.store_sums(dk_ptr, dv_ptr, rows, offs_n < NK, (dk, dv), scale, D)
+
+
+@triton.jit
+def attention_bwd_short_kernel(
+    do_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    o_ptr,
+    lse_ptr,
+    dq_ptr,
+    dk_ptr,
+    dv_ptr,
+    stride_q_b,
+    stride_q_n,
+    stride_q_h,
+    stride_k_b,
+    stride_k_n,
+    stride_k_h,
+    H,
+    NQ,
+    NK,
+    ROWS,
+    scale,
+    D: tl.constexpr,
+    UNIT: tl.constexpr,
+    UPCAST: tl.constexpr,
+    KEYS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    pid_s, pid_h = tl.program_id(0) // H, tl.program_id(0) % H
+    pid_b, first = pid_s // tl.cdiv(NQ, ROWS), pid_s % tl.cdiv(NQ, ROWS) * ROWS
+    offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT)
+    offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
+    offs_o = head(pid_b, pid_h, NQ * H, 1, D)
+    lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
+    keys = tiles.hold(k_ptr, v_ptr, offs_k, stride_k_n * UNIT, NK, KEYS, D, UPCAST)
+    sums = tiles.no_sums(KEYS, D)
+    for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
+        offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
+        mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
+        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)
+        do = load(do_ptr, rows, mask_m, D, UPCAST)
+        delta = tiles.row_product(do, load(o_ptr, rows, mask_m, D, UPCAST))
+        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)
+        dq, sums = tiles.add_all(q, do, keys, scale, lse, delta, tiles.transposed(zeros(BLOCK_M, D)), sums)
+        store(dq_ptr, rows, mask_m, tiles.transposed(tiles.times(dq, scale)), D)
+    offs_n = tl.arange(0, tiles.main_part(KEYS))
+    offs_k = head(pid_s, pid_h, NK * H, 1, D)
+    tiles.store_sums(dk_ptr, dv_ptr, offs_k + offs_n.to(tl.int64) * H * D, offs_n < NK, sums[0], scale, D)
+    if len(sums) > 1:
+        offs_n = tiles.main_part(KEYS) + tl.arange(0, tiles.tail_part(KEYS))
+        tiles.store_sums(dk_ptr, dv_ptr, offs_k + offs_n.to(tl.int64) * H * D, offs_n < NK, sums[1], scale, D)
+
+
+@triton.jit
+def attention_combine_kernel(parts_dk_ptr, parts_dv_ptr, dk_ptr, dv_ptr, E, SPLITS, BLOCK_E: tl.constexpr):
+    blocks = tl.cdiv(E, BLOCK_E)
+    pid_b = (tl.program_id(0) // blocks).to(tl.int64)
+    offs_e = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
+    mask = offs_e < E
+    dk = tl.zeros([BLOCK_E], tl.float32)
+    dv = tl.zeros([BLOCK_E], tl.float32)
+    for split in range(0, SPLITS):
+        offs = (pid_b * SPLITS + split) * E + offs_e
+        dk += tl.load(parts_dk_ptr + offs, mask=mask, other=0.0)
+        dv += tl.load(parts_dv_ptr + offs, mask=mask, other=0.0)
+    tl.store(dk_ptr + pid_b * E + offs_e, dk.to(dk_ptr.dtype.element_ty), mask=mask)
+    tl.store(dv_ptr + pid_b * E + offs_e, dv.to(dv_ptr.dtype.element_ty), mask=mask)
+
+
+def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return o [B, Nq, H, D] and the log-sum-exp [B, H, Nq] of q [B, Nq, H, D], k and v [B, Nk, H, D], scale > 0."""
+    call = _Call(q, k, v, scale)
+    o = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.float32, device=q.device)
+    call.by_queries("fwd", attention_fwd_kernel, o_ptr=o, lse_ptr=lse)
+    return o, lse
+
+
+def attention_bwd(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dq [B, Nq, H, D], dk and dv [B, Nk, H, D] from the results of ``attention_fwd`` and the gradient of o."""
+    call = _Call(q, k, v, scale)
+    do, o, lse = do.contiguous(), o.contiguous(), lse.contiguous()
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    given = {"do_ptr": do, "lse_ptr": lse}
+    if call.short:
+        call.by_keys("short", attention_bwd_short_kernel, dk, dv, o_ptr=o, dq_ptr=dq, **given)
+        return dq, dk, dv
+    delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
+    call.by_queries("dq", attention_bwd_dq_kernel, o_ptr=o, delta_ptr=delta, dq_ptr=dq, **given)
+    call.by_keys("dk_dv", attention_bwd_dk_dv_kernel, dk, dv, delta_ptr=delta, **given)
+    return dq, dk, dv
+
+
+class _Call:
+    """One call's tensors and sizes, and how its kernels are launched.
+
+    Args:
+        q: queries [B, Nq, H, D].
+        k: keys [B, Nk, H, D].
+        v: values [B, Nk, H, D].
+        scale: factor of the scores, above 0.
+    """
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+        if k.stride() != v.stride():
+            k, v = k.contiguous(), v.contiguous()  # as views of projections they have equal strides
+        self.images, self.queries, self.heads, columns = q.shape
+        self.keys = k.shape[1]
+        self.width = tiles.parted(columns)
+        self.exact = q.dtype == torch.float32
+        # A side of length 1 has a stride that says nothing.
+        strides = [step if n > 1 else 0 for x in (q, k) for n, step in zip(x.shape[:3], x.stride()[:3], strict=True)]
+        unit = math.gcd(_UNIT, *strides)
+        names = [f"stride_{x}_{axis}" for x in "qk" for axis in "bnh"]
+        self.arguments: dict[str, Any] = {
+            **{"q_ptr": q, "k_ptr": k, "v_ptr": v, "H": self.heads, "NQ": self.queries, "NK": self.keys},
+            **{name: step // unit for name, step in zip(names, strides, strict=True)},
+            **{"scale": float(scale), "D": columns, "UNIT": unit},
+            "UPCAST": q.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
+        }
+
+    @property
+    def short(self) -> bool:
+        """Whether one program holds all keys with their gradients."""
+        return not self.exact and tiles.parted(self.keys) * self.width <= _HELD
+
+    def entry(self, kernel: str) -> str:
+        """Return the name of a kernel's entry in the table of configurations."""
+        columns = next((columns for columns in _WIDTHS if self.width <= columns), None)
+        if columns is None:
+            raise ValueError(f"attention: wanted at most {_WIDTHS[-1]} columns per head, got {self.arguments['D']}")
+        return f"attention_{kernel}_{columns}{'_fp32' if self.exact else ''}"
+
+    def by_queries(self, name: str, kernel: Any, **pointers: Tensor) -> None:
+        """Launch a kernel whose programs divide the queries and look at all keys."""
+        entry = self.entry(name)
+        rest = self.keys % CONFIGS[entry][0].blocks["BLOCK_N"]
+        heads = self.images * self.heads
+        launch(
+            entry,
+            kernel,
+            lambda meta: (triton.cdiv(self.queries, meta["BLOCK_M"]) * heads,),
+            BLOCK_R=tiles.padded(rest) if rest else 0,
+            **pointers,
+            **self.arguments,
+        )
+
+    def by_keys(self, name: str, kernel: Any, dk: Tensor, dv: Tensor, **pointers: Tensor) -> None:
+        """Launch a kernel whose programs divide the keys, and the queries where that would leave a GPU idle."""
+        entry = self.entry(name)
+        blocks = CONFIGS[entry][0].blocks
+        constants = {} if "BLOCK_N" in blocks else {"KEYS": tiles.parted(self.keys)}
+        programs = self.images * self.heads * triton.cdiv(self.keys, blocks.get("BLOCK_N", self.keys))
+        steps = triton.cdiv(self.queries, blocks["BLOCK_M"])
+        rows = triton.cdiv(steps, triton.cdiv(_PROGRAMS, programs)) * blocks["BLOCK_M"]
+        splits = triton.cdiv(self.queries, rows)
+        shape = (self.images * splits, *dk.shape[1:])
+        sums = (dk, dv) if splits == 1 else [torch.empty(shape, dtype=torch.float32, device=dk.device) for _ in "kv"]
+        pointers |= {"dk_ptr": sums[0], "dv_ptr": sums[1]}
+        launch(entry, kernel, lambda _: (programs * splits,), ROWS=rows, **constants, **pointers, **self.arguments)
+        if splits > 1:
+            elements = dk[0].numel()
+            launch(
+                "attention_combine",
+                attention_combine_kernel,
+                lambda meta: (self.images * triton.cdiv(elements, meta["BLOCK_E"]),),
+                parts_dk_ptr=sums[0],
+                parts_dv_ptr=sums[1],
+                dk_ptr=dk,
+                dv_ptr=dv,
+                E=elements,
+                SPLITS=splits,
+            )
