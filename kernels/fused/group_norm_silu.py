@@ -304,7 +304,8 @@ def group_norm_silu_fwd(
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
     plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
     means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
-    mean, rstd = _empty(x, 2, plan.n, num_groups)
+    # Two results never share a storage: torch's schema for them says so.
+    mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}

@@ -18,16 +18,3 @@ def poisoned_memory(poisoned_empty: None, monkeypatch: pytest.MonkeyPatch) -> No
         return made.fill_(float("nan")) if made.is_floating_point() else made
 
     monkeypatch.setattr(torch.Tensor, "new_empty", nan)
-
-
-_SHARED = "mean and rstd of kernels/fused/group_norm_silu.py share a storage"
-_REPORTED = {("test_opcheck", "triton", "TestGroupNormSilu"): _SHARED}
-"""Test, implementation and class to what is wrong in a kernel: an entry goes with its bug."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the failures that are reported and not mended yet."""
-    for item in items:
-        for (test, impl, owner), reason in _REPORTED.items():
-            if item.name.startswith(f"{test}[") and impl in item.name and f"::{owner}::" in item.nodeid:
-                item.add_marker(pytest.mark.xfail(reason=reason))
