@@ -116,7 +116,8 @@ def count(function: Callable[..., Tensor], like: Sequence[Tensor], weights: Iter
             return tensor
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            out = function(*inputs)
+            # Views, for the FLOP counter's hooks on modules cannot bear a leaf.
+            out = function(*(part.view_as(part) for part in inputs))
         forward = flops.get_total_flops()
         torch.autograd.grad(out, inputs, torch.empty_like(out), allow_unused=True)
         return Count(sum(kept.values()), live.peak, forward, flops.get_total_flops())

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.transformer import Attention
 from diffexplain_fast.engine.fast.unet import check_plain, read_up
-from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, linear, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen
@@ -29,13 +29,18 @@ class LeanDecoder:
     """
 
     def __init__(self, vae: Any, impl: str = "auto") -> None:
+        known(vae, "AutoencoderKL")
+        known(vae.decoder, "Decoder")
+        known(vae.decoder.mid_block, "UNetMidBlock2D")
         check_plain(vae, {"act_fn": "silu"})
         if getattr(vae, "use_tiling", False) or getattr(vae, "use_slicing", False):
             raise UnsupportedModelError("a tiled or sliced VAE (vae.disable_tiling(), vae.disable_slicing())")
         decoder, weight = vae.decoder, next(vae.parameters())
         self.raw = RawOps(weight.device, weight.dtype, impl)
-        if any(type(block).__name__ != "UpDecoderBlock2D" for block in decoder.up_blocks):
-            raise UnsupportedModelError("a decoder block that is no UpDecoderBlock2D")
+        for block in decoder.up_blocks:
+            known(block, "UpDecoderBlock2D")
+        if type(decoder.conv_act) is not nn.SiLU:
+            raise UnsupportedModelError("another activation before the last convolution")
         config = vae.config
         self.scale, self.offset = 1 / config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
         self.quant = None if vae.post_quant_conv is None else linear(vae.post_quant_conv)

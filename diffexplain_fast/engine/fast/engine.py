@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
+from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
 from diffexplain_fast.engine.fast.plans import Request, available_bytes, fallback_notes, make_plan, weight_bytes
-from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
+from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images, without_autocast
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
 from diffexplain_fast.engine.gradients import GradientMode
@@ -42,7 +43,7 @@ class FastEngine:
         self._plans: dict[tuple, Plan] = {}
         self._requests: dict[tuple, Request] = {}
         self._key: tuple | None = None
-        self._state: tuple = ()
+        self._watch: Watch | None = None
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[list[Tensor], Tensor] | None = None
         self.refresh()
@@ -66,27 +67,28 @@ class FastEngine:
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
-        state = tuple(_state(module) for module in self._modules)
-        if state == self._state:
+        if self._watch is not None and not self._watch.edited():
             return
         unet, vae = self._modules
         self.denoiser: LeanUNet | ModuleUNet
         self.decoder: LeanDecoder | ModuleDecoder
-        try:
-            self.denoiser = LeanUNet(unet, self._impl)
-        except UnsupportedModelError as error:
-            self.denoiser = ModuleUNet(unet, str(error))
-        try:
-            self.decoder = LeanDecoder(vae, self._impl)
-        except UnsupportedModelError as error:
-            self.decoder = ModuleDecoder(vae, str(error))
-        self._state = state
+        with torch.inference_mode(False), torch.no_grad():
+            try:
+                self.denoiser = LeanUNet(unet, self._impl)
+            except UnsupportedModelError as error:
+                self.denoiser = ModuleUNet(unet, str(error))
+            try:
+                self.decoder = LeanDecoder(vae, self._impl)
+            except UnsupportedModelError as error:
+                self.decoder = ModuleDecoder(vae, str(error))
+            self._watch = Watch(unet, vae)
         self._shifts.clear()
         self._plans.clear()
         self._requests.clear()
         self._key = None
         self._first = None
 
+    @without_autocast
     def run(
         self,
         schedule: Schedule,
@@ -112,6 +114,7 @@ class FastEngine:
             ValueError: nothing fits into the byte limit.
         """
         self.refresh()
+        start = start.detach() if mode.first_step > 0 else start
         timesteps, guided = schedule.timesteps(start.device), guidance_scale != 1.0
         text = self.denoiser.project(conditions.embeds)
         constant, carried = self._time(schedule, timesteps, conditions.added)
@@ -147,8 +150,8 @@ class FastEngine:
         if added is None:
             key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
             if key not in self._shifts:
-                with torch.no_grad():
-                    self._shifts[key] = self.denoiser.shifts(timesteps, None)
+                with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
+                    self._shifts[key] = self.denoiser.shifts(timesteps.clone(), None)
             return self._shifts[key], []
         with frozen(self._modules[0]):
             shifts = self.denoiser.shifts(timesteps, added)
@@ -217,13 +220,3 @@ def _about_first(schedule: Schedule, start: Tensor, conditions: Conditions) -> l
 def _hollow(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape, dtype and device that holds no memory."""
     return tensor.new_empty(1).expand(tensor.shape)
-
-
-def _state(module: Any) -> tuple:
-    """Return what must stay the same for a lean model to stay true: weights, processors, hooks, options."""
-    weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in module.parameters())
-    parts = tuple(
-        (type(part), len(part._forward_hooks), len(part._forward_pre_hooks), id(getattr(part, "processor", None)))
-        for part in module.modules()
-    )
-    return weights, parts

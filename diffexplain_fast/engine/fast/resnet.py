@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.weights import Linear, UnsupportedModelError, conv, linear, norm
+from diffexplain_fast.engine.fast.weights import Linear, UnsupportedModelError, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -24,10 +24,11 @@ class Resnet:
     """
 
     def __init__(self, module: Any, raw: RawOps) -> None:
+        known(module, "ResnetBlock2D")
         plain = module.upsample is None and module.downsample is None and not module.skip_time_act
         # In a VAE, where no time embedding arrives, the word is another one for the same.
         times = ("default",) if module.time_emb_proj is not None else ("default", "group")
-        if not plain or module.time_embedding_norm not in times or not isinstance(module.nonlinearity, nn.SiLU):
+        if not plain or module.time_embedding_norm not in times or type(module.nonlinearity) is not nn.SiLU:
             raise UnsupportedModelError("a ResnetBlock2D with resampling, another activation or time scale")
         self.raw, self.scale = raw, float(module.output_scale_factor)
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)

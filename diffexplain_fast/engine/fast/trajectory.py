@@ -8,7 +8,9 @@ where h_i is the adjoint of d_i, the prediction of the clean sample, for sampler
 projected text. Steps are kept or computed again one at a time, so no graph ever spans two of them.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.levels import LEVELS
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops.guided_step import guided_step
 
 _HALF_TARGET = 2.0**6
@@ -65,6 +68,20 @@ class Made(NamedTuple):
     outputs: tuple[Tensor, ...] | None
 
 
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function compute in the dtypes of its tensors, whatever ``torch.autocast`` is on around it."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*arguments, **options)
+
+    return wrapper
+
+
 def sample_images(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
     """Run the sampler and the decoder; images [B, 3, H, W] with one autograd node before them.
 
@@ -104,7 +121,8 @@ class _Trajectory(torch.autograd.Function):
         return images.detach()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
+    @without_autocast
     def backward(ctx: Any, dimages: Tensor) -> tuple[Tensor | None, ...]:
         job, leaves, count = ctx.job, ctx.leaves, ctx.count
         if ctx.made is None:
@@ -126,8 +144,7 @@ class _Trajectory(torch.autograd.Function):
                     outputs = _step(job, i, sample, before, leaves[:count], _shifts(job, i, leaves[count:]))
             adjoints = _step_backward(outputs, adjoints, sample, before, leaves, totals)
         grads = [None if total is None else total.to(leaf.dtype) for total, leaf in zip(totals, leaves, strict=True)]
-        from_start = ctx.needs_input_grad[2] and job.mode.first_step == 0
-        return None, None, adjoints[0] if from_start else None, *grads
+        return None, None, adjoints[0] if ctx.needs_input_grad[2] else None, *grads
 
 
 def _step(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.levels import Level
-from diffexplain_fast.engine.fast.weights import UnsupportedModelError, linear, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, known, linear, norm
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 
@@ -27,9 +27,8 @@ class Attention:
     """
 
     def __init__(self, module: Any, raw: RawOps, residual: bool = False) -> None:
-        processor = type(module.processor).__name__
-        if processor not in _PROCESSORS:
-            raise UnsupportedModelError(f"the attention processor {processor}")
+        known(module, "Attention")
+        known(module.processor, *_PROCESSORS)
         extras = ("norm_q", "norm_k", "spatial_norm", "norm_cross", "added_kv_proj_dim")
         if any(getattr(module, name, None) is not None for name in extras) or module.rescale_output_factor != 1.0:
             raise UnsupportedModelError("attention with norms or projections of its own")
@@ -37,6 +36,9 @@ class Attention:
             raise UnsupportedModelError("attention with another residual connection")
         self.raw, self.heads, self.scale = raw, module.heads, float(module.scale)
         self.q, self.k, self.v = linear(module.to_q), linear(module.to_k), linear(module.to_v)
+        if abs(self.scale - (len(self.q.weight) // self.heads) ** -0.5) > 1e-6:
+            # Diffusers' processors for PyTorch 2 ignore it, the others do not.
+            raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
         self.norm = norm(module.group_norm) if residual else None
 
@@ -57,9 +59,12 @@ class Block:
     """
 
     def __init__(self, module: Any, raw: RawOps) -> None:
+        known(module, "BasicTransformerBlock")
+        known(module.ff, "FeedForward")
+        known(module.ff.net[0], "GEGLU")
         plain = module.norm_type == "layer_norm" and module.pos_embed is None and not module.only_cross_attention
-        if not plain or type(module.ff.net[0]).__name__ != "GEGLU" or module.attn2 is None:
-            raise UnsupportedModelError("a transformer block without layer norms, cross-attention or GEGLU")
+        if not plain or module.attn2 is None:
+            raise UnsupportedModelError("a transformer block without layer norms or cross-attention")
         self.raw = raw
         self.norms = [norm(part) for part in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
@@ -86,6 +91,7 @@ class Transformer:
     """
 
     def __init__(self, module: Any, raw: RawOps) -> None:
+        known(module, "Transformer2DModel")
         if not module.is_input_continuous:
             raise UnsupportedModelError("a Transformer2DModel over patches or classes")
         self.norm = norm(module.norm)

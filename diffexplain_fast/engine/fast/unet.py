@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.transformer import Transformer
-from diffexplain_fast.engine.fast.weights import Conv, UnsupportedModelError, conv, norm
+from diffexplain_fast.engine.fast.weights import Conv, UnsupportedModelError, conv, known, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -31,7 +31,7 @@ _PLAIN: dict[str, Any] = {
     "timestep_post_act": None,
 }
 """Options, where a configuration has them, for which the UNet is the one built here."""
-_BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
+_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
 class Stage(NamedTuple):
@@ -61,20 +61,23 @@ class LeanUNet:
     """
 
     def __init__(self, unet: Any, impl: str = "auto") -> None:
+        known(unet, "UNet2DConditionModel")
         check_plain(unet, _PLAIN)
         weight = next(unet.parameters())
         self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
-        if any(type(block).__name__ not in _BLOCKS for block in (*unet.down_blocks, *unet.up_blocks)):
-            raise UnsupportedModelError("a block that is none of " + ", ".join(sorted(_BLOCKS)))
+        if type(unet.conv_act) is not nn.SiLU:
+            raise UnsupportedModelError("another activation before the last convolution")
         self.first, self.last = conv(unet.conv_in), conv(unet.conv_out)
         self.norm = norm(unet.conv_norm_out)
         self.down = [self._stage(block) for block in unet.down_blocks]
         middle = unet.mid_block
+        known(middle, "UNetMidBlock2DCrossAttn")
         self.middle = [Resnet(part, self.raw) for part in middle.resnets]
         self.attention = [Transformer(part, self.raw) for part in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
 
     def _stage(self, block: Any) -> Stage:
+        known(block, *_BLOCKS)
         if getattr(block, "s1", None) is not None:
             raise UnsupportedModelError("FreeU (unet.disable_freeu())")
         found = getattr(block, "attentions", None) or [None] * len(block.resnets)
@@ -191,7 +194,8 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
         if config.get(option, value) != value:
             raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
     for name, part in model.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+        if any(hooks) or "forward" in vars(part):
             raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
 
 
@@ -201,6 +205,7 @@ def read_down(module: Any) -> Conv:
     Raises:
         UnsupportedModelError: another kind.
     """
+    known(module, "Downsample2D")
     if not module.use_conv or module.norm is not None or module.padding != 1:
         raise UnsupportedModelError("a Downsample2D without convolution, or with uneven padding")
     return conv(module.conv)
@@ -212,6 +217,7 @@ def read_up(module: Any) -> SubpixelWeight:
     Raises:
         UnsupportedModelError: another kind.
     """
+    known(module, "Upsample2D")
     if not module.use_conv or module.use_conv_transpose or module.norm is not None or not module.interpolate:
         raise UnsupportedModelError("an Upsample2D without nearest interpolation and convolution")
     found = conv(module.conv)

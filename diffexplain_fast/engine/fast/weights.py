@@ -14,6 +14,23 @@ class UnsupportedModelError(ValueError):
     """A part of a model that the fast engine does not know; the model then runs through its own modules."""
 
 
+def known(module: Any, *names: str) -> None:
+    """Refuse a module that is not of one of diffusers' own classes: a subclass may compute anything.
+
+    Args:
+        module: what was found.
+        *names: classes that are known.
+
+    Raises:
+        UnsupportedModelError: names the class found.
+    """
+    kind = type(module)
+    if kind.__name__ not in names or not kind.__module__.startswith("diffusers."):
+        raise UnsupportedModelError(
+            f"{kind.__module__}.{kind.__name__} where diffusers' {' or '.join(names)} was expected"
+        )
+
+
 class Linear(NamedTuple):
     """Frozen weight [K, C] and bias [K] or None."""
 
@@ -111,6 +128,8 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
     if base is not module:
         if not hasattr(module, "get_delta_weight"):
             raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is no LoRA")
+        if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
+            raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
         if not module.merged and not module.disable_adapters:
             with torch.no_grad():
                 for adapter in module.active_adapters:
