@@ -3,10 +3,12 @@
 An op adds a generator of cases and its line in ``OPS``.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from diffexplain_fast.kernels import geglu, group_norm_silu, guided_step, interleave, layer_norm
+from diffexplain_fast.kernels import attention, geglu, group_norm_silu, guided_step, interleave, layer_norm
 from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
 
 DTYPES = ("fp16", "bf16", "fp32")
@@ -123,11 +125,34 @@ def _interleave() -> Iterator[Case]:
         yield from cases("interleave", kernel, {}, aligned=("P", "W", "C2"))
 
 
+def _attention() -> Iterator[Case]:
+    kernels = {
+        "fwd": attention.attention_fwd_kernel,
+        "dq": attention.attention_bwd_dq_kernel,
+        "dk_dv": attention.attention_bwd_dk_dv_kernel,
+        "short": attention.attention_bwd_short_kernel,
+    }
+    types = {"lse_ptr": "*fp32", "delta_ptr": "*fp32", "scale": "fp32"}
+    for dtype, columns, kind in itertools.product(DTYPES, (40, 64, 80, 160), kernels):
+        for config in CONFIGS.get(attention.entry(kind, columns, dtype == "fp32"), []):
+            kernel = kernels[kind]
+            sums = {"dk_ptr": "*fp32", "dv_ptr": "*fp32"} if kind == "short" else {}
+            rest = {"BLOCK_R": 16} if "BLOCK_R" in kernel.arg_names else {}
+            constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **rest, **config.blocks}
+            sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
+            name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps}"
+            found = types_of(kernel, constexprs, dtype, **types, **sums)
+            yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
+    sums = {"parts_dk_ptr": "*fp32", "parts_dv_ptr": "*fp32"}
+    yield from cases("attention_combine", attention.attention_combine_kernel, {}, aligned=("E",), **sums)
+
+
 OPS: dict[str, Callable[[], Iterator[Case]]] = {
     "group_norm_silu": _group_norm_silu,
     "layer_norm": _layer_norm,
     "geglu": _geglu,
     "guided_step": _guided_step,
     "interleave": _interleave,
+    "attention": _attention,
 }
 """Op to its cases."""

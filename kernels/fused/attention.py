@@ -20,8 +20,6 @@ from torch import Tensor
 
 _WIDTHS = (64, 96, 160)
 """Columns, padded, up to which an entry of the table of configurations serves."""
-_HELD = 64 * 48
-"""Padded keys times columns that a program can hold in half precision, with their gradients."""
 _PROGRAMS = 264
 """Programs wanted where queries can be divided: two for each of the 132 multiprocessors of an H100."""
 _UNIT = 16
@@ -68,7 +66,7 @@ def attention_fwd_kernel(
         mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
         kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
         qr = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True)
-        highest, total, acc = tiles.attend(qr, kr, vr, mask_r, scale, highest, total, acc)
+        highest, total, acc = tiles.attend(qr, kr, vr, mask_r[None, :], scale, highest, total, acc)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
         k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
@@ -122,7 +120,7 @@ def attention_bwd_dq_kernel(
         mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
         kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
         qr, dor = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST, True)
-        dq = tiles.add_dq(qr, dor, kr, vr, mask_r, scale, lse, delta, dq)
+        dq = tiles.add_dq(qr, dor, kr, vr, mask_r[None, :], scale, lse, delta, dq)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
         k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
@@ -165,8 +163,9 @@ def attention_bwd_dk_dv_kernel(
     lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
     delta_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
     offs_n = pid_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    offs_k += offs_n * stride_k_n * UNIT
-    k, v = load(k_ptr, offs_k, offs_n < NK, D, UPCAST), load(v_ptr, offs_k, offs_n < NK, D, UPCAST)
+    # The last key stands in for those that do not exist: with zeros their weights, not stored, could overflow.
+    offs_k += tl.minimum(offs_n, NK - 1) * stride_k_n * UNIT
+    k, v = load(k_ptr, offs_k, None, D, UPCAST), load(v_ptr, offs_k, None, D, UPCAST)
     dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
     for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
         offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
@@ -205,7 +204,7 @@ def attention_bwd_short_kernel(
     D: tl.constexpr,
     UNIT: tl.constexpr,
     UPCAST: tl.constexpr,
-    KEYS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
     pid_s, pid_h = tl.program_id(0) // H, tl.program_id(0) % H
@@ -214,8 +213,11 @@ def attention_bwd_short_kernel(
     offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
     offs_o = head(pid_b, pid_h, NQ * H, 1, D)
     lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
-    keys = tiles.hold(k_ptr, v_ptr, offs_k, stride_k_n * UNIT, NK, KEYS, D, UPCAST)
-    sums = tiles.no_sums(KEYS, D)
+    offs_n = tl.arange(0, BLOCK_N)
+    mask_n, offs_k = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
+    k, v = load(k_ptr, offs_k, mask_n, D, UPCAST), load(v_ptr, offs_k, mask_n, D, UPCAST)
+    k_again = load(k_ptr, offs_k, mask_n, D, UPCAST, True)
+    dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
     for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
         offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
         mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
@@ -223,14 +225,11 @@ def attention_bwd_short_kernel(
         do = load(do_ptr, rows, mask_m, D, UPCAST)
         delta = tiles.row_product(do, load(o_ptr, rows, mask_m, D, UPCAST))
         lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)
-        dq, sums = tiles.add_all(q, do, keys, scale, lse, delta, tiles.transposed(zeros(BLOCK_M, D)), sums)
-        store(dq_ptr, rows, mask_m, tiles.transposed(tiles.times(dq, scale)), D)
-    offs_n = tl.arange(0, tiles.main_part(KEYS))
-    offs_k = head(pid_s, pid_h, NK * H, 1, D)
-    tiles.store_sums(dk_ptr, dv_ptr, offs_k + offs_n.to(tl.int64) * H * D, offs_n < NK, sums[0], scale, D)
-    if len(sums) > 1:
-        offs_n = tiles.main_part(KEYS) + tl.arange(0, tiles.tail_part(KEYS))
-        tiles.store_sums(dk_ptr, dv_ptr, offs_k + offs_n.to(tl.int64) * H * D, offs_n < NK, sums[1], scale, D)
+        ds, dk, dv = tiles.add_dk_dv(q, do, k, v, mask_n[:, None], scale, lse, delta, dk, dv)
+        dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))
+        store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
+    rows = head(pid_s, pid_h, NK * H, 1, D) + offs_n.to(tl.int64) * H * D
+    tiles.store_sums(dk_ptr, dv_ptr, rows, mask_n, (dk, dv), scale, D)
 
 
 @triton.jit
@@ -275,6 +274,23 @@ def attention_bwd(
     return dq, dk, dv
 
 
+def entry(kernel: str, columns: int, exact: bool) -> str:
+    """Return the name of an entry in the table of configurations.
+
+    Args:
+        kernel: "fwd", "dq", "dk_dv" or "short".
+        columns: of a head.
+        exact: whether the tensors are float32.
+
+    Raises:
+        ValueError: no entry serves so many columns.
+    """
+    width = next((width for width in _WIDTHS if tiles.parted(columns) <= width), None)
+    if width is None:
+        raise ValueError(f"attention: wanted at most {_WIDTHS[-1]} columns per head, got {columns}")
+    return f"attention_{kernel}_{width}{'_fp32' if exact else ''}"
+
+
 class _Call:
     """One call's tensors and sizes, and how its kernels are launched.
 
@@ -290,7 +306,6 @@ class _Call:
             k, v = k.contiguous(), v.contiguous()  # as views of projections they have equal strides
         self.images, self.queries, self.heads, columns = q.shape
         self.keys = k.shape[1]
-        self.width = tiles.parted(columns)
         self.exact = q.dtype == torch.float32
         # A side of length 1 has a stride that says nothing.
         strides = [step if n > 1 else 0 for x in (q, k) for n, step in zip(x.shape[:3], x.stride()[:3], strict=True)]
@@ -305,15 +320,13 @@ class _Call:
 
     @property
     def short(self) -> bool:
-        """Whether one program holds all keys with their gradients."""
-        return not self.exact and tiles.parted(self.keys) * self.width <= _HELD
+        """Whether one program can hold all keys, with their gradients."""
+        entry = self.entry("short")
+        return entry in CONFIGS and self.keys <= CONFIGS[entry][0].blocks["BLOCK_N"]
 
     def entry(self, kernel: str) -> str:
         """Return the name of a kernel's entry in the table of configurations."""
-        columns = next((columns for columns in _WIDTHS if self.width <= columns), None)
-        if columns is None:
-            raise ValueError(f"attention: wanted at most {_WIDTHS[-1]} columns per head, got {self.arguments['D']}")
-        return f"attention_{kernel}_{columns}{'_fp32' if self.exact else ''}"
+        return entry(kernel, self.arguments["D"], self.exact)
 
     def by_queries(self, name: str, kernel: Any, **pointers: Tensor) -> None:
         """Launch a kernel whose programs divide the queries and look at all keys."""
@@ -333,15 +346,14 @@ class _Call:
         """Launch a kernel whose programs divide the keys, and the queries where that would leave a GPU idle."""
         entry = self.entry(name)
         blocks = CONFIGS[entry][0].blocks
-        constants = {} if "BLOCK_N" in blocks else {"KEYS": tiles.parted(self.keys)}
-        programs = self.images * self.heads * triton.cdiv(self.keys, blocks.get("BLOCK_N", self.keys))
+        programs = self.images * self.heads * triton.cdiv(self.keys, blocks["BLOCK_N"])
         steps = triton.cdiv(self.queries, blocks["BLOCK_M"])
         rows = triton.cdiv(steps, triton.cdiv(_PROGRAMS, programs)) * blocks["BLOCK_M"]
         splits = triton.cdiv(self.queries, rows)
         shape = (self.images * splits, *dk.shape[1:])
         sums = (dk, dv) if splits == 1 else [torch.empty(shape, dtype=torch.float32, device=dk.device) for _ in "kv"]
         pointers |= {"dk_ptr": sums[0], "dv_ptr": sums[1]}
-        launch(entry, kernel, lambda _: (programs * splits,), ROWS=rows, **constants, **pointers, **self.arguments)
+        launch(entry, kernel, lambda _: (programs * splits,), ROWS=rows, **pointers, **self.arguments)
         if splits > 1:
             elements = dk[0].numel()
             launch(

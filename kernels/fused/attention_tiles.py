@@ -146,14 +146,9 @@ def transposed(x):
 
 
 @triton.jit
-def add_transposed_product(w, x, acc):
-    """Return acc + x^T w: [D, A] @ [A, B] -> [D, B]."""
-    w = w.to(x[0].dtype)
-    main = tl.dot(tl.trans(x[0]), w, acc[0], input_precision="ieee")
-    if len(x) > 1:
-        return main, tl.dot(tl.trans(x[1]), w, acc[1], input_precision="ieee")
-    else:
-        return (main,)
+def _masked(s, mask):
+    """Return scores, -inf for keys that do not exist: 0 could lie far above all others."""
+    return s if mask is None else tl.where(mask, s, float("-inf"))
 
 
 @triton.jit
@@ -167,10 +162,11 @@ def _weights(s, scale, lse, EXACT: tl.constexpr):
 
 @triton.jit
 def attend(q, k, v, mask, scale, highest, total, acc):
-    """Return highest score, sum of weights and of weighted values [queries, D] with a block of keys taken in."""
-    s = outer(q, k)
-    if mask is not None:
-        s = tl.where(mask[None, :], s, float("-inf"))
+    """Return highest score, sum of weights and of weighted values [queries, D] with a block of keys taken in.
+
+    The mask, if any, is [1, keys].
+    """
+    s = _masked(outer(q, k), mask)
     higher = tl.maximum(highest, tl.max(s, 1) * scale)
     shrink = tl.exp2(to_base_2(highest - higher))
     p = _weights(s, scale, higher[:, None], q[0].dtype == tl.float32)
@@ -180,67 +176,21 @@ def attend(q, k, v, mask, scale, highest, total, acc):
 @triton.jit
 def add_dq(q, do, k, v, mask, scale, lse, delta, dq):
     """Return dq / scale [queries, D] with a block of keys added."""
-    p = _weights(outer(q, k), scale, lse[:, None], q[0].dtype == tl.float32)
-    if mask is not None:
-        p = tl.where(mask[None, :], p, 0.0)
+    p = _weights(_masked(outer(q, k), mask), scale, lse[:, None], q[0].dtype == tl.float32)
     return add_product(p * (outer(do, v) - delta[:, None]), k, dq)
 
 
 @triton.jit
 def add_dk_dv(q, do, k, v, mask, scale, lse, delta, dk, dv):
     """Return dS^T [keys, queries], and dk / scale and dv [keys, D] with a block of queries added."""
-    p = _weights(outer(k, q), scale, lse[None, :], q[0].dtype == tl.float32)
-    if mask is not None:
-        p = tl.where(mask[:, None], p, 0.0)
+    p = _weights(_masked(outer(k, q), mask), scale, lse[None, :], q[0].dtype == tl.float32)
     dv = add_product(p, do, dv)
     ds = (p * (outer(v, do) - delta[None, :])).to(q[0].dtype)
     return ds, add_product(ds, q, dk), dv
 
 
 @triton.jit
-def _hold(k_ptr, v_ptr, offs_k, stride, NK, FIRST: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr, UPCAST):
-    offs_n = FIRST + tl.arange(0, ROWS)
-    rows, mask = offs_k + offs_n.to(tl.int64) * stride, offs_n < NK
-    return load(k_ptr, rows, mask, D, UPCAST), load(v_ptr, rows, mask, D, UPCAST), mask
-
-
-@triton.jit
-def hold(k_ptr, v_ptr, offs_k, stride, NK, KEYS: tl.constexpr, D: tl.constexpr, UPCAST: tl.constexpr):
-    """Return all keys and values of a head and whether they exist: one part of them, or main part and tail."""
-    MAIN: tl.constexpr = main_part(KEYS)
-    main = _hold(k_ptr, v_ptr, offs_k, stride, NK, 0, MAIN, D, UPCAST)
-    if tail_part(KEYS) > 0:
-        return main, _hold(k_ptr, v_ptr, offs_k, stride, NK, MAIN, tail_part(KEYS), D, UPCAST)
-    else:
-        return (main,)
-
-
-@triton.jit
-def no_sums(KEYS: tl.constexpr, D: tl.constexpr):
-    """Return dk and dv of every part of the keys, before the first query."""
-    main = zeros(main_part(KEYS), D), zeros(main_part(KEYS), D)
-    if tail_part(KEYS) > 0:
-        return main, (zeros(tail_part(KEYS), D), zeros(tail_part(KEYS), D))
-    else:
-        return (main,)
-
-
-@triton.jit
-def add_all(q, do, keys, scale, lse, delta, dq, sums):
-    """Return dq^T / scale [D, queries] and the sums dk / scale and dv of all keys with a block of queries added."""
-    k, v, mask = keys[0]
-    ds, dk, dv = add_dk_dv(q, do, k, v, mask, scale, lse, delta, sums[0][0], sums[0][1])
-    dq = add_transposed_product(ds, k, dq)
-    if len(keys) > 1:
-        kr, vr, mask_r = keys[1]
-        ds, dkr, dvr = add_dk_dv(q, do, kr, vr, mask_r, scale, lse, delta, sums[1][0], sums[1][1])
-        return add_transposed_product(ds, kr, dq), ((dk, dv), (dkr, dvr))
-    else:
-        return dq, ((dk, dv),)
-
-
-@triton.jit
 def store_sums(dk_ptr, dv_ptr, rows, mask, sums, scale, D: tl.constexpr):
-    """Write dk and dv of a part of the keys."""
+    """Write dk and dv of a block of keys."""
     store(dk_ptr, rows, mask, times(sums[0], scale), D)
     store(dv_ptr, rows, mask, sums[1], D)
