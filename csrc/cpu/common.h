@@ -4,6 +4,10 @@
 // it calls has to be INLINE, or it is compiled for the oldest processor.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -52,6 +56,22 @@ INLINE float power_of_two(float t) {
 // A NaN becomes a number: who calls this multiplies with the argument too.
 INLINE float exponential(float x) { return power_of_two(x * 1.44269504f); }
 INLINE double exponential(double x) { return std::exp(x); }
+
+constexpr int64_t LARGE_PAGE = int64_t(1) << 21;  // bytes of a large page
+
+// Returns a dense tensor on the CPU; its memory is not set. Large memory often comes fresh from the system, where page
+// after page of 4 KiB takes longer than the kernels: large pages are asked for, before the first touch.
+inline Tensor output(const Tensor& like, std::initializer_list<int64_t> sizes, Layout layout = Layout::rows) {
+  Tensor made = empty(like, like.scalar_type(), sizes, layout);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const int64_t bytes = made.numel() * static_cast<int64_t>(made.element_size());
+  if (bytes >= 2 * LARGE_PAGE) {
+    const auto begin = reinterpret_cast<uintptr_t>(made.mutable_data_ptr()), first = (begin + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
+    madvise(reinterpret_cast<void*>(first), begin + bytes - first, MADV_HUGEPAGE);  // a wish: it may well be refused
+  }
+#endif
+  return made;
+}
 
 // Numbers of any float type and stride as a dense array, copied only where they are not one.
 template <class A>

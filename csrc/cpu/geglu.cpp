@@ -68,7 +68,7 @@ int64_t checked_width(const Tensor& h) {
 
 Tensor geglu_fwd(const Tensor& h) {
   const int64_t width = checked_width(h), rows = h.size(0);
-  Tensor y = empty(h, h.scalar_type(), {rows, width});
+  Tensor y = output(h, {rows, width});
   by_dtype("h", h, [&](auto zero) {
     using T = decltype(zero);
     const T* from = h.const_data_ptr<T>();
@@ -83,7 +83,7 @@ Tensor geglu_fwd(const Tensor& h) {
 Tensor geglu_bwd(const Tensor& dy, const Tensor& h) {
   const int64_t width = checked_width(h), rows = h.size(0);
   check("dy", dy, h, h.scalar_type(), {rows, width});
-  Tensor dh = empty(h, h.scalar_type(), {rows, 2 * width});
+  Tensor dh = output(h, {rows, 2 * width});
   by_dtype("h", h, [&](auto zero) {
     using T = decltype(zero);
     const T *grad = dy.const_data_ptr<T>(), *from = h.const_data_ptr<T>();

@@ -10,7 +10,10 @@ namespace diffexplain {
 namespace {
 
 constexpr int64_t CHUNK = 128;  // pixels: few enough for a sequential float32 sum
-constexpr int ROWS = 4;         // pixels between two visits to the running sums
+constexpr int ROWS = 4;         // pixels between two visits to the numbers of a channel
+// Elements of an image beyond which pixels are visited one by one: what comes from memory, not from a cache, the
+// processor fetches ahead only along one row.
+constexpr int64_t NEAR = int64_t(1) << 20;
 
 // Per-channel numbers of one image, from the first channel of a source on.
 template <class A>
@@ -35,9 +38,10 @@ INLINE void add_moments(const T* __restrict x, int64_t channels, const T* __rest
 }
 
 template <class T>
-CLONES void moments(const T* x, int64_t pixels, int64_t channels, const T* first, Wide<T>* sum, Wide<T>* square) {
+CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, const T* first, Wide<T>* sum,
+                    Wide<T>* square) {
   int64_t p = 0;
-  for (; p + ROWS <= pixels; p += ROWS) add_moments<ROWS>(x + p * channels, channels, first, sum, square);
+  for (; near && p + ROWS <= pixels; p += ROWS) add_moments<ROWS>(x + p * channels, channels, first, sum, square);
   for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, first, sum, square);
 }
 
@@ -52,9 +56,10 @@ INLINE void normalise_rows(const T* __restrict x, T* __restrict y, int64_t chann
 }
 
 template <class T, bool SILU>
-CLONES void normalise(const T* x, T* y, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of) {
+CLONES void normalise(bool near, const T* x, T* y, int64_t pixels, int64_t channels, int64_t stride,
+                      Channels<Wide<T>> of) {
   int64_t p = 0;
-  for (; p + ROWS <= pixels; p += ROWS)
+  for (; near && p + ROWS <= pixels; p += ROWS)
     normalise_rows<ROWS, SILU>(x + p * channels, y + p * stride, channels, stride, of);
   for (; p < pixels; ++p) normalise_rows<1, SILU>(x + p * channels, y + p * stride, channels, stride, of);
 }
@@ -87,10 +92,10 @@ INLINE void add_adjoints(const T* __restrict x, const T* __restrict dy, int64_t 
 }
 
 template <class T, bool SILU>
-CLONES void adjoints(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
-                     T* keep, Wide<T>* sum, Wide<T>* product) {
+CLONES void adjoints(bool near, const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride,
+                     Channels<Wide<T>> of, T* keep, Wide<T>* sum, Wide<T>* product) {
   int64_t p = 0;
-  for (; p + ROWS <= pixels; p += ROWS)
+  for (; near && p + ROWS <= pixels; p += ROWS)
     add_adjoints<ROWS, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum,
                              product);
   for (; p < pixels; ++p)
@@ -114,10 +119,10 @@ INLINE void finish_rows(const T* __restrict x, const T* __restrict dy, int64_t c
 }
 
 template <class T, bool SILU>
-CLONES void finish(const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride, Channels<Wide<T>> of,
-                   const Wide<T>* first, const Wide<T>* second, T* dx) {
+CLONES void finish(bool near, const T* x, const T* dy, int64_t pixels, int64_t channels, int64_t stride,
+                   Channels<Wide<T>> of, const Wide<T>* first, const Wide<T>* second, T* dx) {
   int64_t p = 0;
-  for (; p + ROWS <= pixels; p += ROWS)
+  for (; near && p + ROWS <= pixels; p += ROWS)
     finish_rows<ROWS, SILU>(x + p * channels, dy + p * stride, channels, stride, of, first, second, dx + p * channels);
   for (; p < pixels; ++p)
     finish_rows<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, first, second, dx + p * channels);
@@ -141,6 +146,7 @@ INLINE double sum_of(const double* values, int64_t count) {
 
 struct Shape {
   int64_t images, channels, height, width, pixels, groups, span, chunks;  // span: channels of a group
+  bool near;
 };
 
 template <class T>
@@ -244,7 +250,7 @@ void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>*
       [&](int64_t image, int64_t chunk, int64_t start, int64_t pixels) {
         A* sums = scratch.sums(image, chunk);
         for (const auto& part : parts)
-          moments<T>(part.at(image * s.pixels + start), pixels, part.channels, part.at(image * s.pixels),
+          moments<T>(s.near, part.at(image * s.pixels + start), pixels, part.channels, part.at(image * s.pixels),
                      sums + part.offset, sums + s.channels + part.offset);
       },
       [&](int64_t image) {
@@ -257,8 +263,8 @@ void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>*
         const Channels<A> of{scratch.row(image, 0), scratch.row(image, 1), weight, bias};
         const int64_t pixel = image * s.pixels + start;
         for (const auto& part : parts)
-          normalise<T, SILU>(part.at(pixel), y + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
-                             of.from(part.offset));
+          normalise<T, SILU>(s.near, part.at(pixel), y + pixel * s.channels + part.offset, pixels, part.channels,
+                             s.channels, of.from(part.offset));
       });
 }
 
@@ -277,8 +283,8 @@ void backward(const Shape& s, const std::vector<Source<T>>& parts, const T* dy, 
         A* sums = scratch.sums(image, chunk);
         const int64_t pixel = image * s.pixels + start;
         for (const auto& part : parts)
-          adjoints<T, SILU>(part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
-                            of(image).from(part.offset), part.out_at(pixel), sums + part.offset,
+          adjoints<T, SILU>(s.near, part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels,
+                            s.channels, of(image).from(part.offset), part.out_at(pixel), sums + part.offset,
                             sums + s.channels + part.offset);
       },
       [&](int64_t image) {
@@ -293,8 +299,8 @@ void backward(const Shape& s, const std::vector<Source<T>>& parts, const T* dy, 
       [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
         const int64_t pixel = image * s.pixels + start;
         for (const auto& part : parts)
-          finish<T, SILU>(part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels, s.channels,
-                          of(image).from(part.offset), scratch.row(image, 2) + part.offset,
+          finish<T, SILU>(s.near, part.at(pixel), dy + pixel * s.channels + part.offset, pixels, part.channels,
+                          s.channels, of(image).from(part.offset), scratch.row(image, 2) + part.offset,
                           scratch.row(image, 3) + part.offset, part.out_at(pixel));
       });
 }
@@ -310,7 +316,7 @@ Shape checked(const Tensor& x, const std::optional<Tensor>& skip, const std::opt
   check_weights("weight", weight, x, {channels});
   check_weights("bias", bias, x, {channels});
   STD_TORCH_CHECK(groups > 0 && channels % groups == 0, "num_groups: wanted a divisor of ", channels, ", got ", groups);
-  return {n, channels, h, w, h * w, groups, channels / groups, divide_up(h * w, CHUNK)};
+  return {n, channels, h, w, h * w, groups, channels / groups, divide_up(h * w, CHUNK), h * w * channels <= NEAR};
 }
 
 }  // namespace
@@ -319,7 +325,7 @@ std::tuple<Tensor, Tensor, Tensor> group_norm_silu_fwd(const Tensor& x, const st
                                                        const std::optional<Tensor>& shift, const Tensor& weight,
                                                        const Tensor& bias, int64_t groups, double eps, bool silu) {
   const Shape s = checked(x, skip, shift, weight, bias, groups);
-  Tensor y = empty(x, x.scalar_type(), {s.images, s.channels, s.height, s.width}, Layout::channels_last);
+  Tensor y = output(x, {s.images, s.channels, s.height, s.width}, Layout::channels_last);
   Tensor mean = empty(x, wide_type(x), {s.images, groups}), rstd = empty(x, wide_type(x), {s.images, groups});
   by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
@@ -340,8 +346,8 @@ std::tuple<Tensor, Tensor> group_norm_silu_bwd(const Tensor& dy, const Tensor& x
   check("dy", dy, x, x.scalar_type(), {s.images, s.channels, s.height, s.width}, Layout::channels_last);
   check("mean", mean, x, wide_type(x), {s.images, groups});
   check("rstd", rstd, x, wide_type(x), {s.images, groups});
-  Tensor dx = empty(x, x.scalar_type(), {s.images, x.size(1), s.height, s.width}, Layout::channels_last);
-  Tensor dskip = skip ? empty(x, x.scalar_type(), {s.images, skip->size(1), s.height, s.width}, Layout::channels_last)
+  Tensor dx = output(x, {s.images, x.size(1), s.height, s.width}, Layout::channels_last);
+  Tensor dskip = skip ? output(x, {s.images, skip->size(1), s.height, s.width}, Layout::channels_last)
                       : empty(x, x.scalar_type(), {0});
   by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);

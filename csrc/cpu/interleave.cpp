@@ -22,7 +22,7 @@ Tensor interleave_fwd(const Tensor& parts) {
                   "parts: wanted [N, 4C, H, W] on the CPU");
   const int64_t n = parts.size(0), c = parts.size(1) / 4, h = parts.size(2), w = parts.size(3);
   check("parts", parts, parts, parts.scalar_type(), {n, 4 * c, h, w}, Layout::channels_last);
-  Tensor y = empty(parts, parts.scalar_type(), {n, c, 2 * h, 2 * w}, Layout::channels_last);
+  Tensor y = output(parts, {n, c, 2 * h, 2 * w}, Layout::channels_last);
   by_dtype("parts", parts, [&](auto zero) {
     using T = decltype(zero);
     const T* low = parts.const_data_ptr<T>();
@@ -38,7 +38,7 @@ Tensor interleave_bwd(const Tensor& dy) {
                   "dy: wanted [N, C, 2H, 2W] on the CPU");
   const int64_t n = dy.size(0), c = dy.size(1), h = dy.size(2) / 2, w = dy.size(3) / 2;
   check("dy", dy, dy, dy.scalar_type(), {n, c, 2 * h, 2 * w}, Layout::channels_last);
-  Tensor parts = empty(dy, dy.scalar_type(), {n, 4 * c, h, w}, Layout::channels_last);
+  Tensor parts = output(dy, {n, 4 * c, h, w}, Layout::channels_last);
   by_dtype("dy", dy, [&](auto zero) {
     using T = decltype(zero);
     const T* high = dy.const_data_ptr<T>();

@@ -1,5 +1,5 @@
-// LayerNorm over the last dimension: mean, then deviations from it; four rows at a time, whose sums do not wait for
-// one another.
+// LayerNorm over the last dimension: mean, then deviations from it; forward four rows at a time, whose sums do not wait
+// for one another.
 #include "common.h"
 
 namespace diffexplain {
@@ -36,8 +36,8 @@ INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, 
     return d * d;
   });
   for (int k = 0; k < N; ++k) rstd[k] = scale[k] = A(1) / std::sqrt(scale[k] / A(width) + A(eps));
-  for (int64_t c = 0; c < width; ++c)
-    for (int k = 0; k < N; ++k)
+  for (int k = 0; k < N; ++k)
+    for (int64_t c = 0; c < width; ++c)
       y[k * width + c] = static_cast<T>((at(k, c) - centre[k]) * scale[k] * weight[c] + bias[c]);
 }
 
@@ -50,31 +50,27 @@ CLONES void forward(const T* x, T* y, int64_t rows, int64_t width, const Wide<T>
   for (; r < rows; ++r) forward_rows<1>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
 }
 
-template <int N, class T, class A>
-INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t width,
-                          const A* __restrict weight, const A* __restrict mean, const A* __restrict rstd) {
-  A sum[N], product[N];
-  const auto dn = [&](int k, int64_t c) INLINED { return static_cast<A>(dy[k * width + c]) * weight[c]; };
-  const auto n = [&](int k, int64_t c) INLINED { return (static_cast<A>(x[k * width + c]) - mean[k]) * rstd[k]; };
-  sums_over_columns<N>(width, sum, dn);
-  sums_over_columns<N>(width, product, [&](int k, int64_t c) INLINED { return dn(k, c) * n(k, c); });
-  for (int k = 0; k < N; ++k) {
-    sum[k] /= A(width);
-    product[k] /= A(width);
-  }
-  for (int64_t c = 0; c < width; ++c)
-    for (int k = 0; k < N; ++k)
-      dx[k * width + c] = static_cast<T>(rstd[k] * (dn(k, c) - sum[k] - n(k, c) * product[k]));
-}
-
+// One row after the other: of four at a time in two inputs, the processor fetches no more ahead, at thrice the time.
 template <class T>
-CLONES void backward(const T* dy, const T* x, T* dx, int64_t rows, int64_t width, const Wide<T>* weight,
-                     const Wide<T>* mean, const Wide<T>* rstd) {
-  int64_t r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    backward_rows<ROWS>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
-  for (; r < rows; ++r)
-    backward_rows<1>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
+CLONES void backward(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t rows, int64_t width,
+                     const Wide<T>* __restrict weight, const Wide<T>* __restrict mean, const Wide<T>* __restrict rstd) {
+  using A = Wide<T>;
+  for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx += width) {
+    const A centre = mean[r], scale = rstd[r];
+    A sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+    for (int64_t c = 0; c < width; ++c) {
+      const A dn = static_cast<A>(dy[c]) * weight[c];
+      sum += dn;
+      product += dn * ((static_cast<A>(x[c]) - centre) * scale);
+    }
+    sum /= A(width);
+    product /= A(width);
+    for (int64_t c = 0; c < width; ++c) {
+      const A n = (static_cast<A>(x[c]) - centre) * scale;
+      dx[c] = static_cast<T>(scale * (static_cast<A>(dy[c]) * weight[c] - sum - n * product));
+    }
+  }
 }
 
 void check_rows(const Tensor& x, const Tensor& weight) {
@@ -90,7 +86,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor&
   check_rows(x, weight);
   const int64_t rows = x.size(0), width = x.size(1);
   check_weights("bias", bias, x, {width});
-  Tensor y = empty(x, x.scalar_type(), {rows, width});
+  Tensor y = output(x, {rows, width});
   Tensor mean = empty(x, wide_type(x), {rows}), rstd = empty(x, wide_type(x), {rows});
   by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
@@ -112,7 +108,7 @@ Tensor layer_norm_bwd(const Tensor& dy, const Tensor& x, const Tensor& weight, c
   check("dy", dy, x, x.scalar_type(), {rows, width});
   check("mean", mean, x, wide_type(x), {rows});
   check("rstd", rstd, x, wide_type(x), {rows});
-  Tensor dx = empty(x, x.scalar_type(), {rows, width});
+  Tensor dx = output(x, {rows, width});
   by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
