@@ -66,7 +66,8 @@ inline Tensor output(const Tensor& like, std::initializer_list<int64_t> sizes, L
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   const int64_t bytes = made.numel() * static_cast<int64_t>(made.element_size());
   if (bytes >= 2 * LARGE_PAGE) {
-    const auto begin = reinterpret_cast<uintptr_t>(made.mutable_data_ptr()), first = (begin + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
+    const auto begin = reinterpret_cast<uintptr_t>(made.mutable_data_ptr()),
+               first = (begin + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
     madvise(reinterpret_cast<void*>(first), begin + bytes - first, MADV_HUGEPAGE);  // a wish: it may well be refused
   }
 #endif
