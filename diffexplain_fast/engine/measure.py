@@ -75,11 +75,11 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count the storages that are new in its results."""
         for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, Tensor):
+            if _counted(tensor):
                 self.known(tensor)
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._seen:
+            if _counted(tensor) and (storage := tensor.untyped_storage()) not in self._seen:
                 self._seen.add(storage)
                 size = storage.nbytes()
                 self.now += size
@@ -89,6 +89,11 @@ class LiveBytes(TorchDispatchMode):
 
     def _gone(self, size: int) -> None:
         self.now -= size
+
+
+def _counted(value: Any) -> bool:
+    """Whether a value is a tensor with a storage; a weight laid out for oneDNN has none that can be seen."""
+    return isinstance(value, Tensor) and value.layout is torch.strided
 
 
 def count(function: Callable[..., Tensor], like: Sequence[Tensor], weights: Iterable[Tensor]) -> Count:

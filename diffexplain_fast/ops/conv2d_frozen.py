@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
+from diffexplain_fast.ops._onednn import PackedWeight, applies, layout_bytes
 
 
 def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
@@ -38,38 +39,76 @@ def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
     check_at_least(1, stride=stride)
     check_at_least(0, padding=padding)
     check_frozen(weight=weight, bias=bias)
-    if not (x.requires_grad and torch.is_grad_enabled()):
-        return F.conv2d(x, weight, bias, stride, padding)
-    return _Conv2dFrozen.apply(x, weight, bias, stride, padding)
+    return Convolution(weight, bias, stride, padding, pack=False)(x)
 
 
-def conv2d_input_gradient(dy: Tensor, weight: Tensor, shape: torch.Size, stride: int, padding: int) -> Tensor:
-    """Return the gradient [N, C, H, W] of a convolution's input, without a weight gradient and without the input.
+class Convolution:
+    """A frozen convolution to be called many times, without checks.
+
+    On the CPU the weight is laid out for oneDNN on the first call of each direction and kept so, beside the weight.
 
     Args:
-        dy: gradient of the output [N, K, H', W'].
-        weight: [K, C, kh, kw].
-        shape: shape of the input.
+        weight: [K, C, kh, kw]; channels-last is the layout its results have.
+        bias: [K] or None.
         stride: step in pixels.
         padding: zeros on every side in pixels.
+        pack: keep layouts of the weight.
     """
-    # One element seen as a whole input: its values are not read for this gradient.
-    stand_in = dy.new_empty(1).expand(shape)
-    pair, mask = [0, 0], [True, False, False]
-    steps, zeros = [stride, stride], [padding, padding]
-    backward = torch.ops.aten.convolution_backward
-    return backward(dy, stand_in, weight, None, steps, zeros, [1, 1], False, pair, 1, mask)[0]
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int, pack: bool = True) -> None:
+        self.weight, self.bias, self.stride, self.padding = weight, bias, stride, padding
+        self._packs = pack
+        self._forward: PackedWeight | None = None
+        self._backward: PackedWeight | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the convolution [N, K, H', W'] of x [N, C, H, W], differentiable in x."""
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Convolution.apply(x, self)
+        return self.forward(x)
+
+    @property
+    def layout_bytes(self) -> int:
+        """Bytes of the weight's layouts once both directions have run."""
+        return layout_bytes(self.weight, 1 + (self.stride == 1)) if self._packs else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution [N, K, H', W'] of x [N, C, H, W], without a gradient of its own."""
+        if not (self._packs and applies(x)):
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        if self._forward is None:
+            self._forward = PackedWeight(self.weight, self.stride, self.padding, x)
+        return self._forward(x, self.bias)
+
+    def backward(self, dy: Tensor, shape: torch.Size) -> Tensor:
+        """Return the gradient [N, C, H, W] of the input.
+
+        Args:
+            dy: gradient of the output [N, K, H', W'].
+            shape: shape of the input.
+        """
+        height, width = self.weight.shape[2:]
+        if not (self._packs and applies(dy) and self.stride == 1 and height == width > self.padding):
+            missed = [
+                side - (small - 1) * self.stride + 2 * self.padding - taps
+                for side, small, taps in zip(shape[2:], dy.shape[2:], (height, width), strict=True)
+            ]
+            return F.conv_transpose2d(dy, self.weight, None, self.stride, self.padding, missed)
+        if self._backward is None:
+            rotated = self.weight.flip(2, 3).transpose(0, 1)
+            self._backward = PackedWeight(rotated, 1, height - 1 - self.padding, dy)
+        return self._backward(dy, None)
 
 
-class _Conv2dFrozen(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.shape, ctx.stride, ctx.padding = x.shape, stride, padding
-        return F.conv2d(x, weight, bias, stride, padding)
+    def forward(ctx: Any, x: Tensor, convolution: Convolution) -> Tensor:
+        ctx.save_for_backward(convolution.weight)  # to notice a change in place
+        ctx.convolution, ctx.shape = convolution, x.shape
+        return convolution.forward(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        return conv2d_input_gradient(dy, weight, ctx.shape, ctx.stride, ctx.padding), None, None, None, None
+        _ = ctx.saved_tensors
+        return ctx.convolution.backward(dy, ctx.shape), None

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
+from diffexplain_fast.ops._onednn import PackedMatrix, applies, layout_bytes
 
 
 def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -31,3 +32,38 @@ def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     check_like(x, weight.shape[:1], bias=bias)
     check_frozen(weight=weight, bias=bias)
     return F.linear(x, weight, bias)
+
+
+class PackedLinear:
+    """A frozen linear layer to be called many times, without checks; for few rows and many columns.
+
+    On the CPU the weight is laid out for oneDNN on the first call of each direction and kept so, beside the weight.
+
+    Args:
+        weight: [K, C].
+        bias: [K] or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+        self._forward: PackedMatrix | None = None
+        self._backward: PackedMatrix | None = None
+
+    @property
+    def layout_bytes(self) -> int:
+        """Bytes of the weight's layouts once both directions have run."""
+        return layout_bytes(self.weight, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T + b [R, K] for x [R, C], without a gradient of its own."""
+        if not applies(x):
+            return F.linear(x, self.weight, self.bias)
+        self._forward = self._forward or PackedMatrix(self.weight, len(x))
+        return self._forward(x, self.bias)
+
+    def backward(self, dy: Tensor) -> Tensor:
+        """Return the gradient of x, dy W [R, C], for dy [R, K]."""
+        if not applies(dy):
+            return dy @ self.weight
+        self._backward = self._backward or PackedMatrix(self.weight.T, len(dy))
+        return self._backward(dy, None)

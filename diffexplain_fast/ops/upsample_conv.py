@@ -1,4 +1,4 @@
-"""Nearest upsampling by two and a 3 x 3 convolution as four 2 x 2 convolutions at the low resolution."""
+"""Nearest upsampling by two and a 3 x 3 convolution as one 2 x 2 convolution at the low resolution."""
 
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -11,24 +11,22 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
-from diffexplain_fast.ops.conv2d_frozen import conv2d_input_gradient
+from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.reference import interleave as reference
 
 _TAPS = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
 """For the even and the odd output line: which of the three taps fall on the first and on the second input line."""
-_PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class SubpixelWeight(NamedTuple):
     """A 3 x 3 convolution after nearest upsampling, packed once.
 
     Attributes:
-        phases: for output pixels (0, 0), (0, 1), (1, 0), (1, 1) of every 2 x 2 block a weight [K, C, 2, 2].
-        bias: [K] or None.
+        convolution: 2 x 2 with one pixel of padding, whose 4K channels [4K, C, 2, 2] are the output pixels (1, 1),
+            (1, 0), (0, 1), (0, 0) of 2 x 2 blocks that begin one line and one column before the image.
     """
 
-    phases: tuple[Tensor, ...]
-    bias: Tensor | None
+    convolution: Convolution
 
 
 def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
@@ -39,7 +37,7 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
         bias: [K] or None.
 
     Returns:
-        The four weights of ``upsample_conv``, in the dtype of ``weight``.
+        The weights of ``upsample_conv``, in the dtype of ``weight``.
 
     Raises:
         TypeError: no tensor.
@@ -54,14 +52,16 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
 
     def phase(a: int, b: int) -> Tensor:
         lines = torch.stack([wide[:, :, taps].sum(2) for taps in _TAPS[a]], 2)
-        both = torch.stack([lines[..., taps].sum(-1) for taps in _TAPS[b]], -1)
-        return channels_last(both.to(weight.dtype))
+        return torch.stack([lines[..., taps].sum(-1) for taps in _TAPS[b]], -1)
 
-    return SubpixelWeight(tuple(phase(a, b) for a, b in _PHASES), bias)
+    # A block that begins one line earlier has its odd line first.
+    packed = torch.cat([phase(a, b) for a in (1, 0) for b in (1, 0)]).to(weight.dtype)
+    return SubpixelWeight(Convolution(channels_last(packed), None if bias is None else bias.repeat(4), 1, 1))
 
 
 def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> Tensor:
-    """Upsample by two (nearest) and convolve 3 x 3 with one pixel of padding, at 16/36 of the multiplications.
+    """Upsample by two (nearest) and convolve 3 x 3 with one pixel of padding, at 4/9 of the multiplications of an image
+    that is one line and one column larger.
 
     Args:
         x: activations [N, C, H, W].
@@ -82,10 +82,11 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
     check_tensors(x=x)
     if not isinstance(packed, SubpixelWeight):
         raise wrong_type("packed", "a SubpixelWeight from pack_subpixel", packed)
-    if x.ndim != 4 or x.shape[1] != packed.phases[0].shape[1]:
-        raise wrong_value("x", f"[N, {packed.phases[0].shape[1]}, H, W]", list(x.shape))
-    if x.dtype != packed.phases[0].dtype or x.device != packed.phases[0].device:
-        wanted = f"{packed.phases[0].dtype} on {packed.phases[0].device}, as packed"
+    weight = packed.convolution.weight
+    if x.ndim != 4 or x.shape[1] != weight.shape[1]:
+        raise wrong_value("x", f"[N, {weight.shape[1]}, H, W]", list(x.shape))
+    if x.dtype != weight.dtype or x.device != weight.device:
+        wanted = f"{weight.dtype} on {weight.device}, as packed"
         raise wrong_value("x", wanted, f"{x.dtype} on {x.device}")
     chosen = choose("interleave", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
     return _UpsampleConv.apply(channels_last(x), packed, chosen)
@@ -95,27 +96,16 @@ class _UpsampleConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, packed: SubpixelWeight, impl: str) -> Tensor:
         ctx.packed, ctx.impl, ctx.shape = packed, impl, x.shape
-        height, width = x.shape[2:]
-        padded = F.pad(x, (1, 1, 1, 1))
-        parts = [
-            F.conv2d(padded[:, :, a : a + height + 1, b : b + width + 1], weight, packed.bias)
-            for (a, b), weight in zip(_PHASES, packed.phases, strict=True)
-        ]
         forward = raw("interleave_fwd", impl, reference.interleave_fwd)
-        return forward(channels_last(torch.cat(parts, 1)))
+        blocks = forward(channels_last(packed.convolution.forward(x)))
+        return channels_last(blocks[:, :, 1:-1, 1:-1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        n, channels, height, width = ctx.shape
         backward = raw("interleave_bwd", ctx.impl, reference.interleave_bwd)
-        parts = backward(channels_last(dy)).chunk(4, 1)
-        dpadded = channels_last(dy.new_zeros((n, channels, height + 2, width + 2)))
-        window = torch.Size((n, channels, height + 1, width + 1))
-        for (a, b), weight, part in zip(_PHASES, ctx.packed.phases, parts, strict=True):
-            gradient = conv2d_input_gradient(channels_last(part), weight, window, stride=1, padding=0)
-            dpadded[:, :, a : a + height + 1, b : b + width + 1] += gradient
-        return channels_last(dpadded[:, :, 1:-1, 1:-1]), None, None
+        parts = backward(channels_last(F.pad(dy, (1, 1, 1, 1))))
+        return channels_last(ctx.packed.convolution.backward(parts, ctx.shape)), None, None
 
 
 def _fake_fwd(parts: Any) -> Any:

@@ -11,7 +11,6 @@ from diffexplain_fast.engine.fast.unet import check_plain, read_up
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
-from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.ops.upsample_conv import upsample_conv
@@ -67,7 +66,7 @@ class LeanDecoder:
         x = (latents * self.scale + self.offset).to(self.first.weight.dtype)
         if self.quant is not None:
             x = self.quant(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = channels_last(conv2d_frozen(channels_last(x), *self.first))
+        x = channels_last(self.first(channels_last(x)))
         x = run(level, self.middle[0], x)
         for layer, resnet in zip(self.attention, self.middle[1:], strict=True):
             x = x if layer is None else run(level, lambda pixels, own=layer: self._attend(own, pixels), x)
@@ -92,4 +91,4 @@ class LeanDecoder:
     def _leave(self, x: Tensor) -> Tensor:
         group = self.norm
         x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=self.raw.impl)
-        return conv2d_frozen(x, *self.last)
+        return self.last(x)

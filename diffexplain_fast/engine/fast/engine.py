@@ -9,7 +9,14 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
-from diffexplain_fast.engine.fast.plans import Request, available_bytes, fallback_notes, make_plan, weight_bytes
+from diffexplain_fast.engine.fast.plans import (
+    Request,
+    available_bytes,
+    fallback_notes,
+    layout_bytes,
+    make_plan,
+    weight_bytes,
+)
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images, without_autocast
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
@@ -187,7 +194,8 @@ class FastEngine:
         shifts = constant[0] if constant else carried[: len(carried) // steps]
         limit = self._limit
         if self._free and (free := available_bytes(start.device)) is not None:
-            limit = int(_SHARE * free) + weight_bytes(self._modules)
+            held = weight_bytes(self._modules) + layout_bytes((self.denoiser, self.decoder), self._modules)
+            limit = int(_SHARE * free) + held
         groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
         about = (steps, mode.first_step, parted, mode.checkpointed, limit)
         request = Request(groups[0][0], groups[1], groups[2], *about)

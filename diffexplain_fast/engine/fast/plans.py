@@ -53,7 +53,10 @@ def make_plan(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Requ
     """
     costs = _step_costs(denoiser, modules[0], request)
     heads = _heads(decoder, modules[1], request)
-    weights = weight_bytes(modules)
+    parts = {"weights": weight_bytes(modules)}
+    if layouts := layout_bytes((denoiser, decoder), modules):
+        parts["weights in other layouts"] = layouts
+    weights = sum(parts.values())
     limit = 2**62 if request.limit is None else request.limit - weights
     found = {name: choose_levels(costs, head.working, limit) for name, head in heads.items()}
     plans = {name: levels for name, levels in found.items() if levels is not None}
@@ -66,7 +69,7 @@ def make_plan(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Requ
         return heads[name].time + sum(cost[level].time for cost, level in zip(costs, plans[name], strict=True))
 
     best = min(plans, key=time)
-    return _describe(costs, plans[best], best, heads[best], weights, request, fallback_notes(denoiser, decoder))
+    return _describe(costs, plans[best], best, heads[best], parts, request, fallback_notes(denoiser, decoder))
 
 
 def _describe(
@@ -74,12 +77,11 @@ def _describe(
     levels: Sequence[str],
     decoder: str,
     head: Cost,
-    weights: int,
+    parts: dict[str, int],
     request: Request,
     note: str,
 ) -> Plan:
-    parts = {"weights": weights}
-    kept = working = 0
+    weights, kept, working = sum(parts.values()), 0, 0
     for cost, level in zip(costs, levels, strict=True):
         working = max(working, kept + cost[level].working)
         kept += cost[level].kept
@@ -153,6 +155,33 @@ def weight_bytes(modules: Sequence[Any]) -> int:
         for part in (*module.parameters(), *module.buffers())
     }
     return sum(storages.values())
+
+
+def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
+    """Return the bytes of what lean models hold beside the user's weights: weights in other layouts.
+
+    Args:
+        models: lean or fallback models.
+        modules: the user's UNet and VAE.
+    """
+    seen = {part.untyped_storage()._cdata for module in modules for part in module.parameters()}
+    total, left = 0, list(models)
+    while left:
+        part = left.pop()
+        if isinstance(part, Tensor) and part.layout is not torch.strided:
+            continue  # oneDNN's, whose layer counts them
+        if isinstance(part, Tensor):
+            storage = part.untyped_storage()
+            total += 0 if storage._cdata in seen else storage.nbytes()
+            seen.add(storage._cdata)
+        elif isinstance(part, Mapping):
+            left += part.values()
+        elif isinstance(part, list | tuple):
+            left += part
+        elif type(part).__module__.startswith("diffexplain_fast."):
+            left += vars(part).values()
+            total += getattr(part, "layout_bytes", 0)
+    return total
 
 
 def fallback_notes(denoiser: Any, decoder: Any) -> str:

@@ -58,10 +58,10 @@ class _Resnet(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
         one, two, raw = block.norm1, block.norm2, block.raw
         a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, one.weight, one.bias, one.groups, one.eps, True)
-        h = channels_last(block.conv1(a))
+        h = channels_last(block.conv1.forward(a))
         rows = None if shift is None else shift.expand(len(x), -1).contiguous()
         a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
-        out = channels_last(block.conv2(a))
+        out = channels_last(block.conv2.forward(a))
         if block.shortcut is None:
             out += x
         else:

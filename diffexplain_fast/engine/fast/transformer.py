@@ -8,6 +8,7 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.levels import Level
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, known, linear, norm
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
 
 _PROCESSORS = ("AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor")
@@ -68,7 +69,7 @@ class Block:
         self.raw = raw
         self.norms = [norm(part) for part in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
-        self.wide, self.narrow = linear(module.ff.net[0].proj), linear(module.ff.net[2])
+        self.wide, self.narrow = (PackedLinear(*linear(part)) for part in (module.ff.net[0].proj, module.ff.net[2]))
 
     def __call__(self, x: Tensor, k: Tensor, v: Tensor, level: Level) -> Tensor:
         """Return [R, N, C] for hidden states x [B, N, C] and text keys and values [R, L, heads, d], R = B or 2B."""
@@ -170,17 +171,17 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, block: Block, level: Level) -> Tensor:
         n, mean, rstd = _normalise(x, block, 2)
-        h = block.wide(n).flatten(0, 1)
+        h = block.wide.forward(n.flatten(0, 1))
         ctx.save_for_backward(x, mean, rstd, *((h,) if level.keep_projection else ()))
         ctx.block = block
-        return block.narrow(block.raw.geglu_fwd(h)).reshape(x.shape).add_(x)
+        return block.narrow.forward(block.raw.geglu_fwd(h)).reshape(x.shape).add_(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, *kept = ctx.saved_tensors
         block = ctx.block
-        h = kept[0] if kept else block.wide(_normalise(x, block, 2)[0]).flatten(0, 1)
+        h = kept[0] if kept else block.wide.forward(_normalise(x, block, 2)[0].flatten(0, 1))
         dh = block.raw.geglu_bwd(block.narrow.backward(dy.flatten(0, 1)), h)
         return _normalise_backward(block.wide.backward(dh), x, block, 2, mean, rstd).add_(dy), None, None
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.transformer import Transformer
-from diffexplain_fast.engine.fast.weights import Conv, UnsupportedModelError, conv, known, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, norm
 from diffexplain_fast.ops._register import channels_last
-from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen
+from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, pack_subpixel, upsample_conv
@@ -44,7 +44,7 @@ class Stage(NamedTuple):
     """
 
     layers: list[tuple[Resnet, Transformer | None]]
-    down: Conv | None = None
+    down: Convolution | None = None
     up: SubpixelWeight | None = None
 
 
@@ -142,14 +142,14 @@ class LeanUNet:
         if any(len(shift) not in (1, len(sample)) for shift in shifts):
             sample = sample.repeat(rows // len(sample), 1, 1, 1)
         pairs, time = list(zip(text[::2], text[1::2], strict=True)), iter(shifts)
-        x = channels_last(conv2d_frozen(channels_last(sample), *self.first))
+        x = channels_last(self.first(channels_last(sample)))
         skips = [x]
         for stage in self.down:
             for resnet, transformer in stage.layers:
                 x = _attended(run(level, resnet, x, None, next(time)), transformer, pairs, level)
                 skips.append(x)
             if stage.down is not None:
-                x = channels_last(conv2d_frozen(x, *stage.down))
+                x = channels_last(stage.down(x))
                 skips.append(x)
         x = run(level, self.middle[0], x, None, next(time))
         for transformer, resnet in zip(self.attention, self.middle[1:], strict=True):
@@ -162,7 +162,7 @@ class LeanUNet:
             if stage.up is not None:
                 x = upsample_conv(x, stage.up, impl=self.raw.impl)
         x = group_norm_silu(x, self.norm.weight, self.norm.bias, self.norm.groups, self.norm.eps, impl=self.raw.impl)
-        out = conv2d_frozen(x, *self.last)
+        out = self.last(x)
         return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
 
 
@@ -199,7 +199,7 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
             raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
 
 
-def read_down(module: Any) -> Conv:
+def read_down(module: Any) -> Convolution:
     """Read a Downsample2D with a convolution of stride 2 and symmetric padding.
 
     Raises:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.ops._register import channels_last
-from diffexplain_fast.ops.conv2d_frozen import conv2d_input_gradient
+from diffexplain_fast.ops.conv2d_frozen import Convolution
 
 
 class UnsupportedModelError(ValueError):
@@ -46,28 +46,6 @@ class Linear(NamedTuple):
         return dy @ self.weight
 
 
-class Conv(NamedTuple):
-    """Frozen convolution: weight [K, C, kh, kw] channels-last, bias, stride and padding in pixels."""
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: int
-    padding: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the convolution [N, K, H', W'] of x [N, C, H, W]."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-
-    def backward(self, dy: Tensor, shape: torch.Size) -> Tensor:
-        """Return the gradient [N, C, H, W] of x.
-
-        Args:
-            dy: gradient of the output.
-            shape: of x.
-        """
-        return conv2d_input_gradient(dy, self.weight, shape, self.stride, self.padding)
-
-
 class Norm(NamedTuple):
     """GroupNorm's or LayerNorm's frozen weight and bias; groups is 0 for LayerNorm."""
 
@@ -91,7 +69,7 @@ def linear(module: Any) -> Linear:
     return Linear(weight, bias)
 
 
-def conv(module: Any) -> Conv:
+def conv(module: Any) -> Convolution:
     """Read a convolution; its weight is copied to channels-last unless it is.
 
     Raises:
@@ -102,7 +80,7 @@ def conv(module: Any) -> Conv:
     even = len(set(base.stride)) == 1 and not isinstance(base.padding, str) and len(set(base.padding)) == 1
     if base.groups != 1 or set(base.dilation) != {1} or not even or base.padding_mode != "zeros":
         raise UnsupportedModelError("a convolution with groups, dilation, uneven stride or another padding")
-    return Conv(channels_last(weight), bias, base.stride[0], base.padding[0])
+    return Convolution(channels_last(weight), bias, base.stride[0], base.padding[0])
 
 
 def norm(module: Any) -> Norm:
