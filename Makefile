@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests run in so many processes, one thread each.
+WORKERS ?= 2
 
 .PHONY: demo test check world bars build bench
 .DELETE_ON_ERROR:
@@ -21,7 +23,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -ra
+	$(BIN)/python -m pytest -ra -n $(WORKERS)
 
 # Rebuild the shipped models: hours on a CPU, minutes on a GPU; resumes where it stopped.
 world: .venv/installed

@@ -20,7 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MARKED: dict[str, set[str]] = {"gpu": set(), "slow": set()}
 """Marker to the names of its tests."""
-_THREADS = 2
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # workers would wait for one another's threads
+os.environ["OMP_NUM_THREADS"] = str(_THREADS)  # of the processes that tests start
 torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
 
 
