@@ -18,28 +18,32 @@ if importlib.util.find_spec("triton") and not torch.cuda.is_available():
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them are about.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_MARKED: dict[str, set[str]] = {"gpu": set(), "slow": set()}
-"""Marker to the names of its tests."""
+_MARKED = ("gpu", "slow")
+"""Markers whose tests are counted in the summary."""
 _THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # workers would wait for one another's threads
 os.environ["OMP_NUM_THREADS"] = str(_THREADS)  # of the processes that tests start
 torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count marked tests, and skip what needs a CUDA device where there is none."""
+    """Skip what needs a CUDA device where there is none."""
     for item in items:
-        for marker, names in _MARKED.items():
-            if item.get_closest_marker(marker):
-                names.add(item.nodeid)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many marked tests ran and how many were skipped."""
-    for marker, names in _MARKED.items():
-        skipped = names & {report.nodeid for report in terminalreporter.getreports("skipped")}
-        terminalreporter.write_line(f"marked {marker}: {len(names) - len(skipped)} run, {len(skipped)} skipped")
+    for marker in _MARKED:
+        found = {
+            outcome: len(
+                {report.nodeid for report in terminalreporter.getreports(outcome) if marker in report.keywords}
+            )
+            for outcome in ("passed", "failed", "skipped")
+        }
+        terminalreporter.write_line(
+            f"marked {marker}: {found['passed'] + found['failed']} run, {found['skipped']} skipped"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,17 @@ from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
 from diffexplain_fast.engine.fast.plans import (
+    Counted,
     Request,
     available_bytes,
+    count_all,
     fallback_notes,
     layout_bytes,
+    least_limit,
     make_plan,
     weight_bytes,
 )
+from diffexplain_fast.engine.fast.pressure import Memory
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images, without_autocast
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
@@ -28,6 +32,8 @@ from diffexplain_fast.models.frozen import frozen
 
 _SHARE = 0.9
 """Part of the free memory that a plan may use; the rest is for libraries' workspaces and fragmentation."""
+_EASE = 0.8
+"""What is left of a limit each time memory runs out under it."""
 
 
 class FastEngine:
@@ -50,6 +56,9 @@ class FastEngine:
         self._plans: dict[tuple, Plan] = {}
         self._requests: dict[tuple, Request] = {}
         self._key: tuple | None = None
+        self._counted: dict[tuple, Counted] = {}
+        self._limits: dict[tuple, int | None] = {}
+        self._eased = 1.0
         self._watch: Watch | None = None
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[list[Tensor], Tensor] | None = None
@@ -92,6 +101,7 @@ class FastEngine:
         self._shifts.clear()
         self._plans.clear()
         self._requests.clear()
+        self._counted.clear()
         self._key = None
         self._first = None
 
@@ -138,6 +148,7 @@ class FastEngine:
             fixed_negative,
             mode,
             self._levels(start, text, constant, carried, schedule, mode, guided and fixed_negative, recording),
+            Memory(self._keep_less),
             recording,
         )
         # Tensors made in inference mode cannot serve a later call that records a graph.
@@ -197,19 +208,34 @@ class FastEngine:
             held = weight_bytes(self._modules) + layout_bytes((self.denoiser, self.decoder), self._modules)
             limit = int(_SHARE * free) + held
         groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
-        about = (steps, mode.first_step, parted, mode.checkpointed, limit)
-        request = Request(groups[0][0], groups[1], groups[2], *about)
-        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, request[3:7])
-        self._requests[self._key] = request
-        if limit is None:  # counting takes longer than a small model's step, and there is nothing to choose
+        request = Request(groups[0][0], groups[1], groups[2], steps, mode.first_step, parted, mode.checkpointed)
+        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, request[3:])
+        self._requests[self._key], self._limits[self._key] = request, limit
+        if limit is None and self._eased == 1.0:
+            # Counting takes longer than a small model's step, and there is nothing to choose.
             steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
             return self._possible([*[steps_level] * steps, decoder])
         return self._planned(self._key).levels
 
     def _planned(self, key: tuple) -> Plan:
+        """Return the plan of a kind of call; made once, until memory runs out under it."""
+        if key not in self._counted:
+            self._counted[key] = count_all(self.denoiser, self.decoder, self._modules, self._requests[key])
         if key not in self._plans:
-            self._plans[key] = make_plan(self.denoiser, self.decoder, self._modules, self._requests[key])
+            counted, limit = self._counted[key], self._limits[key]
+            if self._eased == 1.0:
+                self._plans[key] = make_plan(counted, limit)
+            else:
+                whole = make_plan(counted, None).peak if limit is None else limit
+                weights = sum(counted.weights.values())
+                eased = weights + int(self._eased * (whole - weights))
+                self._plans[key] = make_plan(counted, max(eased, least_limit(counted)))
         return self._plans[key]
+
+    def _keep_less(self) -> None:
+        """Memory ran out: plan the next calls for less than what was planned."""
+        self._eased *= _EASE
+        self._plans.clear()
 
     def _possible(self, levels: list[str]) -> list[str]:
         """Return the levels, computing again what runs through the user's own modules."""

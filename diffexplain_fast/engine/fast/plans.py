@@ -26,7 +26,6 @@ class Request(NamedTuple):
         first_step: steps before it keep nothing.
         parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
         checkpointed: allow no level but one sample per step.
-        limit: bytes for everything, weights included; None for none.
     """
 
     sample: Tensor
@@ -36,51 +35,74 @@ class Request(NamedTuple):
     first_step: int
     parted: bool
     checkpointed: bool
-    limit: int | None
 
 
-def make_plan(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request) -> Plan:
-    """Return the fastest plan whose predicted peak is within the limit.
+class Counted(NamedTuple):
+    """What everything costs, whatever the limit.
+
+    Attributes:
+        steps: for each step the levels it may have, and what they cost.
+        heads: the same for the decoder.
+        weights: bytes of the user's weights and of their other layouts, by name.
+        note: models that run through their own modules, and why.
+    """
+
+    steps: Sequence[Mapping[str, Cost]]
+    heads: Mapping[str, Cost]
+    weights: Mapping[str, int]
+    note: str
+
+
+def count_all(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request) -> Counted:
+    """Count every level of every part; takes seconds.
 
     Args:
         denoiser: lean or fallback UNet.
         decoder: lean or fallback decoder.
         modules: the user's UNet and VAE, whose weights count.
-        request: shapes and limit.
+        request: shapes.
+    """
+    weights = {"weights": weight_bytes(modules)}
+    if layouts := layout_bytes((denoiser, decoder), modules):
+        weights["weights in other layouts"] = layouts
+    steps, heads = _step_costs(denoiser, modules[0], request), _heads(decoder, modules[1], request)
+    return Counted(steps, heads, weights, fallback_notes(denoiser, decoder))
+
+
+def make_plan(counted: Counted, limit: int | None) -> Plan:
+    """Return the fastest plan whose predicted peak is within a limit.
+
+    Args:
+        counted: what everything costs.
+        limit: bytes for everything, weights included; None for none.
 
     Raises:
         ValueError: no plan fits; the message says what is needed at least.
     """
-    costs = _step_costs(denoiser, modules[0], request)
-    heads = _heads(decoder, modules[1], request)
-    parts = {"weights": weight_bytes(modules)}
-    if layouts := layout_bytes((denoiser, decoder), modules):
-        parts["weights in other layouts"] = layouts
-    weights = sum(parts.values())
-    limit = 2**62 if request.limit is None else request.limit - weights
-    found = {name: choose_levels(costs, head.working, limit) for name, head in heads.items()}
+    costs, heads, weights = counted.steps, counted.heads, sum(counted.weights.values())
+    room = 2**62 if limit is None else limit - weights
+    found = {name: choose_levels(costs, head.working, room) for name, head in heads.items()}
     plans = {name: levels for name, levels in found.items() if levels is not None}
     if not plans:
-        least = weights + min(least_bytes(costs, head.working) for head in heads.values())
+        least = least_limit(counted)
         wanted = f"at least {least} bytes ({least / 2**20:.0f} MiB) for this batch, size and number of steps"
-        raise wrong_value("memory", wanted, f"{request.limit} ({(request.limit or 0) / 2**20:.0f} MiB)")
+        raise wrong_value("memory", wanted, f"{limit} ({(limit or 0) / 2**20:.0f} MiB)")
 
     def time(name: str) -> float:
         return heads[name].time + sum(cost[level].time for cost, level in zip(costs, plans[name], strict=True))
 
     best = min(plans, key=time)
-    return _describe(costs, plans[best], best, heads[best], parts, request, fallback_notes(denoiser, decoder))
+    return _describe(counted, plans[best], best, limit)
 
 
-def _describe(
-    costs: Sequence[Mapping[str, Cost]],
-    levels: Sequence[str],
-    decoder: str,
-    head: Cost,
-    parts: dict[str, int],
-    request: Request,
-    note: str,
-) -> Plan:
+def least_limit(counted: Counted) -> int:
+    """Return the smallest limit under which there is a plan."""
+    room = min(least_bytes(counted.steps, head.working) for head in counted.heads.values())
+    return sum(counted.weights.values()) + room
+
+
+def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int | None) -> Plan:
+    costs, head, parts = counted.steps, counted.heads[decoder], dict(counted.weights)
     weights, kept, working = sum(parts.values()), 0, 0
     for cost, level in zip(costs, levels, strict=True):
         working = max(working, kept + cost[level].working)
@@ -94,7 +116,7 @@ def _describe(
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
     forward = sum(cost["step"].again for cost in costs)
     peak = weights + max(working, kept + head.working)
-    return Plan((*levels, decoder), parts, peak, request.limit, again / max(forward, 1.0), note)
+    return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
 
 def _step_costs(denoiser: Any, module: Any, request: Request) -> list[Mapping[str, Cost]]:

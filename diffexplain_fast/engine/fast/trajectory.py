@@ -12,19 +12,18 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.levels import LEVELS
+from diffexplain_fast.engine.fast.levels import LEVELS, Level
+from diffexplain_fast.engine.fast.numerics import Finite, divided, scale_of, scaled
+from diffexplain_fast.engine.fast.pressure import Made, Memory
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops.guided_step import guided_step
-
-_HALF_TARGET = 2.0**6
-"""Size of the largest element of a float16 adjoint after rescaling: far from overflow (65504) and from underflow."""
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Job:
         fixed_negative: no gradient goes to the unconditional rows of the text.
         mode: what of the loop is differentiated.
         levels: storage level of each step by name, and of the decoder last.
+        memory: what the steps keep.
         recording: whether a backward may follow.
         first_unconditional: prediction of the unconditional rows at the first step, None if it is not known.
     """
@@ -56,16 +56,9 @@ class Job:
     fixed_negative: bool
     mode: GradientMode
     levels: Sequence[str]
+    memory: Memory
     recording: bool
     first_unconditional: Tensor | None = None
-
-
-class Made(NamedTuple):
-    """A step's inputs, and its outputs with their graph; no outputs where the step is computed again."""
-
-    sample: Tensor
-    before: Tensor | None
-    outputs: tuple[Tensor, ...] | None
 
 
 def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,66 +91,104 @@ class _Trajectory(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, count: int, start: Tensor, *inputs: Tensor) -> Tensor:
         leaves = [tensor.detach().requires_grad_(job.recording and tensor.requires_grad) for tensor in inputs]
-        ctx.job, ctx.count, ctx.leaves, ctx.made = job, count, leaves, []
+        ctx.job, ctx.count, ctx.leaves, ctx.ready = job, count, leaves, True
         sample: Tensor = start
         before: Tensor | None = None
         moving = job.recording and start.requires_grad and job.mode.first_step == 0
+        finite = Finite("forward", leaves[0].dtype)
         for i in range(len(job.schedule.steps)):
-            recorded = job.recording and i >= job.mode.first_step
+            recorded, level = job.recording and i >= job.mode.first_step, LEVELS[job.levels[i]]
             sample = sample.detach().requires_grad_(moving)
             before = None if before is None else before.detach().requires_grad_(moving)
-            kept = recorded and LEVELS[job.levels[i]].keep_step
-            with torch.set_grad_enabled(kept):
-                outputs = _step(job, i, sample, before, leaves[:count], _shifts(job, i, leaves[count:]))
+            step = _part(job, i, sample, before, leaves, count)
+            outputs, kept = job.memory.forward(step, level, recorded and level.keep_step)
+            finite.note(_name(job, i), outputs)
             if recorded:
-                ctx.made.append(Made(sample, before, outputs if kept else None))
+                job.memory.made.append(Made(sample, before, outputs if kept else None))
                 moving = True
             sample, before = outputs[0], outputs[1] if len(outputs) == 2 else None
         ctx.clean = sample.detach().requires_grad_(moving)
-        kept = job.recording and LEVELS[job.levels[-1]].keep_step
-        with torch.set_grad_enabled(kept):
-            images = job.decoder(ctx.clean, LEVELS[job.levels[-1]])
-        ctx.images = images if kept else None
+        level = LEVELS[job.levels[-1]]
+        decoder = functools.partial(job.decoder, ctx.clean)
+        images, kept = job.memory.forward(decoder, level, job.recording and level.keep_step)
+        ctx.images = [images] if kept else []
+        finite.note("the decoder", [images])
+        finite.check()
         return images.detach()
 
     @staticmethod
     @first_order
     @without_autocast
     def backward(ctx: Any, dimages: Tensor) -> tuple[Tensor | None, ...]:
-        job, leaves, count = ctx.job, ctx.leaves, ctx.count
-        if ctx.made is None:
+        job, leaves = ctx.job, ctx.leaves
+        memory = job.memory
+        if not ctx.ready:
             raise RuntimeError("the sampler's backward ran before and freed what it kept; call the sampler again")
-        images, made, ctx.images, ctx.made = ctx.images, ctx.made, None, None
-        if images is None:
-            with torch.enable_grad():
-                images = job.decoder(ctx.clean, LEVELS[job.levels[-1]])
-        adjoint, scale = _scaled(dimages)
-        (dsample,) = torch.autograd.grad(images, ctx.clean, adjoint)
-        images = None
-        adjoints: tuple[Tensor, Tensor | None] = (dsample / scale, None)
+        ctx.ready = False
+        finite = Finite("backward", leaves[0].dtype)
+        finite.note("the loss", [dimages])
+        scale = scale_of([dimages], dimages.dtype)
+        decoder = functools.partial(job.decoder, ctx.clean)
+        (dclean,) = memory.backward(decoder, LEVELS[job.levels[-1]], ctx.images, [ctx.clean], [scaled(dimages, scale)])
+        adjoints: list[Tensor | None] = [divided(dclean, scale), None]
+        finite.note("the decoder", adjoints)
         totals = [torch.zeros_like(leaf, dtype=_wide(leaf.dtype)) if leaf.requires_grad else None for leaf in leaves]
-        first = len(job.schedule.steps) - len(made)
+        first = len(job.schedule.steps) - len(memory.made)
         for i in reversed(range(first, len(job.schedule.steps))):
-            sample, before, outputs = made.pop()
-            if outputs is None:
-                with torch.enable_grad():
-                    outputs = _step(job, i, sample, before, leaves[:count], _shifts(job, i, leaves[count:]))
-            adjoints = _step_backward(outputs, adjoints, sample, before, leaves, totals)
+            sample, before, outputs = memory.made.pop()
+            kept = [] if outputs is None else [outputs]
+            outputs = None
+            scale = scale_of([adjoint for adjoint in adjoints if adjoint is not None], leaves[0].dtype)
+            cotangents = [None if adjoint is None else scaled(adjoint, scale) for adjoint in adjoints]
+            inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]
+            step = _part(job, i, sample, before, leaves, ctx.count)
+            found = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
+            by_input = {id(tensor): grad for tensor, grad in zip(inputs, found, strict=True) if grad is not None}
+            for leaf, total in zip(leaves, totals, strict=True):
+                if total is not None and id(leaf) in by_input:
+                    total.add_(divided(by_input[id(leaf)].to(total.dtype), scale))
+            reached = [by_input.get(id(part)) for part in (sample, before)]
+            adjoints = [None if grad is None else divided(grad, scale) for grad in reached]
+            adjoints[0] = torch.zeros_like(sample) if adjoints[0] is None else adjoints[0]
+            finite.note(_name(job, i), [*adjoints, *found])
+        finite.check()
         grads = [None if total is None else total.to(leaf.dtype) for total, leaf in zip(totals, leaves, strict=True)]
         return None, None, adjoints[0] if ctx.needs_input_grad[2] else None, *grads
 
 
+def _part(
+    job: Job, i: int, sample: Tensor, before: Tensor | None, leaves: Sequence[Tensor], count: int
+) -> Callable[[Level], tuple[Tensor, ...]]:
+    """Return a step as a function of its storage level; the first ``count`` leaves are text, the others time shifts."""
+    text, shifts = leaves[:count], leaves[count:]
+    if shifts:
+        each = len(shifts) // len(job.schedule.steps)
+        return functools.partial(_step, job, i, sample, before, text, shifts[i * each : (i + 1) * each])
+    return functools.partial(_step, job, i, sample, before, text, job.shifts[i])
+
+
+def _name(job: Job, i: int) -> str:
+    step = job.schedule.steps[i]
+    return f"step {i + 1} of {len(job.schedule.steps)} (timestep {step.timestep:g})"
+
+
 def _step(
-    job: Job, i: int, sample: Tensor, before: Tensor | None, text: Sequence[Tensor], shifts: Sequence[Tensor]
+    job: Job,
+    i: int,
+    sample: Tensor,
+    before: Tensor | None,
+    text: Sequence[Tensor],
+    shifts: Sequence[Tensor],
+    level: Level,
 ) -> tuple[Tensor, ...]:
     """Return x_{i+1}, and the prediction of the clean sample where the schedule asks for one."""
-    step, level = job.schedule.steps[i], LEVELS[job.levels[i]]
+    step = job.schedule.steps[i]
     rows = sample if step.input_scale == 1.0 else step.input_scale * sample
     rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
     recorded = job.recording and i >= job.mode.first_step
     apart = recorded or (i == 0 and job.first_unconditional is not None)
     if job.guided and job.fixed_negative and apart and not rows.requires_grad:
-        output = _parted(job, i, rows, text, shifts)
+        output = _parted(job, i, rows, text, shifts, level)
     else:
         output = job.denoiser(rows, text, shifts, level)
     remembered = before if step.previous else None
@@ -165,14 +196,13 @@ def _step(
     return (following,) if step.data is None else (following, data)
 
 
-def _parted(job: Job, i: int, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
+def _parted(job: Job, i: int, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
     """Return the denoiser's output where nothing flows back through the unconditional rows: they keep nothing."""
     batch = len(rows)
     halves = [
         ([part[half] for part in text], [part if len(part) == 1 else part[half] for part in shifts])
         for half in (slice(batch), slice(batch, None))
     ]
-    level = LEVELS[job.levels[i]]
     unconditional = job.first_unconditional if i == 0 else None
     if unconditional is None:
         with torch.no_grad():
@@ -180,45 +210,6 @@ def _parted(job: Job, i: int, rows: Tensor, text: Sequence[Tensor], shifts: Sequ
     if i == 0:
         job.first_unconditional = unconditional
     return torch.cat([unconditional, job.denoiser(rows, *halves[1], level)])
-
-
-def _step_backward(
-    outputs: tuple[Tensor, ...],
-    adjoints: tuple[Tensor, Tensor | None],
-    sample: Tensor,
-    before: Tensor | None,
-    leaves: list[Tensor],
-    totals: list[Tensor | None],
-) -> tuple[Tensor, Tensor | None]:
-    """Add a step's gradients to the totals, return the adjoints of its sample and of what it remembered."""
-    pairs = [(out, adjoint) for out, adjoint in zip(outputs, adjoints, strict=False) if adjoint is not None]
-    inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]
-    grads = [adjoint for _, adjoint in pairs]
-    found = torch.autograd.grad([out for out, _ in pairs], inputs, grads, allow_unused=True)
-    by_input = {id(tensor): grad for tensor, grad in zip(inputs, found, strict=True)}
-    for i, leaf in enumerate(leaves):
-        grad, total = by_input.get(id(leaf)), totals[i]
-        if grad is not None and total is not None:
-            total += grad
-    dsample = by_input.get(id(sample))
-    return torch.zeros_like(sample) if dsample is None else dsample, by_input.get(id(before))
-
-
-def _shifts(job: Job, i: int, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return a step's time shifts: constants of the job, or its share of the leaves."""
-    if not leaves:
-        return job.shifts[i]
-    each = len(leaves) // len(job.schedule.steps)
-    return leaves[i * each : (i + 1) * each]
-
-
-def _scaled(adjoint: Tensor) -> tuple[Tensor, Tensor | float]:
-    """Return a float16 adjoint times a power of two that keeps it off the ends of its range, and that power."""
-    if adjoint.dtype != torch.float16:
-        return adjoint, 1.0
-    largest = adjoint.abs().amax().float().clamp_min(torch.finfo(torch.float32).tiny)
-    scale = torch.exp2(torch.floor(torch.log2(_HALF_TARGET / largest)))
-    return (adjoint.float() * scale).half(), scale
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -7,6 +7,7 @@ import statistics
 import pytest
 import torch
 
+from diffexplain_fast.engine.fast.pressure import Memory
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
@@ -74,6 +75,7 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
         fixed_negative=True,
         mode=GradientMode(),
         levels=["step"] * (steps + 1),
+        memory=Memory(lambda: None),
         recording=True,
     )
     text = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)

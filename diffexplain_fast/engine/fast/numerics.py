@@ -1,0 +1,72 @@
+"""float16 through the whole chain: adjoints rescaled by powers of two, and the part that overflows named."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_TARGET = 2.0**6
+"""Size of the largest element of a float16 adjoint after rescaling: far from overflow (65504) and from underflow."""
+
+
+def scale_of(adjoints: Sequence[Tensor], dtype: torch.dtype) -> Tensor | float:
+    """Return the power of two by which adjoints are multiplied before they go back through a float16 model.
+
+    The chain is linear in them, so dividing afterwards gives the same gradient; computed on the device, nothing waits.
+
+    Args:
+        adjoints: of one part's outputs, which are scaled alike.
+        dtype: of the model; 1 unless it is float16.
+    """
+    if dtype != torch.float16:
+        return 1.0
+    largest = torch.stack([adjoint.abs().amax().float() for adjoint in adjoints]).amax()
+    # Of zeros, and of what is not finite, nothing is changed.
+    scale = torch.exp2(torch.floor(torch.log2(_TARGET / largest)))
+    return torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+
+
+def scaled(adjoint: Tensor, scale: Tensor | float) -> Tensor:
+    """Return an adjoint times a scale from ``scale_of``, in its own dtype."""
+    return adjoint if isinstance(scale, float) else (adjoint * scale).to(adjoint.dtype)
+
+
+def divided(adjoint: Tensor, scale: Tensor | float) -> Tensor:
+    """Return an adjoint divided by a scale from ``scale_of``."""
+    return adjoint if isinstance(scale, float) else adjoint / scale
+
+
+class Finite:
+    """Notes which parts of a float16 run stay finite, and asks the device once, at the end.
+
+    Args:
+        direction: "forward" or "backward", for the message.
+        dtype: of the model; nothing is noted unless it is float16.
+    """
+
+    def __init__(self, direction: str, dtype: torch.dtype) -> None:
+        self._direction, self._noted = direction, dtype == torch.float16
+        self._names: list[str] = []
+        self._flags: list[Tensor] = []
+
+    def note(self, name: str, tensors: Sequence[Tensor | None]) -> None:
+        """Note a part by name, with all that it made."""
+        found = [tensor.detach() for tensor in tensors if tensor is not None]
+        if self._noted and found:
+            self._names.append(name)
+            self._flags.append(torch.stack([tensor.isfinite().all() for tensor in found]).all())
+
+    def check(self) -> None:
+        """Refuse a run that is not finite.
+
+        Raises:
+            FloatingPointError: names the first part that was not.
+        """
+        if not self._flags:
+            return
+        fine = torch.stack(self._flags).tolist()
+        if not all(fine):
+            raise FloatingPointError(
+                f"the {self._direction} of {self._names[fine.index(False)]} is not finite in torch.float16; "
+                "run the models in bfloat16 or float32, such as pipe.to(torch.bfloat16)"
+            )
