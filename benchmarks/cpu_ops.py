@@ -206,7 +206,10 @@ def main() -> int:
         if not arguments.op or case.op in arguments.op:
             rows.append(measure(case, arguments.pairs))
             sys.stdout.write(_ROW.format(**rows[-1]))
-    least = {op: min(row["ratio"] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
+    least, raw_least = (
+        {op: min(row[ratio] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
+        for ratio in ("ratio", "raw_ratio")
+    )
     record = {
         "command": "python -m benchmarks.cpu_ops",
         "what": "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours",
@@ -216,10 +219,12 @@ def main() -> int:
         "versions": versions(),
         "cases": rows,
         "least": least,
+        "raw_least": raw_least,
         "bound": BOUND,
     }
     write_json_atomic(arguments.output, record)
-    sys.stdout.write("".join(f"{op}: at least {ratio} (bound {BOUND})\n" for op, ratio in least.items()))
+    for op, ratio in least.items():
+        sys.stdout.write(f"{op}: at least {ratio}, the kernels alone {raw_least[op]} (bound {BOUND})\n")
     return 1 if min(least.values()) < BOUND else 0
 
 
