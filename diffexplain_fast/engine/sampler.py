@@ -124,6 +124,7 @@ class DifferentiableSampler:
         Raises:
             TypeError: an argument of the wrong kind.
             ValueError: wrong shape, dtype or device, or a negative prompt is needed and missing.
+            NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
         """
         weight = check_ready(self.unet, self.vae)
         width = self.unet.config.cross_attention_dim

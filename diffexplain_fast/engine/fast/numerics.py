@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffexplain_fast.errors import NonFiniteError
+
 _TARGET = 2.0**6
 """Size of the largest element of a float16 adjoint after rescaling: far from overflow (65504) and from underflow."""
 
@@ -60,13 +62,13 @@ class Finite:
         """Refuse a run that is not finite.
 
         Raises:
-            FloatingPointError: names the first part that was not.
+            NonFiniteError: names the first part that was not.
         """
         if not self._flags:
             return
         fine = torch.stack(self._flags).tolist()
         if not all(fine):
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"the {self._direction} of {self._names[fine.index(False)]} is not finite in torch.float16; "
                 "run the models in bfloat16 or float32, such as pipe.to(torch.bfloat16)"
             )

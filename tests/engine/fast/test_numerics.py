@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.fast.numerics import Finite, divided, scale_of, scaled
+from diffexplain_fast.errors import NonFiniteError
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -68,12 +69,12 @@ def test_overflow_names_its_step(pipe):
     pipe.unet.half(), pipe.vae.half()
     overflowing(pipe, 2)  # the first step's two halves run apart
     message = r"the forward of step 2 of 2 \(timestep [0-9]+\) is not finite in torch\.float16; run the models in bfl"
-    with pytest.raises(FloatingPointError, match=message):
+    with pytest.raises(NonFiniteError, match=message):
         gradient_of(pipe, torch.float16, 1.0, backend="fast")
 
 
 def test_a_loss_that_is_not_finite_is_named(pipe):
-    with pytest.raises(FloatingPointError, match=r"the backward of the loss is not finite in torch\.float16"):
+    with pytest.raises(NonFiniteError, match=r"the backward of the loss is not finite in torch\.float16"):
         gradient_of(pipe, torch.float16, float("nan"), backend="fast")
 
 
@@ -83,7 +84,7 @@ def test_the_first_of_several_is_named():
     finite.check()
     finite.note("b", [torch.ones(1), torch.tensor([1.0, float("inf")])])
     finite.note("c", [torch.tensor([float("nan")])])
-    with pytest.raises(FloatingPointError, match="the backward of b is not finite"):
+    with pytest.raises(NonFiniteError, match="the backward of b is not finite"):
         finite.check()
 
 
