@@ -28,6 +28,20 @@ class SubpixelWeight(NamedTuple):
 
     convolution: Convolution
 
+    def adjoint(self, dy: Tensor, impl: str) -> Tensor:
+        """Return the adjoint [N, C, H, W] of the input of ``upsample_conv``, or of some of its rows.
+
+        Args:
+            dy: adjoint of the output with a margin of one pixel on every side [N, K, 2H + 2, 2W + 2]: its neighbours,
+                zeros beyond the image.
+            impl: as in ``upsample_conv``.
+        """
+        chosen = choose("interleave", impl, dy.device, dy.dtype).impl
+        parts = raw("interleave_bwd", chosen, reference.interleave_bwd)(channels_last(dy))
+        n, _, height, width = parts.shape
+        shape = torch.Size((n, self.convolution.weight.shape[1], height - 1, width - 1))
+        return channels_last(self.convolution.backward(parts, shape))
+
 
 def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
     """Sum the taps of a frozen weight [K, C, 3, 3] that fall on the same pixel, in float32 or float64.
@@ -95,7 +109,7 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
 class _UpsampleConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, packed: SubpixelWeight, impl: str) -> Tensor:
-        ctx.packed, ctx.impl, ctx.shape = packed, impl, x.shape
+        ctx.packed, ctx.impl = packed, impl
         forward = raw("interleave_fwd", impl, reference.interleave_fwd)
         blocks = forward(channels_last(packed.convolution.forward(x)))
         return channels_last(blocks[:, :, 1:-1, 1:-1])
@@ -103,9 +117,7 @@ class _UpsampleConv(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        backward = raw("interleave_bwd", ctx.impl, reference.interleave_bwd)
-        parts = backward(channels_last(F.pad(dy, (1, 1, 1, 1))))
-        return channels_last(ctx.packed.convolution.backward(parts, ctx.shape)), None, None
+        return ctx.packed.adjoint(F.pad(dy, (1, 1, 1, 1)), ctx.impl), None, None
 
 
 def _fake_fwd(parts: Any) -> Any:

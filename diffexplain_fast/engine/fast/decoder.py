@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
+from diffexplain_fast.engine.fast.streamed import Stage
 from diffexplain_fast.engine.fast.transformer import Attention
 from diffexplain_fast.engine.fast.unet import check_plain, read_up
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
@@ -55,6 +56,8 @@ class LeanDecoder:
             for block in decoder.up_blocks
         ]
         self.norm = norm(decoder.conv_norm_out)
+        before = self.up[-2][1] if len(self.up) > 1 else None
+        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, impl)
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped.
@@ -71,10 +74,12 @@ class LeanDecoder:
         for layer, resnet in zip(self.attention, self.middle[1:], strict=True):
             x = x if layer is None else run(level, lambda pixels, own=layer: self._attend(own, pixels), x)
             x = run(level, resnet, x)
-        for resnets, up in self.up:
+        for number, (resnets, up) in enumerate(self.up):
+            if level.in_bands and number == len(self.up) - 1:
+                return self.stage(x) / 2 + 0.5
             for resnet in resnets:
                 x = run(level, resnet, x)
-            if up is not None:
+            if up is not None and not (level.in_bands and number == len(self.up) - 2):
                 x = upsample_conv(x, up, impl=self.raw.impl)
         return run(level, self._leave, x) / 2 + 0.5
 

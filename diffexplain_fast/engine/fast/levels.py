@@ -18,6 +18,7 @@ class Level:
         keep_qkv: keep queries, keys and values; else their matrix products are computed again.
         keep_blocks: keep what is inside of residual blocks and transformers; else only their inputs.
         keep_step: keep anything but the sample; else the whole step is computed again.
+        in_bands: run the last stage in bands of rows; of a decoder only.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Level:
     keep_qkv: bool = True
     keep_blocks: bool = True
     keep_step: bool = True
+    in_bands: bool = False
 
 
 LEVELS: dict[str, Level] = {
@@ -34,10 +36,11 @@ LEVELS: dict[str, Level] = {
         Level("project", keep_projection=False),
         Level("lean", keep_projection=False, keep_qkv=False),
         Level("block", keep_projection=False, keep_qkv=False, keep_blocks=False),
+        Level("bands", keep_blocks=False, in_bands=True),
         Level("step", keep_projection=False, keep_qkv=False, keep_step=False),
     )
 }
-"""From the most kept to the least: L3, L4, L5 and block of the handbook's table, and one sample per step."""
+"""From the most kept to the least: L3, L4, L5 and block of the handbook's table, bands, and one sample per step."""
 
 
 def run(level: Level, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:

@@ -12,7 +12,8 @@ from diffexplain_fast.engine.measure import Count, count
 from diffexplain_fast.engine.planner import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.errors import wrong_value
 
-_DECODER_LEVELS = ("keep", "block")
+_LATENTS = 8
+_DECODER_LEVELS = ("keep", "block", "bands")
 
 
 class Request(NamedTuple):
@@ -43,7 +44,7 @@ class Counted(NamedTuple):
     Attributes:
         steps: for each step the levels it may have, and what they cost.
         heads: the same for the decoder.
-        weights: bytes of the user's weights and of their other layouts, by name.
+        weights: bytes that are there all the time, by name: the user's weights, their other layouts, text and time.
         note: models that run through their own modules, and why.
     """
 
@@ -65,6 +66,7 @@ def count_all(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Requ
     weights = {"weights": weight_bytes(modules)}
     if layouts := layout_bytes((denoiser, decoder), modules):
         weights["weights in other layouts"] = layouts
+    weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
     steps, heads = _step_costs(denoiser, modules[0], request), _heads(decoder, modules[1], request)
     return Counted(steps, heads, weights, fallback_notes(denoiser, decoder))
 
@@ -137,7 +139,11 @@ def _level_costs(
 ) -> dict[str, Cost]:
     weights, counts = list(module.parameters()), {}
     lean = not isinstance(denoiser, ModuleUNet)
-    names = [name for name, level in LEVELS.items() if level.keep_step and lean and not request.checkpointed]
+    names = [
+        name
+        for name, level in LEVELS.items()
+        if level.keep_step and not level.in_bands and lean and not request.checkpointed
+    ]
     sample = request.sample.to(text[0].dtype)
     for name in names or ["lean"]:
         # Every level is counted with the time shifts as constants: they are small.
@@ -159,14 +165,25 @@ def _level_costs(
 def _heads(decoder: Any, module: Any, request: Request) -> dict[str, Cost]:
     """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
     weights = list(module.parameters())
-    names = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
-    names = ("block",) if request.checkpointed and names != ("step",) else names
+    names: Sequence[str] = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
+    names = names[1:] if request.checkpointed and names != ("step",) else names
     found = {}
     for name in names:
         seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights)
         again = seen.forward if name == "step" else 0
         found[name] = Cost(0, seen.peak, float(seen.total + again))
     return found
+
+
+def _leaf_bytes(request: Request) -> int:
+    """Return the bytes of the projected text and the time shifts of all steps, their gradients' sums, and some latents.
+
+    Those are the noise with its copy and scaled, the first unconditional prediction, a step's adjoints and cotangents.
+    """
+    leaves = [(part, 1) for part in request.text] + [(part, request.steps) for part in request.shifts]
+    wide = torch.promote_types(request.text[0].dtype, torch.float32).itemsize
+    latents = _LATENTS * request.sample.numel() * request.sample.element_size()
+    return latents + sum(number * part.numel() * (part.element_size() + wide) for part, number in leaves)
 
 
 def weight_bytes(modules: Sequence[Any]) -> int:

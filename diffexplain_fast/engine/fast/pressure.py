@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.fast.levels import LEVELS, Level
 
-_LEANEST = LEVELS["block"]
+_LEANEST = LEVELS["bands"]
 """How a part is computed again once memory has run out."""
 
 Part = Callable[[Level], Any]

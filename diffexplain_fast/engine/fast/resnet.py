@@ -40,6 +40,14 @@ class Resnet:
         """Return what the time embedding [N, d] adds to every pixel [N, C], None in a VAE."""
         return None if self.time is None else self.time(F.silu(embedding))
 
+    def shortened(self, x: Tensor) -> Tensor:
+        """Return what goes past the convolutions [N, K, H, W], for x [N, C, H, W]."""
+        return x if self.shortcut is None else _pointwise(x, self.shortcut)
+
+    def shortened_backward(self, dy: Tensor) -> Tensor:
+        """Return the adjoint of ``shortened`` [N, C, H, W], for dy [N, K, H, W]."""
+        return dy if self.shortcut is None else _pointwise_backward(dy, self.shortcut.weight)
+
     def __call__(self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """Return the block's output [N, K, H, W], channels-last.
 
@@ -62,13 +70,12 @@ class _Resnet(torch.autograd.Function):
         rows = None if shift is None else shift.expand(len(x), -1).contiguous()
         a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
         out = channels_last(block.conv2.forward(a))
-        if block.shortcut is None:
-            out += x
+        if skip is None or block.shortcut is None:
+            out += block.shortened(x)
         else:
             seam, weight = x.shape[1], block.shortcut
             out += _pointwise(x, Linear(weight.weight[:, :seam], weight.bias))
-            if skip is not None:
-                out += _pointwise(skip, Linear(weight.weight[:, seam:], None))
+            out += _pointwise(skip, Linear(weight.weight[:, seam:], None))
         if block.scale != 1.0:
             out /= block.scale
         ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
@@ -91,12 +98,11 @@ class _Resnet(torch.autograd.Function):
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
         dx, dskip = raw.group_norm_bwd(da, x, skip, None, one.weight, one.bias, mean1, rstd1, one.groups, True)
-        if block.shortcut is None:
-            dx += dy
+        if skip is None or block.shortcut is None:
+            dx += block.shortened_backward(dy)
         else:
             dx += _pointwise_backward(dy, block.shortcut.weight[:, : x.shape[1]])
-            if skip is not None:
-                dskip += _pointwise_backward(dy, block.shortcut.weight[:, x.shape[1] :])
+            dskip += _pointwise_backward(dy, block.shortcut.weight[:, x.shape[1] :])
         return dx, None if skip is None else dskip, dshift, None
 
 

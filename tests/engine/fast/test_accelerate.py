@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import diffexplain_fast as dx
-from diffexplain_fast.engine.fast.plans import weight_bytes
+from diffexplain_fast.engine.fast.plans import least_limit, weight_bytes
 from diffexplain_fast.engine.measure import live_bytes
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds
@@ -37,18 +37,24 @@ def test_it_keeps_its_limit_and_the_gradient(pipe):
     convolutions = [part for part in pipe.unet.modules() if isinstance(part, torch.nn.Conv2d)]
     assert parts["weights in other layouts"] > sum(part.weight.nbytes for part in convolutions)
     assert parts["weights"] == weight_bytes((pipe.unet, pipe.vae))
-    least, most = parts["decoder, keep"] + weights, free.plan.peak
-    times = []
-    for share in (0.5, 0.75, 1.0):
-        limit = int(least + share * (most - least))
-        sampler = dx.accelerate(pipe, memory=limit, num_inference_steps=STEPS)
+    counted = next(iter(free._engine._counted.values()))
+    least, most = least_limit(counted), free.plan.peak
+    sampler, times = dx.accelerate(pipe, memory=least, num_inference_steps=STEPS), []
+    run(sampler)
+    for number in range(10):
+        limit = least + number * (most - least) // 9
+        sampler._engine._limit = limit  # counted once, planned ten times
+        sampler._engine._plans.clear()
         run(sampler)
         with live_bytes() as live:
             got, back = run(sampler)
         assert live.peak <= sampler.plan.peak - weights <= limit - weights
         assert relative(got, images) < 1e-5 and relative(back, gradient) < 1e-4
-        times.append(sampler.plan.recompute)
-    assert times == sorted(times, reverse=True) and times[-1] == 0 < times[0]
+        levels = sampler.plan.levels
+        head = counted.heads[levels[-1]].time
+        times.append(head + sum(cost[name].time for cost, name in zip(counted.steps, levels[:-1], strict=True)))
+    assert times == sorted(times, reverse=True) and times[-1] < times[0]
+    assert sampler.plan.recompute == 0 and sampler.plan.levels == free.plan.levels
     assert modes == [part.training for part in pipe.unet.modules()]
 
 

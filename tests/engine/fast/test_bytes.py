@@ -1,11 +1,12 @@
-"""Bytes kept per step at the full size of Stable Diffusion 1.5 and XL, counted on meta tensors: nothing runs."""
+"""Bytes kept per step and the decoder's peak, at the full size of Stable Diffusion 1.5 and XL: nothing runs."""
 
 import functools
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.levels import LEVELS
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.measure import count
@@ -54,6 +55,22 @@ def counted(model, level):
 )
 def test_kept_per_step(model, level, limit):
     assert counted(model, level).kept <= limit * MIB
+
+
+@functools.cache
+def counted_decoder(level):
+    """The decoder at 512 x 512, with the Triton kernels."""
+    stages = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    with torch.device("meta"):
+        vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **stages).to(DTYPE)
+    decoder = LeanDecoder(vae, "triton")
+    return count(lambda latents: decoder(latents, LEVELS[level]), [meta(1, 4, 64, 64)], list(vae.parameters()))
+
+
+def test_peak_of_the_decoder():
+    """All that lives at any time of its forward and backward, the largest block's work included."""
+    peaks = [counted_decoder(level).peak for level in ("keep", "block", "bands")]
+    assert peaks == sorted(peaks, reverse=True) and peaks[-1] <= 500 * MIB
 
 
 @pytest.mark.parametrize("model", UNETS)
