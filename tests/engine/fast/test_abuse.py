@@ -1,0 +1,164 @@
+"""What users do to a sampler between its forward and its backward, and from call to call."""
+
+import copy
+import gc
+
+import pytest
+import torch
+
+from diffexplain_fast.engine.measure import live_bytes
+from tests.engine.plain import relative
+from tests.engine.samplers import embeds, sampler_of
+from tests.tiny import tiny_sd
+
+F64 = torch.float64
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_sd().to(F64)
+
+
+def images_of(sampler, prompt, dtype=F64, seed=0, size=None, batch=1):
+    """Images of a prompt with a negative prompt of its own."""
+    start = None
+    if size is not None:
+        noise = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(seed), dtype=F64)
+        start = noise.to(dtype)
+    draw = torch.Generator().manual_seed(seed)
+    return sampler(prompt, embeds(seed=9, dtype=dtype), latents=start, generator=draw)
+
+
+def pull(images, prompt):
+    return torch.autograd.grad(images.square().mean(), prompt)[0]
+
+
+def both(sampler, seed=0, **options):
+    """Images and the prompt's gradient."""
+    prompt = embeds(options.get("batch", 1), seed=seed, dtype=options.get("dtype", F64)).requires_grad_()
+    images = images_of(sampler, prompt, seed=seed, **options)
+    return images.detach(), pull(images, prompt)
+
+
+CALLS = [{}, {"size": (8, 12)}, {"size": (8, 12), "batch": 3}, {"seed": 4}, {"size": (4, 4), "seed": 2}, {}]
+
+
+@pytest.mark.parametrize("memory", [None, pytest.param("1GiB", marks=pytest.mark.slow)])
+def test_shapes_batches_and_prompts_change_from_call_to_call(pipe, memory):
+    fast, plain = sampler_of(pipe, backend="fast", memory=memory), sampler_of(pipe, backend="reference")
+    for options in CALLS:
+        assert max(map(relative, both(fast, **options), both(plain, **options))) <= 1e-10
+
+
+def test_steps_guidance_and_schedulers_change_between_samplers_of_one_pipeline(pipe):
+    options = [
+        {},
+        {"num_inference_steps": 4},
+        {"guidance_scale": 1.0},
+        {"guidance_scale": 7.5, "kind": "euler"},
+        {"kind": "dpm"},
+        {"gradient": "last:1"},
+        {},
+    ]
+    for each in options:
+        fast, plain = (sampler_of(pipe, backend=backend, **each) for backend in ("fast", "reference"))
+        assert max(map(relative, both(fast), both(plain))) <= 1e-10
+
+
+def test_the_guidance_scale_of_a_sampler_may_be_set_anew(pipe):
+    fast, plain = (sampler_of(pipe, backend=backend) for backend in ("fast", "reference"))
+    for scale in (3.0, 5.0, 1.0, 3.0):
+        fast.guidance_scale = plain.guidance_scale = scale
+        assert max(map(relative, both(fast), both(plain))) <= 1e-10
+
+
+def test_the_dtype_of_the_models_changes(pipe):
+    own = copy.deepcopy(pipe)
+    fast = sampler_of(own, backend="fast")
+    for dtype, bound in ((F64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 0.3), (F64, 1e-6)):
+        own.unet.to(dtype), own.vae.to(dtype)
+        images, gradient = both(fast, dtype=dtype)
+        assert images.dtype == gradient.dtype == dtype
+        wanted = both(sampler_of(own, backend="reference"), dtype=dtype)
+        assert max(map(relative, (images, gradient), wanted)) <= bound
+
+
+def test_two_samplers_take_turns(pipe):
+    one = sampler_of(pipe, backend="fast")
+    two = sampler_of(pipe, backend="fast", num_inference_steps=3, kind="euler")
+    wanted = [both(one), both(two, seed=1)]
+    prompts = [embeds(seed=seed, dtype=F64).requires_grad_() for seed in (0, 1)]
+    first = images_of(one, prompts[0])
+    second = images_of(two, prompts[1], seed=1)
+    assert torch.equal(pull(first, prompts[0]), wanted[0][1]) and torch.equal(pull(second, prompts[1]), wanted[1][1])
+
+
+def test_two_graphs_of_one_sampler_end_in_any_order(pipe):
+    sampler = sampler_of(pipe, backend="fast")
+    wanted = [both(sampler, seed=seed)[1] for seed in (0, 1)]
+    prompts = [embeds(seed=seed, dtype=F64).requires_grad_() for seed in (0, 1)]
+    made = [images_of(sampler, prompt, seed=seed) for seed, prompt in enumerate(prompts)]
+    for number in (0, 1):
+        assert torch.equal(pull(made[number], prompts[number]), wanted[number])
+
+
+@pytest.mark.parametrize("gradient", ["full", "checkpointed"])
+def test_a_second_backward_says_what_to_do(pipe, gradient):
+    prompt = embeds(dtype=F64).requires_grad_()
+    loss = images_of(sampler_of(pipe, backend="fast", gradient=gradient), prompt).square().sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match=r"backward ran before and freed what it kept; call the sampler again"):
+        loss.backward()
+
+
+def test_a_second_derivative_is_refused(pipe):
+    prompt = embeds(dtype=F64).requires_grad_()
+    images = images_of(sampler_of(pipe, backend="fast"), prompt)
+    (gradient,) = torch.autograd.grad(images.sum(), prompt, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def failing_loss(images):
+    raise KeyError(f"a mistake in the user's loss over {images.shape}")
+
+
+@pytest.mark.parametrize("end", ["no backward", "a failing loss", "a failing backward"])
+def test_nothing_is_left_alive(pipe, end):
+    sampler = sampler_of(pipe, backend="fast")
+    wanted = both(sampler)
+    prompt = embeds(dtype=F64).requires_grad_()
+    gc.collect()
+    with live_bytes() as live:
+        for _ in range(3):
+            images = images_of(sampler, prompt)
+            kept = live.now
+            if end == "a failing loss":
+                with pytest.raises(KeyError):
+                    failing_loss(images)
+            if end == "a failing backward":
+                images.register_hook(failing_loss)
+                with pytest.raises(KeyError):
+                    images.sum().backward()
+            del images
+            gc.collect()
+            assert live.now < 0.05 * kept
+    assert all(map(torch.equal, both(sampler), wanted))
+
+
+def test_changes_in_place_between_forward_and_backward(pipe):
+    """The prompt's values are not needed again; those of the start noise neither."""
+    sampler, prompt = sampler_of(pipe, backend="fast"), embeds(dtype=F64).requires_grad_()
+    wanted = both(sampler)[1]
+    images = images_of(sampler, prompt)
+    with torch.no_grad():
+        prompt.mul_(2)
+    assert torch.equal(pull(images, prompt), wanted)
+
+
+def test_inference_mode_then_gradients(pipe):
+    sampler = sampler_of(pipe, backend="fast")
+    with torch.inference_mode():
+        quiet = images_of(sampler, embeds(dtype=F64))
+    images, gradient = both(sampler)
+    assert torch.equal(images, quiet) and gradient.isfinite().all()
