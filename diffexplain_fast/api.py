@@ -45,7 +45,7 @@ class Explainer:
         classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
         backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
         memory: "auto", or the byte budget of a backend that plans its memory.
-        gradient: "full", "checkpointed", "last:K" or "detached"; see ``DifferentiableSampler``.
+        gradient: "full", "checkpointed", "last:K", "detached" or "shortcut:K"; see ``DifferentiableSampler``.
         seed: every random number follows from it; the same seed gives the same bits on one machine.
         device: where to load models that are named; modules given stay where they are.
 

@@ -85,7 +85,7 @@ def test_a_compound_target_runs() -> None:
     assert explanation.label == "boat" and "Neuron" in explanation.target
 
 
-@pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "detached"])
+@pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "detached", "shortcut:1"])
 def test_gradient_modes_are_recorded(gradient: str) -> None:
     with quick_explainer(gradient=gradient) as explainer:
         assert explainer.explain("boat", **{**QUICK, "iterations": 1}).settings["sampler"]["gradient"] == gradient

@@ -37,14 +37,15 @@ class DifferentiableSampler:
             device; None is no limit. Not for the reference.
         gradient: "full"; "checkpointed" (the same gradient, stores one sample per step and recomputes the rest);
             "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
-            "detached" (biased: leaves out how each prediction depends on its input latents).
+            "detached" (biased: leaves out how each prediction depends on its input latents); "shortcut:K" (other
+            images: the K-th prediction of the clean sample, the K - 1 steps before it without gradient).
 
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: a module, scheduler, option or value that is not supported; the message says what is.
 
-    Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400) and
-        DEXTER (arXiv 2510.14741).
+    Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400),
+        DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606).
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class DifferentiableSampler:
         self.schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
         self.num_inference_steps = num_inference_steps
         self._mode = GradientMode.parse(gradient, len(self.schedule.steps))
+        if self._mode.calls is not None:
+            self.schedule = self.schedule.shortened(self._mode.calls)
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae

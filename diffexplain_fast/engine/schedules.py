@@ -10,7 +10,7 @@ With o_i the denoiser's (guided) output at x_i, and d_i a prediction of the clea
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Step:
         previous: factor of the step before's prediction of the clean sample.
         noise: standard deviation of the fresh noise.
         data: factors of sample and output in the prediction of the clean sample, None if no step asks for it.
+        clean: the same, asked for or not; where a sampler ends if this is its last call of the denoiser.
     """
 
     timestep: float
@@ -40,6 +41,7 @@ class Step:
     previous: float = 0.0
     noise: float = 0.0
     data: tuple[float, float] | None = None
+    clean: tuple[float, float] = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,17 @@ class Schedule:
         if hasattr(own, "sigmas"):
             own.sigmas = own.sigmas.double()
         return cls(tuple(_TABLES[name](own)), float(own.init_noise_sigma), name, config.prediction_type)
+
+    def shortened(self, calls: int) -> "Schedule":
+        """Return the schedule that ends at the clean sample predicted by this call of the denoiser.
+
+        Args:
+            calls: of the denoiser, 1 to the number of steps.
+        """
+        last = self.steps[calls - 1]
+        sample, output = last.clean
+        jump = Step(last.timestep, sample, output, last.input_scale, clean=last.clean)
+        return replace(self, steps=(*self.steps[: calls - 1], jump))
 
     def timesteps(self, device: torch.device) -> Tensor:
         """Return the timesteps [N] on a device in diffusers' dtype: int64, or float32 for Euler."""
@@ -166,6 +179,7 @@ def _ddim(scheduler: Any) -> list[Step]:
                 timestep,
                 sample=next_signal * of_sample + next_noise * noise_of_sample,
                 output=next_signal * of_output + next_noise * noise_of_output,
+                clean=(of_sample, of_output),
             )
         )
     return steps
@@ -178,12 +192,14 @@ def _lcm(scheduler: Any) -> list[Step]:
     for timestep, level, (next_signal, next_noise) in zip(timesteps, levels, following, strict=True):
         c_skip, c_out = scheduler.get_scalings_for_boundary_condition_discrete(timestep)
         of_sample, of_output = _data(scheduler, *level)
+        clean = c_out * of_sample + c_skip, c_out * of_output
         steps.append(
             Step(
                 timestep,
-                sample=next_signal * (c_out * of_sample + c_skip),
-                output=next_signal * c_out * of_output,
+                sample=next_signal * clean[0],
+                output=next_signal * clean[1],
                 noise=next_noise,
+                clean=clean,
             )
         )
     return steps
@@ -198,7 +214,8 @@ def _euler(scheduler: Any) -> list[Step]:
         # (x - d) / sigma is the noise in x: the output itself, or sigma / length^2 x + o / length for v.
         of_sample, of_output = (sigma / length**2, 1 / length) if v else (0.0, 1.0)
         change = following - sigma
-        steps.append(Step(timestep, 1 + change * of_sample, change * of_output, input_scale=1 / length))
+        clean = 1 - sigma * of_sample, -sigma * of_output
+        steps.append(Step(timestep, 1 + change * of_sample, change * of_output, 1 / length, clean=clean))
     return steps
 
 
@@ -226,6 +243,7 @@ def _dpm_solver(scheduler: Any) -> list[Step]:
                 output=(gain + ahead) * of_output,
                 previous=-ahead,
                 data=data,
+                clean=data,
             )
         )
     return steps

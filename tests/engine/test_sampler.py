@@ -154,7 +154,7 @@ def unusual(pipe):
     return pipe
 
 
-@pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1", "detached"])
+@pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1", "detached", "shortcut:2"])
 def test_a_run_leaves_no_trace(pipe, gradient):
     before = traces(unusual(pipe))
     prompt = embeds().requires_grad_()

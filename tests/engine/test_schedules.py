@@ -77,6 +77,38 @@ def test_steps_are_diffusers_own(kind, options, prediction_type, steps):
     assert relative(denoise(denoiser, schedule, start, noises, GradientMode()), sample) <= 1e-11
 
 
+def clean_of(plain, output, t, sample, extra):
+    """The clean sample that diffusers itself predicts from an output."""
+    if isinstance(plain, DPMSolverMultistepScheduler):
+        if plain.step_index is None:
+            plain._init_step_index(t)
+        return plain.convert_model_output(output, sample=sample)
+    made = plain.step(output, t.item(), sample, **extra)
+    return made.denoised if hasattr(made, "denoised") else made.pred_original_sample
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_shortened_it_ends_at_the_clean_sample_diffusers_predicts(kind, prediction_type, calls):
+    scheduler = make_scheduler(kind, prediction_type)
+    whole, plain = Schedule.from_scheduler(scheduler, 4), in_float64(scheduler, 4)
+    schedule = whole.shortened(calls)
+    assert schedule.steps[:-1] == whole.steps[: calls - 1] and schedule.steps[-1].noise == 0
+    start = torch.randn((2, 4, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    extra = {"generator": torch.Generator().manual_seed(1)} if kind == "lcm" else {}
+    sample = start * plain.init_noise_sigma
+    for number, t in enumerate(plain.timesteps[:calls], 1):
+        output = denoiser(plain.scale_model_input(sample, t), t)
+        with KeepFloat64():
+            if number == calls:
+                sample = clean_of(plain, output, t, sample, extra)
+            else:
+                sample = plain.step(output, t.item(), sample, return_dict=False, **extra)[0]
+    noises = noise_for(schedule, start.shape, 1)
+    assert relative(denoise(denoiser, schedule, start, noises, GradientMode()), sample) <= 1e-11
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_untouched_diffusers_agrees_in_float32(kind, prediction_type):

@@ -112,7 +112,7 @@ def arguments_of(case: Case) -> tuple[str, ...]:
     """Return the arguments of a case that a gradient flows to."""
     names = inputs_of(case.model)
     unused = set() if case.guidance != 1.0 else {name for name in names if name.startswith("negative")}
-    unused |= {"latents"} if case.gradient.startswith("last") else set()
+    unused |= {"latents"} if case.gradient.startswith("last") or case.gradient == "shortcut:2" else set()
     return tuple(name for name in names if name not in unused)
 
 

@@ -48,7 +48,7 @@ def test_every_storage_level(model, plan, wanted):
         assert_exact(case, None if wanted == "all" else ("prompt_embeds",))
 
 
-@pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached"])
+@pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached", "shortcut:1", "shortcut:2"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_every_gradient_mode(kind, gradient):
     for model, guidance in (("sd15", 3.0), ("sdxl", 1.0), ("sdxl", 3.0)):
