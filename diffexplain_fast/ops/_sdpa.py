@@ -1,4 +1,4 @@
-"""Attention by what torch and xformers bring, in the layout of ``ops.attention``."""
+"""Attention by what torch and xformers bring, with the arguments of ``ops.attention``."""
 
 from typing import Any
 
@@ -15,14 +15,7 @@ def _flash(q: Tensor) -> bool:
 
 
 def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return o [B, Nq, H, D] and the log-sum-exp [B, H, N] (N at least Nq, padded by some kernels).
-
-    Args:
-        q: queries [B, Nq, H, D].
-        k: keys [B, Nk, H, D].
-        v: values [B, Nk, H, D].
-        scale: factor of the scores.
-    """
+    """Return o [B, Nq, H, D] and the log-sum-exp [B, H, N] (N at least Nq, padded by some kernels)."""
     aten, heads = torch.ops.aten, [part.transpose(1, 2) for part in (q, k, v)]
     if q.device.type == "cpu":
         o, lse = aten._scaled_dot_product_flash_attention_for_cpu(*heads, scale=scale)
@@ -36,17 +29,7 @@ def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
 def attention_bwd(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dq, dk and dv.
-
-    Args:
-        do: gradient of the output [B, Nq, H, D].
-        q: queries [B, Nq, H, D].
-        k: keys [B, Nk, H, D].
-        v: values [B, Nk, H, D].
-        o: output of ``attention_fwd``.
-        lse: log-sum-exp of ``attention_fwd``.
-        scale: factor of the scores.
-    """
+    """Return dq, dk and dv from the results of ``attention_fwd`` and the gradient of o."""
     aten: Any = torch.ops.aten
     dos, qs, ks, vs, os = (part.transpose(1, 2) for part in (do, q, k, v, o))
     if q.device.type == "cpu":
@@ -68,14 +51,7 @@ def attention_bwd(
 
 
 def xformers_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Return xformers' memory-efficient attention [B, Nq, H, D] with its own backward.
-
-    Args:
-        q: queries [B, Nq, H, D].
-        k: keys [B, Nk, H, D].
-        v: values [B, Nk, H, D].
-        scale: factor of the scores.
-    """
+    """Return xformers' memory-efficient attention [B, Nq, H, D] with its own backward."""
     from xformers.ops import memory_efficient_attention
 
     return memory_efficient_attention(q, k, v, scale=scale)

@@ -45,30 +45,13 @@ class RawOps:
                 setattr(self, f"{op.removesuffix('_silu')}_{way}", function)
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Return the output [B, Nq, H, D] and the log-sum-exp [B, H, Nq].
-
-        Args:
-            q: queries [B, Nq, H, D].
-            k: keys [B, Nk, H, D].
-            v: values [B, Nk, H, D].
-            scale: factor of the scores.
-        """
+        """Return what ``ops.attention.attention_with_lse`` does."""
         return attention_with_lse(q, k, v, scale, self._attention(q))
 
     def attention_bwd(
         self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of q, k and v.
-
-        Args:
-            do: gradient of the output [B, Nq, H, D].
-            q: queries [B, Nq, H, D].
-            k: keys [B, Nk, H, D].
-            v: values [B, Nk, H, D].
-            o: output of ``attention_fwd``.
-            lse: log-sum-exp of ``attention_fwd``.
-            scale: factor of the scores.
-        """
+        """Return what ``ops.attention.attention_gradients`` does."""
         return attention_gradients(do, q, k, v, o, lse, scale, self._attention(do))
 
     def _attention(self, q: Tensor) -> str:
