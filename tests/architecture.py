@@ -17,7 +17,8 @@ RANKS = {
     "engine": 4,
     "methods": 5,
     "api": 6,
-    **dict.fromkeys(("report", "cli"), 7),
+    "profiling": 7,
+    **dict.fromkeys(("report", "cli"), 8),
 }
 UPWARD = {("results", "report.plots"), ("results", "report.render")}
 """``Explanation.plot()`` and ``.report()``: the one exception, and only inside functions."""

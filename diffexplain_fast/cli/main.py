@@ -10,6 +10,7 @@ import typer
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.explain import explain
+from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
 
 HELP = """Explain an image classifier: find what makes it answer with a class, in pictures, words and numbers.
@@ -51,5 +52,5 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, doctor):
+for _command in (demo, explain, profile, doctor):
     app.command()(_exits(_command))

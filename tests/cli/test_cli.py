@@ -53,8 +53,8 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_help_names_every_command_and_exit_code() -> None:
     code, text = run("--help")
-    assert code == 0 and all(word in text for word in ("demo", "explain", "doctor", "130 interrupted"))
-    for command in ("demo", "explain", "doctor"):
+    assert code == 0 and all(word in text for word in ("demo", "explain", "profile", "doctor", "130 interrupted"))
+    for command in ("demo", "explain", "profile", "doctor"):
         code, text = run(command, "--help")
         assert code == 0 and "Usage" in text and "TODO" not in text
 
@@ -81,6 +81,15 @@ def test_explain_by_number_is_the_same_class(models: tuple[str, str], tmp_path: 
     assert code == 0 and "fish" in text
 
 
+def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu"]
+    code, text = run("profile", "--pipeline", pipeline, "--classifier", classifier, "--out", tmp_path / "out", *short)
+    words = ("text encoder", "steps, backward", "convolution", "operator calls", "weights, denoiser", "peak, measured")
+    assert code == 0 and all(word in text for word in words)
+    assert sorted(os.listdir(tmp_path / "out")) == ["profile.json", "trace.json"]
+
+
 BAD = {
     "label": (["explain", "{classifier}", "boot", "--pipeline", "{pipeline}"], "nearest: boat"),
     "layer": (["explain", "{classifier}", "resnet.nothing:3", "--pipeline", "{pipeline}"], "resnet.nothing"),
@@ -91,6 +100,7 @@ BAD = {
     "classifier": (["explain", "{pipeline}", "boat", "--pipeline", "{pipeline}"], "classifier"),
     "backend": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--backend", "x"], "backend"),
     "option": (["explain", "{classifier}", "boat", "--lr", "much"], "lr"),
+    "batch": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--batch", "0"], "batch"),
     "nothing": (["explain"], "classifier"),
 }
 

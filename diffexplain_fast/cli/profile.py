@@ -1,0 +1,47 @@
+"""``diffexplain-fast profile``: where the time and the memory of one optimisation iteration go."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def profile(
+    pipeline: Annotated[
+        str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')
+    ] = "tinyworld",
+    classifier: Annotated[str, typer.Option(help='As in "explain".')] = "tinyworld/background",
+    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 8,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Pictures of one iteration.")] = 2,
+    backend: Annotated[str, typer.Option(help='"fast", "reference" or "auto".')] = "fast",
+    memory: Annotated[
+        str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto" is none.')
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for profile.json and trace.json.")] = Path("profile"),
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+) -> None:
+    """Show where the time and the memory of one iteration go.
+
+    Runs one optimisation iteration under torch's profiler, after one to warm up: time by part, by kind of work and by
+    kernel, launches, bytes by owner. The trace opens in Perfetto or in chrome://tracing.
+    """
+    from diffexplain_fast.environment import default_device
+    from diffexplain_fast.profiling.collect import TRACE, profile_iteration
+    from diffexplain_fast.profiling.iteration import Iteration
+    from diffexplain_fast.profiling.table import table
+
+    place = str(default_device()) if device is None else device
+    iteration = Iteration(
+        pipeline,
+        classifier,
+        steps=steps,
+        guidance=guidance,
+        batch=batch,
+        backend=backend,
+        memory=memory,
+        device=place,
+    )
+    found = profile_iteration(iteration, out)
+    print(table(found))
+    print(f"\nTrace for Perfetto or chrome://tracing: {out / TRACE}")

@@ -1,0 +1,104 @@
+"""Run an iteration under torch's profiler and measure its memory."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
+
+from diffexplain_fast.engine.measure import live_bytes
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.profiling.events import WHOLE, Call, allocations, device_kernels, host_calls
+from diffexplain_fast.profiling.iteration import Iteration
+from diffexplain_fast.profiling.profile import Memory, Profile, summarise
+from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
+
+PROFILE, TRACE = "profile.json", "trace.json"
+_POINTS = 400
+"""Most points of the curve of bytes over time; each keeps the most of its moment."""
+
+
+def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
+    """Run an iteration to warm up, one under the profiler, and on the CPU one that counts bytes; write what was seen.
+
+    Args:
+        iteration: what to run.
+        out: folder for ``profile.json`` and the Chrome trace ``trace.json``; made if it does not exist.
+
+    Returns:
+        What ``profile.json`` records.
+
+    Raises:
+        StorageError: no space or no permission.
+        UnsafeFileError: one of the files is a link that leads out of the folder.
+    """
+    places = [confined(out, name) for name in (PROFILE, TRACE)]
+    iteration.run()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
+    if iteration.on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    with torch_profile(activities=activities, profile_memory=True) as profiler:
+        iteration.run()
+    events: Any = profiler.events()
+    calls = host_calls(events)
+    curve = _curve(profiler, calls, iteration.on_gpu)
+    summary = summarise(calls, device_kernels(events), iteration.on_gpu, _memory(iteration, curve), _about(iteration))
+    write_bytes_atomic(places[1], _trace(profiler))
+    write_json_atomic(places[0], summary.record())
+    return summary
+
+
+def _about(iteration: Iteration) -> dict[str, Any]:
+    """Return what ran and on what, as JSON values."""
+    problem = iteration.problem
+    return {
+        "pipeline": problem.pipeline.name,
+        "classifier": problem.classifier.name,
+        "batch": iteration.batch,
+        "dtype": str(problem.pipeline.dtype).removeprefix("torch."),
+        "device": device_record(),
+        "versions": versions(),
+        "sampler": problem.sampler.record(),
+    }
+
+
+def _memory(iteration: Iteration, curve: list[tuple[float, int]]) -> Memory:
+    """Return the peak and who owns bytes; on the CPU it is counted in an iteration of its own, for counting is slow."""
+    owners = {
+        f"weights, {name}": sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
+        for name, module in iteration.modules().items()
+    }
+    plan = iteration.problem.sampler.plan
+    if plan is not None:
+        owners |= {name: size for name, size in plan.parts.items() if name != "weights"}
+    predicted = None if plan is None else plan.peak
+    if iteration.on_gpu:
+        peak, covers = torch.cuda.max_memory_allocated(), "all tensors on the GPU, weights included"
+        return Memory(peak, covers, owners, predicted, curve)
+    with live_bytes() as live:
+        iteration.run()
+    return Memory(live.peak, "tensors of the iteration, beside all weights and their layouts", owners, predicted, curve)
+
+
+def _curve(profiler: Any, calls: list[Call], on_gpu: bool) -> list[tuple[float, int]]:
+    """Return seconds since the iteration began, and bytes allocated since then and not freed."""
+    whole = next(call for call in calls if call.name == WHOLE)
+    span, now = whole.end - whole.start, 0
+    most: dict[int, int] = {0: 0}
+    for moment, size in allocations(profiler.profiler.kineto_results, on_gpu):
+        if whole.start <= moment < whole.end:
+            now += size
+            place = int(_POINTS * (moment - whole.start) / span)
+            most[place] = max(most.get(place, now), now)
+    return [(span * place / _POINTS, most[place]) for place in sorted(most)]
+
+
+def _trace(profiler: Any) -> bytes:
+    """Return the Chrome trace, without the name of the file it went through."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TRACE
+        profiler.export_chrome_trace(str(path))
+        return path.read_bytes().replace(json.dumps(str(path)).encode(), json.dumps(TRACE).encode())

@@ -1,0 +1,120 @@
+"""An iteration of tiny real models under the profiler."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import UnsafeFileError
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.profiling.collect import profile_iteration
+from diffexplain_fast.profiling.events import host_calls
+from diffexplain_fast.profiling.iteration import Iteration
+from diffexplain_fast.profiling.profile import Memory, summarise
+from diffexplain_fast.profiling.table import table
+from tests.tiny import LABELS, tiny_classifier, tiny_sd, tiny_sdxl
+
+PARTS = [
+    "text encoder",
+    "sampler",
+    "step 1",
+    "step 2",
+    "decoder",
+    "classifier",
+    "classifier, backward",
+    "decoder, backward",
+    "step 2, backward",
+    "step 1, backward",
+    "text encoder, backward",
+]
+
+
+def made(backend: str = "fast", **options: object) -> Iteration:
+    classifier = Classifier(tiny_classifier(), labels=LABELS)
+    return Iteration(tiny_sd(), classifier, steps=2, backend=backend, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_everything_adds_up(backend: str, tmp_path: Path) -> None:
+    found = profile_iteration(made(backend), tmp_path)
+    assert [part.name for part in found.parts] == [
+        name for name in PARTS if name != "sampler" or backend == "reference"
+    ]
+    assert sum(part.seconds for part in found.parts) == pytest.approx(found.wall, rel=0.02)
+    assert sum(share.seconds for share in found.families) == pytest.approx(found.total)
+    assert found.total == pytest.approx(found.wall, rel=0.02)
+    assert sum(part.launches for part in found.parts) == found.launches > 100
+    assert all(sum(part.families.values()) == pytest.approx(part.seconds) for part in found.parts)
+    assert found.memory.peak > 0 and found.memory.owners["weights, denoiser"] > 0
+    assert (found.memory.predicted is None) == (backend == "reference")
+    assert len(found.memory.curve) > 10 and max(size for _, size in found.memory.curve) > 0
+    assert json.loads((tmp_path / "profile.json").read_text()) == json.loads(json.dumps(found.record()))
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    assert trace["traceName"] == "trace.json" and len(trace["traceEvents"]) > 100
+    assert max(map(len, table(found).splitlines())) < 120
+
+
+def test_the_families_are_the_profilers_total_self_time() -> None:
+    iteration = made()
+    iteration.run()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        iteration.run()
+    found = summarise(host_calls(profiler.events()), [], False, Memory(0, "", {}, None, []), {})
+    theirs = 1e-6 * profiler.key_averages().self_cpu_time_total
+    assert sum(share.seconds for share in found.families) == pytest.approx(theirs, rel=0.02)
+    assert next((share for share in found.families if share.name == "other"), None) is None
+
+
+def test_two_text_encoders(tmp_path: Path) -> None:
+    iteration = Iteration(tiny_sdxl(), Classifier(tiny_classifier(), labels=LABELS), steps=1, guidance=1.0, batch=1)
+    owners = profile_iteration(iteration, tmp_path).memory.owners
+    assert owners["weights, text encoder"] > 0 and owners["weights, text encoder 2"] > 0
+
+
+def test_models_and_gradient_stay_as_they_are() -> None:
+    fast, reference = made(), made("reference")
+    gradient = reference.run()
+    assert torch.allclose(fast.run(), gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+    pipeline = reference.problem.pipeline
+    assert not pipeline.unet._forward_pre_hooks and not pipeline.vae.decoder._forward_pre_hooks
+    assert all(weight.requires_grad for weight in pipeline.unet.parameters())
+
+
+def test_hooks_go_when_the_iteration_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    iteration = made("reference")
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(DifferentiableSampler, "__call__", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        iteration.run()
+    assert not iteration.problem.pipeline.unet._forward_pre_hooks
+
+
+@pytest.mark.parametrize("name", ["profile.json", "trace.json"])
+def test_files_stay_inside_the_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match="path inside"):
+        profile_iteration(made(), tmp_path / "out")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("batch", [0, 1.5, True])
+def test_the_batch_is_a_number_of_pictures(batch: object) -> None:
+    with pytest.raises((TypeError, ValueError), match="batch"):
+        made(batch=batch)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(tmp_path: Path) -> None:
+    pipeline = tiny_sd().to("cuda")
+    iteration = Iteration(pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), steps=2)
+    found = profile_iteration(iteration, tmp_path)
+    assert found.on_gpu and found.gaps is not None and found.launches > 100
+    assert sum(part.seconds for part in found.parts) == pytest.approx(found.total, rel=0.02)
+    assert found.memory.peak > found.memory.owners["weights, denoiser"]
