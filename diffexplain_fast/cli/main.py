@@ -9,6 +9,7 @@ import typer
 
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
+from diffexplain_fast.cli.estimate import estimate
 from diffexplain_fast.cli.explain import explain
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
@@ -52,5 +53,5 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, profile, doctor):
+for _command in (demo, explain, profile, estimate, doctor):
     app.command()(_exits(_command))

@@ -13,6 +13,8 @@ from diffexplain_fast.engine.planner import Cost, Plan, choose_levels, least_byt
 from diffexplain_fast.errors import wrong_value
 
 _LATENTS = 8
+_NOTABLE = 0.2
+"""Share of the weights from which their other layouts are worth a word."""
 _DECODER_LEVELS = ("keep", "block", "bands")
 
 
@@ -64,11 +66,15 @@ def count_all(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Requ
         request: shapes.
     """
     weights = {"weights": weight_bytes(modules)}
-    if layouts := layout_bytes((denoiser, decoder), modules):
+    layouts = layout_bytes((denoiser, decoder), modules)
+    if layouts:
         weights["weights in other layouts"] = layouts
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
     steps, heads = _step_costs(denoiser, modules[0], request), _heads(decoder, modules[1], request)
-    return Counted(steps, heads, weights, fallback_notes(denoiser, decoder))
+    notes = [fallback_notes(denoiser, decoder)]
+    if layouts > _NOTABLE * weights["weights"] and request.sample.device.type != "cpu":
+        notes.append("unet.to(memory_format=torch.channels_last), and the vae's, would save the other layouts")
+    return Counted(steps, heads, weights, "; ".join(note for note in notes if note))
 
 
 def make_plan(counted: Counted, limit: int | None) -> Plan:

@@ -4,33 +4,16 @@ import functools
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.levels import LEVELS
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.measure import count
+from diffexplain_fast.models.public import PUBLIC, public_models
 
 pytestmark = pytest.mark.slow
 MIB = 2**20
 DTYPE = torch.bfloat16
-UNETS = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": [1, 2, 10],
-        "attention_head_dim": [5, 10, 20],
-        "cross_attention_dim": 2048,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-        "use_linear_projection": True,
-    },
-}
-TOKENS = 77
 
 
 def meta(*shape):
@@ -40,10 +23,9 @@ def meta(*shape):
 @functools.cache
 def counted(model, level):
     """A step with guidance, batch 1, with the Triton kernels."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**UNETS[model]).to(DTYPE)
+    unet, _ = public_models(model, DTYPE)
     lean, size = LeanUNet(unet, "triton"), unet.config.sample_size
-    text = lean.project(meta(2, TOKENS, unet.config.cross_attention_dim))
+    text = lean.project(meta(2, PUBLIC[model].tokens, unet.config.cross_attention_dim))
     shifts = [meta(1, block.conv1.weight.shape[0]) for block in lean.resnets()]
     inputs = [meta(1, 4, size, size), *text]
     return count(lambda x, *keys: lean(x, keys, shifts, LEVELS[level]), inputs, list(unet.parameters()))
@@ -60,9 +42,7 @@ def test_kept_per_step(model, level, limit):
 @functools.cache
 def counted_decoder(level):
     """The decoder at 512 x 512, with the Triton kernels."""
-    stages = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    with torch.device("meta"):
-        vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **stages).to(DTYPE)
+    _, vae = public_models("sd15", DTYPE)
     decoder = LeanDecoder(vae, "triton")
     return count(lambda latents: decoder(latents, LEVELS[level]), [meta(1, 4, 64, 64)], list(vae.parameters()))
 
@@ -73,7 +53,7 @@ def test_peak_of_the_decoder():
     assert peaks == sorted(peaks, reverse=True) and peaks[-1] <= 500 * MIB
 
 
-@pytest.mark.parametrize("model", UNETS)
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
 def test_each_level_keeps_less_and_computes_more(model):
     counts = [counted(model, level) for level in ("keep", "project", "lean", "block")]
     assert [found.kept for found in counts] == sorted((found.kept for found in counts), reverse=True)

@@ -1,0 +1,37 @@
+"""``diffexplain-fast estimate``: whether, and how, an iteration fits a card that is not here."""
+
+from typing import Annotated
+
+import typer
+
+
+def estimate(
+    gpu: Annotated[str, typer.Option(help="card, such as rtx4090")] = "rtx3060",
+    model: Annotated[str, typer.Option(help="sd15 (512 pixels), sd21 (768) or sdxl (1024)")] = "sd15",
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = 20,
+    guidance: Annotated[float, typer.Option(min=1.0, help="1 is none, and half the work")] = 7.5,
+    batch: Annotated[int, typer.Option(min=1, help="images at once")] = 1,
+    memory: Annotated[str, typer.Option(help="byte limit, such as 8GiB; auto is 90 % of the card")] = "auto",
+    efficiency: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="share of the peak you expect")] = None,
+) -> None:
+    """Estimate one optimisation iteration on a GPU you do not have.
+
+    Memory and multiplications are counted on the shapes of the public model, in bfloat16, without text encoder and
+    classifier. Nothing is run or downloaded.
+    """
+    from diffexplain_fast.engine.estimate import CARDS, GIB
+    from diffexplain_fast.engine.estimate import estimate as count
+    from diffexplain_fast.engine.planner import parse_bytes
+    from diffexplain_fast.errors import unknown_name
+
+    if gpu not in CARDS:
+        raise unknown_name("gpu", gpu, CARDS)
+    card, limit = CARDS[gpu], parse_bytes(memory)
+    limit = int(0.9 * card.gib * GIB) if limit is None else limit
+    found = count(model, steps=steps, guided=guidance != 1.0, batch=batch, memory=limit)
+    floor = found.flop / (card.tflops * 1e12)
+    print(found.plan)
+    print(f"\nestimated, for {gpu} ({card.gib:g} GiB, {card.tflops:g} TFLOP/s by its data sheet; nothing was run):")
+    print(f"{found.flop / 1e12:.1f} TFLOP an iteration, {1e3 * floor:.0f} ms if it reached its peak, which none does")
+    if efficiency is not None:
+        print(f"{1e3 * floor / efficiency:.0f} ms at {100 * efficiency:g} % of the peak, as you assume")

@@ -1,0 +1,79 @@
+"""Public model configurations by name, as UNets and VAEs with random weights or none: to count and to measure."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from diffexplain_fast.errors import unknown_name
+
+
+class PublicModel(NamedTuple):
+    """A public text-to-image model's configuration.
+
+    Attributes:
+        unet: options of diffusers' UNet2DConditionModel beside its defaults.
+        vae: options of diffusers' AutoencoderKL.
+        tokens: length of the text.
+    """
+
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    tokens: int = 77
+
+
+_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+PUBLIC = {
+    "sd15": PublicModel({"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}, _VAE),
+    "sd21": PublicModel(
+        {
+            "sample_size": 96,
+            "cross_attention_dim": 1024,
+            "attention_head_dim": [5, 10, 20, 20],
+            "use_linear_projection": True,
+        },
+        _VAE,
+    ),
+    "sdxl": PublicModel(
+        {
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": [1, 2, 10],
+            "attention_head_dim": [5, 10, 20],
+            "cross_attention_dim": 2048,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+            "use_linear_projection": True,
+        },
+        {**_VAE, "scaling_factor": 0.13025},
+    ),
+}
+"""Stable Diffusion 1.5 (512 pixels), 2.1 (768 pixels) and XL (1024 pixels)."""
+
+
+def public_models(name: str, dtype: torch.dtype, device: torch.device | str = "meta") -> tuple[Any, Any]:
+    """Return a frozen channels-last UNet and VAE of a public configuration, with random weights or, on "meta", none.
+
+    Args:
+        name: key of ``PUBLIC``.
+        dtype: of the weights.
+        device: where they are made.
+
+    Raises:
+        UnknownNameError: no such configuration.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    if name not in PUBLIC:
+        raise unknown_name("model", name, PUBLIC)
+    with torch.device(device):
+        made: Any = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
+    unet, vae = (model.to(dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for model in made)
+    return unet, vae
