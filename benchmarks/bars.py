@@ -101,20 +101,40 @@ def verdicts(rows: list[dict[str, Any]], base: dict[str, float]) -> dict[str, An
     } | {"excess on clean": excess}
 
 
+def kept_rows(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an interrupted run, none without one.
+
+    Args:
+        path: of its JSON.
+        about: what it must say of itself.
+
+    Raises:
+        SystemExit: it was made by another command or other versions.
+    """
+    if not path.exists():
+        return []
+    found = read_json(path)
+    differs = [name for name, value in about.items() if found.get(name) != value]
+    if differs:
+        raise SystemExit(f"{path} is of another run ({', '.join(differs)} differ); give another --out or no --resume")
+    return found["rows"]
+
+
 def main() -> None:
     """Explain everything, print a line per class and the bars, write the JSON; exit 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars", description=__doc__)
     parser.add_argument("--classifiers", nargs="*", default=list(SHIPPED))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="keep the rows of an interrupted run of this version")
+    parser.add_argument("--resume", action="store_true", help="keep an interrupted run's rows: same seed and versions")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    rows = read_json(arguments.out)["rows"] if arguments.resume and arguments.out.exists() else []
+    record = {"command": f"python -m benchmarks.bars --seed {arguments.seed}"}
+    rows = kept_rows(arguments.out, record | {"versions": versions()}) if arguments.resume else []
     done = {(row["classifier"], row["label"]) for row in rows}
     probe = tinyworld.load_probe()
     base = base_rates(probe)
     arguments.out.parent.mkdir(exist_ok=True)
-    record = {"command": f"python -m benchmarks.bars --seed {arguments.seed}", "base rates": base}
+    record["base rates"] = base
     for name in arguments.classifiers:
         with dx.Explainer("tinyworld", f"tinyworld/{name}", seed=arguments.seed) as explainer:
             for label in tinyworld.OBJECTS:

@@ -1,6 +1,7 @@
 """Versions and devices: what ``doctor`` prints and every result records."""
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ def versions() -> dict[str, str | None]:
     """Return the version of Python, of this package and of what it runs on; None for what is not installed."""
     return {
         "python": platform.python_version(),
-        "diffexplain_fast": _installed("diffexplain-fast"),
+        # From a checkout that is not installed, the package itself says it.
+        "diffexplain_fast": _installed("diffexplain-fast") or sys.modules["diffexplain_fast"].__version__,
         **{name: _installed(name) for name in _PACKAGES},
     }
 
