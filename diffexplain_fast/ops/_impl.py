@@ -1,5 +1,6 @@
 """Which implementation of an op runs, and why: one rule for all of them."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
         return f"it computes in float32, float16 and bfloat16, not in {dtype}"
     if impl == "triton":
         if TRITON_MISSING or device == "cuda":
-            return TRITON_MISSING
+            return TRITON_MISSING or (triton_failure(device) if automatic else "")
         if device == "meta" and not automatic:
             return ""  # only shapes are wanted, as when a plan for a card that is not here is counted
         return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
@@ -89,6 +90,23 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
     if impl == "cuda":
         return CUDA_MISSING
     return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"
+
+
+@functools.cache
+def triton_failure(device: str) -> str:
+    """Return why Triton's kernels do not run on a kind of device, nothing if they do: the smallest is tried once.
+
+    Triton needs a C compiler and a driver of its liking when it runs first; without, "auto" takes something else.
+    """
+    h = torch.linspace(-2, 2, 16, device=device).reshape(2, 8)
+    try:
+        from diffexplain_fast.kernels import geglu
+
+        right = torch.allclose(geglu.geglu_fwd(h), h[:, :4] * torch.nn.functional.gelu(h[:, 4:]), atol=1e-5)
+    except Exception as error:  # whatever a compiler, a linker or a driver raises
+        said = str(error).strip().splitlines()[:1]
+        return f"its kernels do not run here: {': '.join([type(error).__name__, *said])}"
+    return "" if right else "its kernels compute something else here"
 
 
 def interpreted() -> bool:

@@ -20,6 +20,7 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_impl, name, UNBUILT)
     monkeypatch.setattr(_impl, "TRITON_MISSING", "")
     monkeypatch.setattr(_impl, "interpreted", lambda: False)
+    monkeypatch.setattr(_impl, "triton_failure", lambda device: "")
 
 
 @pytest.mark.parametrize("op", OFFERED)
@@ -96,3 +97,31 @@ def test_doctor_sees_every_op_and_every_kind_of_kernel() -> None:
     assert set(OFFERED) < set(rows) and len(rows) == len(implementations())
     assert all(row["implementation"] and row["reason"] for row in rows.values())
     assert all(kernel_status().values()) and len(kernel_status()) == 3
+
+
+needs_interpreter = pytest.mark.skipif(
+    not importlib.util.find_spec("triton") or torch.cuda.is_available(), reason="needs Triton's interpreter"
+)
+TRIED = _impl.triton_failure.__wrapped__
+
+
+@needs_interpreter
+def test_triton_is_tried_before_auto_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffexplain_fast.kernels import geglu as kernels
+
+    assert TRIED("cpu") == ""
+
+    def broken(h: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("failed to find a C compiler\nand more")
+
+    monkeypatch.setattr(kernels, "geglu_fwd", broken)
+    assert TRIED("cpu") == "its kernels do not run here: RuntimeError: failed to find a C compiler"
+    monkeypatch.setattr(kernels, "geglu_fwd", lambda h: h[:, :4] * 0)
+    assert TRIED("cpu") == "its kernels compute something else here"
+
+
+def test_auto_falls_back_where_triton_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_impl, "triton_failure", lambda device: "its kernels do not run here: a reason")
+    chosen = choose("geglu", "auto", CUDA, torch.float16)
+    assert chosen.impl == "reference" and "triton: its kernels do not run here: a reason" in chosen.reason
+    assert choose("geglu", "triton", CUDA, torch.float16).impl == "triton"
