@@ -18,18 +18,20 @@ def profile(
     memory: Annotated[
         str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto" is none.')
     ] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for profile.json and trace.json.")] = Path("profile"),
+    out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.json and trace.json.")] = Path("profile"),
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
 ) -> None:
     """Show where the time and the memory of one iteration go.
 
     Runs one optimisation iteration under torch's profiler, after one to warm up: time by part, by kind of work and by
-    kernel, launches, bytes by owner. The trace opens in Perfetto or in chrome://tracing.
+    kernel, launches, bytes by owner, as a table, a page and a trace.
     """
     from diffexplain_fast.environment import default_device
     from diffexplain_fast.profiling.collect import TRACE, profile_iteration
     from diffexplain_fast.profiling.iteration import Iteration
     from diffexplain_fast.profiling.table import table
+    from diffexplain_fast.report.profile_page import render_profile
+    from diffexplain_fast.storage import confined
 
     place = str(default_device()) if device is None else device
     iteration = Iteration(
@@ -42,6 +44,8 @@ def profile(
         memory=memory,
         device=place,
     )
+    page = confined(out, "profile.html")
     found = profile_iteration(iteration, out)
     print(table(found))
-    print(f"\nTrace for Perfetto or chrome://tracing: {out / TRACE}")
+    render_profile(found, page)
+    print(f"\nOpen {out / page.name}; for Perfetto or chrome://tracing: {out / TRACE}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
@@ -95,6 +95,18 @@ def render_report(
     """
     if not explanations:
         raise wrong_value("explanations", "at least one", "none")
+    sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
+    page = load_template("report.html").render(title=title, sections=sections, width=CURVE_WIDTH, height=CURVE_HEIGHT)
+    write_bytes_atomic(path, page.encode())
+    return Path(path)
+
+
+def load_template(name: str) -> Template:
+    """Return a template of this folder; whatever it shows is escaped.
+
+    Args:
+        name: the file.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -102,12 +114,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
-    page = environment.get_template("report.html").render(
-        title=title, sections=sections, width=CURVE_WIDTH, height=CURVE_HEIGHT
-    )
-    write_bytes_atomic(path, page.encode())
-    return Path(path)
+    return environment.get_template(name)
 
 
 def build_section(explanation: Explanation, number: int) -> Section:

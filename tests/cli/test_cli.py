@@ -87,7 +87,7 @@ def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_p
     code, text = run("profile", "--pipeline", pipeline, "--classifier", classifier, "--out", tmp_path / "out", *short)
     words = ("text encoder", "steps, backward", "convolution", "operator calls", "weights, denoiser", "peak, measured")
     assert code == 0 and all(word in text for word in words)
-    assert sorted(os.listdir(tmp_path / "out")) == ["profile.json", "trace.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["profile.html", "profile.json", "trace.json"]
 
 
 BAD = {
