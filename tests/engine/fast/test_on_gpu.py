@@ -1,0 +1,37 @@
+"""The engine on a CUDA device, with whatever kernels run there, beside plain autograd on the same card."""
+
+import copy
+
+import pytest
+import torch
+
+from tests.engine.plain import relative
+from tests.engine.samplers import embeds, sampler_of
+from tests.tiny import tiny_sd
+
+pytestmark = pytest.mark.gpu
+
+
+def images_and_gradient(pipe, dtype, device, **options):
+    """Images, and the prompt's gradient of the sum of their squares, in float64 on the CPU."""
+    own = copy.deepcopy(pipe)
+    own.unet.to(device, dtype), own.vae.to(device, dtype)
+    prompt = embeds(dtype=torch.float64).to(device, dtype).requires_grad_()
+    negative = embeds(seed=1, dtype=torch.float64).to(device, dtype)
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
+    images = sampler_of(own, **options)(prompt, negative, latents=start)
+    gradient = torch.autograd.grad(images.float().square().sum(), prompt)[0]
+    return images.detach().double().cpu(), gradient.double().cpu()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("gradient", ["full", "checkpointed"])
+def test_errors_are_those_of_plain_autograd(monkeypatch, dtype, gradient):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    pipe = tiny_sd()
+    truth = images_and_gradient(pipe, torch.float64, "cpu", backend="reference")
+    ours = images_and_gradient(pipe, dtype, "cuda", backend="fast", gradient=gradient, memory=None)
+    usual = images_and_gradient(pipe, dtype, "cuda", backend="reference")
+    for got, plain, wanted in zip(ours, usual, truth, strict=True):
+        assert relative(got, wanted) <= 2 * relative(plain, wanted) + 8 * torch.finfo(dtype).eps
