@@ -16,7 +16,7 @@ def profile(
     batch: Annotated[int, typer.Option(help="Pictures of one iteration.")] = 2,
     backend: Annotated[str, typer.Option(help='"fast", "reference" or "auto".')] = "fast",
     memory: Annotated[
-        str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto" is none.')
+        str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto": what is free on a GPU.')
     ] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.json and trace.json.")] = Path("profile"),
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
