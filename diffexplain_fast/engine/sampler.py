@@ -1,5 +1,6 @@
 """The differentiable sampler: prompt embeddings and start noise in, images out, gradients back."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class DifferentiableSampler:
             "detached" (biased: leaves out how each prediction depends on its input latents); "shortcut:K" (other
             images: the K-th prediction of the clean sample, the K - 1 steps before it without gradient).
 
+        savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
+            "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
+
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: a module, scheduler, option or value that is not supported; the message says what is.
@@ -59,6 +63,7 @@ class DifferentiableSampler:
         backend: str = "auto",
         memory: Any = "auto",
         gradient: str = "full",
+        savings: str | Collection[str] = "all",
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
@@ -71,7 +76,7 @@ class DifferentiableSampler:
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae
-        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory)
+        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory, savings=savings)
         self.backend, self.reason = backend, "asked for"
         if self._engine is not None and backend == "auto":
             unknown = self._engine.unknown

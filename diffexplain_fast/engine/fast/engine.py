@@ -1,6 +1,6 @@
 """The fast engine of one sampler: lean models, what is computed once, and one call."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from diffexplain_fast.engine.fast.plans import (
     weight_bytes,
 )
 from diffexplain_fast.engine.fast.pressure import Memory
+from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images, without_autocast
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
@@ -44,13 +45,17 @@ class FastEngine:
         vae: diffusers AutoencoderKL; never changed.
         memory: byte limit, "auto" (what is free on a CUDA device) or None.
         impl: "auto" or "reference", for every op.
+        savings: "all", or names from ``SAVINGS``.
 
     Raises:
         TypeError: ``memory`` is of another kind.
         ValueError: ``memory`` is no number of bytes.
     """
 
-    def __init__(self, unet: Any, vae: Any, memory: Any = "auto", impl: str = "auto") -> None:
+    def __init__(
+        self, unet: Any, vae: Any, memory: Any = "auto", impl: str = "auto", savings: str | Collection[str] = "all"
+    ) -> None:
+        self._savings = parse_savings(savings)
         self._modules, self._impl = (unet, vae), impl
         self._limit, self._free = parse_bytes(memory), memory == "auto"
         self._plans: dict[tuple, Plan] = {}
@@ -90,7 +95,7 @@ class FastEngine:
         self.decoder: LeanDecoder | ModuleDecoder
         with torch.inference_mode(False), torch.no_grad():
             try:
-                self.denoiser = LeanUNet(unet, self._impl)
+                self.denoiser = LeanUNet(unet, self._impl, self._savings)
             except UnsupportedModelError as error:
                 self.denoiser = ModuleUNet(unet, str(error))
             try:
@@ -131,6 +136,7 @@ class FastEngine:
             ValueError: nothing fits into the byte limit.
         """
         self.refresh()
+        fixed_negative = fixed_negative and "first" in self._savings
         start = start.detach() if mode.first_step > 0 else start
         timesteps, guided = schedule.timesteps(start.device), guidance_scale != 1.0
         text = self.denoiser.project(conditions.embeds)
@@ -167,7 +173,7 @@ class FastEngine:
         """Return constant time shifts step by step, or a flat list of those that carry a gradient."""
         if added is None:
             key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
-            if key not in self._shifts:
+            if key not in self._shifts or "time" not in self._savings:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
                     self._shifts[key] = self.denoiser.shifts(timesteps.clone(), None)
             return self._shifts[key], []

@@ -1,13 +1,15 @@
 """The lean UNet: a user's UNet2DConditionModel as a function of latents, projected text and time shifts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
+from diffexplain_fast.engine.fast.savings import SAVINGS
 from diffexplain_fast.engine.fast.transformer import Transformer
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, norm
 from diffexplain_fast.ops._register import channels_last
@@ -45,7 +47,7 @@ class Stage(NamedTuple):
 
     layers: list[tuple[Resnet, Transformer | None]]
     down: Convolution | None = None
-    up: SubpixelWeight | None = None
+    up: SubpixelWeight | Convolution | None = None
 
 
 class LeanUNet:
@@ -55,12 +57,14 @@ class LeanUNet:
         unet: diffusers UNet2DConditionModel; its parameters are shared, but for convolutions that are not
             channels-last (copied) and upsampling convolutions (packed).
         impl: "auto" or "reference", for every op.
+        savings: names from ``SAVINGS``.
 
     Raises:
         UnsupportedModelError: an option, block or processor that is not known here; the message names it.
     """
 
-    def __init__(self, unet: Any, impl: str = "auto") -> None:
+    def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
+        self._savings = savings
         known(unet, "UNet2DConditionModel")
         check_plain(unet, _PLAIN)
         weight = next(unet.parameters())
@@ -84,7 +88,11 @@ class LeanUNet:
         transformers = [None if part is None else Transformer(part, self.raw) for part in found]
         layers = list(zip([Resnet(part, self.raw) for part in block.resnets], transformers, strict=True))
         down, up = getattr(block, "downsamplers", None), getattr(block, "upsamplers", None)
-        return Stage(layers, read_down(down[0]) if down else None, read_up(up[0]) if up else None)
+        return Stage(layers, read_down(down[0]) if down else None, self._up(up[0]) if up else None)
+
+    def _up(self, module: Any) -> SubpixelWeight | Convolution:
+        packed = read_up(module)
+        return packed if "upsampling" in self._savings else conv(module.conv)
 
     def transformers(self) -> Iterator[Transformer]:
         """Yield the transformers in the order in which the UNet calls them."""
@@ -108,6 +116,9 @@ class LeanUNet:
         Args:
             embeds: prompt embeddings [R, L, width].
         """
+        return self._project(embeds) if "text" in self._savings else [embeds]
+
+    def _project(self, embeds: Tensor) -> list[Tensor]:
         found = []
         for block in (block for part in self.transformers() for block in part.blocks):
             found += [block.cross.split(block.cross.k(embeds)), block.cross.split(block.cross.v(embeds))]
@@ -139,7 +150,8 @@ class LeanUNet:
             level: what is kept.
         """
         rows = len(text[0])
-        if any(len(shift) not in (1, len(sample)) for shift in shifts):
+        text = text if "text" in self._savings else self._project(text[0])
+        if "rows" not in self._savings or any(len(shift) not in (1, len(sample)) for shift in shifts):
             sample = sample.repeat(rows // len(sample), 1, 1, 1)
         pairs, time = list(zip(text[::2], text[1::2], strict=True)), iter(shifts)
         x = channels_last(self.first(channels_last(sample)))
@@ -158,8 +170,11 @@ class LeanUNet:
             for resnet, transformer in stage.layers:
                 skip = skips.pop()
                 skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
-                x = _attended(run(level, resnet, x, skip, next(time)), transformer, pairs, level)
-            if stage.up is not None:
+                parts = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
+                x = _attended(run(level, resnet, *parts, next(time)), transformer, pairs, level)
+            if isinstance(stage.up, Convolution):
+                x = channels_last(stage.up(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+            elif stage.up is not None:
                 x = upsample_conv(x, stage.up, impl=self.raw.impl)
         x = group_norm_silu(x, self.norm.weight, self.norm.bias, self.norm.groups, self.norm.eps, impl=self.raw.impl)
         out = self.last(x)

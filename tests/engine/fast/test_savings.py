@@ -4,9 +4,12 @@ import contextlib
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.engine.fast.resnet import Resnet
+from diffexplain_fast.engine.fast.savings import SAVINGS
 from diffexplain_fast.engine.fast.unet import LeanUNet
+from diffexplain_fast.engine.measure import live_bytes
 from tests.engine.fast.cases import Case, arguments_of, assert_close, inputs_of, levels, results, sampler_for, truth
 
 PROMPT = ("prompt_embeds",)
@@ -134,3 +137,45 @@ class TestFirstUnconditionalPrediction:
         sampler = sampler_for(case, "fast")
         for _ in range(2):
             assert_close(results(sampler, inputs_of("sdxl"), PROMPT), truth(case))
+
+
+def work(sampler, case):
+    """Results of a second call, its FLOP, the most bytes alive, and how often a time embedding was computed."""
+    embedded, inputs = [], inputs_of(case.model, case.batch)
+    results(sampler, inputs, PROMPT)
+    run = LeanUNet.shifts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LeanUNet, "shifts", lambda *given: (embedded.append(1), run(*given))[1])
+        with FlopCounterMode(display=False) as flops, live_bytes() as live:
+            found = results(sampler, inputs, PROMPT)
+    return found, flops.get_total_flops(), live.peak, len(embedded)
+
+
+@pytest.mark.parametrize("saving", SAVINGS)
+def test_each_can_be_switched_off_and_the_gradient_stays(saving):
+    """And something shows that it is off: more multiplications, more bytes, or one more embedding."""
+    case = Case(steps=3)
+    all_on, flops, most, embedded = work(sampler_for(case, "fast"), case)
+    without = set(SAVINGS) - {saving}
+    one_off, more_flops, more, again = work(sampler_for(case, "fast", savings=without), case)
+    assert_close(one_off, all_on)
+    shown = {"time": again > embedded, "skips": more > most}
+    assert shown.get(saving, more_flops > flops)
+
+
+def test_all_off_at_once():
+    case = Case("sdxl", steps=3, batch=2)
+    assert_close(results(sampler_for(case, "fast", savings=()), inputs_of("sdxl", 2), arguments_of(case)), truth(case))
+
+
+@pytest.mark.parametrize(
+    ("savings", "error", "message"),
+    [
+        ("some", TypeError, "savings: wanted 'all' or a collection of names, got str"),
+        (3, TypeError, "savings: wanted 'all' or a collection of names, got int"),
+        (["rows", "lines"], ValueError, "savings: wanted one of 6 known names"),
+    ],
+)
+def test_bad_savings_are_named(savings, error, message):
+    with pytest.raises(error, match=message):
+        sampler_for(Case(), "fast", savings=savings)
