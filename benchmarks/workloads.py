@@ -36,7 +36,9 @@ class Workload:
         return replace(self, setting=replace(self.setting, steps=steps))
 
 
-def _noise(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Callable[[int], Tensor]:
+def noise(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Callable[[int], Tensor]:
+    """Return standard normal noise of a shape as a function of its seed."""
+
     def draw(number: int) -> Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(number)).to(device, dtype)
 
@@ -56,7 +58,7 @@ def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
         setting,
         lambda soft: pipeline.encode_soft(soft).prompt_embeds.expand(2, -1, -1),
         start,
-        _noise((2, *pipeline.latent_shape), dtype, device),
+        noise((2, *pipeline.latent_shape), dtype, device),
         lambda images: -classifier(images.clamp(0, 1)).log_softmax(1)[:, label].mean(),
     )
 
@@ -82,7 +84,7 @@ def sd15(device: torch.device, dtype: torch.dtype) -> Workload:
         setting,
         lambda embeds: embeds,
         torch.randn(1, 77, 768).to(device, dtype),
-        _noise((1, 4, 64, 64), dtype, device),
+        noise((1, 4, 64, 64), dtype, device),
         lambda images: -head(images).log_softmax(1)[:, 0].mean(),
     )
 
