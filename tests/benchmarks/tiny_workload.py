@@ -1,0 +1,23 @@
+"""A workload of a tiny Stable Diffusion, which benchmarks are tested on."""
+
+import torch
+
+from benchmarks.rivals import Setting
+from benchmarks.workloads import Workload, noise
+from tests.tiny import CONTEXT, LATENT_SIZE, tiny_classifier, tiny_sd
+
+
+def tiny_workload(device: torch.device, dtype: torch.dtype) -> Workload:
+    """Return 3 DDIM steps at guidance 3 and a classifier's first logit, in float32 on the CPU whatever is asked."""
+    pipe, classifier = tiny_sd(), tiny_classifier().requires_grad_(False)
+    for model in (pipe.unet, pipe.vae):
+        model.requires_grad_(False)
+    width = pipe.unet.config.cross_attention_dim
+    setting = Setting(pipe.unet, pipe.vae, pipe.scheduler, 3, 3.0, torch.randn(1, CONTEXT, width))
+    return Workload(
+        setting,
+        lambda embeds: embeds,
+        torch.randn(1, CONTEXT, width),
+        noise((1, 4, LATENT_SIZE, LATENT_SIZE), dtype, device),
+        lambda images: -classifier(images)[:, 0].mean(),
+    )
