@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
-from diffexplain_fast.engine.fast.plans import Request, count_all, make_plan
+from diffexplain_fast.engine.fast.plans import Request, count_levels, make_plan
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.planner import Plan
 from diffexplain_fast.models.public import PUBLIC, public_models
@@ -80,7 +80,7 @@ def estimate(
         embeds = torch.empty(rows, PUBLIC[model].tokens, unet.config.cross_attention_dim, dtype=dtype)
         shifts = [torch.empty(1, block.conv1.weight.shape[0], dtype=dtype) for block in denoiser.resnets()]
     request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False)
-    counted = count_all(denoiser, decoder, (unet, vae), request)
+    counted = count_levels(denoiser, decoder, (unet, vae), request)
     plan = make_plan(counted, memory)
     costs = [cost[level] for cost, level in zip(counted.steps, plan.levels[:-1], strict=True)]
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)

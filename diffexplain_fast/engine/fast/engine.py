@@ -13,7 +13,7 @@ from diffexplain_fast.engine.fast.plans import (
     Counted,
     Request,
     available_bytes,
-    count_all,
+    count_levels,
     fallback_notes,
     layout_bytes,
     least_limit,
@@ -225,18 +225,29 @@ class FastEngine:
 
     def _planned(self, key: tuple) -> Plan:
         """Return the plan of a kind of call; made once, until memory runs out under it."""
-        if key not in self._counted:
-            self._counted[key] = count_all(self.denoiser, self.decoder, self._modules, self._requests[key])
         if key not in self._plans:
-            counted, limit = self._counted[key], self._limits[key]
-            if self._eased == 1.0:
-                self._plans[key] = make_plan(counted, limit)
-            else:
-                whole = make_plan(counted, None).peak if limit is None else limit
-                weights = sum(counted.weights.values())
-                eased = weights + int(self._eased * (whole - weights))
-                self._plans[key] = make_plan(counted, max(eased, least_limit(counted)))
+            self._plans[key] = self._quick_plan(key) or self._full_plan(key)
         return self._plans[key]
+
+    def _quick_plan(self, key: tuple) -> Plan | None:
+        """Return the plan that keeps everything, if it is within the limit: most levels need not be counted then."""
+        if self._eased < 1.0 or key in self._counted:
+            return None
+        models = (self.denoiser, self.decoder, self._modules, self._requests[key])
+        try:
+            return make_plan(count_levels(*models, fastest=True), self._limits[key])
+        except ValueError:
+            return None
+
+    def _full_plan(self, key: tuple) -> Plan:
+        if key not in self._counted:
+            self._counted[key] = count_levels(self.denoiser, self.decoder, self._modules, self._requests[key])
+        counted, limit = self._counted[key], self._limits[key]
+        if self._eased < 1.0:
+            whole = make_plan(counted, None).peak if limit is None else limit
+            weights = sum(counted.weights.values())
+            limit = max(weights + int(self._eased * (whole - weights)), least_limit(counted))
+        return make_plan(counted, limit)
 
     def _keep_less(self) -> None:
         """Memory ran out: plan the next calls for less than what was planned."""

@@ -56,21 +56,25 @@ class Counted(NamedTuple):
     note: str
 
 
-def count_all(denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request) -> Counted:
-    """Count every level of every part; takes seconds.
+def count_levels(
+    denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request, fastest: bool = False
+) -> Counted:
+    """Count the levels of every part; all of them take many seconds, the fastest a few.
 
     Args:
         denoiser: lean or fallback UNet.
         decoder: lean or fallback decoder.
         modules: the user's UNet and VAE, whose weights count.
         request: shapes.
+        fastest: count the level alone that computes the least.
     """
     weights = {"weights": weight_bytes(modules)}
     layouts = layout_bytes((denoiser, decoder), modules)
     if layouts:
         weights["weights in other layouts"] = layouts
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
-    steps, heads = _step_costs(denoiser, modules[0], request), _heads(decoder, modules[1], request)
+    steps = _step_costs(denoiser, modules[0], request, fastest)
+    heads = _heads(decoder, modules[1], request, fastest)
     notes = [fallback_notes(denoiser, decoder)]
     if layouts > _NOTABLE * weights["weights"] and request.sample.device.type != "cpu":
         notes.append("unet.to(memory_format=torch.channels_last), and the vae's, would save the other layouts")
@@ -122,26 +126,26 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
             parts[f"{number} steps, {level}"] = size
     parts[f"decoder, {decoder}"] = head.working
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
-    forward = sum(cost["step"].again for cost in costs)
+    forward = sum(max(level.again for level in cost.values()) for cost in costs)  # where all is computed again
     peak = weights + max(working, kept + head.working)
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
 
-def _step_costs(denoiser: Any, module: Any, request: Request) -> list[Mapping[str, Cost]]:
+def _step_costs(denoiser: Any, module: Any, request: Request, fastest: bool) -> list[Mapping[str, Cost]]:
     """Return for each step the levels it may have and what they cost."""
-    whole = _level_costs(denoiser, module, request, request.text, request.shifts)
+    whole = _level_costs(denoiser, module, request, request.text, request.shifts, fastest)
     free = {"step": Cost(0, min(cost.working for cost in whole.values()), 0.0)}
     steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
     if request.parted:
         batch = len(request.sample)
         half = [part[batch:] for part in request.text]
         shifts = [part if len(part) == 1 else part[batch:] for part in request.shifts]
-        steps[request.first_step] = _level_costs(denoiser, module, request, half, shifts)
+        steps[request.first_step] = _level_costs(denoiser, module, request, half, shifts, fastest)
     return steps
 
 
 def _level_costs(
-    denoiser: Any, module: Any, request: Request, text: Sequence[Tensor], shifts: Sequence[Tensor]
+    denoiser: Any, module: Any, request: Request, text: Sequence[Tensor], shifts: Sequence[Tensor], fastest: bool
 ) -> dict[str, Cost]:
     weights, counts = list(module.parameters()), {}
     lean = not isinstance(denoiser, ModuleUNet)
@@ -150,6 +154,7 @@ def _level_costs(
         for name, level in LEVELS.items()
         if level.keep_step and not level.in_bands and lean and not request.checkpointed
     ]
+    names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
     for name in names or ["lean"]:
         # Every level is counted with the time shifts as constants: they are small.
@@ -163,18 +168,20 @@ def _level_costs(
         name: Cost(found.kept + small, found.peak + small, found.total, found.total - least)
         for name, found in counts.items()
     }
+    if names and fastest:
+        return costs
     last: Count = counts["lean"]
     step = Cost(small, last.peak + small, last.total + last.forward, last.total - least + last.forward)
     return {**(costs if names else {}), "step": step}
 
 
-def _heads(decoder: Any, module: Any, request: Request) -> dict[str, Cost]:
+def _heads(decoder: Any, module: Any, request: Request, fastest: bool) -> dict[str, Cost]:
     """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
     weights = list(module.parameters())
     names: Sequence[str] = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
     names = names[1:] if request.checkpointed and names != ("step",) else names
     found = {}
-    for name in names:
+    for name in names[:1] if fastest else names:
         seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights)
         again = seen.forward if name == "step" else 0
         found[name] = Cost(0, seen.peak, float(seen.total + again))
