@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.rivals import BASELINES, OTHER_GRADIENT, RIVALS, plain
+from benchmarks.rivals import BASELINES, ON_REQUEST, OTHER_GRADIENT, RIVALS, Images, plain
 from benchmarks.workloads import WORKLOADS, Workload
 from diffexplain_fast.engine.measure import live_bytes
 from diffexplain_fast.environment import device_record, versions
@@ -34,14 +35,16 @@ BOUNDS = {"diffusers block checkpointing": 2.0, "plain autograd": 1.3}
 """How many times faster than these ours has to be on the CPU."""
 
 
-def gradient(workload: Workload, images: Callable[[Tensor, Tensor], Tensor], number: int) -> Tensor:
+def gradient(workload: Workload, images: Images, number: int) -> Tensor:
     """Return one iteration's gradient with respect to what is optimised, after the device has finished."""
     soft = workload.start.clone().requires_grad_()
-    loss = workload.loss(images(workload.embeds(soft), workload.latents(number)))
-    (found,) = torch.autograd.grad(loss, soft)
-    if found.is_cuda:
+    # Not torch.autograd.grad: a rival that leaves its weights unfrozen pays for their gradients too.
+    workload.loss(images(workload.embeds(soft), workload.latents(number))).backward()
+    if soft.grad is None:
+        raise ValueError("the images have no gradient with respect to the prompt")
+    if soft.is_cuda:
         torch.cuda.synchronize()
-    return found
+    return soft.grad
 
 
 def gates(workload: Workload, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -78,7 +81,8 @@ def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
 
 def measure(workload: Workload, names: list[str], rounds: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Return each rival's seconds, peak bytes, and ratios to ours, from interleaved rounds; or why it has none."""
-    made, rows = {}, {}
+    made: dict[str, Images] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in names:
         began = time.perf_counter()
         try:
@@ -96,9 +100,9 @@ def measure(workload: Workload, names: list[str], rounds: int, device: torch.dev
             seconds[name].append(time.perf_counter() - began)
     own = seconds.get(OURS)
     for name, every in seconds.items():
-        images, (low, *_, high) = made[name], statistics.quantiles(every, n=5)
+        low, *_, high = statistics.quantiles(every, n=5)
         rows[name] |= {
-            "peak_bytes": peak_bytes(lambda images=images: gradient(workload, images, 0), device),
+            "peak_bytes": peak_bytes(partial(gradient, workload, made[name], 0), device),
             "median_s": statistics.median(every),
             "low_s": low,
             "high_s": high,
@@ -154,7 +158,8 @@ def main(argv: list[str], results: Path = RESULTS) -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2, help="threads of the CPU")
-    parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
+    usual = [name for name in RIVALS if name not in ON_REQUEST]
+    parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=usual)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -169,7 +174,7 @@ def main(argv: list[str], results: Path = RESULTS) -> None:
         "device": device_record(),
         "versions": versions(),
     }
-    sys.stdout.write(f"{'':32} {'median':>9} {'20-80 %':>17} {'x ours':>7} {'peak MiB':>9} {'gradient':>9}\n")
+    sys.stdout.write(f"{'':36} {'median':>9} {'20-80 %':>17} {'x ours':>7} {'peak MiB':>9} {'gradient':>9}\n")
     with (results / f"iteration-{device.type}.jsonl").open("a", encoding="utf-8") as file:
         for name, row in rows.items():
             file.write(json.dumps(about | {"rival": name} | row, allow_nan=False) + "\n")
@@ -179,11 +184,11 @@ def main(argv: list[str], results: Path = RESULTS) -> None:
 
 def _line(name: str, row: dict[str, Any]) -> str:
     if "refused" in row:
-        return f"{name:32} refused: {row['refused']}\n"
+        return f"{name:36} refused: {row['refused']}\n"
     times = f"{1e3 * row['median_s']:6.0f} ms {1e3 * row['low_s']:7.0f}-{1e3 * row['high_s']:.0f} ms"
     ratio = "" if row["times_ours"] is None else f"{row['times_ours']:.2f}"
     distance = f"{row['gradient_distance']:9.1e}"
-    return f"{name:32} {times:>27} {ratio:>7} {row['peak_bytes'] / 2**20:9.1f} {distance}\n"
+    return f"{name:36} {times:>27} {ratio:>7} {row['peak_bytes'] / 2**20:9.1f} {distance}\n"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import iteration
-from benchmarks.rivals import RIVALS, Setting, ours, plain
+from benchmarks.rivals import RIVALS, Images, Setting, ours, plain
 from tests.benchmarks.tiny_workload import tiny_workload
-
-Images = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture(autouse=True)
