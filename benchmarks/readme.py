@@ -20,9 +20,9 @@ SHOWN = {
 
 
 def latest_iterations() -> dict[str, dict[str, Any]]:
-    """Return the rows of the last run on the CPU, by rival."""
-    lines = (RESULTS / "iteration-cpu.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["rival"]: row for row in map(json.loads, lines)}
+    """Return the last measured row of every rival on the tiny world, on the CPU."""
+    rows = map(json.loads, (RESULTS / "iteration-cpu.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["rival"]: row for row in rows if row["workload"] == "tinyworld" and "refused" not in row}
 
 
 def quality() -> list[str]:

@@ -26,6 +26,7 @@ class Setting:
         steps: denoising steps.
         guidance_scale: at least 1.
         negative: negative prompt embeddings [1, L, d].
+        pooled: pooled text [1, p] of every row, for Stable Diffusion XL.
     """
 
     unet: Any
@@ -34,6 +35,14 @@ class Setting:
     steps: int
     guidance_scale: float
     negative: Tensor
+    pooled: Tensor | None = None
+
+    def added(self, text: Tensor, size: tuple[int, int]) -> dict[str, Tensor] | None:
+        """Return what XL is told beside its text [B, L, d], for uncropped images of a size in pixels."""
+        if self.pooled is None:
+            return None
+        time_ids = text.new_tensor([[*size, 0, 0, *size]])
+        return {"text_embeds": self.pooled.expand(len(text), -1), "time_ids": time_ids.expand(len(text), -1)}
 
     def sampler(self, **options: Any) -> Images:
         """Return images of (prompt_embeds, latents) by our sampler with these options."""
@@ -47,7 +56,10 @@ class Setting:
         )
 
         def images(embeds: Tensor, latents: Tensor) -> Tensor:
-            return made(embeds, self.negative, latents=latents)
+            if self.pooled is None:
+                return made(embeds, self.negative, latents=latents)
+            pooled = {"pooled_prompt_embeds": self.pooled.expand(len(embeds), -1)}
+            return made(embeds, self.negative, latents, negative_pooled_prompt_embeds=self.pooled, **pooled)
 
         images.sampler = made  # type: ignore[attr-defined]
         return images
@@ -136,10 +148,13 @@ def _loop(setting: Setting, unet: Any, vae: Any, detached: bool = False, always_
         generator = torch.Generator().manual_seed(torch.initial_seed())
         sample = latents * scheduler.init_noise_sigma
         text = torch.cat([setting.negative.expand_as(embeds), embeds]) if guided else embeds
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        height, width = (factor * side for side in latents.shape[2:])
+        options = {"added_cond_kwargs": setting.added(text, (height, width)), "return_dict": False}
         for timestep in scheduler.timesteps:
             rows = scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
             rows = rows.detach() if detached else rows
-            output = unet(rows.to(embeds.dtype), timestep, encoder_hidden_states=text, return_dict=False)[0]
+            output = unet(rows.to(embeds.dtype), timestep, encoder_hidden_states=text, **options)[0]
             if guided:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + setting.guidance_scale * (conditional - unconditional)

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 from torch import Tensor, nn
 
 import diffexplain_fast as dx
 from benchmarks.rivals import Setting
+from diffexplain_fast.models.public import PUBLIC, public_models
 
-_SIGNAL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+_SIGNAL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 @dataclass(frozen=True)
@@ -63,30 +66,56 @@ def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
     )
 
 
-def sd15(device: torch.device, dtype: torch.dtype) -> Workload:
-    """Stable Diffusion 1.5's shapes with random weights: 512 x 512, 20 DDIM steps, guidance 7.5, one image."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+def public(
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    model: str,
+    scheduler: Callable[[], Any],
+    steps: int,
+    guidance_scale: float,
+) -> Workload:
+    """One image of a public configuration with random weights, whose prompt embeddings are optimised.
 
+    Args:
+        device: of everything.
+        dtype: of everything.
+        model: key of ``PUBLIC``.
+        scheduler: makes a diffusers scheduler.
+        steps: denoising steps.
+        guidance_scale: at least 1.
+    """
     torch.manual_seed(0)
-    with torch.device(device):
-        unet: Any = UNet2DConditionModel(cross_attention_dim=768, sample_size=64, attention_head_dim=8)
-        vae: Any = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
-    unet, vae = (model.to(dtype).eval().requires_grad_(False) for model in (unet, vae))
-    setting = Setting(unet, vae, DDIMScheduler(**_SIGNAL), 20, 7.5, torch.randn(1, 77, 768).to(device, dtype))
+    # As diffusers loads them; another layout is a rival's choice.
+    models = public_models(model, dtype, device)
+    unet, vae = (each.to(memory_format=torch.contiguous_format) for each in models)
+    side, text = unet.config.sample_size, (1, PUBLIC[model].tokens, unet.config.cross_attention_dim)
+    pooled = None
+    if unet.config.addition_embed_type is not None:
+        width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+        pooled = torch.randn(1, width).to(device, dtype)
+    negative, start = (torch.randn(text).to(device, dtype) for _ in range(2))
     head = nn.Sequential(nn.Conv2d(3, 32, 7, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     head = head.to(device, dtype).eval().requires_grad_(False)
     return Workload(
-        setting,
+        Setting(unet, vae, scheduler(), steps, guidance_scale, negative, pooled),
         lambda embeds: embeds,
-        torch.randn(1, 77, 768).to(device, dtype),
-        noise((1, 4, 64, 64), dtype, device),
+        start,
+        noise((1, unet.config.in_channels, side, side), dtype, device),
         lambda images: -head(images).log_softmax(1)[:, 0].mean(),
     )
 
 
-WORKLOADS: dict[str, Callable[[torch.device, torch.dtype], Workload]] = {"tinyworld": tinyworld, "sd15": sd15}
+_DDIM = partial(DDIMScheduler, **_SIGNAL, clip_sample=False)
+_LCM = partial(LCMScheduler, **_SIGNAL, clip_sample=False)
+_EULER = partial(EulerDiscreteScheduler, **_SIGNAL, timestep_spacing="trailing")
+_SD21 = partial(_DDIM, prediction_type="v_prediction")
+WORKLOADS: dict[str, Callable[[torch.device, torch.dtype], Workload]] = {
+    "tinyworld": tinyworld,
+    "sd15": partial(public, model="sd15", scheduler=_DDIM, steps=20, guidance_scale=7.5),
+    "sd15-50": partial(public, model="sd15", scheduler=_DDIM, steps=50, guidance_scale=7.5),
+    "sd15-lcm4": partial(public, model="sd15", scheduler=_LCM, steps=4, guidance_scale=1.0),
+    "sd21": partial(public, model="sd21", scheduler=_SD21, steps=20, guidance_scale=7.5),
+    "sdxl-4": partial(public, model="sdxl", scheduler=_EULER, steps=4, guidance_scale=1.0),
+}
+"""Stable Diffusion 1.5 at 512 pixels, 2.1 at 768 and XL at 1024; "sd15" has 20 steps, as "sd21"."""

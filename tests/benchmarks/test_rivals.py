@@ -1,17 +1,20 @@
 """Every rival draws the same images from the same setting, and leaves the models it was given as they were."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from benchmarks.iteration import AGREEMENT, gradient, peak_bytes
+from benchmarks.iteration import AGREEMENT, gates, gradient, peak_bytes
 from benchmarks.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
 from benchmarks.workloads import Workload
 from tests.benchmarks.tiny_workload import tiny_workload
+from tests.tiny import tiny_sd2, tiny_sdxl
 
 USUAL = [name for name in RIVALS if name not in ON_REQUEST]
 SCHEDULERS = {"ddim": lambda made: made, "lcm": LCMScheduler.from_config, "euler": EulerDiscreteScheduler.from_config}
@@ -42,6 +45,13 @@ def test_the_same_images_and_gradient(name: str, scheduler: str, guidance_scale:
     torch.testing.assert_close(setting.unet.state_dict(), before, rtol=0, atol=0)
     assert not any(weight.requires_grad or weight.grad is not None for weight in setting.unet.parameters())
     assert all("forward" not in vars(module) for module in setting.unet.modules())
+
+
+@pytest.mark.parametrize("make", [tiny_sd2, tiny_sdxl])
+def test_other_models_agree_too(make: Callable[[], Any]) -> None:
+    given = tiny_workload(torch.device("cpu"), torch.float32, make)
+    same = [name for name in USUAL if name not in OTHER_GRADIENT]
+    assert not [name for name, row in gates(given, same).items() if "refused" in row]
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
