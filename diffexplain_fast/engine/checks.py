@@ -77,6 +77,23 @@ def check_backend(backend: Any, memory: Any) -> None:
         raise wrong_value("memory", wanted, repr(memory))
 
 
+def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
+    """Return whether CUDA graphs are wanted: True, False or "auto".
+
+    Raises:
+        TypeError: another kind.
+        ValueError: another text, or True for the reference.
+    """
+    wanted = "True, False or 'auto'"
+    if not isinstance(cuda_graphs, bool | str):
+        raise wrong_type("cuda_graphs", wanted, cuda_graphs)
+    if isinstance(cuda_graphs, str) and cuda_graphs != "auto":
+        raise wrong_value("cuda_graphs", wanted, repr(cuda_graphs))
+    if cuda_graphs is True and backend == "reference":
+        raise wrong_value("cuda_graphs", "'auto' or False with backend='reference', which has none", True)
+    return cuda_graphs
+
+
 def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:
     """Refuse what is no tensor of a shape, or not of the dtype and on the device of ``like``.
 

@@ -9,12 +9,14 @@ from torch import Tensor
 from diffexplain_fast.engine.checks import (
     check_backend,
     check_generator,
+    check_graphs,
     check_guidance,
     check_modules,
     check_ready,
     check_tensor,
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
+from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
@@ -43,6 +45,9 @@ class DifferentiableSampler:
 
         savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
             "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
+        cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
+            later ones: the same work with few launches. One recording holds the memory of a whole call until a call
+            of another kind records a gradient. "auto": where it can be done; True raises where it cannot; False: never.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -64,6 +69,7 @@ class DifferentiableSampler:
         memory: Any = "auto",
         gradient: str = "full",
         savings: str | Collection[str] = "all",
+        cuda_graphs: bool | str = "auto",
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
@@ -76,7 +82,8 @@ class DifferentiableSampler:
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae
-        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory, savings=savings)
+        graphs = Graphs(check_graphs(cuda_graphs, backend))
+        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory, "auto", savings, graphs)
         self.backend, self.reason = backend, "asked for"
         if self._engine is not None and backend == "auto":
             unknown = self._engine.unknown
@@ -132,6 +139,7 @@ class DifferentiableSampler:
         Raises:
             TypeError: an argument of the wrong kind.
             ValueError: wrong shape, dtype or device, or a negative prompt is needed and missing.
+                Also ``cuda_graphs=True`` where a call cannot be recorded.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
         """
         weight = check_ready(self.unet, self.vae)
@@ -170,6 +178,7 @@ class DifferentiableSampler:
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
             "implementations": "" if self._engine is None else self._engine.implementations,
+            "cuda_graphs": "" if self._engine is None else self._engine.graphs,
         }
 
     def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:

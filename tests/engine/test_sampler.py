@@ -214,6 +214,7 @@ def test_the_record_says_what_ran(pipe):
         "num_inference_steps": 2,
         "guidance_scale": 3.0,
         "implementations": "",
+        "cuda_graphs": "",
     }
     record = sampler_of(pipe).record()
     assert record["backend"] == "fast" and record["reason"] == "auto: the models are known to the fast engine"

@@ -9,6 +9,8 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.decoder import LeanDecoder
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.graphs import Graphs
+from diffexplain_fast.engine.fast.node import sample_images, without_autocast
 from diffexplain_fast.engine.fast.plans import (
     Counted,
     Request,
@@ -20,9 +22,8 @@ from diffexplain_fast.engine.fast.plans import (
     make_plan,
     weight_bytes,
 )
-from diffexplain_fast.engine.fast.pressure import Memory
 from diffexplain_fast.engine.fast.savings import parse_savings
-from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images, without_autocast
+from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError
 from diffexplain_fast.engine.gradients import GradientMode
@@ -46,6 +47,7 @@ class FastEngine:
         memory: byte limit, "auto" (what is free on a CUDA device) or None.
         impl: "auto" or "reference", for every op.
         savings: "all", or names from ``SAVINGS``.
+        graphs: records and replays calls; None to do so where it can be done.
 
     Raises:
         TypeError: ``memory`` is of another kind.
@@ -53,9 +55,16 @@ class FastEngine:
     """
 
     def __init__(
-        self, unet: Any, vae: Any, memory: Any = "auto", impl: str = "auto", savings: str | Collection[str] = "all"
+        self,
+        unet: Any,
+        vae: Any,
+        memory: Any = "auto",
+        impl: str = "auto",
+        savings: str | Collection[str] = "all",
+        graphs: Graphs | None = None,
     ) -> None:
         self._savings = parse_savings(savings)
+        self._graphs = Graphs() if graphs is None else graphs
         self._modules, self._impl = (unet, vae), impl
         self._limit, self._free = parse_bytes(memory), memory == "auto"
         self._plans: dict[tuple, Plan] = {}
@@ -86,6 +95,11 @@ class FastEngine:
             return ""
         return ", ".join(f"{op}: {choice.impl}" for op, choice in self.denoiser.raw.choices.items())
 
+    @property
+    def graphs(self) -> str:
+        """What the last call that recorded a gradient did with CUDA graphs, and why."""
+        return self._graphs.state
+
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
         if self._watch is not None and not self._watch.edited():
@@ -103,6 +117,7 @@ class FastEngine:
             except UnsupportedModelError as error:
                 self.decoder = ModuleDecoder(vae, str(error))
             self._watch = Watch(unet, vae)
+        self._graphs.clear()
         self._shifts.clear()
         self._plans.clear()
         self._requests.clear()
@@ -143,6 +158,9 @@ class FastEngine:
         constant, carried = self._time(schedule, timesteps, conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
         recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *carried))
+        # Tensors made in inference mode cannot serve a later call that records a graph.
+        repeats = guided and fixed_negative and not torch.is_inference_mode_enabled()
+        about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
         job = Job(
             self.denoiser,
             self.decoder,
@@ -154,17 +172,15 @@ class FastEngine:
             fixed_negative,
             mode,
             self._levels(start, text, constant, carried, schedule, mode, guided and fixed_negative, recording),
-            Memory(self._keep_less),
             recording,
+            None if start.requires_grad else self._known_first(about),
+            self._keep_less,
         )
-        # Tensors made in inference mode cannot serve a later call that records a graph.
-        repeats = guided and fixed_negative and not torch.is_inference_mode_enabled()
-        about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
-        job.first_unconditional = None if start.requires_grad else self._known_first(about)
-        known = job.first_unconditional is not None
-        images = sample_images(job, start * schedule.init_noise_sigma, text, carried)
-        if about and job.first_unconditional is not None and not known:
-            self._first = ([part.clone() for part in about], job.first_unconditional)
+        given = start * schedule.init_noise_sigma, text, carried
+        runner = self._graphs.runner(job, *given, self.unknown)
+        images = sample_images(runner, *given)
+        if about and job.first_unconditional is None and runner.first_unconditional is not None:
+            self._first = ([part.clone() for part in about], runner.first_unconditional)
         return images
 
     def _time(
@@ -253,6 +269,7 @@ class FastEngine:
         """Memory ran out: plan the next calls for less than what was planned."""
         self._eased *= _EASE
         self._plans.clear()
+        self._graphs.clear()
 
     def _possible(self, levels: list[str]) -> list[str]:
         """Return the levels, computing again what runs through the user's own modules."""

@@ -30,14 +30,14 @@ class Memory:
     """What the steps of one call keep.
 
     Args:
-        on_running_out: called when memory runs out, so that the next call keeps less.
+        on_running_out: called when memory runs out, so that the next call keeps less; None lets the error through.
 
     Attributes:
         made: the steps so far, in order.
         ran_out: memory ran out on the way, and nothing has been kept since.
     """
 
-    def __init__(self, on_running_out: Callable[[], None]) -> None:
+    def __init__(self, on_running_out: Callable[[], None] | None) -> None:
         self._tell = on_running_out
         self.made: list[Made] = []
         self.ran_out = False
@@ -61,7 +61,9 @@ class Memory:
                 with torch.set_grad_enabled(kept):
                     return part(level), kept
             except torch.OutOfMemoryError:
-                pass  # to be handled where the exception no longer holds what was computed
+                if self._tell is None:
+                    raise
+                # handled below, where the exception no longer holds what was computed
             self._let_go()
         with torch.no_grad():
             return part(level), False
@@ -90,7 +92,8 @@ class Memory:
             try:
                 return _gradients(kept.pop() if kept else part, level, inputs, cotangents)
             except torch.OutOfMemoryError:
-                pass
+                if self._tell is None:
+                    raise
             self._let_go()
         kept.clear()
         return _gradients(part, _LEANEST, inputs, cotangents)
@@ -102,7 +105,8 @@ class Memory:
             torch.cuda.empty_cache()
         what = "memory ran out: what the sampler kept is computed again, and later calls keep less; see sampler.plan"
         warnings.warn(what, RuntimeWarning, stacklevel=2)
-        self._tell()
+        if self._tell is not None:
+            self._tell()
 
 
 def _gradients(

@@ -40,3 +40,45 @@ def test_errors_are_those_of_plain_autograd(dtype, gradient):
     usual = images_and_gradient(pipe, dtype, "cuda", backend="reference")
     for got, plain, wanted in zip(ours, usual, truth, strict=True):
         assert relative(got, wanted) <= 2 * relative(plain, wanted) + 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1"])
+@pytest.mark.parametrize("kind", ["ddim", "lcm"])
+def test_a_replayed_call_gives_what_the_same_call_gives_eager(dtype, gradient, kind):
+    pipe = tiny_sd()
+    pipe.unet.to("cuda", dtype), pipe.vae.to("cuda", dtype)
+    samplers = [
+        sampler_of(pipe, kind, backend="fast", gradient=gradient, memory=None, cuda_graphs=wanted)
+        for wanted in (False, True)
+    ]
+    for seed in range(5):
+        found = []
+        for sampler in samplers:
+            prompt = embeds(seed=seed, dtype=torch.float64).to("cuda", dtype).requires_grad_()
+            negative = embeds(seed=9, dtype=torch.float64).to("cuda", dtype)
+            images = sampler(prompt, negative, generator=torch.Generator().manual_seed(seed))
+            found.append((images.detach(), torch.autograd.grad(images.float().square().sum(), prompt)[0]))
+        for eager, replayed in zip(*found, strict=True):
+            assert relative(replayed.double(), eager.double()) <= 0.01
+    assert samplers[1].record()["cuda_graphs"] == "replayed"
+
+
+def test_a_recording_is_dropped_for_another_kind_and_its_memory_with_it():
+    pipe = tiny_sd()
+    pipe.unet.to("cuda"), pipe.vae.to("cuda")
+    sampler = sampler_of(pipe, backend="fast", memory=None)
+
+    def run(size):
+        prompt = embeds().to("cuda").requires_grad_()
+        images = sampler(prompt, embeds(seed=9).to("cuda"), latents=torch.randn(1, 4, size, size, device="cuda"))
+        torch.autograd.grad(images.sum(), prompt)
+        return sampler.record()["cuda_graphs"]
+
+    assert [run(16) for _ in range(3)][-1] == "replayed"
+    torch.cuda.synchronize(), torch.cuda.empty_cache()
+    held = torch.cuda.memory_reserved()
+    assert run(8) == "eager: the first call of its kind"
+    torch.cuda.synchronize(), torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < held
+    assert [run(8), run(8)] == ["replayed", "replayed"]

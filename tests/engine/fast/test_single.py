@@ -7,8 +7,8 @@ import statistics
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.pressure import Memory
-from diffexplain_fast.engine.fast.trajectory import Job, coefficients, sample_images
+from diffexplain_fast.engine.fast.node import Eager, sample_images
+from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
 from tests.engine.fast.cases import MIXED, Case, arguments_of, inputs_of, levels, results, sampler_for
@@ -75,10 +75,9 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
         fixed_negative=True,
         mode=GradientMode(),
         levels=["step"] * (steps + 1),
-        memory=Memory(lambda: None),
         recording=True,
     )
     text = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    images = sample_images(job, torch.zeros(1, 1, 1, 1), [text], [])
+    images = sample_images(Eager(job), torch.zeros(1, 1, 1, 1), [text], [])
     (gradient,) = torch.autograd.grad(images, text, torch.ones(1, 1, 1, 1))
     assert gradient.dtype == torch.bfloat16 and gradient.item() == steps
