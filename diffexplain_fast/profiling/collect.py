@@ -9,20 +9,24 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
-from diffexplain_fast.engine.measure import live_bytes
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.profiling.events import WHOLE, Call, allocations, device_kernels, host_calls
-from diffexplain_fast.profiling.iteration import Iteration
-from diffexplain_fast.profiling.profile import Memory, Profile, summarise
+from diffexplain_fast.profiling.counting import Counter, counting
+from diffexplain_fast.profiling.events import MARK, WHOLE, Call, allocations, device_kernels, host_calls
+from diffexplain_fast.profiling.iteration import BACKWARD, CLASSIFIER, Iteration
+from diffexplain_fast.profiling.matching import match, starts
+from diffexplain_fast.profiling.memory import Memory, bytes_by_owner, timeline
+from diffexplain_fast.profiling.profile import Profile, summarise
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
+_LAYOUTS = "weights in other layouts"
+"""Name of a plan's part."""
 _POINTS = 400
 """Most points of the curve of bytes over time; each keeps the most of its moment."""
 
 
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
-    """Run an iteration to warm up, one under the profiler, and on the CPU one that counts bytes; write what was seen.
+    """Run an iteration to warm up, one under the profiler, and one that counts tensors; write what was seen.
 
     Args:
         iteration: what to run.
@@ -42,10 +46,13 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
         torch.cuda.reset_peak_memory_stats()
     with torch_profile(activities=activities, profile_memory=True) as profiler:
         iteration.run()
+    allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
     events: Any = profiler.events()
     calls = host_calls(events)
     curve = _curve(profiler, calls, iteration.on_gpu)
-    summary = summarise(calls, device_kernels(events), iteration.on_gpu, _memory(iteration, curve), _about(iteration))
+    counted, reserved = _count(iteration)
+    memory = _memory(iteration, calls, counted, curve, allocated, reserved)
+    summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration))
     write_bytes_atomic(places[1], _trace(profiler))
     write_json_atomic(places[0], summary.record())
     return summary
@@ -65,22 +72,45 @@ def _about(iteration: Iteration) -> dict[str, Any]:
     }
 
 
-def _memory(iteration: Iteration, curve: list[tuple[float, int]]) -> Memory:
-    """Return the peak and who owns bytes; on the CPU it is counted in an iteration of its own, for counting is slow."""
+def _count(iteration: Iteration) -> tuple[Counter, int | None]:
+    """Count an iteration's operations; on a GPU also the most bytes that the allocator held meanwhile."""
+    if iteration.on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    with counting() as counted:
+        iteration.run()
+    return counted, torch.cuda.max_memory_reserved() if iteration.on_gpu else None
+
+
+def _memory(
+    iteration: Iteration,
+    calls: list[Call],
+    counted: Counter,
+    curve: list[tuple[float, int]],
+    allocated: int | None,
+    reserved: int | None,
+) -> Memory:
+    """Return the peak and who owns bytes; the peak is measured on a GPU and counted on the CPU."""
     owners = {
         f"weights, {name}": sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
         for name, module in iteration.modules().items()
     }
-    plan = iteration.problem.sampler.plan
+    weights, plan = sum(owners.values()), iteration.problem.sampler.plan
     if plan is not None:
         owners |= {name: size for name, size in plan.parts.items() if name != "weights"}
-    predicted = None if plan is None else plan.peak
-    if iteration.on_gpu:
-        peak, covers = torch.cuda.max_memory_allocated(), "all tensors on the GPU, weights included"
-        return Memory(peak, covers, owners, predicted, curve)
-    with live_bytes() as live:
-        iteration.run()
-    return Memory(live.peak, "tensors of the iteration, beside all weights and their layouts", owners, predicted, curve)
+        weights += plan.parts.get(_LAYOUTS, 0)
+    whole = next(call for call in calls if call.name == WHOLE)
+    backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
+    alive = bytes_by_owner(counted.lives, len(counted.operations), backward)
+    moments = starts(match(counted.operations, calls), whole.start)
+    shown = timeline(alive, weights, moments, whole.end - whole.start)
+    if reserved is not None:
+        owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
+    covers = "tensors of the iteration, beside all weights and their layouts"
+    peak = max(shown.totals) - weights
+    if allocated is not None:
+        peak, covers = allocated, "all tensors on the GPU, weights included"
+    return Memory(peak, covers, owners, None if plan is None else plan.peak, curve, shown, reserved)
 
 
 def _curve(profiler: Any, calls: list[Call], on_gpu: bool) -> list[tuple[float, int]]:

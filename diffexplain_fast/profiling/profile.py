@@ -8,6 +8,7 @@ from typing import Any
 
 from diffexplain_fast.profiling.events import Call, Kernel
 from diffexplain_fast.profiling.families import FAMILIES, HOST, family
+from diffexplain_fast.profiling.memory import Memory
 from diffexplain_fast.profiling.parts import part_of, split_parts
 
 TOP = 10
@@ -44,25 +45,6 @@ class Gaps:
     seconds: float
     number: int
     longest: float
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one iteration.
-
-    Attributes:
-        peak: most bytes at once, measured.
-        covers: what the peak counts.
-        owners: bytes by owner: the models' weights as loaded, and what the plan says the sampler keeps.
-        predicted: peak that the plan predicts, None without a plan.
-        curve: seconds since the begin and bytes allocated since then.
-    """
-
-    peak: int
-    covers: str
-    owners: Mapping[str, int]
-    predicted: int | None
-    curve: Sequence[tuple[float, int]]
 
 
 @dataclass(frozen=True)

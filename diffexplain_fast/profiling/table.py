@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from diffexplain_fast.profiling.memory import WEIGHTS
 from diffexplain_fast.profiling.profile import Profile, Share, merge_steps
 
 _NAME, _SPENT, _LITTLE = 44, 3, 0.05
@@ -28,7 +29,10 @@ def table(profile: Profile) -> str:
         f"{'bytes':{_NAME}} {'MiB':>9}",
     ]
     lines += [_bytes(name, size) for name, size in memory.owners.items()]
+    alive = {owner: sizes for owner, sizes in memory.timeline.owners.items() if owner != WEIGHTS}
+    lines += [_bytes(f"{owner}, most at once, counted", max(sizes)) for owner, sizes in alive.items()]
     lines += [_bytes("peak, measured", memory.peak) + f"  {memory.covers}"]
+    lines += [] if memory.reserved is None else [_bytes("reserved by the allocator", memory.reserved)]
     lines += [] if memory.predicted is None else [_bytes("peak, predicted for the sampler", memory.predicted)]
     return "\n".join(lines)
 

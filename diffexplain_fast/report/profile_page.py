@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.profiling.families import FAMILIES
 from diffexplain_fast.profiling.profile import Profile, Share, merge_steps
+from diffexplain_fast.report.profile_charts import HEIGHT, WIDTH, areas, curve_points
 from diffexplain_fast.report.render import load_template
 from diffexplain_fast.storage import write_bytes_atomic
-
-WIDTH, HEIGHT = 600, 120
 
 
 class Piece(NamedTuple):
@@ -68,6 +66,9 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
         owners=_byte_rows(memory.owners),
         peak=memory.peak / 2**20,
         predicted=None if memory.predicted is None else memory.predicted / 2**20,
+        areas=areas(memory.timeline, profile.wall),
+        counted=max(memory.timeline.totals, default=0) / 2**20,
+        reserved=None if memory.reserved is None else memory.reserved / 2**20,
         curve=curve_points(memory.curve, profile.wall),
         most=max((size for _, size in memory.curve), default=0) / 2**20,
         width=WIDTH,
@@ -85,27 +86,6 @@ def share_of_itself(share: Share) -> Share:
         share: of ``Profile.families``.
     """
     return Share(share.name, share.seconds, share.launches, {share.name: share.seconds})
-
-
-def curve_points(curve: Sequence[tuple[float, int]], seconds: float) -> str:
-    """Return bytes over time as the points of an SVG line with steps, in a box of ``WIDTH`` and ``HEIGHT``.
-
-    Args:
-        curve: seconds and bytes, by time.
-        seconds: what the width stands for.
-
-    Returns:
-        Points, "" where nothing was allocated.
-    """
-    sizes = [size for _, size in curve]
-    low, high = min(0, *sizes, 0), max(0, *sizes, 0)
-    if high == low or seconds <= 0:
-        return ""
-    places = [(WIDTH * moment / seconds, HEIGHT * (high - size) / (high - low)) for moment, size in curve]
-    found = [places[0]]
-    for before, (x, y) in pairwise(places):
-        found += [(x, before[1]), (x, y)]
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*found, (float(WIDTH), found[-1][1])])
 
 
 def _pieces(seconds: Mapping[str, float], whole: float) -> list[Piece]:

@@ -13,7 +13,8 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.profiling.collect import profile_iteration
 from diffexplain_fast.profiling.events import host_calls
 from diffexplain_fast.profiling.iteration import Iteration
-from diffexplain_fast.profiling.profile import Memory, summarise
+from diffexplain_fast.profiling.memory import KEPT, OWNERS, TRANSIENT, WEIGHTS, Memory, Timeline
+from diffexplain_fast.profiling.profile import summarise
 from diffexplain_fast.profiling.table import table
 from tests.tiny import LABELS, tiny_classifier, tiny_sd, tiny_sdxl
 
@@ -52,6 +53,11 @@ def test_everything_adds_up(backend: str, tmp_path: Path) -> None:
     assert (found.memory.predicted is None) == (backend == "reference")
     assert len(found.memory.curve) > 10
     assert max(size for _, size in found.memory.curve) == pytest.approx(found.memory.peak, rel=0.1)
+    timeline, weights = found.memory.timeline, sum(s for name, s in found.memory.owners.items() if "weights" in name)
+    assert set(timeline.owners) == set(OWNERS) and set(timeline.owners[WEIGHTS]) == {weights}
+    assert max(timeline.totals) - weights == found.memory.peak and timeline.moments[-1] <= found.wall
+    assert max(timeline.owners[KEPT]) > max(timeline.owners[TRANSIENT]) > 0
+    assert timeline.owners[KEPT][-1] < 0.01 * max(timeline.owners[KEPT])  # of the last node, which still runs
     assert json.loads((tmp_path / "profile.json").read_text()) == json.loads(json.dumps(found.record()))
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert trace["traceName"] == "trace.json" and len(trace["traceEvents"]) > 100
@@ -63,7 +69,7 @@ def test_the_families_are_the_profilers_total_self_time() -> None:
     iteration.run()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         iteration.run()
-    found = summarise(host_calls(profiler.events()), [], False, Memory(0, "", {}, None, []), {})
+    found = summarise(host_calls(profiler.events()), [], False, Memory(0, "", {}, None, [], Timeline([], {})), {})
     theirs = 1e-6 * profiler.key_averages().self_cpu_time_total
     assert sum(share.seconds for share in found.families) == pytest.approx(theirs, rel=0.02)
     assert next((share for share in found.families if share.name == "other"), None) is None
@@ -96,6 +102,15 @@ def test_hooks_go_when_the_iteration_fails(monkeypatch: pytest.MonkeyPatch) -> N
     assert not iteration.problem.pipeline.unet._forward_pre_hooks
 
 
+def test_the_plan_and_the_curve_agree_on_what_is_kept(tmp_path: Path) -> None:
+    everything = profile_iteration(made(), tmp_path).memory
+    planned = sum(size for name, size in everything.owners.items() if name.endswith(", keep"))
+    assert max(everything.timeline.owners[KEPT]) == pytest.approx(planned, rel=0.1)
+    assert everything.predicted is not None
+    again = profile_iteration(made(memory=everything.predicted - 1), tmp_path).memory
+    assert max(again.timeline.owners[KEPT]) < max(everything.timeline.owners[KEPT])
+
+
 @pytest.mark.parametrize("name", ["profile.json", "trace.json"])
 def test_files_stay_inside_the_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
@@ -119,3 +134,5 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert found.on_gpu and found.gaps is not None and found.launches > 100
     assert sum(part.seconds for part in found.parts) == pytest.approx(found.total, rel=0.02)
     assert found.memory.peak > found.memory.owners["weights, denoiser"]
+    assert found.memory.reserved is not None and found.memory.reserved >= max(found.memory.timeline.totals)
+    assert max(found.memory.timeline.owners[KEPT]) > 0

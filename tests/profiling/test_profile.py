@@ -3,11 +3,12 @@
 import pytest
 
 from diffexplain_fast.profiling.events import MARK, WHOLE, Call, Kernel
+from diffexplain_fast.profiling.memory import Memory, Timeline
 from diffexplain_fast.profiling.parts import split_parts
-from diffexplain_fast.profiling.profile import Memory, Share, gaps_between, merge_steps, summarise
+from diffexplain_fast.profiling.profile import Share, gaps_between, merge_steps, summarise
 from diffexplain_fast.profiling.table import table
 
-MEMORY = Memory(3 * 2**20, "everything", {"weights, denoiser": 2**20}, None, [(0.0, 0)])
+MEMORY = Memory(3 * 2**20, "everything", {"weights, denoiser": 2**20}, None, [(0.0, 0)], Timeline([], {}))
 ABOUT = {
     "pipeline": "p",
     "classifier": "c",

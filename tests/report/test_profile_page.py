@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from diffexplain_fast.profiling.events import MARK, WHOLE, Call, Kernel
-from diffexplain_fast.profiling.profile import Memory, Profile, summarise
-from diffexplain_fast.report.profile_page import HEIGHT, WIDTH, curve_points, render_profile
+from diffexplain_fast.profiling.memory import Memory, Timeline
+from diffexplain_fast.profiling.profile import Profile, summarise
+from diffexplain_fast.report.profile_charts import HEIGHT, WIDTH, areas, curve_points
+from diffexplain_fast.report.profile_page import render_profile
 
 ATTACK = '<script>alert("x")</script>'
 ABOUT = {
@@ -29,9 +31,9 @@ def example(on_gpu: bool = False, operator: str = "aten::mm") -> Profile:
     ]
     calls += [Call(operator, 1.0, 3.0, 2.0, True, (("ampere_sgemm", 1.0),)), Call("aten::add", 3.0, 4.0, 1.5, True)]
     kernels = [Kernel("ampere_sgemm", 1.0, 2.0), Kernel("reduce_kernel", 2.5, 3.0)] if on_gpu else []
-    memory = Memory(
-        4 * 2**20, "everything", {"weights, denoiser": 2**20, "kept": 2**19}, 5 * 2**20, [(0.0, 0), (1.0, 8)]
-    )
+    timeline = Timeline([0.0, 2.0], {"weights": [2**20, 2**20], "kept": [0, 3 * 2**20]})
+    owners = {"weights, denoiser": 2**20, "text": 2**19}
+    memory = Memory(4 * 2**20, "everything", owners, 5 * 2**20, [(0.0, 0), (1.0, 8)], timeline)
     return summarise(calls, kernels, on_gpu, memory, ABOUT)
 
 
@@ -42,7 +44,17 @@ def page(profile: Profile, folder: Path) -> str:
 
 def test_it_says_where_the_time_and_the_bytes_went(tmp_path: Path) -> None:
     text = page(example(), tmp_path)
-    for said in ("4000 ms", "matmul", "text encoder", "1 steps", "aten::mm", "weights, denoiser", "1.0", "5.0 MiB"):
+    for said in (
+        "4000 ms",
+        "matmul",
+        "text encoder",
+        "1 steps",
+        "aten::mm",
+        "weights, denoiser",
+        "1.0",
+        "5.0 MiB",
+        "kept, at most 3.0",
+    ):
         assert said in text, said
     assert "<polyline" in text and "gaps" not in text
     whole = re.search(r'<div class="stack large">(.*?)</div>', text)
@@ -56,15 +68,33 @@ def test_gaps_of_a_gpu(tmp_path: Path) -> None:
 
 def test_nothing_is_fetched_and_everything_is_escaped(tmp_path: Path) -> None:
     profile = example(operator=ATTACK)
-    memory = replace(profile.memory, owners={ATTACK: 1}, covers=ATTACK)
+    timeline = Timeline([0.0], {ATTACK: [1]})
+    memory = replace(profile.memory, owners={ATTACK: 1}, covers=ATTACK, timeline=timeline)
     text = page(replace(profile, about=ABOUT | {"pipeline": ATTACK, "classifier": ATTACK}, memory=memory), tmp_path)
-    assert "<script" not in text and text.count("&lt;script&gt;") >= 6
+    assert "<script" not in text and text.count("&lt;script&gt;") >= 8
     assert not re.search(r"(src|href)=|url\(|@import|http:|https:", text)
 
 
 def test_a_profile_without_bytes_has_no_curve(tmp_path: Path) -> None:
     profile = example()
-    assert "<polyline" not in page(replace(profile, memory=replace(profile.memory, curve=[])), tmp_path)
+    text = page(replace(profile, memory=replace(profile.memory, curve=[], timeline=Timeline([], {}))), tmp_path)
+    assert "<polyline" not in text and "<polygon" not in text
+
+
+def test_what_the_allocator_reserved_is_said(tmp_path: Path) -> None:
+    profile = example(on_gpu=True)
+    text = page(replace(profile, memory=replace(profile.memory, reserved=7 * 2**20)), tmp_path)
+    assert "reserved 7.0 MiB" in text and "reserved" not in page(profile, tmp_path)
+
+
+def test_layers_lie_on_one_another() -> None:
+    low, high = areas(Timeline([0.0, 1.0], {"low": [1, 1], "high": [0, 3]}), 2.0)
+    half, level = WIDTH / 2, HEIGHT * 0.75
+    corners = [tuple(map(float, point.split(","))) for point in high.points.split()]
+    assert corners[:4] == [(0, level), (half, level), (half, 0), (WIDTH, 0)]
+    assert corners[4:] == [(WIDTH, level), (half, level), (half, level), (0, level)]
+    assert low.points.startswith(f"0.0,{level:.1f}") and low.points.endswith(f"0.0,{HEIGHT:.1f}")
+    assert (low.colour, high.colour) == (0, 1) and areas(Timeline([], {}), 1.0) == []
 
 
 def test_the_curve_fills_its_box() -> None:

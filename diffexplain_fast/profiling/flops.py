@@ -1,0 +1,99 @@
+"""FLOP and bytes of one operation, from the shapes of what goes in and what comes out.
+
+FLOP are those of matrix products, convolutions and attention, 2 per multiply-add. No other operation has an agreed
+number, so of norms, elementwise operations and copies bytes alone are counted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+_UNREAD = ("copy_", "fill_", "zero_", "normal_", "uniform_", "empty_like", "zeros_like", "ones_like", "full_like")
+"""Operations that do not read their first argument."""
+_PICKING = ("embedding", "index", "index_select", "gather")
+"""Operations that read no more of their first argument than they put out."""
+
+
+def _product(arguments: Sequence[Any], out: Tensor) -> int:
+    """FLOP of a linear layer with a weight [K, C], or of a convolution with one [K, C, kh, kw]."""
+    return 2 * out.numel() * arguments[1].shape[1:].numel()
+
+
+def _attention(arguments: Sequence[Any], out: Any, products: int, axis: int, first: int = 0) -> int:
+    """FLOP of some matrix products of attention; q and k are arguments ``first`` and the next, N their ``axis``."""
+    q, k = arguments[first : first + 2]
+    return products * 2 * q.numel() * k.shape[axis]
+
+
+# Backward: scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.
+_FORMULAS: dict[str, Callable[..., int]] = {
+    "mkldnn::_convolution_pointwise": _product,
+    "mkldnn::_linear_pointwise": _product,
+    "aten::_scaled_dot_product_flash_attention_for_cpu": partial(_attention, products=2, axis=2),
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": partial(_attention, products=5, axis=2, first=1),
+    **{
+        f"diffexplain_fast::attention_{way}{implementation}": formula
+        for way, formula in (
+            ("fwd", partial(_attention, products=2, axis=1)),
+            ("bwd", partial(_attention, products=5, axis=1, first=1)),
+        )
+        for implementation in ("", "_triton")
+    },
+}
+"""What torch's own table does not know."""
+
+
+def flop(function: Any, arguments: Sequence[Any], options: Mapping[str, Any], out: Any) -> int | None:
+    """Return the FLOP of an operation, None where it has no formula.
+
+    Args:
+        function: the ``OpOverload`` that ran.
+        arguments: its positional arguments.
+        options: its keyword arguments.
+        out: what it returned.
+    """
+    own = _FORMULAS.get(function._schema.name)
+    if own is not None:
+        return own(arguments, out)
+    known = flop_registry.get(function.overloadpacket)
+    return None if known is None else int(known(*arguments, **options, out_val=out))
+
+
+def moved_bytes(function: Any, arguments: Sequence[Any], options: Mapping[str, Any], out: Any) -> int:
+    """Return the bytes of all tensors that an operation reads and of all that it writes.
+
+    Each counts once for reading and once for writing, however often caches were missed. Repeated elements of an
+    expanded tensor count once. What is looked up in a table counts, and not the table.
+
+    Args:
+        function: the ``OpOverload`` that ran.
+        arguments: its positional arguments.
+        options: its keyword arguments.
+        out: what it returned.
+    """
+    name = function._schema.name.removeprefix("aten::")
+    read, written = _tensors((arguments, options)), sum(map(tensor_bytes, _tensors(out)))
+    if name in _UNREAD or name in _PICKING:
+        read = read[1:]
+    return sum(map(tensor_bytes, read)) + written * (2 if name in _PICKING else 1)
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's different elements; of a weight laid out for oneDNN without its padding.
+
+    Args:
+        tensor: of any shape.
+    """
+    shape = tensor.shape
+    if tensor.layout is torch.strided:
+        shape = torch.Size(n for n, stride in zip(shape, tensor.stride(), strict=True) if stride != 0)
+    return shape.numel() * tensor.element_size()
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
