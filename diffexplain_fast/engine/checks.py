@@ -94,6 +94,27 @@ def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     return cuda_graphs
 
 
+def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
+    """Refuse what is no such option, and what the reference does not offer.
+
+    Raises:
+        TypeError: ``deterministic`` is no bool, or ``retry_dtype`` no dtype.
+        ValueError: another dtype, or either for the reference.
+    """
+    if not isinstance(deterministic, bool):
+        raise wrong_type("deterministic", "True or False", deterministic)
+    wanted = "None, torch.bfloat16 or torch.float32"
+    if retry_dtype is not None and not isinstance(retry_dtype, torch.dtype):
+        raise wrong_type("retry_dtype", wanted, retry_dtype)
+    if retry_dtype not in (None, torch.bfloat16, torch.float32):
+        raise wrong_value("retry_dtype", wanted, retry_dtype)
+    if backend == "reference" and deterministic:
+        remedy = "False with backend='reference' (torch.use_deterministic_algorithms does it for all of torch)"
+        raise wrong_value("deterministic", remedy, True)
+    if backend == "reference" and retry_dtype is not None:
+        raise wrong_value("retry_dtype", "None with backend='reference', which does not retry", retry_dtype)
+
+
 def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:
     """Refuse what is no tensor of a shape, or not of the dtype and on the device of ``like``.
 

@@ -12,6 +12,7 @@ from diffexplain_fast.engine.checks import (
     check_graphs,
     check_guidance,
     check_modules,
+    check_numerics,
     check_ready,
     check_tensor,
 )
@@ -48,6 +49,10 @@ class DifferentiableSampler:
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
             later ones: the same work with few launches. One recording holds the memory of a whole call until a call
             of another kind records a gradient. "auto": where it can be done; True raises where it cannot; False: never.
+        deterministic: let the fast backend give equal bits from equal calls, some of it slower; the sampler's part
+            alone. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
+        retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
+            finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -70,6 +75,8 @@ class DifferentiableSampler:
         gradient: str = "full",
         savings: str | Collection[str] = "all",
         cuda_graphs: bool | str = "auto",
+        deterministic: bool = False,
+        retry_dtype: torch.dtype | None = None,
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
@@ -83,14 +90,17 @@ class DifferentiableSampler:
         self.unet: Any = unet
         self.vae: Any = vae
         graphs = Graphs(check_graphs(cuda_graphs, backend))
-        self._engine = None if backend == "reference" else FastEngine(unet, vae, memory, "auto", savings, graphs)
+        check_numerics(deterministic, retry_dtype, backend)
+        self._engine = None
+        if backend != "reference":
+            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, deterministic, retry_dtype)
         self.backend, self.reason = backend, "asked for"
         if self._engine is not None and backend == "auto":
             unknown = self._engine.unknown
             self.backend = "reference" if unknown else "fast"
             self.reason = f"auto: {unknown or 'the models are known to the fast engine'}"
-            if unknown and parse_bytes(memory) is not None:
-                # The reference keeps no limit; the fast engine does, even through the user's own modules.
+            if unknown and (parse_bytes(memory) is not None or deterministic or retry_dtype is not None):
+                # The reference has none of these; the fast engine does, even through the user's own modules.
                 self.backend = "fast"
             self._engine = self._engine if self.backend == "fast" else None
 
@@ -179,6 +189,7 @@ class DifferentiableSampler:
             "guidance_scale": self.guidance_scale,
             "implementations": "" if self._engine is None else self._engine.implementations,
             "cuda_graphs": "" if self._engine is None else self._engine.graphs,
+            "retried_calls": 0 if self._engine is None else self._engine.retried,
         }
 
     def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:

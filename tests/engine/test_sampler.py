@@ -215,6 +215,7 @@ def test_the_record_says_what_ran(pipe):
         "guidance_scale": 3.0,
         "implementations": "",
         "cuda_graphs": "",
+        "retried_calls": 0,
     }
     record = sampler_of(pipe).record()
     assert record["backend"] == "fast" and record["reason"] == "auto: the models are known to the fast engine"

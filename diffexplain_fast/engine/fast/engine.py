@@ -1,16 +1,18 @@
 """The fast engine of one sampler: lean models, what is computed once, and one call."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.decoder import LeanDecoder
+from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
 from diffexplain_fast.engine.fast.graphs import Graphs
-from diffexplain_fast.engine.fast.node import sample_images, without_autocast
+from diffexplain_fast.engine.fast.models import read_models
+from diffexplain_fast.engine.fast.node import Runner, sample_images, without_autocast
 from diffexplain_fast.engine.fast.plans import (
     Counted,
     Request,
@@ -22,10 +24,10 @@ from diffexplain_fast.engine.fast.plans import (
     make_plan,
     weight_bytes,
 )
+from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.fast.unet import LeanUNet
-from diffexplain_fast.engine.fast.weights import UnsupportedModelError
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions
@@ -48,6 +50,8 @@ class FastEngine:
         impl: "auto" or "reference", for every op.
         savings: "all", or names from ``SAVINGS``.
         graphs: records and replays calls; None to do so where it can be done.
+        deterministic: choose algorithms that give equal bits from equal calls.
+        retry_dtype: in which a float16 call that is not finite runs again, None to raise.
 
     Raises:
         TypeError: ``memory`` is of another kind.
@@ -62,10 +66,14 @@ class FastEngine:
         impl: str = "auto",
         savings: str | Collection[str] = "all",
         graphs: Graphs | None = None,
+        deterministic: bool = False,
+        retry_dtype: torch.dtype | None = None,
     ) -> None:
-        self._savings = parse_savings(savings)
+        self._savings, self._deterministic = parse_savings(savings), deterministic
         self._graphs = Graphs() if graphs is None else graphs
-        self._modules, self._impl = (unet, vae), impl
+        self._read = partial(read_models, impl=impl, savings=self._savings)
+        self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
+        self._modules = (unet, vae)
         self._limit, self._free = parse_bytes(memory), memory == "auto"
         self._plans: dict[tuple, Plan] = {}
         self._requests: dict[tuple, Request] = {}
@@ -96,6 +104,11 @@ class FastEngine:
         return ", ".join(f"{op}: {choice.impl}" for op, choice in self.denoiser.raw.choices.items())
 
     @property
+    def retried(self) -> int:
+        """How many calls ran again in a wider dtype."""
+        return 0 if self._wider is None else self._wider.calls
+
+    @property
     def graphs(self) -> str:
         """What the last call that recorded a gradient did with CUDA graphs, and why."""
         return self._graphs.state
@@ -104,20 +117,12 @@ class FastEngine:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
         if self._watch is not None and not self._watch.edited():
             return
-        unet, vae = self._modules
-        self.denoiser: LeanUNet | ModuleUNet
-        self.decoder: LeanDecoder | ModuleDecoder
+        self.denoiser, self.decoder = self._read(*self._modules)
         with torch.inference_mode(False), torch.no_grad():
-            try:
-                self.denoiser = LeanUNet(unet, self._impl, self._savings)
-            except UnsupportedModelError as error:
-                self.denoiser = ModuleUNet(unet, str(error))
-            try:
-                self.decoder = LeanDecoder(vae, self._impl)
-            except UnsupportedModelError as error:
-                self.decoder = ModuleDecoder(vae, str(error))
-            self._watch = Watch(unet, vae)
+            self._watch = Watch(*self._modules)
         self._graphs.clear()
+        if self._wider is not None:
+            self._wider.clear()
         self._shifts.clear()
         self._plans.clear()
         self._requests.clear()
@@ -177,7 +182,12 @@ class FastEngine:
             self._keep_less,
         )
         given = start * schedule.init_noise_sigma, text, carried
-        runner = self._graphs.runner(job, *given, self.unknown)
+        with determinism(self._deterministic):
+            runner: Runner = self._graphs.runner(job, *given, self.unknown)
+        if self._wider is not None and text[0].dtype == torch.float16:
+            runner = Retrying(runner, job, self._wider)
+        if self._deterministic:
+            runner = Deterministic(runner)
         images = sample_images(runner, *given)
         if about and job.first_unconditional is None and runner.first_unconditional is not None:
             self._first = ([part.clone() for part in about], runner.first_unconditional)

@@ -82,3 +82,11 @@ def test_a_recording_is_dropped_for_another_kind_and_its_memory_with_it():
     torch.cuda.synchronize(), torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() < held
     assert [run(8), run(8)] == ["replayed", "replayed"]
+
+
+@pytest.mark.parametrize("wanted", [False, "auto"])
+def test_equal_calls_give_equal_bits(wanted, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    pipe, options = tiny_sd(), {"backend": "fast", "memory": None, "deterministic": True, "cuda_graphs": wanted}
+    found = [images_and_gradient(pipe, torch.bfloat16, "cuda", **options) for _ in range(3)]
+    assert all(torch.equal(one, two) for each in found[1:] for one, two in zip(found[0], each, strict=True))

@@ -1,0 +1,125 @@
+"""A call that is not finite in float16, run again in a wider dtype on copies of the models."""
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.trajectory import Job
+from diffexplain_fast.errors import NonFiniteError
+
+
+class Wider:
+    """Copies of the models in another dtype, made when they are first needed.
+
+    Args:
+        dtype: theirs.
+        build: returns denoiser and decoder of a UNet and a VAE.
+        modules: the user's UNet and VAE.
+
+    Attributes:
+        dtype: theirs.
+        calls: how many calls ran through them.
+    """
+
+    def __init__(
+        self, dtype: torch.dtype, build: Callable[[Any, Any], tuple[Any, Any]], modules: Sequence[Any]
+    ) -> None:
+        self.dtype, self.calls = dtype, 0
+        self._build, self._modules = build, modules
+        self._models: tuple[Any, Any] | None = None
+
+    def clear(self) -> None:
+        """Forget the copies: the models were edited."""
+        self._models = None
+
+    def job(self, job: Job) -> Job:
+        """Return a call over the copies.
+
+        Args:
+            job: the call.
+        """
+        if self._models is None:
+            with torch.inference_mode(False), torch.no_grad():
+                copies = [copy.deepcopy(module).requires_grad_(False).to(self.dtype) for module in self._modules]
+                self._models = self._build(*copies)
+        denoiser, decoder = self._models
+        shifts = [[self.of(shift) for shift in step] for step in job.shifts]
+        return replace(job, denoiser=denoiser, decoder=decoder, shifts=shifts, first_unconditional=None)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return a half-precision tensor in the wider dtype, any other as it is, without a graph."""
+        wide = tensor.detach().to(self.dtype) if tensor.dtype == torch.float16 else tensor.detach()
+        return wide.requires_grad_(tensor.requires_grad)
+
+
+class Retrying:
+    """Runs a call, and once more in a wider dtype if it is not finite.
+
+    Args:
+        runner: runs it first.
+        job: the call.
+        wider: models for the second try.
+    """
+
+    def __init__(self, runner: Runner, job: Job, wider: Wider) -> None:
+        self._runner, self._job, self._wider = runner, job, wider
+        self._retried = False
+
+    @property
+    def first_unconditional(self) -> Tensor | None:
+        """Known to the first try alone; see ``Runner``."""
+        return None if self._retried else self._runner.first_unconditional
+
+    def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
+        """Return images; see ``Runner``.
+
+        Raises:
+            NonFiniteError: it is not finite in the wider dtype either.
+        """
+        self._given = start, text, shifts
+        try:
+            return self._runner.forward(start, text, shifts)
+        except NonFiniteError as problem:
+            failure = problem.with_traceback(None)  # whose frames hold what was computed
+        return self._again(failure)
+
+    def backward(self, dimages: Tensor) -> list[Tensor | None]:
+        """Return gradients; see ``Runner``.
+
+        Raises:
+            NonFiniteError: the loss's gradient is not finite, or nothing is in the wider dtype either.
+        """
+        if not self._retried:
+            try:
+                return self._runner.backward(dimages)
+            except NonFiniteError as problem:
+                failure = problem.with_traceback(None)
+            if not dimages.isfinite().all():
+                raise failure  # the caller's, and the same in every dtype
+            self._again(failure)
+        start, text, shifts = self._given
+        grads = self._runner.backward(self._wider.of(dimages))
+        leaves = (start, *text, *shifts)
+        found = [None if grad is None else grad.to(leaf.dtype) for grad, leaf in zip(grads, leaves, strict=True)]
+        if not all(grad is None or grad.isfinite().all() for grad in found):
+            raise NonFiniteError(f"the backward is not finite in {self._wider.dtype} either")
+        return found
+
+    def _again(self, failure: NonFiniteError) -> Tensor:
+        """Run the forward in the wider dtype; return images in the dtype of the models."""
+        start, text, shifts = self._given
+        what = f"{str(failure).partition(';')[0]}: the call runs again in {self._wider.dtype}"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
+        dtype = text[0].dtype
+        self._runner, self._retried = Eager(self._wider.job(self._job)), True
+        self._wider.calls += 1
+        images = self._runner.forward(start, [*map(self._wider.of, text)], [*map(self._wider.of, shifts)]).to(dtype)
+        if not images.isfinite().all():
+            raise NonFiniteError(f"the images are not finite in {self._wider.dtype} either") from failure
+        return images
