@@ -18,6 +18,9 @@ def profile(
     memory: Annotated[
         str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto": what is free on a GPU.')
     ] = "auto",
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Replay CUDA graphs; steps, operators and owners in them stay unseen.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.json and trace.json.")] = Path("profile"),
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
 ) -> None:
@@ -43,6 +46,7 @@ def profile(
         backend=backend,
         memory=memory,
         device=place,
+        graphs=graphs,
     )
     page = confined(out, "profile.html")
     found = profile_iteration(iteration, out)

@@ -19,6 +19,9 @@ from diffexplain_fast.profiling.profile import Profile, summarise
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
+_WARM_UP = 4
+"""Iterations until graphs are replayed: the first of a kind, another kind once the first prediction is known, and the
+one that is recorded come before."""
 _LAYOUTS = "weights in other layouts"
 """Name of a plan's part."""
 _POINTS = 400
@@ -27,6 +30,8 @@ _POINTS = 400
 
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     """Run an iteration to warm up, one under the profiler, and one that counts tensors; write what was seen.
+
+    Where graphs are replayed, several to warm up, so that neither of the two records them.
 
     Args:
         iteration: what to run.
@@ -40,7 +45,8 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
         UnsafeFileError: one of the files is a link that leads out of the folder.
     """
     places = [confined(out, name) for name in (PROFILE, TRACE)]
-    iteration.run()
+    for _ in range(_WARM_UP if iteration.graphs else 1):
+        iteration.run()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -38,6 +38,7 @@ _TABLE = [
     (
         HOST,
         r"(autograd::engine|torch::autograd|part: |iteration$|\[memory\]|Optimizer|ProfilerStep).*"
+        r"|(step \d+|decoder)(, backward)?"
         r"|_?[A-Z]\w*Backward\d*|_[A-Z]\w*|detach_?|cu(da)?[A-Z]\w*",
     ),
     (HOST, rf"aten::({_VIEWS}|{_ALLOCATION}|{_QUESTIONS})_?"),

@@ -34,12 +34,13 @@ class Iteration:
         backend: "fast", "reference" or "auto".
         memory: byte limit of the fast engine; see ``DifferentiableSampler``.
         device: where to load models that are named.
+        graphs: let the fast engine replay CUDA graphs; what runs in a replay cannot be told apart by step or owner.
 
     Attributes:
         problem: what is run.
         batch: images.
         on_gpu: whether the models are on a GPU.
-        marks_steps: whether steps and decoder are marked, and not only the sampler as a whole.
+        graphs: whether the fast engine may replay CUDA graphs.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -57,6 +58,7 @@ class Iteration:
         backend: str = "fast",
         memory: Any = "auto",
         device: Any = None,
+        graphs: bool = False,
     ) -> None:
         if not isinstance(batch, int) or isinstance(batch, bool):
             raise wrong_type("batch", "a whole number", batch)
@@ -66,10 +68,10 @@ class Iteration:
             classifier = Classifier.from_pretrained(classifier, device=device)
         models = load_pipeline(pipeline, device=device)
         options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
-        sampler = DifferentiableSampler.from_pipe(models, **options)
+        sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
         self.problem = Problem(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
         self.batch, self.on_gpu = batch, models.device.type == "cuda"
-        self.marks_steps = sampler.backend == "reference"
+        self.graphs, self._hooked = graphs, sampler.backend == "reference"
         self._soft = models.word_table()[: Options.n_tokens].detach().clone()
 
     def modules(self) -> dict[str, nn.Module]:
@@ -91,7 +93,7 @@ class Iteration:
             _mark_gradient(conditioning.prompt_embeds, TEXT + BACKWARD)
             mark(SAMPLER)
             pixels = problem.images(conditioning, "train", range(self.batch))
-            _mark_gradient(pixels, (DECODER if self.marks_steps else SAMPLER) + BACKWARD)
+            _mark_gradient(pixels, (DECODER if self._hooked else SAMPLER) + BACKWARD)
             mark(CLASSIFIER)
             loss = -problem.scores(pixels).score.mean()
             mark(CLASSIFIER + BACKWARD)
@@ -102,9 +104,9 @@ class Iteration:
 
     @contextmanager
     def _inner_marks(self) -> Iterator[None]:
-        """Mark the steps and the decoder of the reference, which runs the modules; the fast engine does not."""
+        """Mark the steps and the decoder of the reference, which runs the modules; the fast engine names its own."""
         handles: list[RemovableHandle] = []
-        if not self.marks_steps:
+        if not self._hooked:
             yield
             return
         last = self.problem.sampler.num_inference_steps

@@ -26,6 +26,7 @@ PARTS = [
     "decoder",
     "classifier",
     "classifier, backward",
+    "sampler, backward",
     "decoder, backward",
     "step 2, backward",
     "step 1, backward",
@@ -42,7 +43,7 @@ def made(backend: str = "fast", **options: object) -> Iteration:
 def test_everything_adds_up(backend: str, tmp_path: Path) -> None:
     found = profile_iteration(made(backend), tmp_path)
     assert [part.name for part in found.parts] == [
-        name for name in PARTS if name != "sampler" or backend == "reference"
+        name for name in PARTS if name != "sampler, backward" or backend == "fast"
     ]
     assert sum(part.seconds for part in found.parts) == pytest.approx(found.wall, rel=0.02)
     assert sum(share.seconds for share in found.families) == pytest.approx(found.total)
@@ -73,6 +74,14 @@ def test_the_families_are_the_profilers_total_self_time() -> None:
     theirs = 1e-6 * profiler.key_averages().self_cpu_time_total
     assert sum(share.seconds for share in found.families) == pytest.approx(theirs, rel=0.02)
     assert next((share for share in found.families if share.name == "other"), None) is None
+
+
+def test_tinyworld_marks_every_step(tmp_path: Path) -> None:
+    ahead, back = range(1, 9), range(8, 0, -1)
+    found = profile_iteration(Iteration(batch=1), tmp_path)
+    names = [part.name for part in found.parts if part.name.startswith("step")]
+    assert names == [f"step {i}" for i in ahead] + [f"step {i}, backward" for i in back]
+    assert min(part.launches for part in found.parts if part.name.startswith("step")) > 50
 
 
 def test_two_text_encoders(tmp_path: Path) -> None:
@@ -107,7 +116,9 @@ def test_the_plan_and_the_curve_agree_on_what_is_kept(tmp_path: Path) -> None:
     planned = sum(size for name, size in everything.owners.items() if name.endswith(", keep"))
     assert max(everything.timeline.owners[KEPT]) == pytest.approx(planned, rel=0.1)
     assert everything.predicted is not None
-    again = profile_iteration(made(memory=everything.predicted - 1), tmp_path).memory
+    profiled = profile_iteration(made(memory=everything.predicted - 1), tmp_path)
+    assert [part.name for part in profiled.parts] == PARTS  # marked where steps are computed again, too
+    again = profiled.memory
     assert max(again.timeline.owners[KEPT]) < max(everything.timeline.owners[KEPT])
 
 
@@ -136,3 +147,13 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert found.memory.peak > found.memory.owners["weights, denoiser"]
     assert found.memory.reserved is not None and found.memory.reserved >= max(found.memory.timeline.totals)
     assert max(found.memory.timeline.owners[KEPT]) > 0
+
+
+@pytest.mark.gpu
+def test_replayed_on_a_gpu(tmp_path: Path) -> None:
+    pipeline = tiny_sd().to("cuda")
+    iteration = Iteration(pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), steps=2, graphs=True)
+    found = profile_iteration(iteration, tmp_path)
+    assert found.about["sampler"]["cuda_graphs"] == "replayed"
+    assert [part.name for part in found.parts if part.name.startswith("step")] == []
+    assert found.memory.owners["graph and workspace, reserved beyond what was counted"] > 0

@@ -94,6 +94,8 @@ NAMES = {
         "autograd::engine::evaluate_function: NativeLayerNormBackward0",
         "cudaLaunchKernel",
         "part: decoder",
+        "decoder, backward",
+        "step 12",
         "iteration",
     ],
     "other": ["aten::svd", "a_kernel_of_somebody_else"],

@@ -31,16 +31,21 @@ def host(steps: list[str], backward: list[str]) -> list[Call]:
     return sorted(calls, key=lambda call: (call.start, -call.end))
 
 
-def test_nodes_split_the_sampler_into_steps() -> None:
-    parts = split_parts(host(["_GuidedStep"] * 2, ["_GuidedStepBackward"] * 2))
-    names = ["text encoder", "step 1", "step 2", "decoder", "classifier", "decoder, backward", "step 2, backward"]
-    assert [part.name for part in parts] == [*names, "step 1, backward", "text encoder, backward"]
-    assert [part.start for part in parts] == [0, 1, 2.5, 3.5, 6, 7, 7.5, 8, 9]
-    assert [part.end for part in parts] == [1, 2.5, 3.5, 6, 7, 7.5, 8, 9, 10]
+def test_the_engines_ranges_split_the_sampler() -> None:
+    parts = split_parts(host(["step 1", "step 2", "decoder"], ["decoder, backward", "step 2, backward"]))
+    names = ["text encoder", "sampler", "step 1", "step 2", "decoder", "classifier", "sampler, backward"]
+    assert [part.name for part in parts] == [
+        *names,
+        "decoder, backward",
+        "step 2, backward",
+        "text encoder, backward",
+    ]
+    assert [part.start for part in parts] == [0, 1, 2, 3, 4, 6, 7, 7.5, 8, 9]
+    assert [part.end for part in parts] == [1, 2, 3, 4, 6, 7, 7.5, 8, 9, 10]
 
 
-def test_a_backward_that_computes_steps_again_stays_whole() -> None:
-    parts = split_parts(host([], ["_GuidedStep", "_GuidedStepBackward"]))
+def test_a_replay_stays_whole() -> None:
+    parts = split_parts(host([], ["decoder of somebody else", "aten::mm"]))
     assert [part.name for part in parts][1::2] == ["sampler", "sampler, backward"]
 
 

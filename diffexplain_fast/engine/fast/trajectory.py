@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from diffexplain_fast.engine.fast.levels import LEVELS, Level
 from diffexplain_fast.engine.fast.numerics import Finite, divided, scale_of, scaled
@@ -95,7 +96,8 @@ class Trajectory:
             sample = sample.detach().requires_grad_(moving)
             before = None if before is None else before.detach().requires_grad_(moving)
             step = self._part(i, sample, before)
-            outputs, kept = memory.forward(step, level, recorded and level.keep_step)
+            with record_function(f"step {i + 1}"):
+                outputs, kept = memory.forward(step, level, recorded and level.keep_step)
             finite.note(_name(job, i), outputs)
             if recorded:
                 memory.made.append(Made(sample, before, outputs if kept else None))
@@ -104,7 +106,8 @@ class Trajectory:
         self._clean = sample.detach().requires_grad_(moving)
         level = LEVELS[job.levels[-1]]
         decoder = functools.partial(job.decoder, self._clean)
-        images, kept = memory.forward(decoder, level, job.recording and level.keep_step)
+        with record_function("decoder"):
+            images, kept = memory.forward(decoder, level, job.recording and level.keep_step)
         self._images = [images] if kept else []
         finite.note("the decoder", [images])
         return images.detach(), finite
@@ -120,7 +123,8 @@ class Trajectory:
         finite.note("the loss", [dimages])
         scale = scale_of([dimages], dimages.dtype)
         decoder, level = functools.partial(job.decoder, self._clean), LEVELS[job.levels[-1]]
-        (dclean,) = memory.backward(decoder, level, self._images, [self._clean], [scaled(dimages, scale)])
+        with record_function("decoder, backward"):
+            (dclean,) = memory.backward(decoder, level, self._images, [self._clean], [scaled(dimages, scale)])
         assert dclean is not None
         adjoints: list[Tensor | None] = [divided(dclean, scale), None]
         finite.note("the decoder", adjoints)
@@ -134,7 +138,8 @@ class Trajectory:
             cotangents = [None if adjoint is None else scaled(adjoint, scale) for adjoint in adjoints]
             inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]
             step = self._part(i, sample, before)
-            found = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
+            with record_function(f"step {i + 1}, backward"):
+                found = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
             by_input = {id(tensor): grad for tensor, grad in zip(inputs, found, strict=True) if grad is not None}
             for leaf, total in zip(leaves, totals, strict=True):
                 if total is not None and id(leaf) in by_input:
