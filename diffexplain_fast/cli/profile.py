@@ -26,8 +26,9 @@ def profile(
 ) -> None:
     """Show where the time and the memory of one iteration go.
 
-    Runs one optimisation iteration under torch's profiler, after one to warm up: time by part, by kind of work and by
-    kernel, launches, bytes by owner, as a table, a page and a trace.
+    Runs one optimisation iteration under torch's profiler, after one to warm up, and one that counts tensors: time by
+    part, by kind of work and by kernel, launches, bytes by owner over time, work against the machine's ceilings, as a
+    table, a page and a trace.
     """
     from diffexplain_fast.environment import default_device
     from diffexplain_fast.profiling.collect import TRACE, profile_iteration

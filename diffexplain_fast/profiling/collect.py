@@ -15,7 +15,8 @@ from diffexplain_fast.profiling.events import MARK, WHOLE, Call, allocations, de
 from diffexplain_fast.profiling.iteration import BACKWARD, CLASSIFIER, Iteration
 from diffexplain_fast.profiling.matching import match, starts
 from diffexplain_fast.profiling.memory import Memory, bytes_by_owner, timeline
-from diffexplain_fast.profiling.profile import Profile, summarise
+from diffexplain_fast.profiling.profile import TOP, Profile, summarise
+from diffexplain_fast.profiling.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
@@ -57,8 +58,11 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     calls = host_calls(events)
     curve = _curve(profiler, calls, iteration.on_gpu)
     counted, reserved = _count(iteration)
-    memory = _memory(iteration, calls, counted, curve, allocated, reserved)
-    summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration))
+    found = match(counted.operations, calls)
+    memory = _memory(iteration, calls, counted, found, curve, allocated, reserved)
+    ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
+    roofline = make_roofline(counted.operations, found, calls, iteration.on_gpu, ceilings, TOP)
+    summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
     write_bytes_atomic(places[1], _trace(profiler))
     write_json_atomic(places[0], summary.record())
     return summary
@@ -92,6 +96,7 @@ def _memory(
     iteration: Iteration,
     calls: list[Call],
     counted: Counter,
+    found: list[Call | None],
     curve: list[tuple[float, int]],
     allocated: int | None,
     reserved: int | None,
@@ -108,7 +113,7 @@ def _memory(
     whole = next(call for call in calls if call.name == WHOLE)
     backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
     alive = bytes_by_owner(counted.lives, len(counted.operations), backward)
-    moments = starts(match(counted.operations, calls), whole.start)
+    moments = starts(found, whole.start)
     shown = timeline(alive, weights, moments, whole.end - whole.start)
     if reserved is not None:
         owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)

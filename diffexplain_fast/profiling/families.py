@@ -2,8 +2,8 @@
 
 import re
 
-HOST, OTHER = "host", "other"
-FAMILIES = ("convolution", "matmul", "attention", "norm", "elementwise", "layout and copy", HOST, OTHER)
+HOST, OTHER, MOVES = "host", "other", "layout and copy"
+FAMILIES = ("convolution", "matmul", "attention", "norm", "elementwise", MOVES, HOST, OTHER)
 """``elementwise`` has reductions and resizing too; ``host`` is all that computes nothing: Python, autograd, views,
 allocation, launching. ``other`` is what the table does not know."""
 
@@ -44,7 +44,7 @@ _TABLE = [
     (HOST, rf"aten::({_VIEWS}|{_ALLOCATION}|{_QUESTIONS})_?"),
     ("elementwise", rf"aten::({_POINTWISE}|{_REDUCTIONS}|{_SAMPLING})_?(_backward\w*)?"),
     (
-        "layout and copy",
+        MOVES,
         rf"aten::({_MOVES})|diffexplain_fast::interleave\w*|Mem(cpy|set).*|interleave_\w*"
         r"|.*(CatArrayBatchedCopy|n[chw]{3}ToN[chw]{3}|direct_copy|copy_kernel|FillFunctor|convertTensor|indexSelect"
         r"|index_elementwise|gather|transpose_kernel|reorder).*",

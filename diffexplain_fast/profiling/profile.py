@@ -10,6 +10,7 @@ from diffexplain_fast.profiling.events import Call, Kernel
 from diffexplain_fast.profiling.families import FAMILIES, HOST, family
 from diffexplain_fast.profiling.memory import Memory
 from diffexplain_fast.profiling.parts import part_of, split_parts
+from diffexplain_fast.profiling.roofline import Roofline
 
 TOP = 10
 """Kernels (operators on the CPU) that are named."""
@@ -62,6 +63,7 @@ class Profile:
         kernels: the longest kernels, on the CPU operators, without ``host``.
         gaps: on a GPU.
         memory: bytes.
+        roofline: families and operators against the machine's ceilings, None where nothing was counted.
     """
 
     about: Mapping[str, Any]
@@ -74,6 +76,7 @@ class Profile:
     kernels: Sequence[Share]
     gaps: Gaps | None
     memory: Memory
+    roofline: Roofline | None
 
     def record(self) -> dict[str, Any]:
         """Return the profile as JSON values."""
@@ -81,7 +84,12 @@ class Profile:
 
 
 def summarise(
-    calls: Sequence[Call], kernels: Sequence[Kernel], on_gpu: bool, memory: Memory, about: Mapping[str, Any]
+    calls: Sequence[Call],
+    kernels: Sequence[Kernel],
+    on_gpu: bool,
+    memory: Memory,
+    about: Mapping[str, Any],
+    roofline: Roofline | None = None,
 ) -> Profile:
     """Return the profile of what was seen.
 
@@ -91,6 +99,7 @@ def summarise(
         on_gpu: whether kernels are what took the time.
         memory: bytes, measured elsewhere.
         about: what ran, as JSON values.
+        roofline: made elsewhere.
     """
     pieces = [(item.name, item.end - item.start, 1) for item in kernels]
     if not on_gpu:
@@ -107,6 +116,7 @@ def summarise(
         kernels=_top(pieces, on_gpu),
         gaps=gaps_between(kernels) if on_gpu else None,
         memory=memory,
+        roofline=roofline,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from diffexplain_fast.profiling.memory import WEIGHTS
 from diffexplain_fast.profiling.profile import Profile, Share, merge_steps
+from diffexplain_fast.profiling.roofline import Roofline, Work
 
 _NAME, _SPENT, _LITTLE = 44, 3, 0.05
 """Widest name of a kernel, most families named beside a part, and the share below which none is."""
@@ -26,6 +27,7 @@ def table(profile: Profile) -> str:
         *_rows("part", merge_steps(profile.parts), profile),
         *_rows("family", profile.families, profile),
         *_rows("kernel" if profile.on_gpu else "operator", profile.kernels, profile),
+        *_roofline(profile.roofline),
         f"{'bytes':{_NAME}} {'MiB':>9}",
     ]
     lines += [_bytes(name, size) for name, size in memory.owners.items()]
@@ -42,15 +44,41 @@ def _rows(title: str, shares: Sequence[Share], profile: Profile) -> list[str]:
     everything = profile.total or 1.0
     lines = [f"{title:{_NAME}} {'ms':>9} {'share':>6} {'calls':>7}"]
     for share in shares:
-        name = (
-            share.name if len(share.name) <= _NAME else f"{share.name[: _NAME // 2 - 3]}...{share.name[-_NAME // 2 :]}"
-        )
         spent = sorted(share.families.items(), key=lambda item: -item[1])[:_SPENT]
         spent = [(family, seconds) for family, seconds in spent if seconds >= _LITTLE * share.seconds]
         most = ", ".join(family if len(share.families) == 1 else f"{family} {1e3 * s:.0f}" for family, s in spent)
-        row = f"{name:{_NAME}} {1e3 * share.seconds:9.1f} {share.seconds / everything:6.1%} {share.launches:7}  {most}"
-        lines.append(row.rstrip())
+        row = f"{_short(share.name):{_NAME}} {1e3 * share.seconds:9.1f} {share.seconds / everything:6.1%}"
+        lines.append(f"{row} {share.launches:7}  {most}".rstrip())
     return [*lines, ""]
+
+
+def _roofline(roofline: Roofline | None) -> list[str]:
+    """Return the ceilings, a line for each family and operator against them, and an empty line."""
+    if roofline is None:
+        return []
+    ceilings = roofline.ceilings
+    lines = [
+        f"ceilings: {1e-9 * ceilings.flop_rate:.1f} GFLOP/s in a {ceilings.dtype} product, "
+        f"{1e-9 * ceilings.byte_rate:.1f} GB/s in a copy",
+        f"{'work, counted':{_NAME}} {'ms':>9} {'GFLOP':>9} {'FLOP/byte':>9} {'GFLOP/s':>9} {'GB/s':>7} "
+        f"{'of ceiling':>10}",
+    ]
+    return [*lines, *map(_work, (*roofline.families, *roofline.operators)), ""]
+
+
+def _work(work: Work) -> str:
+    row = f"{_short(work.name):{_NAME}} "
+    if work.share is None:
+        return f"{row}not counted"
+    numbers = f"{'-':>9} {'-':>9} {'-':>9}"
+    if work.flop is not None and work.intensity is not None:
+        numbers = f"{1e-9 * work.flop:9.3f} {work.intensity:9.1f} {1e-9 * work.flop / work.seconds:9.1f}"
+    row += f"{1e3 * work.seconds:9.1f} {numbers} {1e-9 * work.moved / work.seconds:7.1f} {work.share:10.1%}"
+    return row if work.calls == work.of else f"{row}  {work.calls} of {work.of} calls"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME // 2 - 3]}...{name[-_NAME // 2 :]}"
 
 
 def _gaps(profile: Profile) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.profiling.families import FAMILIES
 from diffexplain_fast.profiling.profile import Profile, Share, merge_steps
-from diffexplain_fast.report.profile_charts import HEIGHT, WIDTH, areas, curve_points
+from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, describe, roof
 from diffexplain_fast.report.render import load_template
 from diffexplain_fast.storage import write_bytes_atomic
 
@@ -63,6 +63,10 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
         steps=_rows([part for part in profile.parts if part.name.startswith("step ")], profile),
         families=_rows([share_of_itself(share) for share in profile.families], profile),
         kernels=_rows(profile.kernels, profile),
+        roofline=profile.roofline,
+        roof=None if profile.roofline is None else roof(profile.roofline),
+        describe=describe,
+        roof_height=ROOF_HEIGHT,
         owners=_byte_rows(memory.owners),
         peak=memory.peak / 2**20,
         predicted=None if memory.predicted is None else memory.predicted / 2**20,

@@ -59,6 +59,12 @@ def test_everything_adds_up(backend: str, tmp_path: Path) -> None:
     assert max(timeline.totals) - weights == found.memory.peak and timeline.moments[-1] <= found.wall
     assert max(timeline.owners[KEPT]) > max(timeline.owners[TRANSIENT]) > 0
     assert timeline.owners[KEPT][-1] < 0.01 * max(timeline.owners[KEPT])  # of the last node, which still runs
+    assert found.roofline is not None
+    work = {work.name: work for work in found.roofline.families}
+    assert {"convolution", "matmul", "attention", "norm", "elementwise"} <= set(work)
+    assert all(work[name].flop and work[name].share for name in ("convolution", "matmul", "attention"))
+    assert all(one.calls == one.of for one in work.values() if one.name != "elementwise")
+    assert work["convolution"].seconds < found.wall and len(found.roofline.operators) == 10
     assert json.loads((tmp_path / "profile.json").read_text()) == json.loads(json.dumps(found.record()))
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert trace["traceName"] == "trace.json" and len(trace["traceEvents"]) > 100
@@ -147,6 +153,8 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert found.memory.peak > found.memory.owners["weights, denoiser"]
     assert found.memory.reserved is not None and found.memory.reserved >= max(found.memory.timeline.totals)
     assert max(found.memory.timeline.owners[KEPT]) > 0
+    work = {work.name: work for work in found.roofline.families} if found.roofline else {}
+    assert all(work[name].flop and work[name].share for name in ("convolution", "matmul", "attention"))
 
 
 @pytest.mark.gpu

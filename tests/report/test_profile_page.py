@@ -9,7 +9,8 @@ import pytest
 from diffexplain_fast.profiling.events import MARK, WHOLE, Call, Kernel
 from diffexplain_fast.profiling.memory import Memory, Timeline
 from diffexplain_fast.profiling.profile import Profile, summarise
-from diffexplain_fast.report.profile_charts import HEIGHT, WIDTH, areas, curve_points
+from diffexplain_fast.profiling.roofline import Ceilings, Roofline, Work
+from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, roof
 from diffexplain_fast.report.profile_page import render_profile
 
 ATTACK = '<script>alert("x")</script>'
@@ -85,6 +86,38 @@ def test_what_the_allocator_reserved_is_said(tmp_path: Path) -> None:
     profile = example(on_gpu=True)
     text = page(replace(profile, memory=replace(profile.memory, reserved=7 * 2**20)), tmp_path)
     assert "reserved 7.0 MiB" in text and "reserved" not in page(profile, tmp_path)
+
+
+def roofline(name: str = "aten::mm") -> Roofline:
+    """Return work at 1 and at 100 FLOP per byte under a ridge at 10, and some that was not counted."""
+    low = Work("matmul", "matmul", 2, 2, 1.0, 10**9, 10**9, 1.0, 0.1)
+    high = Work(name, "matmul", 1, 2, 1.0, 10**10, 10**8, 100.0, 0.1)
+    nothing = Work("norm", "norm", 0, 3, 0.0, None, 0, None, None)
+    return Roofline(Ceilings("float32", 1e11, 1e10), [low, nothing], [high])
+
+
+def test_work_stands_below_the_roof() -> None:
+    chart = roof(roofline())
+    assert chart is not None
+    points = [tuple(map(float, point.split(","))) for point in chart.points.split()]
+    assert points == [(0, ROOF_HEIGHT / 2), (WIDTH / 2, 0), (WIDTH, 0)]
+    places = [(dot.x, dot.y, dot.large) for dot in chart.dots]
+    assert places == [(WIDTH, ROOF_HEIGHT / 2, False), (0, ROOF_HEIGHT, True)]
+    assert [tick.text for tick in chart.x_ticks] == ["1", "10", "100"]
+    assert [tick.text for tick in chart.y_ticks] == ["1", "10", "100"]
+
+
+def test_no_roof_without_flop(tmp_path: Path) -> None:
+    bare = replace(roofline(), families=roofline().families[1:], operators=[])
+    assert roof(bare) is None
+    text = page(replace(example(), roofline=bare), tmp_path)
+    assert "not counted" in text and "<circle" not in text
+
+
+def test_the_page_has_the_roofline(tmp_path: Path) -> None:
+    text = page(replace(example(), roofline=roofline(ATTACK)), tmp_path)
+    assert text.count("<circle") == 2 and "<script" not in text and "1 of 2" in text
+    assert "100.0 GFLOP/s in a large float32 matrix" in text and "<circle" not in page(example(), tmp_path)
 
 
 def test_layers_lie_on_one_another() -> None:
