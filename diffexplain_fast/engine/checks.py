@@ -94,6 +94,19 @@ def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     return cuda_graphs
 
 
+def check_host_memory(host_memory: Any, backend: str) -> None:
+    """Refuse what is no number of bytes, and any for the reference.
+
+    Raises:
+        TypeError: another kind.
+        ValueError: no number of bytes, "auto", or one for the reference.
+    """
+    if parse_bytes(host_memory, "host_memory") is None and host_memory is not None:
+        raise wrong_value("host_memory", "None, a number of bytes, or text such as '16GiB'", repr(host_memory))
+    if host_memory is not None and backend == "reference":
+        raise wrong_value("host_memory", "None with backend='reference', which keeps nothing there", repr(host_memory))
+
+
 def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
     """Refuse what is no such option, and what the reference does not offer.
 

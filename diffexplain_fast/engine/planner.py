@@ -5,13 +5,14 @@ Steps run 0 ... N - 1 and their backwards N - 1 ... 0, so while step i runs back
     minimise sum_i time(l_i)  with  sum_{j < i} kept(l_j) + working(l_i) <= limit for all i,  and
     sum_j kept(l_j) + head <= limit.
 
-States are the (bytes, time) pairs that no other beats in both. Little is kept by early steps and much by late ones,
-whose memory is free again when the early ones are computed again.
+States are the (bytes, time) pairs that no other beats in both, for every number of bytes in host memory. Little is
+kept by early steps and much by late ones, whose memory is free again when the early ones are computed again.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 
@@ -27,12 +28,14 @@ class Cost:
         working: most bytes while its backward runs, those kept included.
         time: forward and backward, in any unit that is the same for all levels.
         again: the part of it that computes a forward again.
+        host: bytes kept in host memory.
     """
 
     kept: int
     working: int
     time: float
     again: float = 0.0
+    host: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,12 @@ class Plan:
         return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
 
 
-def parse_bytes(memory: object) -> int | None:
+def parse_bytes(memory: object, name: str = "memory") -> int | None:
     """Return a byte limit: None and "auto" have none of their own.
 
     Args:
         memory: None, "auto", a whole number of bytes, or text such as "8GiB" or "500 MiB".
+        name: of the argument, for messages.
 
     Raises:
         TypeError: another kind.
@@ -80,36 +84,37 @@ def parse_bytes(memory: object) -> int | None:
     if memory is None or memory == "auto":
         return None
     if isinstance(memory, bool) or not isinstance(memory, int | str):
-        raise wrong_type("memory", wanted, memory)
+        raise wrong_type(name, wanted, memory)
     if isinstance(memory, str):
         found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]i?B|B|)\s*", memory)
         if found is None:
-            raise wrong_value("memory", wanted, repr(memory))
+            raise wrong_value(name, wanted, repr(memory))
         memory = int(float(found[1]) * _UNITS[found[2]])
     if memory <= 0:
-        raise wrong_value("memory", wanted, memory)
+        raise wrong_value(name, wanted, memory)
     return memory
 
 
-def choose_levels(costs: Sequence[Mapping[str, Cost]], head: int, limit: int) -> list[str] | None:
+def choose_levels(costs: Sequence[Mapping[str, Cost]], head: int, limit: int, host: int = 0) -> list[str] | None:
     """Return the fastest level of every step under a limit, None if there is no choice under it.
 
     Args:
         costs: for each step the levels it may have, by name.
         head: bytes the decoder and its backward need beside what the steps keep.
         limit: bytes for everything counted here.
+        host: bytes of host memory that steps may be kept in.
     """
-    states: list[tuple[int, float, tuple[str, ...]]] = [(0, 0.0, ())]
+    states = [_State(0, 0, 0.0, ())]
     for step in costs:
         grown = [
-            (kept + cost.kept, time + cost.time, (*names, name))
-            for kept, time, names in states
+            _State(state.host + cost.host, state.kept + cost.kept, state.time + cost.time, (*state.names, name))
+            for state in states
             for name, cost in step.items()
-            if kept + cost.working <= limit and kept + cost.kept <= limit
+            if state.host + cost.host <= host and state.kept + max(cost.working, cost.kept) <= limit
         ]
         states = _unbeaten(grown)
-    fitting = [state for state in states if state[0] + head <= limit]
-    return list(min(fitting, key=lambda state: (state[1], state[0]))[2]) if fitting else None
+    fitting = [state for state in states if state.kept + head <= limit]
+    return list(min(fitting, key=lambda state: (state.time, state.kept)).names) if fitting else None
 
 
 def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
@@ -134,11 +139,21 @@ def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
     return min(max(peak, kept + head) for kept, peak in peaks.items())
 
 
-def _unbeaten(states: list[tuple[int, float, tuple[str, ...]]]) -> list[tuple[int, float, tuple[str, ...]]]:
-    """Return the states that no other beats in bytes and time."""
-    best, kept = float("inf"), []
-    for state in sorted(states, key=lambda state: state[:2]):
-        if state[1] < best:
-            best = state[1]
-            kept.append(state)
-    return kept
+class _State(NamedTuple):
+    """Levels of the first steps, the bytes they keep in host memory and on the device, and their time."""
+
+    host: int
+    kept: int
+    time: float
+    names: tuple[str, ...]
+
+
+def _unbeaten(states: list[_State]) -> list[_State]:
+    """Return the states that no other with as much in host memory beats in bytes and time."""
+    best: dict[int, float] = {}
+    found = []
+    for state in sorted(states, key=lambda state: state[:3]):
+        if state.time < best.get(state.host, float("inf")):
+            best[state.host] = state.time
+            found.append(state)
+    return found

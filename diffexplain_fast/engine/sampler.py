@@ -11,6 +11,7 @@ from diffexplain_fast.engine.checks import (
     check_generator,
     check_graphs,
     check_guidance,
+    check_host_memory,
     check_modules,
     check_numerics,
     check_ready,
@@ -53,6 +54,8 @@ class DifferentiableSampler:
             alone. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
         retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
             finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
+        host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
+            "16GiB", where that is faster than computing them again; None for none. Such calls use no CUDA graphs.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -77,6 +80,7 @@ class DifferentiableSampler:
         cuda_graphs: bool | str = "auto",
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
+        host_memory: Any = None,
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
@@ -91,9 +95,11 @@ class DifferentiableSampler:
         self.vae: Any = vae
         graphs = Graphs(check_graphs(cuda_graphs, backend))
         check_numerics(deterministic, retry_dtype, backend)
+        check_host_memory(host_memory, backend)
         self._engine = None
         if backend != "reference":
-            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, deterministic, retry_dtype)
+            numerics = (deterministic, retry_dtype)
+            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, *numerics, host_memory)
         self.backend, self.reason = backend, "asked for"
         if self._engine is not None and backend == "auto":
             unknown = self._engine.unknown

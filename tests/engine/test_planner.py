@@ -1,6 +1,7 @@
 """The planner against brute force, the texts it reads, and the table it prints."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +48,21 @@ def test_no_choice_under_the_limit_is_faster(costs, head, limit):
 
 
 @settings(max_examples=200, deadline=None)
+@given(chains(), st.integers(0, 40), st.integers(0, 20), st.data())
+def test_no_choice_within_host_memory_is_faster(costs, limit, host, data):
+    costs = [{name: replace(cost, host=data.draw(BYTES)) for name, cost in step.items()} for step in costs]
+
+    def moved(names):
+        return sum(step[name].host for step, name in zip(costs, names, strict=True))
+
+    choices = [choice for choice in every_choice(costs) if max(choice[1], choice[2]) <= limit]
+    fitting = {tuple(names): time for names, *_, time in choices if moved(names) <= host}
+    levels = choose_levels(costs, 0, limit, host)
+    assert (levels is None) == (not fitting)
+    assert levels is None or fitting[tuple(levels)] == min(fitting.values())
+
+
+@settings(max_examples=200, deadline=None)
 @given(chains(), BYTES)
 def test_the_least_limit_is_the_least(costs, head):
     least = least_bytes(costs, head)
@@ -76,6 +92,12 @@ def test_twenty_steps_of_five_levels_take_no_time():
     costs = [{str(i): Cost(1000 >> i, 1100, 1.0 + i / 7) for i in range(5)}] * 20
     for limit in range(1000, 22_000, 1000):
         assert (choose_levels(costs, 50, limit) is None) == (limit < least_bytes(costs, 50))
+
+
+def test_fifty_steps_with_host_memory_take_no_time():
+    costs = [{str(i): Cost(1000 >> i, 1100, 1.0 + i / 7) for i in range(4)} | {"host": Cost(9, 1100, 1.2, 0, 400)}] * 50
+    found = choose_levels(costs, 50, 20_000, 4100)
+    assert found is not None and found.count("host") == 10
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,13 @@ from torch import Tensor
 
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.edits import Watch
-from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.fallback import ModuleUNet
 from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.models import read_models
 from diffexplain_fast.engine.fast.node import Runner, sample_images, without_autocast
-from diffexplain_fast.engine.fast.plans import (
-    Counted,
-    Request,
-    available_bytes,
-    count_levels,
-    fallback_notes,
-    layout_bytes,
-    least_limit,
-    make_plan,
-    weight_bytes,
-)
+from diffexplain_fast.engine.fast.offload import storage_key
+from diffexplain_fast.engine.fast.planning import Limits, Planning
+from diffexplain_fast.engine.fast.plans import fallback_notes, held_tensors
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
@@ -33,11 +25,6 @@ from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.models.frozen import frozen
-
-_SHARE = 0.9
-"""Part of the free memory that a plan may use; the rest is for libraries' workspaces and fragmentation."""
-_EASE = 0.8
-"""What is left of a limit each time memory runs out under it."""
 
 
 class FastEngine:
@@ -52,10 +39,11 @@ class FastEngine:
         graphs: records and replays calls; None to do so where it can be done.
         deterministic: choose algorithms that give equal bits from equal calls.
         retry_dtype: in which a float16 call that is not finite runs again, None to raise.
+        host_memory: byte limit of what steps keep in host memory, None for nothing.
 
     Raises:
-        TypeError: ``memory`` is of another kind.
-        ValueError: ``memory`` is no number of bytes.
+        TypeError: ``memory`` or ``host_memory`` is of another kind.
+        ValueError: it is no number of bytes.
     """
 
     def __init__(
@@ -68,19 +56,14 @@ class FastEngine:
         graphs: Graphs | None = None,
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
+        host_memory: Any = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
         self._graphs = Graphs() if graphs is None else graphs
         self._read = partial(read_models, impl=impl, savings=self._savings)
         self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
         self._modules = (unet, vae)
-        self._limit, self._free = parse_bytes(memory), memory == "auto"
-        self._plans: dict[tuple, Plan] = {}
-        self._requests: dict[tuple, Request] = {}
-        self._key: tuple | None = None
-        self._counted: dict[tuple, Counted] = {}
-        self._limits: dict[tuple, int | None] = {}
-        self._eased = 1.0
+        self._limits = Limits(parse_bytes(memory), memory == "auto", parse_bytes(host_memory, "host_memory") or 0)
         self._watch: Watch | None = None
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[list[Tensor], Tensor] | None = None
@@ -89,7 +72,7 @@ class FastEngine:
     @property
     def plan(self) -> Plan | None:
         """Storage plan of the last call that recorded a graph, counted when it is asked for; None before."""
-        return None if self._key is None else self._planned(self._key)
+        return self._planning.plan
 
     @property
     def unknown(self) -> str:
@@ -123,12 +106,15 @@ class FastEngine:
         self._graphs.clear()
         if self._wider is not None:
             self._wider.clear()
+        self._planning = Planning(self.denoiser, self.decoder, self._modules, self._limits)
         self._shifts.clear()
-        self._plans.clear()
-        self._requests.clear()
-        self._counted.clear()
-        self._key = None
         self._first = None
+
+    def _keep_less(self) -> None:
+        """Memory ran out: keep less in the next calls."""
+        self._limits.ease()
+        self._planning.forget_plans()
+        self._graphs.clear()
 
     @without_autocast
     def run(
@@ -166,9 +152,14 @@ class FastEngine:
         # Tensors made in inference mode cannot serve a later call that records a graph.
         repeats = guided and fixed_negative and not torch.is_inference_mode_enabled()
         about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
+        models, steps = (self.denoiser, self.decoder), len(schedule.steps)
+        levels: Sequence[str] = ["step"] * (steps + 1)
+        if recording:
+            apart = guided and fixed_negative and not (start.requires_grad and mode.first_step == 0)
+            shifts = constant[0] if constant else carried[: len(carried) // steps]
+            levels = self._planning.levels(start, text, shifts, steps, mode, apart)
         job = Job(
-            self.denoiser,
-            self.decoder,
+            *models,
             schedule,
             torch.tensor(table, dtype=start.dtype, device=start.device),
             noises,
@@ -176,10 +167,11 @@ class FastEngine:
             guided,
             fixed_negative,
             mode,
-            self._levels(start, text, constant, carried, schedule, mode, guided and fixed_negative, recording),
+            levels,
             recording,
             None if start.requires_grad else self._known_first(about),
             self._keep_less,
+            {*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
         )
         given = start * schedule.init_noise_sigma, text, carried
         with determinism(self._deterministic):
@@ -218,74 +210,6 @@ class FastEngine:
         same = all(one.shape == two.shape for one, two in pairs) and all(torch.equal(*pair) for pair in pairs)
         return prediction if same else None
 
-    def _levels(
-        self,
-        start: Tensor,
-        text: Sequence[Tensor],
-        constant: Sequence[Sequence[Tensor]],
-        carried: Sequence[Tensor],
-        schedule: Schedule,
-        mode: GradientMode,
-        parted: bool,
-        recording: bool,
-    ) -> Sequence[str]:
-        """Return the storage level of each step, the decoder's last; plans once for each kind of call."""
-        steps = len(schedule.steps)
-        if not recording:
-            return ["step"] * (steps + 1)
-        parted = parted and not (start.requires_grad and mode.first_step == 0)
-        shifts = constant[0] if constant else carried[: len(carried) // steps]
-        limit = self._limit
-        if self._free and (free := available_bytes(start.device)) is not None:
-            held = weight_bytes(self._modules) + layout_bytes((self.denoiser, self.decoder), self._modules)
-            limit = int(_SHARE * free) + held
-        groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
-        request = Request(groups[0][0], groups[1], groups[2], steps, mode.first_step, parted, mode.checkpointed)
-        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, request[3:])
-        self._requests[self._key], self._limits[self._key] = request, limit
-        if limit is None and self._eased == 1.0:
-            # Counting takes longer than a small model's step, and there is nothing to choose.
-            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
-            return self._possible([*[steps_level] * steps, decoder])
-        return self._planned(self._key).levels
-
-    def _planned(self, key: tuple) -> Plan:
-        """Return the plan of a kind of call; made once, until memory runs out under it."""
-        if key not in self._plans:
-            self._plans[key] = self._quick_plan(key) or self._full_plan(key)
-        return self._plans[key]
-
-    def _quick_plan(self, key: tuple) -> Plan | None:
-        """Return the plan that keeps everything, if it is within the limit: most levels need not be counted then."""
-        if self._eased < 1.0 or key in self._counted:
-            return None
-        models = (self.denoiser, self.decoder, self._modules, self._requests[key])
-        try:
-            return make_plan(count_levels(*models, fastest=True), self._limits[key])
-        except ValueError:
-            return None
-
-    def _full_plan(self, key: tuple) -> Plan:
-        if key not in self._counted:
-            self._counted[key] = count_levels(self.denoiser, self.decoder, self._modules, self._requests[key])
-        counted, limit = self._counted[key], self._limits[key]
-        if self._eased < 1.0:
-            whole = make_plan(counted, None).peak if limit is None else limit
-            weights = sum(counted.weights.values())
-            limit = max(weights + int(self._eased * (whole - weights)), least_limit(counted))
-        return make_plan(counted, limit)
-
-    def _keep_less(self) -> None:
-        """Memory ran out: plan the next calls for less than what was planned."""
-        self._eased *= _EASE
-        self._plans.clear()
-        self._graphs.clear()
-
-    def _possible(self, levels: list[str]) -> list[str]:
-        """Return the levels, computing again what runs through the user's own modules."""
-        whole = ["step"] * (len(levels) - 1) if isinstance(self.denoiser, ModuleUNet) else levels[:-1]
-        return [*whole, "step" if isinstance(self.decoder, ModuleDecoder) else levels[-1]]
-
 
 def _about_first(schedule: Schedule, start: Tensor, conditions: Conditions) -> list[Tensor]:
     """Return all that the first step's unconditional prediction follows from, besides the weights."""
@@ -293,8 +217,3 @@ def _about_first(schedule: Schedule, start: Tensor, conditions: Conditions) -> l
     numbers = start.new_tensor([step.timestep, step.input_scale, schedule.init_noise_sigma])
     added = () if conditions.added is None else conditions.added.values()
     return [numbers, *(part[rows].detach() for part in (start, conditions.embeds, *added))]
-
-
-def _hollow(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape, dtype and device that holds no memory."""
-    return tensor.new_empty(1).expand(tensor.shape)

@@ -208,7 +208,7 @@ class Graphs:
         """
         if not job.recording:
             return Eager(job)
-        obstacle = self._obstacle(start.device, unknown)
+        obstacle = self._obstacle(job, start.device, unknown)
         if obstacle:
             return self._eager(job, obstacle)
         kind = _kind(job, start, text, shifts)
@@ -235,12 +235,14 @@ class Graphs:
         self.state = f"eager: {obstacle}"
         return Eager(job)
 
-    def _obstacle(self, device: torch.device, unknown: str) -> str:
-        """Return why calls on a device are not recorded, nothing if they are."""
+    def _obstacle(self, job: Job, device: torch.device, unknown: str) -> str:
+        """Return why a call is not recorded, nothing if it is."""
         if self._wanted is False:
             return "switched off"
         if device.type not in self._recorder.devices:
             return f"graphs need tensors on a CUDA device, not on {device}"
+        if "host" in job.levels:
+            return "steps are kept in host memory"
         # Their hooks and Python state would not run in a replay.
         return unknown
 

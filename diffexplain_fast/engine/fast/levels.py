@@ -19,6 +19,7 @@ class Level:
         keep_blocks: keep what is inside of residual blocks and transformers; else only their inputs.
         keep_step: keep anything but the sample; else the whole step is computed again.
         in_bands: run the last stage in bands of rows; of a decoder only.
+        on_host: move what is kept to host memory until the backward.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Level:
     keep_blocks: bool = True
     keep_step: bool = True
     in_bands: bool = False
+    on_host: bool = False
 
 
 LEVELS: dict[str, Level] = {
@@ -35,12 +37,13 @@ LEVELS: dict[str, Level] = {
         Level("keep"),
         Level("project", keep_projection=False),
         Level("lean", keep_projection=False, keep_qkv=False),
+        Level("host", keep_projection=False, keep_qkv=False, on_host=True),
         Level("block", keep_projection=False, keep_qkv=False, keep_blocks=False),
         Level("bands", keep_blocks=False, in_bands=True),
         Level("step", keep_projection=False, keep_qkv=False, keep_step=False),
     )
 }
-"""From the most kept to the least: L3, L4, L5 and block of the handbook's table, bands, and one sample per step."""
+"""From the most kept to the least: L3, L4, L5, L5 in host memory, block, bands, and one sample per step."""
 
 
 def run(level: Level, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:

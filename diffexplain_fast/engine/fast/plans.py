@@ -1,10 +1,10 @@
 """Plans of the fast engine: what each level of each step costs on these shapes, counted without running anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
 from diffexplain_fast.engine.fast.levels import LEVELS
@@ -29,6 +29,7 @@ class Request(NamedTuple):
         first_step: steps before it keep nothing.
         parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
         checkpointed: allow no level but one sample per step.
+        flop_per_byte: FLOP in the time in which a byte goes to host memory, None if none may.
     """
 
     sample: Tensor
@@ -38,6 +39,7 @@ class Request(NamedTuple):
     first_step: int
     parted: bool
     checkpointed: bool
+    flop_per_byte: float | None = None
 
 
 class Counted(NamedTuple):
@@ -81,19 +83,20 @@ def count_levels(
     return Counted(steps, heads, weights, "; ".join(note for note in notes if note))
 
 
-def make_plan(counted: Counted, limit: int | None) -> Plan:
+def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
     """Return the fastest plan whose predicted peak is within a limit.
 
     Args:
         counted: what everything costs.
         limit: bytes for everything, weights included; None for none.
+        host: bytes of host memory that steps may be kept in.
 
     Raises:
         ValueError: no plan fits; the message says what is needed at least.
     """
     costs, heads, weights = counted.steps, counted.heads, sum(counted.weights.values())
     room = 2**62 if limit is None else limit - weights
-    found = {name: choose_levels(costs, head.working, room) for name, head in heads.items()}
+    found = {name: choose_levels(costs, head.working, room, host) for name, head in heads.items()}
     plans = {name: levels for name, levels in found.items() if levels is not None}
     if not plans:
         least = least_limit(counted)
@@ -125,6 +128,9 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
             size = sum(cost[level].kept for cost, name in zip(costs, levels, strict=True) if name == level)
             parts[f"{number} steps, {level}"] = size
     parts[f"decoder, {decoder}"] = head.working
+    moved = sum(cost[level].host for cost, level in zip(costs, levels, strict=True))
+    if moved:
+        parts["in host memory, not on the device"] = moved
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
     forward = sum(max(level.again for level in cost.values()) for cost in costs)  # where all is computed again
     peak = weights + max(working, kept + head.working)
@@ -152,7 +158,7 @@ def _level_costs(
     names = [
         name
         for name, level in LEVELS.items()
-        if level.keep_step and not level.in_bands and lean and not request.checkpointed
+        if level.keep_step and not (level.in_bands or level.on_host) and lean and not request.checkpointed
     ]
     names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
@@ -171,6 +177,11 @@ def _level_costs(
     if names and fastest:
         return costs
     last: Count = counts["lean"]
+    if names and request.flop_per_byte is not None:
+        # Copies run beside the computation, there in the forward and back in the backward.
+        copy = last.kept * request.flop_per_byte
+        time = max(last.forward, copy) + max(last.total - last.forward, copy)
+        costs["host"] = Cost(small, last.peak + small, time, last.total - least, last.kept)
     step = Cost(small, last.peak + small, last.total + last.forward, last.total - least + last.forward)
     return {**(costs if names else {}), "step": step}
 
@@ -217,23 +228,43 @@ def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
         modules: the user's UNet and VAE.
     """
     seen = {part.untyped_storage()._cdata for module in modules for part in module.parameters()}
-    total, left = 0, list(models)
-    while left:
-        part = left.pop()
-        if isinstance(part, Tensor) and part.layout is not torch.strided:
-            continue  # oneDNN's, whose layer counts them
+    total = 0
+    for part in _inside(models):
         if isinstance(part, Tensor):
             storage = part.untyped_storage()
             total += 0 if storage._cdata in seen else storage.nbytes()
             seen.add(storage._cdata)
+        else:
+            total += getattr(part, "layout_bytes", 0)
+    return total
+
+
+def held_tensors(models: Sequence[Any]) -> list[Tensor]:
+    """Return the tensors that models hold, but for oneDNN's layouts, which have no storage.
+
+    Args:
+        models: lean or fallback models, and modules.
+    """
+    own = [part for part in _inside(models) if isinstance(part, Tensor)]
+    modules = [model for model in models if isinstance(model, nn.Module)]
+    return own + [part for module in modules for part in (*module.parameters(), *module.buffers())]
+
+
+def _inside(models: Sequence[Any]) -> Iterator[Any]:
+    """Yield the tensors with a storage and the objects of ours that models consist of."""
+    left = list(models)
+    while left:
+        part = left.pop()
+        if isinstance(part, Tensor):
+            if part.layout is torch.strided:  # oneDNN's layers count their own
+                yield part
         elif isinstance(part, Mapping):
             left += part.values()
         elif isinstance(part, list | tuple):
             left += part
         elif type(part).__module__.startswith("diffexplain_fast."):
             left += vars(part).values()
-            total += getattr(part, "layout_bytes", 0)
-    return total
+            yield part
 
 
 def fallback_notes(denoiser: Any, decoder: Any) -> str:

@@ -9,7 +9,7 @@ projected text. Steps are kept or computed again one at a time, so no graph ever
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.profiler import record_function
 
 from diffexplain_fast.engine.fast.levels import LEVELS, Level
 from diffexplain_fast.engine.fast.numerics import Finite, divided, scale_of, scaled
+from diffexplain_fast.engine.fast.offload import storage_key
 from diffexplain_fast.engine.fast.pressure import Made, Memory
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
@@ -43,6 +44,7 @@ class Job:
         recording: whether a backward may follow.
         first_unconditional: prediction of the unconditional rows at the first step, None if it is not known.
         on_running_out: called when memory runs out, after which less is kept; None lets the error through.
+        held: ``storage_key`` of the weights, where a step is kept in host memory.
     """
 
     denoiser: Any
@@ -58,6 +60,7 @@ class Job:
     recording: bool
     first_unconditional: Tensor | None = None
     on_running_out: Callable[[], None] | None = None
+    held: Collection[int] = ()
 
 
 class Trajectory:
@@ -83,9 +86,9 @@ class Trajectory:
             shifts: time shifts that carry a gradient, step by step; empty if the job has them.
         """
         job = self._job
-        self._memory = memory = Memory(job.on_running_out)
         self.first_unconditional = job.first_unconditional
         self._leaves = [part.detach().requires_grad_(job.recording and part.requires_grad) for part in (*text, *shifts)]
+        self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)
         self._count, self._moved = len(text), start.requires_grad
         sample: Tensor = start
         before: Tensor | None = None
@@ -100,7 +103,7 @@ class Trajectory:
                 outputs, kept = memory.forward(step, level, recorded and level.keep_step)
             finite.note(_name(job, i), outputs)
             if recorded:
-                memory.made.append(Made(sample, before, outputs if kept else None))
+                memory.made.append(Made(sample, before, kept))
                 moving = True
             sample, before = outputs[0], outputs[1] if len(outputs) == 2 else None
         self._clean = sample.detach().requires_grad_(moving)
@@ -108,7 +111,7 @@ class Trajectory:
         decoder = functools.partial(job.decoder, self._clean)
         with record_function("decoder"):
             images, kept = memory.forward(decoder, level, job.recording and level.keep_step)
-        self._images = [images] if kept else []
+        self._images = [] if kept is None else [kept]
         finite.note("the decoder", [images])
         return images.detach(), finite
 
@@ -131,9 +134,8 @@ class Trajectory:
         totals = [torch.zeros_like(leaf, dtype=_wide(leaf.dtype)) if leaf.requires_grad else None for leaf in leaves]
         first = len(job.schedule.steps) - len(memory.made)
         for i in reversed(range(first, len(job.schedule.steps))):
-            sample, before, outputs = memory.made.pop()
-            kept = [] if outputs is None else [outputs]
-            outputs = None
+            sample, before, graph = memory.made.pop()
+            kept, graph = [] if graph is None else [graph], None
             scale = scale_of([adjoint for adjoint in adjoints if adjoint is not None], leaves[0].dtype)
             cotangents = [None if adjoint is None else scaled(adjoint, scale) for adjoint in adjoints]
             inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]

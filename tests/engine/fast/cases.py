@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.engine import FastEngine
+from diffexplain_fast.engine.fast.planning import Planning
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.models.pipeline import load_pipeline
 from tests.engine.plain import make_scheduler, relative
@@ -18,8 +18,8 @@ from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 
 PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "epsilon"}
 """What each model predicts."""
-STEP_LEVELS = ("keep", "project", "lean", "block", "step")
-MIXED = ("keep", "step", "lean", "block", "project")
+STEP_LEVELS = ("keep", "project", "lean", "host", "block", "step")
+MIXED = ("keep", "step", "lean", "block", "host", "project")
 """Levels of the first steps of a mixed plan, over and over."""
 
 
@@ -126,12 +126,11 @@ def truth(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
 def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
     """Let every fast sampler store by these levels, over and over, and plan nothing."""
 
-    def chosen(engine: FastEngine, *arguments: Any) -> list[str]:
-        schedule, mode = arguments[4:6]
-        numbers = range(len(schedule.steps))
-        return [names[i % len(names)] if i >= mode.first_step else "step" for i in numbers] + [decoder]
+    def chosen(planning: Planning, *arguments: Any) -> list[str]:
+        steps, mode = arguments[3:5]
+        return [names[i % len(names)] if i >= mode.first_step else "step" for i in range(steps)] + [decoder]
 
-    with patch.object(FastEngine, "_levels", chosen):
+    with patch.object(Planning, "levels", chosen):
         yield
 
 

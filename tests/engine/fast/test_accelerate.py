@@ -37,16 +37,16 @@ def test_it_keeps_its_limit_and_the_gradient(pipe):
     convolutions = [part for part in pipe.unet.modules() if isinstance(part, torch.nn.Conv2d)]
     assert parts["weights in other layouts"] > sum(part.weight.nbytes for part in convolutions)
     assert parts["weights"] == weight_bytes((pipe.unet, pipe.vae))
-    assert not free._engine._counted  # what keeps everything is all that was counted
+    assert not free._engine._planning._counted  # what keeps everything is all that was counted
     most = free.plan.peak
     sampler, times = dx.accelerate(pipe, memory=most - 1, num_inference_steps=STEPS), []
     run(sampler)
-    counted = next(iter(sampler._engine._counted.values()))
+    counted = next(iter(sampler._engine._planning._counted.values()))
     least = least_limit(counted)
     for number in range(10):
         limit = least + number * (most - least) // 9
-        sampler._engine._limit = limit  # counted once, planned ten times
-        sampler._engine._plans.clear()
+        sampler._engine._limits.device = limit  # counted once, planned ten times
+        sampler._engine._planning.forget_plans()
         run(sampler)
         with live_bytes() as live:
             got, back = run(sampler)

@@ -1,10 +1,13 @@
 """The engine on a CUDA device, with whatever kernels run there, beside plain autograd on the same card."""
 
 import copy
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from diffexplain_fast.engine.fast.offload import flop_per_byte
+from tests.engine.fast.cases import levels
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -90,3 +93,18 @@ def test_equal_calls_give_equal_bits(wanted, monkeypatch):
     pipe, options = tiny_sd(), {"backend": "fast", "memory": None, "deterministic": True, "cuda_graphs": wanted}
     found = [images_and_gradient(pipe, torch.bfloat16, "cuda", **options) for _ in range(3)]
     assert all(torch.equal(one, two) for each in found[1:] for one, two in zip(found[0], each, strict=True))
+
+
+def test_steps_kept_in_host_memory_give_the_same_gradient():
+    pipe = tiny_sd()
+    options = {"backend": "fast", "memory": None, "cuda_graphs": False}
+    wanted = images_and_gradient(pipe, torch.float32, "cuda", **options)
+    with patch("diffexplain_fast.engine.fast.offload._SMALL", 0), levels("host"):
+        for _ in range(3):
+            got = images_and_gradient(pipe, torch.float32, "cuda", **options)
+            assert all(relative(one, two) <= 1e-4 for one, two in zip(got, wanted, strict=True))
+
+
+def test_moving_a_byte_takes_time():
+    rate = flop_per_byte(torch.device("cuda"), torch.bfloat16)
+    assert rate is not None and 10 < rate < 1e6

@@ -74,7 +74,7 @@ def test_later_calls_keep_less_down_to_the_least(pipe):
         peaks.append(sampler.plan.peak)
         levels.append(sampler.plan.levels)
     assert peaks == sorted(peaks, reverse=True) and peaks[-1] == peaks[-2] < peaks[2] < peaks[0]
-    assert peaks[-1] <= least_limit(*sampler._engine._counted.values()) and "keep" not in levels[-1][:-1]
+    assert peaks[-1] <= least_limit(*sampler._engine._planning._counted.values()) and "keep" not in levels[-1][:-1]
 
 
 def test_what_fits_in_no_way_says_so(pipe):
@@ -87,13 +87,13 @@ def test_what_fits_in_no_way_says_so(pipe):
 def test_what_was_kept_is_free_when_it_is_let_go():
     """Neither the exception nor an argument holds the graph of the part that failed, or of those before."""
     told = []
-    memory, x = Memory(lambda: told.append(True)), torch.ones(1000, requires_grad=True)
+    memory, x = Memory((), lambda: told.append(True)), torch.ones(1000, requires_grad=True)
     ones = torch.ones(1000)
     with live_bytes() as live:
-        outputs, kept = memory.forward(lambda level: (x * x.exp(),), LEVELS["keep"], kept=True)
+        outputs, kept = memory.forward(lambda level: (x * x.exp(),), LEVELS["keep"], keep=True)
         assert kept and live.now >= 2 * x.nbytes
-        memory.made.append(Made(x, None, outputs))
-        del outputs
+        memory.made.append(Made(x, None, kept))
+        del outputs, kept
 
         def part(level):
             if not memory.ran_out:
