@@ -18,6 +18,7 @@ def profile(
     memory: Annotated[
         str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto": what is free on a GPU.')
     ] = "auto",
+    dtype: Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')] = "float32",
     graphs: Annotated[
         bool, typer.Option("--graphs", help="Replay CUDA graphs; steps, operators and owners in them stay unseen.")
     ] = False,
@@ -48,6 +49,7 @@ def profile(
         memory=memory,
         device=place,
         graphs=graphs,
+        dtype=dtype,
     )
     page = confined(out, "profile.html")
     found = profile_iteration(iteration, out)

@@ -23,8 +23,8 @@ _MOVES = (
 )
 _PRODUCTS = "_?(add)?mm|b?addbmm|baddbmm|bmm|matmul|linear|einsum|(add)?mv|v?dot|inner|outer|ger|tensordot|_scaled_mm"
 _POINTWISE = (
-    "_?(foreach_)?(abs|add|addcdiv|addcmul|bitwise_\\w+|ceil|clamp(_min|_max)?|cos|cumsum|div|elu|eq|erf|exp|floor|ge"
-    "|gelu|glu|gt|isfinite|isnan|hardswish|hardsigmoid|le|leaky_relu|lerp|log|log1p|logical_\\w+|lt|maximum|minimum"
+    "_?(foreach_)?(__and__|abs|add|addcdiv|addcmul|bitwise_\\w+|ceil|clamp(_min|_max)?|cos|cumsum|div|elu|eq|erf|exp2?|floor|ge"
+    "|gelu|glu|gt|isfinite|isnan|hardswish|hardsigmoid|le|leaky_relu|lerp|log|log1p|log2|logical_\\w+|lt|maximum|minimum"
     "|mish|mul|nan_to_num|ne|neg|norm|pow|reciprocal|relu|relu6|remainder|round|rsqrt|rsub|sgn|sigmoid|sign|silu|sin"
     "|softplus|sqrt|square|sub|tanh|threshold|triu|tril|where)"
 )

@@ -13,9 +13,8 @@ from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.profiling.dtypes import classifier_in, parse_dtype, pipeline_in
 from diffexplain_fast.profiling.events import MARK, WHOLE
 from diffexplain_fast.targets import ClassProbability
 
@@ -35,6 +34,8 @@ class Iteration:
         memory: byte limit of the fast engine; see ``DifferentiableSampler``.
         device: where to load models that are named.
         graphs: let the fast engine replay CUDA graphs; what runs in a replay cannot be told apart by step or owner.
+        dtype: "float32", "bfloat16" or "float16" for all models, or such a torch.dtype; objects of another one are
+            copied. None: that of the objects, float32 for models that are named.
 
     Attributes:
         problem: what is run.
@@ -59,14 +60,14 @@ class Iteration:
         memory: Any = "auto",
         device: Any = None,
         graphs: bool = False,
+        dtype: Any = None,
     ) -> None:
         if not isinstance(batch, int) or isinstance(batch, bool):
             raise wrong_type("batch", "a whole number", batch)
         if batch < 1:
             raise wrong_value("batch", "at least 1 image", batch)
-        if not isinstance(classifier, Classifier):
-            classifier = Classifier.from_pretrained(classifier, device=device)
-        models = load_pipeline(pipeline, device=device)
+        wanted = parse_dtype(dtype)
+        classifier, models = classifier_in(classifier, wanted, device), pipeline_in(pipeline, wanted, device)
         options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
         sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
         self.problem = Problem(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)

@@ -83,9 +83,10 @@ def test_explain_by_number_is_the_same_class(models: tuple[str, str], tmp_path: 
 
 def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
-    short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu"]
+    short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu", "--dtype", "bfloat16"]
     code, text = run("profile", "--pipeline", pipeline, "--classifier", classifier, "--out", tmp_path / "out", *short)
     words = ("text encoder", "steps, backward", "convolution", "operator calls", "weights, denoiser", "peak, measured")
+    words = (*words, "GFLOP/s in a bfloat16 product", "kept, most at once")
     assert code == 0 and all(word in text for word in words)
     assert sorted(os.listdir(tmp_path / "out")) == ["profile.html", "profile.json", "trace.json"]
 
@@ -101,6 +102,7 @@ BAD = {
     "backend": (["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--backend", "x"], "backend"),
     "option": (["explain", "{classifier}", "boat", "--lr", "much"], "lr"),
     "batch": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--batch", "0"], "batch"),
+    "dtype": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--dtype", "int8"], "dtype"),
     "nothing": (["explain"], "classifier"),
 }
 

@@ -57,6 +57,7 @@ NAMES = {
         "aten::_log_softmax_backward_data",
         "aten::sum",
         "aten::clamp_min",
+        "aten::exp2",
         "aten::max_pool2d_with_indices_backward",
         "aten::_upsample_bilinear2d_aa",
         "diffexplain_fast::geglu_fwd",
