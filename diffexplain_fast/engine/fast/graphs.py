@@ -33,6 +33,9 @@ class Recorder(Protocol):
 
     def __init__(self, device: torch.device) -> None: ...
 
+    def warm(self, function: Callable[[], Any]) -> Any:
+        """Run a function as it is, and return its result, so that libraries have prepared what they need."""
+
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """Run a function while recording; return what replays it, and its result, whose tensors a replay fills."""
 
@@ -51,6 +54,15 @@ class CudaRecorder:
         with torch.cuda.device(device):
             # Autograd runs a node on the stream of its forward, so all is recorded on one.
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+
+    def warm(self, function: Callable[[], Any]) -> Any:
+        """Run a function on the stream of the recording; see ``Recorder``."""
+        with torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                result = function()
+            torch.cuda.current_stream().wait_stream(self._stream)
+        return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """Record a function; see ``Recorder``."""
@@ -84,9 +96,7 @@ class Recording:
         own, given = _with_tensors(job, text, shifts, self._static)
         self._pending: weakref.ref[Replay] | None = None
         with torch.no_grad():
-            eager = Eager(own)
-            images = eager.forward(*given)
-            wanted = [images, *eager.backward(images)]
+            images, *grads = recorder.warm(lambda: _once(own, given))
             self._dimages = torch.zeros_like(images)
             trajectory = Trajectory(own)
             self._replay_forward, found = recorder.record(lambda: trajectory.forward(*given))
@@ -95,7 +105,7 @@ class Recording:
             self._replay_backward, found = recorder.record(lambda: trajectory.backward(self._dimages))
             self._grads, self._backward_finite = found
             again = [self.forward(), *self.backward(images)]
-        if not all(_agree(one, two) for one, two in zip(again, wanted, strict=True)):
+        if not all(_agree(one, two) for one, two in zip(again, [images, *grads], strict=True)):
             raise RuntimeError("its replay gave something else than the call itself")
 
     @property
@@ -245,6 +255,13 @@ class Graphs:
             return "steps are kept in host memory"
         # Their hooks and Python state would not run in a replay.
         return unknown
+
+
+def _once(job: Job, given: tuple[Tensor, list[Tensor], list[Tensor]]) -> list[Any]:
+    """Return images and gradients of a call run eager, with the images as their gradient."""
+    eager = Eager(job)
+    images = eager.forward(*given)
+    return [images, *eager.backward(images)]
 
 
 def _tensors(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> list[Tensor]:
