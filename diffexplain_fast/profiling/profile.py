@@ -78,6 +78,11 @@ class Profile:
     memory: Memory
     roofline: Roofline | None
 
+    @property
+    def replayed(self) -> bool:
+        """Whether the sampler replayed CUDA graphs, whose inside has no steps, operators or owners."""
+        return self.about["sampler"].get("cuda_graphs") == "replayed"
+
     def record(self) -> dict[str, Any]:
         """Return the profile as JSON values."""
         return asdict(self)

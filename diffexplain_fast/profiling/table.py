@@ -23,6 +23,7 @@ def table(profile: Profile) -> str:
         f"{sampler['scheduler']} steps, guidance {sampler['guidance_scale']:g}, {sampler['backend']}, {about['dtype']}",
         f"{1e3 * profile.wall:.0f} ms under the profiler, {profile.launches} {unit}",
         *_gaps(profile),
+        *["CUDA graphs were replayed: what is inside has no steps, operators or owners"] * profile.replayed,
         "",
         *_rows("part", merge_steps(profile.parts), profile),
         *_rows("family", profile.families, profile),

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,12 @@ from diffexplain_fast.profiling.events import MARK, WHOLE, Call, Kernel
 from diffexplain_fast.profiling.memory import Memory, Timeline
 from diffexplain_fast.profiling.profile import Profile, summarise
 from diffexplain_fast.profiling.roofline import Ceilings, Roofline, Work
+from diffexplain_fast.profiling.table import table
 from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, roof
 from diffexplain_fast.report.profile_page import render_profile
 
 ATTACK = '<script>alert("x")</script>'
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "pipeline": "p",
     "classifier": "c",
     "batch": 1,
@@ -86,6 +88,12 @@ def test_what_the_allocator_reserved_is_said(tmp_path: Path) -> None:
     profile = example(on_gpu=True)
     text = page(replace(profile, memory=replace(profile.memory, reserved=7 * 2**20)), tmp_path)
     assert "reserved 7.0 MiB" in text and "reserved" not in page(profile, tmp_path)
+
+
+def test_a_replay_is_said(tmp_path: Path) -> None:
+    replayed = replace(example(), about=ABOUT | {"sampler": {**ABOUT["sampler"], "cuda_graphs": "replayed"}})
+    assert "replayed CUDA graphs" in page(replayed, tmp_path) and "graphs were replayed" in table(replayed)
+    assert "replayed" not in page(example(), tmp_path) + table(example())
 
 
 def roofline(name: str = "aten::mm") -> Roofline:
