@@ -14,7 +14,7 @@ from diffexplain_fast.profiling.counting import Counter, counting
 from diffexplain_fast.profiling.events import MARK, WHOLE, Call, allocations, device_kernels, host_calls
 from diffexplain_fast.profiling.iteration import BACKWARD, CLASSIFIER, Iteration
 from diffexplain_fast.profiling.matching import match, starts
-from diffexplain_fast.profiling.memory import Memory, bytes_by_owner, timeline
+from diffexplain_fast.profiling.memory import Memory, bytes_by_owner, most_bytes, timeline
 from diffexplain_fast.profiling.profile import TOP, Profile, summarise
 from diffexplain_fast.profiling.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
@@ -112,10 +112,13 @@ def _memory(
         weights += plan.parts.get(_LAYOUTS, 0)
     whole = next(call for call in calls if call.name == WHOLE)
     backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
-    alive = bytes_by_owner(counted.lives, len(counted.operations), backward)
+    device, operations = iteration.problem.pipeline.device.type, len(counted.operations)
+    alive = bytes_by_owner([life for life in counted.lives if life.device == device], operations, backward)
     moments = starts(found, whole.start)
     shown = timeline(alive, weights, moments, whole.end - whole.start)
     if reserved is not None:
+        elsewhere = bytes_by_owner([life for life in counted.lives if life.device != device], operations, backward)
+        owners["on the host, most at once, counted"] = most_bytes(elsewhere)
         owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
     covers = "tensors of the iteration, beside all weights and their layouts"
     peak = max(shown.totals) - weights

@@ -39,12 +39,14 @@ class Life:
         born: when it was made.
         died: when it was freed, None if it outlives the count.
         saved: from when to when autograd kept it for a backward; None where that outlives the count.
+        device: type of the device it is on.
     """
 
     size: int
     born: int
     died: int | None = None
     saved: list[tuple[int, int | None]] = field(default_factory=list)
+    device: str = "cpu"
 
 
 class Counter(TorchDispatchMode):
@@ -82,7 +84,7 @@ class Counter(TorchDispatchMode):
         for tensor in _strided(out):
             storage = tensor.untyped_storage()
             if storage not in self._found:
-                life = self._found[storage] = Life(storage.nbytes(), now)
+                life = self._found[storage] = Life(storage.nbytes(), now, device=tensor.device.type)
                 self.lives.append(life)
                 weakref.finalize(storage, self._end, life)
         return out

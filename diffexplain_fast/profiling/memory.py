@@ -9,7 +9,7 @@ from diffexplain_fast.profiling.counting import Life
 WEIGHTS, KEPT, HELD, TRANSIENT = "weights", "kept", "held otherwise", "transient"
 OWNERS = (WEIGHTS, KEPT, HELD, TRANSIENT)
 """Models' weights and their layouts; what autograd keeps for a backward, and the engine with it; what else the forward
-made and the backward still finds, such as samples and text; the rest."""
+made and the backward still finds, such as samples, text, and what other hooks than the count's keep; the rest."""
 _POINTS = 400
 """Most moments of the curve; each stands for the most bytes of its interval."""
 
@@ -40,7 +40,7 @@ class Memory:
         peak: most bytes at once, measured.
         covers: what the peak counts.
         owners: bytes by owner: the models' weights as loaded, and what the plan says the sampler keeps; on a GPU also
-            what the allocator reserved beyond the counted tensors.
+            what was on the host, and what the allocator reserved beyond the counted tensors.
         predicted: peak that the plan predicts, None without a plan.
         curve: seconds since the begin and bytes allocated since then.
         timeline: bytes by owner over time, counted.
@@ -82,6 +82,15 @@ def bytes_by_owner(lives: Iterable[Life], operations: int, backward: int) -> dic
             owned(KEPT, life.size, start, free)
         owned(otherwise, life.size, free, end)
     return {owner: list(accumulate(change[:-1])) for owner, change in changes.items()}
+
+
+def most_bytes(alive: Mapping[str, Sequence[int]]) -> int:
+    """Return the most bytes of all owners at once.
+
+    Args:
+        alive: from ``bytes_by_owner``.
+    """
+    return max(map(sum, zip(*alive.values(), strict=True)), default=0)
 
 
 def timeline(alive: Mapping[str, Sequence[int]], weights: int, moments: Sequence[float], seconds: float) -> Timeline:

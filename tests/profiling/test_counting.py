@@ -111,6 +111,13 @@ def test_nothing_lives_on_because_it_was_counted() -> None:
     assert counter.lives[0].saved == [(1, 1)]
 
 
+def test_lives_say_where_they_are() -> None:
+    with counting() as counter:
+        torch.ones(2)
+        torch.ones(2, device="meta")
+    assert [life.device for life in counter.lives] == ["cpu", "meta"]
+
+
 def test_ranges_are_noted() -> None:
     with counting() as counter:
         torch.ones(2).exp()

@@ -1,7 +1,7 @@
 """Every byte has one owner at every moment."""
 
 from diffexplain_fast.profiling.counting import Life
-from diffexplain_fast.profiling.memory import HELD, KEPT, TRANSIENT, WEIGHTS, bytes_by_owner, timeline
+from diffexplain_fast.profiling.memory import HELD, KEPT, TRANSIENT, WEIGHTS, bytes_by_owner, most_bytes, timeline
 
 
 def test_owners_by_hand() -> None:
@@ -16,6 +16,10 @@ def test_owners_by_hand() -> None:
     assert found[KEPT] == [0, 0, 10, 10, 1000, 1000]
     assert found[HELD] == [0, 110, 100, 100, 10, 0]
     assert found[TRANSIENT] == [1, 1, 10000, 1000, 0, 0]
+
+
+def test_the_most_at_once_is_not_the_sum_of_the_most() -> None:
+    assert most_bytes({KEPT: [5, 1], HELD: [0, 0], TRANSIENT: [0, 3]}) == 5 and most_bytes({KEPT: []}) == 0
 
 
 def test_a_tensor_saved_twice_is_kept_twice() -> None:
