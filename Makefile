@@ -40,4 +40,4 @@ build: .venv/installed
 
 # One optimisation iteration, ours beside what people do today, on the tiny world.
 bench: .venv/installed
-	$(BIN)/python -m benchmarks.iteration
+	$(BIN)/diffexplain-fast bench run --threads 2 --device cpu --out benchmarks/results/iteration-cpu.jsonl

@@ -19,16 +19,19 @@ stage() { # name, seconds at most, command ...
 }
 
 python=${PYTHON:-python3}
+command=("$python" -c "from diffexplain_fast.cli.main import app; app()")
+rows=benchmarks/results/iteration-cuda.jsonl
 [ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels diffusers
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv > "$out/device.csv" 2>&1
 stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" setup.py -q build_ext --inplace
 stage kernels 120 "$python" -m pytest -q -x -p no:cacheprovider tests/kernels -m "not slow"
 stage engine 60 "$python" -m pytest -q -p no:cacheprovider tests/engine/fast/test_on_gpu.py
 stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
-stage iteration 150 "$python" -m benchmarks.iteration --workload sd15 --dtype bfloat16 --rounds 3 \
-    --rivals "ours, everything kept" "ours, one sample per step" "per-step checkpointing"
+stage iteration 150 "${command[@]}" bench run --workload sd15 --dtype bfloat16 --rounds 3 --out "$rows" \
+    --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
+stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
 stage sanitizer 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
     "$python" -m pytest -q -x -p no:cacheprovider tests/kernels/test_geglu.py tests/kernels/test_guided_step.py -m "not slow"
-stage profile 40 "$python" -c "from diffexplain_fast.cli.main import app; app()" profile --out "$out/profile"
-cp benchmarks/results/iteration-cuda.jsonl "$out/" 2> /dev/null
+stage profile 40 "${command[@]}" profile --out "$out/profile"
+cp "$rows" "$out/" 2> /dev/null
 for log in engine ops iteration profile; do echo; tail -n 40 "$out/$log.log"; done | tee -a "$summary"

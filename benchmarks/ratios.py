@@ -14,14 +14,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.iteration import OURS, RESULTS, commit, gradient
-from benchmarks.rivals import RIVALS
-from benchmarks.workloads import Workload, tinyworld
+from diffexplain_fast.benchmarking.iteration import gradient
+from diffexplain_fast.benchmarking.results import commit
+from diffexplain_fast.benchmarking.rivals import OURS, PLAIN, RIVALS
+from diffexplain_fast.benchmarking.workloads import Workload, tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import write_json_atomic
 
-BASELINE = RESULTS / "ratios.json"
-REFERENCE = "plain autograd"
+BASELINE = Path(__file__).parent / "results" / "ratios.json"
+REFERENCE = PLAIN
 NAMES = (OURS, "ours, one sample per step")
 WORSE = 1.5
 """How many times the baseline's a ratio may be: what a busy machine adds is less, a fast path that is lost more."""
@@ -31,7 +32,7 @@ _ROUNDS = 7
 
 def small_workload() -> Workload:
     """Return the tiny world's iteration with few steps, on the CPU."""
-    return tinyworld(torch.device("cpu"), torch.float32).with_steps(_STEPS)
+    return tinyworld(torch.device("cpu"), torch.float32).with_options(steps=_STEPS)
 
 
 def ratios(workload: Workload, rounds: int = _ROUNDS) -> dict[str, float]:

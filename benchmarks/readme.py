@@ -1,16 +1,15 @@
 """The README's table of numbers, rendered from what was measured: ``python -m benchmarks.readme``."""
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
+from diffexplain_fast.benchmarking.results import Row, latest, read_rows
+from diffexplain_fast.benchmarking.rivals import OURS
 from diffexplain_fast.storage import read_json
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- numbers: python -m benchmarks.readme -->", "<!-- end of numbers -->"
-OURS = "ours, everything kept"
 SHOWN = {
     "ours, one sample per step": 'with `gradient="checkpointed"`',
     "diffusers block checkpointing": "with diffusers and its block checkpointing",
@@ -19,10 +18,11 @@ SHOWN = {
 """Rivals in the table, and how the table calls them."""
 
 
-def latest_iterations() -> dict[str, dict[str, Any]]:
-    """Return the last measured row of every rival on the tiny world, on the CPU."""
-    rows = map(json.loads, (RESULTS / "iteration-cpu.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["rival"]: row for row in rows if row["workload"] == "tinyworld" and "refused" not in row}
+def latest_iterations() -> dict[str, Row]:
+    """Return the last measured row of every rival on the tiny world, on the CPU it was last measured on."""
+    rows = [row for row in read_rows(RESULTS / "iteration-cpu.jsonl") if "refused" not in row]
+    own = {group: found for group, found in latest(rows).items() if group.workload == "tinyworld"}
+    return list(own.values())[-1]
 
 
 def quality() -> list[str]:
@@ -54,7 +54,7 @@ def speed() -> list[str]:
     return found
 
 
-def _mebibytes(row: dict[str, Any]) -> str:
+def _mebibytes(row: Row) -> str:
     return f"{row['peak_bytes'] / 2**20:.0f} MiB"
 
 

@@ -17,7 +17,7 @@ RANKS = {
     "engine": 4,
     "methods": 5,
     "api": 6,
-    "profiling": 7,
+    **dict.fromkeys(("benchmarking", "profiling"), 7),
     **dict.fromkeys(("report", "cli"), 8),
 }
 UPWARD = {("results", "report.plots"), ("results", "report.render")}

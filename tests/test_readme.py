@@ -42,6 +42,7 @@ def test_commands_exist() -> None:
     for target in re.findall(r"(?:`|^)make (\w+)", TEXT, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.name for group in app.registered_groups if group.name}
     used = set(re.findall(r"`diffexplain-fast (\w+)", TEXT))
     assert used and used <= known
 

@@ -1,4 +1,4 @@
-"""``diffexplain-fast estimate``: whether, and how, an iteration fits a card that is not here."""
+"""``diffexplain-fast bench estimate``: whether, and how, an iteration fits a card that is not here."""
 
 from typing import Annotated
 

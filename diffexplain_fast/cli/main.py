@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from diffexplain_fast.cli import bench
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.estimate import estimate
@@ -22,13 +23,20 @@ the pictures, the words nearest to the prompt, and how often the classifier agre
 Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
-app = typer.Typer(
-    help=HELP,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+BENCH_HELP = """Measure one optimisation iteration beside what people do today, and show what was measured."""
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+app, bench_app = _group(HELP), _group(BENCH_HELP)
 
 
 def _exits(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,5 +61,8 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, profile, estimate, doctor):
+for _command in (demo, explain, profile, doctor):
     app.command()(_exits(_command))
+for _command in (bench.run, bench.report, bench.agree, estimate):
+    bench_app.command()(_exits(_command))
+app.add_typer(bench_app, name="bench")

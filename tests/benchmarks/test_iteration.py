@@ -1,6 +1,8 @@
 """The comparison of one iteration refuses wrong gradients, notices a slow fast path, and appends what it measured."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,26 +11,37 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
-from benchmarks import iteration
-from benchmarks.rivals import RIVALS, Images, Setting, ours, plain
+from diffexplain_fast.benchmarking import iteration, results
+from diffexplain_fast.benchmarking.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
+from diffexplain_fast.benchmarking.setting import Images, Setting
+from diffexplain_fast.benchmarking.workloads import WORKLOADS
+from diffexplain_fast.cli.main import app
 from tests.benchmarks.tiny_workload import tiny_workload
+from tests.tiny import tiny_sd
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offer a tiny workload, and bounds that ours reaches on it unless it sleeps."""
-    monkeypatch.setitem(iteration.WORKLOADS, "tiny", tiny_workload)
-    monkeypatch.setattr(iteration, "BOUNDS", dict.fromkeys(iteration.BOUNDS, 0.3))
+    monkeypatch.setitem(WORKLOADS, "tiny", tiny_workload)
+    monkeypatch.setitem(iteration.BOUNDS, "tiny", dict.fromkeys(BASELINES, 0.3))
 
 
-def run(results: Path, *rivals: str) -> tuple[dict[str, dict[str, Any]], Any]:
-    """Return the rows of one comparison on the CPU by rival, and what it exits with."""
-    arguments = ["--workload", "tiny", "--device", "cpu", "--rounds", "2", "--threads", str(torch.get_num_threads())]
-    with pytest.raises(SystemExit) as stopped:
-        iteration.main([*arguments, "--rivals", *rivals], results)
-    lines = (results / "iteration-cpu.jsonl").read_text().splitlines()
-    return {row["rival"]: row for row in map(json.loads, lines)}, stopped.value.code
+def bench(out: Path, *arguments: str, workload: tuple[str, ...] = ("--workload", "tiny")) -> tuple[list[Any], int, str]:
+    """Return the rows of a file that one comparison on the CPU was appended to, its exit code and what it said."""
+    options = ["--device", "cpu", "--rounds", "2", "--threads", str(torch.get_num_threads()), "--out", str(out)]
+    done = CliRunner().invoke(app, ["bench", "run", *workload, *options, *arguments])
+    lines = out.read_text().splitlines() if out.exists() else []
+    return [json.loads(line) for line in lines], done.exit_code, done.output
+
+
+def run(folder: Path, *rivals: str) -> tuple[dict[str, Any], int, str]:
+    """Return the rows of one comparison by rival, its exit code and the last line that it said."""
+    named = [word for name in (rivals or BASELINES) for word in ("--rival", name)]
+    rows, code, text = bench(folder / "rows.jsonl", *named)
+    return {row["rival"]: row for row in rows}, code, text.splitlines()[-1]
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -50,10 +63,10 @@ def test_a_wrong_gradient_gets_no_figures(
         return lambda embeds, latents: broken(images(embeds, latents))
 
     monkeypatch.setitem(RIVALS, "broken", rival)
-    rows, code = run(tmp_path, "broken")
+    rows, code, said = run(tmp_path, "broken")
     assert rows["broken"]["refused"] and not {"median_s", "times_ours", "peak_bytes"} & set(rows["broken"])
-    assert code == "refused: broken"
-    assert all(rows[name]["times_ours"] > 0 for name in (iteration.OURS, *iteration.BASELINES))
+    assert code == 1 and said == "refused: broken"
+    assert all(rows[name]["times_ours"] > 0 for name in (OURS, *BASELINES))
 
 
 def test_a_rival_that_stops_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +76,18 @@ def test_a_rival_that_stops_is_refused_with_its_reason(tmp_path: Path, monkeypat
         return plain(setting)
 
     monkeypatch.setitem(RIVALS, "large", rival)
-    rows, code = run(tmp_path, "large")
-    assert rows["large"]["refused"] == "OutOfMemoryError: no memory" and code == "refused: large"
+    rows, code, said = run(tmp_path, "large")
+    assert rows["large"]["refused"] == "OutOfMemoryError: no memory" and (code, said) == (1, "refused: large")
+
+
+def test_rivals_that_cannot_run_here_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xformers", None)  # as where it is not installed
+    graph, attention = "hand-written loop in one CUDA graph", "per-step checkpointing, xformers"
+    assert {graph, attention} <= set(ON_REQUEST)
+    rows, code, said = run(tmp_path, graph, attention)
+    assert "needs a CUDA device, and the models are on the cpu" in rows[graph]["refused"]
+    assert "xformers is not installed: pip install" in rows[attention]["refused"]
+    assert code == 1 and said == f"refused: {graph}, {attention}"
 
 
 def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,34 +96,99 @@ def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytes
         # Many times what an iteration takes, also on a machine that is busy.
         return lambda embeds, latents: time.sleep(0.6) or images(embeds, latents)  # type: ignore[func-returns-value]
 
-    monkeypatch.setitem(RIVALS, iteration.OURS, slowed)
-    rows, code = run(tmp_path)
-    assert rows[iteration.OURS]["times_ours"] == 1 and code == f"missed: {', '.join(iteration.BOUNDS)}"
+    monkeypatch.setitem(RIVALS, OURS, slowed)
+    rows, code, said = run(tmp_path)
+    assert rows[OURS]["times_ours"] == 1 and (code, said) == (1, f"missed: {', '.join(BASELINES)}")
 
 
 def test_ours_is_refused_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RIVALS, iteration.OURS, lambda setting: lambda *inputs: scaled(ours(setting)(*inputs)))
-    rows, code = run(tmp_path)
-    assert code == f"refused: {iteration.OURS}; missed: {', '.join(iteration.BOUNDS)}"
+    monkeypatch.setitem(RIVALS, OURS, lambda setting: lambda *inputs: scaled(ours(setting)(*inputs)))
+    rows, code, said = run(tmp_path)
+    assert (code, said) == (1, f"refused: {OURS}; missed: {', '.join(BASELINES)}")
     assert rows["plain autograd"]["median_s"] > 0 and rows["plain autograd"]["times_ours"] is None
 
 
 def test_rows_are_appended_and_say_what_they_are_of(tmp_path: Path) -> None:
-    before = '{"rival": "of an earlier run"}\n'
-    (tmp_path / "iteration-cpu.jsonl").write_text(before)
-    rows, code = run(tmp_path, "per-step checkpointing")
-    assert not code and list(rows) == [
-        "of an earlier run",
-        "per-step checkpointing",
-        iteration.OURS,
-        *iteration.BASELINES,
-    ]
-    text = (tmp_path / "iteration-cpu.jsonl").read_text()
-    assert text.startswith(before)
-    for row in list(rows.values())[1:]:
+    path, before = tmp_path / "new" / "rows.jsonl", '{"rival": "of an earlier run"}\n'
+    path.parent.mkdir()
+    path.write_text(before)
+    rows, code, _ = bench(path, "--rival", "per-step checkpointing")
+    assert not code
+    assert [row["rival"] for row in rows[1:]] == ["per-step checkpointing", OURS, *BASELINES]
+    assert path.read_text().startswith(before)
+    for row in rows[1:]:
         assert row["commit"] and row["versions"]["torch"] == torch.__version__
         assert row["device"]["threads"] == torch.get_num_threads() and row["gradient_distance"] < 1e-3
-        assert row["command"].startswith("python -m benchmarks.iteration --workload tiny --device cpu --rounds 2 ")
-        assert row["command"].endswith("--rivals 'per-step checkpointing'")
-    run(tmp_path)
-    assert (tmp_path / "iteration-cpu.jsonl").read_text().startswith(text)
+        assert row["command"].startswith("diffexplain-fast") and row["run"] == rows[1]["run"]
+        assert (row["workload"], row["steps"], row["guidance_scale"], row["batch"]) == ("tiny", 3, 3, 1)
+        assert row["flop"] > 1e6 and row["ceiling_flop_s"] > 1e6 and 0 < row["share_of_ceiling"] < 1
+        assert row["peak_bytes"] > 0 and row["first_s"] > 0 and row["low_s"] <= row["median_s"] <= row["high_s"]
+        assert row["gpu"] is row["joules"] is row["reserved_bytes"] is row["left_bytes"] is None
+    text = path.read_text()
+    again, _, _ = bench(path, "--rival", "per-step checkpointing")
+    assert path.read_text().startswith(text) and again[-1]["run"] != rows[-1]["run"]
+
+
+def test_options_change_the_workload_and_its_name(tmp_path: Path) -> None:
+    options = ("--steps", "2", "--guidance", "1", "--batch", "4", "--rival", "plain autograd")
+    rows, code, _ = bench(tmp_path / "rows.jsonl", *options)
+    assert not code
+    for row in rows:
+        assert row["workload"] == "tiny, steps 2, guidance 1, batch 4"
+        assert (row["steps"], row["guidance_scale"], row["batch"]) == (2, 1, 4)
+
+
+def test_budgets_are_measured_and_kept(tmp_path: Path) -> None:
+    budgets = ("--budget", "50%", "--budget", "1GiB", "--budget", "1KiB")
+    rows, code, text = bench(tmp_path / "rows.jsonl", "--rival", "plain autograd", *budgets)
+    found = {row["rival"]: row for row in rows}
+    assert found["ours, 50%"]["median_s"] > 0 and found["ours, 1GiB"]["gradient_distance"] < 1e-3
+    assert "memory: wanted at least" in found["ours, 1KiB"]["refused"]
+    assert code == 1 and text.splitlines()[-1] == "refused: ours, 1KiB"
+
+
+def test_a_pipeline_of_ones_own(tmp_path: Path) -> None:
+    tiny_sd().save_pretrained(tmp_path / "mine")
+    source = ("--pipeline", str(tmp_path / "mine"), "--steps", "2")
+    rows, code, text = bench(tmp_path / "rows.jsonl", "--rival", "per-step checkpointing", workload=source)
+    assert code == 0, text
+    assert {row["workload"] for row in rows} == {"mine, steps 2"} and all(row["batch"] == 1 for row in rows)
+    assert all(row["gradient_distance"] < 1e-3 and row["guidance_scale"] == 7.5 for row in rows)
+
+
+BAD = {
+    "workload": (["--workload", "tinny"], "workload: wanted one of"),
+    "rival": (["--rival", "plane autograd"], "nearest: plain autograd"),
+    "dtype": (["--dtype", "float64"], "dtype: wanted one of 3 known names"),
+    "budget": (["--budget", "8 apples"], "memory: wanted"),
+    "share": (["--budget", "101%"], "budget: wanted at most 100%"),
+    "batch": (["--batch", "0"], "batch: wanted at least 1 image"),
+    "steps": (["--steps", "0"], "steps: wanted at least 1 step"),
+    "guidance": (["--guidance", "nan"], "guidance: wanted at least 1"),
+    "rounds": (["--rounds", "1"], "rounds: wanted at least 2"),
+    "pipeline": (["--pipeline", "{folder}"], "{folder}"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    template, said = BAD[name]
+    arguments = [word.format(folder=tmp_path) for word in template]
+    rows, code, text = bench(tmp_path / "rows.jsonl", *arguments)
+    assert code == 2 and said.format(folder=tmp_path) in text and not rows and "Traceback" not in text
+
+
+def test_a_commit_is_only_named_in_our_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "a"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    assert results.commit()
+    installed = tmp_path / "site-packages" / "results.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr(results, "__file__", str(installed))
+    assert results.commit() is None
+    monkeypatch.setenv("PATH", "")
+    assert results.commit() is None

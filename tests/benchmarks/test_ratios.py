@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.ratios import BASELINE, NAMES, REFERENCE, ratios, small_workload, worse
-from benchmarks.rivals import RIVALS, Images, Setting
+from diffexplain_fast.benchmarking.rivals import RIVALS
+from diffexplain_fast.benchmarking.setting import Images, Setting
 from diffexplain_fast.storage import read_json
 from tests.benchmarks.tiny_workload import tiny_workload
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from benchmarks.iteration import AGREEMENT, gates, gradient, peak_bytes
-from benchmarks.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
-from benchmarks.workloads import Workload
+from diffexplain_fast.benchmarking.iteration import AGREEMENT, gates, gradient, short
+from diffexplain_fast.benchmarking.measures import memory
+from diffexplain_fast.benchmarking.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
+from diffexplain_fast.benchmarking.workloads import Workload
 from tests.benchmarks.tiny_workload import tiny_workload
 from tests.tiny import tiny_sd2, tiny_sdxl
 
@@ -50,8 +51,8 @@ def test_the_same_images_and_gradient(name: str, scheduler: str, guidance_scale:
 @pytest.mark.parametrize("make", [tiny_sd2, tiny_sdxl])
 def test_other_models_agree_too(make: Callable[[], Any]) -> None:
     given = tiny_workload(torch.device("cpu"), torch.float32, make)
-    same = [name for name in USUAL if name not in OTHER_GRADIENT]
-    assert not [name for name, row in gates(given, same).items() if "refused" in row]
+    same = {name: RIVALS[name] for name in USUAL if name not in OTHER_GRADIENT}
+    assert not [name for name, row in gates(short(given), same).items() if "refused" in row]
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
@@ -70,7 +71,9 @@ def test_each_differs_from_the_next_in_what_it_says() -> None:
     def peak(name: str) -> int:
         images = RIVALS[name](given.setting)
         gradient(given, images, 0)
-        return peak_bytes(partial(gradient, given, images, 0), torch.device("cpu"))
+        found = memory(partial(gradient, given, images, 0), torch.device("cpu"))["peak_bytes"]
+        assert found is not None
+        return found
 
     published, fixed = map(peak, OTHER_GRADIENT)
     assert published > 2 * fixed, "guidance rows and weight gradients"

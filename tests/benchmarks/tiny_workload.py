@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.rivals import Setting
-from benchmarks.workloads import Workload, noise
+from diffexplain_fast.benchmarking.setting import Setting
+from diffexplain_fast.benchmarking.workloads import Workload
 from tests.tiny import CONTEXT, LATENT_SIZE, tiny_classifier, tiny_sd
 
 
@@ -23,6 +23,7 @@ def tiny_workload(device: torch.device, dtype: torch.dtype, make: Callable[[], A
         setting,
         lambda embeds: embeds,
         torch.randn(1, CONTEXT, width),
-        noise((1, 4, LATENT_SIZE, LATENT_SIZE), dtype, device),
+        (4, LATENT_SIZE, LATENT_SIZE),
+        1,
         lambda images: -classifier(images)[:, 0].mean(),
     )

@@ -9,7 +9,7 @@ from diffexplain_fast.cli.main import app
 @pytest.mark.slow
 def test_it_prints_the_plan_and_what_it_assumes():
     options = ["--gpu", "rtx3060", "--steps", "1", "--guidance", "1", "--memory", "8GiB", "--efficiency", "0.5"]
-    done = CliRunner().invoke(app, ["estimate", *options])
+    done = CliRunner().invoke(app, ["bench", "estimate", *options])
     assert done.exit_code == 0, done.output
     for words in (
         "predicted peak",
@@ -29,5 +29,5 @@ def test_it_prints_the_plan_and_what_it_assumes():
     ],
 )
 def test_bad_input_is_named(options, message):
-    done = CliRunner().invoke(app, ["estimate", *options])
+    done = CliRunner().invoke(app, ["bench", "estimate", *options])
     assert done.exit_code == 2 and message in done.output

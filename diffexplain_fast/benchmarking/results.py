@@ -1,0 +1,143 @@
+"""Rows of measurements in files of JSON lines: appended, never overwritten; read back in groups."""
+
+import datetime
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.errors import CorruptFileError, describe
+from diffexplain_fast.storage import storage_error
+
+Row = dict[str, Any]
+_NEEDED = ("rival", "workload", "dtype", "device")
+
+
+class Group(NamedTuple):
+    """What rows must share for their figures to stand side by side.
+
+    Attributes:
+        workload: by name, with the options that were changed.
+        dtype: of the models.
+        device: name of the GPU, or of the processor with its threads.
+    """
+
+    workload: str
+    dtype: str
+    device: str
+
+
+def about(command: str, workload: str, dtype: str, device: torch.device) -> Row:
+    """Return what every row of a run says of itself: when, which commit and versions, by which command, on what.
+
+    Args:
+        command: as typed.
+        workload: by name, with the options that were changed.
+        dtype: of the models.
+        device: where it runs.
+    """
+    now = datetime.datetime.now().astimezone()
+    return {
+        "date": now.date().isoformat(),
+        "run": now.isoformat(),
+        "commit": commit(),
+        "command": command,
+        "workload": workload,
+        "dtype": dtype,
+        "device": device_record() | {"name": _device_name(device)},
+        "versions": versions(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor(device_record())
+
+
+def _processor(device: Mapping[str, Any]) -> str:
+    return f"{device['cpu']}, {device['threads']} threads"
+
+
+def commit() -> str | None:
+    """Return the commit that is measured, with "+" if files other than results differ; None outside our repository."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie in somebody else's repository, which does not track it.
+    if git("ls-files", "--error-unmatch", here.name) is None or (head := git("rev-parse", "--short", "HEAD")) is None:
+        return None
+    changed = git("status", "--porcelain", "--", ":(top)", ":(top,exclude)benchmarks/results")
+    return head + ("+" if changed else "")
+
+
+def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
+    """Append rows to a file, which is made if there is none.
+
+    Args:
+        path: of the file.
+        rows: JSON values.
+
+    Raises:
+        StorageError: no space, no permission, or a path that cannot be a file.
+        ValueError: a number that is not finite.
+    """
+    path, text = Path(path), "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise storage_error(path, f"space and permission for {len(text)} bytes", error) from error
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Read the rows of a file, in the order in which they were appended.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptFileError: a line is no row; names it.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorruptFileError(describe(f"{path}, line {number}", "a row as JSON", error)) from error
+        if not isinstance(row, dict) or not set(_NEEDED) <= set(row) or not isinstance(row["device"], dict):
+            raise CorruptFileError(describe(f"{path}, line {number}", f"a row with {', '.join(_NEEDED)}", line[:80]))
+        rows.append(row)
+    return rows
+
+
+def group_of(row: Row) -> Group:
+    """Return the group a row belongs to."""
+    device = row["device"]
+    return Group(row["workload"], row["dtype"], device.get("name") or _processor(device))
+
+
+def latest(rows: Iterable[Row]) -> dict[Group, dict[str, Row]]:
+    """Return the last row of each rival of each group, measured or refused.
+
+    Args:
+        rows: in the order in which they were appended.
+    """
+    found: dict[Group, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(group_of(row), {})[row["rival"]] = row
+    return found

@@ -1,0 +1,157 @@
+"""``diffexplain-fast bench``: one optimisation iteration by ours and by what people do today, on this machine."""
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from diffexplain_fast.benchmarking.workloads import Make, Workload
+
+_DTYPES = ("float32", "bfloat16", "float16")
+_File = Annotated[Path, typer.Argument(help="File of JSON lines that bench run has appended to.")]
+_FILE = Path("bench.jsonl")
+
+
+def run(
+    workload: Annotated[
+        str, typer.Option(help="tinyworld, sd15, sd15-50, sd15-lcm4, sd21 or sdxl-4: all but the first random weights.")
+    ] = "tinyworld",
+    pipeline: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a Stable Diffusion pipeline, in place of a workload.")
+    ] = None,
+    rival: Annotated[
+        list[str] | None, typer.Option(help="May be given many times; by default all but those that take minutes.")
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Memory at which ours is measured too, such as "8GiB", or "33%" of the way from one sample kept per '
+            "step to everything kept. May be given many times; by default 33% and 67% where no rival is named."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; by default the workload's.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images of one iteration.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    rounds: Annotated[int, typer.Option(help="How often each is measured, by turns.")] = 9,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU; by default torch's choice.")] = None,
+    out: Annotated[Path, typer.Option(help="File that a JSON line for each rival is appended to.")] = _FILE,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+) -> None:
+    """Measure one optimisation iteration, ours beside what people do today.
+
+    All are built on the same weights, inputs and seeds. Each one's gradient is first compared with plain autograd's; if
+    it differs, or if it stops, it gets no figures but a reason, and the exit code is 1.
+    """
+    import torch
+
+    from diffexplain_fast.benchmarking.budgets import DEFAULT
+    from diffexplain_fast.benchmarking.iteration import BOUNDS, compare, verdict
+    from diffexplain_fast.benchmarking.results import about, append_rows
+    from diffexplain_fast.environment import default_device
+    from diffexplain_fast.errors import unknown_name
+
+    if dtype not in _DTYPES:
+        raise unknown_name("dtype", dtype, _DTYPES)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    names = _rivals(rival)
+    named, make = _workload(workload, pipeline, {"steps": steps, "guidance": guidance, "batch": batch})
+    place = default_device() if device is None else torch.device(device)
+    record = about(shlex.join(["diffexplain-fast", *sys.argv[1:]]), named, dtype, place)
+    budgets = (budget or ()) if rival or budget else DEFAULT
+    found = compare(make, getattr(torch, dtype), place, names, budgets=budgets, rounds=rounds)
+    append_rows(out, [record | found.conditions | {"rival": name} | row for name, row in found.rows.items()])
+    print("\n".join(_table(found.rows)))
+    if problem := verdict(found.rows, BOUNDS.get(named, {}) if place.type == "cpu" else {}):
+        print(problem, file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _rivals(named: list[str] | None) -> list[str]:
+    """The rivals to measure: those that are named or the usual ones, ours, and those that ours is judged by."""
+    from diffexplain_fast.benchmarking.rivals import BASELINES, ON_REQUEST, OURS, RIVALS
+    from diffexplain_fast.errors import unknown_name
+
+    for name in named or ():
+        if name not in RIVALS:
+            raise unknown_name("rival", name, RIVALS)
+    return list(dict.fromkeys([*(named or (name for name in RIVALS if name not in ON_REQUEST)), OURS, *BASELINES]))
+
+
+def _workload(name: str, pipeline: str | None, options: dict[str, Any]) -> "tuple[str, Make]":
+    """What a workload with changed options is called, and what makes it."""
+    from diffexplain_fast.benchmarking.workloads import WORKLOADS, of_pipeline
+    from diffexplain_fast.errors import unknown_name
+
+    if pipeline is None and name not in WORKLOADS:
+        raise unknown_name("workload", name, WORKLOADS)
+    base = WORKLOADS[name] if pipeline is None else partial(of_pipeline, source=pipeline)
+    given = {key: value for key, value in options.items() if value is not None}
+
+    def make(device: "torch.device", dtype: "torch.dtype") -> "Workload":
+        changed = {"guidance_scale" if key == "guidance" else key: value for key, value in given.items()}
+        return base(device, dtype).with_options(**changed)
+
+    title = name if pipeline is None else Path(pipeline).name if Path(pipeline).is_dir() else pipeline
+    return ", ".join([title, *(f"{key} {value:g}" for key, value in given.items())]), make
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> "Iterator[str]":
+    """A line for each rival, and one above them."""
+    yield f"{'':36} {'median':>9} {'20-80 %':>17} {'x ours':>7} {'peak MiB':>9} {'ceiling':>8} {'gradient':>9}"
+    for name, row in rows.items():
+        yield _line(name, row)
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    if "refused" in row:
+        return f"{name:36} refused: {row['refused']}"
+    times = f"{1e3 * row['median_s']:6.0f} ms {1e3 * row['low_s']:7.0f}-{1e3 * row['high_s']:.0f} ms"
+    ratio = "" if row["times_ours"] is None else f"{row['times_ours']:.2f}"
+    share = "" if row["share_of_ceiling"] is None else f"{100 * row['share_of_ceiling']:.0f} %"
+    peak, distance = row["peak_bytes"] / 2**20, row["gradient_distance"]
+    return f"{name:36} {times:>27} {ratio:>7} {peak:9.1f} {share:>8} {distance:9.1e}"
+
+
+def report(
+    file: _File = _FILE,
+    out: Annotated[Path, typer.Option(help="Folder for report.md and its pictures.")] = Path("bench"),
+) -> None:
+    """Render tables and pictures of the latest row of each rival.
+
+    Pictures need matplotlib: pip install 'diffexplain-fast[plot]'. Without it the report has the tables alone.
+    """
+    from diffexplain_fast.benchmarking.report import write_report
+    from diffexplain_fast.benchmarking.results import read_rows
+
+    print(f"Open {write_report(read_rows(file), out)}")
+
+
+def agree(
+    file: _File = _FILE,
+    within: Annotated[float, typer.Option(min=0, help="Share by which two ratios may differ.")] = 0.1,
+) -> None:
+    """Say whether the last two runs agree in the ratio of every rival's time to ours.
+
+    Compares runs of the same workload, dtype and device; exit code 1 if a ratio differs more, or is in one run only.
+    """
+    from diffexplain_fast.benchmarking.report import agreements
+    from diffexplain_fast.benchmarking.results import read_rows
+
+    found = agreements(read_rows(file), within)
+    for each in found:
+        print(f"{', '.join(each.group)}: {' and '.join(each.runs)}")
+        for name, pair in each.ratios.items():
+            first, second = ("-" if ratio is None else f"{ratio:.2f}" for ratio in pair)
+            print(f"{name:36} {first:>7} {second:>7}{'  differs' if name in each.differing else ''}")
+    if any(each.differing for each in found):
+        raise typer.Exit(1)
