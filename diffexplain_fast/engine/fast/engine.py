@@ -174,16 +174,19 @@ class FastEngine:
             {*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
         )
         given = start * schedule.init_noise_sigma, text, carried
-        with determinism(self._deterministic):
-            runner: Runner = self._graphs.runner(job, *given, self.unknown)
-        if self._wider is not None and text[0].dtype == torch.float16:
-            runner = Retrying(runner, job, self._wider)
-        if self._deterministic:
-            runner = Deterministic(runner)
+        runner = self._runner(job, *given)
         images = sample_images(runner, *given)
         if about and job.first_unconditional is None and runner.first_unconditional is not None:
             self._first = ([part.clone() for part in about], runner.first_unconditional)
         return images
+
+    def _runner(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
+        """Return what runs a call: replayed or eager, and with what was asked for around it."""
+        with determinism(self._deterministic):
+            runner: Runner = self._graphs.runner(job, start, text, shifts, self.unknown)
+        if self._wider is not None and text[0].dtype == torch.float16:
+            runner = Retrying(runner, job, self._wider)
+        return Deterministic(runner) if self._deterministic else runner
 
     def _time(
         self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None

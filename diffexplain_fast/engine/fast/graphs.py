@@ -6,72 +6,21 @@ operation by operation.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.recorder import CudaRecorder, Recorder
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 from diffexplain_fast.errors import NonFiniteError, wrong_value
 
 _AGREEMENT = 0.05
 """Relative L2 distance of a replay that is taken for the same computation: attention's backward on GPUs may sum in any
 order, and what a wrong recording gives has nothing to do with what is wanted."""
-
-
-class Recorder(Protocol):
-    """Records functions of static tensors. They share memory, so they are replayed in the order they were recorded.
-
-    Attributes:
-        devices: types of device whose computation it records.
-    """
-
-    devices: tuple[str, ...]
-
-    def __init__(self, device: torch.device) -> None: ...
-
-    def warm(self, function: Callable[[], Any]) -> Any:
-        """Run a function as it is, and return its result, so that libraries have prepared what they need."""
-
-    def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Run a function while recording; return what replays it, and its result, whose tensors a replay fills."""
-
-
-class CudaRecorder:
-    """Records into CUDA graphs with one pool of memory.
-
-    Args:
-        device: a CUDA device.
-    """
-
-    devices: tuple[str, ...] = ("cuda",)
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        with torch.cuda.device(device):
-            # Autograd runs a node on the stream of its forward, so all is recorded on one.
-            self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
-
-    def warm(self, function: Callable[[], Any]) -> Any:
-        """Run a function on the stream of the recording; see ``Recorder``."""
-        with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
-                result = function()
-            torch.cuda.current_stream().wait_stream(self._stream)
-        return result
-
-    def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Record a function; see ``Recorder``."""
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the program may allocate meanwhile.
-        options: dict[str, Any] = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, **options):
-            result = function()
-        return graph.replay, result
 
 
 class Recording:
