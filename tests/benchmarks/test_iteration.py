@@ -94,7 +94,7 @@ def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytes
     def slowed(setting: Setting) -> Images:
         images = ours(setting)
         # Many times what an iteration takes, also on a machine that is busy.
-        return lambda embeds, latents: time.sleep(0.6) or images(embeds, latents)  # type: ignore[func-returns-value]
+        return lambda embeds, latents: time.sleep(1.5) or images(embeds, latents)  # type: ignore[func-returns-value]
 
     monkeypatch.setitem(RIVALS, OURS, slowed)
     rows, code, said = run(tmp_path)
