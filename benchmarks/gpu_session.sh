@@ -27,7 +27,7 @@ stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" s
 stage kernels 120 "$python" -m pytest -q -x -p no:cacheprovider tests/kernels -m "not slow"
 stage engine 60 "$python" -m pytest -q -p no:cacheprovider tests/engine/fast/test_on_gpu.py
 stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
-stage iteration 150 "${command[@]}" bench run --workload sd15 --dtype bfloat16 --rounds 3 --out "$rows" \
+stage iteration 200 "${command[@]}" bench run --workload sd15 --dtype bfloat16 --rounds 3 --out "$rows" \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
 stage sanitizer 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \

@@ -8,12 +8,13 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from diffexplain_fast.benchmarking import workloads
 from diffexplain_fast.benchmarking.budgets import at_budgets
@@ -26,14 +27,15 @@ from diffexplain_fast.benchmarking.measures import (
     matmul_ceiling,
     memory,
 )
-from diffexplain_fast.benchmarking.rivals import OTHER_GRADIENT, OURS, PLAIN, RIVALS, Make, plain
-from diffexplain_fast.benchmarking.setting import Images
+from diffexplain_fast.benchmarking.rivals import OTHER_GRADIENT, OURS, PLAIN, RIVALS, Make, plain, step_checkpointing
+from diffexplain_fast.benchmarking.setting import Images, Sampled
 from diffexplain_fast.benchmarking.workloads import Workload
 from diffexplain_fast.errors import wrong_value
 
 AGREEMENT = 1e-2
 """Largest relative L2 distance of a float32 gradient to plain autograd's that counts as the same gradient."""
 _GATE_STEPS = 2
+_Item = TypeVar("_Item")
 _MORE_TO_WARM = 2
 """Iterations after the first that prepare, on noise of their own, as in the rounds: ours may be recorded in one."""
 BOUNDS = {"tinyworld": {"diffusers block checkpointing": 2.0, PLAIN: 1.3}}
@@ -82,13 +84,18 @@ def short(workload: Workload) -> Workload:
 def gates(workload: Workload, rivals: Mapping[str, Make]) -> dict[str, dict[str, Any]]:
     """Return each rival's relative L2 distance to plain autograd's gradient, and why it is refused if it is.
 
+    Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
+
     Args:
         workload: in float32, of few steps.
         rivals: by name; one that raises is refused with what it said.
     """
-    truth = gradient(workload, plain(workload.setting), 0)
+    try:
+        truth = gradient(workload, plain(workload.setting), 0)
+    except torch.OutOfMemoryError:  # the same operations, and room for them on a small card
+        truth = gradient(workload, step_checkpointing(workload.setting), 0)
     found: dict[str, dict[str, Any]] = {}
-    for name, make in rivals.items():
+    for name, make in _shown(rivals.items(), "comparing gradients"):
         try:
             distance = float((gradient(workload, make(workload.setting), 0) - truth).norm() / truth.norm())
         except Exception as problem:  # it may be anybody's code; the row says what it was
@@ -98,6 +105,11 @@ def gates(workload: Workload, rivals: Mapping[str, Make]) -> dict[str, dict[str,
         if not math.isfinite(distance) or (distance > AGREEMENT and name not in OTHER_GRADIENT):
             found[name]["refused"] = f"its gradient is {distance:.1e} from plain autograd's"
     return found
+
+
+def _shown(items: Iterable[_Item], doing: str) -> Iterable[_Item]:
+    """The same items, with a bar while they are worked on, on a terminal only."""
+    return tqdm(list(items), desc=doing, leave=False, disable=None)
 
 
 def _reason(problem: Exception) -> str:
@@ -120,7 +132,7 @@ def measure(
     rows: dict[str, dict[str, Any]] = {}
     gc.collect()
     shared = before = held_bytes(device)
-    for name, make in rivals.items():
+    for name, make in _shown(rivals.items(), "first results"):
         began = time.perf_counter()
         try:
             images = make(workload.setting)
@@ -147,8 +159,15 @@ def measure(
             "rounds": rounds,
             "times_ours": ours and statistics.median(theirs / mine for theirs, mine in zip(every, ours, strict=True)),
             "joules": energy[name],
+            "plan": _plan(made[name]),
         }
     return rows
+
+
+def _plan(images: Images) -> dict[str, Any] | None:
+    """What ours was allowed, predicted to need, and computed again; None for others."""
+    plan = images.sampler.plan if isinstance(images, Sampled) else None
+    return None if plan is None else {"limit": plan.limit, "peak": plan.peak, "recompute": plan.recompute}
 
 
 def _rounds(
@@ -157,7 +176,7 @@ def _rounds(
     """Seconds of each rival in each round, and the energy of one of its iterations where the driver tells it."""
     seconds: dict[str, list[float]] = {name: [] for name in made}
     used: dict[str, list[float]] = {name: [] for name in made}
-    for number in range(1, rounds + 1):
+    for number in _shown(range(1, rounds + 1), "rounds"):
         for name, images in made.items():
             energy, began = joules(device), time.perf_counter()
             gradient(workload, images, number)

@@ -90,6 +90,18 @@ def test_rivals_that_cannot_run_here_say_why(tmp_path: Path, monkeypatch: pytest
     assert code == 1 and said == f"refused: {graph}, {attention}"
 
 
+def test_a_card_too_small_for_plain_autograd_still_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(setting: Setting) -> Images:
+        raise torch.OutOfMemoryError("no memory for you")
+
+    monkeypatch.setattr(iteration, "plain", too_large)
+    monkeypatch.setitem(RIVALS, "plain autograd", too_large)
+    monkeypatch.setitem(RIVALS, "broken", lambda setting: lambda *inputs: scaled(ours(setting)(*inputs)))
+    rows, code, _ = run(tmp_path, "per-step checkpointing", "broken")
+    assert code == 1 and rows["plain autograd"]["refused"] == "OutOfMemoryError: no memory for you"
+    assert rows["per-step checkpointing"]["times_ours"] > 0 and "its gradient is" in rows["broken"]["refused"]
+
+
 def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowed(setting: Setting) -> Images:
         images = ours(setting)
@@ -143,6 +155,9 @@ def test_budgets_are_measured_and_kept(tmp_path: Path) -> None:
     rows, code, text = bench(tmp_path / "rows.jsonl", "--rival", "plain autograd", *budgets)
     found = {row["rival"]: row for row in rows}
     assert found["ours, 50%"]["median_s"] > 0 and found["ours, 1GiB"]["gradient_distance"] < 1e-3
+    plans = {name: row["plan"] for name, row in found.items() if row.get("plan")}
+    assert set(plans) == {OURS, "ours, 50%", "ours, 1GiB"} and plans["ours, 1GiB"]["limit"] == 2**30
+    assert plans["ours, 50%"]["peak"] <= plans["ours, 50%"]["limit"] < plans[OURS]["peak"]
     assert "memory: wanted at least" in found["ours, 1KiB"]["refused"]
     assert code == 1 and text.splitlines()[-1] == "refused: ours, 1KiB"
 
