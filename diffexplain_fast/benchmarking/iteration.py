@@ -36,6 +36,8 @@ AGREEMENT = 1e-2
 """Largest relative L2 distance of a float32 gradient to plain autograd's that counts as the same gradient."""
 _GATE_STEPS = 2
 _Item = TypeVar("_Item")
+_LEAST_ROUNDS = 2
+"""Fewer have no quantiles."""
 _MORE_TO_WARM = 2
 """Iterations after the first that prepare, on noise of their own, as in the rounds: ours may be recorded in one."""
 BOUNDS = {"tinyworld": {"diffusers block checkpointing": 2.0, PLAIN: 1.3}}
@@ -156,7 +158,7 @@ def measure(
             "median_s": statistics.median(every),
             "low_s": low,
             "high_s": high,
-            "rounds": rounds,
+            "rounds": len(every),
             "times_ours": ours and statistics.median(theirs / mine for theirs, mine in zip(every, ours, strict=True)),
             "joules": energy[name],
             "plan": _plan(made[name]),
@@ -173,16 +175,25 @@ def _plan(images: Images) -> dict[str, Any] | None:
 def _rounds(
     workload: Workload, made: Mapping[str, Images], rounds: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, float | None]]:
-    """Seconds of each rival in each round, and the energy of one of its iterations where the driver tells it."""
+    """Seconds of each rival in each round, and the energy of one of its iterations where the driver tells it.
+
+    Interrupted, it returns the rounds that were complete, if they are enough.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in made}
     used: dict[str, list[float]] = {name: [] for name in made}
-    for number in _shown(range(1, rounds + 1), "rounds"):
-        for name, images in made.items():
-            energy, began = joules(device), time.perf_counter()
-            gradient(workload, images, number)
-            seconds[name].append(time.perf_counter() - began)
-            if energy is not None and (now := joules(device)) is not None:
-                used[name].append(now - energy)
+    try:
+        for number in _shown(range(1, rounds + 1), "rounds"):
+            for name, images in made.items():
+                energy, began = joules(device), time.perf_counter()
+                gradient(workload, images, number)
+                seconds[name].append(time.perf_counter() - began)
+                if energy is not None and (now := joules(device)) is not None:
+                    used[name].append(now - energy)
+    except KeyboardInterrupt:
+        complete = min(map(len, seconds.values()))
+        if complete < _LEAST_ROUNDS:
+            raise
+        seconds = {name: every[:complete] for name, every in seconds.items()}
     return seconds, {name: statistics.mean(every) if every else None for name, every in used.items()}
 
 
@@ -203,12 +214,13 @@ def compare(
         device: where.
         names: keys of ``RIVALS``.
         budgets: memory at which ours is measured too, see ``parse_budget``.
-        rounds: at least 2.
+        rounds: at least 2; interrupted after as many, their figures are returned.
 
     Raises:
+        KeyboardInterrupt: before that.
         ValueError: too few rounds, or no such budget.
     """
-    if rounds < 2:
+    if rounds < _LEAST_ROUNDS:
         raise wrong_value("rounds", "at least 2, for quantiles", rounds)
     few, rivals = short(make(device, torch.float32)), {name: RIVALS[name] for name in names}
     found = gates(few, {**rivals, **at_budgets(budgets, few, checked=True)})

@@ -71,6 +71,8 @@ def run(
     found = compare(make, getattr(torch, dtype), place, names, budgets=budgets, rounds=rounds)
     append_rows(out, [record | found.conditions | {"rival": name} | row for name, row in found.rows.items()])
     print("\n".join(_table(found.rows)))
+    if any(row.get("rounds", rounds) < rounds for row in found.rows.values()):
+        raise KeyboardInterrupt  # after fewer rounds than were asked for, which are written
     if problem := verdict(found.rows, BOUNDS.get(named, {}) if place.type == "cpu" else {}):
         print(problem, file=sys.stderr)
         raise typer.Exit(1)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from diffexplain_fast.benchmarking import iteration, results
+from diffexplain_fast.benchmarking import iteration, measures, results
 from diffexplain_fast.benchmarking.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
-from diffexplain_fast.benchmarking.setting import Images, Setting
+from diffexplain_fast.benchmarking.setting import Images, Sampled, Setting
 from diffexplain_fast.benchmarking.workloads import WORKLOADS
 from diffexplain_fast.cli.main import app
 from tests.benchmarks.tiny_workload import tiny_workload
@@ -26,6 +26,7 @@ from tests.tiny import tiny_sd
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offer a tiny workload, and bounds that ours reaches on it unless it sleeps."""
     monkeypatch.setitem(WORKLOADS, "tiny", tiny_workload)
+    monkeypatch.setitem(measures._SIDES, "cpu", 128)
     monkeypatch.setitem(iteration.BOUNDS, "tiny", dict.fromkeys(BASELINES, 0.3))
 
 
@@ -111,6 +112,23 @@ def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(RIVALS, OURS, slowed)
     rows, code, said = run(tmp_path)
     assert rows[OURS]["times_ours"] == 1 and (code, said) == (1, f"missed: {', '.join(BASELINES)}")
+
+
+@pytest.mark.parametrize("complete", [1, 2])
+def test_interrupted_it_keeps_complete_rounds_if_they_are_enough(
+    complete: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = iteration.gradient
+
+    def interrupted(workload: Any, images: Images, number: int) -> Tensor:
+        if number == complete + 1 and workload.setting.steps == 3 and isinstance(images, Sampled):
+            raise KeyboardInterrupt
+        return gradients(workload, images, number)
+
+    monkeypatch.setattr(iteration, "gradient", interrupted)
+    rows, code, said = bench(tmp_path / "rows.jsonl", "--rounds", "9", "--rival", "per-step checkpointing")
+    assert code == 130 and said.splitlines()[-1] == "diffexplain-fast: interrupted"
+    assert [row["rounds"] for row in rows] == ([] if complete < 2 else [complete] * 4)
 
 
 def test_ours_is_refused_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
