@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.weights import Linear, UnsupportedModelError, conv, known, linear, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -34,19 +34,23 @@ class Resnet:
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
         self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)
         self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
-        self.shortcut = None if module.conv_shortcut is None else linear(module.conv_shortcut)
+        self.shortcut: Tensor | None = None
+        if module.conv_shortcut is not None:
+            self.shortcut, bias = linear(module.conv_shortcut)
+            if bias is not None:  # the convolution adds it with its own
+                self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
 
     def shift(self, embedding: Tensor) -> Tensor | None:
         """Return what the time embedding [N, d] adds to every pixel [N, C], None in a VAE."""
         return None if self.time is None else self.time(F.silu(embedding))
 
     def shortened(self, x: Tensor) -> Tensor:
-        """Return what goes past the convolutions [N, K, H, W], for x [N, C, H, W]."""
-        return x if self.shortcut is None else _pointwise(x, self.shortcut)
+        """Return what goes past the convolutions [N, K, H, W], but for its bias, for x [N, C, H, W]."""
+        return x if self.shortcut is None else (x.permute(0, 2, 3, 1) @ self.shortcut.t()).permute(0, 3, 1, 2)
 
     def shortened_backward(self, dy: Tensor) -> Tensor:
         """Return the adjoint of ``shortened`` [N, C, H, W], for dy [N, K, H, W]."""
-        return dy if self.shortcut is None else _pointwise_backward(dy, self.shortcut.weight)
+        return dy if self.shortcut is None else (dy.permute(0, 2, 3, 1) @ self.shortcut).permute(0, 3, 1, 2)
 
     def __call__(self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """Return the block's output [N, K, H, W], channels-last.
@@ -70,12 +74,11 @@ class _Resnet(torch.autograd.Function):
         rows = None if shift is None else shift.expand(len(x), -1).contiguous()
         a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
         out = channels_last(block.conv2.forward(a))
-        if skip is None or block.shortcut is None:
-            out += block.shortened(x)
+        if block.shortcut is None:
+            out += x
         else:
-            seam, weight = x.shape[1], block.shortcut
-            out += _pointwise(x, Linear(weight.weight[:, :seam], weight.bias))
-            out += _pointwise(skip, Linear(weight.weight[:, seam:], None))
+            for part, weight in _halves(x, skip, block.shortcut):
+                _pixels(out).addmm_(_pixels(part), weight.t())
         if block.scale != 1.0:
             out /= block.scale
         ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
@@ -98,18 +101,22 @@ class _Resnet(torch.autograd.Function):
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
         dx, dskip = raw.group_norm_bwd(da, x, skip, None, one.weight, one.bias, mean1, rstd1, one.groups, True)
-        if skip is None or block.shortcut is None:
-            dx += block.shortened_backward(dy)
+        if block.shortcut is None:
+            dx += dy
         else:
-            dx += _pointwise_backward(dy, block.shortcut.weight[:, : x.shape[1]])
-            dskip += _pointwise_backward(dy, block.shortcut.weight[:, x.shape[1] :])
+            for part, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
+                _pixels(part).addmm_(_pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None
 
 
-def _pointwise(x: Tensor, weights: Linear) -> Tensor:
-    """Return a linear layer on every pixel of x [N, C, H, W], channels-last in and out."""
-    return weights(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+def _halves(x: Tensor, skip: Tensor | None, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the tensors of a virtual concatenation, each with the columns of a weight [K, C] that it meets."""
+    if skip is None:
+        return [(x, weight)]
+    seam = x.shape[1]
+    return [(x, weight[:, :seam]), (skip, weight[:, seam:])]
 
 
-def _pointwise_backward(dy: Tensor, weight: Tensor) -> Tensor:
-    return (dy.permute(0, 2, 3, 1) @ weight).permute(0, 3, 1, 2)
+def _pixels(x: Tensor) -> Tensor:
+    """Return x [N, C, H, W], channels-last, as [N H W, C]: the same memory."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])

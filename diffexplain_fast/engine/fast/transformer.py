@@ -133,9 +133,9 @@ class _SelfAttention(torch.autograd.Function):
         do = layer.split(layer.out.backward(dy))
         q, k, v = qkv or _project(layer, _normalise(x, block, 0)[0])
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
-        dn = layer.q.backward(dq.flatten(2))
+        dn = layer.q.backward(dq.flatten(0, 1).flatten(1))
         for weights, gradient in ((layer.k, dk), (layer.v, dv)):
-            dn += weights.backward(gradient.flatten(2))
+            dn.addmm_(gradient.flatten(0, 1).flatten(1), weights.weight)
         return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None
 
 
