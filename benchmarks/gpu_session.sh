@@ -1,10 +1,13 @@
 #!/bin/bash
 # Everything that needs a GPU, most valuable first, in under nine minutes; safe to interrupt. Usage:
-#   benchmarks/gpu_session.sh [folder for the results]
+#   benchmarks/gpu_session.sh [folder for the results [stage ...]]
+# With stages, those alone: what nine minutes did not reach can be run by another call.
 # Needs torch with CUDA, Triton, pytest and diffusers; wheels in ./wheels are installed first if there are any.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu-$(date +%Y%m%d-%H%M)}
+shift
+chosen=" $* "
 mkdir -p "$out"
 began=$SECONDS
 summary="$out/summary.txt"
@@ -13,25 +16,32 @@ summary="$out/summary.txt"
 stage() { # name, seconds at most, command ...
     local name=$1 limit=$2 left=$((530 - SECONDS + began))
     shift 2
+    case "$chosen" in "  " | *" $name "*) ;; *) return ;; esac
     if [ "$left" -lt 10 ]; then echo "$name: no time left" | tee -a "$summary"; return; fi
-    timeout --signal=INT $((limit < left ? limit : left)) "$@" > "$out/$name.log" 2>&1
+    timeout --signal=INT --kill-after=20 $((limit < left ? limit : left)) "$@" > "$out/$name.log" 2>&1
     echo "$name: exit $? after $((SECONDS - began)) s" | tee -a "$summary"
 }
 
 python=${PYTHON:-python3}
 command=("$python" -c "from diffexplain_fast.cli.main import app; app()")
-rows=benchmarks/results/iteration-cuda.jsonl
+rows="$out/iteration-cuda.jsonl"
+bench=("${command[@]}" bench run --dtype bfloat16 --rounds 5 --out "$rows")
+test=("$python" -m pytest -q -p no:cacheprovider)
 [ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels diffusers
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv > "$out/device.csv" 2>&1
 stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" setup.py -q build_ext --inplace
-stage kernels 120 "$python" -m pytest -q -x -p no:cacheprovider tests/kernels -m "not slow"
-stage engine 60 "$python" -m pytest -q -p no:cacheprovider tests/engine/fast/test_on_gpu.py
-stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
-stage iteration 200 "${command[@]}" bench run --workload sd15 --dtype bfloat16 --rounds 3 --out "$rows" \
+stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py
+stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
+stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
+stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
+stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
+stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
+stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
 stage sanitizer 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
-    "$python" -m pytest -q -x -p no:cacheprovider tests/kernels/test_geglu.py tests/kernels/test_guided_step.py -m "not slow"
-stage profile 40 "${command[@]}" profile --out "$out/profile"
-cp "$rows" "$out/" 2> /dev/null
-for log in engine ops iteration profile; do echo; tail -n 40 "$out/$log.log"; done | tee -a "$summary"
+    "${test[@]}" -x tests/kernels/test_geglu.py tests/kernels/test_guided_step.py -m "not slow"
+[ -f "$rows" ] && cat "$rows" >> benchmarks/results/iteration-cuda.jsonl
+for log in engine iteration lcm sdxl ops profile; do
+    [ -f "$out/$log.log" ] && { echo; tail -n 70 "$out/$log.log"; }
+done | tee -a "$summary"
