@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests run in so many processes, one thread each.
 WORKERS ?= 2
+SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test check world bars build bench
+.PHONY: demo test check world bars build bench baseline
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -24,6 +25,11 @@ check: .venv/installed
 
 test: check
 	$(BIN)/python -m pytest -ra -n $(WORKERS)
+	$(SHARES) --benchmark-compare=benchmarks/results/ratios.json --benchmark-compare-fail=median:50%
+
+# Our shares of plain autograd's time, by which make test judges later changes.
+baseline: .venv/installed
+	$(SHARES) --benchmark-json=benchmarks/results/ratios.json
 
 # Rebuild the shipped models: hours on a CPU, minutes on a GPU; resumes where it stopped.
 world: .venv/installed

@@ -1,33 +1,42 @@
-"""One iteration's time by ours over plain autograd's, which drifts less than times: ``python -m benchmarks.ratios``.
+"""Ours as a share of plain autograd's time, for pytest-benchmark: shares drift less from machine to machine than times.
 
-It writes the baseline that ``tests/benchmarks/test_ratios.py`` holds every change to. One thread, and the median over
-ratios of neighbours in time, so that it can be measured while other processes run.
+``tests/benchmarks/test_ratios.py`` measures them on a clock that a share advances, so what pytest-benchmark saves and
+compares are shares. One thread, by turns, so that it can be done while other processes run.
 """
 
-import argparse
-import datetime
-import itertools
-import statistics
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from diffexplain_fast.benchmarking.iteration import gradient
-from diffexplain_fast.benchmarking.results import commit
 from diffexplain_fast.benchmarking.rivals import OURS, PLAIN, RIVALS
 from diffexplain_fast.benchmarking.workloads import Workload, tinyworld
-from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.storage import write_json_atomic
 
 BASELINE = Path(__file__).parent / "results" / "ratios.json"
-REFERENCE = PLAIN
+"""Written by ``make baseline``, held to by ``make test``."""
 NAMES = (OURS, "ours, one sample per step")
-WORSE = 1.5
-"""How many times the baseline's a ratio may be: what a busy machine adds is less, a fast path that is lost more."""
 _STEPS = 2
-_ROUNDS = 7
+
+
+class Clock:
+    """A timer that stands still until it is advanced."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def read(self) -> float:
+        """Return the sum of all that it was advanced by."""
+        return self._now
+
+    def advance(self, by: float) -> None:
+        """Let some time pass.
+
+        Args:
+            by: how much, in any unit.
+        """
+        self._now += by
 
 
 def small_workload() -> Workload:
@@ -35,58 +44,31 @@ def small_workload() -> Workload:
     return tinyworld(torch.device("cpu"), torch.float32).with_options(steps=_STEPS)
 
 
-def ratios(workload: Workload, rounds: int = _ROUNDS) -> dict[str, float]:
-    """Return the time of each of ``NAMES`` over the reference's, measured by turns on one thread.
+def shares(workload: Workload, name: str) -> Iterator[float]:
+    """Yield the time of a rival's iteration over plain autograd's before and after it, without end, on one thread.
 
     Args:
         workload: what is measured.
-        rounds: ratios of which the median is taken.
+        name: key of ``RIVALS``.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return {name: _ratio(workload, name, rounds) for name in NAMES}
-    finally:
-        torch.set_num_threads(threads)
+    rival, reference = (RIVALS[each](workload.setting) for each in (name, PLAIN))
+    threads, number = torch.get_num_threads(), 0
 
+    def seconds(images: object) -> float:
+        nonlocal number
+        number += 1
+        torch.set_num_threads(1)
+        try:
+            began = time.perf_counter()
+            gradient(workload, images, number)  # type: ignore[arg-type]
+            return time.perf_counter() - began
+        finally:
+            torch.set_num_threads(threads)
 
-def _ratio(workload: Workload, name: str, rounds: int) -> float:
-    rival, reference = (RIVALS[each](workload.setting) for each in (name, REFERENCE))
-    seconds = []
-    for number, images in enumerate([rival, *[reference, rival] * rounds, reference]):
-        began = time.perf_counter()
-        gradient(workload, images, number)
-        seconds.append(time.perf_counter() - began)
-    theirs, references = seconds[2::2], seconds[1::2]  # without the first of all, which prepares
-    around = [(before + after) / 2 for before, after in itertools.pairwise(references)]
-    return statistics.median(own / other for own, other in zip(theirs, around, strict=True))
-
-
-def worse(found: dict[str, float], baseline: dict[str, float]) -> list[str]:
-    """Return what takes more than ``WORSE`` times the share of the reference's time that it took for the baseline."""
-    return [
-        f"{name}: {found[name]:.2f} of the time of {REFERENCE}, {ratio:.2f} in the baseline"
-        for name, ratio in baseline.items()
-        if not found[name] <= WORSE * ratio
-    ]
-
-
-def main() -> None:
-    """Measure and write the baseline."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=__doc__)
-    parser.add_argument("--out", type=Path, default=BASELINE)
-    arguments = parser.parse_args()
-    found = ratios(small_workload())
-    about = {
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        "command": "python -m benchmarks.ratios",
-        "device": device_record() | {"threads": 1},
-        "versions": versions(),
-    }
-    write_json_atomic(arguments.out, about | {"reference": REFERENCE, "ratios": found})
-    sys.stdout.writelines(f"{name}: {ratio:.3f}\n" for name, ratio in found.items())
-
-
-if __name__ == "__main__":
-    main()
+    for images in (reference, rival):  # the first of all prepares
+        seconds(images)
+    before = seconds(reference)
+    while True:
+        own, after = seconds(rival), seconds(reference)
+        yield 2 * own / (before + after)
+        before = after

@@ -61,8 +61,7 @@ def run(
 
     if dtype not in _DTYPES:
         raise unknown_name("dtype", dtype, _DTYPES)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
     names = _rivals(rival)
     named, make = _workload(workload, pipeline, {"steps": steps, "guidance": guidance, "batch": batch})
     place = default_device() if device is None else torch.device(device)

@@ -1,27 +1,42 @@
 """Ours is no slower beside plain autograd than when the baseline was measured; a slowed one is noticed."""
 
+import itertools
+import re
+import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytest_benchmark.utils import parse_compare_fail
 from torch import Tensor
 
-from benchmarks.ratios import BASELINE, NAMES, REFERENCE, ratios, small_workload, worse
+from benchmarks.ratios import BASELINE, NAMES, Clock, shares, small_workload
 from diffexplain_fast.benchmarking.rivals import RIVALS
 from diffexplain_fast.benchmarking.setting import Images, Setting
 from diffexplain_fast.storage import read_json
 from tests.benchmarks.tiny_workload import tiny_workload
 
+CLOCK = Clock()
+"""It tells shares of plain autograd's time, which pytest-benchmark takes for seconds."""
+
 
 @pytest.mark.slow
-def test_no_worse_than_the_baseline(benchmark: Any) -> None:
-    # Where pytest-benchmark is disabled, as under xdist, this still runs once.
-    found = benchmark.pedantic(ratios, args=(small_workload(),), rounds=1)
-    benchmark.extra_info.update(found)
-    problems = worse(found, read_json(BASELINE)["ratios"])
-    assert not problems, "\n".join(problems)
+@pytest.mark.benchmark(timer=CLOCK.read)
+@pytest.mark.parametrize("name", NAMES)
+def test_share_of_plain_autograds_time(name: str, benchmark: Any) -> None:
+    if benchmark.disabled:
+        pytest.skip("pytest-benchmark is off in xdist's processes; make test runs it by itself")
+    each = shares(small_workload(), name)
+    benchmark.pedantic(lambda: CLOCK.advance(next(each)), rounds=9)
+
+
+def allowed() -> Any:
+    """The comparison that make test asks pytest-benchmark for."""
+    (rule,) = re.findall(r"--benchmark-compare-fail=(\S+)", Path("Makefile").read_text())
+    return parse_compare_fail(rule)
 
 
 def slowed(make: Callable[[Setting], Images]) -> Callable[[Setting], Images]:
@@ -42,16 +57,30 @@ def slowed(make: Callable[[Setting], Images]) -> Callable[[Setting], Images]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slowed_fast_path_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = tiny_workload(torch.device("cpu"), torch.float32)
-    before, threads = ratios(given, rounds=3), torch.get_num_threads()
+def test_a_slowed_fast_path_fails_the_comparison(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, threads = tiny_workload(torch.device("cpu"), torch.float32), torch.get_num_threads()
+
+    def median() -> dict[str, float]:
+        return {"median": statistics.median(itertools.islice(shares(given, name), 5))}
+
+    before = median()
     monkeypatch.setitem(RIVALS, name, slowed(RIVALS[name]))
-    problems = worse(ratios(given, rounds=3), before)
-    assert any(problem.startswith(f"{name}: ") and REFERENCE in problem for problem in problems)
+    after = median()
+    assert not allowed().fails(before, before) and not allowed().fails(before, after)
+    assert allowed().fails(after, before)
     assert torch.get_num_threads() == threads
+
+
+def test_the_clock_stands_still_until_it_is_advanced() -> None:
+    clock = Clock()
+    began = clock.read()
+    clock.advance(0.7)
+    assert clock.read() - began == clock.read() - began == 0.7
 
 
 def test_the_baseline_says_what_it_is_of() -> None:
     baseline = read_json(BASELINE)
-    assert baseline["commit"] and baseline["versions"]["torch"] and baseline["device"]["cpu"]
-    assert set(baseline["ratios"]) == set(NAMES) and all(0 < ratio < 5 for ratio in baseline["ratios"].values())
+    assert baseline["commit_info"]["id"] and baseline["versions"]["torch"] and baseline["device"]["cpu"]
+    assert baseline["machine_info"] == {}
+    medians = {row["params"]["name"]: row["stats"]["median"] for row in baseline["benchmarks"]}
+    assert set(medians) == set(NAMES) and all(0 < share < 5 for share in medians.values())
