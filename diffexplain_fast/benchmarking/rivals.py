@@ -75,13 +75,18 @@ def block_checkpointing(setting: Setting) -> Images:
     return Loop(setting, unet, vae)
 
 
+def hand_written(setting: Setting) -> Images:
+    """Plain autograd through the loop as one writes it by hand."""
+    return Loop(setting, setting.unet, setting.vae)
+
+
 def graphed(setting: Setting) -> Images:
     """The hand-written loop with everything kept, as one CUDA graph forward and one backward.
 
     Raises:
         ValueError: the models are not on a CUDA device.
     """
-    return Graphed(Loop(setting, setting.unet, setting.vae), setting.device)
+    return Graphed(hand_written(setting), setting.device)
 
 
 def dexter(setting: Setting) -> Images:
@@ -137,6 +142,7 @@ RIVALS: dict[str, Make] = {
     "channels-last per-step checkpointing": channels_last,
     "per-step checkpointing, compiled": compiled,
     "per-step checkpointing, xformers": xformers_attention,
+    "hand-written loop": hand_written,
     "hand-written loop in one CUDA graph": graphed,
     "frozen convolutions patched": frozen_convolutions,
     "DEXTER's loop as published": dexter,

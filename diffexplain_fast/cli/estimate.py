@@ -1,5 +1,6 @@
 """``diffexplain-fast bench estimate``: whether, and how, an iteration fits a card that is not here."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,12 +14,17 @@ def estimate(
     batch: Annotated[int, typer.Option(min=1, help="images at once")] = 1,
     memory: Annotated[str, typer.Option(help="byte limit, such as 8GiB; auto is 90 % of the card")] = "auto",
     efficiency: Annotated[float | None, typer.Option(min=0.01, max=1.0, help="share of the peak you expect")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="file of bench run: the share that ours reached on the GPU measured there")
+    ] = None,
 ) -> None:
     """Estimate one optimisation iteration on a GPU you do not have.
 
     Memory and multiplications are counted on the shapes of the public model, in bfloat16, without text encoder and
     classifier. Nothing is run or downloaded.
     """
+    from diffexplain_fast.benchmarking.efficiency import measured_efficiency
+    from diffexplain_fast.benchmarking.results import read_rows
     from diffexplain_fast.engine.estimate import CARDS, GIB
     from diffexplain_fast.engine.estimate import estimate as count
     from diffexplain_fast.engine.planner import parse_bytes
@@ -26,6 +32,7 @@ def estimate(
 
     if gpu not in CARDS:
         raise unknown_name("gpu", gpu, CARDS)
+    measured = None if rows is None else measured_efficiency(read_rows(rows))
     card, limit = CARDS[gpu], parse_bytes(memory)
     limit = int(0.9 * card.gib * GIB) if limit is None else limit
     found = count(model, steps=steps, guided=guidance != 1.0, batch=batch, memory=limit)
@@ -35,3 +42,7 @@ def estimate(
     print(f"{found.flop / 1e12:.1f} TFLOP an iteration, {1e3 * floor:.0f} ms if it reached its peak, which none does")
     if efficiency is not None:
         print(f"{1e3 * floor / efficiency:.0f} ms at {100 * efficiency:g} % of the peak, as you assume")
+    if measured is not None:
+        share, source = measured
+        print(f"{1e3 * floor / share:.0f} ms at {100 * share:.0f} % of what a large product reaches, as {source},")
+        print("if such a product reaches the data sheet's number on this card")

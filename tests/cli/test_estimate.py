@@ -1,5 +1,8 @@
 """The command that estimates for a card that is not here."""
 
+import json
+import re
+
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +21,37 @@ def test_it_prints_the_plan_and_what_it_assumes():
         "at 50 % of the peak",
     ):
         assert words in done.output
+
+
+ROW = {
+    "rival": "ours, everything kept",
+    "workload": "sd15",
+    "dtype": "bfloat16",
+    "device": {"name": "some card"},
+    "gpu": {"driver": "1"},
+    "share_of_ceiling": 0.25,
+    "date": "2026-01-02",
+}
+NOT_OURS = {"rival": "plain autograd", "share_of_ceiling": 0.1}
+ON_A_CPU = {"gpu": None, "share_of_ceiling": 0.5}
+
+
+@pytest.mark.slow
+def test_it_takes_the_share_that_was_measured(tmp_path):
+    rows = [ROW | {"share_of_ceiling": 0.9}, ROW, ROW | NOT_OURS, ROW | ON_A_CPU]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--steps", "1", "--guidance", "1", "--rows", str(tmp_path / "rows.jsonl")]
+    done = CliRunner().invoke(app, ["bench", "estimate", *options])
+    assert done.exit_code == 0, done.output
+    floor, estimate = (int(word) for word in re.findall(r"(\d+) ms", done.output))
+    assert abs(estimate - 4 * floor) <= 4
+    assert "at 25 % of what a large product reaches, as sd15 in bfloat16 on some card, 2026-01-02" in done.output
+
+
+def test_rows_without_such_a_share_are_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW | ON_A_CPU) + "\n")
+    done = CliRunner().invoke(app, ["bench", "estimate", "--rows", str(tmp_path / "rows.jsonl")])
+    assert done.exit_code == 2 and "rows: wanted a file with a row of 'ours, everything kept'" in done.output
 
 
 @pytest.mark.parametrize(
