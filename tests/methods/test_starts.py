@@ -67,7 +67,10 @@ def test_screened_images_serve_the_next_target(problem: Problem) -> None:
     again = choose_starts(problem, options, None, kept, lambda done, total: None)
     handle.remove()
     assert len(drawn) == 3, "each word is looked at again, none is screened again"
-    assert [(start.name, start.score) for start in again] == [(start.name, start.score) for start in first]
+    assert [start.name for start in again] == [start.name for start in first]
+    # A model with a hook runs through its own modules, which round otherwise.
+    scores = [[start.score for start in starts if start.score is not None] for starts in (again, first)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
 
 
 def test_a_second_word_follows_the_best_one_where_one_is_not_enough(problem: Problem) -> None:

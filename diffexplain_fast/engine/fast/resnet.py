@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, add_product, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -78,7 +78,7 @@ class _Resnet(torch.autograd.Function):
             out += x
         else:
             for part, weight in _halves(x, skip, block.shortcut):
-                _pixels(out).addmm_(_pixels(part), weight.t())
+                add_product(_pixels(out), _pixels(part), weight.t())
         if block.scale != 1.0:
             out /= block.scale
         ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
@@ -105,7 +105,7 @@ class _Resnet(torch.autograd.Function):
             dx += dy
         else:
             for part, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
-                _pixels(part).addmm_(_pixels(dy), weight)
+                add_product(_pixels(part), _pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.levels import Level
-from diffexplain_fast.engine.fast.weights import UnsupportedModelError, known, linear, norm
+from diffexplain_fast.engine.fast.weights import UnsupportedModelError, add_product, known, linear, norm
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
@@ -135,7 +135,7 @@ class _SelfAttention(torch.autograd.Function):
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dn = layer.q.backward(dq.flatten(0, 1).flatten(1))
         for weights, gradient in ((layer.k, dk), (layer.v, dv)):
-            dn.addmm_(gradient.flatten(0, 1).flatten(1), weights.weight)
+            add_product(dn, gradient.flatten(0, 1).flatten(1), weights.weight)
         return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None
 
 
