@@ -73,6 +73,8 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
 
 def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> str:
     """Return why an implementation does not run on such tensors, nothing if it does."""
+    if device == "meta" and not automatic:
+        return ""  # only shapes are wanted, as when a plan is counted
     if impl == "cpp":
         return CPP_MISSING or ("" if device == "cpu" else "it needs tensors on the CPU; move them there")
     if impl == "sdpa":
@@ -82,8 +84,6 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
     if impl == "triton":
         if TRITON_MISSING or device == "cuda":
             return TRITON_MISSING or (triton_failure(device) if automatic else "")
-        if device == "meta" and not automatic:
-            return ""  # only shapes are wanted, as when a plan for a card that is not here is counted
         return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
     if device != "cuda":
         return "it needs tensors on a CUDA device; move them there"

@@ -5,6 +5,7 @@ The functions are those that torch's compiler puts into frozen graphs. Where a t
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,10 @@ class PackedWeight:
                 weight.contiguous(), *self._place, list(x.shape)
             )
 
+    def __deepcopy__(self, memo: Any) -> "PackedWeight":
+        """Return itself: it never changes, and its layout cannot be copied."""
+        return self
+
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the convolution [N, K, H', W'] of x [N, C, H, W]."""
         return torch.ops.mkldnn._convolution_pointwise(x, self._weight, bias, *self._place, "none", [], "")
@@ -55,6 +60,10 @@ class PackedMatrix:
     def __init__(self, weight: Tensor, rows: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+    def __deepcopy__(self, memo: Any) -> "PackedMatrix":
+        """Return itself, as a ``PackedWeight`` does."""
+        return self
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return x W^T + b [R, K] for x [R, C]."""

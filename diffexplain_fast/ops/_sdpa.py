@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
+_PLAIN = ("cpu", "meta")
+"""Where the log-sum-exp has as many numbers as there are queries: on the meta device only shapes are wanted."""
 _FLASH_DIMS = 8
 """The flash kernels take head dimensions that are multiples of this, up to 256."""
 
@@ -17,7 +19,7 @@ def _flash(q: Tensor) -> bool:
 def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return o [B, Nq, H, D] and the log-sum-exp [B, H, N] (N at least Nq, padded by some kernels)."""
     aten, heads = torch.ops.aten, [part.transpose(1, 2) for part in (q, k, v)]
-    if q.device.type == "cpu":
+    if q.device.type in _PLAIN:
         o, lse = aten._scaled_dot_product_flash_attention_for_cpu(*heads, scale=scale)
     elif _flash(q):
         o, lse = aten._scaled_dot_product_flash_attention(*heads, scale=scale)[:2]
@@ -32,7 +34,7 @@ def attention_bwd(
     """Return dq, dk and dv from the results of ``attention_fwd`` and the gradient of o."""
     aten: Any = torch.ops.aten
     dos, qs, ks, vs, os = (part.transpose(1, 2) for part in (do, q, k, v, o))
-    if q.device.type == "cpu":
+    if q.device.type in _PLAIN:
         grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
             dos, qs, ks, vs, os, lse, 0.0, False, scale=scale
         )

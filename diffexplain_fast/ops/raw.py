@@ -34,15 +34,19 @@ class RawOps:
     geglu_bwd: Callable[..., Any]
 
     def __init__(self, device: torch.device, dtype: torch.dtype, impl: str = "auto") -> None:
-        self.impl = impl
         self.choices: dict[str, Choice] = {
-            op: choose(op, impl, device, dtype) for op in ("group_norm_silu", "layer_norm", "geglu", "attention")
+            op: choose(op, impl, device, dtype)
+            for op in ("group_norm_silu", "layer_norm", "geglu", "attention", "interleave")
         }
         modules = {"group_norm_silu": group_norm_silu, "layer_norm": layer_norm, "geglu": geglu}
         for op, module in modules.items():
             for way in ("fwd", "bwd"):
-                function = raw(f"{op}_{way}", self.choices[op].impl, getattr(module, f"{op}_{way}"))
+                function = raw(f"{op}_{way}", self.chosen(op), getattr(module, f"{op}_{way}"))
                 setattr(self, f"{op.removesuffix('_silu')}_{way}", function)
+
+    def chosen(self, op: str) -> str:
+        """Return what runs for an op: an ``impl`` by name for the ops that are not raw."""
+        return self.choices[op].impl
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return what ``ops.attention.attention_with_lse`` does."""
@@ -55,5 +59,5 @@ class RawOps:
         return attention_gradients(do, q, k, v, o, lse, scale, self._attention(do))
 
     def _attention(self, q: Tensor) -> str:
-        chosen = self.choices["attention"].impl
+        chosen = self.chosen("attention")
         return "sdpa" if chosen == "triton" and q.shape[-1] > _TRITON_HEAD else chosen

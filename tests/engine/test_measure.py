@@ -5,8 +5,9 @@ import gc
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from diffexplain_fast.engine.measure import count, live_bytes
+from diffexplain_fast.engine.measure import count, hollow, live_bytes
 
 SIZE, FLOAT = 1024, 4
 """Elements of the tensors here, and bytes of each."""
@@ -77,6 +78,59 @@ def test_nothing_runs_and_no_random_number_is_drawn():
     state = torch.get_rng_state()
     count(fail, [vector()], [])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def small_model():
+    """Convolutions in channels-last, norms, products, operations in place, views; its weights."""
+    torch.manual_seed(0)
+    kernel = torch.randn(8, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    matrix, weight = torch.randn(8, 8), torch.ones(8)
+
+    def forward(x, kernel=kernel, matrix=matrix, weight=weight):
+        x = x.contiguous(memory_format=torch.channels_last)
+        for _ in range(3):
+            x = F.conv2d(F.silu(F.group_norm(x, 2, weight, weight)), kernel, padding=1).add_(1)
+            x = F.linear(x.permute(0, 2, 3, 1), matrix).squeeze_(0).unsqueeze_(0).permute(0, 3, 1, 2)
+        return x.square()
+
+    return forward, [kernel, matrix, weight]
+
+
+def test_meta_tensors_count_as_fake_ones_do():
+    forward, weights = small_model()
+    x = torch.randn(1, 8, 6, 6)
+    fake = count(forward, [x], weights)
+    twins = [weight.to("meta") for weight in weights]
+    assert count(lambda pixels: forward(pixels, *twins), [x.to("meta")], twins) == fake
+
+
+def test_results_of_another_count_change_nothing_but_the_time():
+    forward, weights = small_model()
+    twins, results = [weight.to("meta") for weight in weights], {}
+    shapes = [torch.empty(1, 8, size, size, device="meta") for size in (6, 9, 6)]
+    alone = [count(lambda pixels: forward(pixels, *twins), [x], twins) for x in shapes]
+    assert [count(lambda pixels: forward(pixels, *twins), [x], twins, results) for x in shapes] == alone
+    assert results and alone[0] == alone[2] != alone[1]
+
+
+def test_flop_are_those_of_torchs_counter():
+    forward, weights = small_model()
+    x = torch.randn(1, 8, 6, 6, requires_grad=True)
+    found = count(forward, [x], weights)
+    with FlopCounterMode(display=False) as flops:
+        out = forward(x * 1)
+        forward_flops = flops.get_total_flops()
+        torch.autograd.grad(out, x, torch.ones_like(out))
+    assert (found.forward, found.total) == (forward_flops, flops.get_total_flops())
+
+
+def test_a_hollow_copy_has_the_same_shapes_and_no_memory():
+    kept, shared = torch.randn(4, 3).t(), object()
+    model = {"weight": [kept, kept], "shared": shared, "number": 3}
+    twin = hollow(model, [kept], [shared])
+    assert twin["weight"][0] is twin["weight"][1] and twin["shared"] is shared and twin["number"] == 3
+    assert twin["weight"][0].is_meta and twin["weight"][0].stride() == kept.stride()
+    assert model["weight"][0] is kept and not kept.is_meta
 
 
 def test_an_argument_that_nothing_flows_to_is_allowed():

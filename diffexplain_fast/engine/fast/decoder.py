@@ -57,7 +57,7 @@ class LeanDecoder:
         ]
         self.norm = norm(decoder.conv_norm_out)
         before = self.up[-2][1] if len(self.up) > 1 else None
-        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, impl)
+        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, self.raw.chosen("interleave"))
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped.
@@ -80,20 +80,21 @@ class LeanDecoder:
             for resnet in resnets:
                 x = run(level, resnet, x)
             if up is not None and not (level.in_bands and number == len(self.up) - 2):
-                x = upsample_conv(x, up, impl=self.raw.impl)
+                x = upsample_conv(x, up, impl=self.raw.chosen("interleave"))
         return run(level, self._leave, x) / 2 + 0.5
 
     def _attend(self, layer: Attention, x: Tensor) -> Tensor:
         group = layer.norm
         assert group is not None
-        h = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=self.raw.impl)
+        impl = self.raw.chosen("group_norm_silu")
+        h = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=impl)
         h = h.permute(0, 2, 3, 1).flatten(1, 2)
         q, k, v = (layer.split(part(h)) for part in (layer.q, layer.k, layer.v))
-        impl = "reference" if self.raw.impl == "reference" else "sdpa"
+        impl = "reference" if self.raw.chosen("attention") == "reference" else "sdpa"
         h = layer.out(attention(q, k, v, layer.scale, impl=impl).flatten(2))
         return x + h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
     def _leave(self, x: Tensor) -> Tensor:
-        group = self.norm
-        x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=self.raw.impl)
+        group, impl = self.norm, self.raw.chosen("group_norm_silu")
+        x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         return self.last(x)

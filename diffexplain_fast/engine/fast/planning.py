@@ -8,16 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.holdings import available_bytes, layout_bytes, weight_bytes
 from diffexplain_fast.engine.fast.offload import flop_per_byte
 from diffexplain_fast.engine.fast.plans import (
     Counted,
     Request,
-    available_bytes,
     count_levels,
-    layout_bytes,
     least_limit,
     make_plan,
-    weight_bytes,
 )
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.planner import Plan

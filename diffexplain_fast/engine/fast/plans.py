@@ -1,14 +1,15 @@
 """Plans of the fast engine: what each level of each step costs on these shapes, counted without running anything."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffexplain_fast.engine.fast.fallback import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.fast.holdings import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.engine.fast.levels import LEVELS
-from diffexplain_fast.engine.measure import Count, count
+from diffexplain_fast.engine.measure import Count, Results, count, hollow
 from diffexplain_fast.engine.planner import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.errors import wrong_value
 
@@ -61,7 +62,7 @@ class Counted(NamedTuple):
 def count_levels(
     denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request, fastest: bool = False
 ) -> Counted:
-    """Count the levels of every part; all of them take many seconds, the fastest a few.
+    """Count the levels of every part.
 
     Args:
         denoiser: lean or fallback UNet.
@@ -75,8 +76,9 @@ def count_levels(
     if layouts:
         weights["weights in other layouts"] = layouts
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
-    steps = _step_costs(denoiser, modules[0], request, fastest)
-    heads = _heads(decoder, modules[1], request, fastest)
+    results: Results = {}
+    steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
+    heads = _heads(*_hollow(decoder, modules[1], request), fastest, results)
     notes = [fallback_notes(denoiser, decoder)]
     if layouts > _NOTABLE * weights["weights"] and request.sample.device.type != "cpu":
         notes.append("unet.to(memory_format=torch.channels_last), and the vae's, would save the other layouts")
@@ -137,23 +139,41 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
 
-def _step_costs(denoiser: Any, module: Any, request: Request, fastest: bool) -> list[Mapping[str, Cost]]:
+def _hollow(model: Any, module: Any, request: Request) -> tuple[Any, list[Tensor], Request]:
+    """Return a lean model, its weights and a request, all on the meta device; a user's own module stays where it is."""
+    if isinstance(model, ModuleUNet | ModuleDecoder):
+        return model, list(module.parameters()), request
+    twin = hollow(model, held_tensors([model]), [module])
+    sample, *rest = (part.to("meta") for part in (request.sample, *request.text, *request.shifts))
+    text, shifts = rest[: len(request.text)], rest[len(request.text) :]
+    return twin, held_tensors([twin]), request._replace(sample=sample, text=text, shifts=shifts)
+
+
+def _step_costs(
+    denoiser: Any, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
+) -> list[Mapping[str, Cost]]:
     """Return for each step the levels it may have and what they cost."""
-    whole = _level_costs(denoiser, module, request, request.text, request.shifts, fastest)
+    whole = _level_costs(denoiser, weights, request, request.text, request.shifts, fastest, results)
     free = {"step": Cost(0, min(cost.working for cost in whole.values()), 0.0)}
     steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
     if request.parted:
         batch = len(request.sample)
         half = [part[batch:] for part in request.text]
         shifts = [part if len(part) == 1 else part[batch:] for part in request.shifts]
-        steps[request.first_step] = _level_costs(denoiser, module, request, half, shifts, fastest)
+        steps[request.first_step] = _level_costs(denoiser, weights, request, half, shifts, fastest, results)
     return steps
 
 
 def _level_costs(
-    denoiser: Any, module: Any, request: Request, text: Sequence[Tensor], shifts: Sequence[Tensor], fastest: bool
+    denoiser: Any,
+    weights: Sequence[Tensor],
+    request: Request,
+    text: Sequence[Tensor],
+    shifts: Sequence[Tensor],
+    fastest: bool,
+    results: Results,
 ) -> dict[str, Cost]:
-    weights, counts = list(module.parameters()), {}
+    counts = {}
     lean = not isinstance(denoiser, ModuleUNet)
     names = [
         name
@@ -167,7 +187,7 @@ def _level_costs(
         def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
             return denoiser(rows, keys, shifts, LEVELS[level])
 
-        counts[name] = count(function, [sample, *text], weights)
+        counts[name] = count(function, [sample, *text], weights, results)
     small = sample.nbytes
     least = min(found.total for found in counts.values())
     costs = {
@@ -186,14 +206,15 @@ def _level_costs(
     return {**(costs if names else {}), "step": step}
 
 
-def _heads(decoder: Any, module: Any, request: Request, fastest: bool) -> dict[str, Cost]:
+def _heads(
+    decoder: Any, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
+) -> dict[str, Cost]:
     """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
-    weights = list(module.parameters())
     names: Sequence[str] = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
     names = names[1:] if request.checkpointed and names != ("step",) else names
     found = {}
     for name in names[:1] if fastest else names:
-        seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights)
+        seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights, results)
         again = seen.forward if name == "step" else 0
         found[name] = Cost(0, seen.peak, float(seen.total + again))
     return found
@@ -210,63 +231,6 @@ def _leaf_bytes(request: Request) -> int:
     return latents + sum(number * part.numel() * (part.element_size() + wide) for part, number in leaves)
 
 
-def weight_bytes(modules: Sequence[Any]) -> int:
-    """Return the bytes of all parameters and buffers, shared ones once."""
-    storages = {
-        part.untyped_storage()._cdata: part.untyped_storage().nbytes()
-        for module in modules
-        for part in (*module.parameters(), *module.buffers())
-    }
-    return sum(storages.values())
-
-
-def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
-    """Return the bytes of what lean models hold beside the user's weights: weights in other layouts.
-
-    Args:
-        models: lean or fallback models.
-        modules: the user's UNet and VAE.
-    """
-    seen = {part.untyped_storage()._cdata for module in modules for part in module.parameters()}
-    total = 0
-    for part in _inside(models):
-        if isinstance(part, Tensor):
-            storage = part.untyped_storage()
-            total += 0 if storage._cdata in seen else storage.nbytes()
-            seen.add(storage._cdata)
-        else:
-            total += getattr(part, "layout_bytes", 0)
-    return total
-
-
-def held_tensors(models: Sequence[Any]) -> list[Tensor]:
-    """Return the tensors that models hold, but for oneDNN's layouts, which have no storage.
-
-    Args:
-        models: lean or fallback models, and modules.
-    """
-    own = [part for part in _inside(models) if isinstance(part, Tensor)]
-    modules = [model for model in models if isinstance(model, nn.Module)]
-    return own + [part for module in modules for part in (*module.parameters(), *module.buffers())]
-
-
-def _inside(models: Sequence[Any]) -> Iterator[Any]:
-    """Yield the tensors with a storage and the objects of ours that models consist of."""
-    left = list(models)
-    while left:
-        part = left.pop()
-        if isinstance(part, Tensor):
-            if part.layout is torch.strided:  # oneDNN's layers count their own
-                yield part
-        elif isinstance(part, Mapping):
-            left += part.values()
-        elif isinstance(part, list | tuple):
-            left += part
-        elif type(part).__module__.startswith("diffexplain_fast."):
-            left += vars(part).values()
-            yield part
-
-
 def fallback_notes(denoiser: Any, decoder: Any) -> str:
     """Return why a model runs through its own modules, empty if both are known.
 
@@ -279,11 +243,3 @@ def fallback_notes(denoiser: Any, decoder: Any) -> str:
         if isinstance(model, ModuleUNet | ModuleDecoder):
             notes.append(f"the {name} runs through its own modules ({model.reason})")
     return "; ".join(notes)
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Return the free bytes of a CUDA device, cached blocks of torch included; None elsewhere."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

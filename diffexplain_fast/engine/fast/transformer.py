@@ -98,7 +98,7 @@ class Transformer:
         self.norm = norm(module.norm)
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
-        self.impl = raw.impl
+        self.impl = raw.chosen("group_norm_silu")
 
     def __call__(self, x: Tensor, keys: list[tuple[Tensor, Tensor]], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""

@@ -175,8 +175,9 @@ class LeanUNet:
             if isinstance(stage.up, Convolution):
                 x = channels_last(stage.up(F.interpolate(x, scale_factor=2.0, mode="nearest")))
             elif stage.up is not None:
-                x = upsample_conv(x, stage.up, impl=self.raw.impl)
-        x = group_norm_silu(x, self.norm.weight, self.norm.bias, self.norm.groups, self.norm.eps, impl=self.raw.impl)
+                x = upsample_conv(x, stage.up, impl=self.raw.chosen("interleave"))
+        group, impl = self.norm, self.raw.chosen("group_norm_silu")
+        x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         out = self.last(x)
         return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.fast.graphs import Graphs
+from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.offload import Offloaded, flop_per_byte, storage_key
-from diffexplain_fast.engine.fast.plans import Request, count_levels, held_tensors, least_limit, make_plan
+from diffexplain_fast.engine.fast.plans import Request, count_levels, least_limit, make_plan
 from tests.engine.fast.cases import Case, inputs_of, levels, results, sampler_for
 from tests.engine.fast.test_graphs import Rerun
 
@@ -79,6 +80,17 @@ def request(sampler, rate, steps=4):
     text = denoiser.project(torch.cat([given["negative_prompt_embeds"], given["prompt_embeds"]]))
     shifts = denoiser.shifts(torch.tensor([500]), None)[0]
     return Request(given["latents"], text, shifts, steps, 0, False, False, rate)
+
+
+def test_lean_models_are_counted_without_fake_tensors(monkeypatch):
+    """They take ten times as long: a first result within seconds needs meta tensors."""
+    sampler = sampler_for(Case("tinyworld"), "fast")
+    monkeypatch.setattr("diffexplain_fast.engine.measure.FakeTensorMode", None)
+    engine = sampler._engine
+    held = held_tensors([engine.denoiser])
+    counted = count_levels(engine.denoiser, engine.decoder, (sampler.unet, sampler.vae), request(sampler, None))
+    assert counted.steps[0]["lean"].kept > 0
+    assert all(now is before for now, before in zip(held_tensors([engine.denoiser]), held, strict=True))
 
 
 def test_the_planner_moves_steps_where_that_is_faster_and_fits():
