@@ -30,7 +30,7 @@ test=("$python" -m pytest -q -p no:cacheprovider)
 [ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels diffusers
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv > "$out/device.csv" 2>&1
 stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" setup.py -q build_ext --inplace
-stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py
+stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/methods/test_graphed.py
 stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
 stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"

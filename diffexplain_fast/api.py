@@ -182,6 +182,7 @@ class Explainer:
             "starts": state.ranking,
             "start": state.ranking[state.best_attempt]["name"],
             "validations": state.validations,
+            "cuda_graphs": problem.record(),
             "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
             "pipeline": self.pipeline.name,
             "classifier": self.classifier.name,

@@ -18,7 +18,7 @@ from diffexplain_fast.engine.checks import (
     check_tensor,
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
-from diffexplain_fast.engine.fast.graphs import Graphs
+from diffexplain_fast.engine.fast.recording import Graphs
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
@@ -93,7 +93,8 @@ class DifferentiableSampler:
         self.gradient = gradient
         self.unet: Any = unet
         self.vae: Any = vae
-        graphs = Graphs(check_graphs(cuda_graphs, backend))
+        self.cuda_graphs = check_graphs(cuda_graphs, backend)
+        graphs = Graphs(self.cuda_graphs)
         check_numerics(deterministic, retry_dtype, backend)
         check_host_memory(host_memory, backend)
         self._engine = None

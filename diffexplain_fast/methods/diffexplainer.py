@@ -23,7 +23,8 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.methods.descent import State, descend
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.perturb import perturb
-from diffexplain_fast.methods.problem import Problem, Scores
+from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.scores import Scores
 from diffexplain_fast.methods.seeds import seeded_generator
 from diffexplain_fast.results import Iteration
 

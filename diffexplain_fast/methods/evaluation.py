@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.problem import Problem, Scores
+from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.scores import Scores
 from diffexplain_fast.results import ActivationScore
 from diffexplain_fast.stats import wilson_interval
 

@@ -3,34 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from diffexplain_fast.engine.fast.graphed import Graphed
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.methods.graphed import graphed_head, graphed_text
+from diffexplain_fast.methods.scores import Scores, scores_of
 from diffexplain_fast.methods.seeds import seeded_generator
+from diffexplain_fast.models.pipeline import Conditioning
 from diffexplain_fast.targets import ClassLogit, ClassProbability
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
-
-
-class Scores(NamedTuple):
-    """What the classifier says about B images.
-
-    Attributes:
-        score: target score [B], to be maximised.
-        logit: logit of the target class [B]; the target score where the target has no class.
-        probability: probability of the target class [B], None without a class.
-        hit: whether the target class is the argmax, bool [B], None without a class.
-    """
-
-    score: Tensor
-    logit: Tensor
-    probability: Tensor | None
-    hit: Tensor | None
 
 
 @dataclass
@@ -73,9 +61,26 @@ class Problem:
         """The vocabulary's embeddings [V, d], every row of length 1."""
         return normalize(self.pipeline.word_table().detach().float(), dim=-1)
 
-    def encode_soft(self, soft: Tensor) -> Any:
+    @cached_property
+    def _text(self) -> Graphed:
+        return graphed_text(self.pipeline, self.prefix, self._graphs)
+
+    @cached_property
+    def _head(self) -> Graphed:
+        return graphed_head(self.classifier, self.target, self._graphs)
+
+    @property
+    def _graphs(self) -> bool:
+        return self.sampler.backend == "fast" and self.sampler.cuda_graphs is not False
+
+    def record(self) -> dict[str, str]:
+        """Return what text encoder and classifier did with CUDA graphs, for a result's settings."""
+        return {"text_encoder": self._text.state, "classifier": self._head.state}
+
+    def encode_soft(self, soft: Tensor) -> Conditioning:
         """Condition on the prefix and soft tokens [n, d] or [B, n, d]."""
-        return self.pipeline.encode_soft(soft, prefix=self.prefix)
+        embeds, *pooled = self._text(soft)
+        return Conditioning(embeds, pooled[0] if pooled else None)
 
     def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
         """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
@@ -108,12 +113,7 @@ class Problem:
 
     def scores(self, pixels: Tensor) -> Scores:
         """Put pixels [B, 3, H, W] through the classifier."""
-        response = self.classifier.respond(pixels, self.target.layers)
-        score, label = self.target(response), self.target.label
-        if label is None:
-            return Scores(score, score, None, None)
-        logits = response.logits
-        return Scores(score, logits[:, label], logits.softmax(1)[:, label], logits.argmax(1) == label)
+        return scores_of(self._head(pixels), self.target.label)
 
     @property
     def plain_class(self) -> bool:

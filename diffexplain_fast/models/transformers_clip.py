@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -136,8 +136,8 @@ class ClipText:
     def rows(self, bodies: Sequence[Sequence[int]], length: int) -> Tensor:
         """Return ids [B, length]: begin, body, end, padding."""
         begin, end, pad = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        padded = [[begin, *body, end, *[pad] * (length - len(body) - _SPECIAL_SHARE)] for body in bodies]
-        return torch.tensor(padded, dtype=torch.long, device=self.table.device)
+        padded = [(begin, *body, end, *[pad] * (length - len(body) - _SPECIAL_SHARE)) for body in bodies]
+        return _tokens(tuple(padded), self.table.device)
 
     def encode(self, ids: Tensor, soft: Tensor | None = None, start: int = 0) -> TextStates:
         """Encode ids [B, L], with soft tokens [n, d] or [B, n, d] from place ``start`` on; differentiable in them."""
@@ -148,3 +148,10 @@ class ClipText:
                 stack.enter_context(soft_prompt(self.encoder, soft, start))
             out = self.encoder(ids)
         return TextStates(out.last_hidden_state, before_last[0], getattr(out, "text_embeds", None))
+
+
+@lru_cache(maxsize=64)
+def _tokens(rows: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """Return token ids [B, L], copied to a device once: a copy makes it wait, and cannot be recorded."""
+    with torch.inference_mode(False):  # kept, so never an inference tensor
+        return torch.tensor(rows, dtype=torch.long, device=device)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffexplain_fast.methods.evaluation import activation_score
-from diffexplain_fast.methods.problem import Scores
+from diffexplain_fast.methods.scores import Scores
 from diffexplain_fast.stats import wilson_interval
 from tests.explaining import QUICK, quick_explainer
 

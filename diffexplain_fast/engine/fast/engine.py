@@ -10,13 +10,14 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleUNet
-from diffexplain_fast.engine.fast.graphs import Graphs
+from diffexplain_fast.engine.fast.graphs import graphed_runner
 from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.models import read_models
 from diffexplain_fast.engine.fast.node import Runner, sample_images, without_autocast
 from diffexplain_fast.engine.fast.offload import storage_key
 from diffexplain_fast.engine.fast.planning import Limits, Planning
 from diffexplain_fast.engine.fast.plans import fallback_notes
+from diffexplain_fast.engine.fast.recording import Graphs
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
@@ -184,7 +185,7 @@ class FastEngine:
     def _runner(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
         """Return what runs a call: replayed or eager, and with what was asked for around it."""
         with determinism(self._deterministic):
-            runner: Runner = self._graphs.runner(job, start, text, shifts, self.unknown)
+            runner: Runner = graphed_runner(self._graphs, job, (start, text, shifts), self.unknown)
         if self._wider is not None and text[0].dtype == torch.float16:
             runner = Retrying(runner, job, self._wider)
         return Deterministic(runner) if self._deterministic else runner

@@ -10,8 +10,8 @@ import weakref
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.numerics import Finite
+from diffexplain_fast.engine.fast.recording import Graphs
 from tests.engine.fast.cases import Case, arguments_of, assert_close, inputs_of, results, sampler_for
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -251,7 +251,7 @@ def test_a_recording_is_freed_with_its_sampler():
     sampler, given = graphed(sampler_for(Case(), "fast", memory=None)), inputs_of("sd15")
     for seed in range(2):
         results(sampler, inputs_of("sd15", seed=seed), ("prompt_embeds",))
-    images = weakref.ref(sampler._engine._graphs._recording._images)
+    images = weakref.ref(sampler._engine._graphs._recording._made.tensors[0])
     del sampler, given
     gc.collect()
     assert images() is None
