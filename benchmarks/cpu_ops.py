@@ -2,7 +2,8 @@
 
 Eager is what one would write: torch functions on frozen weights, channels-last, with autograd. Both are run by turns,
 A B A B, and judged by the median of the ratios of neighbours, at shapes of the tiny world and of Stable Diffusion 1.5.
-The raw functions, which the fast engine calls without autograd, are measured beside them and not judged.
+The raw functions, which the fast engine calls without autograd, are measured beside them and not judged. Of the norms
+there is also what moving their bytes alone takes, by torch's copy (forward) and sum (backward): what is left to gain.
 Writes results/cpu-ops.json; returns 1 if an op is below 2 at one of its shapes.
 """
 
@@ -29,7 +30,8 @@ _SLICE = 0.004
 """Seconds of one measurement: long against the clock, short against what else the machine does."""
 _AGREEMENT = 1e-5
 """Largest relative distance between two correct gradients in float32."""
-_ROW = "{op:16} {shape:28} {eager_us:9} {ours_us:9} {ratio:6} {raw_us:9} {raw_ratio:6}\n"
+_NORMS = ("group_norm_silu", "layer_norm")
+_ROW = "{op:16} {shape:28} {eager_us:9} {ours_us:9} {ratio:6} {raw_us:9} {raw_ratio:6} {bytes_us:9} {most:6}\n"
 
 
 class Case(NamedTuple):
@@ -171,13 +173,23 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
         with torch.no_grad():
             case.raw(*cotangents, *inputs)
 
-    runs = [lambda: both_ways(case.eager), lambda: both_ways(case.ours), raw]
+    def move() -> None:
+        with torch.no_grad():
+            _ = inputs[0].clone(), cotangents[0] + inputs[0]
+
+    # A norm reads one tensor and writes one, then reads two and writes one; other ops move other bytes.
+    moves = case.op in _NORMS
+    runs = [lambda: both_ways(case.eager), lambda: both_ways(case.ours), raw, *([move] if moves else [])]
     # Eager decides how often, so that the measurements of a turn are near each other in time.
     repeats = max(1, round(_SLICE / max(_seconds(runs[0], 3), 1e-6)))
     times = [[_seconds(run, repeats) for run in runs] for _ in range(pairs + 1)][1:]
-    eager_us, ours_us, raw_us = (round(1e6 * statistics.median(column), 1) for column in zip(*times, strict=True))
-    ratio, raw_ratio = (round(statistics.median(turn[0] / turn[i] for turn in times), 2) for i in (1, 2))
+    medians = [round(1e6 * statistics.median(column), 1) for column in zip(*times, strict=True)]
+    ratios = [round(statistics.median(turn[0] / turn[i] for turn in times), 2) for i in range(1, len(runs))]
+    (eager_us, ours_us, raw_us, bytes_us), (ratio, raw_ratio, most) = (
+        [*found, *([] if moves else [None])] for found in (medians, ratios)
+    )
     figures = {"eager_us": eager_us, "ours_us": ours_us, "ratio": ratio, "raw_us": raw_us, "raw_ratio": raw_ratio}
+    figures |= {"bytes_us": bytes_us, "most": most}
     return {"op": case.op, "shape": case.shape, **figures}
 
 
@@ -201,11 +213,12 @@ def main() -> int:
     torch.manual_seed(0)
     before, rows = os.getloadavg()[0], []
     titles = dict(eager_us="eager us", ours_us="ours us", ratio="ratio", raw_us="raw us", raw_ratio="ratio")
+    titles |= {"bytes_us": "bytes us", "most": "most"}
     sys.stdout.write(_ROW.format(op="op", shape="shape", **titles))
     for case in cases():
         if not arguments.op or case.op in arguments.op:
             rows.append(measure(case, arguments.pairs))
-            sys.stdout.write(_ROW.format(**rows[-1]))
+            sys.stdout.write(_ROW.format(**{key: "" if cell is None else cell for key, cell in rows[-1].items()}))
     least, raw_least = (
         {op: min(row[ratio] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
         for ratio in ("ratio", "raw_ratio")
