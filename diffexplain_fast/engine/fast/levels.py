@@ -16,6 +16,7 @@ class Level:
         name: what a plan prints.
         keep_projection: keep the packed GEGLU projection; else its matrix product is computed again.
         keep_qkv: keep queries, keys and values; else their matrix products are computed again.
+        keep_attention: keep attention's output and log-sum-exp; else attention is computed again, as q, k and v are.
         keep_blocks: keep what is inside of residual blocks and transformers; else only their inputs.
         keep_step: keep anything but the sample; else the whole step is computed again.
         in_bands: run the last stage in bands of rows; of a decoder only.
@@ -25,6 +26,7 @@ class Level:
     name: str
     keep_projection: bool = True
     keep_qkv: bool = True
+    keep_attention: bool = True
     keep_blocks: bool = True
     keep_step: bool = True
     in_bands: bool = False
@@ -38,12 +40,13 @@ LEVELS: dict[str, Level] = {
         Level("project", keep_projection=False),
         Level("lean", keep_projection=False, keep_qkv=False),
         Level("host", keep_projection=False, keep_qkv=False, on_host=True),
+        Level("attend", keep_projection=False, keep_qkv=False, keep_attention=False),
         Level("block", keep_projection=False, keep_qkv=False, keep_blocks=False),
         Level("bands", keep_blocks=False, in_bands=True),
         Level("step", keep_projection=False, keep_qkv=False, keep_step=False),
     )
 }
-"""From the most kept to the least: L3, L4, L5, L5 in host memory, block, bands, and one sample per step."""
+"""From the most kept to the least: L3, L4, L5, L5 in host memory, L6, block, bands, and one sample per step."""
 
 
 def run(level: Level, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:

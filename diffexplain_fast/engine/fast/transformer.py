@@ -120,18 +120,20 @@ class _SelfAttention(torch.autograd.Function):
         n, mean, rstd = _normalise(x, block, 0)
         q, k, v = _project(layer, n)
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
-        ctx.save_for_backward(x, mean, rstd, o, lse, *((q, k, v) if level.keep_qkv else ()))
+        kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keep_qkv else ())
+        ctx.save_for_backward(x, mean, rstd, *kept)
         ctx.block = block
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, o, lse, *qkv = ctx.saved_tensors
+        x, mean, rstd, *kept = ctx.saved_tensors
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        q, k, v = qkv or _project(layer, _normalise(x, block, 0)[0])
+        q, k, v = kept[2:] or _project(layer, _normalise(x, block, 0)[0])
+        o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dn = layer.q.backward(dq.flatten(0, 1).flatten(1))
         for weights, gradient in ((layer.k, dk), (layer.v, dv)):
@@ -148,18 +150,20 @@ class _CrossAttention(torch.autograd.Function):
         n, mean, rstd = _normalise(x, block, 1)
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
-        ctx.save_for_backward(x, mean, rstd, o, lse, k, v, *((q,) if level.keep_qkv else ()))
+        kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keep_qkv else ())
+        ctx.save_for_backward(x, mean, rstd, k, v, *kept)
         ctx.block = block
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, o, lse, k, v, *kept = ctx.saved_tensors
+        x, mean, rstd, k, v, *kept = ctx.saved_tensors
         block = ctx.block
         layer = block.cross
         do = layer.split(layer.out.backward(dy))
-        q = kept[0] if kept else layer.split(layer.q(_normalise(x, block, 1)[0]))
+        q = kept[2] if len(kept) > 2 else layer.split(layer.q(_normalise(x, block, 1)[0]))
+        o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dx = _normalise_backward(layer.q.backward(dq.flatten(2)), x, block, 1, mean, rstd).add_(dy)
         return dx, dk, dv, None, None

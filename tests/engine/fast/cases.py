@@ -18,8 +18,8 @@ from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 
 PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "epsilon"}
 """What each model predicts."""
-STEP_LEVELS = ("keep", "project", "lean", "host", "block", "step")
-MIXED = ("keep", "step", "lean", "block", "host", "project")
+STEP_LEVELS = ("keep", "project", "lean", "host", "attend", "block", "step")
+MIXED = ("keep", "step", "lean", "block", "host", "attend", "project")
 """Levels of the first steps of a mixed plan, over and over."""
 
 

@@ -33,7 +33,10 @@ def counted(model, level):
 
 @pytest.mark.parametrize(
     ("model", "level", "limit"),
-    [("sd15", "lean", 402), ("sd15", "keep", 938), ("sdxl", "lean", 2640), ("sdxl", "keep", 7489)],
+    [
+        *(("sd15", "keep", 938), ("sd15", "lean", 402), ("sd15", "attend", 310)),
+        *(("sdxl", "keep", 7489), ("sdxl", "lean", 2640), ("sdxl", "attend", 1815)),
+    ],
 )
 def test_kept_per_step(model, level, limit):
     assert counted(model, level).kept <= limit * MIB
@@ -55,7 +58,7 @@ def test_peak_of_the_decoder():
 
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])
 def test_each_level_keeps_less_and_computes_more(model):
-    counts = [counted(model, level) for level in ("keep", "project", "lean", "block")]
+    counts = [counted(model, level) for level in ("keep", "project", "lean", "attend", "block")]
     assert [found.kept for found in counts] == sorted((found.kept for found in counts), reverse=True)
     assert [found.total for found in counts] == sorted(found.total for found in counts)
     most, lean, forward = counts[0].total, counts[2].total, counts[0].forward
