@@ -18,8 +18,10 @@ from diffexplain_fast.methods.checkpoint import Checkpoints
 from diffexplain_fast.methods.descent import State, new_state
 from diffexplain_fast.methods.diffexplainer import optimise
 from diffexplain_fast.methods.evaluation import evaluate
-from diffexplain_fast.methods.options import Options, Progress
+from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
+from diffexplain_fast.methods.progress import Progress, counter
+from diffexplain_fast.methods.reserve import is_limited, reserved_bytes
 from diffexplain_fast.methods.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
@@ -44,7 +46,8 @@ class Explainer:
             ``Pipeline``.
         classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
         backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
-        memory: "auto", or the byte budget of a backend that plans its memory.
+        memory: byte budget of everything, text encoders and classifier included, such as "8GiB"; "auto" is what is free
+            on a CUDA device, None no limit. For backends that plan their memory.
         gradient: "full", "checkpointed", "last:K", "detached" or "shortcut:K"; see ``DifferentiableSampler``.
         seed: every random number follows from it; the same seed gives the same bits on one machine.
         device: where to load models that are named; modules given stay where they are.
@@ -125,6 +128,11 @@ class Explainer:
         with self._frozen():
             sampler = self._sampler(num_inference_steps, guidance_scale)
             bound = as_target(target).bind(self.classifier)
+            memory = self._sampler_options["memory"]
+            if sampler.backend == "fast" and is_limited(memory, self.pipeline.device):
+                # In free memory there are no weights.
+                reserve = reserved_bytes(self.pipeline, self.classifier, bound, chosen, weights=memory != "auto")
+                sampler = self._sampler(num_inference_steps, guidance_scale, reserve=reserve)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
             self._check_length(chosen)
             identity = _identity(problem)
@@ -143,7 +151,7 @@ class Explainer:
         state = checkpoints.load(torch.device(self.pipeline.device)) if checkpoints else None
         if state is None:
             screened = self._screened.setdefault(tuple(sorted(problem.sampler.record().items(), key=str)), {})
-            report = _counter(callback, "screen")
+            report = counter(callback, "screen")
             state = new_state(problem, options, choose_starts(problem, options, self._label(problem), screened, report))
             if checkpoints:
                 checkpoints.save(state)
@@ -173,8 +181,8 @@ class Explainer:
         class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
         used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
         n_train = min(options.n_score, used)
-        counter = _counter(callback, "evaluate")
-        activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, counter)
+        report = counter(callback, "evaluate")
+        activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
         truth = (self.classifier.truth or {}).get(label)
         settings = identity | {
             "options": _values(options),
@@ -207,7 +215,7 @@ class Explainer:
             return None
         return self.classifier.label_name(problem.target.label)
 
-    def _sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler:
+    def _sampler(self, steps: int | None, guidance: float | None, **options: Any) -> DifferentiableSampler:
         scheduler = type(self.pipeline.scheduler).__name__
         usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
         return DifferentiableSampler.from_pipe(
@@ -215,6 +223,7 @@ class Explainer:
             num_inference_steps=usual[0] if steps is None else steps,
             guidance_scale=usual[1] if guidance is None else guidance,
             **self._sampler_options,
+            **options,
         )
 
     def _check_length(self, options: Options) -> None:
@@ -281,17 +290,6 @@ def _identity(problem: Problem) -> dict[str, Any]:
 
 def _values(options: Options) -> dict[str, Any]:
     return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
-
-
-def _counter(callback: Callable[[Progress], None] | None, phase: str) -> Callable[[int, int], None]:
-    began = time.perf_counter()
-
-    def report(done: int, total: int) -> None:
-        if callback is not None:
-            each = (time.perf_counter() - began) / max(done, 1)
-            callback(Progress(phase, done, total, seconds_left=each * (total - done)))
-
-    return report
 
 
 def _pictures(pixels: Tensor) -> list[Image.Image]:

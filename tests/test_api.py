@@ -10,7 +10,7 @@ import torch
 
 from diffexplain_fast.api import Explainer, explain
 from diffexplain_fast.errors import UnknownNameError
-from diffexplain_fast.methods.options import Progress
+from diffexplain_fast.methods.progress import Progress
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results import Explanation
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron

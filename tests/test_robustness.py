@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.api import Explainer
 from diffexplain_fast.errors import NonFiniteError, StorageError
-from diffexplain_fast.methods.options import Progress
+from diffexplain_fast.methods.progress import Progress
 from diffexplain_fast.results import Explanation
 from tests.explaining import QUICK, FailingClassifier, assert_same_result, quick_explainer, quick_explanation
 from tests.tiny import tiny_classifier, tiny_sd

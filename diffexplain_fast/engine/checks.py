@@ -94,17 +94,22 @@ def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     return cuda_graphs
 
 
-def check_host_memory(host_memory: Any, backend: str) -> None:
+def check_bytes(name: str, value: Any, backend: str) -> None:
     """Refuse what is no number of bytes, and any for the reference.
+
+    Args:
+        name: the argument.
+        value: its value; None is none.
+        backend: what it is for.
 
     Raises:
         TypeError: another kind.
         ValueError: no number of bytes, "auto", or one for the reference.
     """
-    if parse_bytes(host_memory, "host_memory") is None and host_memory is not None:
-        raise wrong_value("host_memory", "None, a number of bytes, or text such as '16GiB'", repr(host_memory))
-    if host_memory is not None and backend == "reference":
-        raise wrong_value("host_memory", "None with backend='reference', which keeps nothing there", repr(host_memory))
+    if parse_bytes(value, name) is None and value is not None:
+        raise wrong_value(name, "None, a number of bytes, or text such as '16GiB'", repr(value))
+    if value is not None and backend == "reference":
+        raise wrong_value(name, "None with backend='reference', which plans no memory", repr(value))
 
 
 def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from diffexplain_fast.engine.checks import (
     check_backend,
+    check_bytes,
     check_generator,
     check_graphs,
     check_guidance,
-    check_host_memory,
     check_modules,
     check_numerics,
     check_ready,
@@ -44,7 +44,6 @@ class DifferentiableSampler:
             "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
             "detached" (biased: leaves out how each prediction depends on its input latents); "shortcut:K" (other
             images: the K-th prediction of the clean sample, the K - 1 steps before it without gradient).
-
         savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
             "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
@@ -56,6 +55,8 @@ class DifferentiableSampler:
             finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
         host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
             "16GiB", where that is faster than computing them again; None for none. Such calls use no CUDA graphs.
+        reserve: what of ``memory`` the caller needs beside the sampler, such as a classifier with its activations, as
+            ``memory`` is given; a plan counts it as held all the time. None for nothing.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -81,6 +82,7 @@ class DifferentiableSampler:
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
         host_memory: Any = None,
+        reserve: Any = None,
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
@@ -96,11 +98,12 @@ class DifferentiableSampler:
         self.cuda_graphs = check_graphs(cuda_graphs, backend)
         graphs = Graphs(self.cuda_graphs)
         check_numerics(deterministic, retry_dtype, backend)
-        check_host_memory(host_memory, backend)
+        check_bytes("host_memory", host_memory, backend)
+        check_bytes("reserve", reserve, backend)
         self._engine = None
         if backend != "reference":
             numerics = (deterministic, retry_dtype)
-            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, *numerics, host_memory)
+            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, *numerics, host_memory, reserve)
         self.backend, self.reason = backend, "asked for"
         if self._engine is not None and backend == "auto":
             unknown = self._engine.unknown

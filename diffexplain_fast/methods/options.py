@@ -9,27 +9,6 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a callback receives.
-
-    Attributes:
-        phase: "screen", "optimise" or "evaluate".
-        iteration: steps of this phase that are done.
-        iterations: steps this phase takes at most.
-        loss: loss of the last step, None outside "optimise".
-        logit: mean target logit of the last step, None outside "optimise".
-        seconds_left: estimate for this phase.
-    """
-
-    phase: str
-    iteration: int
-    iterations: int
-    loss: float | None = None
-    logit: float | None = None
-    seconds_left: float = 0.0
-
-
-@dataclass(frozen=True)
 class Options:
     """How to optimise and how to score a soft prompt.
 

@@ -42,9 +42,10 @@ class FastEngine:
         deterministic: choose algorithms that give equal bits from equal calls.
         retry_dtype: in which a float16 call that is not finite runs again, None to raise.
         host_memory: byte limit of what steps keep in host memory, None for nothing.
+        reserve: bytes of ``memory`` that are the caller's, None for nothing.
 
     Raises:
-        TypeError: ``memory`` or ``host_memory`` is of another kind.
+        TypeError: ``memory``, ``host_memory`` or ``reserve`` is of another kind.
         ValueError: it is no number of bytes.
     """
 
@@ -59,13 +60,15 @@ class FastEngine:
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
         host_memory: Any = None,
+        reserve: Any = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
         self._graphs = Graphs() if graphs is None else graphs
         self._read = partial(read_models, impl=impl, savings=self._savings)
         self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
         self._modules = (unet, vae)
-        self._limits = Limits(parse_bytes(memory), memory == "auto", parse_bytes(host_memory, "host_memory") or 0)
+        moved, others = parse_bytes(host_memory, "host_memory") or 0, parse_bytes(reserve, "reserve") or 0
+        self._limits = Limits(parse_bytes(memory), memory == "auto", moved, others)
         self._watch: Watch | None = None
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[list[Tensor], Tensor] | None = None

@@ -34,12 +34,14 @@ class Limits:
         device: bytes for everything, weights included; None for no limit.
         free: the limit is what is free on a CUDA device.
         host: bytes of host memory that steps may be kept in.
+        others: bytes of the limit that are the caller's.
         eased: what is left of the limit after memory ran out.
     """
 
     device: int | None
     free: bool
     host: int
+    others: int = 0
     eased: float = 1.0
 
     def ease(self) -> None:
@@ -143,7 +145,10 @@ class Planning:
         return make_plan(counted, limit, self._limits.host)
 
     def _count(self, request: Request, fastest: bool = False) -> Counted:
-        return count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
+        counted = count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
+        if not self._limits.others:
+            return counted
+        return counted._replace(weights={**counted.weights, "reserved for the caller": self._limits.others})
 
     def _possible(self, levels: list[str]) -> list[str]:
         """Return the levels, computing again what runs through the user's own modules."""
