@@ -5,6 +5,7 @@ run to run. Kernels without sums may have several; the first is used where no dr
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -103,6 +104,9 @@ CONFIGS: dict[str, list[Config]] = {
 }
 """Kernel, or op where all its kernels agree, to its configurations."""
 
+_TIMED = partial(triton.testing.do_bench, warmup=5, rep=20)
+"""How a configuration is timed: a fifth of the milliseconds of Triton's own, since a UNet has some forty kinds of call;
+what is found is kept on disk, beside the compiled kernels."""
 _AUTOTUNERS: dict[str, Any] = {}
 """Kernel's name to its autotuner: made on first call, never at import, since making one asks for a driver."""
 
@@ -138,7 +142,8 @@ def _run(name: str, kernel: Any, grid: Any, key: tuple[str, ...], arguments: dic
         label = f"{kernel.__name__} {len(configs)}"
         if label not in _AUTOTUNERS:
             choices = [triton.Config(dict(c.blocks), num_warps=c.num_warps, num_stages=c.num_stages) for c in configs]
-            _AUTOTUNERS[label] = triton.autotune(configs=choices, key=list(key))(kernel)
+            tuned = triton.autotune(configs=choices, key=list(key), do_bench=_TIMED, cache_results=True)
+            _AUTOTUNERS[label] = tuned(kernel)
         _AUTOTUNERS[label][grid](**arguments, enable_fp_fusion=FP_FUSION)
         return
     blocks, num_warps, num_stages = configs[0]
