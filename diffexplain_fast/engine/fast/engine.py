@@ -11,6 +11,7 @@ from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleUNet
 from diffexplain_fast.engine.fast.graphs import graphed_runner
+from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.models import read_models
 from diffexplain_fast.engine.fast.node import Runner, sample_images, without_autocast
@@ -69,6 +70,8 @@ class FastEngine:
         self._modules = (unet, vae)
         moved, others = parse_bytes(host_memory, "host_memory") or 0, parse_bytes(reserve, "reserve") or 0
         self._limits = Limits(parse_bytes(memory), memory == "auto", moved, others)
+        if next(vae.parameters()).device.type == "cpu":
+            keep_heap()
         self._watch: Watch | None = None
         self._shifts: dict[tuple, list[list[Tensor]]] = {}
         self._first: tuple[list[Tensor], Tensor] | None = None
