@@ -1,5 +1,6 @@
 """Noticing that a user edited a model after it was read."""
 
+import operator
 from typing import Any
 
 import torch
@@ -26,13 +27,15 @@ class Watch:
         parts = [part for module in modules for part in module.modules()]
         self._parts = [(part, vars(part), [name for name in vars(part) if name not in _INTERNAL]) for part in parts]
         self._weights = [weight for module in modules for weight in module.parameters()]
-        self._seen, self._norms = self._look(), self._measure()
+        self._seen, self._places, self._norms = self._look(), self._place(), self._measure()
 
     def edited(self) -> bool:
         """Whether anything differs from what it was."""
         now, seen = self._look(), self._seen
+        if self._place() != self._places or len(now) != len(seen):
+            return True
         # By identity first: most are modules and hooks, and comparing tensors would make tensors.
-        if len(now) != len(seen) or not all(one is two or _equal(one, two) for one, two in zip(now, seen, strict=True)):
+        if not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen)):
             return True
         return not all(map(torch.equal, self._measure(), self._norms))
 
@@ -48,9 +51,11 @@ class Watch:
                     found += value
                 else:
                     found.append(value)
-        for weight in self._weights:
-            found += (weight.data_ptr(), 0 if weight.is_inference() else weight._version, str(weight.dtype))
         return found
+
+    def _place(self) -> list[tuple]:
+        """Return where every weight is, how often it was changed in place, and its dtype."""
+        return [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype) for one in self._weights]
 
     @torch.no_grad()
     def _measure(self) -> list[Tensor]:
@@ -66,4 +71,4 @@ class Watch:
 
 
 def _equal(one: Any, two: Any) -> bool:
-    return type(one) is type(two) and type(one) in _SCALARS and one == two
+    return one is two or (type(one) is type(two) and type(one) in _SCALARS and one == two)
