@@ -25,10 +25,12 @@ def _attention_flops(*shapes: Any, products: int, axis: int, first: int = 0, **i
 
 _OURS, _ATEN, partial = torch.ops.diffexplain_fast, torch.ops.aten, functools.partial
 _FLOPS = {
-    _OURS.attention_fwd_triton: partial(_attention_flops, products=2, axis=1),
+    **dict.fromkeys((_OURS.attention_fwd, _OURS.attention_fwd_triton), partial(_attention_flops, products=2, axis=1)),
     _ATEN._scaled_dot_product_flash_attention_for_cpu: partial(_attention_flops, products=2, axis=2),
     # Scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.
-    _OURS.attention_bwd_triton: partial(_attention_flops, products=5, axis=1, first=1),
+    **dict.fromkeys(
+        (_OURS.attention_bwd, _OURS.attention_bwd_triton), partial(_attention_flops, products=5, axis=1, first=1)
+    ),
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: partial(_attention_flops, products=5, axis=2, first=1),
 }
 """Attention that torch's counter does not know."""

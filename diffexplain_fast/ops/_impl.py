@@ -31,7 +31,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "group_norm_silu": ("triton", "cuda", "cpp"),
     "layer_norm": ("triton", "cpp"),
     "geglu": ("triton", "cpp"),
-    "attention": ("triton", "sdpa", "xformers"),
+    "attention": ("triton", "cpp", "sdpa", "xformers"),
     "guided_step": ("triton", "cuda", "cpp"),
     "interleave": ("triton", "cpp"),
 }

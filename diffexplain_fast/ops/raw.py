@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.ops._impl import Choice, choose, raw
-from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse
+from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, fitting
 from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
-
-_TRITON_HEAD = 160
-"""Largest head dimension of the Triton attention kernels."""
 
 
 class RawOps:
@@ -50,14 +47,10 @@ class RawOps:
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return what ``ops.attention.attention_with_lse`` does."""
-        return attention_with_lse(q, k, v, scale, self._attention(q))
+        return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k))
 
     def attention_bwd(
         self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what ``ops.attention.attention_gradients`` does."""
-        return attention_gradients(do, q, k, v, o, lse, scale, self._attention(do))
-
-    def _attention(self, q: Tensor) -> str:
-        chosen = self.chosen("attention")
-        return "sdpa" if chosen == "triton" and q.shape[-1] > _TRITON_HEAD else chosen
+        return attention_gradients(do, q, k, v, o, lse, scale, fitting(self.chosen("attention"), q, k))

@@ -19,7 +19,7 @@ def results(dtype: torch.dtype, side: int, channels: int) -> dict[str, tuple[Ten
         side: height and width; its square is the number of rows.
         channels: width of a row, even.
     """
-    from diffexplain_fast.ops import geglu, group_norm_silu, guided_step, layer_norm
+    from diffexplain_fast.ops import attention, geglu, group_norm_silu, guided_step, layer_norm
 
     torch.manual_seed(0)
     wide = torch.promote_types(dtype, torch.float32)
@@ -34,7 +34,9 @@ def results(dtype: torch.dtype, side: int, channels: int) -> dict[str, tuple[Ten
     outputs, table = (normal(n, channels, side, side) for n in (1, 2)), normal(8, kind=wide).detach()
     single, guided = outputs
     half = [w[:channels] for w in weights]
+    q, k, v = (normal(2, n, 2, channels) for n in (rows, channels, channels))
     made = {
+        "attention": (attention(q, k, v, impl="cpp"), [q, k, v]),
         "group_norm_silu": (group_norm_silu(image, *half, 2, impl="cpp"), [image]),
         "group_norm_silu, two parts": (
             group_norm_silu(image, *weights, 4, skip=skip, shift=shift, impl="cpp"),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffexplain_fast.ops import attention
+from diffexplain_fast.ops import _sdpa, attention
 from diffexplain_fast.ops.reference import attention as reference
 from tests.ops.calls import SIDES, Call, device_of, evaluate, kept_bytes, size_of, variants
 from tests.ops.contract import OwnKernels
@@ -48,7 +48,7 @@ class TestAttention(OwnKernels):
         "no columns": ({name: lambda t: t[..., :0] for name in "qkv"}, ValueError, "q", r".*\[2, 5, 2, 0\]"),
         "no scale": ({"scale": 0.0}, ValueError, "scale", "0.0"),
         "scale": ({"scale": "1"}, TypeError, "scale", "str"),
-        "impl": ({"impl": "cpp"}, ValueError, "impl", "'cpp'"),
+        "impl": ({"impl": "cuda"}, ValueError, "impl", "'cuda'"),
     }
 
     def make(
@@ -83,7 +83,12 @@ class TestAttention(OwnKernels):
         }
 
 
-@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+def some(*names: str) -> list[Any]:
+    """These implementations, skipped where they do not run."""
+    return [impl for impl in variants("attention") if impl.values[0] in names]
+
+
+@pytest.mark.parametrize("impl", some("reference", "sdpa", "cpp"))
 def test_views_of_one_projection_are_kept_as_they_are(impl: str) -> None:
     n, rows, heads, columns = 2, 5, 3, 8
     packed = torch.randn(n, rows, 3 * heads * columns, requires_grad=True)
@@ -110,8 +115,30 @@ def test_one_key_passes_its_value_on_and_has_no_gradient_itself(impl: str) -> No
     assert all(part.abs().max() <= 8 * rounding for part in (dq, dk))
 
 
-def test_large_scores_do_not_overflow() -> None:
+@pytest.mark.parametrize("impl", some("reference", "cpp"))
+def test_large_scores_do_not_overflow(impl: str) -> None:
     q, k, v = (100 * torch.randn(1, 7, 1, 8) for _ in range(3))
-    made = attention(q, k, v, impl="reference")
+    made = attention(q, k, v, impl=impl)
     winners = (q[0, :, 0] @ k[0, :, 0].T).argmax(-1)
     assert made.isfinite().all() and torch.allclose(made[0, :, 0], v[0, winners, 0])
+
+
+@pytest.mark.parametrize("part", ["q", "k", "v"])
+@pytest.mark.parametrize("impl", some("cpp"))
+def test_what_is_no_number_is_not_hidden(impl: str, part: str) -> None:
+    call = TestAttention().at("N2-Q5-K3-H2-D8", torch.float32)
+    call.inputs[part][0, 1, 1, 2] = float("nan")
+    made, expected = (attention(**call.inputs, impl=name) for name in (impl, "reference"))
+    assert torch.equal(made.isnan(), expected.isnan()) and made.isnan().any()
+
+
+@pytest.mark.parametrize("queries", [16, 1024])
+@pytest.mark.parametrize("impl", some("cpp"))
+def test_auto_takes_what_is_fast_for_the_size(impl: str, queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, real = [], _sdpa.attention_fwd
+    monkeypatch.setattr(_sdpa, "attention_fwd", lambda *given: (ran.append("sdpa"), real(*given))[1])
+    q = torch.randn(1, queries, 1, 8)
+    made = attention(q, q, q)
+    assert ran == ["sdpa"] * (queries == 1024)
+    torch.testing.assert_close(made, attention(q, q, q, impl=impl))
+    assert ran == ["sdpa"] * (queries == 1024)
