@@ -58,6 +58,14 @@ class Plan:
     recompute: float
     note: str = ""
 
+    @property
+    def summary(self) -> str:
+        """The levels in a line, such as "18 steps at step, 2 at lean, the decoder at bands, 95 % computed again"."""
+        *steps, decoder = self.levels
+        counts = [f"{steps.count(name)} at {name}" for name in dict.fromkeys(steps)]
+        counts[0] = counts[0].replace(" at ", " steps at " if steps.count(steps[0]) > 1 else " step at ")
+        return f"{', '.join(counts)}, the decoder at {decoder}, {100 * self.recompute:.0f} % computed again"
+
     def __str__(self) -> str:
         """Return the plan as a table: bytes by part, what is computed again, predicted peak, limit."""
         rows = [(name, f"{size / 2**20:12.1f} MiB") for name, size in self.parts.items()]

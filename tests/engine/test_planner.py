@@ -145,5 +145,8 @@ def test_a_plan_prints_as_a_table():
         "computed again            25 % of a forward",
         "note            a note",
     ]
+    assert plan.summary == "2 steps at keep, the decoder at block, 25 % computed again"
+    mixed = Plan(("step", "lean", "lean", "bands"), parts, 1, None, 0.5)
+    assert mixed.summary == "1 step at step, 2 at lean, the decoder at bands, 50 % computed again"
     plain = str(Plan(("keep",), parts, 4 * 2**20, None, 0.0))
     assert "limit                       none" in plain and "note" not in plain

@@ -94,7 +94,7 @@ def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
         host: bytes of host memory that steps may be kept in.
 
     Raises:
-        ValueError: no plan fits; the message says what is needed at least.
+        ValueError: no plan fits; the message says what is needed at least, and by which plan.
     """
     costs, heads, weights = counted.steps, counted.heads, sum(counted.weights.values())
     room = 2**62 if limit is None else limit - weights
@@ -102,7 +102,11 @@ def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
     plans = {name: levels for name, levels in found.items() if levels is not None}
     if not plans:
         least = least_limit(counted)
-        wanted = f"at least {least} bytes ({least / 2**20:.0f} MiB) for this batch, size and number of steps"
+        nearest = make_plan(counted, least, host)
+        wanted = (
+            f"at least {least} bytes ({least / 2**20:.0f} MiB) for this batch, size and number of steps "
+            f"(the nearest plan: {nearest.summary})"
+        )
         raise wrong_value("memory", wanted, f"{limit} ({(limit or 0) / 2**20:.0f} MiB)")
 
     def time(name: str) -> float:

@@ -1,10 +1,13 @@
 """``accelerate``: a pipeline's fast sampler under a byte limit, and the pipeline as it was."""
 
+import re
+
 import pytest
 import torch
 
 import diffexplain_fast as dx
-from diffexplain_fast.engine.fast.plans import least_limit, weight_bytes
+from diffexplain_fast.engine.fast.holdings import weight_bytes
+from diffexplain_fast.engine.fast.plans import least_limit
 from diffexplain_fast.engine.measure import live_bytes
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds
@@ -61,8 +64,13 @@ def test_it_keeps_its_limit_and_the_gradient(pipe):
 
 
 def test_a_limit_that_nothing_keeps_names_what_is_needed(pipe):
-    with pytest.raises(ValueError, match=r"memory: wanted at least [0-9]+ bytes .*, got 1000 "):
+    said = r"memory: wanted at least ([0-9]+) bytes .* \(the nearest plan: (.*)\), got 1000 "
+    with pytest.raises(ValueError, match=said) as refused:
         run(dx.accelerate(pipe, memory=1000, num_inference_steps=STEPS))
+    least, nearest = re.search(said, str(refused.value)).groups()
+    sampler = dx.accelerate(pipe, memory=int(least), num_inference_steps=STEPS)
+    run(sampler)
+    assert sampler.plan.summary == nearest
 
 
 def test_the_plan_prints_as_a_table(pipe):
