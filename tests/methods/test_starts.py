@@ -39,10 +39,11 @@ def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem
     assert {start.name for start in found[:-1]} == WHOLE_WORDS
     assert found[-1].name == "random 0"
     for scores in (
-        [start.score for start in found[:4]],
+        # The class's own name may be put before others that beat it by chance.
+        [start.score for start in found[:4] if start.name != "boat"],
         [start.score for start in found[4:-1] if start.name != "boat"],
     ):
-        assert scores == sorted(scores, reverse=True)
+        assert scores == sorted(scores, reverse=True), [(start.name, start.score) for start in found]
 
 
 def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) -> None:
