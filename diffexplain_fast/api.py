@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import device_record, versions
@@ -126,15 +126,10 @@ class Explainer:
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         with self._frozen():
-            sampler = self._sampler(num_inference_steps, guidance_scale)
             bound = as_target(target).bind(self.classifier)
-            memory = self._sampler_options["memory"]
-            if sampler.backend == "fast" and is_limited(memory, self.pipeline.device):
-                # In free memory there are no weights.
-                reserve = reserved_bytes(self.pipeline, self.classifier, bound, chosen, weights=memory != "auto")
-                sampler = self._sampler(num_inference_steps, guidance_scale, reserve=reserve)
-            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
             self._check_length(chosen)
+            sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
+            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
             identity = _identity(problem)
             decisive = {key: value for key, value in _values(chosen).items() if key not in _SCORE_ONLY}
             checkpoints = None if checkpoint is None else Checkpoints(checkpoint, identity | decisive)
@@ -215,7 +210,15 @@ class Explainer:
             return None
         return self.classifier.label_name(problem.target.label)
 
-    def _sampler(self, steps: int | None, guidance: float | None, **options: Any) -> DifferentiableSampler:
+    def _reserve(self, target: Any, options: Options) -> int | None:
+        """Return what a limited sampler must leave free, None without a limit."""
+        memory = self._sampler_options["memory"]
+        if self._sampler_options["backend"] == "reference" or not is_limited(memory, self.pipeline.device):
+            return None
+        # In free memory there are no weights.
+        return reserved_bytes(self.pipeline, self.classifier, target, options, weights=memory != "auto")
+
+    def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
         scheduler = type(self.pipeline.scheduler).__name__
         usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
         return DifferentiableSampler.from_pipe(
@@ -223,7 +226,7 @@ class Explainer:
             num_inference_steps=usual[0] if steps is None else steps,
             guidance_scale=usual[1] if guidance is None else guidance,
             **self._sampler_options,
-            **options,
+            reserve=reserve,
         )
 
     def _check_length(self, options: Options) -> None:
@@ -233,9 +236,8 @@ class Explainer:
             raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
 
     def _frozen(self) -> Any:
-        parts = (self.pipeline.unet, self.pipeline.vae, *self.pipeline.text_encoders)
-        parts += (self.classifier.model, self.classifier.preprocess)
-        return frozen(*(part for part in parts if isinstance(part, nn.Module)))
+        pipeline = self.pipeline
+        return frozen(pipeline.unet, pipeline.vae, *pipeline.text_encoders, *self.classifier.modules)
 
 
 def explain(

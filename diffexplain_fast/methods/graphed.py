@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.graphed import Graphed
-from diffexplain_fast.engine.fast.recording import Graphs
+from diffexplain_fast.engine.fast.graphs import Graphs
 
 
 def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
@@ -38,6 +38,5 @@ def graphed_head(classifier: Any, target: Any, allowed: bool) -> Graphed:
         score = target(response)
         return (score,) if target.label is None else (score, response.logits)
 
-    modules = [part for part in (classifier.model, classifier.preprocess) if isinstance(part, nn.Module)]
     known = isinstance(classifier.model, nn.Module)
-    return Graphed(respond, *modules, graphs=Graphs("auto" if allowed and known else False))
+    return Graphed(respond, *classifier.modules, graphs=Graphs("auto" if allowed and known else False))

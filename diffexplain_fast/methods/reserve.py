@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import nn
 
 from diffexplain_fast.engine.fast.holdings import weight_bytes
 from diffexplain_fast.engine.measure import live_bytes
@@ -39,14 +38,11 @@ def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options
     with live_bytes() as text:
         conditioning = pipeline.encode_soft(soft, prefix=options.prefix)
         kept = text.now
-    factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    height, width = (factor * side for side in pipeline.latent_shape[1:])
     like = {"dtype": conditioning.prompt_embeds.dtype, "device": pipeline.device}
-    pixels = torch.zeros(options.images_per_step, 3, height, width, **like).requires_grad_()
+    pixels = torch.zeros(options.images_per_step, 3, *pipeline.image_size, **like).requires_grad_()
     head = graphed_head(classifier, target, allowed=False)
     with live_bytes() as found:
         score, *_ = head(perturb(pixels, options.cutouts, options.noise, torch.Generator().manual_seed(0)))
         torch.autograd.grad(score.sum(), pixels)
-    parts = (*pipeline.text_encoders, classifier.model, classifier.preprocess)
-    modules = [part for part in parts if isinstance(part, nn.Module)]
+    modules = (*pipeline.text_encoders, *classifier.modules)
     return kept + found.peak + (weight_bytes(modules) if weights else 0)

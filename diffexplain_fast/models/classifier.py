@@ -98,6 +98,11 @@ class Classifier:
         return cls(model, parts.preprocess, parts.labels, name=parts.name, truth=parts.truth)
 
     @property
+    def modules(self) -> list[nn.Module]:
+        """What of the model and its preprocessing is a torch module."""
+        return [part for part in (self.model, self.preprocess) if isinstance(part, nn.Module)]
+
+    @property
     def device(self) -> torch.device | None:
         """Device of the model's weights, None if it has none."""
         weight = next(self._weights(), None)
@@ -112,8 +117,7 @@ class Classifier:
                 label; a model that passes no gradient to its pixels.
         """
         self._check_pixels(pixels)
-        modules = [part for part in (self.model, self.preprocess) if isinstance(part, nn.Module)]
-        with frozen(*modules):
+        with frozen(*self.modules):
             seen = pixels if self.preprocess is None else self.preprocess(pixels)
             if not isinstance(seen, Tensor):
                 raise wrong_type("preprocess", "a function that returns a tensor", seen)
