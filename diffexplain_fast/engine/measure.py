@@ -11,30 +11,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 import diffexplain_fast.ops  # noqa: F401 - defines what is counted
+from diffexplain_fast.engine.flop import flop
 
-
-def _attention_flops(*shapes: Any, products: int, axis: int, first: int = 0, **ignored: Any) -> int:
-    """FLOP of some matrix products of attention; q and k are arguments ``first`` and the next, N their ``axis``."""
-    q, k = shapes[first : first + 2]
-    batch, *rest, width = q
-    return products * 2 * batch * rest[0] * rest[1] * k[axis] * width
-
-
-_OURS, _ATEN, partial = torch.ops.diffexplain_fast, torch.ops.aten, functools.partial
-_FLOPS = {
-    **dict.fromkeys((_OURS.attention_fwd, _OURS.attention_fwd_triton), partial(_attention_flops, products=2, axis=1)),
-    _ATEN._scaled_dot_product_flash_attention_for_cpu: partial(_attention_flops, products=2, axis=2),
-    # Scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.
-    **dict.fromkeys(
-        (_OURS.attention_bwd, _OURS.attention_bwd_triton), partial(_attention_flops, products=5, axis=1, first=1)
-    ),
-    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: partial(_attention_flops, products=5, axis=2, first=1),
-}
-"""Attention that torch's counter does not know."""
-_FORMULAS = FlopCounterMode(display=False, custom_mapping=_FLOPS).flop_registry
+_CONVOLUTION = torch.ops.aten.convolution.default
 
 
 class Count(NamedTuple):
@@ -123,19 +104,18 @@ class _Counting(LiveBytes):
         """Return the results of an operation, and count its FLOP."""
         key = _signature(func, args, kwargs)
         if key in self._results:
-            forms, flop = self._results[key]
-            self.flop += flop
+            forms, cost = self._results[key]
+            self.flop += cost
             made = [_empty(*form) for form in forms]
             return made if len(func._schema.returns) > 1 else made[0]
         out = args[0] if _in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
-        if func is _ATEN.convolution.default and out.is_meta and any(map(_channels_last, args[:2])):
+        if func is _CONVOLUTION and out.is_meta and any(map(_channels_last, args[:2])):
             out = out.contiguous(memory_format=torch.channels_last)  # the meta kernel forgets it, no other does
-        formula = _FORMULAS.get(func._overloadpacket)
-        flop = 0 if formula is None else formula(*args, **kwargs, out_val=out)
-        self.flop += flop
+        cost = flop(func, args, kwargs, out) or 0
+        self.flop += cost
         found = out if isinstance(out, tuple | list) else (out,)
         if key is not None and all(_plain(part) and self.fresh(part) for part in found):
-            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in found], flop
+            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in found], cost
         return out
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from diffexplain_fast.profiling.flops import flop, moved_bytes
+from diffexplain_fast.engine.flop import flop
+from diffexplain_fast.profiling.moved import moved_bytes
 
 _RANGE = "profiler::"
 
