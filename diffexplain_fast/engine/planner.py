@@ -62,8 +62,9 @@ class Plan:
     def summary(self) -> str:
         """The levels in a line, such as "18 steps at step, 2 at lean, the decoder at bands, 95 % computed again"."""
         *steps, decoder = self.levels
-        counts = [f"{steps.count(name)} at {name}" for name in dict.fromkeys(steps)]
-        counts[0] = counts[0].replace(" at ", " steps at " if steps.count(steps[0]) > 1 else " step at ")
+        first, *others = dict.fromkeys(steps)
+        noun = "step" if steps.count(first) == 1 else "steps"
+        counts = [f"{steps.count(first)} {noun} at {first}", *(f"{steps.count(name)} at {name}" for name in others)]
         return f"{', '.join(counts)}, the decoder at {decoder}, {100 * self.recompute:.0f} % computed again"
 
     def __str__(self) -> str:

@@ -1,12 +1,11 @@
 """What a classifier library does to an image before the model, as a differentiable function of pixels in [0, 1]."""
 
-import functools
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffexplain_fast.models.constants import constant
 from diffexplain_fast.ops.resize_normalize import resize
 
 
@@ -68,11 +67,4 @@ class Preprocess:
 
 
 def _channels(values: tuple[float, ...], pixels: Tensor) -> Tensor:
-    return _constants(values, pixels.dtype, pixels.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return numbers [C, 1, 1], copied to a device once: a copy makes it wait, and cannot be recorded."""
-    with torch.inference_mode(False):  # kept, so never an inference tensor
-        return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
+    return constant(values, pixels.dtype, pixels.device).view(-1, 1, 1)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.constants import constant
 from diffexplain_fast.models.frozen import frozen
 
 _CONFIG = "clip_text_model"
@@ -137,7 +138,7 @@ class ClipText:
         """Return ids [B, length]: begin, body, end, padding."""
         begin, end, pad = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         padded = [(begin, *body, end, *[pad] * (length - len(body) - _SPECIAL_SHARE)) for body in bodies]
-        return _tokens(tuple(padded), self.table.device)
+        return constant(tuple(padded), torch.long, self.table.device)
 
     def encode(self, ids: Tensor, soft: Tensor | None = None, start: int = 0) -> TextStates:
         """Encode ids [B, L], with soft tokens [n, d] or [B, n, d] from place ``start`` on; differentiable in them."""
@@ -148,10 +149,3 @@ class ClipText:
                 stack.enter_context(soft_prompt(self.encoder, soft, start))
             out = self.encoder(ids)
         return TextStates(out.last_hidden_state, before_last[0], getattr(out, "text_embeds", None))
-
-
-@lru_cache(maxsize=64)
-def _tokens(rows: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    """Return token ids [B, L], copied to a device once: a copy makes it wait, and cannot be recorded."""
-    with torch.inference_mode(False):  # kept, so never an inference tensor
-        return torch.tensor(rows, dtype=torch.long, device=device)

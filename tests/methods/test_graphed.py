@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.api import Explainer
-from diffexplain_fast.engine.fast.recording import Graphs
+from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.engine.fast.test_graphs import FIRST, REPLAYED, Rerun

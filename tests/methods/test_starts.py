@@ -7,7 +7,7 @@ from torch import Tensor
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.methods.screening import Start, soft_from_text
+from diffexplain_fast.methods.screening import Start, beats, soft_from_text
 from diffexplain_fast.methods.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import load_pipeline
@@ -38,8 +38,12 @@ def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem
     found = starts(problem)
     assert {start.name for start in found[:-1]} == WHOLE_WORDS
     assert found[-1].name == "random 0"
+    if found[0].name == "boat":
+        assert not beats(max(found[1:4], key=lambda start: start.score), found[0])
+    else:
+        assert found[0].score == max(start.score for start in found[:4])
     for scores in (
-        # The class's own name may be put before others that beat it by chance.
+        # The class's own name may be put before others that beat it by chance, and before no others.
         [start.score for start in found[:4] if start.name != "boat"],
         [start.score for start in found[4:-1] if start.name != "boat"],
     ):

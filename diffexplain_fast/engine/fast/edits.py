@@ -6,10 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_INTERNAL = frozenset(vars(nn.Module())) - {
-    *("_parameters", "_buffers", "_modules"),
-    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
-}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *_HOOKS}
 """Attributes that every module has and that do not change what it computes; its mode is one, for models run frozen."""
 _SCALARS = (bool, int, float, str)
 
@@ -68,6 +66,11 @@ class Watch:
             torch.stack(torch._foreach_norm(group, 2, dtype=torch.promote_types(dtype, torch.float32))).nan_to_num()
             for (dtype, _), group in groups.items()
         ]
+
+
+def has_hooks(part: nn.Module) -> bool:
+    """Whether a module, its parts aside, runs hooks."""
+    return any(vars(part)[name] for name in _HOOKS)
 
 
 def _equal(one: Any, two: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleUNet
-from diffexplain_fast.engine.fast.graphs import graphed_runner
+from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.models import read_models
@@ -18,7 +18,7 @@ from diffexplain_fast.engine.fast.node import Runner, sample_images, without_aut
 from diffexplain_fast.engine.fast.offload import storage_key
 from diffexplain_fast.engine.fast.planning import Limits, Planning
 from diffexplain_fast.engine.fast.plans import fallback_notes
-from diffexplain_fast.engine.fast.recording import Graphs
+from diffexplain_fast.engine.fast.replay import graphed_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients

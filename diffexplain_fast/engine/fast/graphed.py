@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.edits import Watch
-from diffexplain_fast.engine.fast.recorder import Recorder
-from diffexplain_fast.engine.fast.recording import (
+from diffexplain_fast.engine.fast.edits import Watch, has_hooks
+from diffexplain_fast.engine.fast.graphs import (
     Backward,
     Forward,
     Gradients,
@@ -19,6 +18,7 @@ from diffexplain_fast.engine.fast.recording import (
     kind_of,
     static_copy,
 )
+from diffexplain_fast.engine.fast.recorder import Recorder
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.ops._autograd import first_order
 
@@ -48,6 +48,7 @@ class Graphed:
         self._function, self._modules = function, modules
         self._graphs = Graphs() if graphs is None else graphs
         self._watch: Watch | None = None
+        self._hooks = ""
 
     @property
     def state(self) -> str:
@@ -63,13 +64,13 @@ class Graphed:
         if not (torch.is_grad_enabled() and any(part.requires_grad for part in inputs)):
             return self._function(*inputs)
         device = inputs[0].device
-        obstacle = self._graphs.obstacle(device) or _hooks(self._modules)
+        obstacle = self._graphs.obstacle(device)
         if not obstacle and (self._watch is None or self._watch.edited()):
             self._graphs.clear()
             with torch.inference_mode(False), torch.no_grad():
-                self._watch = Watch(*self._modules)
+                self._watch, self._hooks = Watch(*self._modules), _hooks(self._modules)
         recording = self._graphs.recording(
-            device, obstacle, lambda: kind_of(inputs), lambda by: self._record(inputs, by)
+            device, obstacle or self._hooks, lambda: kind_of(inputs), lambda by: self._record(inputs, by)
         )
         if recording is None:
             return self._function(*inputs)
@@ -117,7 +118,7 @@ def _hooks(modules: Sequence[nn.Module]) -> str:
     """Return which module has hooks, which would not run in a replay; nothing if none has."""
     for module in modules:
         for name, part in module.named_modules():
-            if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+            if has_hooks(part):
                 return f"a hook on {name or type(module).__name__}"
     return ""
 

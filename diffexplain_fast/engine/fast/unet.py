@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.fast.edits import has_hooks
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.savings import SAVINGS
@@ -210,8 +211,7 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
         if config.get(option, value) != value:
             raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
     for name, part in model.named_modules():
-        hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-        if any(hooks) or "forward" in vars(part):
+        if has_hooks(part) or "forward" in vars(part):
             raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffexplain_fast.engine.fast.graphed import Graphed
-from diffexplain_fast.engine.fast.recording import Graphs
+from diffexplain_fast.engine.fast.graphs import Graphs
 from tests.engine.fast.test_graphs import BUSY, FIRST, REPLAYED, Failing, Forgetful, Rerun
 
 

@@ -10,8 +10,8 @@ import weakref
 import pytest
 import torch
 
+from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.numerics import Finite
-from diffexplain_fast.engine.fast.recording import Graphs
 from tests.engine.fast.cases import Case, arguments_of, assert_close, inputs_of, results, sampler_for
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd

@@ -5,10 +5,10 @@ import gc
 import pytest
 import torch
 
+from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.offload import Offloaded, flop_per_byte, storage_key
 from diffexplain_fast.engine.fast.plans import Request, count_levels, least_limit, make_plan
-from diffexplain_fast.engine.fast.recording import Graphs
 from tests.engine.fast.cases import Case, inputs_of, levels, results, sampler_for
 from tests.engine.fast.test_graphs import Rerun
 

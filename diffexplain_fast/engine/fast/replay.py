@@ -1,0 +1,128 @@
+"""Calls of the sampler that replay a recording of a whole call, forward and backward."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from diffexplain_fast.engine.fast.graphs import (
+    Backward,
+    Forward,
+    Gradients,
+    Graphs,
+    Outcome,
+    Recording,
+    Use,
+    kind_of,
+    static_copy,
+)
+from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.recorder import Recorder
+from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+
+Given = tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]
+"""Start, text and time shifts: as in ``Trajectory.forward``."""
+
+
+class Replay(Use):
+    """A call that replays a recording.
+
+    Args:
+        recording: of a call of the same kind.
+        job: the call.
+
+    Attributes:
+        first_unconditional: prediction of the unconditional rows at the first step, once it is known.
+    """
+
+    def __init__(self, recording: Recording, job: Job) -> None:
+        self._recording, self._job = recording, job
+        self.first_unconditional = job.first_unconditional
+        recording.taken(self)
+
+    def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
+        """Return images; see ``Runner``."""
+        self._recording.fill(_tensors(self._job, start, text, shifts))
+        (images,), first = self._recording.forward()
+        if self.first_unconditional is None and first:
+            (self.first_unconditional,) = first
+        return images
+
+    def backward(self, dimages: Tensor) -> list[Tensor | None]:
+        """Return gradients; see ``Runner``."""
+        self.done = True
+        return self._recording.backward([dimages])
+
+
+def graphed_runner(graphs: Graphs, job: Job, given: Given, unknown: str) -> Runner:
+    """Return what runs a call.
+
+    Args:
+        graphs: decides.
+        job: the call.
+        given: its start, text and shifts.
+        unknown: why a model runs through its own modules, empty if none does.
+
+    Raises:
+        ValueError: graphs are asked for, and this call cannot be recorded.
+    """
+    if not job.recording:
+        return Eager(job)
+    # Hooks and Python state of a user's own modules would not run in a replay.
+    device = given[0].device
+    obstacle = graphs.obstacle(device) or ("steps are kept in host memory" if "host" in job.levels else unknown)
+    recording = graphs.recording(device, obstacle, lambda: _kind(job, *given), lambda by: _record(job, given, by))
+    return Eager(job) if recording is None else Replay(recording, job)
+
+
+def _record(job: Job, given: Given, recorder: Recorder) -> Recording:
+    static = [static_copy(part) for part in _tensors(job, *given)]
+    own, inputs = _with_tensors(job, given, static)
+
+    def ways() -> tuple[Forward, Backward]:
+        trajectory = Trajectory(own)
+
+        def forward() -> Outcome:
+            images, finite = trajectory.forward(*inputs)
+            first = trajectory.first_unconditional if own.first_unconditional is None else None
+            return Outcome([images], [] if first is None else [first], finite)
+
+        def backward(cotangents: Sequence[Tensor]) -> Gradients:
+            grads, finite = trajectory.backward(*cotangents)
+            return Gradients(grads, finite)
+
+        return forward, backward
+
+    return Recording(static, ways, recorder)
+
+
+def _tensors(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> list[Tensor]:
+    """Return all tensors of a call but the weights; those of one kind have equal lists."""
+    constant = [shift for step in job.shifts for shift in step]
+    known = () if job.first_unconditional is None else (job.first_unconditional,)
+    noises = [noise for noise in job.noises if noise is not None]
+    return [start, *text, *shifts, job.coefficients, *noises, *constant, *known]
+
+
+def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Job, Given]:
+    """Return a job over other tensors, which lets memory errors through, and its start, text and shifts."""
+    left, (_, text, shifts) = iter(tensors), given
+    inputs = next(left), [next(left) for _ in text], [next(left) for _ in shifts]
+    own = replace(
+        job,
+        coefficients=next(left),
+        noises=[None if noise is None else next(left) for noise in job.noises],
+        shifts=[[next(left) for _ in step] for step in job.shifts],
+        first_unconditional=None if job.first_unconditional is None else next(left),
+        on_running_out=None,
+    )
+    return own, inputs
+
+
+def _kind(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple:
+    return (
+        (job.schedule, job.guided, job.fixed_negative, job.mode, tuple(job.levels)),
+        kind_of(_tensors(job, start, text, shifts)),
+        (len(text), len(shifts), tuple(map(len, job.shifts)), tuple(noise is None for noise in job.noises)),
+        job.first_unconditional is None,
+    )
