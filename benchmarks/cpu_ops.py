@@ -178,18 +178,15 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
             _ = inputs[0].clone(), cotangents[0] + inputs[0]
 
     # A norm reads one tensor and writes one, then reads two and writes one; other ops move other bytes.
-    moves = case.op in _NORMS
-    runs = [lambda: both_ways(case.eager), lambda: both_ways(case.ours), raw, *([move] if moves else [])]
+    runs = {"eager": lambda: both_ways(case.eager), "ours": lambda: both_ways(case.ours), "raw": raw}
+    runs |= {"bytes": move} if case.op in _NORMS else {}
     # Eager decides how often, so that the measurements of a turn are near each other in time.
-    repeats = max(1, round(_SLICE / max(_seconds(runs[0], 3), 1e-6)))
-    times = [[_seconds(run, repeats) for run in runs] for _ in range(pairs + 1)][1:]
-    medians = [round(1e6 * statistics.median(column), 1) for column in zip(*times, strict=True)]
-    ratios = [round(statistics.median(turn[0] / turn[i] for turn in times), 2) for i in range(1, len(runs))]
-    (eager_us, ours_us, raw_us, bytes_us), (ratio, raw_ratio, most) = (
-        [*found, *([] if moves else [None])] for found in (medians, ratios)
-    )
-    figures = {"eager_us": eager_us, "ours_us": ours_us, "ratio": ratio, "raw_us": raw_us, "raw_ratio": raw_ratio}
-    figures |= {"bytes_us": bytes_us, "most": most}
+    repeats = max(1, round(_SLICE / max(_seconds(runs["eager"], 3), 1e-6)))
+    turns = [{name: _seconds(run, repeats) for name, run in runs.items()} for _ in range(pairs + 1)][1:]
+    us = {name: round(1e6 * statistics.median(turn[name] for turn in turns), 1) for name in runs}
+    ratio = {name: round(statistics.median(turn["eager"] / turn[name] for turn in turns), 2) for name in runs}
+    figures = {"eager_us": us["eager"], "ours_us": us["ours"], "ratio": ratio["ours"], "raw_us": us["raw"]}
+    figures |= {"raw_ratio": ratio["raw"], "bytes_us": us.get("bytes"), "most": ratio.get("bytes")}
     return {"op": case.op, "shape": case.shape, **figures}
 
 

@@ -26,11 +26,16 @@ struct Heads {
   T* data;
   int64_t batch, row, head;
   explicit Heads(const Tensor& x)
-      : data(const_cast<T*>(x.const_data_ptr<std::remove_const_t<T>>())),
-        batch(x.stride(0)),
-        row(x.stride(1)),
-        head(x.stride(2)) {}
+      : data(numbers(x)), batch(x.stride(0)), row(x.stride(1)), head(x.stride(2)) {}
   INLINE Rows<T> at(int64_t b, int64_t h) const { return {data + b * batch + h * head, row}; }
+
+ private:
+  static T* numbers(const Tensor& x) {
+    if constexpr (std::is_const_v<T>)
+      return x.const_data_ptr<std::remove_const_t<T>>();
+    else
+      return x.mutable_data_ptr<T>();
+  }
 };
 
 // c [N, width] = a [N, depth] b [depth, width], width a multiple of the lanes; rows of b and c are `width` apart.
@@ -109,7 +114,7 @@ struct Inputs {
 template <class A>
 class Scratch {
  public:
-  explicit Scratch(int64_t numbers) : memory_(numbers + LANES), next_(memory_.data()) {}
+  explicit Scratch(int64_t numbers) : memory_(numbers), next_(memory_.data()) {}
   A* take(int64_t numbers) {
     A* taken = next_;
     next_ += numbers;
