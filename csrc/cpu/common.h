@@ -30,6 +30,10 @@ namespace diffexplain {
 
 constexpr int64_t GRAIN = 8192;  // elements, some 5 microseconds of work: less is not worth waking a thread
 
+// Elements beyond which rows are visited one by one: what comes from memory, not from a cache, the processor fetches
+// ahead only along one row of each tensor.
+constexpr int64_t NEAR = int64_t(1) << 20;
+
 INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Items of so many elements that make up a grain.

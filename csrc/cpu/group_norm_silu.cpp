@@ -11,9 +11,6 @@ namespace {
 
 constexpr int64_t CHUNK = 128;  // pixels: few enough for a sequential float32 sum
 constexpr int ROWS = 4;         // pixels between two visits to the numbers of a channel
-// Elements of an image beyond which pixels are visited one by one: what comes from memory, not from a cache, the
-// processor fetches ahead only along one row.
-constexpr int64_t NEAR = int64_t(1) << 20;
 
 // Per-channel numbers of one image, from the first channel of a source on.
 template <class A>

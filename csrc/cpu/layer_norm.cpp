@@ -1,26 +1,28 @@
-// LayerNorm over the last dimension: mean, then deviations from it; forward four rows at a time, whose sums do not wait
-// for one another.
+// LayerNorm over the last dimension: mean, then deviations from it. Of small tensors several rows at a time, whose sums
+// do not wait for one another; of large ones row after row, which the processor fetches ahead.
 #include "common.h"
+
+// Sums may be taken in any order. Else the lanes of a vector are added up one by one, which is a fifth of the time.
+#pragma GCC optimize("associative-math", "no-signed-zeros")
 
 namespace diffexplain {
 namespace {
 
-constexpr int ROWS = 4;
+constexpr int SUMS = 4;  // running sums side by side
+constexpr int FORWARD_ROWS = SUMS, BACKWARD_ROWS = SUMS / 2;
+constexpr int BLOCK = SUMS;  // rows that no two threads share, so that what a row is summed with is always the same
 
-// Sums f(row, column) over the columns, for N = 4 rows or one.
+// Sums f(k, column) over the columns, for k up to N.
 template <int N, class A, class F>
 INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
   A a = 0, b = 0, c = 0, d = 0;
 #pragma omp simd reduction(+ : a, b, c, d)
   for (int64_t i = 0; i < width; ++i) {
     a += f(0, i);
-    if constexpr (N == ROWS) {
-      b += f(1, i);
-      c += f(2, i);
-      d += f(3, i);
-    }
+    if constexpr (N > 1) b += f(1, i);
+    if constexpr (N > 2) c += f(2, i), d += f(3, i);
   }
-  const A all[ROWS] = {a, b, c, d};
+  const A all[SUMS] = {a, b, c, d};
   for (int k = 0; k < N; ++k) total[k] = all[k];
 }
 
@@ -42,35 +44,49 @@ INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, 
 }
 
 template <class T>
-CLONES void forward(const T* x, T* y, int64_t rows, int64_t width, const Wide<T>* weight, const Wide<T>* bias,
-                    double eps, Wide<T>* mean, Wide<T>* rstd) {
+CLONES void forward(bool near, const T* x, T* y, int64_t rows, int64_t width, const Wide<T>* weight,
+                    const Wide<T>* bias, double eps, Wide<T>* mean, Wide<T>* rstd) {
+  constexpr int N = FORWARD_ROWS;
   int64_t r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    forward_rows<ROWS>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
+  for (; near && r + N <= rows; r += N)
+    forward_rows<N>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
   for (; r < rows; ++r) forward_rows<1>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
 }
 
-// One row after the other: of four at a time in two inputs, the processor fetches no more ahead, at thrice the time.
-template <class T>
-CLONES void backward(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t rows, int64_t width,
-                     const Wide<T>* __restrict weight, const Wide<T>* __restrict mean, const Wide<T>* __restrict rstd) {
-  using A = Wide<T>;
-  for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx += width) {
-    const A centre = mean[r], scale = rstd[r];
-    A sum = 0, product = 0;
-#pragma omp simd reduction(+ : sum, product)
-    for (int64_t c = 0; c < width; ++c) {
-      const A dn = static_cast<A>(dy[c]) * weight[c];
-      sum += dn;
-      product += dn * ((static_cast<A>(x[c]) - centre) * scale);
-    }
-    sum /= A(width);
-    product /= A(width);
-    for (int64_t c = 0; c < width; ++c) {
-      const A n = (static_cast<A>(x[c]) - centre) * scale;
-      dx[c] = static_cast<T>(scale * (static_cast<A>(dy[c]) * weight[c] - sum - n * product));
-    }
+template <int N, class T, class A>
+INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t width,
+                          const A* __restrict weight, const A* __restrict mean, const A* __restrict rstd) {
+  const auto n = [&](int k, int64_t c) INLINED { return (static_cast<A>(x[k * width + c]) - mean[k]) * rstd[k]; };
+  const auto dn = [&](int k, int64_t c) INLINED { return static_cast<A>(dy[k * width + c]) * weight[c]; };
+  A total[2 * N];  // of each row the sums of dn and of dn n
+  sums_over_columns<2 * N>(width, total, [&](int k, int64_t c) INLINED {
+    const A d = dn(k / 2, c);
+    return k % 2 ? d * n(k / 2, c) : d;
+  });
+  for (int k = 0; k < N; ++k) {
+    const A sum = total[2 * k] / A(width), product = total[2 * k + 1] / A(width), scale = rstd[k];
+    for (int64_t c = 0; c < width; ++c)
+      dx[k * width + c] = static_cast<T>(scale * (dn(k, c) - sum - n(k, c) * product));
   }
+}
+
+template <class T>
+CLONES void backward(bool near, const T* dy, const T* x, T* dx, int64_t rows, int64_t width, const Wide<T>* weight,
+                     const Wide<T>* mean, const Wide<T>* rstd) {
+  constexpr int N = BACKWARD_ROWS;
+  int64_t r = 0;
+  for (; near && r + N <= rows; r += N)
+    backward_rows<N>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
+  for (; r < rows; ++r)
+    backward_rows<1>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
+}
+
+// Calls f(first, count) for rows of the width, in parallel where there are many.
+template <class F>
+void over_rows(int64_t rows, int64_t width, F&& f) {
+  torch::stable::parallel_for(0, divide_up(rows, BLOCK), grain(BLOCK * width), [&](int64_t block, int64_t end) {
+    f(block * BLOCK, std::min(end * BLOCK, rows) - block * BLOCK);
+  });
 }
 
 void check_rows(const Tensor& x, const Tensor& weight) {
@@ -85,6 +101,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor&
                                                   double eps) {
   check_rows(x, weight);
   const int64_t rows = x.size(0), width = x.size(1);
+  const bool near = x.numel() <= NEAR;
   check_weights("bias", bias, x, {width});
   Tensor y = output(x, {rows, width});
   Tensor mean = empty(x, wide_type(x), {rows}), rstd = empty(x, wide_type(x), {rows});
@@ -95,8 +112,9 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor&
     const T* from = x.const_data_ptr<T>();
     T* to = y.mutable_data_ptr<T>();
     A *means = mean.mutable_data_ptr<A>(), *scales = rstd.mutable_data_ptr<A>();
-    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
-      forward<T>(from + i * width, to + i * width, end - i, width, w.data(), b.data(), eps, means + i, scales + i);
+    over_rows(rows, width, [&](int64_t first, int64_t count) {
+      const int64_t at = first * width;
+      forward<T>(near, from + at, to + at, count, width, w.data(), b.data(), eps, means + first, scales + first);
     });
   });
   return {y, mean, rstd};
@@ -105,6 +123,7 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_fwd(const Tensor& x, const Tensor&
 Tensor layer_norm_bwd(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd) {
   check_rows(x, weight);
   const int64_t rows = x.size(0), width = x.size(1);
+  const bool near = x.numel() <= NEAR;
   check("dy", dy, x, x.scalar_type(), {rows, width});
   check("mean", mean, x, wide_type(x), {rows});
   check("rstd", rstd, x, wide_type(x), {rows});
@@ -116,9 +135,9 @@ Tensor layer_norm_bwd(const Tensor& dy, const Tensor& x, const Tensor& weight, c
     const T *grad = dy.const_data_ptr<T>(), *from = x.const_data_ptr<T>();
     T* to = dx.mutable_data_ptr<T>();
     const A *means = mean.const_data_ptr<A>(), *scales = rstd.const_data_ptr<A>();
-    torch::stable::parallel_for(0, rows, grain(width), [&](int64_t i, int64_t end) {
-      const int64_t at = i * width;
-      backward<T>(grad + at, from + at, to + at, end - i, width, w.data(), means + i, scales + i);
+    over_rows(rows, width, [&](int64_t first, int64_t count) {
+      const int64_t at = first * width;
+      backward<T>(near, grad + at, from + at, to + at, count, width, w.data(), means + first, scales + first);
     });
   });
   return dx;

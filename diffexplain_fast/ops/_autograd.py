@@ -24,7 +24,9 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(backward)
     def wrapper(ctx: Any, *cotangents: Tensor | None) -> Any:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if not torch.is_grad_enabled():
+            return backward(ctx, *cotangents)
+        if not torch.compiler.is_compiling():
             cotangents = tuple(dy if dy is None else dy.detach().requires_grad_() for dy in cotangents)
         return once(ctx, *cotangents)
 

@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from diffexplain_fast.ops._impl import interpreted, raw
+from diffexplain_fast.ops._load import CPP_MISSING
 from tests.budget import assert_within_budget
 from tests.ops.calls import (
     CPU,
@@ -247,6 +248,8 @@ class Normalisation(OwnKernels):
 
     wide: ClassVar[dict[str, Any]]
     """Sizes with many elements for each mean."""
+    large: ClassVar[dict[str, Any]]
+    """Sizes beyond the caches, where the C++ kernels visit rows in another order: above 2^20 elements an image."""
 
     def test_a_mean_far_from_zero_costs_no_more_than_its_rounding(self, impl: str) -> None:
         """The difference of two squares, E[x^2] - E[x]^2, would be a thousand times further off."""
@@ -255,3 +258,7 @@ class Normalisation(OwnKernels):
         (y,), _, _ = evaluate(self.by(impl), call)
         (truth,), _, _ = evaluate(self.plain, call.double())
         assert (y - truth).abs().max() <= 16 * torch.finfo(torch.float32).eps * mean
+
+    @pytest.mark.skipif(bool(CPP_MISSING), reason=CPP_MISSING)
+    def test_beyond_the_caches(self) -> None:
+        self.compare("cpp", lambda: self.at(self.first(), torch.float32, **self.large))

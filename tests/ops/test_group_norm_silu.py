@@ -26,6 +26,7 @@ class TestGroupNormSilu(Normalisation):
         "shift": {**_SMALL, "parts": (3,)},
     }
     wide: ClassVar = {"height": 7, "width": 9}
+    large: ClassVar = {"n": 1, "height": 401, "width": 401}
     sizes = st.fixed_dictionaries(
         {
             "n": SIDES,

@@ -20,6 +20,7 @@ class TestLayerNorm(Normalisation):
     run = staticmethod(layer_norm)
     cases: ClassVar = {"N2-R3-D5": {"n": 2, "rows": 3, "columns": 5}}
     wide: ClassVar = {"columns": 63}
+    large: ClassVar = {"rows": 513, "columns": 1031}
     sizes = st.fixed_dictionaries(
         {"n": SIDES, "rows": LENGTHS, "columns": st.sampled_from([1, 5, 63, 64]), "mean": st.sampled_from([0.0, 4.0])}
     )
