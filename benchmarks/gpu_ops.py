@@ -1,149 +1,189 @@
-"""Every op on a GPU, forward and backward, beside eager PyTorch: ``python -m benchmarks.gpu_ops``.
+"""Every op on a GPU, forward and backward, beside eager PyTorch, ``torch.compile`` and the libraries that are there:
+``python -m benchmarks.gpu_ops``.
 
-Microseconds by CUDA events, achieved bandwidth as a share of what a copy reaches on the same card, at the shapes of
-Stable Diffusion 1.5 with guidance. A case whose gradient is not eager's to the dtype's rounding gets no figures.
+Each measurement is the replay of one CUDA graph with a call for each of several inputs, together larger than the
+caches: the time of the kernels, without the host's. Backward is the time of both less that of the forward. The share is
+that of the ceilings: the bytes and FLOP that the op needs at least, at the rates of a large copy and a large product on
+the same card. An implementation whose gradient is not eager's to the dtype's rounding gets no figures.
 """
 
 import argparse
-import json
+import statistics
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffexplain_fast import ops
+from benchmarks.gpu_op_cases import SMALL, Case, New, cases
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.profiling.roofline import Ceilings, measure_ceilings
+from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"
-_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3}
-"""Largest relative L2 distance between two correct gradients in half precision."""
-_PASSES = {"group_norm_silu": (3, 5), "layer_norm": (2, 3), "geglu": (1.5, 2.5), "attention": (4, 9)}
-"""Tensors of the input's size read and written at least, in the forward and in the backward."""
-Case = tuple[str, str, Callable[..., Tensor], Callable[..., Tensor], list[Tensor], tuple[str, ...]]
+_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
+"""Largest relative L2 distance between two correct gradients."""
+_RING = 2**28
+"""Bytes of inputs that one graph reads: more than any card's cache holds."""
+_MOST = 64
+"""Inputs of one graph at most."""
+_REPLAYS = 9
+_ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 
 
-def cases(dtype: torch.dtype) -> list[Case]:
-    """Return op, shape, ours (taking ``impl``), eager, inputs that need gradients, and the implementations to try."""
+def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = _RING) -> Iterator[dict[str, Any]]:
+    """Yield a row for eager, for each other library and for each implementation, or one for ``torch.compile``.
 
-    def new(*shape: int) -> Tensor:
-        return torch.randn(shape, device="cuda", dtype=dtype)
+    Args:
+        case: what is measured.
+        ceilings: of the device.
+        compiled: whether to measure eager's code compiled, instead of all others.
+        ring: bytes of inputs.
 
-    found: list[Case] = []
-    for shape in ((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16), (1, 128, 512, 512)):
-        x, w, b = new(*shape).contiguous(memory_format=torch.channels_last), new(shape[1]), new(shape[1])
-        found.append(
-            (
-                "group_norm_silu",
-                "x".join(map(str, shape)),
-                lambda x, impl, w=w, b=b: ops.group_norm_silu(x, w, b, 32, impl=impl),
-                lambda x, w=w, b=b: F.silu(F.group_norm(x, 32, w, b)),
-                [x],
-                ("triton", "cuda"),
-            )
-        )
-    for rows, width in ((8192, 320), (2048, 640), (512, 1280)):
-        x, w, b = new(rows, width), new(width), new(width)
-        found.append(
-            (
-                "layer_norm",
-                f"{rows}x{width}",
-                lambda x, impl, w=w, b=b: ops.layer_norm(x, w, b, impl=impl),
-                lambda x, w=w, b=b: F.layer_norm(x, x.shape[-1:], w, b),
-                [x],
-                ("triton",),
-            )
-        )
-        h = new(rows, 8 * width)
-        eager = lambda h: (lambda v, g: v * F.gelu(g))(*h.chunk(2, -1))  # noqa: E731 - one expression
-        found.append(("geglu", f"{rows}x{8 * width}", lambda h, impl: ops.geglu(h, impl=impl), eager, [h], ("triton",)))
-    for n, keys, d in ((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)):
-        parts = [new(2, length, 8, d) for length in (n, keys, keys)]
-        found.append(
-            (
-                "attention",
-                f"2x{n}x{keys} d{d}",
-                lambda q, k, v, impl: ops.attention(q, k, v, impl=impl),
-                lambda q, k, v: F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v))).transpose(
-                    1, 2
-                ),
-                parts,
-                ("triton", "sdpa"),
-            )
-        )
+    Yields:
+        Microseconds forward and backward, distance of the gradient and shares of the ceilings, or why there are none.
+    """
+    first = case.inputs()
+    count = min(_MOST, max(1, ring // sum(part.nbytes for part in first)))
+    sets = [[part.requires_grad_() for part in (case.inputs() if i else first)] for i in range(count)]
+    cotangents = tuple(torch.randn_like(part) for part in _tuple(case.eager(*first)))
+    truth = _gradients(case.eager, cotangents)(*first)
+    functions = {"eager": case.eager, **case.others, **implementations(case)}
+    if compiled:
+        torch._dynamo.reset()
+        functions = {"compiled": torch.compile(case.eager, dynamic=False)}
+    for name, function in functions.items():
+        row: dict[str, Any] = {"op": case.op, "shape": case.shape, "impl": name}
+        both = _gradients(function, cotangents)
+        try:
+            pairs = zip(both(*first), truth, strict=True)
+            row["gradient_distance"] = max(float((got - wanted).norm() / wanted.norm()) for got, wanted in pairs)
+            if row["gradient_distance"] <= max(_AGREEMENT[part.dtype] for part in first):
+                forward, total = seconds(function, sets), seconds(both, sets)
+                row |= _figures(case, ceilings, first[-1].element_size(), forward, total - forward)
+            else:
+                row["refused"] = "another gradient than eager PyTorch"
+        except (ValueError, RuntimeError, TypeError) as error:
+            row["refused"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        yield row
+
+
+def implementations(case: Case) -> dict[str, Callable[..., Any]]:
+    """Return our implementations of a case's op by their names in the table."""
+
+    def by(impl: str) -> Callable[..., Any]:
+        return case.ours if impl == "torch" else lambda *inputs: case.ours(*inputs, impl=impl)
+
+    return {f"ours, {impl}": by(impl) for impl in case.impls}
+
+
+def run_once(new: New) -> None:
+    """Run our implementations that run here once, forward and backward, at small shapes: for sanitizers.
+
+    Args:
+        new: makes the tensors.
+    """
+    for case in cases(new, SMALL):
+        inputs = [part.requires_grad_() for part in case.inputs()]
+        cotangents = tuple(torch.randn_like(part) for part in _tuple(case.eager(*inputs)))
+        for name, function in implementations(case).items():
+            try:
+                _gradients(function, cotangents)(*inputs)
+                sys.stdout.write(f"{case.op} {case.shape}: {name}\n")
+            except ValueError as refused:  # an implementation that is not there; whatever else is wrong shows
+                sys.stdout.write(f"{case.op} {case.shape}: {refused}\n")
+
+
+def _figures(case: Case, ceilings: Ceilings, size: int, forward: float, backward: float) -> dict[str, Any]:
+    least = [
+        max(numbers * size / ceilings.byte_rate, flop / ceilings.flop_rate)
+        for numbers, flop in zip(case.moved, case.flop, strict=True)
+    ]
+    shares = [round(needed / max(took, 1e-9), 3) for needed, took in zip(least, (forward, backward), strict=True)]
+    return {"forward_us": round(1e6 * forward, 2), "backward_us": round(1e6 * backward, 2), "share": shares}
+
+
+def _gradients(function: Callable[..., Any], cotangents: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+    return lambda *inputs: torch.autograd.grad(_tuple(function(*inputs)), inputs, cotangents)
+
+
+def _tuple(made: Any) -> tuple[Tensor, ...]:
+    return made if isinstance(made, tuple) else (made,)
+
+
+def seconds(function: Callable[..., Any], sets: list[list[Tensor]]) -> float:
+    """Return the median seconds of a call, over calls with each of the inputs.
+
+    Args:
+        function: called with the tensors of each set; on a GPU in one CUDA graph.
+        sets: inputs.
+    """
+    if not sets[0][0].is_cuda:
+        return statistics.median(_timed(lambda: [function(*inputs) for inputs in sets]) for _ in range(3)) / len(sets)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function(*sets[0])
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = [function(*inputs) for inputs in sets]  # alive to the end, so that each call writes elsewhere
+
+    def replay() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
+
+    replay()
+    found = statistics.median(_timed(replay) for _ in range(_REPLAYS)) / len(kept)
+    graph.reset()
     return found
 
 
-def run(case: Case, ceiling: float) -> list[dict[str, Any]]:
-    """Return a row for eager and for each implementation: microseconds forward, forward and backward, gradient."""
-    from triton.testing import do_bench
-
-    op, shape, ours, eager, inputs, impls = case
-    leaves = [part.detach().requires_grad_() for part in inputs]
-    out = eager(*leaves)
-    cotangent = torch.randn_like(out)
-    truth = torch.autograd.grad(out, leaves, cotangent)
-    rows: list[dict[str, Any]] = []
-    for impl in ("eager", *impls):
-        row: dict[str, Any] = {"op": op, "shape": shape, "impl": impl}
-        rows.append(row)
-
-        def call(impl: str = impl) -> Tensor:
-            return eager(*leaves) if impl == "eager" else ours(*leaves, impl=impl)
-
-        try:
-            grads = torch.autograd.grad(call(), leaves, cotangent)
-        except (ValueError, RuntimeError) as error:
-            row["refused"] = str(error).splitlines()[0]
-            continue
-        row["gradient_distance"] = max(float((a - b).norm() / b.norm()) for a, b in zip(grads, truth, strict=True))
-        if not row["gradient_distance"] <= _AGREEMENT[inputs[0].dtype]:
-            row["refused"] = "another gradient than eager PyTorch"
-            continue
-        made = call()
-        forward = 1e3 * do_bench(call, return_mode="median")
-        backward = 1e3 * do_bench(
-            lambda made=made: torch.autograd.grad(made, leaves, cotangent, retain_graph=True), return_mode="median"
-        )
-        size = inputs[0].nbytes
-        moved = [passes * size / time / 1e6 for passes, time in zip(_PASSES[op], (forward, backward), strict=True)]
-        row |= {"forward_us": forward, "backward_us": backward, "forward_tb_s": moved[0], "backward_tb_s": moved[1]}
-        row |= {"share_of_copy": [rate / ceiling for rate in moved]}
-    return rows
-
-
-def copy_ceiling() -> float:
-    """Return the bandwidth of a large copy in TB/s, read and write counted."""
-    from triton.testing import do_bench
-
-    x = torch.empty(2**29, dtype=torch.uint8, device="cuda")
-    y = torch.empty_like(x)
-    return 2 * x.nbytes / do_bench(lambda: y.copy_(x), return_mode="median") / 1e9
+def _timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def main() -> None:
-    """Measure every case, print a table, write the JSON."""
+    """Measure every case, print a table, write the JSON; what is compiled comes last, at one shape of each op."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_ops", description=__doc__)
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--once", action="store_true", help="only run each op once, at small shapes: for sanitizers")
     arguments = parser.parse_args()
-    ceiling, rows = copy_ceiling(), []
-    sys.stdout.write(f"copy: {ceiling:.2f} TB/s\n")
-    for case in cases(getattr(torch, arguments.dtype)):
-        for row in run(case, ceiling):
-            rows.append(row)
-            place = f"{row['op']:16} {row['shape']:18} {row['impl']:8}"
-            if "refused" in row:
-                sys.stdout.write(f"{place} refused: {row['refused']}\n")
-            else:
-                shares = "/".join(f"{100 * share:.0f} %" for share in row["share_of_copy"])
-                sys.stdout.write(f"{place} {row['forward_us']:8.1f} {row['backward_us']:8.1f} us  {shares} of copy\n")
-            sys.stdout.flush()
-            record = {"dtype": arguments.dtype, "copy_tb_s": ceiling, "device": device_record(), "versions": versions()}
-            arguments.out.write_text(json.dumps(record | {"rows": rows}, indent=1))
+    dtype, device = getattr(torch, arguments.dtype), torch.device("cuda")
+    if arguments.once:
+        return run_once(New(device, dtype))
+    ceilings, rows = measure_ceilings(device, dtype), []
+    sys.stdout.write(f"copy {ceilings.byte_rate / 1e12:.2f} TB/s, product {ceilings.flop_rate / 1e12:.0f} TFLOP/s\n")
+    sys.stdout.write(_ROW.format(op="", shape="", impl="", forward="forward", backward="backward", share="of ceilings"))
+    record = {"dtype": arguments.dtype, "ceilings": vars(ceilings), "device": device_record(), "versions": versions()}
+    compiled_ops = set()
+    for compiled in (False, True):
+        for case in cases(New(device, dtype)):
+            if compiled and case.op in compiled_ops:
+                continue
+            compiled_ops |= {case.op} if compiled else set()
+            for row in measure(case, ceilings, compiled):
+                rows.append(row)
+                _print(row)
+                write_json_atomic(arguments.out, record | {"rows": rows})
+
+
+def _print(row: dict[str, Any]) -> None:
+    place = {name: row[name] for name in ("op", "shape", "impl")}
+    if "refused" in row:
+        sys.stdout.write("{op:17}{shape:14}{impl:11}".format(**place) + f" refused: {row['refused']}\n")
+    else:
+        forward, backward = f"{row['forward_us']:.1f}", f"{row['backward_us']:.1f}"
+        share = " / ".join(f"{share:.0%}" for share in row["share"])
+        sys.stdout.write(_ROW.format(**place, forward=forward, backward=backward, share=share))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 # Everything that needs a GPU, most valuable first, in under nine minutes; safe to interrupt. Usage:
 #   benchmarks/gpu_session.sh [folder for the results [stage ...]]
 # With stages, those alone: what nine minutes did not reach can be run by another call.
-# Needs torch with CUDA, Triton, pytest and diffusers; wheels in ./wheels are installed first if there are any.
+# Needs torch with CUDA, Triton and pytest. What is missing without a network is taken from ./wheels, made beforehand by
+#   pip download --no-deps -d wheels setuptools==81.0.0 diffusers==0.42.1 importlib_metadata==8.7.0 zipp
+# plus jinja2, markupsafe, typer, tqdm and transformers where the machine lacks them.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu-$(date +%Y%m%d-%H%M)}
 shift
 chosen=" $* "
+[ $# -gt 0 ] && chosen="$chosen wheels build plain "
 mkdir -p "$out"
 began=$SECONDS
 summary="$out/summary.txt"
@@ -27,20 +30,26 @@ command=("$python" -c "from diffexplain_fast.cli.main import app; app()")
 rows="$out/iteration-cuda.jsonl"
 bench=("${command[@]}" bench run --dtype bfloat16 --rounds 5 --out "$rows")
 test=("$python" -m pytest -q -p no:cacheprovider)
-[ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels diffusers
+[ -d wheels ] && stage wheels 60 "$python" -m pip install -q --no-index --find-links wheels 'setuptools>=77' diffusers
+chip=$("$python" -c 'import torch; print(*torch.cuda.get_device_capability(), sep=".")')
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv > "$out/device.csv" 2>&1
-stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST=9.0 "$python" setup.py -q build_ext --inplace
+# Installed, not only compiled: Triton's kernels are under the package's name only where setup.py has put them there.
+install=("$python" -m pip install -q --no-index --no-build-isolation --no-deps -e .)
+stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST="$chip" "${install[@]}"
+"$python" -c 'import diffexplain_fast.kernels' || stage plain 30 env DIFFEXPLAIN_FAST_BUILD=0 "${install[@]}"
 stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/methods/test_graphed.py
 stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
 stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
 stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
 stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
-stage ops 90 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
+stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
 stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
-stage sanitizer 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
-    "${test[@]}" -x tests/kernels/test_geglu.py tests/kernels/test_guided_step.py -m "not slow"
+for tool in memcheck racecheck; do
+    stage "$tool" 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$python" -m benchmarks.gpu_ops --once
+done
 [ -f "$rows" ] && cat "$rows" >> benchmarks/results/iteration-cuda.jsonl
 for log in engine iteration lcm sdxl ops profile; do
     [ -f "$out/$log.log" ] && { echo; tail -n 70 "$out/$log.log"; }

@@ -18,6 +18,7 @@ def versions() -> dict[str, str | None]:
         # From a checkout that is not installed, the package itself says it.
         "diffexplain_fast": _installed("diffexplain-fast") or sys.modules["diffexplain_fast"].__version__,
         **{name: _installed(name) for name in _PACKAGES},
+        "torch": str(torch.__version__),  # with the build, such as +cu130, which the package's own record may leave out
     }
 
 

@@ -51,7 +51,7 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    with torch_profile(activities=activities, profile_memory=True) as profiler:
+    with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
     events: Any = profiler.events()

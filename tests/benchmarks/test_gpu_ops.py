@@ -1,0 +1,58 @@
+"""The table of the ops on a GPU, made on the CPU at small shapes: every case runs, a wrong gradient gets no figure."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu_op_cases, gpu_ops
+from benchmarks.gpu_op_cases import SMALL
+from diffexplain_fast.profiling.roofline import Ceilings
+
+CEILINGS = Ceilings("float32", 1e12, 1e11)
+NEW = gpu_op_cases.New(torch.device("cpu"), torch.float32)
+
+
+def rows(op: str, **options: Any) -> list[dict[str, Any]]:
+    case, *_ = gpu_op_cases.cases(NEW, {op: SMALL[op]})
+    if case.impls != ("torch",):
+        case = case._replace(impls=("reference",))
+    return list(gpu_ops.measure(case, CEILINGS, ring=10_000, **options))
+
+
+def test_every_op_has_a_case() -> None:
+    assert list(SMALL) == list(gpu_op_cases.SHAPES)
+
+
+@pytest.mark.parametrize("op", SMALL)
+def test_a_row_has_times_and_shares(op: str) -> None:
+    found = {row["impl"]: row for row in rows(op)}
+    ours = found[next(name for name in found if name.startswith("ours"))]
+    for row in (found["eager"], ours):
+        assert "refused" not in row and row["gradient_distance"] <= 1e-4, row
+        assert row["forward_us"] > 0 and len(row["share"]) == 2
+
+
+@pytest.mark.parametrize("op", ["geglu"])
+def test_the_compiled_row_is_one_of_its_own(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    assert [row["impl"] for row in rows(op, compiled=True)] == ["compiled"]
+
+
+def test_another_gradient_gets_no_figure() -> None:
+    (case,) = gpu_op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
+    wrong = case._replace(impls=("torch",), ours=lambda h: 2 * case.eager(h))
+    eager, ours = gpu_ops.measure(wrong, CEILINGS, ring=1)
+    assert "forward_us" in eager and ours["refused"].startswith("another gradient") and "forward_us" not in ours
+
+
+def test_what_does_not_run_is_a_row_with_its_reason() -> None:
+    (case,) = gpu_op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
+    eager, ours = gpu_ops.measure(case._replace(impls=("nothing",)), CEILINGS, ring=1)
+    assert "forward_us" in eager and "'nothing'" in ours["refused"]
+
+
+def test_what_a_sanitizer_sees_is_every_op(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_ops.run_once(NEW)
+    said = capsys.readouterr().out
+    assert all(f"{op} " in said for op in SMALL) and "ours, torch" in said
