@@ -1,4 +1,4 @@
-"""The cases of ``benchmarks.gpu_ops``: every op at shapes of Stable Diffusion 1.5 with guidance, and its rivals."""
+"""The cases of ``benchmarks.gpu_ops``: every op at shapes of Stable Diffusion 1.5 and XL with guidance; its rivals."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +15,16 @@ from diffexplain_fast.ops.upsample_conv import pack_subpixel
 Shape = tuple[int, ...]
 
 SHAPES: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": ((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16), (1, 128, 512, 512)),
-    "layer_norm": ((8192, 320), (2048, 640), (512, 1280)),
-    "geglu": ((8192, 2560), (2048, 5120), (512, 10240)),
-    "attention": ((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)),
+    "group_norm_silu": (
+        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
+        *((2, 320, 128, 128), (2, 640, 64, 64), (1, 128, 512, 512)),
+    ),
+    "layer_norm": ((8192, 320), (2048, 640), (512, 1280), (8192, 640), (2048, 1280)),
+    "geglu": ((8192, 2560), (2048, 5120), (512, 10240), (8192, 5120)),
+    "attention": (
+        *((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)),
+        *((4096, 4096, 64), (4096, 77, 64), (1024, 1024, 64)),
+    ),
     "guided_step": ((1, 4, 64, 64),),
     "conv2d_frozen": ((2, 320, 64, 64),),
     "linear_frozen": ((8192, 320),),

@@ -45,12 +45,13 @@ stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
 stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
 stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
 stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
+stage half 90 "$python" -m benchmarks.gpu_ops --dtype float16 --out "$out/gpu-ops-float16.json"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
 for tool in memcheck racecheck; do
     stage "$tool" 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
         "$python" -m benchmarks.gpu_ops --once
 done
 [ -f "$rows" ] && cat "$rows" >> benchmarks/results/iteration-cuda.jsonl
-for log in engine iteration lcm sdxl ops profile; do
+for log in engine iteration lcm sdxl ops half profile; do
     [ -f "$out/$log.log" ] && { echo; tail -n 70 "$out/$log.log"; }
 done | tee -a "$summary"

@@ -30,7 +30,7 @@ def test_a_row_has_times_and_shares(op: str) -> None:
     ours = found[next(name for name in found if name.startswith("ours"))]
     for row in (found["eager"], ours):
         assert "refused" not in row and row["gradient_distance"] <= 1e-4, row
-        assert row["forward_us"] > 0 and len(row["share"]) == 2
+        assert row["forward_us"] > 0 and len(row["share"]) == len(row["tb_s"]) == len(row["tflop_s"]) == 2
 
 
 @pytest.mark.parametrize("op", ["geglu"])
@@ -56,3 +56,30 @@ def test_what_a_sanitizer_sees_is_every_op(capsys: pytest.CaptureFixture[str]) -
     gpu_ops.run_once(NEW)
     said = capsys.readouterr().out
     assert all(f"{op} " in said for op in SMALL) and "ours, torch" in said
+
+
+def row(op: str, shape: str, impl: str, both: float, share: float) -> dict[str, Any]:
+    times = {"forward_us": both / 3, "backward_us": 2 * both / 3}
+    return {"op": op, "shape": shape, "impl": impl, "share": [share, share + 0.1], **times}
+
+
+def test_the_bars_are_those_of_the_worse_way_and_of_the_fastest_library() -> None:
+    attention = [row("attention", "4096x77x40", impl, both, 0.1) for impl, both in (("eager", 80.0), ("flash", 60.0))]
+    refused = {"op": "attention", "shape": "4096x77x40", "impl": "cudnn", "refused": "not here"}
+    for share, both, met in ((0.8, 50.0, True), (0.7, 70.0, False)):
+        ours = [
+            row("layer_norm", "8192x320", "ours, triton", 9.0, share),
+            row("attention", "4096x77x40", "ours, triton", both, 0.1),
+        ]
+        found = gpu_ops.bars([*attention, refused, *ours, row("layer_norm", "8192x320", "eager", 1.0, 0.9)])
+        assert list(found.values()) == [met, met], found
+
+
+def test_what_was_not_measured_has_no_verdict() -> None:
+    assert gpu_ops.bars([{"op": "geglu", "shape": "8192x2560", "impl": "ours, triton", "refused": "no GPU"}]) == {}
+
+
+def test_the_bars_name_shapes_that_are_measured() -> None:
+    measured = {op: ["x".join(map(str, shape)) for shape in shapes] for op, shapes in gpu_op_cases.SHAPES.items()}
+    assert all(shape in measured[op] for op, shapes in gpu_ops.WAIT_FOR_MEMORY.items() for shape in shapes)
+    assert all(shape in measured["attention"] for shape in gpu_ops.ATTENTION)
