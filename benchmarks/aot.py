@@ -131,20 +131,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--op", choices=sorted(OPS), action="append", help="only this op, for a look while working")
+    parser.add_argument("--chip", type=int, choices=SHARED_LIMIT, action="append", help="only this chip, such as 90")
     arguments = parser.parse_args()
     if triton.knobs.runtime.interpret:
         parser.error("TRITON_INTERPRET is set: the interpreter's kernels cannot be compiled")
-    if arguments.op and arguments.output == RESULT:
-        parser.error("--op leaves cases out: give it another --output than the committed table")
+    if (arguments.op or arguments.chip) and arguments.output == RESULT:
+        parser.error("--op and --chip leave cases out: give them another --output than the committed table")
     table: Table = {}
     problems = []
+    chips = arguments.chip or SHARED_LIMIT
     for op in arguments.op or OPS:
         for case in OPS[op]():
-            found = {chip: compile_case(case, chip) for chip in SHARED_LIMIT}
+            found = {chip: compile_case(case, chip) for chip in chips}
             problems += [line for chip, usage in found.items() for line in over_limit(case, chip, usage)]
             table[case.name] = {f"sm_{chip}": list(usage) for chip, usage in found.items()}
     write_bytes_atomic(arguments.output, as_text(table).encode())
-    summary = f"{len(table)} kernels x {len(SHARED_LIMIT)} chips: {arguments.output}"
+    summary = f"{len(table)} kernels x {len(chips)} chips: {arguments.output}"
     sys.stdout.write("\n".join([*problems, summary, ""]))
     return 1 if problems else 0
 
