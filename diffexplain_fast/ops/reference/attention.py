@@ -15,7 +15,8 @@ def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
     scores = _scores(q, k, scale)
     lse = scores.logsumexp(-1)
     o = (scores - lse[..., None]).exp() @ v.to(scores.dtype).transpose(1, 2)
-    return o.transpose(1, 2).to(q.dtype).contiguous(), lse
+    # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.
+    return o.transpose(1, 2).to(q.dtype, memory_format=torch.contiguous_format, copy=True), lse
 
 
 def attention_bwd(

@@ -38,7 +38,8 @@ def group_norm_silu_fwd(
     rstd = ((rows - mean[:, :, None]).square().mean(-1) + eps).rsqrt()
     _, v = _normalised(u, weight, bias, mean, rstd)
     y = v * v.sigmoid() if silu else v
-    return y.to(x.dtype).contiguous(memory_format=torch.channels_last), mean, rstd
+    # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.
+    return y.to(x.dtype, memory_format=torch.channels_last, copy=True), mean, rstd
 
 
 def group_norm_silu_bwd(
