@@ -134,7 +134,7 @@ def test_each_operation_finds_its_call() -> None:
 
     with counting() as counter:
         run()
-    with profile() as profiler:
+    with profile(acc_events=True) as profiler:
         run()
     found = match(counter.operations, host_calls(profiler.events()))
     pairs = [(operation.name, call.name) for operation, call in zip(counter.operations, found, strict=True) if call]
