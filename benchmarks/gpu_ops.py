@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_op_cases import SMALL, Case, New, cases
+from diffexplain_fast.engine.fast.recorder import CudaRecorder
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.profiling.roofline import Ceilings, measure_ceilings
 from diffexplain_fast.storage import write_json_atomic
@@ -31,7 +32,7 @@ _RING = 2**28
 """Bytes of inputs that one graph reads: more than any card's cache holds."""
 _MOST = 64
 """Inputs of one graph at most."""
-_REPLAYS = 9
+_WARM, _REPLAYS = 3, 9
 _SHARE = 0.75
 WAIT_FOR_MEMORY = {
     "group_norm_silu": ("2x320x64x64", "2x640x32x32"),
@@ -161,35 +162,30 @@ def seconds(function: Callable[..., Any], sets: list[list[Tensor]]) -> float:
     """Return the median seconds of a call, over calls with each of the inputs.
 
     Args:
-        function: called with the tensors of each set; on a GPU in one CUDA graph.
+        function: called with the tensors of each set; on a GPU in one CUDA graph, elsewhere once.
         sets: inputs.
     """
-    if not sets[0][0].is_cuda:
-        return statistics.median(_timed(lambda: [function(*inputs) for inputs in sets]) for _ in range(3)) / len(sets)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            function(*sets[0])
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = [function(*inputs) for inputs in sets]  # alive to the end, so that each call writes elsewhere
-
-    def replay() -> None:
-        graph.replay()
-        torch.cuda.synchronize()
-
+    device = sets[0][0].device
+    if device.type != "cuda":
+        start = time.perf_counter()
+        for inputs in sets:
+            function(*inputs)
+        return (time.perf_counter() - start) / len(sets)
+    recorder = CudaRecorder(device)
+    for _ in range(_WARM):
+        recorder.warm(lambda: function(*sets[0]))
+    # Results live to the end, so that each call writes elsewhere.
+    replay, kept = recorder.record(lambda: [function(*inputs) for inputs in sets])
     replay()
-    found = statistics.median(_timed(replay) for _ in range(_REPLAYS)) / len(kept)
-    graph.reset()
-    return found
-
-
-def _timed(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    times = []
+    for _ in range(_REPLAYS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3)
+    return statistics.median(times) / len(kept)
 
 
 def main() -> None:

@@ -40,10 +40,10 @@ stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST="$chip" "${inst
 stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/methods/test_graphed.py
 stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
-stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
-stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
-stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
 stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
+stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
+stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
+stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
 stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
 stage half 90 "$python" -m benchmarks.gpu_ops --dtype float16 --out "$out/gpu-ops-float16.json"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
