@@ -41,7 +41,7 @@ stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/methods/test
 stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
 stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
-stage kernels 120 "${test[@]}" -x tests/kernels -m "not slow"
+stage kernels 120 "${test[@]}" --maxfail=20 --tb=short tests/kernels -m "not slow"
 stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
 stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
 stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
@@ -52,6 +52,6 @@ for tool in memcheck racecheck; do
         "$python" -m benchmarks.gpu_ops --once
 done
 [ -f "$rows" ] && cat "$rows" >> benchmarks/results/iteration-cuda.jsonl
-for log in engine iteration lcm sdxl ops half profile; do
+for log in engine iteration ops kernels lcm profile sdxl half; do
     [ -f "$out/$log.log" ] && { echo; tail -n 70 "$out/$log.log"; }
 done | tee -a "$summary"
