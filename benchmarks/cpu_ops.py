@@ -9,19 +9,19 @@ process, as in the engine. Writes results/cpu-ops.json; returns 1 if an op is be
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffexplain_fast import ops
+from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, results
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import write_json_atomic
@@ -32,120 +32,18 @@ _SLICE = 0.004
 """Seconds of one measurement: long against the clock, short against what else the machine does."""
 _AGREEMENT = 1e-5
 """Largest relative distance between two correct gradients in float32."""
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "group_norm_silu": (
+        *((4, 64, 16, 16, 8), (4, 128, 8, 8, 8), (4, 192, 4, 4, 8)),
+        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
+    ),
+    "layer_norm": ((1024, 128), (256, 192), (8192, 320), (2048, 640)),
+    "geglu": ((1024, 1024), (256, 1536), (8192, 2560), (2048, 5120)),
+    "guided_step": ((2, 4, 16, 16), (1, 4, 64, 64)),
+}
+"""The tiny world, and Stable Diffusion 1.5 with guidance."""
 _NORMS = ("group_norm_silu", "layer_norm")
 _ROW = "{op:16} {shape:28} {eager_us:9} {ours_us:9} {ratio:6} {raw_us:9} {raw_ratio:6} {bytes_us:9} {most:6}\n"
-
-
-class Case(NamedTuple):
-    """One op at one shape.
-
-    Attributes:
-        op: its name.
-        shape: for the table.
-        eager: torch functions, of the inputs.
-        ours: the op in C++, of the inputs.
-        raw: forward and backward without autograd, of the cotangents and the inputs.
-        inputs: what is differentiated.
-    """
-
-    op: str
-    shape: str
-    eager: Callable[..., Any]
-    ours: Callable[..., Any]
-    raw: Callable[..., Any]
-    inputs: list[Tensor]
-
-
-_RAW = torch.ops.diffexplain_fast
-
-
-def _group_norm_silu(shape: tuple[int, ...], groups: int) -> Case:
-    x = torch.randn(shape).to(memory_format=torch.channels_last)
-    w, b = torch.randn(shape[1]), torch.randn(shape[1])
-
-    def raw(dy: Tensor, x: Tensor) -> Tensor:
-        _, mean, rstd = _RAW.group_norm_silu_fwd(x, None, None, w, b, groups, 1e-5, True)
-        return _RAW.group_norm_silu_bwd(dy, x, None, None, w, b, mean, rstd, groups, True)
-
-    return Case(
-        "group_norm_silu",
-        f"{list(shape)}, {groups} groups",
-        lambda x: F.silu(F.group_norm(x, groups, w, b)),
-        lambda x: ops.group_norm_silu(x, w, b, groups, impl="cpp"),
-        raw,
-        [x],
-    )
-
-
-def _layer_norm(rows: int, width: int) -> Case:
-    w, b = torch.randn(width), torch.randn(width)
-
-    def raw(dy: Tensor, x: Tensor) -> Tensor:
-        _, mean, rstd = _RAW.layer_norm_fwd(x, w, b, 1e-5)
-        return _RAW.layer_norm_bwd(dy, x, w, mean, rstd)
-
-    return Case(
-        "layer_norm",
-        f"[{rows}, {width}]",
-        lambda x: F.layer_norm(x, x.shape[-1:], w, b),
-        lambda x: ops.layer_norm(x, w, b, impl="cpp"),
-        raw,
-        [torch.randn(rows, width)],
-    )
-
-
-def _geglu(rows: int, packed: int) -> Case:
-    def eager(h: Tensor) -> Tensor:
-        value, gate = h.chunk(2, -1)
-        return value * F.gelu(gate)
-
-    def raw(dy: Tensor, h: Tensor) -> Tensor:
-        _RAW.geglu_fwd(h)
-        return _RAW.geglu_bwd(dy, h)
-
-    h = torch.randn(rows, packed)
-    return Case("geglu", f"[{rows}, {packed}]", eager, lambda h: ops.geglu(h, impl="cpp"), raw, [h])
-
-
-def _guided_step(shape: tuple[int, ...]) -> Case:
-    """Return a step of a two-step sampler: both results are used, and the prediction of the step before."""
-    factors = [3.0, 0.9, -0.3, 0.2, 0.0, 1.1, -0.4, 1.0]
-    g, a, b, p, _, e, f, _ = factors
-    table = torch.tensor(factors)
-
-    def eager(sample: Tensor, output: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        unconditional, conditional = output.chunk(2)
-        o = unconditional + g * (conditional - unconditional)
-        return a * sample + b * o + p * before, e * sample + f * o
-
-    like = torch.empty(0)
-
-    def raw(dfollowing: Tensor, ddata: Tensor, *inputs: Tensor) -> Tensor:
-        _RAW.guided_step_fwd(*inputs, None, table)
-        return _RAW.guided_step_bwd(dfollowing, ddata, table, True, like)
-
-    return Case(
-        "guided_step",
-        f"{list(shape)}",
-        eager,
-        lambda sample, output, before: ops.guided_step(sample, output, table, before, impl="cpp"),
-        raw,
-        [torch.randn(shape), torch.randn(2 * shape[0], *shape[1:]), torch.randn(shape)],
-    )
-
-
-def cases() -> Iterator[Case]:
-    """Yield every case, one at a time: the large ones need not be in memory together."""
-    for shape in ((4, 64, 16, 16), (4, 128, 8, 8), (4, 192, 4, 4)):
-        yield _group_norm_silu(shape, 8)
-    for shape in ((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)):
-        yield _group_norm_silu(shape, 32)
-    for rows, width in ((1024, 128), (256, 192), (8192, 320), (2048, 640)):
-        yield _layer_norm(rows, width)
-    for rows, packed in ((1024, 1024), (256, 1536), (8192, 2560), (2048, 5120)):
-        yield _geglu(rows, packed)
-    for shape in ((2, 4, 16, 16), (1, 4, 64, 64)):
-        yield _guided_step(shape)
 
 
 def measure(case: Case, pairs: int) -> dict[str, Any]:
@@ -158,18 +56,13 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
     Raises:
         ValueError: the gradients are not eager's.
     """
-    inputs = [x.requires_grad_() for x in case.inputs]
-    like = case.eager(*inputs)
-    cotangents = [torch.randn_like(y) for y in (like if isinstance(like, tuple) else (like,))]
-
-    def both_ways(function: Callable[..., Any]) -> tuple[Tensor, ...]:
-        made = function(*inputs)
-        return torch.autograd.grad(made, inputs, cotangents)
-
-    for wanted, got in zip(both_ways(case.eager), both_ways(case.ours), strict=True):
-        distance = ((got - wanted).norm() / wanted.norm()).item()
-        if not distance <= _AGREEMENT:
-            raise ValueError(f"{case.op} {case.shape}: the gradient is {distance:.1e} from eager's")
+    inputs = [x.requires_grad_() for x in case.inputs()]
+    cotangents = [torch.randn_like(y) for y in results(case.eager(*inputs))]
+    eager, ours = (
+        gradients(function, cotangents) for function in (case.eager, functools.partial(case.ours, impl="cpp"))
+    )
+    if not (found := distance(ours(*inputs), eager(*inputs))) <= _AGREEMENT:
+        raise ValueError(f"{case.op} {case.shape}: the gradient is {found:.1e} from eager's")
 
     def raw() -> None:
         with torch.no_grad():
@@ -180,7 +73,7 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
             _ = inputs[0].clone(), cotangents[0] + inputs[0]
 
     # A norm reads one tensor and writes one, then reads two and writes one; other ops move other bytes.
-    runs = {"eager": lambda: both_ways(case.eager), "ours": lambda: both_ways(case.ours), "raw": raw}
+    runs = {"eager": lambda: eager(*inputs), "ours": lambda: ours(*inputs), "raw": raw}
     runs |= {"bytes": move} if case.op in _NORMS else {}
     # Eager decides how often, so that the measurements of a turn are near each other in time.
     repeats = max(1, round(_SLICE / max(_seconds(runs["eager"], 3), 1e-6)))
@@ -189,7 +82,8 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
     ratio = {name: round(statistics.median(turn["eager"] / turn[name] for turn in turns), 2) for name in runs}
     figures = {"eager_us": us["eager"], "ours_us": us["ours"], "ratio": ratio["ours"], "raw_us": us["raw"]}
     figures |= {"raw_ratio": ratio["raw"], "bytes_us": us.get("bytes"), "most": ratio.get("bytes")}
-    return {"op": case.op, "shape": case.shape, **figures}
+    shape = ", ".join(filter(None, [str(list(case.shape)), case.detail]))
+    return {"op": case.op, "shape": shape, **figures}
 
 
 class _Nothing(torch.autograd.Function):
@@ -234,10 +128,10 @@ def main() -> int:
     titles = dict(eager_us="eager us", ours_us="ours us", ratio="ratio", raw_us="raw us", raw_ratio="ratio")
     titles |= {"bytes_us": "bytes us", "most": "most"}
     sys.stdout.write(_ROW.format(op="op", shape="shape", **titles))
-    for case in cases():
-        if not arguments.op or case.op in arguments.op:
-            rows.append(measure(case, arguments.pairs))
-            sys.stdout.write(_ROW.format(**{key: "" if cell is None else cell for key, cell in rows[-1].items()}))
+    chosen = {op: shapes for op, shapes in SHAPES.items() if not arguments.op or op in arguments.op}
+    for case in cases(New(torch.device("cpu"), torch.float32), chosen):
+        rows.append(measure(case, arguments.pairs))
+        sys.stdout.write(_ROW.format(**{key: "" if cell is None else cell for key, cell in rows[-1].items()}))
     least, raw_least = (
         {op: min(row[ratio] for row in rows if row["op"] == op) for op in {row["op"]: 0 for row in rows}}
         for ratio in ("ratio", "raw_ratio")

@@ -19,13 +19,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_op_cases import SMALL, Case, New, cases
+from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, results
 from diffexplain_fast.engine.fast.recorder import CudaRecorder
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.profiling.roofline import Ceilings, measure_ceilings
 from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "group_norm_silu": (
+        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
+        *((2, 320, 128, 128), (2, 640, 64, 64), (1, 128, 512, 512)),
+    ),
+    "layer_norm": ((8192, 320), (2048, 640), (512, 1280), (8192, 640), (2048, 1280)),
+    "geglu": ((8192, 2560), (2048, 5120), (512, 10240), (8192, 5120)),
+    "attention": (
+        *((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)),
+        *((4096, 4096, 64), (4096, 77, 64), (1024, 1024, 64)),
+    ),
+    "guided_step": ((1, 4, 64, 64),),
+    "conv2d_frozen": ((2, 320, 64, 64),),
+    "linear_frozen": ((8192, 320),),
+    "upsample_conv": ((2, 640, 32, 32),),
+    "resize_normalize": ((1, 3, 512, 512),),
+}
+"""Stable Diffusion 1.5 and XL with guidance."""
+SMALL: dict[str, tuple[Shape, ...]] = {
+    "group_norm_silu": ((2, 64, 3, 5),),
+    "layer_norm": ((6, 40),),
+    "geglu": ((6, 40),),
+    "attention": ((40, 37, 40), (8, 5, 8)),
+    "guided_step": ((1, 4, 8, 8),),
+    "conv2d_frozen": ((2, 8, 4, 4),),
+    "linear_frozen": ((6, 16),),
+    "upsample_conv": ((2, 8, 4, 4),),
+    "resize_normalize": ((1, 3, 300, 260),),
+}
+"""The same for sanitizers, and for machines without a GPU."""
 _AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
 """Largest relative L2 distance between two correct gradients."""
 _RING = 2**28
@@ -60,18 +90,17 @@ def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = 
     first = case.inputs()
     count = min(_MOST, max(1, ring // sum(part.nbytes for part in first)))
     sets = [[part.requires_grad_() for part in (case.inputs() if i else first)] for i in range(count)]
-    cotangents = tuple(torch.randn_like(part) for part in _tuple(case.eager(*first)))
-    truth = _gradients(case.eager, cotangents)(*first)
+    cotangents = tuple(torch.randn_like(part) for part in results(case.eager(*first)))
+    truth = gradients(case.eager, cotangents)(*first)
     functions = {"eager": case.eager, **case.others, **implementations(case)}
     if compiled:
         torch._dynamo.reset()
         functions = {"compiled": torch.compile(case.eager, dynamic=False)}
     for name, function in functions.items():
-        row: dict[str, Any] = {"op": case.op, "shape": case.shape, "impl": name}
-        both = _gradients(function, cotangents)
+        row: dict[str, Any] = {"op": case.op, "shape": _label(case), "impl": name}
+        both = gradients(function, cotangents)
         try:
-            pairs = zip(both(*first), truth, strict=True)
-            row["gradient_distance"] = max(float((got - wanted).norm() / wanted.norm()) for got, wanted in pairs)
+            row["gradient_distance"] = distance(both(*first), truth)
             if row["gradient_distance"] <= max(_AGREEMENT[part.dtype] for part in first):
                 forward, total = seconds(function, sets), seconds(both, sets)
                 row |= _figures(case, ceilings, first[-1].element_size(), forward, total - forward)
@@ -80,6 +109,10 @@ def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = 
         except (ValueError, RuntimeError, TypeError) as error:
             row["refused"] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         yield row
+
+
+def _label(case: Case) -> str:
+    return "x".join(map(str, case.shape))
 
 
 def implementations(case: Case) -> dict[str, Callable[..., Any]]:
@@ -99,13 +132,13 @@ def run_once(new: New) -> None:
     """
     for case in cases(new, SMALL):
         inputs = [part.requires_grad_() for part in case.inputs()]
-        cotangents = tuple(torch.randn_like(part) for part in _tuple(case.eager(*inputs)))
+        cotangents = tuple(torch.randn_like(part) for part in results(case.eager(*inputs)))
         for name, function in implementations(case).items():
             try:
-                _gradients(function, cotangents)(*inputs)
-                sys.stdout.write(f"{case.op} {case.shape}: {name}\n")
+                gradients(function, cotangents)(*inputs)
+                sys.stdout.write(f"{case.op} {_label(case)}: {name}\n")
             except ValueError as refused:  # an implementation that is not there; whatever else is wrong shows
-                sys.stdout.write(f"{case.op} {case.shape}: {refused}\n")
+                sys.stdout.write(f"{case.op} {_label(case)}: {refused}\n")
 
 
 def _figures(case: Case, ceilings: Ceilings, size: int, forward: float, backward: float) -> dict[str, Any]:
@@ -148,14 +181,6 @@ def bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
 
 def _both(row: dict[str, Any]) -> float:
     return row["forward_us"] + row["backward_us"]
-
-
-def _gradients(function: Callable[..., Any], cotangents: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
-    return lambda *inputs: torch.autograd.grad(_tuple(function(*inputs)), inputs, cotangents)
-
-
-def _tuple(made: Any) -> tuple[Tensor, ...]:
-    return made if isinstance(made, tuple) else (made,)
 
 
 def seconds(function: Callable[..., Any], sets: list[list[Tensor]]) -> float:
@@ -204,7 +229,7 @@ def main() -> None:
     record = {"dtype": arguments.dtype, "ceilings": vars(ceilings), "device": device_record(), "versions": versions()}
     compiled_ops = set()
     for compiled in (False, True):
-        for case in cases(New(device, dtype)):
+        for case in cases(New(device, dtype), SHAPES):
             if compiled and case.op in compiled_ops:
                 continue
             compiled_ops |= {case.op} if compiled else set()

@@ -5,23 +5,23 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_op_cases, gpu_ops
-from benchmarks.gpu_op_cases import SMALL
+from benchmarks import gpu_ops, op_cases
+from benchmarks.gpu_ops import SMALL
 from diffexplain_fast.profiling.roofline import Ceilings
 
 CEILINGS = Ceilings("float32", 1e12, 1e11)
-NEW = gpu_op_cases.New(torch.device("cpu"), torch.float32)
+NEW = op_cases.New(torch.device("cpu"), torch.float32)
 
 
 def rows(op: str, **options: Any) -> list[dict[str, Any]]:
-    case, *_ = gpu_op_cases.cases(NEW, {op: SMALL[op]})
+    case, *_ = op_cases.cases(NEW, {op: SMALL[op]})
     if case.impls != ("torch",):
         case = case._replace(impls=("reference",))
     return list(gpu_ops.measure(case, CEILINGS, ring=10_000, **options))
 
 
 def test_every_op_has_a_case() -> None:
-    assert list(SMALL) == list(gpu_op_cases.SHAPES)
+    assert list(SMALL) == list(gpu_ops.SHAPES)
 
 
 @pytest.mark.parametrize("op", SMALL)
@@ -40,14 +40,14 @@ def test_the_compiled_row_is_one_of_its_own(op: str, monkeypatch: pytest.MonkeyP
 
 
 def test_another_gradient_gets_no_figure() -> None:
-    (case,) = gpu_op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
+    (case,) = op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
     wrong = case._replace(impls=("torch",), ours=lambda h: 2 * case.eager(h))
     eager, ours = gpu_ops.measure(wrong, CEILINGS, ring=1)
     assert "forward_us" in eager and ours["refused"].startswith("another gradient") and "forward_us" not in ours
 
 
 def test_what_does_not_run_is_a_row_with_its_reason() -> None:
-    (case,) = gpu_op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
+    (case,) = op_cases.cases(NEW, {"geglu": SMALL["geglu"]})
     eager, ours = gpu_ops.measure(case._replace(impls=("nothing",)), CEILINGS, ring=1)
     assert "forward_us" in eager and "'nothing'" in ours["refused"]
 
@@ -80,6 +80,6 @@ def test_what_was_not_measured_has_no_verdict() -> None:
 
 
 def test_the_bars_name_shapes_that_are_measured() -> None:
-    measured = {op: ["x".join(map(str, shape)) for shape in shapes] for op, shapes in gpu_op_cases.SHAPES.items()}
+    measured = {op: ["x".join(map(str, shape)) for shape in shapes] for op, shapes in gpu_ops.SHAPES.items()}
     assert all(shape in measured[op] for op, shapes in gpu_ops.WAIT_FOR_MEMORY.items() for shape in shapes)
     assert all(shape in measured["attention"] for shape in gpu_ops.ATTENTION)

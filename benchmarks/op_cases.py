@@ -1,4 +1,4 @@
-"""The cases of ``benchmarks.gpu_ops``: every op at shapes of Stable Diffusion 1.5 and XL with guidance; its rivals."""
+"""Every op at any shape beside plain PyTorch: the cases of ``benchmarks.cpu_ops`` and ``benchmarks.gpu_ops``."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,36 +14,7 @@ from diffexplain_fast.ops.upsample_conv import pack_subpixel
 
 Shape = tuple[int, ...]
 
-SHAPES: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": (
-        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
-        *((2, 320, 128, 128), (2, 640, 64, 64), (1, 128, 512, 512)),
-    ),
-    "layer_norm": ((8192, 320), (2048, 640), (512, 1280), (8192, 640), (2048, 1280)),
-    "geglu": ((8192, 2560), (2048, 5120), (512, 10240), (8192, 5120)),
-    "attention": (
-        *((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)),
-        *((4096, 4096, 64), (4096, 77, 64), (1024, 1024, 64)),
-    ),
-    "guided_step": ((1, 4, 64, 64),),
-    "conv2d_frozen": ((2, 320, 64, 64),),
-    "linear_frozen": ((8192, 320),),
-    "upsample_conv": ((2, 640, 32, 32),),
-    "resize_normalize": ((1, 3, 512, 512),),
-}
-"""Inputs by op; of attention queries, keys and head dimension, with 2 images and 8 heads."""
-SMALL: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": ((2, 64, 3, 5),),
-    "layer_norm": ((6, 40),),
-    "geglu": ((6, 40),),
-    "attention": ((40, 37, 40), (8, 5, 8)),
-    "guided_step": ((1, 4, 8, 8),),
-    "conv2d_frozen": ((2, 8, 4, 4),),
-    "linear_frozen": ((6, 16),),
-    "upsample_conv": ((2, 8, 4, 4),),
-    "resize_normalize": ((1, 3, 300, 260),),
-}
-"""The same for sanitizers, and for machines without a GPU."""
+_RAW = torch.ops.diffexplain_fast
 _IMAGES, _HEADS = 2, 8
 _LIBRARIES = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -57,25 +28,29 @@ class Case(NamedTuple):
 
     Attributes:
         op: its name.
-        shape: for the table.
+        shape: of its input; of attention queries, keys and head dimension, with 2 images and 8 heads.
         inputs: makes what is differentiated.
         ours: the op, of the inputs, and of ``impl`` where it has several.
-        impls: implementations of it; "torch" for an op that is calls of torch.
         eager: plain PyTorch, of the inputs.
         moved: numbers that the forward and the backward read and write at least.
         flop: 2 per multiply-add of the forward and of the backward; 0 where the bytes decide.
+        impls: its implementations on a GPU; "torch" for an op that is calls of torch.
+        raw: forward and backward without autograd, of the cotangents and the inputs, where C++ has kernels of its own.
         others: libraries that compute the same, by name.
+        detail: what the shape does not say.
     """
 
     op: str
-    shape: str
+    shape: Shape
     inputs: Callable[[], list[Tensor]]
     ours: Callable[..., Any]
-    impls: tuple[str, ...]
     eager: Callable[..., Any]
     moved: tuple[int, int]
     flop: tuple[int, int] = (0, 0)
+    impls: tuple[str, ...] = ("torch",)
+    raw: Callable[..., Tensor] | None = None
     others: Mapping[str, Callable[..., Any]] = {}
+    detail: str = ""
 
 
 class New(NamedTuple):
@@ -89,44 +64,73 @@ class New(NamedTuple):
     device: torch.device
     dtype: torch.dtype
 
-    def __call__(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    def __call__(self, *shape: int) -> Tensor:
         """Return random numbers; four dimensions are laid out channels-last."""
-        made = torch.randn(shape, device=self.device, dtype=dtype or self.dtype)
+        made = torch.randn(shape, device=self.device, dtype=self.dtype)
         return made.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else made
 
 
-def cases(new: New, shapes: Mapping[str, Sequence[Shape]] = SHAPES) -> Iterator[Case]:
+def cases(new: New, shapes: Mapping[str, Sequence[Shape]]) -> Iterator[Case]:
     """Yield the cases, one at a time.
 
     Args:
         new: makes the tensors.
-        shapes: by op.
+        shapes: by op; of GroupNorm the groups may follow, else there are 32.
     """
     for op, found in shapes.items():
         for shape in found:
             yield _MAKERS[op](new, *shape)
 
 
-def _named(op: str, shape: Shape, **parts: Any) -> Case:
-    return Case(op=op, shape="x".join(map(str, shape)), **parts)
+def gradients(function: Callable[..., Any], cotangents: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what computes the gradients of all inputs of a function.
+
+    Args:
+        function: of tensors.
+        cotangents: of its results.
+    """
+    return lambda *inputs: torch.autograd.grad(results(function(*inputs)), inputs, cotangents)
+
+
+def results(made: Any) -> tuple[Tensor, ...]:
+    """Return what a function of one or several results returned as a tuple."""
+    return made if isinstance(made, tuple) else (made,)
+
+
+def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Return the largest relative L2 distance between two lists of gradients."""
+    return max(float((one - other).norm() / other.norm()) for one, other in zip(got, wanted, strict=True))
 
 
 def _group_norm_silu(new: New, *shape: int) -> Case:
+    *shape, groups = (*shape, 32)[:5]
     w, b, x = new(shape[1]), new(shape[1]), math.prod(shape)
-    return _named(
+
+    def raw(dy: Tensor, x: Tensor) -> Tensor:
+        _, mean, rstd = _RAW.group_norm_silu_fwd(x, None, None, w, b, groups, 1e-5, True)
+        return _RAW.group_norm_silu_bwd(dy, x, None, None, w, b, mean, rstd, groups, True)
+
+    return Case(
         "group_norm_silu",
-        shape,
+        tuple(shape),
         inputs=lambda: [new(*shape)],
-        ours=lambda x, impl: ops.group_norm_silu(x, w, b, 32, impl=impl),
+        ours=lambda x, impl: ops.group_norm_silu(x, w, b, groups, impl=impl),
         impls=("triton", "cuda"),
-        eager=lambda x: F.silu(F.group_norm(x, 32, w, b)),
+        eager=lambda x: F.silu(F.group_norm(x, groups, w, b)),
         moved=(3 * x, 5 * x),  # the statistics, and backward the sums, need a pass of their own
+        raw=raw,
+        detail=f"{groups} groups",
     )
 
 
 def _layer_norm(new: New, *shape: int) -> Case:
     w, b, x = new(shape[1]), new(shape[1]), math.prod(shape)
-    return _named(
+
+    def raw(dy: Tensor, x: Tensor) -> Tensor:
+        _, mean, rstd = _RAW.layer_norm_fwd(x, w, b, 1e-5)
+        return _RAW.layer_norm_bwd(dy, x, w, mean, rstd)
+
+    return Case(
         "layer_norm",
         shape,
         inputs=lambda: [new(*shape)],
@@ -134,6 +138,7 @@ def _layer_norm(new: New, *shape: int) -> Case:
         impls=("triton",),
         eager=lambda x: F.layer_norm(x, x.shape[-1:], w, b),
         moved=(2 * x, 3 * x),
+        raw=raw,
     )
 
 
@@ -142,8 +147,12 @@ def _geglu(new: New, *shape: int) -> Case:
         value, gate = h.chunk(2, -1)
         return value * F.gelu(gate)
 
+    def raw(dy: Tensor, h: Tensor) -> Tensor:
+        _RAW.geglu_fwd(h)
+        return _RAW.geglu_bwd(dy, h)
+
     h = math.prod(shape)
-    return _named(
+    return Case(
         "geglu",
         shape,
         inputs=lambda: [new(*shape)],
@@ -151,6 +160,7 @@ def _geglu(new: New, *shape: int) -> Case:
         impls=("triton",),
         eager=eager,
         moved=(h + h // 2, 2 * h + h // 2),
+        raw=raw,
     )
 
 
@@ -167,7 +177,7 @@ def _attention(new: New, queries: int, keys: int, d: int) -> Case:
 
     q, kv = _IMAGES * queries * _HEADS * d, _IMAGES * 2 * keys * _HEADS * d
     product = 2 * q * keys
-    return _named(
+    return Case(
         "attention",
         (queries, keys, d),
         inputs=lambda: [
@@ -183,6 +193,7 @@ def _attention(new: New, queries: int, keys: int, d: int) -> Case:
 
 
 def _guided_step(new: New, *shape: int) -> Case:
+    """Return a step of a two-step sampler: both results are used, and the prediction of the step before."""
     factors = [3.0, 0.9, -0.3, 0.2, 0.0, 1.1, -0.4, 1.0]
     g, a, b, p, _, e, f, _ = factors
     table = torch.tensor(factors, device=new.device)
@@ -196,8 +207,14 @@ def _guided_step(new: New, *shape: int) -> Case:
         sample, before = (torch.randn(shape, device=new.device) for _ in range(2))
         return [sample, torch.randn(2 * shape[0], *shape[1:], device=new.device).to(new.dtype), before]
 
+    like = torch.empty(0, device=new.device, dtype=new.dtype)
+
+    def raw(dfollowing: Tensor, ddata: Tensor, *inputs: Tensor) -> Tensor:
+        _RAW.guided_step_fwd(*inputs, None, table)
+        return _RAW.guided_step_bwd(dfollowing, ddata, table, True, like)
+
     x = math.prod(shape)
-    return _named(
+    return Case(
         "guided_step",
         shape,
         inputs=inputs,
@@ -205,17 +222,17 @@ def _guided_step(new: New, *shape: int) -> Case:
         impls=("triton", "cuda"),
         eager=eager,
         moved=(6 * x, 6 * x),
+        raw=raw,
     )
 
 
 def _conv2d_frozen(new: New, *shape: int) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
-    return _named(
+    return Case(
         "conv2d_frozen",
         shape,
         inputs=lambda: [new(*shape)],
         ours=lambda x: ops.conv2d_frozen(x, w, b, padding=1),
-        impls=("torch",),
         eager=lambda x: F.conv2d(x, w, b, padding=1),
         moved=(2 * x + w.numel(), 2 * x + w.numel()),
         flop=(18 * x * shape[1], 18 * x * shape[1]),
@@ -224,12 +241,11 @@ def _conv2d_frozen(new: New, *shape: int) -> Case:
 
 def _linear_frozen(new: New, *shape: int) -> Case:
     w, b, x = new(8 * shape[1], shape[1]), new(8 * shape[1]), math.prod(shape)
-    return _named(
+    return Case(
         "linear_frozen",
         shape,
         inputs=lambda: [new(*shape)],
         ours=lambda x: ops.linear_frozen(x, w, b),
-        impls=("torch",),
         eager=lambda x: F.linear(x, w, b),
         moved=(9 * x + w.numel(), 9 * x + w.numel()),
         flop=(2 * shape[0] * w.numel(), 2 * shape[0] * w.numel()),
@@ -240,7 +256,7 @@ def _upsample_conv(new: New, *shape: int) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
     packed = pack_subpixel(w, b)
     product = 4 * 8 * x * shape[1]  # four phases of 2 x 2 taps
-    return _named(
+    return Case(
         "upsample_conv",
         shape,
         inputs=lambda: [new(*shape)],
@@ -260,12 +276,11 @@ def _resize_normalize(new: New, *shape: int) -> Case:
         return (F.interpolate(pixels, size, mode="bilinear", antialias=True) - centre) / spread
 
     x, y = math.prod(shape), math.prod(shape[:2]) * math.prod(size)
-    return _named(
+    return Case(
         "resize_normalize",
         shape,
         inputs=lambda: [torch.rand(shape, device=new.device)],
         ours=lambda pixels: ops.resize_normalize(pixels, size, mean, std),
-        impls=("torch",),
         eager=eager,
         moved=(x + y, x + y),
     )
