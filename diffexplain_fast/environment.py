@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("torch", "diffusers", "transformers", "triton", "xformers", "numpy")
+_PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
 def versions() -> dict[str, str | None]:
@@ -17,8 +17,8 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         # From a checkout that is not installed, the package itself says it.
         "diffexplain_fast": _installed("diffexplain-fast") or sys.modules["diffexplain_fast"].__version__,
-        **{name: _installed(name) for name in _PACKAGES},
         "torch": str(torch.__version__),  # with the build, such as +cu130, which the package's own record may leave out
+        **{name: _installed(name) for name in _PACKAGES},
     }
 
 

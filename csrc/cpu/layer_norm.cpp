@@ -9,7 +9,6 @@ namespace diffexplain {
 namespace {
 
 constexpr int SUMS = 4;  // running sums side by side
-constexpr int FORWARD_ROWS = SUMS, BACKWARD_ROWS = SUMS / 2;
 constexpr int BLOCK = SUMS;  // rows that no two threads share, so that what a row is summed with is always the same
 
 // Sums f(k, column) over the columns, for k up to N.
@@ -46,7 +45,7 @@ INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, 
 template <class T>
 CLONES void forward(bool near, const T* x, T* y, int64_t rows, int64_t width, const Wide<T>* weight,
                     const Wide<T>* bias, double eps, Wide<T>* mean, Wide<T>* rstd) {
-  constexpr int N = FORWARD_ROWS;
+  constexpr int N = SUMS;
   int64_t r = 0;
   for (; near && r + N <= rows; r += N)
     forward_rows<N>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
@@ -73,7 +72,7 @@ INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __re
 template <class T>
 CLONES void backward(bool near, const T* dy, const T* x, T* dx, int64_t rows, int64_t width, const Wide<T>* weight,
                      const Wide<T>* mean, const Wide<T>* rstd) {
-  constexpr int N = BACKWARD_ROWS;
+  constexpr int N = SUMS / 2;  // each has two
   int64_t r = 0;
   for (; near && r + N <= rows; r += N)
     backward_rows<N>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);

@@ -51,6 +51,7 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()
+    # acc_events: there is one cycle alone, but older versions of torch warn that others would be lost.
     with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
