@@ -2,8 +2,8 @@
 //
 // Two passes over the pixels of an image, each along whole rows of channels: the first adds up what the groups need,
 // per channel, in chunks of CHUNK pixels whatever the number of threads; the chunks are then combined in a fixed order
-// in float64. So any number of threads gives the same bits. Statistics are of differences from the first pixel, so that
-// a large mean does not eat the variance.
+// in float64. So any number of threads gives the same bits. Statistics are of differences from the mean of a chunk's
+// first pixels, so that neither a large mean nor one large pixel eats the variance.
 #include "common.h"
 
 namespace diffexplain {
@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t CHUNK = 128;  // pixels: few enough for a sequential float32 sum
 constexpr int ROWS = 4;         // pixels between two visits to the numbers of a channel
+constexpr int64_t FIRST = 8;    // pixels of a chunk whose mean is taken off: one large pixel costs a bit of precision
 
 // Per-channel numbers of one image, from the first channel of a source on.
 template <class A>
@@ -20,12 +21,12 @@ struct Channels {
 };
 
 template <int N, class T, class A>
-INLINE void add_moments(const T* __restrict x, int64_t channels, const T* __restrict first, A* __restrict sum,
+INLINE void add_moments(const T* __restrict x, int64_t channels, const A* __restrict origin, A* __restrict sum,
                         A* __restrict square) {
   for (int64_t c = 0; c < channels; ++c) {
     A s = 0, q = 0;
     for (int k = 0; k < N; ++k) {
-      const A d = static_cast<A>(x[k * channels + c]) - static_cast<A>(first[c]);
+      const A d = static_cast<A>(x[k * channels + c]) - origin[c];
       s += d;
       q += d * d;
     }
@@ -35,11 +36,15 @@ INLINE void add_moments(const T* __restrict x, int64_t channels, const T* __rest
 }
 
 template <class T>
-CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, const T* first, Wide<T>* sum,
+CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, Wide<T>* __restrict origin, Wide<T>* sum,
                     Wide<T>* square) {
+  const int64_t first = std::min(pixels, FIRST);
+  const Wide<T> share = Wide<T>(1) / first;
+  for (int64_t p = 0; p < first; ++p)
+    for (int64_t c = 0; c < channels; ++c) origin[c] += static_cast<Wide<T>>(x[p * channels + c]) * share;
   int64_t p = 0;
-  for (; near && p + ROWS <= pixels; p += ROWS) add_moments<ROWS>(x + p * channels, channels, first, sum, square);
-  for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, first, sum, square);
+  for (; near && p + ROWS <= pixels; p += ROWS) add_moments<ROWS>(x + p * channels, channels, origin, sum, square);
+  for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, origin, sum, square);
 }
 
 template <int N, bool SILU, class T, class A>
@@ -135,6 +140,22 @@ CLONES void combine(const A* partial, int64_t chunks, int64_t channels, double* 
   }
 }
 
+// Adds up [chunks, 3, channels], sums of differences from a chunk's own origin, of their squares, and the origins, to
+// sums of differences from the first origin and of their squares.
+template <class A>
+CLONES void combine_moments(const A* partial, int64_t pixels, int64_t channels, double* __restrict level,
+                            double* __restrict square) {
+  for (int64_t start = 0; start < pixels; start += CHUNK) {
+    const double count = std::min(CHUNK, pixels - start);
+    const A* __restrict sums = partial + start / CHUNK * 3 * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double away = static_cast<double>(sums[2 * channels + c]) - static_cast<double>(partial[2 * channels + c]);
+      level[c] += sums[c] + count * away;
+      square[c] += sums[channels + c] + away * (2 * sums[c] + count * away);
+    }
+  }
+}
+
 INLINE double sum_of(const double* values, int64_t count) {
   double sum = 0;
   for (int64_t i = 0; i < count; ++i) sum += values[i];
@@ -193,15 +214,17 @@ void two_passes(const Shape& s, First&& first, Between&& between, Last&& last) {
   over_chunks(last);
 }
 
-// Scratch of one call, for all images: sums of the chunks, and numbers per channel.
+// Scratch of one call, for all images: so many sums of every chunk, and numbers per channel.
 template <class A>
 struct Scratch {
   std::vector<A> memory;
   const Shape& s;
-  explicit Scratch(const Shape& shape) : memory(shape.images * shape.channels * 2 * (shape.chunks + 2)), s(shape) {}
-  A* sums(int64_t image, int64_t chunk) { return memory.data() + (image * s.chunks + chunk) * 2 * s.channels; }
+  const int64_t kinds;
+  Scratch(const Shape& shape, int64_t kinds)
+      : memory(shape.images * shape.channels * (kinds * shape.chunks + 4)), s(shape), kinds(kinds) {}
+  A* sums(int64_t image, int64_t chunk) { return memory.data() + (image * s.chunks + chunk) * kinds * s.channels; }
   A* row(int64_t image, int64_t i) {  // of 4
-    return memory.data() + (s.images * s.chunks * 2 + image * 4 + i) * s.channels;
+    return memory.data() + (s.images * s.chunks * kinds + image * 4 + i) * s.channels;
   }
   // Fills rows 0 and 1 with the mean less the shift and rstd of every channel.
   void spread(int64_t image, const A* mean, const A* rstd, const A* shift) {
@@ -214,19 +237,17 @@ struct Scratch {
   }
 };
 
-// Mean and rstd of the groups of one image from its sums [2, C] of differences from the first pixel and their squares.
-template <class T>
-void statistics(const Shape& s, const std::vector<Source<T>>& parts, int64_t image, double* sums, const Wide<T>* shift,
-                double eps, Wide<T>* mean, Wide<T>* rstd) {
-  using A = Wide<T>;
-  double *level = sums, *square = sums + s.channels;
-  for (const auto& part : parts)
-    for (int64_t i = 0; i < part.channels; ++i) {
-      const int64_t c = part.offset + i;
-      square[c] -= level[c] * level[c] / s.pixels;
-      level[c] = level[c] / s.pixels + static_cast<double>(static_cast<A>(part.at(image * s.pixels)[i]));
-      if (shift) level[c] += shift[image * s.channels + c];
-    }
+// Mean and rstd of the groups of one image from the moments of its chunks.
+template <class A>
+void statistics(const Shape& s, int64_t image, const A* moments, const A* shift, double eps, A* mean, A* rstd) {
+  std::vector<double> sums(2 * s.channels);
+  double *level = sums.data(), *square = level + s.channels;
+  combine_moments(moments, s.pixels, s.channels, level, square);
+  for (int64_t c = 0; c < s.channels; ++c) {
+    square[c] -= level[c] * level[c] / s.pixels;
+    level[c] = level[c] / s.pixels + static_cast<double>(moments[2 * s.channels + c]);
+    if (shift) level[c] += shift[image * s.channels + c];
+  }
   for (int64_t g = 0; g < s.groups; ++g) {
     const double* of = level + g * s.span;
     const double centre = sum_of(of, s.span) / s.span;
@@ -241,19 +262,18 @@ template <class T, bool SILU>
 void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>* shift, const Wide<T>* weight,
              const Wide<T>* bias, double eps, T* y, Wide<T>* mean, Wide<T>* rstd) {
   using A = Wide<T>;
-  Scratch<A> scratch(s);
+  Scratch<A> scratch(s, 3);
   two_passes(
       s,
       [&](int64_t image, int64_t chunk, int64_t start, int64_t pixels) {
-        A* sums = scratch.sums(image, chunk);
-        for (const auto& part : parts)
-          moments<T>(s.near, part.at(image * s.pixels + start), pixels, part.channels, part.at(image * s.pixels),
-                     sums + part.offset, sums + s.channels + part.offset);
+        for (const auto& part : parts) {
+          A* sums = scratch.sums(image, chunk) + part.offset;
+          moments<T>(s.near, part.at(image * s.pixels + start), pixels, part.channels, sums + 2 * s.channels, sums,
+                     sums + s.channels);
+        }
       },
       [&](int64_t image) {
-        std::vector<double> sums(2 * s.channels);
-        combine(scratch.sums(image, 0), s.chunks, s.channels, sums.data());
-        statistics<T>(s, parts, image, sums.data(), shift, eps, mean, rstd);
+        statistics(s, image, scratch.sums(image, 0), shift, eps, mean, rstd);
         scratch.spread(image, mean, rstd, shift);
       },
       [&](int64_t image, int64_t, int64_t start, int64_t pixels) {
@@ -269,7 +289,7 @@ template <class T, bool SILU>
 void backward(const Shape& s, const std::vector<Source<T>>& parts, const T* dy, const Wide<T>* shift,
               const Wide<T>* weight, const Wide<T>* bias, const Wide<T>* mean, const Wide<T>* rstd) {
   using A = Wide<T>;
-  Scratch<A> scratch(s);
+  Scratch<A> scratch(s, 2);
   for (int64_t n = 0; n < s.images; ++n) scratch.spread(n, mean, rstd, shift);
   const auto of = [&](int64_t image) {
     return Channels<A>{scratch.row(image, 0), scratch.row(image, 1), weight, bias};

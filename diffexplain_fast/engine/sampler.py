@@ -93,8 +93,7 @@ class DifferentiableSampler:
         if self._mode.calls is not None:
             self.schedule = self.schedule.shortened(self._mode.calls)
         self.gradient = gradient
-        self.unet: Any = unet
-        self.vae: Any = vae
+        self._modules = (unet, vae)
         self.cuda_graphs = check_graphs(cuda_graphs, backend)
         graphs = Graphs(self.cuda_graphs)
         check_numerics(deterministic, retry_dtype, backend)
@@ -181,6 +180,16 @@ class DifferentiableSampler:
             return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
         denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
         return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
+
+    @property
+    def unet(self) -> Any:
+        """The UNet it samples with; another one needs another sampler."""
+        return self._modules[0]
+
+    @property
+    def vae(self) -> Any:
+        """The VAE it decodes with; another one needs another sampler."""
+        return self._modules[1]
 
     @property
     def plan(self) -> Plan | None:

@@ -1,7 +1,9 @@
 """Running the user's modules without leaving a trace in them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -10,21 +12,51 @@ from torch import nn
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Put modules into eval mode with no parameter requiring grad while the context is open.
 
-    A graph recorded inside leads to the inputs alone; its backward may run after the context has closed.
+    A graph recorded inside leads to the inputs alone; its backward may run after the context has closed. Contexts may
+    be open at once, one in another or in several threads: the last one to close puts back what the first one found.
 
     Args:
         modules: every submodule's mode and every parameter's flag is put back at the end, also after an exception.
     """
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    flags = [(weight, weight.requires_grad) for module in modules for weight in module.parameters()]
-    try:
-        for part, _ in modes:
-            part.training = False
-        for weight, _ in flags:
-            weight.requires_grad_(False)
+    with ExitStack() as stack:
+        stack.enter_context(_MODES.off(part for module in modules for part in module.modules()))
+        stack.enter_context(_FLAGS.off(weight for module in modules for weight in module.parameters()))
         yield
-    finally:
-        for part, training in modes:
-            part.training = training
-        for weight, requires_grad in flags:
-            weight.requires_grad_(requires_grad)
+
+
+class _Switch:
+    """A flag of objects that is off while any context is open.
+
+    Args:
+        get: reads the flag of an object.
+        put: writes it.
+    """
+
+    def __init__(self, get: Callable[[Any], bool], put: Callable[[Any, bool], object]) -> None:
+        self._get, self._put = get, put
+        self._lock = threading.Lock()
+        self._before: dict[int, tuple[bool, int]] = {}  # by id: what it was, and how many contexts are open
+
+    @contextmanager
+    def off(self, objects: Iterable[Any]) -> Iterator[None]:
+        held: list[Any] = []
+        try:
+            with self._lock:
+                for one in objects:
+                    before, contexts = self._before.get(id(one), (self._get(one), 0))
+                    self._put(one, False)
+                    self._before[id(one)] = before, contexts + 1
+                    held.append(one)
+            yield
+        finally:
+            with self._lock:
+                for one in held:
+                    before, contexts = self._before.pop(id(one))
+                    if contexts > 1:
+                        self._before[id(one)] = before, contexts - 1
+                    else:
+                        self._put(one, before)
+
+
+_MODES = _Switch(lambda part: part.training, lambda part, value: setattr(part, "training", value))
+_FLAGS = _Switch(lambda weight: weight.requires_grad, lambda weight, value: weight.requires_grad_(value))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._onednn import PackedWeight, applies, layout_bytes
 
@@ -108,7 +109,7 @@ class _Convolution(torch.autograd.Function):
         return convolution.forward(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors
         return ctx.convolution.backward(dy, ctx.shape), None

@@ -37,7 +37,8 @@ def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
     if h.ndim < 1 or h.shape[-1] % 2 or not h.is_floating_point():
         raise wrong_value("h", "floating point [..., 2D]", f"{h.dtype} {list(h.shape)}")
     chosen = choose("geglu", "reference" if h.numel() == 0 else impl, h.device, h.dtype).impl
-    return _Geglu.apply(h.contiguous(), chosen)
+    y = _Geglu.apply(rows(h.contiguous()), chosen)
+    return y if h.ndim == 2 else y.reshape(*h.shape[:-1], h.shape[-1] // 2)
 
 
 class _Geglu(torch.autograd.Function):
@@ -46,16 +47,14 @@ class _Geglu(torch.autograd.Function):
         forward = raw("geglu_fwd", impl, reference.geglu_fwd)
         ctx.save_for_backward(h)
         ctx.impl = impl
-        y = forward(rows(h))
-        return y if h.ndim == 2 else y.reshape(*h.shape[:-1], h.shape[-1] // 2)
+        return forward(h)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = ctx.saved_tensors
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)
-        dh = backward(rows(dy.contiguous()), rows(h))
-        return dh if h.ndim == 2 else dh.reshape(h.shape), None
+        return backward(dy.contiguous(), h), None
 
 
 def _kernels() -> ModuleType:

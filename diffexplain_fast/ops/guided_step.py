@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -86,7 +87,7 @@ class _GuidedStep(torch.autograd.Function):
         return forward(sample, output, before, noise, coefficients)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dfollowing: Tensor | None, ddata: Tensor | None) -> tuple[Tensor | None, ...]:
         (coefficients,) = ctx.saved_tensors
         if dfollowing is None:

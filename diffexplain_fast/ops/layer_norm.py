@@ -42,25 +42,25 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
     check_positive(eps=eps)
     check_frozen(weight=weight, bias=bias)
     chosen = choose("layer_norm", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
-    return _LayerNorm.apply(x.contiguous(), weight, bias, float(eps), chosen)
+    y = _LayerNorm.apply(rows(x.contiguous()), weight, bias, float(eps), chosen)
+    return y if x.ndim == 2 else y.reshape(x.shape)
 
 
 class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: str) -> Tensor:
         forward = raw("layer_norm_fwd", impl, reference.layer_norm_fwd)
-        y, mean, rstd = forward(rows(x), weight, bias, eps)
+        y, mean, rstd = forward(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.impl = impl
-        return y if y.shape == x.shape else y.reshape(x.shape)
+        return y
 
     @staticmethod
     @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)
-        dx = backward(rows(dy.contiguous()), rows(x), weight, mean, rstd)
-        return dx if dx.shape == x.shape else dx.reshape(x.shape), None, None, None, None
+        return backward(dy.contiguous(), x, weight, mean, rstd), None, None, None, None
 
 
 def _fake_fwd(x: Any, weight: Any, bias: Any, eps: float) -> Any:

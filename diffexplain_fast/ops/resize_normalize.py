@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 
 MODES = ("bilinear", "bicubic")
 
 
+@without_autocast
 def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Return images resized with antialiasing: W_h x W_w^T, where each W holds what one line of pixels becomes.
 

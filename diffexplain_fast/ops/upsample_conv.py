@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
@@ -115,7 +116,7 @@ class _UpsampleConv(torch.autograd.Function):
         return channels_last(blocks[:, :, 1:-1, 1:-1])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.packed.adjoint(F.pad(dy, (1, 1, 1, 1)), ctx.impl), None, None
 

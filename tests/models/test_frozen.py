@@ -98,3 +98,29 @@ def test_the_gradient_reaches_the_input_alone_and_after_the_context() -> None:
 def test_nothing_to_freeze() -> None:
     with frozen():
         pass
+
+
+def test_contexts_of_several_threads_may_overlap() -> None:
+    model = unusual()
+    before = str(state(model))
+    one, two = frozen(model), frozen(model)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert not any(weight.requires_grad for weight in model.parameters()), "the other one is still open"
+    assert not any(part.training for part in model.modules())
+    two.__exit__(None, None, None)
+    assert str(state(model)) == before
+
+
+def test_what_cannot_be_frozen_leaves_the_rest_as_it_was() -> None:
+    model = unusual()
+    before = str(state(model))
+    derived = nn.Linear(2, 2)
+    del derived.weight
+    derived.weight = torch.ones(2, 2, requires_grad=True) * 1.0  # no leaf, so its flag cannot be put off
+    derived.parameters = lambda recurse=True: iter([derived.weight])
+    with pytest.raises(RuntimeError, match="leaf"), frozen(model, derived):
+        pass
+    assert str(state(model)) == before
+    assert derived.training

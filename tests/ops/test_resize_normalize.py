@@ -162,3 +162,11 @@ def test_it_is_deterministic_and_leaves_the_generators_alone() -> None:
 def test_bad_input_is_named(x: Tensor, size: tuple, mode: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         resize(x, size, mode)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (3, 4)])
+def test_autocast_around_it_changes_nothing(size: tuple[int, int]) -> None:
+    pixels = torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = resize(pixels, size)
+    assert torch.equal(inside, resize(pixels, size))

@@ -8,7 +8,8 @@ from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.streamed import Stage
 from diffexplain_fast.engine.fast.transformer import Attention
-from diffexplain_fast.engine.fast.unet import check_plain, read_up
+from diffexplain_fast.engine.fast.unet import check_plain
+from diffexplain_fast.engine.fast.upsample import read_up
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, linear, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *_HOOKS}
 """Attributes that every module has and that do not change what it computes; its mode is one, for models run frozen."""
+_NUMBERS = 7
+"""Numbers of a weight that are compared: enough to see it negated or put in another order, which its norm does not."""
 _SCALARS = (bool, int, float, str)
 
 
 class Watch:
     """What modules were at one time: their parts, options, hooks and weights.
 
-    Weights are compared by place, version and norm, for an edit of ``weight.data`` leaves place and version alone.
+    Weights are compared by place and version, and by norm and a few numbers of each, for an edit of ``weight.data``
+    leaves place and version alone.
 
     Args:
         *modules: the models to watch.
@@ -25,22 +28,30 @@ class Watch:
         parts = [part for module in modules for part in module.modules()]
         self._parts = [(part, vars(part), [name for name in vars(part) if name not in _INTERNAL]) for part in parts]
         self._weights = [weight for module in modules for weight in module.parameters()]
-        self._seen, self._places, self._norms = self._look(), self._place(), self._measure()
+        self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
+        for weight in self._weights:
+            if weight.is_floating_point() and not weight.is_meta:
+                self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _some(weight.detach())))
+        self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
 
     def edited(self) -> bool:
         """Whether anything differs from what it was."""
+        return self.touched() or not all(map(torch.equal, self._measure(), self._numbers))
+
+    def touched(self) -> bool:
+        """Whether anything differs that can be seen without reading a weight."""
         now, seen = self._look(), self._seen
         if self._place() != self._places or len(now) != len(seen):
             return True
         # By identity first: most are modules and hooks, and comparing tensors would make tensors.
-        if not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen)):
-            return True
-        return not all(map(torch.equal, self._measure(), self._norms))
+        return not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen))
 
     def _look(self) -> list[Any]:
-        found: list[Any] = []
+        found: list[Any] = global_hooks()
         for part, attributes, names in self._parts:
-            found += (type(part), len(attributes))  # their number tells of one that is new or gone
+            found += (type(part), type(part).forward, len(attributes))  # their number tells of one that is new or gone
+            if (processor := attributes.get("processor")) is not None:
+                found.append(type(processor).__call__)
             for name in names:
                 value = attributes.get(name)
                 if isinstance(value, dict):
@@ -57,15 +68,25 @@ class Watch:
 
     @torch.no_grad()
     def _measure(self) -> list[Tensor]:
-        """Return the norms of all weights that have numbers, a tensor for each dtype."""
-        groups: dict[tuple, list[Tensor]] = {}
-        for weight in self._weights:
-            if weight.is_floating_point() and not weight.is_meta:
-                groups.setdefault((weight.dtype, weight.device), []).append(weight)
-        return [
-            torch.stack(torch._foreach_norm(group, 2, dtype=torch.promote_types(dtype, torch.float32))).nan_to_num()
-            for (dtype, _), group in groups.items()
-        ]
+        """Return the norms of all weights that have numbers, and some of the numbers, two tensors for each dtype."""
+        found = []
+        for (dtype, _), group in self._groups.items():
+            weights, some = map(list, zip(*group, strict=True))
+            norms = torch._foreach_norm(weights, 2, dtype=torch.promote_types(dtype, torch.float32))
+            found += [torch.stack(norms).nan_to_num(), torch.cat(some).nan_to_num()]
+        return found
+
+
+def _some(weight: Tensor) -> Tensor:
+    """Return a few numbers of a weight, at even distances in memory if it is dense."""
+    dense = weight.permute(sorted(range(weight.ndim), key=weight.stride, reverse=True))
+    return dense.reshape(-1)[:: max(1, weight.numel() // _NUMBERS)] if dense.is_contiguous() else dense.flatten()[:1]
+
+
+def global_hooks() -> list[Any]:
+    """Return the hooks that torch runs on every module."""
+    every = nn.modules.module
+    return [hook for name in _HOOKS for hook in vars(every)[f"_global{name}"].values()]
 
 
 def has_hooks(part: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.holdings import held_tensors
 from diffexplain_fast.engine.fast.models import read_models
-from diffexplain_fast.engine.fast.node import Runner, sample_images, without_autocast
+from diffexplain_fast.engine.fast.node import Runner, sample_images
 from diffexplain_fast.engine.fast.offload import storage_key
 from diffexplain_fast.engine.fast.planning import Limits, Planning
 from diffexplain_fast.engine.fast.plans import fallback_notes
@@ -28,6 +28,7 @@ from diffexplain_fast.engine.planner import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.ops._autocast import without_autocast
 
 
 class FastEngine:
@@ -183,7 +184,8 @@ class FastEngine:
         )
         given = start * schedule.init_noise_sigma, text, carried
         runner = self._runner(job, *given)
-        images = sample_images(runner, *given)
+        assert self._watch is not None
+        images = sample_images(runner, self._watch, *given)
         if about and job.first_unconditional is None and runner.first_unconditional is not None:
             self._first = ([part.clone() for part in about], runner.first_unconditional)
         return images

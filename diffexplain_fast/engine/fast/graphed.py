@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.edits import Watch, has_hooks
+from diffexplain_fast.engine.fast.edits import Watch, global_hooks, has_hooks
 from diffexplain_fast.engine.fast.graphs import (
     Backward,
     Forward,
@@ -101,6 +101,7 @@ class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.recording, ctx.use = recording, Use()
+        ctx.save_for_backward(*inputs)  # for a second derivative to raise
         recording.taken(ctx.use)
         recording.fill(inputs)
         return tuple(recording.forward()[0])
@@ -116,6 +117,8 @@ class _Replayed(torch.autograd.Function):
 
 def _hooks(modules: Sequence[nn.Module]) -> str:
     """Return which module has hooks, which would not run in a replay; nothing if none has."""
+    if global_hooks():
+        return "a hook on all modules"
     for module in modules:
         for name, part in module.named_modules():
             if has_hooks(part):

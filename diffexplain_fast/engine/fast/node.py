@@ -1,14 +1,14 @@
 """The trajectory as one autograd node: whatever differentiates its images runs its backward."""
 
-import functools
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
 
 
@@ -62,43 +62,37 @@ class Eager:
         return grads
 
 
-def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function compute in the dtypes of its tensors, whatever ``torch.autocast`` is on around it."""
-
-    @functools.wraps(function)
-    def wrapper(*arguments: Any, **options: Any) -> Any:
-        with ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
-            return function(*arguments, **options)
-
-    return wrapper
-
-
-def sample_images(runner: Runner, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
+def sample_images(
+    runner: Runner, watch: Watch, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]
+) -> Tensor:
     """Run a call; images [B, 3, H, W] with one autograd node before them.
 
     Args:
         runner: runs it.
+        watch: the models as they are; if they are edited before the backward, that raises.
         start: as in ``Trajectory.forward``.
         text: as there.
         shifts: as there.
     """
-    return _Sampled.apply(runner, len(text), start, *text, *shifts)
+    return _Sampled.apply(runner, watch, len(text), start, *text, *shifts)
 
 
 class _Sampled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, runner: Runner, count: int, start: Tensor, *inputs: Tensor) -> Tensor:
-        ctx.runner = runner
+    def forward(ctx: Any, runner: Runner, watch: Watch, count: int, start: Tensor, *inputs: Tensor) -> Tensor:
+        ctx.runner, ctx.watch = runner, watch
+        ctx.save_for_backward(start, *inputs)  # to notice a change in place, and for a second derivative to raise
         return runner.forward(start, inputs[:count], inputs[count:])
 
     @staticmethod
     @first_order
     @without_autocast
     def backward(ctx: Any, dimages: Tensor) -> tuple[Tensor | None, ...]:
-        runner, ctx.runner = ctx.runner, None
+        runner, ctx.runner, _ = ctx.runner, None, ctx.saved_tensors
         if runner is None:
             raise RuntimeError("the sampler's backward ran before and freed what it kept; call the sampler again")
-        return None, None, *runner.backward(dimages)
+        if ctx.watch.touched():
+            raise RuntimeError(
+                "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again"
+            )
+        return None, None, None, *runner.backward(dimages)

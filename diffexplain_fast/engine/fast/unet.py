@@ -4,20 +4,19 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.edits import has_hooks
+from diffexplain_fast.engine.fast.edits import global_hooks, has_hooks
 from diffexplain_fast.engine.fast.levels import Level, run
 from diffexplain_fast.engine.fast.resnet import Resnet
 from diffexplain_fast.engine.fast.savings import SAVINGS
 from diffexplain_fast.engine.fast.transformer import Transformer
+from diffexplain_fast.engine.fast.upsample import Upsample
 from diffexplain_fast.engine.fast.weights import UnsupportedModelError, conv, known, norm
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
-from diffexplain_fast.ops.upsample_conv import SubpixelWeight, pack_subpixel, upsample_conv
 
 _PLAIN: dict[str, Any] = {
     "act_fn": "silu",
@@ -48,7 +47,7 @@ class Stage(NamedTuple):
 
     layers: list[tuple[Resnet, Transformer | None]]
     down: Convolution | None = None
-    up: SubpixelWeight | Convolution | None = None
+    up: Upsample | None = None
 
 
 class LeanUNet:
@@ -89,11 +88,8 @@ class LeanUNet:
         transformers = [None if part is None else Transformer(part, self.raw) for part in found]
         layers = list(zip([Resnet(part, self.raw) for part in block.resnets], transformers, strict=True))
         down, up = getattr(block, "downsamplers", None), getattr(block, "upsamplers", None)
-        return Stage(layers, read_down(down[0]) if down else None, self._up(up[0]) if up else None)
-
-    def _up(self, module: Any) -> SubpixelWeight | Convolution:
-        packed = read_up(module)
-        return packed if "upsampling" in self._savings else conv(module.conv)
+        packs, impl = "upsampling" in self._savings, self.raw.chosen("interleave")
+        return Stage(layers, read_down(down[0]) if down else None, Upsample(up[0], packs, impl) if up else None)
 
     def transformers(self) -> Iterator[Transformer]:
         """Yield the transformers in the order in which the UNet calls them."""
@@ -173,10 +169,8 @@ class LeanUNet:
                 skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
                 parts = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
                 x = _attended(run(level, resnet, *parts, next(time)), transformer, pairs, level)
-            if isinstance(stage.up, Convolution):
-                x = channels_last(stage.up(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-            elif stage.up is not None:
-                x = upsample_conv(x, stage.up, impl=self.raw.chosen("interleave"))
+            if stage.up is not None:
+                x = stage.up(x, skips[-1].shape[2:])
         group, impl = self.norm, self.raw.chosen("group_norm_silu")
         x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         out = self.last(x)
@@ -210,6 +204,8 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
     for option, value in plain.items():
         if config.get(option, value) != value:
             raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
+    if global_hooks():
+        raise UnsupportedModelError("a hook on all modules")
     for name, part in model.named_modules():
         if has_hooks(part) or "forward" in vars(part):
             raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
@@ -225,18 +221,3 @@ def read_down(module: Any) -> Convolution:
     if not module.use_conv or module.norm is not None or module.padding != 1:
         raise UnsupportedModelError("a Downsample2D without convolution, or with uneven padding")
     return conv(module.conv)
-
-
-def read_up(module: Any) -> SubpixelWeight:
-    """Read and pack an Upsample2D: nearest, then a 3 x 3 convolution.
-
-    Raises:
-        UnsupportedModelError: another kind.
-    """
-    known(module, "Upsample2D")
-    if not module.use_conv or module.use_conv_transpose or module.norm is not None or not module.interpolate:
-        raise UnsupportedModelError("an Upsample2D without nearest interpolation and convolution")
-    found = conv(module.conv)
-    if found.weight.shape[2:] != (3, 3) or found.padding != 1:
-        raise UnsupportedModelError("an Upsample2D whose convolution is not 3 x 3")
-    return pack_subpixel(found.weight, found.bias)

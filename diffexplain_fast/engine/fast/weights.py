@@ -15,7 +15,7 @@ class UnsupportedModelError(ValueError):
 
 
 def known(module: Any, *names: str) -> None:
-    """Refuse a module that is not of one of diffusers' own classes: a subclass may compute anything.
+    """Refuse a module that is not of one of diffusers' own classes, or whose class was given another ``forward``.
 
     Args:
         module: what was found.
@@ -29,6 +29,9 @@ def known(module: Any, *names: str) -> None:
         raise UnsupportedModelError(
             f"{kind.__module__}.{kind.__name__} where diffusers' {' or '.join(names)} was expected"
         )
+    computes: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
+    if not computes.__module__.startswith("diffusers."):
+        raise UnsupportedModelError(f"{kind.__name__} computes by {computes.__module__}.{computes.__qualname__}")
 
 
 class Linear(NamedTuple):

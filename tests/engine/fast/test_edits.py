@@ -1,6 +1,7 @@
 """Models edited after the sampler was made, and models it does not know: the images and gradients are still theirs."""
 
 import copy
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from diffexplain_fast.engine.fast.edits import Watch
 from tests.engine.plain import relative
@@ -124,8 +126,17 @@ def plain_processor(pipe):
     pipe.unet.set_attn_processor(AttnProcessor())
 
 
+def negated_through_data(pipe):
+    pipe.unet.mid_block.resnets[0].conv1.weight.data.neg_()
+
+
+def reordered_through_data(pipe):
+    weight = pipe.unet.down_blocks[0].resnets[0].conv1.weight.data
+    weight.copy_(weight.roll(1, 0))
+
+
 STILL_KNOWN = (in_place, through_data, linear_through_data, another_weight, another_module, another_config, another_eps)
-STILL_KNOWN += (plain_processor, lora)
+STILL_KNOWN += (plain_processor, lora, negated_through_data, reordered_through_data)
 
 
 def own_processor(pipe):
@@ -179,6 +190,28 @@ def another_activation(pipe):
     pipe.unet.conv_act = nn.Tanh()
 
 
+def hook_on_everything(pipe):
+    register_module_forward_hook(lambda part, given, output: 1.5 * output if isinstance(part, nn.Conv2d) else None)
+
+
+def another_class(pipe):
+    plain = ResnetBlock2D.forward
+    ResnetBlock2D.forward = lambda *given, **options: 1.5 * plain(*given, **options)
+
+
+def another_processor_class(pipe):
+    plain = AttnProcessor2_0.__call__
+    AttnProcessor2_0.__call__ = lambda *given, **options: 1.5 * plain(*given, **options)
+
+
+@pytest.fixture(autouse=True)
+def shared_state_as_it_was(monkeypatch):
+    """Whatever a test does to diffusers' classes and to the hooks on all modules is taken back."""
+    monkeypatch.setattr(ResnetBlock2D, "forward", ResnetBlock2D.forward)
+    monkeypatch.setattr(AttnProcessor2_0, "__call__", AttnProcessor2_0.__call__)
+    monkeypatch.setattr(nn.modules.module, "_global_forward_hooks", OrderedDict())
+
+
 UNKNOWN = {
     own_processor: "AttnProcessor2_0 where diffusers' AttnProcessor",
     own_block: "Doubled where diffusers' ResnetBlock2D was expected",
@@ -192,6 +225,9 @@ UNKNOWN = {
     backward_hook: "a hook or another forward on mid_block",
     another_kind_of_lora: "a LoRA with magnitudes, biases or a variant of its own",
     another_activation: "another activation",
+    hook_on_everything: "a hook on all modules",
+    another_class: "ResnetBlock2D computes by tests.engine.fast.test_edits.another_class.<locals>.<lambda>",
+    another_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.test_edits",
 }
 
 
@@ -237,6 +273,26 @@ def test_an_edit_that_is_taken_back_is_seen_too(pipe):
     assert_true(sampler, pipe)
     layer.disable_adapters = True
     assert_true(sampler, pipe)
+
+
+@pytest.mark.parametrize(
+    "edit", [in_place, another_weight, lora, hook, another_config, sliced, hook_on_everything], ids=name
+)
+@pytest.mark.parametrize("gradient", ["full", "checkpointed"])
+def test_an_edit_between_call_and_backward_raises(pipe, edit, gradient):
+    prompt = embeds(dtype=torch.float64).requires_grad_()
+    sampler = sampler_of(pipe, backend="fast", gradient=gradient)
+    images = sampler(prompt, embeds(seed=1, dtype=torch.float64))
+    edit(pipe)
+    with pytest.raises(RuntimeError, match=r"edited between the sampler's call and its backward; call the sampler"):
+        images.sum().backward()
+    assert_true(sampler_of(pipe, backend="fast", gradient=gradient), pipe)
+
+
+def test_models_of_a_sampler_stay(pipe):
+    sampler = sampler_of(pipe, backend="fast")
+    with pytest.raises(AttributeError):
+        sampler.unet = tiny_sd().unet
 
 
 def test_nothing_is_read_again_without_an_edit(pipe):
