@@ -137,14 +137,21 @@ def _attention() -> Iterator[Case]:
         for config in CONFIGS.get(attention.entry(kind, columns, dtype == "fp32"), []):
             kernel = kernels[kind]
             sums = {"dk_ptr": "*fp32", "dv_ptr": "*fp32"} if kind == "short" else {}
-            rest = {"BLOCK_R": 16} if "BLOCK_R" in kernel.arg_names else {}
-            constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **rest, **config.blocks}
-            sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
-            name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps}"
-            found = types_of(kernel, constexprs, dtype, **types, **sums)
-            yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
+            for rest in _rests(dtype, config) if "BLOCK_R" in kernel.arg_names else [{}]:
+                blocks = {**config.blocks, **rest}
+                constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **blocks}
+                sizes = " ".join(f"{key[6:]}{value}" for key, value in blocks.items())
+                name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps}"
+                found = types_of(kernel, constexprs, dtype, **types, **sums)
+                yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
     sums = {"parts_dk_ptr": "*fp32", "parts_dv_ptr": "*fp32"}
     yield from cases("attention_combine", attention.attention_combine_kernel, {}, aligned=("E",), **sums)
+
+
+def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
+    """Return every block that the last keys may take, none included; of bfloat16, which is compiled alike, one."""
+    rests = (16,) if dtype == "bf16" else (0, 16, 32, 64)
+    return [{"BLOCK_R": rest} for rest in rests if rest <= config.blocks["BLOCK_N"]]
 
 
 OPS: dict[str, Callable[[], Iterator[Case]]] = {

@@ -44,6 +44,7 @@ stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"
 stage kernels 120 "${test[@]}" --maxfail=20 --tb=short tests/kernels -m "not slow"
 stage lcm 60 "${bench[@]}" --workload sd15-lcm4 --rival "per-step checkpointing"
 stage profile 40 "${command[@]}" profile --dtype bfloat16 --out "$out/profile"
+stage contracts 90 "${test[@]}" --maxfail=20 --tb=short tests/ops -m "not slow" -k "triton or cuda"
 stage sdxl 120 "${bench[@]}" --workload sdxl-4 --budget 16GiB --rival "per-step checkpointing"
 stage half 90 "$python" -m benchmarks.gpu_ops --dtype float16 --out "$out/gpu-ops-float16.json"
 stage report 20 "${command[@]}" bench report "$rows" --out "$out/bench"
@@ -52,6 +53,6 @@ for tool in memcheck racecheck; do
         "$python" -m benchmarks.gpu_ops --once
 done
 [ -f "$rows" ] && cat "$rows" >> benchmarks/results/iteration-cuda.jsonl
-for log in engine iteration ops kernels lcm profile sdxl half; do
+for log in engine iteration ops kernels lcm profile contracts sdxl half; do
     [ -f "$out/$log.log" ] && { echo; tail -n 70 "$out/$log.log"; }
 done | tee -a "$summary"

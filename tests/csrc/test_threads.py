@@ -19,13 +19,14 @@ def threads_restored() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_one_and_two_threads_give_equal_bits(threads_restored: None, dtype: torch.dtype) -> None:
+def test_any_number_of_threads_gives_equal_bits(threads_restored: None, dtype: torch.dtype) -> None:
+    """Of two images one, two and three threads get whole ones, one each, and shares of both."""
     by_threads = []
-    for threads in (1, 2, 2):
+    for threads in (1, 2, 3, 2):
         torch.set_num_threads(threads)
         by_threads.append(results(dtype, side=33, channels=34))  # more than one thread's share, and no whole shares
-    one, *two = by_threads
-    for other in two:
+    one, *others = by_threads
+    for other in others:
         for name, tensors in one.items():
             for i, (a, b) in enumerate(zip(tensors, other[name], strict=True)):
                 assert torch.equal(a, b), f"{name}, result {i}"

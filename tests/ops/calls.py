@@ -14,7 +14,7 @@ from diffexplain_fast.ops._impl import OFFERED, choose
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LAYOUTS = ("contiguous", "gaps", "transposed", "channels_last")
 SIDES = st.sampled_from([1, 2, 3, 5])
 LENGTHS = st.sampled_from([1, 2, 13, 63])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffexplain_fast.ops import _sdpa, attention
+from diffexplain_fast.ops.attention import fitting
 from diffexplain_fast.ops.reference import attention as reference
 from tests.ops.calls import SIDES, Call, device_of, evaluate, kept_bytes, size_of, variants
 from tests.ops.contract import OwnKernels
@@ -142,3 +143,12 @@ def test_auto_takes_what_is_fast_for_the_size(impl: str, queries: int, monkeypat
     assert ran == ["sdpa"] * (queries == 1024)
     torch.testing.assert_close(made, attention(q, q, q, impl=impl))
     assert ran == ["sdpa"] * (queries == 1024)
+
+
+def test_torch_serves_heads_and_lengths_where_it_is_faster() -> None:
+    def heads(queries: int, columns: int) -> torch.Tensor:
+        return torch.empty(1, queries, 2, columns, device="meta")
+
+    assert [fitting("triton", heads(9, columns), heads(9, columns)) for columns in (160, 161)] == ["triton", "sdpa"]
+    assert [fitting("cpp", heads(n, 8), heads(256, 8)) for n in (256, 257)] == ["cpp", "sdpa"]
+    assert fitting("reference", heads(2**16, 999), heads(9, 999)) == "reference"

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
@@ -81,3 +82,21 @@ def test_no_input_no_graph() -> None:
     with torch.no_grad():
         y = conv2d_frozen(torch.ones(1, 1, 3, 3, requires_grad=True), torch.ones(1, 1, 3, 3))
     assert not y.requires_grad
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (2, 4)])
+def test_a_kernel_that_is_not_square(kernel: tuple[int, int], stride: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 7, 8, generator=draw).requires_grad_()
+    weight = torch.randn(4, 3, *kernel, generator=draw)
+    got, wanted = conv2d_frozen(x, weight, stride=stride, padding=1), F.conv2d(x, weight, None, stride, 1)
+    torch.testing.assert_close(got, wanted)
+    cotangent = torch.randn(wanted.shape, generator=draw)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, cotangent)[0] for y in (got, wanted)))
+
+
+def test_trained_weights_serve_where_no_gradient_is_recorded() -> None:
+    weight = torch.ones(2, 3, 1, 1, requires_grad=True)
+    with torch.no_grad():
+        assert not conv2d_frozen(torch.ones(1, 3, 2, 2), weight).requires_grad

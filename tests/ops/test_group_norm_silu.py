@@ -55,7 +55,15 @@ class TestGroupNormSilu(Normalisation):
         "skip's dtype": ({"skip": lambda skip: skip.half()}, ValueError, "skip", "torch.float16"),
         "no shift": ({"shift": 1.0}, TypeError, "shift", "float"),
         "shift": ({"shift": lambda shift: shift[:, 1:]}, ValueError, "shift", r"torch.float32 \[2, 8\]"),
+        "a truth for a number": ({"num_groups": True}, TypeError, "num_groups", "bool"),
+        "elsewhere": (
+            {"weight": lambda weight: weight.to("meta")},
+            ValueError,
+            "weight",
+            r"torch.float32 \[9\] on meta",
+        ),
         "eps": ({"eps": -1.0}, ValueError, "eps", "-1.0"),
+        "no eps": ({"eps": float("nan")}, ValueError, "eps", "nan"),
         "impl": ({"impl": "sdpa"}, ValueError, "impl", "'sdpa'"),
     }
 

@@ -75,6 +75,7 @@ def test_auto_falls_back_and_says_why(op: str, monkeypatch: pytest.MonkeyPatch) 
         assert impl == "reference" and all(f"{name}: " in reason for name in OFFERED[op])
     assert choose(op, "reference", CPU, torch.float32) == Choice("reference", "asked for")
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton"
+    assert "xformers" not in reason, "by name alone"
     assert choose(op, "auto", CUDA, torch.float64).impl == ("sdpa" if op == "attention" else "reference")
     monkeypatch.setattr(_impl, "CPP_MISSING", "")
     assert choose(op, "auto", CPU, torch.float32).impl == ("cpp" if "cpp" in OFFERED[op] else "sdpa")

@@ -164,6 +164,12 @@ def test_bad_input_is_named(x: Tensor, size: tuple, mode: str, error: type[Excep
         resize(x, size, mode)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
+    pixels = torch.rand(2, 3, 31, 31, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(resize(pixels, (7, 5)), resize(pixels.float(), (7, 5)).to(dtype))
+
+
 @pytest.mark.parametrize("size", [(9, 9), (3, 4)])
 def test_autocast_around_it_changes_nothing(size: tuple[int, int]) -> None:
     pixels = torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(0))
