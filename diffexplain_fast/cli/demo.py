@@ -67,4 +67,5 @@ def summary(explanation: "Explanation") -> str:
         if score.rate is not None and name != "train":
             prompt = "pictures of the explanation" if name == "held_out" else "pictures of the class name"
             parts.append(f"{prompt} recognised {score.rate:.0%} of {score.n}")
-    return "; ".join(parts)
+    moved = sum(step.gradient_norm > 0 for step in explanation.history)
+    return "; ".join([*parts, f"{moved} steps of the gradient" if moved else "the words tried first were enough"])

@@ -69,6 +69,7 @@ class Section(NamedTuple):
     words: list[list[NamedWord]]
     scores: list[ScoreRow]
     curve: Curve | None
+    steps: str
     seconds: float
     truth: list[TruthRow]
     more_truth: list[TruthRow]
@@ -137,6 +138,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
         words=[[_name_role(word, roles) for word in token] for token in explanation.words],
         scores=_score_rows(explanation.activation),
         curve=fit_curve([item.loss for item in explanation.history], CURVE_WIDTH, CURVE_HEIGHT),
+        steps=describe_steps(explanation),
         seconds=sum(item.seconds for item in explanation.history),
         truth=shown,
         more_truth=[row for row in rows if row not in shown],
@@ -161,6 +163,18 @@ def describe_outcome(explanation: Explanation) -> str:
     if baseline is None or baseline.rate is None:
         return f"{sentence}."
     return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+
+
+def describe_steps(explanation: Explanation) -> str:
+    """Return in one sentence whether the gradient moved the prompt, or the words it started from were enough.
+
+    Args:
+        explanation: the explanation.
+    """
+    moved = sum(item.gradient_norm > 0 for item in explanation.history)
+    if not moved:
+        return "No step of the gradient was taken: the words that the search started from convinced the classifier."
+    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first."
 
 
 def _score_rows(activation: dict[str, ActivationScore]) -> list[ScoreRow]:

@@ -158,6 +158,20 @@ def test_the_outcome_in_words() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ([0.0, 0.0, 0.0], "No step of the gradient was taken: the words that the search started from"),
+        ([0.1, 0.0], "1 step of the gradient, from words"),
+        ([0.1, 0.2, 0.0], "2 steps of the gradient, from words"),
+    ],
+)
+def test_the_report_says_whether_the_gradient_moved_the_prompt(norms: list[float], said: str, tmp_path: Path) -> None:
+    history = [Iteration(i, 1.0, 0.0, norm, 0.5) for i, norm in enumerate(norms)]
+    page = render_report([example(history=history)], tmp_path / "report.html").read_text()
+    assert said in page
+
+
 def test_a_curve_fills_its_box() -> None:
     curve = fit_curve([4.0, 2.0, 0.0], width=100, height=50)
     assert curve is not None and curve.points == "0.0,0.0 50.0,25.0 100.0,50.0"
