@@ -137,10 +137,10 @@ def _attention() -> Iterator[Case]:
         for config in CONFIGS.get(attention.entry(kind, columns, dtype == "fp32"), []):
             kernel = kernels[kind]
             sums = {"dk_ptr": "*fp32", "dv_ptr": "*fp32"} if kind == "short" else {}
-            for rest in _rests(dtype, config) if "BLOCK_R" in kernel.arg_names else [{}]:
-                blocks = {**config.blocks, **rest}
-                constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **blocks}
-                sizes = " ".join(f"{key[6:]}{value}" for key, value in blocks.items())
+            for rest in _rests(dtype, config) if "RESTS" in kernel.arg_names else [{}]:
+                constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **config.blocks, **rest}
+                sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
+                sizes += "".join(f" rests{value}" for value in rest.values())
                 name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps}"
                 found = types_of(kernel, constexprs, dtype, **types, **sums)
                 yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
@@ -149,9 +149,9 @@ def _attention() -> Iterator[Case]:
 
 
 def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
-    """Return every block that the last keys may take, none included; of bfloat16, which is compiled alike, one."""
-    rests = (16,) if dtype == "bf16" else (0, 16, 32, 64)
-    return [{"BLOCK_R": rest} for rest in rests if rest <= config.blocks["BLOCK_N"]]
+    """Return how many blocks the last keys take: none, text's one, and the most; of bfloat16, compiled alike, one."""
+    most = config.blocks["BLOCK_N"] // 16
+    return [{"RESTS": rests} for rests in ((1,) if dtype == "bf16" else sorted({0, 1, most}))]
 
 
 OPS: dict[str, Callable[[], Iterator[Case]]] = {

@@ -4,6 +4,7 @@ With delta = rowsum(do o) and dS = P (do v^T - delta): dv = P^T do, dq = scale d
 Source: Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2. Sums over queries that several programs share go
 through partial sums, added up in a fixed order: so few keys fill a large GPU, without atomics. Text keys fit into one
 program, which then makes all three gradients from one look at the queries; 77 keys are 64 and a rest of 16, not 128.
+The rest comes first.
 """
 
 import math
@@ -22,6 +23,8 @@ _WIDTHS = (64, 96, 160)
 """Columns, padded, up to which an entry of the table of configurations serves."""
 _PROGRAMS = 264
 """Programs wanted where queries can be divided: two for each of the 132 multiprocessors of an H100."""
+_REST = tl.constexpr(16)
+"""Keys of a block of the last ones, which fill no whole block: more of them at once would spill beside those."""
 _UNIT = 16
 """Largest power of two that strides are looked at for: 16 numbers are more than the widest load."""
 
@@ -46,7 +49,7 @@ def attention_fwd_kernel(
     D: tl.constexpr,
     UNIT: tl.constexpr,
     UPCAST: tl.constexpr,
-    BLOCK_R: tl.constexpr,
+    RESTS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -61,12 +64,13 @@ def attention_fwd_kernel(
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = zeros(BLOCK_M, D)
     whole = NK // BLOCK_N * BLOCK_N
-    if BLOCK_R > 0:
-        offs_r = whole + tl.arange(0, BLOCK_R)
-        mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
-        kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+    if RESTS > 0:
         qr = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True)
-        highest, total, acc = tiles.attend(qr, kr, vr, mask_r[None, :], scale, highest, total, acc)
+        for part in tl.static_range(RESTS):
+            offs_r = whole + part * _REST + tl.arange(0, _REST)
+            mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
+            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+            highest, total, acc = tiles.attend(qr, kr, vr, mask_r[None, :], scale, highest, total, acc)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
         k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
@@ -98,7 +102,7 @@ def attention_bwd_dq_kernel(
     D: tl.constexpr,
     UNIT: tl.constexpr,
     UPCAST: tl.constexpr,
-    BLOCK_R: tl.constexpr,
+    RESTS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -115,12 +119,13 @@ def attention_bwd_dq_kernel(
     lse = tl.load(lse_ptr + offs_lse, mask=offs_m < NQ, other=0.0)
     dq = zeros(BLOCK_M, D)
     whole = NK // BLOCK_N * BLOCK_N
-    if BLOCK_R > 0:
-        offs_r = whole + tl.arange(0, BLOCK_R)
-        mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
-        kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+    if RESTS > 0:
         qr, dor = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST, True)
-        dq = tiles.add_dq(qr, dor, kr, vr, mask_r[None, :], scale, lse, delta, dq)
+        for part in tl.static_range(RESTS):
+            offs_r = whole + part * _REST + tl.arange(0, _REST)
+            mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
+            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+            dq = tiles.add_dq(qr, dor, kr, vr, mask_r[None, :], scale, lse, delta, dq)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
         k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
@@ -337,7 +342,7 @@ class _Call:
             entry,
             kernel,
             lambda meta: (triton.cdiv(self.queries, meta["BLOCK_M"]) * heads,),
-            BLOCK_R=tiles.padded(rest) if rest else 0,
+            RESTS=triton.cdiv(rest, _REST.value),
             **pointers,
             **self.arguments,
         )

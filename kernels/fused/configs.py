@@ -42,9 +42,9 @@ _ATTENTION = {
             "64": ({"BLOCK_M": 128, "BLOCK_N": 64}, 8, 3),
             "96": ({"BLOCK_M": 128, "BLOCK_N": 64}, 8, 2),
             "160": ({"BLOCK_M": 64, "BLOCK_N": 32}, 8, 2),
-            "64_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
-            "96_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
-            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 8, 1),
+            "64_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 4, 1),
+            "96_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
+            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 8, 4),
         },
     ),
     **_attention(
@@ -52,10 +52,10 @@ _ATTENTION = {
         {
             "64": ({"BLOCK_M": 128, "BLOCK_N": 64}, 8, 2),
             "96": ({"BLOCK_M": 128, "BLOCK_N": 32}, 8, 2),
-            "160": ({"BLOCK_M": 64, "BLOCK_N": 32}, 8, 2),
+            "160": ({"BLOCK_M": 64, "BLOCK_N": 16}, 8, 2),
             "64_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
-            "96_fp32": ({"BLOCK_M": 32, "BLOCK_N": 32}, 8, 1),
-            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 4, 1),
+            "96_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 8, 1),
+            "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 16}, 8, 3),
         },
     ),
     **_attention(

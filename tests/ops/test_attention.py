@@ -152,3 +152,14 @@ def test_torch_serves_heads_and_lengths_where_it_is_faster() -> None:
     assert [fitting("triton", heads(9, columns), heads(9, columns)) for columns in (160, 161)] == ["triton", "sdpa"]
     assert [fitting("cpp", heads(n, 8), heads(256, 8)) for n in (256, 257)] == ["cpp", "sdpa"]
     assert fitting("reference", heads(2**16, 999), heads(9, 999)) == "reference"
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa", "auto"])
+def test_windows_that_overlap(impl: str) -> None:
+    line = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    q = line.as_strided((2, 4, 3, 8), (1, 2, 3, 1)).requires_grad_()
+    plain = q.detach().clone().requires_grad_()
+    got = attention(q, 0.5 * q, q + 1, impl=impl)
+    wanted = attention(plain, 0.5 * plain, plain + 1, impl="reference")
+    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(torch.autograd.grad(got.sum(), q)[0], torch.autograd.grad(wanted.sum(), plain)[0])

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.ops._autocast import without_autocast
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 
@@ -41,12 +43,27 @@ class Linear(NamedTuple):
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return x W^T + b for [..., C]."""
+        """Return x W^T + b for [..., C], with a gradient that ``torch.autocast`` around the backward leaves alone."""
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Linear.apply(x, self)
         return F.linear(x, self.weight, self.bias)
 
     def backward(self, dy: Tensor) -> Tensor:
         """Return the gradient of x, dy W, for [..., K]."""
         return dy @ self.weight
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: Linear) -> Tensor:
+        ctx.linear = linear
+        return F.linear(x, linear.weight, linear.bias)
+
+    @staticmethod
+    @first_order
+    @without_autocast
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return ctx.linear.backward(dy), None
 
 
 def add_product(total: Tensor, x: Tensor, weight: Tensor) -> None:

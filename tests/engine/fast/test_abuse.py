@@ -166,3 +166,11 @@ def test_inference_mode_then_gradients(pipe):
         quiet = images_of(sampler, embeds(dtype=F64))
     images, gradient = both(sampler)
     assert torch.equal(images, quiet) and gradient.isfinite().all()
+
+
+def test_autocast_around_call_and_backward_changes_nothing():
+    made = tiny_sd()
+    sampler = sampler_of(made, backend="fast")
+    wanted = both(sampler, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(map(torch.equal, both(sampler, dtype=torch.float32), wanted))
