@@ -80,7 +80,7 @@ def cases(
         for config in CONFIGS[entry]:
             constexprs = {**flags, **config.blocks}
             sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
-            name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps}"
+            name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps} stages{config.num_stages}"
             yield Case(name, kernel, types_of(kernel, constexprs, dtype, **other), constexprs, config, aligned)
 
 
@@ -141,7 +141,7 @@ def _attention() -> Iterator[Case]:
                 constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **config.blocks, **rest}
                 sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
                 sizes += "".join(f" rests{value}" for value in rest.values())
-                name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps}"
+                name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps} stages{config.num_stages}"
                 found = types_of(kernel, constexprs, dtype, **types, **sums)
                 yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
     sums = {"parts_dk_ptr": "*fp32", "parts_dv_ptr": "*fp32"}

@@ -214,6 +214,7 @@ def _guided_step(new: New, *shape: int) -> Case:
         return _RAW.guided_step_bwd(dfollowing, ddata, table, True, like)
 
     x = math.prod(shape)
+    moved = 4 * x + 2 * x * new.dtype.itemsize // 4  # of float32, but for the denoiser's output
     return Case(
         "guided_step",
         shape,
@@ -221,7 +222,7 @@ def _guided_step(new: New, *shape: int) -> Case:
         ours=lambda sample, output, before, impl: tuple(ops.guided_step(sample, output, table, before, impl=impl)),
         impls=("triton", "cuda"),
         eager=eager,
-        moved=(6 * x, 6 * x),
+        moved=(moved, moved),
         raw=raw,
     )
 
@@ -263,7 +264,7 @@ def _upsample_conv(new: New, *shape: int) -> Case:
         ours=lambda x, impl: ops.upsample_conv(x, packed, impl=impl),
         impls=("triton",),
         eager=lambda x: F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, b, padding=1),
-        moved=(5 * x, 5 * x),
+        moved=(5 * x + 16 * shape[1] ** 2, 5 * x + 16 * shape[1] ** 2),
         flop=(product, product),
     )
 

@@ -56,7 +56,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     if chosen == "xformers":
         return _sdpa.xformers_attention(q, k, v, scale)
-    q, k, v = (part if _readable(part) else part.contiguous() for part in (q, k, v))
+    q, k, v = [part if _readable(part) else part.contiguous() for part in (q, k, v)]
     return _Attention.apply(q, k, v, scale, chosen)
 
 
@@ -64,8 +64,8 @@ def _readable(part: Tensor) -> bool:
     """Whether columns lie side by side and no two numbers at one place, which torch's kernels take for a layout to
     write in too."""
     steps = [(step, n) for step, n in zip(part.stride(), part.shape, strict=True) if step and n > 1]
-    extent = 1 + sum(step * (n - 1) for step, n in steps)
-    return part.stride(-1) == 1 and math.prod(n for _, n in steps) <= extent
+    extent = 1 + sum([step * (n - 1) for step, n in steps])
+    return part.stride(-1) == 1 and math.prod([n for _, n in steps]) <= extent
 
 
 def fitting(impl: str, q: Tensor, k: Tensor) -> str:

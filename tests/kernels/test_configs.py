@@ -69,6 +69,16 @@ def test_without_a_choice_nothing_is_timed(tuned: type[Tuner]) -> None:
     assert not tuned.made and kernel.launched[0]["num_warps"] == configs.CONFIGS["layer_norm"][0].num_warps
 
 
+def test_every_kernel_has_a_choice_of_its_own(tuned: type[Tuner]) -> None:
+    for name in ("geglu_fwd_kernel", "geglu_bwd_kernel", "geglu_fwd_kernel"):
+        run("geglu", SimpleNamespace(__name__=name))
+    assert [len(tuner.calls) for tuner in tuned.made] == [2, 1]
+
+
+def test_no_product_is_contracted_with_a_sum() -> None:
+    assert configs.FP_FUSION is False, "the interpreter proves the arithmetic without"
+
+
 def test_this_triton_takes_the_options() -> None:
     known = inspect.signature(triton.autotune).parameters
     assert {"configs", "key", "do_bench", "cache_results"} <= known.keys()

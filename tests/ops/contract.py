@@ -157,6 +157,15 @@ class Contract:
             got, same, true = (torch.stack(parts) for parts in zip(*draws, strict=True))
             assert_within_budget(name, got, same, true, factor=3.0 if "gradient" in name else 2.0)
 
+    def test_double_precision_is_double_precision(self, case: str, kernel: str) -> None:
+        if kernel != "cpp":
+            pytest.skip("computes in float32 at most")
+        call = self.at(case, torch.float64)
+        made, grads, cotangents = evaluate(self.by(kernel), call)
+        expected, expected_grads, _ = evaluate(self.plain, call, cotangents)
+        for got, wanted in zip((*made, *grads), (*expected, *expected_grads), strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
     def test_equal_calls_have_equal_bits(self, impl: str) -> None:
         call = self.at(self.first(), torch.float32, device_of(impl))
         made, grads, cotangents = evaluate(self.by(impl), call)
@@ -264,6 +273,14 @@ class Normalisation(OwnKernels):
         (y,), _, _ = evaluate(self.by(impl), call)
         (truth,), _, _ = evaluate(self.plain, call.double())
         assert (y - truth).abs().max() <= 16 * torch.finfo(torch.float32).eps * mean
+
+    def test_another_eps_is_used(self, impl: str) -> None:
+        call = self.at(self.first(), torch.float32, device_of(impl))
+        call.fixed["eps"] = 0.5
+        made, grads, cotangents = evaluate(self.by(impl), call)
+        expected, expected_grads, _ = evaluate(self.plain, call, cotangents)
+        for got, wanted in zip((*made, *grads), (*expected, *expected_grads), strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.skipif(bool(CPP_MISSING), reason=CPP_MISSING)
     def test_beyond_the_caches(self) -> None:

@@ -100,6 +100,7 @@ def test_views_of_one_projection_are_kept_as_they_are(impl: str) -> None:
 
     output_and_lse = n * rows * heads * (columns + 1) * torch.float32.itemsize
     assert kept_bytes(call, set()) == size_of(packed) + output_and_lse
+    assert kept_bytes(call, {packed.untyped_storage().data_ptr()}) == output_and_lse, "a copy was kept"
     (gradient,) = torch.autograd.grad(call().square().sum(), packed)
     assert gradient.shape == packed.shape and gradient.abs().amin(-1).min() > 0
 

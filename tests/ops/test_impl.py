@@ -77,6 +77,8 @@ def test_auto_falls_back_and_says_why(op: str, monkeypatch: pytest.MonkeyPatch) 
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton"
     assert "xformers" not in reason, "by name alone"
     assert choose(op, "auto", CUDA, torch.float64).impl == ("sdpa" if op == "attention" else "reference")
+    monkeypatch.setattr(_impl, "CUDA_MISSING", "")
+    assert choose(op, "auto", CUDA, torch.float16).impl == "triton", "CUDA is asked for by name, where Triton is there"
     monkeypatch.setattr(_impl, "CPP_MISSING", "")
     assert choose(op, "auto", CPU, torch.float32).impl == ("cpp" if "cpp" in OFFERED[op] else "sdpa")
 
