@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffexplain_fast.cli.output import check_file, check_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,6 +63,7 @@ def run(
 
     if dtype not in _DTYPES:
         raise unknown_name("dtype", dtype, _DTYPES)
+    check_file(out)
     torch.set_num_threads(threads or torch.get_num_threads())
     names = _rivals(rival)
     named, make = _workload(workload, pipeline, {"steps": steps, "guidance": guidance, "batch": batch})
@@ -131,9 +134,10 @@ def report(
 
     Pictures need matplotlib: pip install 'diffexplain-fast[plot]'. Without it the report has the tables alone.
     """
-    from diffexplain_fast.benchmarking.report import write_report
+    from diffexplain_fast.benchmarking.report import REPORT, write_report
     from diffexplain_fast.benchmarking.results import read_rows
 
+    check_folder(out, [REPORT])
     print(f"Open {write_report(read_rows(file), out)}")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ CLASSIFIERS = ("companion", "background")
 _CLASSES = 3
 _QUICK: dict[str, Any] = {"iterations": 20, "restarts": 0, "n_validation": 8, "n_score": 16}
 """Bounds that keep the demo under three minutes on two cores."""
+_REPORT = "report.html"
 _TITLE = "What do these classifiers really look at?"
 
 
@@ -33,18 +35,20 @@ def demo(
     from diffexplain_fast.report.render import render_report
     from diffexplain_fast.tinyworld import load_classifier
 
+    classifiers = {name: load_classifier(name) for name in CLASSIFIERS}
+    chosen = {name: chosen_classes(classifier) for name, classifier in classifiers.items()}
+    check_folder(out, [_REPORT], [f"{name}-{label}" for name, labels in chosen.items() for label in labels])
     pipeline = load_pipeline("tinyworld")
     explanations: list[Explanation] = []
-    for name in CLASSIFIERS:
-        classifier = load_classifier(name)
+    for name, classifier in classifiers.items():
         with Explainer(pipeline, classifier, seed=seed) as explainer:
-            for label in chosen_classes(classifier):
+            for label in chosen[name]:
                 with ProgressBars(f"{len(explanations) + 1}/{_CLASSES * len(CLASSIFIERS)} {name}, {label}") as bars:
                     explanation = explainer.explain(label, callback=bars, **_QUICK)
                 explanation.save(out / f"{name}-{label}")
                 explanations.append(explanation)
                 print(summary(explanation))
-    print(f"\nOpen {render_report(explanations, out / 'report.html', title=_TITLE)}")
+    print(f"\nOpen {render_report(explanations, out / _REPORT, title=_TITLE)}")
 
 
 def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from diffexplain_fast.cli.demo import summary
+from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.progress import ProgressBars
 from diffexplain_fast.methods.options import Options
 
@@ -47,6 +48,8 @@ def explain(
     from diffexplain_fast.api import Explainer
     from diffexplain_fast.environment import default_device
 
+    check_folder(out, ["report.html"], ["explanation"])
+    check_folder(out / "checkpoint")
     place = str(default_device()) if device is None else device
     with (
         Explainer(pipeline, classifier, backend=backend, seed=seed, device=place) as explainer,

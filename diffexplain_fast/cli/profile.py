@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from diffexplain_fast.cli.output import check_folder
+
+_PAGE = "profile.html"
+
 
 def profile(
     pipeline: Annotated[
@@ -32,12 +36,14 @@ def profile(
     table, a page and a trace.
     """
     from diffexplain_fast.environment import default_device
-    from diffexplain_fast.profiling.collect import TRACE, profile_iteration
+    from diffexplain_fast.profiling.collect import PROFILE, TRACE, profile_iteration
     from diffexplain_fast.profiling.iteration import Iteration
     from diffexplain_fast.profiling.table import table
     from diffexplain_fast.report.profile_page import render_profile
     from diffexplain_fast.storage import confined
 
+    check_folder(out, [_PAGE, PROFILE, TRACE])
+    page = confined(out, _PAGE)
     place = str(default_device()) if device is None else device
     iteration = Iteration(
         pipeline,
@@ -51,8 +57,7 @@ def profile(
         graphs=graphs,
         dtype=dtype,
     )
-    page = confined(out, "profile.html")
     found = profile_iteration(iteration, out)
     print(table(found))
     render_profile(found, page)
-    print(f"\nOpen {out / page.name}; for Perfetto or chrome://tracing: {out / TRACE}")
+    print(f"\nOpen {out / _PAGE}; for Perfetto or chrome://tracing: {out / TRACE}")

@@ -119,9 +119,9 @@ def test_bad_input_is_named_and_exits_2(models: tuple[str, str], tmp_path: Path,
 
 def test_failures_exit_1(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
-    (tmp_path / "file").write_text("")
-    blocked = tmp_path / "file" / "out"
-    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", blocked, *QUICK)
+    blocked = tmp_path / "checkpoint" / "LATEST.json"
+    blocked.mkdir(parents=True)
+    code, text = run("explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path, *QUICK)
     assert code == 1 and str(blocked) in text
 
 
