@@ -1,5 +1,6 @@
 """What an iteration is measured on: models, prompt, noise and target, of a public configuration or a pipeline."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,8 +65,8 @@ class Workload:
             raise wrong_value("batch", "at least 1 image", batch)
         if steps is not None and steps < 1:
             raise wrong_value("steps", "at least 1 step", steps)
-        if guidance_scale is not None and not guidance_scale >= 1:
-            raise wrong_value("guidance", "at least 1, which is none", guidance_scale)
+        if guidance_scale is not None and not 1 <= guidance_scale < math.inf:
+            raise wrong_value("guidance", "at least 1, which is none, and finite", guidance_scale)
         setting = replace(
             self.setting,
             steps=self.setting.steps if steps is None else steps,

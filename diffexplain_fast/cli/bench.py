@@ -1,5 +1,6 @@
 """``diffexplain-fast bench``: one optimisation iteration by ours and by what people do today, on this machine."""
 
+import os
 import shlex
 import sys
 from functools import partial
@@ -44,7 +45,9 @@ def run(
     batch: Annotated[int | None, typer.Option(help="Images of one iteration.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     rounds: Annotated[int, typer.Option(help="How often each is measured, by turns.")] = 9,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU; by default torch's choice.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of the CPU; by default torch's choice.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="File that a JSON line for each rival is appended to.")] = _FILE,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
 ) -> None:
@@ -58,16 +61,16 @@ def run(
     from diffexplain_fast.benchmarking.budgets import DEFAULT
     from diffexplain_fast.benchmarking.iteration import BOUNDS, compare, verdict
     from diffexplain_fast.benchmarking.results import about, append_rows
-    from diffexplain_fast.environment import default_device
+    from diffexplain_fast.cli.device import chosen_device
     from diffexplain_fast.errors import unknown_name
 
     if dtype not in _DTYPES:
         raise unknown_name("dtype", dtype, _DTYPES)
     check_file(out)
+    place = chosen_device(device)
     torch.set_num_threads(threads or torch.get_num_threads())
     names = _rivals(rival)
     named, make = _workload(workload, pipeline, {"steps": steps, "guidance": guidance, "batch": batch})
-    place = default_device() if device is None else torch.device(device)
     record = about(shlex.join(["diffexplain-fast", *sys.argv[1:]]), named, dtype, place)
     budgets = (budget or ()) if rival or budget else DEFAULT
     found = compare(make, getattr(torch, dtype), place, names, budgets=budgets, rounds=rounds)

@@ -46,11 +46,11 @@ def explain(
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api import Explainer
-    from diffexplain_fast.environment import default_device
+    from diffexplain_fast.cli.device import chosen_device
 
     check_folder(out, ["report.html"], ["explanation"])
     check_folder(out / "checkpoint")
-    place = str(default_device()) if device is None else device
+    place = str(chosen_device(device))
     with (
         Explainer(pipeline, classifier, backend=backend, seed=seed, device=place) as explainer,
         ProgressBars(target) as bars,

@@ -35,7 +35,7 @@ def profile(
     part, by kind of work and by kernel, launches, bytes by owner over time, work against the machine's ceilings, as a
     table, a page and a trace.
     """
-    from diffexplain_fast.environment import default_device
+    from diffexplain_fast.cli.device import chosen_device
     from diffexplain_fast.profiling.collect import PROFILE, TRACE, profile_iteration
     from diffexplain_fast.profiling.iteration import Iteration
     from diffexplain_fast.profiling.table import table
@@ -44,7 +44,7 @@ def profile(
 
     check_folder(out, [_PAGE, PROFILE, TRACE])
     page = confined(out, _PAGE)
-    place = str(default_device()) if device is None else device
+    place = str(chosen_device(device))
     iteration = Iteration(
         pipeline,
         classifier,

@@ -198,6 +198,9 @@ BAD = {
     "batch": (["--batch", "0"], "batch: wanted at least 1 image"),
     "steps": (["--steps", "0"], "steps: wanted at least 1 step"),
     "guidance": (["--guidance", "nan"], "guidance: wanted at least 1"),
+    "endless guidance": (["--guidance", "inf"], "guidance: wanted at least 1, which is none, and finite"),
+    "threads": (["--threads", "999999999"], "--threads"),
+    "device": (["--device", "gpu"], "--device: wanted 'cpu'"),
     "rounds": (["--rounds", "1"], "rounds: wanted at least 2"),
     "pipeline": (["--pipeline", "{folder}"], "{folder}"),
 }

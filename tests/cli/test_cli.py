@@ -103,6 +103,8 @@ BAD = {
     "option": (["explain", "{classifier}", "boat", "--lr", "much"], "lr"),
     "batch": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--batch", "0"], "batch"),
     "dtype": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--dtype", "int8"], "dtype"),
+    "device": (["explain", "{classifier}", "boat", "--device", "gpu"], "--device: wanted 'cpu'"),
+    "profile's device": (["profile", "--device", "cuda:99"], "--device: wanted 'cpu'"),
     "nothing": (["explain"], "classifier"),
 }
 

@@ -60,6 +60,13 @@ def test_rows_without_such_a_share_are_refused(tmp_path):
         (["--gpu", "rtx4091"], "gpu: wanted one of 7 known names, nearest: rtx4090"),
         (["--model", "sd3"], "model: wanted one of 3 known names"),
         (["--memory", "8 apples"], "memory: wanted"),
+        (["--memory", "900GiB"], "memory: wanted at most the 12 GiB of rtx3060, got '900GiB'"),
+        (["--guidance", "0.5"], "guidance_scale: wanted a finite number of at least 1.0"),
+        (["--guidance", "inf"], "guidance_scale: wanted a finite number of at least 1.0"),
+        (["--guidance", "nan"], "guidance_scale: wanted a finite number of at least 1.0"),
+        (["--efficiency", "nan"], "efficiency: wanted 0.01 to 1"),
+        (["--steps", "100000"], "--steps"),
+        (["--batch", "1000000000000"], "--batch"),
     ],
 )
 def test_bad_input_is_named(options, message):

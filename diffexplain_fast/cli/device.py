@@ -1,0 +1,34 @@
+"""What ``--device`` names."""
+
+import torch
+
+from diffexplain_fast.environment import default_device
+from diffexplain_fast.errors import wrong_value
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """Return the device of a name, by default the GPU if there is one.
+
+    Args:
+        name: "cpu", "cuda", or "cuda:" with a number.
+
+    Raises:
+        ValueError: another name, or a GPU that torch does not find; the message names ``--device`` and what is there.
+    """
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise wrong_value("--device", _there(), repr(name)) from None
+    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
+        return device
+    raise wrong_value("--device", _there(), repr(name))
+
+
+def _there() -> str:
+    count = torch.cuda.device_count()
+    if count:
+        return f"'cpu', or 'cuda' or 'cuda:N' with N below {count}"
+    lack = "is built without CUDA" if torch.version.cuda is None else "finds no GPU"
+    return f"'cpu' (this torch, {torch.__version__}, {lack})"
