@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from diffexplain_fast.benchmarking.results import Row, group_of
+from diffexplain_fast.benchmarking.results import Row, figure, group_of
 from diffexplain_fast.benchmarking.rivals import OURS
 from diffexplain_fast.errors import wrong_value
 
@@ -30,7 +30,7 @@ def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
         ValueError: there is no such row.
     """
     found = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
-    found = [row for row in found if row.get("gpu") and row.get("share_of_ceiling")]
+    found = [row for row in found if row.get("gpu") and figure(row, "share_of_ceiling")]
     if not found:
         wanted = f"a file with a row of {OURS!r}, measured on a GPU in bfloat16 or float16 (bench run --device cuda)"
         raise wrong_value("rows", wanted, "none of them")

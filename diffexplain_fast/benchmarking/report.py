@@ -1,15 +1,17 @@
 """What was measured, as Markdown; and whether two runs agree."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.benchmarking.iteration import AGREEMENT
-from diffexplain_fast.benchmarking.results import Group, Row, group_of, latest
+from diffexplain_fast.benchmarking.results import Group, Row, figure, group_of, latest
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.storage import write_bytes_atomic
 
 REPORT = "report.md"
+_RATIO = "times_ours"
 WITHIN = 0.1
 """Share by which two runs' ratios may differ."""
 _MIB, _GIB = 2**20, 2**30
@@ -162,13 +164,15 @@ class Agreement(NamedTuple):
         group: of what.
         runs: when the two began.
         ratios: by rival, its time over ours in both runs; None where a run has no figure.
-        differing: rivals whose ratios differ by more than is allowed, or that only one run has a figure for.
+        differing: rivals whose ratios differ by more than is allowed, or that a run has no figure for.
+        missing: by such a rival, the runs without its figure; one that was refused wherever it ran lacks none.
     """
 
     group: Group
     runs: tuple[str, str]
     ratios: dict[str, tuple[float | None, float | None]]
     differing: list[str]
+    missing: dict[str, list[str]]
 
 
 def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
@@ -176,11 +180,13 @@ def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
 
     Args:
         rows: in the order in which they were appended; those that do not name their run are left out.
-        within: share by which the larger ratio may exceed the smaller.
+        within: share by which the larger ratio may exceed the smaller; finite.
 
     Raises:
-        ValueError: no group has two runs.
+        ValueError: no group has two runs, or no such share.
     """
+    if not 0 <= within < math.inf:
+        raise wrong_value("within", "a finite share of at least 0", within)
     runs: dict[Group, dict[str, dict[str, Row]]] = {}
     for row in rows:
         if "run" in row:
@@ -189,13 +195,17 @@ def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
     for group, every in runs.items():
         if len(every) < 2:
             continue
-        before, after = list(every)[-2:]
-        ratios = {
-            name: (every[before].get(name, {}).get("times_ours"), every[after].get(name, {}).get("times_ours"))
-            for name in [*every[before], *(name for name in every[after] if name not in every[before])]
-        }
-        differing = [name for name, pair in ratios.items() if _differ(*pair, within)]
-        found.append(Agreement(group, (before, after), ratios, differing))
+        last = list(every.items())[-2:]
+        names = list(dict.fromkeys(name for _, rivals in last for name in rivals))
+        ratios, missing = {}, {}
+        for name in names:
+            first, second = (figure(rivals.get(name, {}), _RATIO) for _, rivals in last)
+            ratios[name] = first, second
+            told = [rivals[name] for _, rivals in last if name in rivals]
+            if None in ratios[name] and not all("refused" in row for row in told):
+                missing[name] = [run for (run, _), ratio in zip(last, ratios[name], strict=True) if ratio is None]
+        differing = [name for name, pair in ratios.items() if name in missing or _differ(*pair, within)]
+        found.append(Agreement(group, (last[0][0], last[1][0]), ratios, differing, missing))
     if not found:
         raise wrong_value("file", "two runs of one workload, dtype and device", "at most one of each")
     return found
@@ -203,5 +213,5 @@ def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
 
 def _differ(before: float | None, after: float | None, within: float) -> bool:
     if before is None or after is None:
-        return before is not after
+        return False
     return max(before, after) > (1 + within) * min(before, after)

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -141,3 +142,15 @@ def latest(rows: Iterable[Row]) -> dict[Group, dict[str, Row]]:
     for row in rows:
         found.setdefault(group_of(row), {})[row["rival"]] = row
     return found
+
+
+def figure(row: Row, key: str) -> float | None:
+    """Return a figure of a row, None if it has none: not there, or no finite number above 0.
+
+    Args:
+        row: of a file, which may say anything.
+        key: name of the figure.
+    """
+    value = row.get(key)
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return value if sound else None

@@ -1,6 +1,7 @@
 """Reports say what rows say, of the latest row of each rival; two runs are compared ratio by ratio."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,33 @@ def test_the_last_two_runs_are_compared_ratio_by_ratio() -> None:
     assert found.group == group_of(rows[0]) and found.runs == ("1", "2")
     assert found.differing == ["plain", "lost", "new"] and found.ratios["plain"] == (2.0, 1.7)
     assert agreements(rows, within=0.2)[0].differing == ["lost", "new"]
+
+
+NO_RATIO = (math.nan, math.inf, -math.inf, 0.0, -1.0, "2.0", True, None)
+
+
+@pytest.mark.parametrize("ratio", NO_RATIO)
+def test_what_is_no_ratio_agrees_with_nothing(ratio: Any, tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.jsonl", runs({"plain": 2.0, "near": 1.0}, {"plain": 2.0, "near": 1.0})
+    rows[0]["times_ours"] = rows[2]["times_ours"] = ratio
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    done = CliRunner().invoke(app, ["bench", "agree", str(path)])
+    assert done.exit_code == 1 and "\nplain: no times_ours in 0 and 1\n" in done.output
+    assert done.output.count("differs") == 1 and "nan" not in done.output
+
+
+def test_a_ratio_that_one_run_lacks_is_named() -> None:
+    rows = runs({"plain": 2.0, "lost": 1.0, "never": None}, {"plain": 2.0, "lost": None})
+    del rows[-2]["times_ours"]
+    (found,) = agreements(rows)
+    assert found.missing == {"plain": ["1"], "lost": ["1"]} and found.differing == ["plain", "lost"]
+
+
+@pytest.mark.parametrize("within", ["nan", "inf", "-0.1"])
+def test_a_share_that_allows_anything_is_refused(within: str, tmp_path: Path) -> None:
+    append_rows(tmp_path / "rows.jsonl", runs({"plain": 2.0}, {"plain": 1.0}))
+    done = CliRunner().invoke(app, ["bench", "agree", str(tmp_path / "rows.jsonl"), "--within", within])
+    assert done.exit_code == 2 and "within: wanted a finite share" in done.output
 
 
 def test_one_run_agrees_with_nothing() -> None:

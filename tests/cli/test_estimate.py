@@ -48,8 +48,9 @@ def test_it_takes_the_share_that_was_measured(tmp_path):
     assert "at 25 % of what a large product reaches, as sd15 in bfloat16 on some card, 2026-01-02" in done.output
 
 
-def test_rows_without_such_a_share_are_refused(tmp_path):
-    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW | ON_A_CPU) + "\n")
+@pytest.mark.parametrize("other", [ON_A_CPU, {"share_of_ceiling": float("nan")}, {"share_of_ceiling": "half"}])
+def test_rows_without_such_a_share_are_refused(tmp_path, other):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW | other) + "\n")
     done = CliRunner().invoke(app, ["bench", "estimate", "--rows", str(tmp_path / "rows.jsonl")])
     assert done.exit_code == 2 and "rows: wanted a file with a row of 'ours, everything kept'" in done.output
 
