@@ -12,7 +12,7 @@ import transformers
 from diffusers.utils import is_accelerate_available
 
 from diffexplain_fast.errors import UnsafeFileError, describe, wrong_type, wrong_value
-from diffexplain_fast.models.weight_files import check_weights, local_folder, read_object
+from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
 
 _INDEX = "model_index.json"
 _LIBRARIES = ("diffusers", "transformers")
@@ -38,6 +38,7 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
     Raises:
         ValueError: there is no such folder and the source cannot be a hub id.
         UnsafeFileError: a pickled checkpoint file, or a hub repository with pickled weights only.
+        FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
     if source == "tinyworld":
         from diffexplain_fast.tinyworld import pipeline_folder
@@ -47,15 +48,20 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
     if path is not None:
         return path, path.resolve().name
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only, **_UNUSED}
+    with asking_hub("pipeline", text):
+        folder = _download(text, options)
+    return Path(folder), text
+
+
+def _download(source: str, options: dict[str, Any]) -> str:
     try:
-        folder = diffusers.DiffusionPipeline.download(text, use_safetensors=True, **options)
+        return diffusers.DiffusionPipeline.download(source, use_safetensors=True, **options)
     except OSError as error:
         if "necessary `safetensors` weights" in str(error):
             raise UnsafeFileError(
-                describe("pipeline", "safetensors weights", f"only pickled ones in {text}")
+                describe("pipeline", "safetensors weights", f"only pickled ones in {source}")
             ) from error
         raise
-    return Path(folder), text
 
 
 def open_pipeline(folder: Path, components: Mapping[str, Sequence[str]], dtype: torch.dtype) -> Any:

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.loading import Parts
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.weight_files import check_weights, local_folder, read_object
+from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
 
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
@@ -44,12 +44,13 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
             cannot be written as resize, crop, scale and normalisation.
         UnsafeFileError: pickled weights only; nothing was read.
         CorruptFileError: a file is damaged.
-        OSError: a hub id that is neither in the cache nor on the hub.
+        FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
     folder = local_folder("classifier", source)
     name = str(source) if folder is None else folder.resolve().name
     if folder is None:
-        found = snapshot_download(name, revision=revision, local_files_only=local_files_only, allow_patterns=_FILES)
+        with asking_hub("classifier", name):
+            found = snapshot_download(name, revision=revision, local_files_only=local_files_only, allow_patterns=_FILES)
         folder = Path(str(found))
     if not (folder / _CONFIG).is_file():
         raise wrong_value("classifier", f"a transformers image classifier with {_CONFIG}", f"none in {folder}")

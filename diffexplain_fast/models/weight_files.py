@@ -1,7 +1,10 @@
 """Folders of published models: safetensors only, checked before anything is loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors import SafetensorError, safe_open
 
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError, describe, wrong_value
@@ -32,6 +35,31 @@ def local_folder(argument: str, source: str | Path) -> Path | None:
     if isinstance(source, Path) or text.count("/") > 1 or text.startswith((".", "/", "~")) or not text:
         raise wrong_value(argument, "an existing folder or a hub id owner/name", repr(text))
     return None
+
+
+@contextmanager
+def asking_hub(argument: str, source: str) -> Iterator[None]:
+    """Say of whatever stops a download which argument it was for, and that there is no such folder either.
+
+    Args:
+        argument: what the messages call the source.
+        source: a hub id, or a folder whose name is misspelt.
+
+    Raises:
+        FileNotFoundError: the hub could not be reached, or has no such model for this user, and neither has its cache.
+        OSError: the machine's own, such as a full disk, as it was.
+    """
+    try:
+        yield
+    except (OSError, HTTPError, HFValidationError) as error:
+        own = isinstance(error, OSError) and error.errno is not None
+        if own and not isinstance(error, FileNotFoundError | ConnectionError | TimeoutError):
+            raise
+        cause = error.__cause__ or error  # what the network said, which libraries wrap in advice of their own
+        said = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
+        wanted = "an existing folder, or a hub id that is in the cache or can be downloaded"
+        got = f"{source!r}: there is no such folder, and the hub could not be reached or refused ({said})"
+        raise FileNotFoundError(describe(argument, wanted, got)) from error
 
 
 def read_object(path: Path) -> dict:

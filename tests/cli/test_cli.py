@@ -105,6 +105,11 @@ BAD = {
     "dtype": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--dtype", "int8"], "dtype"),
     "device": (["explain", "{classifier}", "boat", "--device", "gpu"], "--device: wanted 'cpu'"),
     "profile's device": (["profile", "--device", "cuda:99"], "--device: wanted 'cpu'"),
+    "no folder": (["explain", "nosuch", "boat"], "classifier: wanted an existing folder, or a hub id"),
+    "no folder of a pipeline": (
+        ["explain", "{classifier}", "boat", "--pipeline", "nosuch"],
+        "pipeline: wanted an existing folder, or a hub id",
+    ),
     "nothing": (["explain"], "classifier"),
 }
 
