@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.benchmarking.setting import Setting
+from diffexplain_fast.engine.schedulers import load_with_scheduler
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.pipeline import load_pipeline
 from diffexplain_fast.models.public import PUBLIC, public_models
 
 _SIGNAL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -86,19 +86,22 @@ def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
     )
 
 
-def of_pipeline(device: torch.device, dtype: torch.dtype, *, source: str, prompt: str = _PROMPT) -> Workload:
-    """One image of a pipeline with its own weights and scheduler, whose soft tokens are optimised; 20 steps.
+def of_pipeline(
+    device: torch.device, dtype: torch.dtype, *, source: str, prompt: str = _PROMPT, scheduler: str | None = None
+) -> Workload:
+    """One image of a pipeline with its own weights, whose soft tokens are optimised; 20 steps.
 
     Args:
         device: of everything.
         dtype: of everything.
         source: folder or hub id; see ``load_pipeline``.
         prompt: the words whose token embeddings the optimisation starts at.
+        scheduler: name of one in place of the pipeline's own; see ``load_with_scheduler``.
 
     Raises:
         ValueError: the folder is no pipeline, or one of another kind.
     """
-    pipeline = load_pipeline(source, dtype=dtype, device=device)
+    pipeline = load_with_scheduler(source, scheduler, dtype=dtype, device=device)
     for model in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
         model.requires_grad_(False)
     with torch.no_grad():

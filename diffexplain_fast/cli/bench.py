@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffexplain_fast.cli import options
 from diffexplain_fast.cli.output import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 _DTYPES = ("float32", "bfloat16", "float16")
 _File = Annotated[Path, typer.Argument(help="File of JSON lines that bench run has appended to.")]
 _FILE = Path("bench.jsonl")
+_Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='Memory at which ours is measured too, such as "8GiB", or "33%" of the way from one sample kept per '
+        "step to everything kept. May be given many times; by default 33% and 67% where no rival is named."
+    ),
+]
 
 
 def run(
@@ -30,16 +38,11 @@ def run(
     pipeline: Annotated[
         str | None, typer.Option(help="Folder or hub id of a Stable Diffusion pipeline, in place of a workload.")
     ] = None,
+    scheduler: options.Scheduler = None,
     rival: Annotated[
         list[str] | None, typer.Option(help="May be given many times; by default all but those that take minutes.")
     ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='Memory at which ours is measured too, such as "8GiB", or "33%" of the way from one sample kept per '
-            "step to everything kept. May be given many times; by default 33% and 67% where no rival is named."
-        ),
-    ] = None,
+    budget: _Budgets = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; by default the workload's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images of one iteration.")] = None,
@@ -49,7 +52,7 @@ def run(
         int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of the CPU; by default torch's choice.")
     ] = None,
     out: Annotated[Path, typer.Option(help="File that a JSON line for each rival is appended to.")] = _FILE,
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+    device: options.Device = None,
 ) -> None:
     """Measure one optimisation iteration, ours beside what people do today.
 
@@ -70,7 +73,8 @@ def run(
     place = chosen_device(device)
     torch.set_num_threads(threads or torch.get_num_threads())
     names = _rivals(rival)
-    named, make = _workload(workload, pipeline, {"steps": steps, "guidance": guidance, "batch": batch})
+    changes = {"steps": steps, "guidance": guidance, "batch": batch}
+    named, make = _workload(workload, pipeline, scheduler, changes)
     record = about(shlex.join(["diffexplain-fast", *sys.argv[1:]]), named, dtype, place)
     budgets = (budget or ()) if rival or budget else DEFAULT
     found = compare(make, getattr(torch, dtype), place, names, budgets=budgets, rounds=rounds)
@@ -94,21 +98,24 @@ def _rivals(named: list[str] | None) -> list[str]:
     return list(dict.fromkeys([*(named or (name for name in RIVALS if name not in ON_REQUEST)), OURS, *BASELINES]))
 
 
-def _workload(name: str, pipeline: str | None, options: dict[str, Any]) -> "tuple[str, Make]":
+def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: dict[str, Any]) -> "tuple[str, Make]":
     """What a workload with changed options is called, and what makes it."""
     from diffexplain_fast.benchmarking.workloads import WORKLOADS, of_pipeline
-    from diffexplain_fast.errors import unknown_name
+    from diffexplain_fast.errors import unknown_name, wrong_value
 
+    if pipeline is None and scheduler is not None:
+        raise wrong_value("--scheduler", "--pipeline beside it (a workload has a scheduler of its own)", scheduler)
     if pipeline is None and name not in WORKLOADS:
         raise unknown_name("workload", name, WORKLOADS)
-    base = WORKLOADS[name] if pipeline is None else partial(of_pipeline, source=pipeline)
-    given = {key: value for key, value in options.items() if value is not None}
+    base = WORKLOADS[name] if pipeline is None else partial(of_pipeline, source=pipeline, scheduler=scheduler)
+    given = {key: value for key, value in changes.items() if value is not None}
 
     def make(device: "torch.device", dtype: "torch.dtype") -> "Workload":
         changed = {"guidance_scale" if key == "guidance" else key: value for key, value in given.items()}
         return base(device, dtype).with_options(**changed)
 
     title = name if pipeline is None else Path(pipeline).name if Path(pipeline).is_dir() else pipeline
+    title = title if scheduler is None else f"{title}, scheduler {scheduler}"
     return ", ".join([title, *(f"{key} {value:g}" for key, value in given.items())]), make
 
 

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from diffexplain_fast.cli import options
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.progress import ProgressBars
 from diffexplain_fast.methods.options import Options
+
+_OUT = Path("explanation")
 
 
 def explain(
@@ -20,12 +23,9 @@ def explain(
         ),
     ],
     target: Annotated[str, typer.Argument(help='A class by label or number, or a neuron as "layer:unit".')],
-    pipeline: Annotated[
-        str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')
-    ] = "tinyworld",
-    out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = Path(
-        "explanation"
-    ),
+    pipeline: options.Pipeline = "tinyworld",
+    scheduler: options.Scheduler = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = _OUT,
     prefix: Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')] = "",
     n_tokens: Annotated[int, typer.Option(help="How many tokens to search.")] = Options.n_tokens,
     iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
@@ -36,7 +36,7 @@ def explain(
     ] = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+    device: options.Device = None,
 ) -> None:
     """Explain one class or neuron of a classifier.
 
@@ -47,12 +47,14 @@ def explain(
     """
     from diffexplain_fast.api import Explainer
     from diffexplain_fast.cli.device import chosen_device
+    from diffexplain_fast.engine.schedulers import load_with_scheduler
 
     check_folder(out, ["report.html"], ["explanation"])
     check_folder(out / "checkpoint")
     place = str(chosen_device(device))
+    models = load_with_scheduler(pipeline, scheduler, device=place)
     with (
-        Explainer(pipeline, classifier, backend=backend, seed=seed, device=place) as explainer,
+        Explainer(models, classifier, backend=backend, seed=seed, device=place) as explainer,
         ProgressBars(target) as bars,
     ):
         explanation = explainer.explain(

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from diffexplain_fast.cli import options
 from diffexplain_fast.cli.output import check_folder
 
 _PAGE = "profile.html"
 
 
 def profile(
-    pipeline: Annotated[
-        str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')
-    ] = "tinyworld",
+    pipeline: options.Pipeline = "tinyworld",
+    scheduler: options.Scheduler = None,
     classifier: Annotated[str, typer.Option(help='As in "explain".')] = "tinyworld/background",
     steps: Annotated[int, typer.Option(help="Sampler steps.")] = 8,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 3.0,
@@ -27,7 +27,7 @@ def profile(
         bool, typer.Option("--graphs", help="Replay CUDA graphs; steps, operators and owners in them stay unseen.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.json and trace.json.")] = Path("profile"),
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')] = None,
+    device: options.Device = None,
 ) -> None:
     """Show where the time and the memory of one iteration go.
 
@@ -36,7 +36,10 @@ def profile(
     table, a page and a trace.
     """
     from diffexplain_fast.cli.device import chosen_device
+    from diffexplain_fast.engine.schedulers import load_with_scheduler
+    from diffexplain_fast.errors import unknown_name
     from diffexplain_fast.profiling.collect import PROFILE, TRACE, profile_iteration
+    from diffexplain_fast.profiling.dtypes import DTYPES
     from diffexplain_fast.profiling.iteration import Iteration
     from diffexplain_fast.profiling.table import table
     from diffexplain_fast.report.profile_page import render_profile
@@ -44,9 +47,11 @@ def profile(
 
     check_folder(out, [_PAGE, PROFILE, TRACE])
     page = confined(out, _PAGE)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
     place = str(chosen_device(device))
     iteration = Iteration(
-        pipeline,
+        load_with_scheduler(pipeline, scheduler, dtype=DTYPES[dtype], device=place),
         classifier,
         steps=steps,
         guidance=guidance,

@@ -80,7 +80,7 @@ class Schedule:
             raise wrong_type("scheduler", "a diffusers scheduler", scheduler)
         name, config = type(scheduler).__name__, scheduler.config
         if name not in _TABLES:
-            wanted = f"one of {', '.join(_TABLES)} (make one with its from_config(scheduler.config))"
+            wanted = f"one of {', '.join(_TABLES)} (make one with its from_config(scheduler.config){_COMMAND})"
             raise wrong_value("scheduler", wanted, name)
         _check_options(name, config)
         _check_steps(config, num_inference_steps)
@@ -109,7 +109,8 @@ class Schedule:
         return torch.tensor(values, dtype=dtype, device=device)
 
 
-_OPTIONS: dict[str, Any] = {
+_COMMAND = "; on the command line --scheduler"
+OPTIONS: dict[str, Any] = {
     "thresholding": False,
     "clip_sample": False,
     "algorithm_type": "dpmsolver++",
@@ -122,9 +123,9 @@ _OPTIONS: dict[str, Any] = {
 
 
 def _check_options(name: str, config: Any) -> None:
-    for option, value in _OPTIONS.items():
+    for option, value in OPTIONS.items():
         if config.get(option, value) != value:
-            wanted = f"{value!r}, as in {name}.from_config(scheduler.config, {option}={value!r})"
+            wanted = f"{value!r}, as in {name}.from_config(scheduler.config, {option}={value!r}){_COMMAND}"
             raise wrong_value(f"scheduler.config.{option}", wanted, repr(config[option]))
     if config.prediction_type not in ("epsilon", "v_prediction"):
         raise wrong_value(

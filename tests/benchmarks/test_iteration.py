@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import PNDMScheduler
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -189,7 +190,18 @@ def test_a_pipeline_of_ones_own(tmp_path: Path) -> None:
     assert all(row["gradient_distance"] < 1e-3 and row["guidance_scale"] == 7.5 for row in rows)
 
 
+def test_a_scheduler_in_place_of_its_own(tmp_path: Path) -> None:
+    pipe = tiny_sd()
+    pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config)
+    pipe.save_pretrained(tmp_path / "mine")
+    source = ("--pipeline", str(tmp_path / "mine"), "--scheduler", "euler", "--steps", "2")
+    rows, code, text = bench(tmp_path / "rows.jsonl", "--rival", "per-step checkpointing", workload=source)
+    assert code == 0, text
+    assert {row["workload"] for row in rows} == {"mine, scheduler euler, steps 2"}
+
+
 BAD = {
+    "scheduler": (["--scheduler", "ddim"], "--scheduler: wanted --pipeline beside it"),
     "workload": (["--workload", "tinny"], "workload: wanted one of"),
     "rival": (["--rival", "plane autograd"], "nearest: plain autograd"),
     "dtype": (["--dtype", "float64"], "dtype: wanted one of 3 known names"),

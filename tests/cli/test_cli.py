@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from diffusers import PNDMScheduler
 from transformers import ResNetConfig, ResNetForImageClassification
 from typer.testing import CliRunner
 
@@ -20,6 +21,15 @@ from diffexplain_fast.results import Explanation
 from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd
 
 QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "1"]
+
+
+@pytest.fixture
+def pndm(tmp_path: Path) -> Path:
+    """Return the folder of a pipeline with the scheduler that Stable Diffusion 1.x is published with."""
+    pipe = tiny_sd()
+    pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)
+    pipe.save_pretrained(tmp_path / "pndm")
+    return tmp_path / "pndm"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +101,25 @@ def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_p
     assert sorted(os.listdir(tmp_path / "out")) == ["profile.html", "profile.json", "trace.json"]
 
 
+def test_a_scheduler_takes_the_place_of_one_that_is_refused(
+    models: tuple[str, str], pndm: Path, tmp_path: Path
+) -> None:
+    command = ["explain", models[0], "boat", "--pipeline", pndm, "--out", tmp_path / "out", *QUICK]
+    code, text = run(*command)
+    assert code == 2 and "--scheduler), got PNDMScheduler" in text
+    code, text = run(*command, "--scheduler", "ddim")
+    assert code == 0 and "report.html" in text
+    sampler = Explanation.load(tmp_path / "out" / "explanation").settings["sampler"]
+    assert "DDIMScheduler" in str(sampler)
+
+
+def test_profile_takes_a_scheduler(models: tuple[str, str], pndm: Path, tmp_path: Path) -> None:
+    short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu", "--out", tmp_path / "out"]
+    code, text = run("profile", "--pipeline", pndm, "--classifier", models[0], *short, "--scheduler", "lcm")
+    assert code == 0, text
+    assert "LCMScheduler" in (tmp_path / "out" / "profile.json").read_text()
+
+
 BAD = {
     "label": (["explain", "{classifier}", "boot", "--pipeline", "{pipeline}"], "nearest: boat"),
     "layer": (["explain", "{classifier}", "resnet.nothing:3", "--pipeline", "{pipeline}"], "resnet.nothing"),
@@ -105,6 +134,10 @@ BAD = {
     "dtype": (["profile", "--classifier", "{classifier}", "--pipeline", "{pipeline}", "--dtype", "int8"], "dtype"),
     "device": (["explain", "{classifier}", "boat", "--device", "gpu"], "--device: wanted 'cpu'"),
     "profile's device": (["profile", "--device", "cuda:99"], "--device: wanted 'cpu'"),
+    "scheduler": (
+        ["explain", "{classifier}", "boat", "--pipeline", "{pipeline}", "--scheduler", "ddpm"],
+        "scheduler: wanted one of 4 known names, nearest: dpm, ddim",
+    ),
     "no folder": (["explain", "nosuch", "boat"], "classifier: wanted an existing folder, or a hub id"),
     "no folder of a pipeline": (
         ["explain", "{classifier}", "boat", "--pipeline", "nosuch"],

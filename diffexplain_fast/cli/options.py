@@ -1,0 +1,12 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Pipeline = Annotated[str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help='"ddim", "lcm", "euler" or "dpm" with the noise levels of the pipeline; by default its own.'),
+]
+Device = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')]
