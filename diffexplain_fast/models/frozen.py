@@ -39,6 +39,7 @@ class _Switch:
 
     @contextmanager
     def off(self, objects: Iterable[Any]) -> Iterator[None]:
+        """Put the flag of objects off while the context is open."""
         held: list[Any] = []
         try:
             with self._lock:

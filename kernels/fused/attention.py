@@ -112,8 +112,7 @@ def attention_bwd_dq_kernel(
     offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
     offs_o = head(pid_b, pid_h, NQ * H, 1, D) + offs_m * H * D
     offs_lse = head(pid_b, pid_h, H * NQ, NQ, 1) + offs_m
-    q = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST)
-    do = load(do_ptr, offs_o, offs_m < NQ, D, UPCAST)
+    q, do = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST)
     delta = tiles.row_product(do, load(o_ptr, offs_o, offs_m < NQ, D, UPCAST))
     tl.store(delta_ptr + offs_lse, delta, mask=offs_m < NQ)
     lse = tl.load(lse_ptr + offs_lse, mask=offs_m < NQ, other=0.0)

@@ -1,0 +1,194 @@
+"""What a user may do to a pipeline's models: edits that the fast engine knows, and those it leaves to the models."""
+
+import copy
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+
+
+class Doubled(ResnetBlock2D):
+    """A block that computes something else than its class's."""
+
+    def forward(self, *arguments, **options):
+        return 2 * super().forward(*arguments, **options)
+
+
+class Louder(AttnProcessor2_0):
+    """A processor of the user's own."""
+
+    def __call__(self, *arguments, **options):
+        return 1.5 * super().__call__(*arguments, **options)
+
+
+Louder.__name__ = "AttnProcessor2_0"  # nobody is known by name alone
+
+
+class LoraLike(nn.Module):
+    """A layer with a low-rank change, in the manner of PEFT."""
+
+    merged, disable_adapters, active_adapters = False, False, ("default",)
+
+    def __init__(self, base, **options):
+        super().__init__()
+        self.base_layer, self.scaling = base, {"default": 0.5}
+        draw = torch.Generator().manual_seed(0)
+        down, up = (
+            nn.Linear(a, b, bias=False, dtype=torch.float64) for a, b in ((base.in_features, 2), (2, base.out_features))
+        )
+        for layer in (down, up):
+            layer.weight = nn.Parameter(torch.randn(layer.weight.shape, generator=draw, dtype=torch.float64))
+        self.lora_A, self.lora_B = nn.ModuleDict({"default": down}), nn.ModuleDict({"default": up})
+        vars(self).update(options)
+
+    def get_delta_weight(self, adapter):
+        return self.scaling[adapter] * self.lora_B[adapter].weight @ self.lora_A[adapter].weight
+
+    def forward(self, x):
+        if self.disable_adapters:
+            return self.base_layer(x)
+        change = self.scaling["default"] * self.lora_B["default"](self.lora_A["default"](x))
+        return self.base_layer(x) + change * (2 if any(getattr(self, "use_dora", {}).values()) else 1)
+
+
+def block_of(pipe):
+    return pipe.unet.mid_block.attentions[0].transformer_blocks[0]
+
+
+def lora(pipe, **options):
+    block = block_of(pipe)
+    block.attn2.to_k = LoraLike(block.attn2.to_k, **options)
+    block.ff.net[2] = LoraLike(block.ff.net[2], **options)
+
+
+def in_place(pipe):
+    with torch.no_grad():
+        pipe.unet.conv_in.weight.mul_(1.5)
+
+
+def through_data(pipe):
+    pipe.unet.mid_block.resnets[0].conv1.weight.data.mul_(1.01)
+
+
+def linear_through_data(pipe):
+    pipe.unet.time_embedding.linear_2.weight.data[0] += 0.1
+
+
+def another_weight(pipe):
+    pipe.vae.decoder.conv_in.weight = nn.Parameter(1.5 * pipe.vae.decoder.conv_in.weight.detach())
+
+
+def another_module(pipe):
+    block_of(pipe).ff = copy.deepcopy(block_of(pipe).ff)
+    block_of(pipe).ff.net[2].bias.data += 1
+
+
+def another_config(pipe):
+    pipe.vae.register_to_config(scaling_factor=0.5)
+
+
+def another_eps(pipe):
+    pipe.unet.conv_norm_out.eps = 0.1
+
+
+def plain_processor(pipe):
+    pipe.unet.set_attn_processor(AttnProcessor())
+
+
+def negated_through_data(pipe):
+    pipe.unet.mid_block.resnets[0].conv1.weight.data.neg_()
+
+
+def reordered_through_data(pipe):
+    weight = pipe.unet.down_blocks[0].resnets[0].conv1.weight.data
+    weight.copy_(weight.roll(1, 0))
+
+
+STILL_KNOWN = (in_place, through_data, linear_through_data, another_weight, another_module, another_config, another_eps)
+STILL_KNOWN += (plain_processor, lora, negated_through_data, reordered_through_data)
+
+
+def own_processor(pipe):
+    block_of(pipe).attn1.set_processor(Louder())
+
+
+def own_block(pipe):
+    pipe.unet.mid_block.resnets[0].__class__ = Doubled
+
+
+def own_forward(pipe):
+    resnet = pipe.unet.mid_block.resnets[0]
+    plain = resnet.forward
+    resnet.forward = lambda *given: 2 * plain(*given)
+
+
+def own_scale(pipe):
+    pipe.unet.set_attn_processor(AttnProcessor())
+    block_of(pipe).attn1.scale *= 2
+
+
+def freeu(pipe):
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+
+
+def sliced(pipe):
+    pipe.unet.set_attention_slice(1)
+
+
+def tiled(pipe):
+    pipe.vae.enable_slicing()
+
+
+def hook(pipe):
+    pipe.unet.mid_block.register_forward_hook(lambda module, given, output: output * 1.5)
+
+
+def pre_hook(pipe):
+    pipe.vae.decoder.register_forward_pre_hook(lambda module, given: (given[0] * 1.5,))
+
+
+def backward_hook(pipe):
+    pipe.unet.mid_block.register_full_backward_hook(lambda module, before, after: (2 * before[0], *before[1:]))
+
+
+def another_kind_of_lora(pipe):
+    lora(pipe, use_dora={"default": True})
+
+
+def another_activation(pipe):
+    pipe.unet.conv_act = nn.Tanh()
+
+
+def hook_on_everything(pipe):
+    register_module_forward_hook(lambda part, given, output: 1.5 * output if isinstance(part, nn.Conv2d) else None)
+
+
+def another_class(pipe):
+    plain = ResnetBlock2D.forward
+    ResnetBlock2D.forward = lambda *given, **options: 1.5 * plain(*given, **options)
+
+
+def another_processor_class(pipe):
+    plain = AttnProcessor2_0.__call__
+    AttnProcessor2_0.__call__ = lambda *given, **options: 1.5 * plain(*given, **options)
+
+
+UNKNOWN = {
+    own_processor: "AttnProcessor2_0 where diffusers' AttnProcessor",
+    own_block: "Doubled where diffusers' ResnetBlock2D was expected",
+    own_forward: "a hook or another forward on mid_block.resnets.0",
+    own_scale: "attention with a scale of its own",
+    freeu: "FreeU",
+    sliced: "SlicedAttnProcessor",
+    tiled: "a tiled or sliced VAE",
+    hook: "a hook or another forward on mid_block",
+    pre_hook: "a hook or another forward on decoder",
+    backward_hook: "a hook or another forward on mid_block",
+    another_kind_of_lora: "a LoRA with magnitudes, biases or a variant of its own",
+    another_activation: "another activation",
+    hook_on_everything: "a hook on all modules",
+    another_class: "ResnetBlock2D computes by tests.engine.fast.edits.another_class.<locals>.<lambda>",
+    another_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.edits",
+}
