@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from diffexplain_fast.methods.checkpoint import Checkpoints
 from diffexplain_fast.methods.descent import State, new_state
 from diffexplain_fast.methods.diffexplainer import optimise
 from diffexplain_fast.methods.evaluation import evaluate
+from diffexplain_fast.methods.identity import answers_of, configuration_of, identity_of, values_of
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.progress import Progress, counter
@@ -29,8 +29,6 @@ from diffexplain_fast.models.pipeline import Pipeline, load_pipeline
 from diffexplain_fast.results import Explanation, Word
 from diffexplain_fast.targets import as_target
 
-_SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
-"""Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
 _USUAL = {"LCMScheduler": (4, 1.0), "tinyworld": (8, 3.0)}
 """Sampler steps and guidance scale by class of scheduler or name of pipeline."""
 _OTHERWISE = (20, 7.5)
@@ -130,9 +128,9 @@ class Explainer:
             self._check_length(chosen)
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
-            identity = _identity(problem)
-            decisive = {key: value for key, value in _values(chosen).items() if key not in _SCORE_ONLY}
-            checkpoints = None if checkpoint is None else Checkpoints(checkpoint, identity | decisive)
+            identity, checkpoints = identity_of(problem), None
+            if checkpoint is not None:
+                checkpoints = Checkpoints(checkpoint, configuration_of(problem, chosen), answers_of(problem))
             state = self._optimise(problem, chosen, checkpoints, callback)
             return self._result(problem, chosen, state, identity, callback, began)
 
@@ -180,7 +178,7 @@ class Explainer:
         activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
         truth = (self.classifier.truth or {}).get(label)
         settings = identity | {
-            "options": _values(options),
+            "options": values_of(options),
             "class_name_prompt": class_prompt,
             "starts": state.ranking,
             "start": state.ranking[state.best_attempt]["name"],
@@ -277,21 +275,6 @@ def explain(
     setup = {"backend": backend, "memory": memory, "gradient": gradient, "seed": seed, "device": device}
     with Explainer(pipeline, classifier, **setup) as explainer:
         return explainer.explain(target, **options)
-
-
-def _identity(problem: Problem) -> dict[str, Any]:
-    """What is explained with what, as JSON values."""
-    return {
-        "target": problem.target.describe(),
-        "seed": problem.seed,
-        "pipeline_fingerprint": problem.pipeline.fingerprint(),
-        "classifier_fingerprint": problem.classifier.fingerprint(),
-        "sampler": problem.sampler.record(),
-    }
-
-
-def _values(options: Options) -> dict[str, Any]:
-    return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
 
 
 def _pictures(pixels: Tensor) -> list[Image.Image]:

@@ -16,6 +16,7 @@ import torch
 
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.methods.descent import State
+from diffexplain_fast.methods.identity import Answers
 from diffexplain_fast.results import Iteration
 from diffexplain_fast.storage import (
     load_tensors,
@@ -38,13 +39,14 @@ class Checkpoints:
     Args:
         folder: created if it does not exist.
         config: everything that decides the result of the optimisation; JSON values.
+        answers: what the classifier says about fixed pictures: a configuration does not see all that it computes.
 
     Raises:
         StorageError: the folder cannot be created.
     """
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], answers: Answers) -> None:
+        self.folder, self.answers = Path(folder), answers
         self.config = json.loads(json.dumps(config))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,8 @@ class Checkpoints:
         write_json_atomic(self.folder / f"{name}.json", values)
         hashes = {suffix: sha256_file(self.folder / f"{name}.{suffix}") for suffix in ("safetensors", "json")}
         kept = [{"name": name, "sha256": hashes}, *kept][:_KEPT]
-        write_json_atomic(self.folder / _LATEST, {"config": self.config, "checkpoints": kept})
+        latest = {"config": self.config, "answers": self.answers.values, "checkpoints": kept}
+        write_json_atomic(self.folder / _LATEST, latest)
         names = {entry["name"] for entry in kept}
         for path in self.folder.glob("state-*"):
             if path.name.split(".")[0] not in names:
@@ -102,16 +105,21 @@ class Checkpoints:
         latest = read_json(path)
         try:
             theirs, kept = dict(latest["config"]), list(latest["checkpoints"])
+            same = self.answers.agree(latest.get("answers", ()))
             if not all(_NAME.fullmatch(entry["name"]) for entry in kept):
                 raise ValueError("a name that is none of ours")
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(
                 describe(str(path), "the list of checkpoints", f"a damaged file ({error})")
             ) from error
+        wanted = f"a run of the same configuration in {self.folder}"
         differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))
         if differing:
             found = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
-            raise ValueError(describe("checkpoint", f"a run of the same configuration in {self.folder}", found))
+            raise ValueError(describe("checkpoint", wanted, found))
+        if not same:
+            found = "another: the classifier, its preprocess or the target answers the same pictures otherwise"
+            raise ValueError(describe("checkpoint", wanted, found))
         return kept
 
 

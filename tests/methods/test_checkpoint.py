@@ -1,5 +1,6 @@
 """Checkpoints: equal bits back, two kept, a damaged newest one passed over, a foreign one refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from diffexplain_fast.errors import CorruptFileError, StorageError
 from diffexplain_fast.methods.checkpoint import Checkpoints
 from diffexplain_fast.methods.descent import State
+from diffexplain_fast.methods.identity import Answers
 from diffexplain_fast.results import Iteration
 
 CONFIG = {"lr": 0.1, "target": "ClassProbability(boat)", "candidates": None}
+ANSWERS = Answers([1.0, -3.0], 0.006)
 CPU = torch.device("cpu")
 
 
@@ -23,7 +26,7 @@ def state(step: int) -> State:
 
 
 def folder_with(tmp_path: Path, *steps: int) -> Checkpoints:
-    checkpoints = Checkpoints(tmp_path / "run", CONFIG)
+    checkpoints = Checkpoints(tmp_path / "run", CONFIG, ANSWERS)
     for step in steps:
         checkpoints.save(state(step))
     return checkpoints
@@ -47,18 +50,18 @@ def damage(path: Path) -> None:
 
 def test_a_state_comes_back_to_the_bit(tmp_path: Path) -> None:
     folder_with(tmp_path, 3)
-    assert_equal_states(Checkpoints(tmp_path / "run", CONFIG).load(CPU), state(3))
+    assert_equal_states(Checkpoints(tmp_path / "run", CONFIG, ANSWERS).load(CPU), state(3))
 
 
 def test_a_state_without_a_step_comes_back(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, CONFIG)
+    checkpoints = Checkpoints(tmp_path, CONFIG, ANSWERS)
     fresh = State(torch.zeros(1, 2, 4), [{"name": "boat", "score": None}], torch.zeros(2, 4), torch.zeros(2, 4))
     checkpoints.save(fresh)
     assert_equal_states(checkpoints.load(CPU), fresh)
 
 
 def test_an_empty_folder_has_no_state(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path, CONFIG).load(CPU) is None
+    assert Checkpoints(tmp_path, CONFIG, ANSWERS).load(CPU) is None
 
 
 def test_two_are_kept_and_strays_of_a_crash_removed(tmp_path: Path) -> None:
@@ -103,14 +106,31 @@ def test_a_damaged_list_is_an_error(tmp_path: Path, content: str) -> None:
 
 def test_another_configuration_is_named(tmp_path: Path) -> None:
     folder_with(tmp_path, 1)
-    foreign = Checkpoints(tmp_path / "run", {**CONFIG, "lr": 0.2})
+    foreign = Checkpoints(tmp_path / "run", {**CONFIG, "lr": 0.2}, ANSWERS)
     with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
         foreign.load(CPU)
     with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
         foreign.save(state(1))
 
 
+def test_other_answers_are_another_configuration(tmp_path: Path) -> None:
+    folder_with(tmp_path, 1)
+    assert Checkpoints(tmp_path / "run", CONFIG, Answers([1.001, -3.001], 0.006)).load(CPU) is not None
+    foreign = Checkpoints(tmp_path / "run", CONFIG, Answers([1.0, 3.0], 0.006))
+    for refuse in (lambda: foreign.load(CPU), lambda: foreign.save(state(1))):
+        with pytest.raises(ValueError, match="the classifier, its preprocess or the target answers"):
+            refuse()
+
+
+def test_a_checkpoint_from_before_answers_is_another_configuration(tmp_path: Path) -> None:
+    checkpoints = folder_with(tmp_path, 1)
+    path = tmp_path / "run" / "LATEST.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "answers"}))
+    with pytest.raises(ValueError, match="same configuration"):
+        checkpoints.load(CPU)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="run: wanted a folder for checkpoints"):
-        Checkpoints(tmp_path / "file" / "run", CONFIG)
+        Checkpoints(tmp_path / "file" / "run", CONFIG, ANSWERS)
