@@ -67,14 +67,14 @@ def bootstrap_interval(
 
     Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
     """
-    sample = torch.as_tensor(values, dtype=torch.float64).cpu()
+    sample = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     if sample.ndim != 1 or len(sample) == 0 or not sample.isfinite().all():
         raise wrong_value("values", "a list of finite numbers", values)
     if resamples < 1:
         raise wrong_value("resamples", "at least 1", resamples)
     _quantile(confidence)
-    drawn = torch.randint(len(sample), (resamples, len(sample)), generator=generator)
-    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    drawn = torch.randint(len(sample), (resamples, len(sample)), generator=generator, device="cpu")
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64, device="cpu")
     low, high = sample[drawn].mean(1).quantile(ends).tolist()
     return low, high
 

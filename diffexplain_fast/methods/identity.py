@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.methods.seeds import seeded_generator
+from diffexplain_fast.methods.seeds import seeded_generator, uniform
 
 _SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
 """Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
@@ -34,7 +33,7 @@ class Answers(NamedTuple):
 
     def agree(self, values: Sequence[float]) -> bool:
         """Whether recorded values are these, but for rounding."""
-        ours, theirs = (torch.tensor(part, dtype=torch.float64) for part in (self.values, list(values)))
+        ours, theirs = (torch.tensor(part, dtype=torch.float64, device="cpu") for part in (self.values, list(values)))
         return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=self.slack, equal_nan=True)
 
 
@@ -68,7 +67,7 @@ def answers_of(problem: Problem) -> Answers:
     """
     generator = seeded_generator(0, "probe", 0)
     height, width = problem.pipeline.image_size
-    fine, coarse = (_uniform(generator, *size) for size in ((height, width), (_COARSE, _COARSE)))
+    fine, coarse = (uniform(generator, _PICTURES, 3, *size) for size in ((height, width), (_COARSE, _COARSE)))
     pictures = (fine + interpolate(coarse, (height, width), mode="bilinear")) / 2  # with edges as well as areas
     with _same_luck(problem.pipeline.device):
         response = problem.classifier.respond(
@@ -82,10 +81,6 @@ def answers_of(problem: Problem) -> Answers:
     largest = max((abs(value) for value in values.tolist() if math.isfinite(value)), default=0.0)
     half = torch.finfo(response.logits.dtype).bits < 32
     return Answers(values.tolist(), largest * (_ROUNDING_HALF if half else _ROUNDING))
-
-
-def _uniform(generator: torch.Generator, height: int, width: int) -> Tensor:
-    return torch.rand(_PICTURES, 3, height, width, generator=generator, dtype=torch.float32, device="cpu")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Source: DiG-IN (Augustin, Neuhaus, Hein, arXiv 2311.17833), which scores 16 cuto
 import torch
 from torch import Tensor
 
+from diffexplain_fast.methods.seeds import normal, uniform
 from diffexplain_fast.ops.resize_normalize import resize
 
 _SMALLEST_CUTOUT = 0.6
@@ -26,11 +27,11 @@ def perturb(pixels: Tensor, cutouts: int, noise: float, generator: torch.Generat
     """
     height, width = pixels.shape[-2:]
     views = [pixels]
-    for share, down, right in torch.rand(cutouts, 3, generator=generator).tolist():
+    for share, down, right in uniform(generator, cutouts, 3).tolist():
         side = max(1, round(min(height, width) * (_SMALLEST_CUTOUT + (1 - _SMALLEST_CUTOUT) * share)))
         top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
         views.append(resize(pixels[..., top : top + side, left : left + side], (height, width)))
     seen = torch.cat(views)
     if noise:
-        seen = seen + noise * torch.randn(seen.shape, generator=generator).to(seen.device, seen.dtype)
+        seen = seen + noise * normal(generator, *seen.shape).to(seen.device, seen.dtype)
     return seen.clamp(0, 1) if cutouts or noise else seen

@@ -13,7 +13,7 @@ from diffexplain_fast.engine.fast.graphed import Graphed
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.methods.graphed import graphed_head, graphed_text
 from diffexplain_fast.methods.scores import Scores, scores_of
-from diffexplain_fast.methods.seeds import seeded_generator
+from diffexplain_fast.methods.seeds import normal, seeded_generator
 from diffexplain_fast.models.pipeline import Conditioning
 from diffexplain_fast.targets import ClassLogit, ClassProbability
 
@@ -94,9 +94,7 @@ class Problem:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
         """
         size, device = len(indices), self.pipeline.device
-        noise = [
-            torch.randn(self.pipeline.latent_shape, generator=seeded_generator(self.seed, stage, i)) for i in indices
-        ]
+        noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
         embeds = conditioning.prompt_embeds.expand(size, -1, -1)
         pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
         negative = self._negative

@@ -8,14 +8,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.screening import Start, beats, look_again, screen, soft_from_text
-from diffexplain_fast.methods.seeds import seeded_generator
+from diffexplain_fast.methods.seeds import normal, seeded_generator
 
 SMALL_VOCABULARY = 256
 """Up to this many words, screening them all costs less than an optimisation."""
@@ -136,5 +135,5 @@ def _candidates(problem: Problem, options: Options) -> list[str]:
 def _random_start(problem: Problem, n_tokens: int, index: int) -> Start:
     """Return the mean of the vocabulary with a little noise."""
     table = problem.pipeline.word_table().detach().float()
-    noise = torch.randn(n_tokens, table.shape[1], generator=seeded_generator(problem.seed, "random start", index))
+    noise = normal(seeded_generator(problem.seed, "random start", index), n_tokens, table.shape[1])
     return Start(f"random {index}", table.mean(0) + _SPREAD * table.std(0) * noise.to(table.device))
