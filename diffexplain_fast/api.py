@@ -55,6 +55,7 @@ class Explainer:
         ValueError: classifier and pipeline on different devices; a backend or gradient that does not exist.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         pipeline: Any,
@@ -87,6 +88,7 @@ class Explainer:
     def __exit__(self, *exception: object) -> None:
         self._screened.clear()
 
+    @torch.inference_mode(False)
     def explain(
         self,
         target: Any,

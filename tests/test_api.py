@@ -12,6 +12,7 @@ from diffexplain_fast.api import Explainer, explain
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.methods.progress import Progress
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import load_pipeline
 from diffexplain_fast.results import Explanation
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.explaining import QUICK, assert_same_result, quick_explainer, quick_explanation
@@ -142,6 +143,23 @@ def test_a_bad_kind_is_named() -> None:
             explainer.explain(["boat"])
         with pytest.raises(TypeError, match="learning_rate"):
             explainer.explain("boat", learning_rate=0.1)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_caller_without_gradients_gets_the_same(mode: Callable) -> None:
+    expected = quick_explanation(start="auto", candidates=["red", "snow"])
+    with quick_explainer() as explainer, mode():
+        found = explainer.explain("boat", **{**QUICK, "start": "auto", "candidates": ["red", "snow"]})
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode) and not torch.is_grad_enabled()
+    assert_same_result(found, expected)
+    assert not found.prompt_embeds.is_inference()
+
+
+def test_what_is_loaded_in_inference_mode_has_gradients() -> None:
+    with torch.inference_mode(), Explainer("tinyworld", "tinyworld/background") as explainer:
+        classifier, pipeline = Classifier.from_pretrained("tinyworld/background"), load_pipeline("tinyworld")
+    for found in (explainer.classifier.model, explainer.pipeline.unet, classifier.model, pipeline.unet):
+        assert not any(weight.is_inference() for weight in found.parameters())
 
 
 def test_an_unknown_label_names_the_nearest() -> None:

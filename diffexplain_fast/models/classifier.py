@@ -64,6 +64,7 @@ class Classifier:
         self.name = name or getattr(model, "__qualname__", None) or type(model).__name__
 
     @classmethod
+    @torch.inference_mode(False)
     def from_pretrained(
         cls,
         source: str | Path,

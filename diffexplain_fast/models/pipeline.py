@@ -207,6 +207,7 @@ class Pipeline(ABC):
         return self._weights
 
 
+@torch.inference_mode(False)  # weights loaded in it would have no gradient, ever
 def load_pipeline(
     source: Any,
     *,
