@@ -182,6 +182,7 @@ class Explainer:
         settings = identity | {
             "options": values_of(options),
             "class_name_prompt": class_prompt,
+            "class_name_prompt_cut": class_prompt is not None and not self.pipeline.fits(class_prompt),
             "starts": state.ranking,
             "start": state.ranking[state.best_attempt]["name"],
             "validations": state.validations,

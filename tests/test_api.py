@@ -47,6 +47,15 @@ def test_settings_repeat_it() -> None:
     assert settings["versions"]["torch"] == torch.__version__
 
 
+@pytest.mark.parametrize(("label", "cut"), [("boat", False), ("great white shark, white shark", True)])
+def test_a_label_longer_than_the_context_is_cut_in_its_prompt_alone(label: str, cut: bool) -> None:
+    classifier = Classifier(tiny_classifier(), labels=(label, *LABELS[1:]))
+    explanation = explain(classifier, label, tiny_sd(), **{**QUICK, "iterations": 1, "start": "auto"})
+    assert explanation.label == explanation.settings["class_name_prompt"] == label
+    assert explanation.settings["class_name_prompt_cut"] is cut
+    assert explanation.activation["class_name"].n == QUICK["n_score"]
+
+
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     explanation = quick_explanation()
     explanation.save(tmp_path / "boat")

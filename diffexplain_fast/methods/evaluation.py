@@ -49,7 +49,7 @@ def evaluate(
     Args:
         problem: what is explained.
         soft: soft tokens [n, d].
-        class_prompt: the prompt of the class-name baseline, None if there is no class name.
+        class_prompt: the prompt of the class-name baseline, None if there is no class name; cut at the context.
         n_score: held-out latents; the baseline uses the same ones, so the two compare in pairs.
         n_train: training latents, at most as many as were used.
         n_images: held-out images to return, at most ``n_score``.
@@ -65,7 +65,7 @@ def evaluate(
             ("train", explained, "train", n_train),
         ]
         if class_prompt is not None:
-            runs.append(("class_name", problem.pipeline.encode_text([class_prompt]), "held_out", n_score))
+            runs.append(("class_name", problem.pipeline.encode_text([class_prompt], cut=True), "held_out", n_score))
     total, finished = sum(count for *_, count in runs), 0
     activation: dict[str, ActivationScore] = {}
     pictures: list[Tensor] = []

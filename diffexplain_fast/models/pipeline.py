@@ -130,12 +130,20 @@ class Pipeline(ABC):
         order = similarity.argsort(dim=1, descending=True, stable=True)[:, :k].tolist()
         return [[(words[i], float(row[i])) for i in best] for row, best in zip(similarity.cpu(), order, strict=True)]
 
-    def encode_text(self, texts: Sequence[str]) -> Conditioning:
+    def fits(self, text: str) -> bool:
+        """Whether a prompt is no longer than the context of every text encoder."""
+        return all(len(part.ids(text)) <= self.max_tokens for part in self._texts)
+
+    def encode_text(self, texts: Sequence[str], cut: bool = False) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
+
+        Args:
+            texts: the prompts.
+            cut: leave out what is longer than the context, as diffusers does, instead of refusing it.
 
         Raises:
             TypeError: ``texts`` is one string.
-            ValueError: there is no prompt, or one is longer than the context (diffusers would cut it).
+            ValueError: there is no prompt, or one is longer than the context and is not to be cut.
         """
         if isinstance(texts, str):
             raise wrong_type("texts", "a sequence of prompts", texts)
@@ -143,7 +151,7 @@ class Pipeline(ABC):
             raise wrong_value("texts", "at least one prompt", "none")
         states = []
         for part in self._texts:
-            bodies = [part.ids(text) for text in texts]
+            bodies = [part.ids(text)[: self.max_tokens if cut else None] for text in texts]
             for text, body in zip(texts, bodies, strict=True):
                 self._check_room(f"prompt {text!r}", len(body))
             states.append(part.encode(part.rows(bodies, self.max_tokens + 2)))

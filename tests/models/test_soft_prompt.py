@@ -146,6 +146,12 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_counts(pipe):
         pipeline.encode_text(["boat", " ".join(["boat"] * 20)])
 
 
+def test_a_prompt_longer_than_the_context_is_cut_as_diffusers_cuts_it(pipe):
+    pipeline, texts = load_pipeline(pipe), ["boat", " ".join(["a red boat"] * 20)]
+    assert_same(pipeline.encode_text(texts, cut=True), diffusers_encode(pipe, texts))
+    assert [pipeline.fits(text) for text in texts] == [True, False]
+
+
 def test_the_shorter_of_tokenizer_and_text_encoder_sets_the_context():
     pipe = tiny_sd()
     pipe.tokenizer.model_max_length = 10**30
