@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
+from diffexplain_fast.records import Count, Magnitude, Share, read_as
 from diffexplain_fast.storage import (
     MANIFEST,
     check_manifest,
@@ -42,11 +43,11 @@ class ActivationScore:
         mean_probability: mean softmax probability of the target class.
     """
 
-    n: int
-    rate: float | None
-    interval: tuple[float, float] | None
+    n: Count
+    rate: Share | None
+    interval: tuple[Share, Share] | None
     mean_logit: float
-    mean_probability: float | None
+    mean_probability: Share | None
 
 
 @dataclass
@@ -61,11 +62,26 @@ class Word:
 class Iteration:
     """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds."""
 
-    iteration: int
+    iteration: Count
     loss: float
     logit: float
-    gradient_norm: float
-    seconds: float
+    gradient_norm: Magnitude
+    seconds: Magnitude
+
+
+class _Attribute(TypedDict):
+    """The measured effect of an attribute such as "background:snow" on the class logit."""
+
+    attribute: str
+    effect: float
+    interval: tuple[float, float]
+    role: str
+
+
+class _Truth(TypedDict, total=False):
+    """The part of a truth that a report shows; a user's truth may be anything else."""
+
+    attributes: list[_Attribute]
 
 
 @dataclass(eq=False)
@@ -168,16 +184,18 @@ class Explanation:
             if name not in listed:
                 raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
         try:
-            record = dict(read_json(path))
+            record = read_as(dict[str, Any], read_json(path), str(path))
             if (found := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
-            record["images"] = [_read_image(folder, name, listed) for name in record["images"]]
-            record["prompt_embeds"] = load_tensors(Path(folder) / _TENSORS)["prompt_embeds"]
-            record["activation"] = {name: _read_score(score) for name, score in record["activation"].items()}
-            record["words"] = [[Word(**word) for word in token] for token in record["words"]]
-            record["history"] = [Iteration(**item) for item in record["history"]]
+            for name, kind in (get_type_hints(cls) | {"truth": _Truth | None}).items():
+                if name not in ("images", "prompt_embeds"):
+                    record[name] = read_as(kind, record[name], f"{path}, {name}")
+            record["images"] = [
+                _read_image(folder, name, listed) for name in read_as(list[Any], record["images"], f"{path}, images")
+            ]
+            record["prompt_embeds"] = _read_soft(Path(folder) / _TENSORS)
             return cls(**record)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
 
     def plot(self) -> tuple[Any, Any]:
@@ -224,9 +242,11 @@ def _check_replaceable(target: Path) -> None:
         raise wrong_value("folder", wanted, f"{target} with {', '.join(foreign[:5])}")
 
 
-def _read_score(value: dict[str, Any]) -> ActivationScore:
-    interval = value["interval"]
-    return ActivationScore(**value | {"interval": None if interval is None else tuple(interval)})
+def _read_soft(path: Path) -> torch.Tensor:
+    soft = load_tensors(path)["prompt_embeds"]
+    if soft.ndim != 2 or not soft.is_floating_point():
+        raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
+    return soft
 
 
 def _read_image(folder: str | Path, name: str, listed: Container[str]) -> Image.Image:

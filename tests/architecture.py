@@ -10,7 +10,7 @@ from typing import Any
 
 PACKAGE = "diffexplain_fast"
 RANKS = {
-    **dict.fromkeys(("errors", "environment", "targets", "results", "stats", "storage"), 0),
+    **dict.fromkeys(("errors", "environment", "records", "targets", "results", "stats", "storage"), 0),
     "kernels": 1,
     "ops": 2,
     **dict.fromkeys(("models", "tinyworld"), 3),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,48 @@ def test_image_paths_stay_inside(tmp_path: Path, image: str) -> None:
         {"activation": []},
         {"unknown": 1},
         {"images": ["MANIFEST.json"]},
+        {"images": "MANIFEST.json"},
+        {"target": None},
+        {"label": 3},
+        {"settings": ["seed"]},
+        {"words": [[{"word": None, "similarity": 0.5}]]},
+        {"history": [{"iteration": 0, "loss": "2.0", "logit": 0.5, "gradient_norm": 0.01, "seconds": 0.2}]},
+        {"truth": {"attributes": {"background:snow": 5.0}}},
+        {"truth": {"attributes": [{"attribute": "background:snow", "effect": "5", "interval": [4, 6], "role": ""}]}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_records_of_another_structure(tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(CorruptFileError):
+    with pytest.raises(CorruptFileError, match=f"{next(iter(changes))}|an image"):
         Explanation.load(tampered(tmp_path / "a", **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}], ids=str
+)
+def test_scores_that_are_none(tmp_path: Path, changes: dict) -> None:
+    score = asdict(example().activation["held_out"])
+    with pytest.raises(CorruptFileError, match=f"activation, held_out, {next(iter(changes))}: wanted"):
+        Explanation.load(tampered(tmp_path / "a", activation={"held_out": score | changes}))
+
+
+def test_a_record_that_is_a_list(tmp_path: Path) -> None:
+    path = example().save(tmp_path / "a") / "explanation.json"
+    path.write_text('["abc"]')
+    write_manifest(tmp_path / "a")
+    with pytest.raises(CorruptFileError, match=r"explanation\.json: wanted dict"):
+        Explanation.load(tmp_path / "a")
+
+
+def test_soft_tokens_of_another_shape(tmp_path: Path) -> None:
+    example(prompt_embeds=torch.zeros(3)).save(tmp_path / "a")
+    with pytest.raises(CorruptFileError, match=r"prompt_embeds\.safetensors: wanted floating point \[n_tokens, d\]"):
+        Explanation.load(tmp_path / "a")
+
+
+def test_a_truth_of_another_form_is_kept(tmp_path: Path) -> None:
+    given = example(truth={"background": {"effect": 1.5}})
+    assert_equal(Explanation.load(given.save(tmp_path / "a")), given)
 
 
 def test_an_image_that_is_none(tmp_path: Path) -> None:

@@ -5,23 +5,21 @@ two newest with their sha256. So a crash at any moment leaves a list whose files
 that is damaged later falls back to the older one.
 """
 
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.methods.descent import State
 from diffexplain_fast.methods.identity import Answers
-from diffexplain_fast.results import Iteration
+from diffexplain_fast.methods.state_files import read_state, write_state
+from diffexplain_fast.records import read_as
 from diffexplain_fast.storage import (
-    load_tensors,
     read_json,
-    save_tensors_atomic,
     sha256_file,
     storage_error,
     write_json_atomic,
@@ -30,7 +28,18 @@ from diffexplain_fast.storage import (
 _LATEST = "LATEST.json"
 _KEPT = 2
 _NAME = re.compile(r"state-\d{6,}")
-_TENSORS = ("starts", "soft", "best")
+
+
+class _Entry(TypedDict):
+    name: str
+    sha256: dict[str, str]
+
+
+class _Latest(TypedDict):
+    """LATEST.json; ``answers`` beside these, for NaN is an answer too."""
+
+    config: dict[str, Any]
+    checkpoints: list[_Entry]
 
 
 class Checkpoints:
@@ -61,18 +70,9 @@ class Checkpoints:
         """
         kept = self._listed()
         name = f"state-{1 + max((int(entry['name'].removeprefix('state-')) for entry in kept), default=0):06d}"
-        tensors = {key: getattr(state, key).detach().cpu().clone() for key in _TENSORS}
-        tensors |= {f"adam.{key}": value.detach().cpu().clone() for key, value in state.adam.items()}
-        values = {
-            entry.name: getattr(state, entry.name)
-            for entry in dataclasses.fields(state)
-            if entry.name not in (*_TENSORS, "adam", "history")
-        }
-        values["history"] = [dataclasses.asdict(item) for item in state.history]
-        save_tensors_atomic(self.folder / f"{name}.safetensors", tensors)
-        write_json_atomic(self.folder / f"{name}.json", values)
+        write_state(state, self.folder / f"{name}.safetensors", self.folder / f"{name}.json")
         hashes = {suffix: sha256_file(self.folder / f"{name}.{suffix}") for suffix in ("safetensors", "json")}
-        kept = [{"name": name, "sha256": hashes}, *kept][:_KEPT]
+        kept = [_Entry(name=name, sha256=hashes), *kept][:_KEPT]
         latest = {"config": self.config, "answers": self.answers.values, "checkpoints": kept}
         write_json_atomic(self.folder / _LATEST, latest)
         names = {entry["name"] for entry in kept}
@@ -85,50 +85,35 @@ class Checkpoints:
 
         Raises:
             ValueError: the checkpoint belongs to another configuration; names what differs.
-            CorruptFileError: every checkpoint is damaged.
+            CorruptFileError: every checkpoint is damaged, or the newest is none of ours.
         """
         kept = self._listed()
         if not kept:
             return None
         for entry in kept:
             files = {suffix: self.folder / f"{entry['name']}.{suffix}" for suffix in ("safetensors", "json")}
-            if all(path.is_file() and sha256_file(path) == entry["sha256"][suffix] for suffix, path in files.items()):
-                return _read_state(files["safetensors"], files["json"], device)
+            if all(
+                path.is_file() and sha256_file(path) == entry["sha256"].get(suffix) for suffix, path in files.items()
+            ):
+                return read_state(files["safetensors"], files["json"], device)
         raise CorruptFileError(
             describe("checkpoint", f"an undamaged checkpoint in {self.folder}", "damaged files alone")
         )
 
-    def _listed(self) -> list[dict[str, Any]]:
+    def _listed(self) -> list["_Entry"]:
         path = self.folder / _LATEST
         if not path.exists():
             return []
-        latest = read_json(path)
-        try:
-            theirs, kept = dict(latest["config"]), list(latest["checkpoints"])
-            same = self.answers.agree(latest.get("answers", ()))
-            if not all(_NAME.fullmatch(entry["name"]) for entry in kept):
-                raise ValueError("a name that is none of ours")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptFileError(
-                describe(str(path), "the list of checkpoints", f"a damaged file ({error})")
-            ) from error
+        latest = read_as(_Latest, read_json(path), str(path))
+        theirs, kept = latest["config"], latest["checkpoints"]
+        if not all(_NAME.fullmatch(entry["name"]) for entry in kept):
+            raise CorruptFileError(describe(str(path), "checkpoints of our names", kept))
         wanted = f"a run of the same configuration in {self.folder}"
         differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))
         if differing:
             found = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
             raise ValueError(describe("checkpoint", wanted, found))
-        if not same:
+        if not self.answers.agree(latest.get("answers", [])):
             found = "another: the classifier, its preprocess or the target answers the same pictures otherwise"
             raise ValueError(describe("checkpoint", wanted, found))
         return kept
-
-
-def _read_state(tensor_path: Path, value_path: Path, device: torch.device) -> State:
-    tensors = load_tensors(tensor_path)
-    values = read_json(value_path)
-    values["history"] = [Iteration(**item) for item in values["history"]]
-    values["best_score"] = tuple(values["best_score"])
-    adam = {key.removeprefix("adam."): value for key, value in tensors.items() if key.startswith("adam.")}
-    adam = {key: value if key == "step" else value.to(device) for key, value in adam.items()}
-    values |= {key: tensors[key].to(device) for key in _TENSORS}
-    return State(adam=adam, **values)

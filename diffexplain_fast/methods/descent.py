@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -10,10 +10,27 @@ from torch import Tensor
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.screening import Start
+from diffexplain_fast.records import Count, Share
 from diffexplain_fast.results import Iteration
 
-_ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
+ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
 _TINY = 1e-30
+
+
+class Ranked(TypedDict):
+    """Name and screening score of a start."""
+
+    name: str
+    score: float | None
+
+
+class Validation(TypedDict):
+    """Where a validation took place, and what it found."""
+
+    attempt: Count
+    step: Count
+    rate: Share
+    score: float
 
 
 @dataclass
@@ -37,25 +54,25 @@ class State:
     """
 
     starts: Tensor
-    ranking: list[dict[str, Any]]
+    ranking: list[Ranked]
     soft: Tensor
     best: Tensor
     adam: dict[str, Tensor] = field(default_factory=dict)
     best_score: tuple[float, float] = (-1.0, 0.0)
-    best_attempt: int = 0
-    attempt: int = 0
-    step: int = 0
-    streak: int = 0
+    best_attempt: Count = 0
+    attempt: Count = 0
+    step: Count = 0
+    streak: Count = 0
     finished: bool = False
     history: list[Iteration] = field(default_factory=list)
-    validations: list[dict[str, Any]] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     """Return the state before the first step; a target without a class has no rate and so tries one start only."""
     tried = starts[: 1 + options.restarts] if problem.target.label is not None else starts[:1]
     softs = torch.stack([start.soft for start in tried])
-    ranking = [{"name": start.name, "score": start.score} for start in starts]
+    ranking: list[Ranked] = [{"name": start.name, "score": start.score} for start in starts]
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])
 
 
@@ -82,4 +99,4 @@ def descend(options: Options, state: State, gradient: Tensor, longest: float) ->
     optimiser.step()
     kept = soft.detach()
     kept = kept * (longest / kept.norm(dim=-1, keepdim=True).clamp_min(_TINY)).clamp_max(1.0)
-    return kept, {key: optimiser.state[soft][key] for key in _ADAM_KEYS}
+    return kept, {key: optimiser.state[soft][key] for key in ADAM_KEYS}

@@ -69,7 +69,7 @@ def _advance(problem: Problem, options: Options, state: State) -> None:
     if not state.validations or state.validations[-1]["attempt"] != state.attempt:
         _validate(problem, options, state)
     _step(problem, options, state)
-    last, sure = state.step == options.iterations, state.streak >= options.patience
+    last, sure = state.step >= options.iterations, state.streak >= options.patience
     if last or sure or state.step % options.validate_every == 0:
         before = state.best_score
         rate = _validate(problem, options, state)

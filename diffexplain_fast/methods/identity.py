@@ -1,7 +1,7 @@
 """What makes two runs the same run: names and hashes, which are compared exactly, and answers, which round."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -31,9 +31,11 @@ class Answers(NamedTuple):
     values: list[float]
     slack: float
 
-    def agree(self, values: Sequence[float]) -> bool:
-        """Whether recorded values are these, but for rounding."""
-        ours, theirs = (torch.tensor(part, dtype=torch.float64, device="cpu") for part in (self.values, list(values)))
+    def agree(self, values: Any) -> bool:
+        """Whether recorded values are these, but for rounding; they come from a file and may be anything."""
+        if not isinstance(values, list) or not all(isinstance(value, float) for value in values):
+            return False
+        ours, theirs = (torch.tensor(part, dtype=torch.float64, device="cpu") for part in (self.values, values))
         return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=self.slack, equal_nan=True)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: equal bits back, two kept, a damaged newest one passed over, a foreign one refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from diffexplain_fast.methods.checkpoint import Checkpoints
 from diffexplain_fast.methods.descent import State
 from diffexplain_fast.methods.identity import Answers
 from diffexplain_fast.results import Iteration
+from diffexplain_fast.storage import sha256_file
 
 CONFIG = {"lr": 0.1, "target": "ClassProbability(boat)", "candidates": None}
 ANSWERS = Answers([1.0, -3.0], 0.006)
@@ -95,12 +97,78 @@ def test_damage_of_both_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[1]", '{"config": {}}', '{"config": {}, "checkpoints": [{"name": "../state-000001"}]}']
+    "content",
+    [
+        "",
+        "[1]",
+        '{"config": {}}',
+        '{"config": {}, "checkpoints": [{"name": "state-000001", "sha256": 3}]}',
+        '{"config": {}, "checkpoints": [{"name": "../state-000001"}]}',
+    ],
 )
 def test_a_damaged_list_is_an_error(tmp_path: Path, content: str) -> None:
     checkpoints = folder_with(tmp_path, 1)
     (tmp_path / "run" / "LATEST.json").write_text(content)
     with pytest.raises(CorruptFileError, match="LATEST"):
+        checkpoints.load(CPU)
+
+
+def rewritten(tmp_path: Path, **changes: object) -> Checkpoints:
+    """Return checkpoints whose newest state was changed, with a list that agrees."""
+    checkpoints = folder_with(tmp_path, 3)
+    values, latest = tmp_path / "run" / "state-000001.json", tmp_path / "run" / "LATEST.json"
+    values.write_text(json.dumps(json.loads(values.read_text()) | changes))
+    listed = json.loads(latest.read_text())
+    listed["checkpoints"][0]["sha256"]["json"] = sha256_file(values)
+    latest.write_text(json.dumps(listed))
+    return checkpoints
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attempt": 99},
+        {"attempt": 2},
+        {"attempt": -1},
+        {"best_attempt": 2},
+        {"best_score": "xy"},
+        {"best_score": [0.5]},
+        {"step": "3"},
+        {"step": 0.5},
+        {"finished": 1},
+        {"ranking": [{"name": "boat", "score": -0.1}]},
+        {"ranking": ["boat", "fish"]},
+        {"history": [{"iteration": 0}]},
+        {"validations": [{"attempt": 0, "step": 0, "rate": 2.0, "score": 0.0}]},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_state_of_another_content_is_an_error(tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(CorruptFileError, match=f"{next(iter(changes))}|ranked"):
+        rewritten(tmp_path, **changes).load(CPU)
+
+
+def test_a_finished_state_may_have_tried_every_start(tmp_path: Path) -> None:
+    found = rewritten(tmp_path, attempt=2, finished=True).load(CPU)
+    assert found is not None and found.attempt == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"soft": torch.zeros(3, 4)},
+        {"best": torch.zeros(2, 4, dtype=torch.int64)},
+        {"starts": torch.full((2, 2, 4), float("nan"))},
+        {"starts": torch.zeros(0, 2, 4)},
+        {"adam": {"exp_avg": torch.zeros(2, 4)}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_tensors_of_another_content_are_an_error(tmp_path: Path, changes: dict) -> None:
+    checkpoints = Checkpoints(tmp_path, CONFIG, ANSWERS)
+    checkpoints.save(replace(state(3), **changes))
+    with pytest.raises(CorruptFileError, match="the state of an optimisation, got"):
         checkpoints.load(CPU)
 
 

@@ -1,0 +1,86 @@
+"""Values from JSON, checked against the types of the records that they become."""
+
+import dataclasses
+import math
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from diffexplain_fast.errors import CorruptFileError, describe
+
+
+class Range(NamedTuple):
+    """Where a number lies, both ends included: ``Annotated[int, Range(0, 9)]``."""
+
+    low: float
+    high: float
+
+
+Count = Annotated[int, Range(0, 2**53)]
+"""A whole number from 0 that a float can hold."""
+Share = Annotated[float, Range(0, 1)]
+Magnitude = Annotated[float, Range(0, math.inf)]
+
+
+def read_as(kind: Any, value: Any, place: str) -> Any:
+    """Return a value from JSON as a type.
+
+    Args:
+        kind: ``Any``, bool, int, float (finite), str, one of them in a ``Range`` or with None, list, tuple or dict of
+            them, a dataclass (its fields and no others) or a TypedDict (its keys, and maybe others).
+        value: from JSON.
+        place: the file and what in it, for the message.
+
+    Returns:
+        The value, with tuples and dataclasses made of their lists and dicts.
+
+    Raises:
+        CorruptFileError: the value is of another type or out of its range; names the place.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Annotated:
+        return _in_range(parts[1], read_as(parts[0], value, place), place)
+    if origin in (Union, UnionType):
+        (present,) = (part for part in parts if part is not NoneType)
+        return None if value is None else read_as(present, value, place)
+    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+        return _fields(kind, value, place)
+    if origin is dict and isinstance(value, dict):
+        return {key: read_as(parts[1], item, f"{place}, {key}") for key, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [read_as(parts[0], item, f"{place}, {i}") for i, item in enumerate(value)]
+    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(
+            read_as(part, item, f"{place}, {i}") for i, (part, item) in enumerate(zip(parts, value, strict=True))
+        )
+    if kind is float and _is_finite(value):
+        return value
+    if kind in (bool, int, str) and type(value) is kind:
+        return value
+    wanted = "a finite number" if kind is float else kind.__name__ if origin is None else str(kind)
+    raise CorruptFileError(describe(place, wanted, repr(value)))
+
+
+def _fields(kind: Any, value: Any, place: str) -> Any:
+    """Return a dataclass of a dict, or for a TypedDict the dict itself."""
+    kinds = get_type_hints(kind, include_extras=True)
+    exact = dataclasses.is_dataclass(kind)
+    needed = kinds.keys() if exact else kind.__required_keys__
+    if not isinstance(value, dict) or not needed <= value.keys() or (exact and value.keys() - kinds.keys()):
+        raise CorruptFileError(describe(place, f"a dict of {', '.join(kinds)}", repr(value)))
+    found = {key: read_as(kinds[key], item, f"{place}, {key}") for key, item in value.items() if key in kinds}
+    return kind(**found) if exact else value
+
+
+def _in_range(limits: Range, value: Any, place: str) -> Any:
+    if not limits.low <= value <= limits.high:
+        raise CorruptFileError(describe(place, f"a number from {limits.low} to {limits.high}", value))
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
