@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.progress import Progress, counter
 from diffexplain_fast.methods.reserve import is_limited, reserved_bytes
+from diffexplain_fast.methods.screening import Kept
 from diffexplain_fast.methods.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
@@ -132,7 +134,8 @@ class Explainer:
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
             identity, checkpoints = identity_of(problem), None
             if checkpoint is not None:
-                checkpoints = Checkpoints(checkpoint, configuration_of(problem, chosen), answers_of(problem))
+                configuration = configuration_of(problem, chosen)
+                checkpoints = Checkpoints(checkpoint, configuration, partial(answers_of, problem))
             state = self._optimise(problem, chosen, checkpoints, callback)
             return self._result(problem, chosen, state, identity, callback, began)
 
@@ -146,8 +149,9 @@ class Explainer:
         state = checkpoints.load(torch.device(self.pipeline.device)) if checkpoints else None
         if state is None:
             screened = self._screened.setdefault(tuple(sorted(problem.sampler.record().items(), key=str)), {})
+            kept = Kept(screened, checkpoints.scores() if checkpoints else {})
             report = counter(callback, "screen")
-            state = new_state(problem, options, choose_starts(problem, options, self._label(problem), screened, report))
+            state = new_state(problem, options, choose_starts(problem, options, self._label(problem), kept, report))
             if checkpoints:
                 checkpoints.save(state)
 

@@ -1,6 +1,7 @@
 """Interruptions, failures and repetition: equal bits, nothing left behind in the user's modules, nothing leaked."""
 
 import gc
+import math
 import os
 import random
 import resource
@@ -83,6 +84,41 @@ def not_a_number(logits: Tensor) -> Tensor:
 def test_the_same_seed_gives_the_same_bits() -> None:
     options = {"start": "auto", "restarts": 1, "cutouts": 1, "noise": 0.01}
     assert_same_result(quick_explanation(**options), quick_explanation(**options))
+
+
+@pytest.mark.parametrize("scored", [1, 2, 4])
+def test_ctrl_c_while_screening_then_resume_screens_on_and_gives_the_same_bits(tmp_path: Path, scored: int) -> None:
+    """Six words and the class name are three batches, then single words are looked at again, then there are pairs."""
+    options = {"start": "auto", "iterations": 1, "candidates": ["red", "blue", "snow", "desert", "tree", "house"]}
+
+    def explain(stop_after: float) -> tuple[Explanation | None, int]:
+        calls = 0
+
+        def count(module: nn.Module, args: tuple) -> None:
+            nonlocal calls
+            calls += 1
+            if calls > stop_after:
+                raise KeyboardInterrupt
+
+        model = tiny_classifier()
+        model.register_forward_pre_hook(count)
+        try:
+            return quick_explanation(model, checkpoint=tmp_path / str(stop_after), **options), calls
+        except KeyboardInterrupt:
+            return None, calls
+
+    expected, all_calls = explain(math.inf)
+    probe = 1
+    assert explain(probe + scored)[0] is None
+    assert [path.name for path in (tmp_path / str(probe + scored)).iterdir()] == ["screening.json"]
+    (tmp_path / str(probe + scored)).rename(tmp_path / "resumed")
+    (tmp_path / "inf").rename(tmp_path / "whole")
+    (tmp_path / "resumed").rename(tmp_path / "inf")
+    resumed, calls = explain(math.inf)
+    assert resumed is not None and expected is not None
+    assert calls == all_calls - scored, "what was scored before is not scored again"
+    assert_same_result(resumed, expected)
+    assert not (tmp_path / "inf" / "screening.json").exists()
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

@@ -2,12 +2,13 @@
 
 A checkpoint is ``state-<n>.safetensors`` and ``state-<n>.json``; LATEST.json, written last and atomically, lists the
 two newest with their sha256. So a crash at any moment leaves a list whose files are complete, and a newest checkpoint
-that is damaged later falls back to the older one.
+that is damaged later falls back to the older one. Before the first state there are the scores of its screening.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,15 +18,11 @@ from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.methods.descent import State
 from diffexplain_fast.methods.identity import Answers
 from diffexplain_fast.methods.state_files import read_state, write_state
+from diffexplain_fast.methods.stored_scores import StoredScores, read_scores
 from diffexplain_fast.records import read_as
-from diffexplain_fast.storage import (
-    read_json,
-    sha256_file,
-    storage_error,
-    write_json_atomic,
-)
+from diffexplain_fast.storage import read_json, sha256_file, storage_error, write_json_atomic
 
-_LATEST = "LATEST.json"
+_LATEST, _SCREENING = "LATEST.json", "screening.json"
 _KEPT = 2
 _NAME = re.compile(r"state-\d{6,}")
 
@@ -48,19 +45,24 @@ class Checkpoints:
     Args:
         folder: created if it does not exist.
         config: everything that decides the result of the optimisation; JSON values.
-        answers: what the classifier says about fixed pictures: a configuration does not see all that it computes.
+        answers: asks the classifier about fixed pictures, once and when all else agrees: a configuration does not see
+            all that a classifier computes.
 
     Raises:
         StorageError: the folder cannot be created.
     """
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], answers: Answers) -> None:
-        self.folder, self.answers = Path(folder), answers
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], answers: Callable[[], Answers]) -> None:
+        self.folder, self._ask = Path(folder), answers
         self.config = json.loads(json.dumps(config))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.folder, "a folder for checkpoints", error) from error
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return self._ask()
 
     def save(self, state: State) -> None:
         """Write a checkpoint, then the list, then remove what the list no longer names.
@@ -73,8 +75,8 @@ class Checkpoints:
         write_state(state, self.folder / f"{name}.safetensors", self.folder / f"{name}.json")
         hashes = {suffix: sha256_file(self.folder / f"{name}.{suffix}") for suffix in ("safetensors", "json")}
         kept = [_Entry(name=name, sha256=hashes), *kept][:_KEPT]
-        latest = {"config": self.config, "answers": self.answers.values, "checkpoints": kept}
-        write_json_atomic(self.folder / _LATEST, latest)
+        write_json_atomic(self.folder / _LATEST, self._run() | {"checkpoints": kept})
+        (self.folder / _SCREENING).unlink(missing_ok=True)
         names = {entry["name"] for entry in kept}
         for path in self.folder.glob("state-*"):
             if path.name.split(".")[0] not in names:
@@ -100,20 +102,41 @@ class Checkpoints:
             describe("checkpoint", f"an undamaged checkpoint in {self.folder}", "damaged files alone")
         )
 
+    def scores(self) -> StoredScores:
+        """Return the scores of a screening that was interrupted; what is added to them is kept until a state is.
+
+        Raises:
+            ValueError: they belong to another configuration; names what differs.
+            CorruptFileError: their file is damaged.
+        """
+        path, scores = self.folder / _SCREENING, {}
+        if path.exists():
+            stored = read_scores(path)
+            self._check_same(stored)
+            scores = stored["scores"]
+        return StoredScores(path, self._run(), scores)
+
+    def _run(self) -> dict[str, Any]:
+        return {"config": self.config, "answers": self._answers.values}
+
     def _listed(self) -> list["_Entry"]:
         path = self.folder / _LATEST
         if not path.exists():
             return []
         latest = read_as(_Latest, read_json(path), str(path))
-        theirs, kept = latest["config"], latest["checkpoints"]
+        kept = latest["checkpoints"]
         if not all(_NAME.fullmatch(entry["name"]) for entry in kept):
             raise CorruptFileError(describe(str(path), "checkpoints of our names", kept))
+        self._check_same(latest)
+        return kept
+
+    def _check_same(self, stored: Mapping[str, Any]) -> None:
+        theirs = stored["config"]
         wanted = f"a run of the same configuration in {self.folder}"
         differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))
         if differing:
             found = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
             raise ValueError(describe("checkpoint", wanted, found))
-        if not self.answers.agree(latest.get("answers", [])):
+        if not self._answers.agree(stored.get("answers")):
             found = "another: the classifier, its preprocess or the target answers the same pictures otherwise"
             raise ValueError(describe("checkpoint", wanted, found))
-        return kept

@@ -1,7 +1,10 @@
 """Forward-only screening: every candidate word drawn a few times in exactly the soft prompt that it would start."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+import math
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,40 +51,65 @@ def soft_from_text(pipeline: Any, text: str, n_tokens: int) -> Tensor:
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What screening need not compute again.
+
+    Attributes:
+        images: images of a vocabulary in batches; they are the same for every target of a pipeline.
+        scores: scores by what was scored, for one target; a checkpoint stores them.
+    """
+
+    images: MutableMapping[tuple, list[Tensor]] = field(default_factory=dict)
+    scores: MutableMapping[str, list[float]] = field(default_factory=dict)
+
+    def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:
+        """Return ``count`` scores, computed if they are not there; never kept if one is NaN or infinite."""
+        key = json.dumps(what)
+        if len(self.scores.get(key, ())) != count:
+            found = score().tolist()
+            if not all(map(math.isfinite, found)):
+                raise NonFiniteError(f"screening: wanted finite scores, got {found} for {key}")
+            self.scores[key] = found
+        return self.scores[key]
+
+
 @torch.no_grad()
 def screen(
-    problem: Problem,
-    words: Sequence[str],
-    n_tokens: int,
-    screened: dict[tuple, list[Tensor]],
-    report: Callable[[int], None],
+    problem: Problem, words: Sequence[str], n_tokens: int, kept: Kept, report: Callable[[int], None]
 ) -> list[Start]:
-    """Score every word on the same few latents; the images are the same for every target and kept if they are small."""
+    """Score every word on the same few latents; the images are kept for the next target if they are small."""
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
     key = (problem.prefix, n_tokens, tuple(words))
-    kept, per_batch = screened.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
-    images, scores = [], []
-    for number, first in enumerate(range(0, len(words), per_batch)):
-        rows = softs[first : first + per_batch].repeat_interleave(SCREEN_LATENTS, 0)
+    drawn, per_batch = kept.images.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
+    images: list[Tensor] = []
+    means: list[float] = []
+
+    def score(number: int, batch: slice) -> Tensor:
+        rows = softs[batch].repeat_interleave(SCREEN_LATENTS, 0)
         latents = [*range(SCREEN_LATENTS)] * (len(rows) // SCREEN_LATENTS)
-        pixels = kept[number] if kept else problem.images(problem.encode_soft(rows), "screen", latents)
+        pixels = drawn[number] if drawn else problem.images(problem.encode_soft(rows), "screen", latents)
         images.append(pixels)
-        scores.append(problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1))
-        report(min(first + per_batch, len(words)))
-    means = torch.cat(scores)
-    if not means.isfinite().all():
-        raise NonFiniteError(f"screening: wanted finite scores, got {means.tolist()} for {list(words)}")
-    if sum(part.nbytes for part in images) <= _CACHE_BYTES:
-        screened[key] = images
-    return [Start(word, soft, float(mean)) for word, soft, mean in zip(words, softs, means, strict=True)]
+        return problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1)
+
+    for number, first in enumerate(range(0, len(words), per_batch)):
+        batch = slice(first, first + per_batch)
+        means += kept.scored(["screen", *words[batch]], len(words[batch]), partial(score, number, batch))
+        report(len(means))
+    if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
+        kept.images[key] = images
+    return [Start(word, soft, mean) for word, soft, mean in zip(words, softs, means, strict=True)]
 
 
-def look_again(problem: Problem, start: Start, count: int) -> Start:
+def look_again(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
     """Return a start with its score on ``count`` validation latents."""
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def score() -> Tensor:
         conditioning = problem.encode_soft(start.soft)
-        parts = [problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)]
-    each = torch.cat(parts).double()
+        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)])
+
+    each = torch.tensor(kept.scored(["look again", start.name, count], count, score), dtype=torch.float64, device="cpu")
     return replace(start, score=float(each.mean()), each=each)
 
 

@@ -8,12 +8,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.methods.screening import Start, beats, look_again, screen, soft_from_text
+from diffexplain_fast.methods.screening import Kept, Start, beats, look_again, screen, soft_from_text
 from diffexplain_fast.methods.seeds import normal, seeded_generator
 
 SMALL_VOCABULARY = 256
@@ -35,7 +33,7 @@ def choose_starts(
     problem: Problem,
     options: Options,
     class_name: str | None,
-    screened: dict[tuple, list[Tensor]],
+    kept: Kept,
     report: Callable[[int, int], None],
 ) -> list[Start]:
     """Return the starts to try, the most promising first.
@@ -44,7 +42,7 @@ def choose_starts(
         problem: what is explained; its target scores the screening.
         options: ``start``, ``candidates``, ``n_tokens`` and ``restarts`` matter here.
         class_name: name of the target class, None if the target has no class or the class no name.
-        screened: screened images of earlier targets of the same pipeline, extended here.
+        kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
 
     Raises:
@@ -68,19 +66,19 @@ def choose_starts(
     starts: list[Start] = []
     total = sum(len(block) for block in blocks)
     for block in blocks:
-        starts += screen(problem, block, n, screened, _shifted(report, len(starts), total))
+        starts += screen(problem, block, n, kept, _shifted(report, len(starts), total))
     starts.sort(key=_score, reverse=True)
     finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
     rest = [start for start in starts if start not in finalists]
-    finalists = _plainest_first(_ranked(problem, options.n_validation, finalists), class_name)
+    finalists = _plainest_first(_ranked(problem, options.n_validation, finalists, kept), class_name)
     if problem.plain_class and words and _score(finalists[0]) < _GOOD_ENOUGH:
-        finalists = _with_a_second_word(problem, options, finalists, words, report)
+        finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
     return [*finalists, *rest, _random_start(problem, n, 0)]
 
 
-def _ranked(problem: Problem, count: int, starts: list[Start]) -> list[Start]:
+def _ranked(problem: Problem, count: int, starts: list[Start], kept: Kept) -> list[Start]:
     """Score starts on ``count`` validation latents, the best first."""
-    return sorted((look_again(problem, start, count) for start in starts), key=_score, reverse=True)
+    return sorted((look_again(problem, start, count, kept) for start in starts), key=_score, reverse=True)
 
 
 def _plainest_first(starts: list[Start], name: str | None) -> list[Start]:
@@ -92,7 +90,12 @@ def _plainest_first(starts: list[Start], name: str | None) -> list[Start]:
 
 
 def _with_a_second_word(
-    problem: Problem, options: Options, finalists: list[Start], words: list[str], report: Callable[[int, int], None]
+    problem: Problem,
+    options: Options,
+    finalists: list[Start],
+    words: list[str],
+    kept: Kept,
+    report: Callable[[int, int], None],
 ) -> list[Start]:
     """Screen the best start with every other word after it: what one word leaves to chance, a second can settle."""
     first = finalists[0].name
@@ -100,9 +103,9 @@ def _with_a_second_word(
     texts = [text for text in texts if _fits(problem.pipeline, text, options.n_tokens)]
     if not texts:
         return finalists
-    pairs = screen(problem, texts, options.n_tokens, {}, _shifted(report, 0, len(texts)))
-    best = _ranked(problem, _SECOND_LOOK, sorted(pairs, key=_score, reverse=True)[:_SECOND_WORDS])[:_FINALISTS]
-    both = sorted([*_ranked(problem, options.n_validation, best), *finalists], key=_score, reverse=True)
+    pairs = screen(problem, texts, options.n_tokens, Kept(scores=kept.scores), _shifted(report, 0, len(texts)))
+    best = _ranked(problem, _SECOND_LOOK, sorted(pairs, key=_score, reverse=True)[:_SECOND_WORDS], kept)[:_FINALISTS]
+    both = sorted([*_ranked(problem, options.n_validation, best, kept), *finalists], key=_score, reverse=True)
     return _plainest_first(both, first)
 
 

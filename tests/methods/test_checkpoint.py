@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from diffexplain_fast.results import Iteration
 from diffexplain_fast.storage import sha256_file
 
 CONFIG = {"lr": 0.1, "target": "ClassProbability(boat)", "candidates": None}
-ANSWERS = Answers([1.0, -3.0], 0.006)
+ANSWERS = partial(Answers, [1.0, -3.0], 0.006)
 CPU = torch.device("cpu")
 
 
@@ -181,10 +182,44 @@ def test_another_configuration_is_named(tmp_path: Path) -> None:
         foreign.save(state(1))
 
 
+def test_scores_are_kept_until_there_is_a_state(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CONFIG, ANSWERS)
+    assert dict(checkpoints.scores()) == {}
+    scores = checkpoints.scores()
+    scores["a"] = [1 / 3, -0.0]
+    scores["b"] = [1e-300]
+    assert dict(checkpoints.scores()) == {"a": [1 / 3, -0.0], "b": [1e-300]}
+    checkpoints.save(state(1))
+    assert dict(checkpoints.scores()) == {}
+
+
+def test_scores_of_another_configuration_are_refused(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, CONFIG, ANSWERS).scores()["a"] = [1.0]
+    with pytest.raises(ValueError, match=r"lr: 0\.1, not 0\.2"):
+        Checkpoints(tmp_path, {**CONFIG, "lr": 0.2}, ANSWERS).scores()
+    with pytest.raises(ValueError, match="the classifier, its preprocess or the target answers"):
+        Checkpoints(tmp_path, CONFIG, partial(Answers, [1.0, 3.0], 0.006)).scores()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"config": {}, "scores": {"a": ["b"]}, "sha256": ""}'])
+def test_damaged_scores_are_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "screening.json").write_text(content)
+    with pytest.raises(CorruptFileError, match="screening"):
+        Checkpoints(tmp_path, CONFIG, ANSWERS).scores()
+
+
+def test_a_changed_score_is_seen(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, CONFIG, ANSWERS).scores()["a"] = [0.25]
+    path = tmp_path / "screening.json"
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(CorruptFileError, match="sha256"):
+        Checkpoints(tmp_path, CONFIG, ANSWERS).scores()
+
+
 def test_other_answers_are_another_configuration(tmp_path: Path) -> None:
     folder_with(tmp_path, 1)
-    assert Checkpoints(tmp_path / "run", CONFIG, Answers([1.001, -3.001], 0.006)).load(CPU) is not None
-    foreign = Checkpoints(tmp_path / "run", CONFIG, Answers([1.0, 3.0], 0.006))
+    assert Checkpoints(tmp_path / "run", CONFIG, partial(Answers, [1.001, -3.001], 0.006)).load(CPU) is not None
+    foreign = Checkpoints(tmp_path / "run", CONFIG, partial(Answers, [1.0, 3.0], 0.006))
     for refuse in (lambda: foreign.load(CPU), lambda: foreign.save(state(1))):
         with pytest.raises(ValueError, match="the classifier, its preprocess or the target answers"):
             refuse()

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.methods.options import Options
 from diffexplain_fast.methods.problem import Problem
-from diffexplain_fast.methods.screening import Start, beats, soft_from_text
+from diffexplain_fast.methods.screening import Kept, Start, beats, soft_from_text
 from diffexplain_fast.methods.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import load_pipeline
@@ -25,7 +26,7 @@ def problem() -> Problem:
 
 
 def starts(problem: Problem, class_name: str | None = "boat", n_tokens: int = 1, **options: object) -> list[Start]:
-    return choose_starts(problem, Options(n_tokens=n_tokens, **options), class_name, {}, lambda done, total: None)
+    return choose_starts(problem, Options(n_tokens=n_tokens, **options), class_name, Kept(), lambda done, total: None)
 
 
 def test_a_text_ends_the_soft_tokens_after_neutral_words(problem: Problem) -> None:
@@ -64,12 +65,12 @@ def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> 
 
 
 def test_screened_images_serve_the_next_target(problem: Problem) -> None:
-    kept: dict[tuple, list[Tensor]] = {}
+    images: dict[tuple, list[Tensor]] = {}
     options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1)
-    first = choose_starts(problem, options, None, kept, lambda done, total: None)
+    first = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
     drawn: list[int] = []
     handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
-    again = choose_starts(problem, options, None, kept, lambda done, total: None)
+    again = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
     handle.remove()
     assert len(drawn) == 3, "each word is looked at again, none is screened again"
     assert [start.name for start in again] == [start.name for start in first]
@@ -113,3 +114,18 @@ def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
         starts(problem, class_name=None, start="class_name")
     with pytest.raises(ValueError, match=r"^candidates: wanted"):
         starts(problem, start="screen", candidates=["a photo of the boat"])
+
+
+def test_scores_are_computed_once_and_only_kept_where_they_are_numbers() -> None:
+    kept, computed = Kept(scores={'["screen", "red"]': [0.5, 0.25], '["screen", "fish"]': [0.5]}), []
+
+    def score() -> Tensor:
+        computed.append(1)
+        return torch.tensor([1.0, 2.0])
+
+    assert kept.scored(["screen", "red"], 2, score) == [0.5, 0.25] and not computed
+    assert kept.scored(["screen", "fish"], 2, score) == [1.0, 2.0], "one score is not two"
+    assert kept.scored(["screen", "fish"], 2, score) == [1.0, 2.0] and len(computed) == 1
+    with pytest.raises(NonFiniteError, match=r'screening: wanted finite scores, got \[inf\] for \["screen", "boat"\]'):
+        kept.scored(["screen", "boat"], 1, lambda: torch.tensor([float("inf")]))
+    assert len(kept.scores) == 2
