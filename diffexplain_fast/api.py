@@ -19,7 +19,7 @@ from diffexplain_fast.methods.descent import State, new_state
 from diffexplain_fast.methods.diffexplainer import optimise
 from diffexplain_fast.methods.evaluation import evaluate
 from diffexplain_fast.methods.identity import answers_of, configuration_of, identity_of, values_of
-from diffexplain_fast.methods.options import Options
+from diffexplain_fast.methods.options import Options, options_from
 from diffexplain_fast.methods.problem import Problem
 from diffexplain_fast.methods.progress import Progress, counter
 from diffexplain_fast.methods.reserve import is_limited, reserved_bytes
@@ -29,8 +29,9 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.pipeline import Pipeline, load_pipeline
 from diffexplain_fast.results import Explanation, Word
-from diffexplain_fast.targets import as_target
+from diffexplain_fast.targets import as_target, whole_number
 
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
 _USUAL = {"LCMScheduler": (4, 1.0), "tinyworld": (8, 3.0)}
 """Sampler steps and guidance scale by class of scheduler or name of pipeline."""
 _OTHERWISE = (20, 7.5)
@@ -69,8 +70,7 @@ class Explainer:
         seed: int = 0,
         device: Any = None,
     ) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise wrong_type("seed", "a whole number", seed)
+        self.seed = whole_number("seed", seed)
         if isinstance(classifier, str | Path):
             classifier = Classifier.from_pretrained(classifier, device=device)
         if not isinstance(classifier, Classifier):
@@ -79,7 +79,6 @@ class Explainer:
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
-        self.seed = seed
         self._sampler_options: dict[str, Any] = {"backend": backend, "memory": memory, "gradient": gradient}
         self._screened: dict[tuple, dict[tuple, list[Tensor]]] = {}
         self._sampler(None, None)
@@ -124,7 +123,7 @@ class Explainer:
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """
-        began, chosen = time.perf_counter(), Options(**options)
+        began, chosen = time.perf_counter(), options_from(options, _OTHER_OPTIONS)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         with self._frozen():
@@ -228,7 +227,7 @@ class Explainer:
         usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
         return DifferentiableSampler.from_pipe(
             self.pipeline,
-            num_inference_steps=usual[0] if steps is None else steps,
+            num_inference_steps=usual[0] if steps is None else whole_number("num_inference_steps", steps),
             guidance_scale=usual[1] if guidance is None else guidance,
             **self._sampler_options,
             reserve=reserve,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -140,17 +141,27 @@ def test_a_bad_value_is_named(target: object, options: dict, message: str) -> No
         explainer.explain(target, **{**QUICK, **options})
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    options = {**QUICK, "iterations": np.int64(1), "num_inference_steps": np.int32(2), "checkpoint": tmp_path / "run"}
+    with quick_explainer(seed=np.int64(1)) as explainer, quick_explainer(seed=1) as other:
+        found = explainer.explain("boat", **options)
+        assert_same_result(found, other.explain("boat", **{**QUICK, "iterations": 1}))
+    assert Explanation.load(found.save(tmp_path / "boat")).settings["seed"] == 1
+
+
 def test_a_bad_kind_is_named() -> None:
     with pytest.raises(TypeError, match=r"^classifier: wanted a Classifier"):
         Explainer(tiny_sd(), tiny_classifier())
     with pytest.raises(TypeError, match=r"^seed: wanted"):
         quick_explainer(seed=0.5)
+    with pytest.raises(TypeError, match=r"^seed: wanted a whole number, got bool"):
+        quick_explainer(seed=True)
     with quick_explainer() as explainer:
         with pytest.raises(TypeError, match=r"^callback: wanted"):
             explainer.explain("boat", callback=3)
         with pytest.raises(TypeError, match="target"):
             explainer.explain(["boat"])
-        with pytest.raises(TypeError, match="learning_rate"):
+        with pytest.raises(TypeError, match=r"^option: wanted .* nearest: .* got 'learning_rate'"):
             explainer.explain("boat", learning_rate=0.1)
 
 

@@ -1,11 +1,13 @@
 """The options of an explanation, checked once and early, and the event that reports progress."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from numbers import Integral, Real
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.targets import whole_number
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,15 @@ class Options:
             "n_images",
         )
         for name in (*least_one, "n_score", "checkpoint_every"):
-            _check_count(name, getattr(self, name), least=1)
+            self._take_count(name, least=1)
         for name in ("restarts", "cutouts"):
-            _check_count(name, getattr(self, name), least=0)
-        _check_number("lr", self.lr, "above 0", lambda value: value > 0)
+            self._take_count(name, least=0)
+        self._take_number("lr", "above 0", lambda value: value > 0)
         for name in ("word_pull", "noise"):
-            _check_number(name, getattr(self, name), "at least 0", lambda value: value >= 0)
-        _check_number("restart_below", self.restart_below, "in [0, 1]", lambda value: 0 <= value <= 1)
+            self._take_number(name, "at least 0", lambda value: value >= 0)
+        self._take_number("restart_below", "in [0, 1]", lambda value: 0 <= value <= 1)
         if self.stop_probability is not None:
-            _check_number("stop_probability", self.stop_probability, "in (0, 1]", lambda value: 0 < value <= 1)
+            self._take_number("stop_probability", "in (0, 1]", lambda value: 0 < value <= 1)
         for name in ("normalise_gradient", "cosine_schedule", "fresh_latents"):
             if not isinstance(getattr(self, name), bool):
                 raise wrong_type(name, "True or False", getattr(self, name))
@@ -100,19 +102,38 @@ class Options:
             raise wrong_value("n_images", f"at most n_score = {self.n_score}", self.n_images)
         _check_candidates(self.candidates)
 
+    def _take_count(self, name: str, least: int) -> None:
+        """Check a whole number of any library, and make it an int: settings and checkpoints are JSON."""
+        value = whole_number(name, getattr(self, name), f"a whole number of at least {least}")
+        if value < least:
+            raise wrong_value(name, f"a whole number of at least {least}", value)
+        object.__setattr__(self, name, value)
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise wrong_type(name, f"a whole number of at least {least}", value)
-    if value < least:
-        raise wrong_value(name, f"a whole number of at least {least}", value)
+    def _take_number(self, name: str, wanted: str, inside: Callable[[float], bool]) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise wrong_type(name, f"a number {wanted}", value)
+        if not math.isfinite(value) or not inside(float(value)):
+            raise wrong_value(name, f"a finite number {wanted}", value)
+        object.__setattr__(self, name, float(value))
 
 
-def _check_number(name: str, value: object, wanted: str, inside: Callable[[float], bool]) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise wrong_type(name, f"a number {wanted}", value)
-    if not math.isfinite(value) or not inside(float(value)):
-        raise wrong_value(name, f"a finite number {wanted}", value)
+def options_from(given: Mapping[str, Any], others: Sequence[str] = ()) -> Options:
+    """Return options by name.
+
+    Args:
+        given: values by name of option.
+        others: names that are known beside the options, for the message.
+
+    Raises:
+        TypeError: an option that does not exist, the message names the nearest; an option of the wrong kind.
+        ValueError: an option out of its range.
+    """
+    known = [option.name for option in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise TypeError(str(unknown_name("option", name, [*known, *others])))
+    return Options(**given)
 
 
 def _check_candidates(candidates: object) -> None:

@@ -1,8 +1,13 @@
 """Options are refused early, by the error that names them."""
 
-import pytest
+import json
+from dataclasses import asdict
 
-from diffexplain_fast.methods.options import Options
+import numpy as np
+import pytest
+import torch
+
+from diffexplain_fast.methods.options import Options, options_from
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,16 @@ def test_a_value_of_the_wrong_kind_is_named(name: str, value: object) -> None:
         Options(**{name: value})
 
 
-def test_an_option_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TypeError, match="learning_rate"):
-        Options(learning_rate=0.1)
+@pytest.mark.parametrize("name", ["learning_rate", "n_iter", "inference_steps"])
+def test_an_option_that_does_not_exist_names_the_nearest(name: str) -> None:
+    nearest = {"learning_rate": "", "n_iter": "iterations", "inference_steps": "num_inference_steps"}[name]
+    with pytest.raises(
+        TypeError, match=rf"^option: wanted one of \d+ known names, nearest: .*{nearest}.* got '{name}'"
+    ):
+        options_from({"lr": 0.1, name: 3}, ["num_inference_steps"])
+    assert options_from({"lr": 0.1}) == Options(lr=0.1)
+
+
+def test_numbers_of_other_libraries_become_json() -> None:
+    options = Options(iterations=np.int64(3), restarts=torch.tensor(0), lr=np.float32(0.5), noise=np.float64(0))
+    assert json.loads(json.dumps(asdict(options))) == asdict(Options(iterations=3, restarts=0, lr=0.5, noise=0))
