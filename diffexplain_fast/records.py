@@ -19,6 +19,9 @@ Count = Annotated[int, Range(0, 2**53)]
 """A whole number from 0 that a float can hold."""
 Share = Annotated[float, Range(0, 1)]
 Magnitude = Annotated[float, Range(0, math.inf)]
+_OPEN = object()
+End = Annotated[float, _OPEN]
+"""An end of an interval, which may be infinite, or no number where one measurement gives none."""
 
 
 def read_as(kind: Any, value: Any, place: str) -> Any:
@@ -39,6 +42,8 @@ def read_as(kind: Any, value: Any, place: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if origin is Annotated and parts[1] is _OPEN:
+        return value if type(value) is float else read_as(parts[0], value, place)
     if origin is Annotated:
         return _in_range(parts[1], read_as(parts[0], value, place), place)
     if origin in (Union, UnionType):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
-from diffexplain_fast.records import Count, Magnitude, Share, read_as
+from diffexplain_fast.records import Count, End, Magnitude, Share, read_as
 from diffexplain_fast.storage import (
     MANIFEST,
     check_manifest,
@@ -60,7 +60,10 @@ class Word:
 
 @dataclass
 class Iteration:
-    """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds."""
+    """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds.
+
+    The norm is 0 where all pictures were convincing already, so that no gradient was computed and nothing changed.
+    """
 
     iteration: Count
     loss: float
@@ -74,7 +77,7 @@ class _Attribute(TypedDict):
 
     attribute: str
     effect: float
-    interval: tuple[float, float]
+    interval: tuple[End, End]
     role: str
 
 
@@ -124,7 +127,7 @@ class Explanation:
             StorageError: no space or no permission; an explanation saved there before is intact.
         """
         target = Path(folder)
-        _check_replaceable(target)
+        check_replaceable(target)
         stem = f".{target.name}.{secrets.token_hex(4)}"
         new, old = target.with_name(f"{stem}.new"), target.with_name(f"{stem}.old")
         try:
@@ -228,7 +231,7 @@ class Explanation:
         return render_report([self], path)
 
 
-def _check_replaceable(target: Path) -> None:
+def check_replaceable(target: Path) -> None:
     """Refuse to replace what ``save`` has not written: a file, or a folder with anything else in it."""
     if not target.exists():
         return

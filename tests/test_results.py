@@ -1,6 +1,7 @@
 """An explanation is saved whole, loaded exactly, and damage or attack is refused."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -58,6 +59,14 @@ def test_a_target_that_is_no_class(tmp_path: Path) -> None:
     score = ActivationScore(8, None, None, 1.0, None)
     without = example(label=None, truth=None, activation={"train": score, "held_out": score})
     assert_equal(Explanation.load(without.save(tmp_path / "neuron")), without)
+
+
+def test_an_effect_measured_once_has_no_interval(tmp_path: Path) -> None:
+    open_ended = {"attribute": "background:snow", "effect": 5.0, "interval": [-math.inf, math.inf], "role": "none"}
+    truth = {"attributes": [open_ended]}
+    found = Explanation.load(example(truth=truth).save(tmp_path / "fish"))
+    assert found.truth == truth
+    found.report(tmp_path / "report.html")
 
 
 def test_a_saved_explanation_is_replaced(tmp_path: Path) -> None:

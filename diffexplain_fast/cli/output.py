@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.results import _check_replaceable
+from diffexplain_fast.results import check_replaceable
 
 
 def check_folder(out: Path, files: Iterable[str] = (), explanations: Iterable[str] = ()) -> None:
@@ -25,7 +25,7 @@ def check_folder(out: Path, files: Iterable[str] = (), explanations: Iterable[st
             raise wrong_value("--out", f"a folder in which {name} is a file or not there", f"the folder {out / name}")
     for name in explanations:
         try:
-            _check_replaceable(out / name)
+            check_replaceable(out / name)
         except ValueError as error:
             raise ValueError(f"--out, {error}") from error
 
