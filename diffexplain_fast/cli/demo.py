@@ -64,12 +64,13 @@ def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]
 
 
 def summary(explanation: "Explanation") -> str:
-    """Return one line: what was explained, the nearest words, and how often the classifier agrees."""
+    """Return one line: what was explained, the nearest words, how often the classifier agrees, and what it took."""
+    from diffexplain_fast.report.render import describe_steps
+
     words = " ".join(token[0].word for token in explanation.words if token)
     parts = [f"{explanation.settings.get('classifier', 'classifier')}, {explanation.target}: {words}"]
     for name, score in explanation.activation.items():
         if score.rate is not None and name != "train":
             prompt = "pictures of the explanation" if name == "held_out" else "pictures of the class name"
             parts.append(f"{prompt} recognised {score.rate:.0%} of {score.n}")
-    moved = sum(step.gradient_norm > 0 for step in explanation.history)
-    return "; ".join([*parts, f"{moved} steps of the gradient" if moved else "the words tried first were enough"])
+    return "; ".join([*parts, describe_steps(explanation)])

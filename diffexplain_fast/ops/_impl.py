@@ -80,7 +80,7 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
     if impl == "sdpa":
         return ""
     if dtype not in FLOATS:
-        return f"it computes in float32, float16 and bfloat16, not in {dtype}"
+        return f"it computes in float32, float16 and bfloat16, not in {dtype}; convert the tensors, or take 'reference'"
     if impl == "triton":
         if TRITON_MISSING or device == "cuda":
             return TRITON_MISSING or (triton_failure(device) if automatic else "")

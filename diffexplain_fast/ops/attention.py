@@ -53,6 +53,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
         check_positive(scale=scale)
     chosen = choose("attention", "reference" if q.numel() == 0 else impl, q.device, q.dtype).impl
     chosen = fitting(chosen, q, k) if impl == "auto" else chosen
+    if chosen == "triton" and q.shape[-1] > _TRITON_HEAD:
+        wanted = f"'sdpa' or 'reference' for more than {_TRITON_HEAD} columns per head"
+        raise wrong_value("impl", wanted, f"'triton' for {q.shape[-1]}")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     if chosen == "xformers":
         return _sdpa.xformers_attention(q, k, v, scale)

@@ -45,6 +45,16 @@ class RawOps:
         """Return what runs for an op: an ``impl`` by name for the ops that are not raw."""
         return self.choices[op].impl
 
+    def described(self) -> str:
+        """Return what runs, with the reasons where "auto" found nothing better than the reference."""
+        said = {op: choice.impl for op, choice in self.choices.items()}
+        if said["attention"] in ("triton", "cpp"):
+            said["attention"] += " or sdpa, by size"
+        for op, choice in self.choices.items():
+            if choice.impl == "reference" and choice.reason.startswith("auto"):
+                said[op] += f" ({choice.reason})"
+        return ", ".join(f"{op}: {what}" for op, what in said.items())
+
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return what ``ops.attention.attention_with_lse`` does."""
         return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k))

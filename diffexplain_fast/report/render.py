@@ -128,6 +128,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
     rows, zero = _truth_rows((explanation.truth or {}).get("attributes", []))
     roles = {row.value: row.role for row in rows if row.role != "none"}
     shown = [row for i, row in enumerate(rows) if row.role != "none" or i < _SHOWN_TRUTHS]
+    losses = [item.loss for item in explanation.history]
     return Section(
         anchor=f"explanation-{number}",
         classifier=str(explanation.settings.get("classifier", "")),
@@ -137,7 +138,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
         images=[_inline_png(image) for image in explanation.images],
         words=[[_name_role(word, roles) for word in token] for token in explanation.words],
         scores=_score_rows(explanation.activation),
-        curve=fit_curve([item.loss for item in explanation.history], CURVE_WIDTH, CURVE_HEIGHT),
+        curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if _moves(explanation) else None,
         steps=describe_steps(explanation),
         seconds=sum(item.seconds for item in explanation.history),
         truth=shown,
@@ -171,10 +172,15 @@ def describe_steps(explanation: Explanation) -> str:
     Args:
         explanation: the explanation.
     """
-    moved = sum(item.gradient_norm > 0 for item in explanation.history)
+    moved = _moves(explanation)
     if not moved:
         return "No step of the gradient was taken: the words that the search started from convinced the classifier."
     return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first."
+
+
+def _moves(explanation: Explanation) -> int:
+    """Return how many steps changed the prompt: a step whose pictures are convincing computes no gradient."""
+    return sum(item.gradient_norm > 0 for item in explanation.history)
 
 
 def _score_rows(activation: dict[str, ActivationScore]) -> list[ScoreRow]:

@@ -153,6 +153,10 @@ def test_torch_serves_heads_and_lengths_where_it_is_faster() -> None:
     assert [fitting("triton", heads(9, columns), heads(9, columns)) for columns in (160, 161)] == ["triton", "sdpa"]
     assert [fitting("cpp", heads(n, 8), heads(256, 8)) for n in (256, 257)] == ["cpp", "sdpa"]
     assert fitting("reference", heads(2**16, 999), heads(9, 999)) == "reference"
+    with pytest.raises(
+        ValueError, match=r"^impl: wanted 'sdpa' or 'reference' for more than 160 columns .*, got 'triton'"
+    ):
+        attention(heads(9, 161), heads(9, 161), heads(9, 161), impl="triton")
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa", "auto"])

@@ -26,6 +26,16 @@ def test_auto_takes_what_the_ops_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raw.choices == {op: _impl.choose(op, "auto", CPU, torch.float32) for op in raw.choices}
 
 
+def test_what_runs_is_said_with_the_reason_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RawOps(CPU, torch.float32, "reference").described().startswith("group_norm_silu: reference, layer_norm: ")
+    monkeypatch.setattr(_impl, "CPP_MISSING", "")
+    said = RawOps(CPU, torch.float32).described()
+    assert "geglu: cpp, attention: cpp or sdpa, by size" in said
+    monkeypatch.setattr(_impl, "CPP_MISSING", "was not built")
+    assert "geglu: reference (auto: triton: " in (said := RawOps(CPU, torch.float32).described())
+    assert "cpp: was not built), attention: sdpa" in said
+
+
 @pytest.mark.parametrize("impl", ["auto", "reference"])
 def test_attention_is_the_op(impl: str) -> None:
     call = AttentionContract().at("N2-Q5-K3-H2-D8", torch.float32)

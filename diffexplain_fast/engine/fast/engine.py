@@ -90,10 +90,8 @@ class FastEngine:
 
     @property
     def implementations(self) -> str:
-        """Which implementation of each op runs."""
-        if isinstance(self.denoiser, ModuleUNet):
-            return ""
-        return ", ".join(f"{op}: {choice.impl}" for op, choice in self.denoiser.raw.choices.items())
+        """Which implementation of each op runs, and why where it is the reference."""
+        return "" if isinstance(self.denoiser, ModuleUNet) else self.denoiser.raw.described()
 
     @property
     def retried(self) -> int:
