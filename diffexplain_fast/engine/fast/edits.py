@@ -84,9 +84,10 @@ def _some(weight: Tensor) -> Tensor:
 
 
 def global_hooks() -> list[Any]:
-    """Return the hooks that torch runs on every module."""
+    """Return the hooks that run on every module, but for those of torch's own tools, which only count."""
     every = nn.modules.module
-    return [hook for name in _HOOKS for hook in vars(every)[f"_global{name}"].values()]
+    hooks = [hook for name in _HOOKS for hook in vars(every)[f"_global{name}"].values()]
+    return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("torch.")]
 
 
 def has_hooks(part: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.engine.fast.edits import Watch
 from tests.engine.fast.edits import (
@@ -174,3 +175,11 @@ def test_a_watch_of_weights_that_are_not_finite(pipe):
     assert not watch.edited()
     pipe.unet.conv_in.weight.data[0] = 1.0
     assert watch.edited()
+
+
+def test_the_hooks_of_torchs_own_tools_change_nothing(pipe):
+    sampler = sampler_of(pipe, backend="fast")
+    wanted = run(sampler)
+    with FlopCounterMode(display=False):
+        assert all(map(torch.equal, run(sampler), wanted))
+        assert not sampler._engine.unknown
