@@ -7,6 +7,7 @@ import statistics
 import pytest
 import torch
 
+from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.node import Eager, sample_images
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import GradientMode
@@ -78,6 +79,6 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
         recording=True,
     )
     text = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    images = sample_images(Eager(job), torch.zeros(1, 1, 1, 1), [text], [])
+    images = sample_images(Eager(job), Watch(), torch.zeros(1, 1, 1, 1), [text], [])
     (gradient,) = torch.autograd.grad(images, text, torch.ones(1, 1, 1, 1))
     assert gradient.dtype == torch.bfloat16 and gradient.item() == steps
