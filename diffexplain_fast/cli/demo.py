@@ -73,4 +73,4 @@ def summary(explanation: "Explanation") -> str:
         if score.rate is not None and name != "train":
             prompt = "pictures of the explanation" if name == "held_out" else "pictures of the class name"
             parts.append(f"{prompt} recognised {score.rate:.0%} of {score.n}")
-    return "; ".join([*parts, describe_steps(explanation)])
+    return f"{'; '.join(parts)}. {describe_steps(explanation)}"
