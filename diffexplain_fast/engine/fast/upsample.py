@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,7 +35,8 @@ class Upsample:
         if self._packed is not None and list(size) == [2 * side for side in x.shape[2:]]:
             return upsample_conv(x, self._packed, impl=self._impl)
         if self._convolution is None:
-            self._convolution = conv(self._module.conv)
+            with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
+                self._convolution = conv(self._module.conv)
         return channels_last(self._convolution(F.interpolate(x, size=tuple(size), mode="nearest")))
 
 

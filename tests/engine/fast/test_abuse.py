@@ -168,6 +168,15 @@ def test_inference_mode_then_gradients(pipe):
     assert torch.equal(images, quiet) and gradient.isfinite().all()
 
 
+def test_an_odd_side_in_inference_mode_then_gradients(pipe):
+    """What is made for such a size at its first call serves calls that record a graph too."""
+    sampler, size = sampler_of(pipe, backend="fast"), (9, 7)
+    with torch.inference_mode():
+        images_of(sampler, embeds(dtype=F64), size=size)
+    wanted = both(sampler_of(pipe, backend="reference"), size=size)
+    assert max(map(relative, both(sampler, size=size), wanted)) <= 1e-10
+
+
 def test_autocast_around_call_and_backward_changes_nothing():
     made = tiny_sd()
     sampler = sampler_of(made, backend="fast")
