@@ -151,7 +151,7 @@ def _attention() -> Iterator[Case]:
 
 def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
     """Return how many blocks the last keys take: none, text's one, and the most; of bfloat16, compiled alike, one."""
-    most = config.blocks["BLOCK_N"] // 16
+    most = config.blocks["BLOCK_N"] // attention.REST.value
     return [{"RESTS": rests} for rests in ((1,) if dtype == "bf16" else sorted({0, 1, most}))]
 
 

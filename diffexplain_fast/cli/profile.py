@@ -35,11 +35,12 @@ def profile(
     part, by kind of work and by kernel, launches, bytes by owner over time, work against the machine's ceilings, as a
     table, a page and a trace.
     """
+    import torch
+
     from diffexplain_fast.cli.device import chosen_device
     from diffexplain_fast.engine.schedulers import load_with_scheduler
-    from diffexplain_fast.errors import unknown_name
     from diffexplain_fast.profiling.collect import PROFILE, TRACE, profile_iteration
-    from diffexplain_fast.profiling.dtypes import DTYPES
+    from diffexplain_fast.profiling.dtypes import parse_dtype
     from diffexplain_fast.profiling.iteration import Iteration
     from diffexplain_fast.profiling.table import table
     from diffexplain_fast.report.profile_page import render_profile
@@ -47,11 +48,10 @@ def profile(
 
     check_folder(out, [_PAGE, PROFILE, TRACE])
     page = confined(out, _PAGE)
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    loaded = parse_dtype(dtype) or torch.float32
     place = str(chosen_device(device))
     iteration = Iteration(
-        load_with_scheduler(pipeline, scheduler, dtype=DTYPES[dtype], device=place),
+        load_with_scheduler(pipeline, scheduler, dtype=loaded, device=place),
         classifier,
         steps=steps,
         guidance=guidance,

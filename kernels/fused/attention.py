@@ -23,7 +23,7 @@ _WIDTHS = (64, 96, 160)
 """Columns, padded, up to which an entry of the table of configurations serves."""
 _PROGRAMS = 264
 """Programs wanted where queries can be divided: two for each of the 132 multiprocessors of an H100."""
-_REST = tl.constexpr(16)
+REST = tl.constexpr(16)
 """Keys of a block of the last ones, which fill no whole block: more of them at once would spill beside those."""
 _UNIT = 16
 """Largest power of two that strides are looked at for: 16 numbers are more than the widest load."""
@@ -67,7 +67,7 @@ def attention_fwd_kernel(
     if RESTS > 0:
         qr = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True)
         for part in tl.static_range(RESTS):
-            offs_r = whole + part * _REST + tl.arange(0, _REST)
+            offs_r = whole + part * REST + tl.arange(0, REST)
             mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
             kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
             highest, total, acc = tiles.attend(qr, kr, vr, mask_r[None, :], scale, highest, total, acc)
@@ -121,7 +121,7 @@ def attention_bwd_dq_kernel(
     if RESTS > 0:
         qr, dor = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST, True), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST, True)
         for part in tl.static_range(RESTS):
-            offs_r = whole + part * _REST + tl.arange(0, _REST)
+            offs_r = whole + part * REST + tl.arange(0, REST)
             mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
             kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
             dq = tiles.add_dq(qr, dor, kr, vr, mask_r[None, :], scale, lse, delta, dq)
@@ -341,7 +341,7 @@ class _Call:
             entry,
             kernel,
             lambda meta: (triton.cdiv(self.queries, meta["BLOCK_M"]) * heads,),
-            RESTS=triton.cdiv(rest, _REST.value),
+            RESTS=triton.cdiv(rest, REST.value),
             **pointers,
             **self.arguments,
         )
