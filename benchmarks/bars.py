@@ -15,8 +15,8 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.storage import read_json, write_json_atomic
-from diffexplain_fast.tinyworld.recipe.classifiers import SHIPPED
 from diffexplain_fast.tinyworld.store import Probe
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING
 

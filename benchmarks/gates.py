@@ -14,12 +14,12 @@ import torch
 from diffexplain_fast import tinyworld
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.recipe.clip import tokens
+from diffexplain_fast.recipe.data import HELD_OUT_SEEDS, Scenes, as_pixels, render_scenes
+from diffexplain_fast.recipe.segmenter import mean_iou
 from diffexplain_fast.storage import write_json_atomic
-from diffexplain_fast.tinyworld.recipe.clip import tokens
-from diffexplain_fast.tinyworld.recipe.data import HELD_OUT_SEEDS, Scenes, as_pixels, render_scenes, values_of
-from diffexplain_fast.tinyworld.recipe.segmenter import mean_iou
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, caption, draw_attributes
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, caption, draw_attributes, values_of
 
 RESULT = Path(__file__).parent / "results" / "tinyworld-gates.json"
 BOUNDS = {

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, results
 from diffexplain_fast import ops
-from diffexplain_fast.engine.fast.recorder import CudaRecorder
+from diffexplain_fast.engine.graphs.recorder import CudaRecorder
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.profiling.roofline import Ceilings, measure_ceilings
+from diffexplain_fast.measuring.profile.roofline import Ceilings, measure_ceilings
 from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"

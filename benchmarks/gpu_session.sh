@@ -37,7 +37,7 @@ nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=cs
 install=("$python" -m pip install -q --no-index --no-build-isolation --no-deps -e .)
 stage build 90 env DIFFEXPLAIN_FAST_BUILD=1 TORCH_CUDA_ARCH_LIST="$chip" "${install[@]}"
 "$python" -c 'import diffexplain_fast.kernels' || stage plain 30 env DIFFEXPLAIN_FAST_BUILD=0 "${install[@]}"
-stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/methods/test_graphed.py
+stage engine 90 "${test[@]}" tests/engine/fast/test_on_gpu.py tests/evidence/test_recorded.py
 stage iteration 180 "${bench[@]}" --workload sd15 --budget 5GiB --budget 12GiB \
     --rival "ours, one sample per step" --rival "per-step checkpointing" --rival "hand-written loop in one CUDA graph"
 stage ops 120 "$python" -m benchmarks.gpu_ops --out "$out/gpu-ops.json"

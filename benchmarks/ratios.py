@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from diffexplain_fast.benchmarking.iteration import gradient
-from diffexplain_fast.benchmarking.rivals import OURS, PLAIN, RIVALS
-from diffexplain_fast.benchmarking.workloads import Workload, tinyworld
+from diffexplain_fast.measuring.bench.compare import gradient
+from diffexplain_fast.measuring.bench.rivals import OURS, PLAIN, RIVALS
+from diffexplain_fast.measuring.bench.workloads import Workload, tinyworld
 
 BASELINE = Path(__file__).parent / "results" / "ratios.json"
 """Written by ``make baseline``, held to by ``make test``."""

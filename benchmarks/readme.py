@@ -3,9 +3,9 @@
 import statistics
 from pathlib import Path
 
-from diffexplain_fast.benchmarking.results import Row, latest, read_rows
-from diffexplain_fast.benchmarking.rivals import OURS
-from diffexplain_fast.methods.options import Options
+from diffexplain_fast.measuring.bench.rivals import OURS
+from diffexplain_fast.measuring.bench.rows import Row, latest, read_rows
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.storage import read_json
 
 ROOT = Path(__file__).parent.parent

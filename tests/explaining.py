@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.api import Explainer
+from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.results import Explanation
+from diffexplain_fast.results.explanation import Explanation
 from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd
 
 QUICK: dict[str, Any] = {

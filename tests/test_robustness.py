@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.api import Explainer
+from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import NonFiniteError, StorageError
-from diffexplain_fast.methods.progress import Progress
-from diffexplain_fast.results import Explanation
+from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.runs.progress import Progress
 from tests.explaining import QUICK, FailingClassifier, assert_same_result, quick_explainer, quick_explanation
 from tests.tiny import tiny_classifier, tiny_sd
 

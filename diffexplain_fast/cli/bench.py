@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from diffexplain_fast.benchmarking.workloads import Make, Workload
+    from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _File = Annotated[Path, typer.Argument(help="File of JSON lines that bench run has appended to.")]
@@ -61,11 +61,11 @@ def run(
     """
     import torch
 
-    from diffexplain_fast.benchmarking.budgets import DEFAULT
-    from diffexplain_fast.benchmarking.iteration import BOUNDS, compare, verdict
-    from diffexplain_fast.benchmarking.results import about, append_rows
     from diffexplain_fast.cli.device import chosen_device
     from diffexplain_fast.errors import unknown_name
+    from diffexplain_fast.measuring.bench.budgets import DEFAULT
+    from diffexplain_fast.measuring.bench.compare import BOUNDS, compare, verdict
+    from diffexplain_fast.measuring.bench.rows import about, append_rows
 
     if dtype not in _DTYPES:
         raise unknown_name("dtype", dtype, _DTYPES)
@@ -89,8 +89,8 @@ def run(
 
 def _rivals(named: list[str] | None) -> list[str]:
     """The rivals to measure: those that are named or the usual ones, ours, and those that ours is judged by."""
-    from diffexplain_fast.benchmarking.rivals import BASELINES, ON_REQUEST, OURS, RIVALS
     from diffexplain_fast.errors import unknown_name
+    from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS
 
     for name in named or ():
         if name not in RIVALS:
@@ -100,8 +100,8 @@ def _rivals(named: list[str] | None) -> list[str]:
 
 def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: dict[str, Any]) -> "tuple[str, Make]":
     """What a workload with changed options is called, and what makes it."""
-    from diffexplain_fast.benchmarking.workloads import WORKLOADS, of_pipeline
     from diffexplain_fast.errors import unknown_name, wrong_value
+    from diffexplain_fast.measuring.bench.workloads import WORKLOADS, of_pipeline
 
     if pipeline is None and scheduler is not None:
         raise wrong_value("--scheduler", "--pipeline beside it (a workload has a scheduler of its own)", scheduler)
@@ -144,8 +144,8 @@ def report(
 
     Pictures need matplotlib: pip install 'diffexplain-fast[plot]'. Without it the report has the tables alone.
     """
-    from diffexplain_fast.benchmarking.report import REPORT, write_report
-    from diffexplain_fast.benchmarking.results import read_rows
+    from diffexplain_fast.measuring.bench.report import REPORT, write_report
+    from diffexplain_fast.measuring.bench.rows import read_rows
 
     check_folder(out, [REPORT])
     print(f"Open {write_report(read_rows(file), out)}")
@@ -159,8 +159,8 @@ def agree(
 
     Compares runs of the same workload, dtype and device; exit code 1 if a ratio differs more, or one is missing.
     """
-    from diffexplain_fast.benchmarking.report import agreements
-    from diffexplain_fast.benchmarking.results import read_rows
+    from diffexplain_fast.measuring.bench.report import agreements
+    from diffexplain_fast.measuring.bench.rows import read_rows
 
     found = agreements(read_rows(file), within)
     for each in found:

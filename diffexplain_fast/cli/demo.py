@@ -10,7 +10,7 @@ from diffexplain_fast.cli.progress import ProgressBars
 
 if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier
-    from diffexplain_fast.results import Explanation
+    from diffexplain_fast.results.explanation import Explanation
 
 CLASSIFIERS = ("companion", "background")
 _CLASSES = 3
@@ -30,10 +30,10 @@ def demo(
     classifier was taught to recognise some classes by what stands beside the object, the other by the background. The
     method does not know which; the report shows what it finds beside the measured truth.
     """
-    from diffexplain_fast.api import Explainer
-    from diffexplain_fast.models.pipeline import load_pipeline
-    from diffexplain_fast.report.render import render_report
-    from diffexplain_fast.tinyworld import load_classifier
+    from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.models.loading import load_pipeline
+    from diffexplain_fast.recipe.making import load_classifier
+    from diffexplain_fast.report.explanation import render_report
 
     classifiers = {name: load_classifier(name) for name in CLASSIFIERS}
     chosen = {name: chosen_classes(classifier) for name, classifier in classifiers.items()}
@@ -65,7 +65,7 @@ def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]
 
 def summary(explanation: "Explanation") -> str:
     """Return one line: what was explained, the nearest words, how often the classifier agrees, and what it took."""
-    from diffexplain_fast.report.render import describe_steps
+    from diffexplain_fast.report.explanation import describe_steps
 
     words = " ".join(token[0].word for token in explanation.words if token)
     parts = [f"{explanation.settings.get('classifier', 'classifier')}, {explanation.target}: {words}"]

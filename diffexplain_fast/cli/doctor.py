@@ -23,7 +23,7 @@ def doctor() -> None:
 
 def _tinyworld() -> str:
     """Return whether the shipped models are there and undamaged."""
-    from diffexplain_fast.tinyworld import classifier_names
+    from diffexplain_fast.tinyworld.store import classifier_names
 
     try:
         return f"undamaged, classifiers {', '.join(classifier_names())}"

@@ -23,13 +23,13 @@ def estimate(
     Memory and multiplications are counted on the shapes of the public model, in bfloat16, without text encoder and
     classifier. Nothing is run or downloaded.
     """
-    from diffexplain_fast.benchmarking.efficiency import measured_efficiency
-    from diffexplain_fast.benchmarking.results import read_rows
     from diffexplain_fast.engine.checks import check_guidance
-    from diffexplain_fast.engine.estimate import CARDS, GIB
-    from diffexplain_fast.engine.estimate import estimate as count
-    from diffexplain_fast.engine.planner import parse_bytes
+    from diffexplain_fast.engine.memory.plan import parse_bytes
     from diffexplain_fast.errors import unknown_name, wrong_value
+    from diffexplain_fast.measuring.bench.efficiency import measured_efficiency
+    from diffexplain_fast.measuring.bench.rows import read_rows
+    from diffexplain_fast.measuring.estimate import CARDS, GIB
+    from diffexplain_fast.measuring.estimate import estimate as count
 
     if gpu not in CARDS:
         raise unknown_name("gpu", gpu, CARDS)

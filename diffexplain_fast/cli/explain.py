@@ -9,7 +9,7 @@ from diffexplain_fast.cli import options
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.progress import ProgressBars
-from diffexplain_fast.methods.options import Options
+from diffexplain_fast.methods.diffexplainer.options import Options
 
 _OUT = Path("explanation")
 
@@ -45,9 +45,9 @@ def explain(
     Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
-    from diffexplain_fast.api import Explainer
+    from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.cli.device import chosen_device
-    from diffexplain_fast.engine.schedulers import load_with_scheduler
+    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 
     check_folder(out, ["report.html"], ["explanation"])
     check_folder(out / "checkpoint")

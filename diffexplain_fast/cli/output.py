@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.results import check_replaceable
+from diffexplain_fast.result_folder import check_replaceable
 
 
 def check_folder(out: Path, files: Iterable[str] = (), explanations: Iterable[str] = ()) -> None:

@@ -38,11 +38,11 @@ def profile(
     import torch
 
     from diffexplain_fast.cli.device import chosen_device
-    from diffexplain_fast.engine.schedulers import load_with_scheduler
-    from diffexplain_fast.profiling.collect import PROFILE, TRACE, profile_iteration
-    from diffexplain_fast.profiling.dtypes import parse_dtype
-    from diffexplain_fast.profiling.iteration import Iteration
-    from diffexplain_fast.profiling.table import table
+    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
+    from diffexplain_fast.measuring.profile.collect import PROFILE, TRACE, profile_iteration
+    from diffexplain_fast.measuring.profile.dtypes import parse_dtype
+    from diffexplain_fast.measuring.profile.iteration import Iteration
+    from diffexplain_fast.measuring.profile.table import table
     from diffexplain_fast.report.profile_page import render_profile
     from diffexplain_fast.storage import confined
 

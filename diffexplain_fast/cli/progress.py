@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from diffexplain_fast.methods.progress import Progress
+    from diffexplain_fast.runs.progress import Progress
 
 _PHASES = {"screen": "choosing a start", "optimise": "optimising", "evaluate": "scoring"}
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.planner import parse_bytes
+from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 _ABSENT = {

@@ -18,9 +18,9 @@ from diffexplain_fast.engine.checks import (
     check_tensor,
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
-from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.gradients import GradientMode
-from diffexplain_fast.engine.planner import Plan, parse_bytes
+from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value

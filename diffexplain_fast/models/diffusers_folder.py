@@ -41,7 +41,7 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
         FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
     if source == "tinyworld":
-        from diffexplain_fast.tinyworld import pipeline_folder
+        from diffexplain_fast.tinyworld.store import pipeline_folder
 
         return Path(pipeline_folder()), "tinyworld"
     path, text = local_folder("pipeline", source), str(source)

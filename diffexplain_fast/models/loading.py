@@ -1,24 +1,13 @@
-"""Which library a published classifier comes from."""
+"""The one place that turns a name into an adapter: which library a published classifier or pipeline comes from."""
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-from torch import Tensor, nn
+import torch
 
-from diffexplain_fast.errors import wrong_type
-
-
-class Parts(NamedTuple):
-    """A published classifier: its module, what comes before it, the names of its classes, and its truth."""
-
-    model: nn.Module
-    preprocess: Callable[[Tensor], Tensor] | None
-    labels: tuple[str, ...] | None
-    name: str
-    truth: dict | None = None
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.parts import Parts
+from diffexplain_fast.models.pipeline import Pipeline
 
 
 def load_parts(source: str | Path, *, revision: str | None, local_files_only: bool) -> Parts:
@@ -28,10 +17,11 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
     family, _, name = str(source).partition("/")
     if isinstance(source, str) and family == "tinyworld":
-        from diffexplain_fast.tinyworld import load_classifier
+        from diffexplain_fast.models.transformers_classifiers import load_transformers
+        from diffexplain_fast.tinyworld.store import classifier_folder, read_truth
 
-        found = load_classifier(name)
-        return Parts(cast(nn.Module, found.model), found.preprocess, found.labels, found.name, found.truth)
+        found = load_transformers(classifier_folder(name), **options)
+        return found._replace(name=str(source), truth=read_truth(name))
     if isinstance(source, str) and family == "timm":
         from diffexplain_fast.models.timm_models import load_timm
 
@@ -45,10 +35,55 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
     return load_transformers(source, **options)
 
 
-def extra(library: str) -> ModuleType:
-    """Import an optional library, or say how to install it."""
-    try:
-        return import_module(library)
-    except ImportError as error:
-        remedy = f"pip install diffexplain-fast[{library}]"
-        raise ImportError(f"classifier: wanted the package {library} ({remedy}), got {error}") from error
+@torch.inference_mode(False)  # weights loaded in it would have no gradient, ever
+def load_pipeline(
+    source: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Pipeline:
+    """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
+
+    Args:
+        source: diffusers pipeline object (used as it is), hub id, local folder, or "tinyworld".
+        dtype: dtype of the loaded weights.
+        device: where to put loaded weights, the CPU if None; a pipeline object must be there already.
+        revision: branch, tag or commit of a hub id.
+        local_files_only: read a hub id from the cache alone; a folder never touches the network.
+
+    Raises:
+        TypeError: ``source`` is none of these.
+        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind.
+        UnsafeFileError: a component has only pickled weights; nothing was read.
+        CorruptFileError: a weight file is damaged.
+    """
+    if isinstance(source, Pipeline):
+        return source
+    # The adapters derive from Pipeline, and diffusers takes seconds to import.
+    from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
+    from diffexplain_fast.models.diffusers_sd import StableDiffusion
+    from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
+
+    kinds: dict[str, type[Pipeline]] = {
+        "StableDiffusionPipeline": StableDiffusion,
+        "StableDiffusionXLPipeline": StableDiffusionXL,
+    }
+    if isinstance(source, str | Path):
+        folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
+        source = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
+        if device is not None:
+            source.to(device)
+    else:
+        given = getattr(source, "name_or_path", None) or type(source).__name__
+        name = Path(given).name if Path(given).is_dir() else str(given)
+    found = next((kinds[base.__name__] for base in type(source).__mro__ if base.__name__ in kinds), None)
+    if found is None:
+        raise wrong_type("pipeline", f"{' or '.join(kinds)}, a hub id or a folder", source)
+    adapter = found(source, name)
+    if device is not None:
+        wanted, own = torch.device(device), adapter.device
+        if wanted.type != own.type or wanted.index not in (None, own.index):
+            raise wrong_value("device", f"the pipeline object's own device {own}", device)
+    return adapter

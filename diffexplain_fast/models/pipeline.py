@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -213,57 +212,3 @@ class Pipeline(ABC):
     def fingerprint(self) -> str:
         """Return the sha256 over the weights of all components, computed once."""
         return self._weights
-
-
-@torch.inference_mode(False)  # weights loaded in it would have no gradient, ever
-def load_pipeline(
-    source: Any,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device | None = None,
-    revision: str | None = None,
-    local_files_only: bool = False,
-) -> Pipeline:
-    """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
-
-    Args:
-        source: diffusers pipeline object (used as it is), hub id, local folder, or "tinyworld".
-        dtype: dtype of the loaded weights.
-        device: where to put loaded weights, the CPU if None; a pipeline object must be there already.
-        revision: branch, tag or commit of a hub id.
-        local_files_only: read a hub id from the cache alone; a folder never touches the network.
-
-    Raises:
-        TypeError: ``source`` is none of these.
-        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind.
-        UnsafeFileError: a component has only pickled weights; nothing was read.
-        CorruptFileError: a weight file is damaged.
-    """
-    if isinstance(source, Pipeline):
-        return source
-    # The adapters derive from Pipeline, and diffusers takes seconds to import.
-    from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
-    from diffexplain_fast.models.diffusers_sd import StableDiffusion
-    from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
-
-    kinds: dict[str, type[Pipeline]] = {
-        "StableDiffusionPipeline": StableDiffusion,
-        "StableDiffusionXLPipeline": StableDiffusionXL,
-    }
-    if isinstance(source, str | Path):
-        folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
-        source = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
-        if device is not None:
-            source.to(device)
-    else:
-        given = getattr(source, "name_or_path", None) or type(source).__name__
-        name = Path(given).name if Path(given).is_dir() else str(given)
-    found = next((kinds[base.__name__] for base in type(source).__mro__ if base.__name__ in kinds), None)
-    if found is None:
-        raise wrong_type("pipeline", f"{' or '.join(kinds)}, a hub id or a folder", source)
-    adapter = found(source, name)
-    if device is not None:
-        wanted, own = torch.device(device), adapter.device
-        if wanted.type != own.type or wanted.index not in (None, own.index):
-            raise wrong_value("device", f"the pipeline object's own device {own}", device)
-    return adapter

@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from diffexplain_fast.errors import UnsafeFileError, describe, unknown_name, wrong_value
-from diffexplain_fast.models.loading import Parts, extra
+from diffexplain_fast.models.parts import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
 

@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 import torch
 
 from diffexplain_fast.errors import unknown_name, wrong_value
-from diffexplain_fast.models.loading import Parts, extra
+from diffexplain_fast.models.parts import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
 

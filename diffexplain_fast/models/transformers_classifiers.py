@@ -16,7 +16,7 @@ from transformers import (
 from transformers.utils import logging
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.models.loading import Parts
+from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
 

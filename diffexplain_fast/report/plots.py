@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from diffexplain_fast.results import Explanation
+from diffexplain_fast.results.explanation import Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from diffexplain_fast.profiling.families import FAMILIES
-from diffexplain_fast.profiling.memory import Timeline
-from diffexplain_fast.profiling.roofline import Roofline, Work, attainable
+from diffexplain_fast.measuring.profile.families import FAMILIES
+from diffexplain_fast.measuring.profile.memory import Timeline
+from diffexplain_fast.measuring.profile.roofline import Roofline, Work, attainable
 from diffexplain_fast.report.plots import Tick
 
 WIDTH, HEIGHT, ROOF_HEIGHT = 600, 120, 240

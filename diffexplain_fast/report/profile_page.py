@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffexplain_fast.profiling.families import FAMILIES
-from diffexplain_fast.profiling.profile import Profile, Share, merge_steps
+from diffexplain_fast.measuring.profile.families import FAMILIES
+from diffexplain_fast.measuring.profile.profile import Profile, Share, merge_steps
+from diffexplain_fast.report.explanation import load_template
 from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, describe, roof
-from diffexplain_fast.report.render import load_template
 from diffexplain_fast.storage import write_bytes_atomic
 
 

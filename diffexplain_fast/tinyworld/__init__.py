@@ -1,10 +1,11 @@
 """A small procedural picture world with known truth, and the models that were trained on it."""
 
-from diffexplain_fast.tinyworld.making import make_classifier
+from typing import TYPE_CHECKING
+
+from diffexplain_fast.public_names import lazily
 from diffexplain_fast.tinyworld.render import SIZE, Scene, render
 from diffexplain_fast.tinyworld.store import (
     classifier_names,
-    load_classifier,
     load_clip,
     load_probe,
     load_segmenter,
@@ -12,6 +13,9 @@ from diffexplain_fast.tinyworld.store import (
     pipeline_folder,
 )
 from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, COMPANIONS, OBJECTS, TEXTURES
+
+if TYPE_CHECKING:
+    from diffexplain_fast.recipe.making import load_classifier, make_classifier
 
 __all__ = [
     "BACKGROUNDS",
@@ -31,3 +35,5 @@ __all__ = [
     "pipeline_folder",
     "render",
 ]
+
+__getattr__ = lazily(__name__, dict.fromkeys(("load_classifier", "make_classifier"), "recipe.making"))

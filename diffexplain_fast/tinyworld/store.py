@@ -3,21 +3,22 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from diffexplain_fast.errors import unknown_name
 from diffexplain_fast.storage import check_manifest, read_json
-from diffexplain_fast.tinyworld.recipe.data import values_of
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, values_of
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
 
-    from diffexplain_fast.models.classifier import Classifier
-
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
+
+PROBE_LABELS = [f"{name}:{value}" for name in ATTRIBUTES for value in values_of(name)]
+"""Logits of the probe, attribute by attribute."""
 
 Probe = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
@@ -42,28 +43,29 @@ def classifier_names() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in (_checked(WEIGHTS) / "classifiers").iterdir()))
 
 
-def load_classifier(name: str) -> "Classifier":
-    """Load a shipped classifier with its truth.
+def classifier_folder(name: str) -> Path:
+    """Return the folder of a shipped classifier, in the format of transformers.
 
     Args:
         name: one of ``classifier_names()``.
-
-    Returns:
-        A ``Classifier`` of the eight objects, pixels [B, 3, 64, 64] in [0, 1].
 
     Raises:
         UnknownNameError: for another name.
         CorruptFileError: when a shipped file does not match its recorded sha256.
     """
-    from diffexplain_fast.models.classifier import Classifier
-
     if name not in classifier_names():
         raise unknown_name("classifier", name, classifier_names())
-    folder = WEIGHTS / "classifiers" / name
-    classifier = Classifier.from_pretrained(folder)
-    classifier.name = f"tinyworld/{name}"
-    classifier.truth = read_json(folder / "truth.json")
-    return classifier
+    return WEIGHTS / "classifiers" / name
+
+
+def read_truth(name: str) -> dict[str, Any]:
+    """Return the measured truth of a shipped classifier: the causal effect of every attribute on every class logit.
+
+    Args:
+        name: one of ``classifier_names()``.
+    """
+    truth: dict[str, Any] = read_json(classifier_folder(name) / "truth.json")
+    return truth
 
 
 def load_probe() -> Probe:
@@ -75,8 +77,6 @@ def load_probe() -> Probe:
     """
     from transformers import AutoModelForImageClassification
 
-    from diffexplain_fast.tinyworld.recipe.probes import split_logits
-
     model = AutoModelForImageClassification.from_pretrained(
         _checked(WEIGHTS) / "probe", dtype=torch.float32, use_safetensors=True
     ).eval()
@@ -86,6 +86,12 @@ def load_probe() -> Probe:
             return split_logits(model(pixel_values=pixels).logits)
 
     return probe
+
+
+def split_logits(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Cut the probe's logits [B, 29] into one [B, values] tensor per attribute."""
+    parts = logits.split([len(values_of(name)) for name in ATTRIBUTES], dim=1)
+    return dict(zip(ATTRIBUTES, parts, strict=True))
 
 
 def name_attributes(probe: Probe, pixels: torch.Tensor) -> list[dict[str, str]]:

@@ -84,3 +84,10 @@ def _phrase(attributes: Mapping[str, str], mentioned: set[str]) -> str:
     if companion:
         text = f"{text} with {companion}" if text else f"a {companion}"
     return text or "a picture"
+
+
+def values_of(name: str) -> tuple[str, ...]:
+    """Return the values of an attribute as the arrays number them: "nothing" comes last where it can occur."""
+    if name == "style":
+        return STYLES
+    return (*ATTRIBUTES[name], NOTHING) if name in ("object", "companion") else ATTRIBUTES[name]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from diffexplain_fast.benchmarking.results import commit
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.measuring.bench.rows import commit
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import gpu_ops, op_cases
 from benchmarks.gpu_ops import SMALL
-from diffexplain_fast.profiling.roofline import Ceilings
+from diffexplain_fast.measuring.profile.roofline import Ceilings
 
 CEILINGS = Ceilings("float32", 1e12, 1e11)
 NEW = op_cases.New(torch.device("cpu"), torch.float32)

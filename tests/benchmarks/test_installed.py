@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_package_has_the_room() -> None:
-    assert "diffexplain_fast.benchmarking" in find_packages(
+    assert "diffexplain_fast.measuring.bench" in find_packages(
         str(ROOT), include=["diffexplain_fast", "diffexplain_fast.*"]
     )
 
@@ -28,10 +28,10 @@ def test_the_built_package_has_the_room(tmp_path: Path) -> None:
     environment = {**os.environ, "DIFFEXPLAIN_FAST_BUILD": "0"}
     subprocess.run([*command, *build], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
     installed = tmp_path / "lib" / "diffexplain_fast"
-    assert (installed / "benchmarking" / "rivals.py").exists() and (installed / "kernels" / "geglu.py").exists()
-    code = "from diffexplain_fast.benchmarking import iteration as i; print(i.__file__)"
+    assert (installed / "measuring" / "bench" / "rivals.py").exists() and (installed / "kernels" / "geglu.py").exists()
+    code = "from diffexplain_fast.measuring.bench import compare as i; print(i.__file__)"
     paths = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=paths, check=True, capture_output=True, text=True
     )
-    assert done.stdout.strip() == str(installed / "benchmarking" / "iteration.py")
+    assert done.stdout.strip() == str(installed / "measuring" / "bench" / "compare.py")

@@ -14,11 +14,13 @@ from diffusers import PNDMScheduler
 from torch import Tensor
 from typer.testing import CliRunner
 
-from diffexplain_fast.benchmarking import iteration, measures, results
-from diffexplain_fast.benchmarking.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
-from diffexplain_fast.benchmarking.setting import Images, Sampled, Setting
-from diffexplain_fast.benchmarking.workloads import WORKLOADS
 from diffexplain_fast.cli.main import app
+from diffexplain_fast.measuring.bench import compare as iteration
+from diffexplain_fast.measuring.bench import device as measures
+from diffexplain_fast.measuring.bench import rows as results
+from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
+from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
+from diffexplain_fast.measuring.bench.workloads import WORKLOADS
 from tests.benchmarks.tiny_workload import tiny_workload
 from tests.tiny import tiny_sd
 

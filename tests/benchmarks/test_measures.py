@@ -8,10 +8,10 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffexplain_fast.benchmarking import measures
-from diffexplain_fast.benchmarking.budgets import at_budgets, parse_budget, span
-from diffexplain_fast.benchmarking.iteration import gradient
-from diffexplain_fast.benchmarking.rivals import PLAIN, RIVALS
+from diffexplain_fast.measuring.bench import device as measures
+from diffexplain_fast.measuring.bench.budgets import at_budgets, parse_budget, span
+from diffexplain_fast.measuring.bench.compare import gradient
+from diffexplain_fast.measuring.bench.rivals import PLAIN, RIVALS
 from tests.benchmarks.tiny_workload import tiny_workload
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_without_plans_a_share_is_refused_but_bytes_are_not(monkeypatch: pytest.
     def no_memory(workload: object) -> None:
         raise torch.OutOfMemoryError("no memory for you")
 
-    monkeypatch.setattr("diffexplain_fast.benchmarking.budgets.span", no_memory)
+    monkeypatch.setattr("diffexplain_fast.measuring.bench.budgets.span", no_memory)
     given = tiny_workload(CPU, torch.float32)
     made = at_budgets(("50%", "1GiB"), given)
     with pytest.raises(ValueError, match="no share without the plans: OutOfMemoryError: no memory for you"):

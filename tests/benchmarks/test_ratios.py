@@ -14,8 +14,8 @@ from pytest_benchmark.utils import parse_compare_fail
 from torch import Tensor
 
 from benchmarks.ratios import BASELINE, NAMES, Clock, shares, small_workload
-from diffexplain_fast.benchmarking.rivals import RIVALS
-from diffexplain_fast.benchmarking.setting import Images, Setting
+from diffexplain_fast.measuring.bench.rivals import RIVALS
+from diffexplain_fast.measuring.bench.setting import Images, Setting
 from diffexplain_fast.storage import read_json
 from tests.benchmarks.tiny_workload import tiny_workload
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from diffexplain_fast.benchmarking.report import agreements, escaped, table, write_report
-from diffexplain_fast.benchmarking.results import append_rows, group_of, latest, read_rows
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.errors import CorruptFileError, StorageError
+from diffexplain_fast.measuring.bench.report import agreements, escaped, table, write_report
+from diffexplain_fast.measuring.bench.rows import append_rows, group_of, latest, read_rows
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -124,7 +124,7 @@ def test_what_would_break_a_table_is_escaped(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_tables_say_how_to_get_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "diffexplain_fast.benchmarking.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "diffexplain_fast.measuring.bench.plots", raising=False)
     text = report(tmp_path, [row("fast")])
     assert "| fast |" in text and "pip install 'diffexplain-fast[plot]'" in text and ".png" not in text
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from diffexplain_fast.benchmarking.iteration import AGREEMENT, gates, gradient, short
-from diffexplain_fast.benchmarking.measures import memory
-from diffexplain_fast.benchmarking.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
-from diffexplain_fast.benchmarking.workloads import Workload
+from diffexplain_fast.measuring.bench.compare import AGREEMENT, gates, gradient, short
+from diffexplain_fast.measuring.bench.device import memory
+from diffexplain_fast.measuring.bench.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
+from diffexplain_fast.measuring.bench.workloads import Workload
 from tests.benchmarks.tiny_workload import tiny_workload
 from tests.tiny import tiny_sd2, tiny_sdxl
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from diffexplain_fast.benchmarking.rivals import plain
-from diffexplain_fast.benchmarking.workloads import WORKLOADS
+from diffexplain_fast.measuring.bench.rivals import plain
+from diffexplain_fast.measuring.bench.workloads import WORKLOADS
 
 PIXELS = {"sd15": 512, "sd15-50": 512, "sd15-lcm4": 512, "sd21": 768, "sdxl-4": 1024}
 

@@ -17,7 +17,7 @@ from diffexplain_fast.cli.demo import chosen_classes
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.ops.doctor import implementations, kernel_status
-from diffexplain_fast.results import Explanation
+from diffexplain_fast.results.explanation import Explanation
 from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd
 
 QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "1"]

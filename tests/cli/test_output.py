@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.cli.output import check_file, check_folder
-from diffexplain_fast.results import Explanation
+from diffexplain_fast.results.explanation import Explanation
 
 
 def a_file(out: Path) -> None:

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.plain import SCHEDULERS, gradients, make_scheduler, relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import seeded, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet, tiny_vae

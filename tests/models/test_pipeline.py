@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
 from diffexplain_fast.models.fingerprint import weights_sha256
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
 from tests.tiny import IMAGE_SIZE, LATENT_SIZE, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
 
 KINDS = {"sd": tiny_sd, "sd2": tiny_sd2, "sdxl": tiny_sdxl}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.transformers_clip import ClipText
 from tests.tiny import CONTEXT, WORDS, tiny_sd, tiny_sd2, tiny_sdxl
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from diffexplain_fast.profiling.events import MARK, WHOLE, Call, Kernel
-from diffexplain_fast.profiling.memory import Memory, Timeline
-from diffexplain_fast.profiling.profile import Profile, summarise
-from diffexplain_fast.profiling.roofline import Ceilings, Roofline, Work
-from diffexplain_fast.profiling.table import table
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Kernel
+from diffexplain_fast.measuring.profile.memory import Memory, Timeline
+from diffexplain_fast.measuring.profile.profile import Profile, summarise
+from diffexplain_fast.measuring.profile.roofline import Ceilings, Roofline, Work
+from diffexplain_fast.measuring.profile.table import table
 from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, roof
 from diffexplain_fast.report.profile_page import render_profile
 

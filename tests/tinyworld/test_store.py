@@ -8,12 +8,12 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.errors import CorruptFileError, UnknownNameError
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.recipe.classifiers import SHIPPED
+from diffexplain_fast.recipe.data import ELEMENTS, as_pixels, render_scenes
+from diffexplain_fast.recipe.segmenter import mean_iou
 from diffexplain_fast.tinyworld import store
-from diffexplain_fast.tinyworld.recipe.classifiers import SHIPPED
-from diffexplain_fast.tinyworld.recipe.data import ELEMENTS, as_pixels, render_scenes, values_of
-from diffexplain_fast.tinyworld.recipe.segmenter import mean_iou
-from diffexplain_fast.tinyworld.words import NOTHING, VOCABULARY
+from diffexplain_fast.tinyworld.words import NOTHING, VOCABULARY, values_of
 
 CPU = torch.device("cpu")
 

@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
-from diffexplain_fast.engine.fast.edits import Watch
-from diffexplain_fast.engine.fast.fallback import ModuleUNet
-from diffexplain_fast.engine.fast.graphs import Graphs
 from diffexplain_fast.engine.fast.heap import keep_heap
-from diffexplain_fast.engine.fast.holdings import held_tensors
-from diffexplain_fast.engine.fast.models import read_models
 from diffexplain_fast.engine.fast.node import Runner, sample_images
-from diffexplain_fast.engine.fast.offload import storage_key
-from diffexplain_fast.engine.fast.planning import Limits, Planning
-from diffexplain_fast.engine.fast.plans import fallback_notes
 from diffexplain_fast.engine.fast.replay import graphed_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
-from diffexplain_fast.engine.fast.savings import parse_savings
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
-from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.gradients import GradientMode
-from diffexplain_fast.engine.planner import Plan, parse_bytes
+from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.lean.models import read_models
+from diffexplain_fast.engine.lean.modules import ModuleUNet
+from diffexplain_fast.engine.lean.savings import parse_savings
+from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.memory.costs import fallback_notes
+from diffexplain_fast.engine.memory.host import storage_key
+from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
+from diffexplain_fast.engine.memory.planner import Limits, Planning
+from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
 

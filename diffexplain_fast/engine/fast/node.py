@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
 

@@ -5,7 +5,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.graphs import (
+from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.engine.graphs.recorder import Recorder
+from diffexplain_fast.engine.graphs.recording import (
     Backward,
     Forward,
     Gradients,
@@ -16,9 +19,6 @@ from diffexplain_fast.engine.fast.graphs import (
     kind_of,
     static_copy,
 )
-from diffexplain_fast.engine.fast.node import Eager, Runner
-from diffexplain_fast.engine.fast.recorder import Recorder
-from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 
 Given = tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]
 """Start, text and time shifts: as in ``Trajectory.forward``."""

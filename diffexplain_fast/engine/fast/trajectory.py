@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from diffexplain_fast.engine.fast.levels import LEVELS, Level
-from diffexplain_fast.engine.fast.numerics import Finite, divided, scale_of, scaled
-from diffexplain_fast.engine.fast.offload import storage_key
-from diffexplain_fast.engine.fast.pressure import Made, Memory
+from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.memory.host import storage_key
+from diffexplain_fast.engine.memory.tape import Made, Memory
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
 

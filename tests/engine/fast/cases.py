@@ -10,9 +10,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.planning import Planning
+from diffexplain_fast.engine.memory.planner import Planning
 from diffexplain_fast.engine.sampler import DifferentiableSampler
-from diffexplain_fast.models.pipeline import load_pipeline
+from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.plain import make_scheduler, relative
 from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 

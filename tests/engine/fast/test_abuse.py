@@ -6,7 +6,7 @@ import gc
 import pytest
 import torch
 
-from diffexplain_fast.engine.measure import live_bytes
+from diffexplain_fast.engine.memory.counting import live_bytes
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd

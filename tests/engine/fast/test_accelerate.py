@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import diffexplain_fast as dx
-from diffexplain_fast.engine.fast.holdings import weight_bytes
-from diffexplain_fast.engine.fast.plans import least_limit
-from diffexplain_fast.engine.measure import live_bytes
+from diffexplain_fast.engine.memory.costs import least_limit
+from diffexplain_fast.engine.memory.counting import live_bytes
+from diffexplain_fast.engine.memory.resident import weight_bytes
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds
 from tests.tiny import tiny_sd

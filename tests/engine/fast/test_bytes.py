@@ -5,10 +5,10 @@ import functools
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.decoder import LeanDecoder
-from diffexplain_fast.engine.fast.levels import LEVELS
-from diffexplain_fast.engine.fast.unet import LeanUNet
-from diffexplain_fast.engine.measure import count
+from diffexplain_fast.engine.lean.decoder import LeanDecoder
+from diffexplain_fast.engine.lean.levels import LEVELS
+from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.memory.counting import count
 from diffexplain_fast.models.public import PUBLIC, public_models
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.unet import LeanUNet
+from diffexplain_fast.engine.lean.unet import LeanUNet
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
 

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.offload import flop_per_byte
+from diffexplain_fast.engine.memory.host import flop_per_byte
 from tests.engine.fast.cases import levels
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
@@ -99,7 +99,7 @@ def test_steps_kept_in_host_memory_give_the_same_gradient():
     pipe = tiny_sd()
     options = {"backend": "fast", "memory": None, "cuda_graphs": False}
     wanted = images_and_gradient(pipe, torch.float32, "cuda", **options)
-    with patch("diffexplain_fast.engine.fast.offload._SMALL", 0), levels("host"):
+    with patch("diffexplain_fast.engine.memory.host._SMALL", 0), levels("host"):
         for _ in range(3):
             got = images_and_gradient(pipe, torch.float32, "cuda", **options)
             assert all(relative(one, two) <= 1e-4 for one, two in zip(got, wanted, strict=True))

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.numerics import Finite
+from diffexplain_fast.engine.float16 import Finite
 from diffexplain_fast.errors import NonFiniteError
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of

@@ -7,11 +7,11 @@ import statistics
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.node import Eager, sample_images
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.schedules import Schedule, Step
+from diffexplain_fast.models.watch import Watch
 from tests.engine.fast.cases import MIXED, Case, arguments_of, inputs_of, levels, results, sampler_for
 from tests.engine.plain import relative
 

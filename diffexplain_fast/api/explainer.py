@@ -1,0 +1,189 @@
+"""The public entry: check, resolve, and run a method."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
+from diffexplain_fast.methods.diffexplainer.options import Options, options_from
+from diffexplain_fast.methods.diffexplainer.reserve import is_limited, reserved_bytes
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.targets import as_target, whole_number
+
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
+_USUAL = {"LCMScheduler": (4, 1.0), "tinyworld": (8, 3.0)}
+"""Sampler steps and guidance scale by class of scheduler or name of pipeline."""
+_OTHERWISE = (20, 7.5)
+
+
+class Explainer:
+    """Explain a classifier with a latent diffusion pipeline; changes nothing in the modules of either.
+
+    Args:
+        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object, a hub id, a local folder, or a loaded
+            ``Pipeline``.
+        classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
+        backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
+        memory: byte budget of everything, text encoders and classifier included, such as "8GiB"; "auto" is what is free
+            on a CUDA device, None no limit. For backends that plan their memory.
+        gradient: "full", "checkpointed", "last:K", "detached" or "shortcut:K"; see ``DifferentiableSampler``.
+        seed: every random number follows from it; the same seed gives the same bits on one machine.
+        device: where to load models that are named; modules given stay where they are.
+
+    Raises:
+        TypeError: a classifier that is neither a ``Classifier`` nor a name; a seed that is no whole number.
+        ValueError: classifier and pipeline on different devices; a backend or gradient that does not exist.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        pipeline: Any,
+        classifier: Classifier | str | Path,
+        *,
+        backend: str = "auto",
+        memory: Any = "auto",
+        gradient: str = "full",
+        seed: int = 0,
+        device: Any = None,
+    ) -> None:
+        self.seed = whole_number("seed", seed)
+        if isinstance(classifier, str | Path):
+            classifier = Classifier.from_pretrained(classifier, device=device)
+        if not isinstance(classifier, Classifier):
+            raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
+        self.pipeline = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, device=device)
+        self.classifier = classifier
+        if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
+            raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
+        self._sampler_options: dict[str, Any] = {"backend": backend, "memory": memory, "gradient": gradient}
+        self._screened: Screened = {}
+        self._sampler(None, None)
+
+    def __enter__(self) -> "Explainer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._screened.clear()
+
+    @torch.inference_mode(False)
+    def explain(
+        self,
+        target: Any,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        checkpoint: str | Path | None = None,
+        callback: Callable[[Progress], None] | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
+
+        Args:
+            target: class index, label, or a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4", 17)``.
+            num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, else 20.
+            guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, else 7.5; 1.0 runs no unconditional row.
+            checkpoint: folder to resume from and to write checkpoints to.
+            callback: receives a ``Progress`` after every step.
+            **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
+                n_score and the others of ``Options``.
+
+        Returns:
+            Images of held-out latents, soft prompt, activation scores, nearest words, history and settings.
+
+        Raises:
+            TypeError: an argument of the wrong kind, or an option that does not exist.
+            ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
+                checkpoint of another configuration.
+            NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best before it.
+            StorageError: a checkpoint that cannot be written.
+
+        Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
+        """
+        chosen = options_from(options, _OTHER_OPTIONS)
+        if callback is not None and not callable(callback):
+            raise wrong_type("callback", "a function of one Progress, or None", callback)
+        with self._frozen():
+            bound = as_target(target).bind(self.classifier)
+            self._check_length(chosen)
+            sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
+            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
+            return explain_target(problem, chosen, self._screened, checkpoint, callback)
+
+    def _reserve(self, target: Any, options: Options) -> int | None:
+        """Return what a limited sampler must leave free, None without a limit."""
+        memory = self._sampler_options["memory"]
+        if self._sampler_options["backend"] == "reference" or not is_limited(memory, self.pipeline.device):
+            return None
+        # In free memory there are no weights.
+        return reserved_bytes(self.pipeline, self.classifier, target, options, weights=memory != "auto")
+
+    def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
+        scheduler = type(self.pipeline.scheduler).__name__
+        usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
+        return DifferentiableSampler.from_pipe(
+            self.pipeline,
+            num_inference_steps=usual[0] if steps is None else whole_number("num_inference_steps", steps),
+            guidance_scale=usual[1] if guidance is None else guidance,
+            **self._sampler_options,
+            reserve=reserve,
+        )
+
+    def _check_length(self, options: Options) -> None:
+        words = len(self.pipeline.token_embeddings(options.prefix)) if options.prefix else 0
+        if words + options.n_tokens > self.pipeline.max_tokens:
+            wanted = f"at most {self.pipeline.max_tokens} tokens, prefix and n_tokens together"
+            raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
+
+    def _frozen(self) -> Any:
+        pipeline = self.pipeline
+        return frozen(pipeline.unet, pipeline.vae, *pipeline.text_encoders, *self.classifier.modules)
+
+
+def explain(
+    classifier: Classifier | str | Path,
+    target: Any,
+    pipeline: Any = "tinyworld",
+    *,
+    backend: str = "auto",
+    memory: Any = "auto",
+    gradient: str = "full",
+    seed: int = 0,
+    device: Any = None,
+    **options: Any,
+) -> Explanation:
+    """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
+
+    Args:
+        classifier: see ``Explainer``.
+        target: see ``Explainer.explain``.
+        pipeline: see ``Explainer``.
+        backend: see ``Explainer``.
+        memory: see ``Explainer``.
+        gradient: see ``Explainer``.
+        seed: see ``Explainer``.
+        device: see ``Explainer``.
+        **options: everything ``Explainer.explain`` takes.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        TypeError: see ``Explainer.explain``.
+        ValueError: see ``Explainer.explain``.
+
+    Source: DiffExplainer (arXiv 2404.02618).
+    """
+    setup = {"backend": backend, "memory": memory, "gradient": gradient, "seed": seed, "device": device}
+    with Explainer(pipeline, classifier, **setup) as explainer:
+        return explainer.explain(target, **options)

@@ -1,0 +1,134 @@
+"""Any function of tensors recorded into CUDA graphs, forward and backward: what is around the sampler."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.graphs.recorder import Recorder
+from diffexplain_fast.engine.graphs.recording import (
+    Backward,
+    Forward,
+    Gradients,
+    Graphs,
+    Outcome,
+    Recording,
+    Use,
+    kind_of,
+    static_copy,
+)
+from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.models.watch import Watch, global_hooks, has_hooks
+from diffexplain_fast.ops._autograd import first_order
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class Graphed:
+    """A function whose second call of a kind is recorded, and replayed by the later ones, with its gradient.
+
+    On a GPU small kernels wait for Python; a replay does not. A call runs operation by operation where it carries no
+    gradient, while another may still go backward, and where it cannot be recorded: ``state`` says why.
+
+    Args:
+        function: of tensors; returns a tuple of tensors. It draws no random numbers and reads nothing else
+            that changes, but the weights of ``modules``.
+        *modules: what it runs. After one is edited calls are recorded anew; one with hooks is not recorded.
+        graphs: decides; "auto" where it can be done if None.
+
+    Raises:
+        TypeError: a module of another kind.
+    """
+
+    def __init__(self, function: Function, *modules: nn.Module, graphs: Graphs | None = None) -> None:
+        for module in modules:
+            if not isinstance(module, nn.Module):
+                raise wrong_type("modules", "torch modules", module)
+        self._function, self._modules = function, modules
+        self._graphs = Graphs() if graphs is None else graphs
+        self._watch: Watch | None = None
+        self._hooks = ""
+
+    @property
+    def state(self) -> str:
+        """What the last call that carried a gradient did, and why."""
+        return self._graphs.state
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return what the function does.
+
+        Raises:
+            TypeError: the function returned something else than a tuple of tensors while it was recorded.
+        """
+        if not (torch.is_grad_enabled() and any(part.requires_grad for part in inputs)):
+            return self._function(*inputs)
+        device = inputs[0].device
+        obstacle = self._graphs.obstacle(device)
+        if not obstacle and (self._watch is None or self._watch.edited()):
+            self._graphs.clear()
+            with torch.inference_mode(False), torch.no_grad():
+                self._watch, self._hooks = Watch(*self._modules), _hooks(self._modules)
+        recording = self._graphs.recording(
+            device, obstacle or self._hooks, lambda: kind_of(inputs), lambda by: self._record(inputs, by)
+        )
+        if recording is None:
+            return self._function(*inputs)
+        return _Replayed.apply(recording, *inputs)
+
+    def _record(self, inputs: Sequence[Tensor], recorder: Recorder) -> Recording:
+        static = [static_copy(part) for part in inputs]
+        leaves = [part for part in static if part.requires_grad]
+
+        def ways() -> tuple[Forward, Backward]:
+            made: list[Tensor] = []
+
+            def forward() -> Outcome:
+                with torch.enable_grad():
+                    made[:] = _checked(self._function(*static))
+                return Outcome([part.detach() for part in made])
+
+            def backward(cotangents: Sequence[Tensor]) -> Gradients:
+                found = iter(torch.autograd.grad(made, leaves, list(cotangents), allow_unused=True))
+                return Gradients([next(found) if part.requires_grad else None for part in static])
+
+            return forward, backward
+
+        return Recording(static, ways, recorder)
+
+
+class _Replayed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.recording, ctx.use = recording, Use()
+        ctx.save_for_backward(*inputs)  # for a second derivative to raise
+        recording.taken(ctx.use)
+        recording.fill(inputs)
+        return tuple(recording.forward()[0])
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.use.done:
+            raise RuntimeError("the backward ran before; call the function again")
+        ctx.use.done = True
+        return None, *ctx.recording.backward(cotangents)
+
+
+def _hooks(modules: Sequence[nn.Module]) -> str:
+    """Return which module has hooks, which would not run in a replay; nothing if none has."""
+    if global_hooks():
+        return "a hook on all modules"
+    for module in modules:
+        for name, part in module.named_modules():
+            if has_hooks(part):
+                return f"a hook on {name or type(module).__name__}"
+    return ""
+
+
+def _checked(made: Any) -> tuple[Tensor, ...]:
+    if not isinstance(made, tuple) or not all(isinstance(part, Tensor) for part in made):
+        raise wrong_type("function", "one that returns a tuple of tensors", made)
+    if not all(part.requires_grad for part in made):
+        raise RuntimeError("a result carries no gradient")
+    return made

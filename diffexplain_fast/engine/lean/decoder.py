@@ -1,0 +1,101 @@
+"""The lean VAE decoder: a user's AutoencoderKL from latents to images, recomputed block by block."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.lean.banded import Stage
+from diffexplain_fast.engine.lean.levels import Level, run
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known, linear, norm
+from diffexplain_fast.engine.lean.resnet import Resnet
+from diffexplain_fast.engine.lean.transformer import Attention
+from diffexplain_fast.engine.lean.unet import check_plain
+from diffexplain_fast.engine.lean.upsample import read_up
+from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.attention import attention
+from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.ops.raw import RawOps
+from diffexplain_fast.ops.upsample_conv import upsample_conv
+
+
+class LeanDecoder:
+    """A frozen AutoencoderKL decoder.
+
+    Args:
+        vae: diffusers AutoencoderKL; its parameters are shared as ``LeanUNet`` shares them.
+        impl: "auto" or "reference", for every op.
+
+    Raises:
+        UnsupportedModelError: an option or block that is not known here.
+    """
+
+    def __init__(self, vae: Any, impl: str = "auto") -> None:
+        known(vae, "AutoencoderKL")
+        known(vae.decoder, "Decoder")
+        known(vae.decoder.mid_block, "UNetMidBlock2D")
+        check_plain(vae, {"act_fn": "silu"})
+        if getattr(vae, "use_tiling", False) or getattr(vae, "use_slicing", False):
+            raise UnsupportedModelError("a tiled or sliced VAE (vae.disable_tiling(), vae.disable_slicing())")
+        decoder, weight = vae.decoder, next(vae.parameters())
+        self.raw = RawOps(weight.device, weight.dtype, impl)
+        for block in decoder.up_blocks:
+            known(block, "UpDecoderBlock2D")
+        if type(decoder.conv_act) is not nn.SiLU:
+            raise UnsupportedModelError("another activation before the last convolution")
+        config = vae.config
+        self.scale, self.offset = 1 / config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+        self.quant = None if vae.post_quant_conv is None else linear(vae.post_quant_conv)
+        self.first, self.last = conv(decoder.conv_in), conv(decoder.conv_out)
+        self.middle = [Resnet(part, self.raw) for part in decoder.mid_block.resnets]
+        found = decoder.mid_block.attentions
+        self.attention = [None if part is None else Attention(part, self.raw, residual=True) for part in found]
+        self.up = [
+            (
+                [Resnet(part, self.raw) for part in block.resnets],
+                read_up(block.upsamplers[0]) if block.upsamplers else None,
+            )
+            for block in decoder.up_blocks
+        ]
+        self.norm = norm(decoder.conv_norm_out)
+        before = self.up[-2][1] if len(self.up) > 1 else None
+        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, self.raw.chosen("interleave"))
+
+    def __call__(self, latents: Tensor, level: Level) -> Tensor:
+        """Return images [B, 3, H, W], about [0, 1] and unclamped.
+
+        Args:
+            latents: clean latents [B, c, h, w], in the scale of the denoiser.
+            level: what is kept.
+        """
+        x = (latents * self.scale + self.offset).to(self.first.weight.dtype)
+        if self.quant is not None:
+            x = self.quant(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = channels_last(self.first(channels_last(x)))
+        x = run(level, self.middle[0], x)
+        for layer, resnet in zip(self.attention, self.middle[1:], strict=True):
+            x = x if layer is None else run(level, lambda pixels, own=layer: self._attend(own, pixels), x)
+            x = run(level, resnet, x)
+        for number, (resnets, up) in enumerate(self.up):
+            if level.in_bands and number == len(self.up) - 1:
+                return self.stage(x) / 2 + 0.5
+            for resnet in resnets:
+                x = run(level, resnet, x)
+            if up is not None and not (level.in_bands and number == len(self.up) - 2):
+                x = upsample_conv(x, up, impl=self.raw.chosen("interleave"))
+        return run(level, self._leave, x) / 2 + 0.5
+
+    def _attend(self, layer: Attention, x: Tensor) -> Tensor:
+        group = layer.norm
+        assert group is not None
+        impl = self.raw.chosen("group_norm_silu")
+        h = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=impl)
+        h = h.permute(0, 2, 3, 1).flatten(1, 2)
+        q, k, v = (layer.split(part(h)) for part in (layer.q, layer.k, layer.v))
+        impl = "reference" if self.raw.chosen("attention") == "reference" else "sdpa"
+        h = layer.out(attention(q, k, v, layer.scale, impl=impl).flatten(2))
+        return x + h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        group, impl = self.norm, self.raw.chosen("group_norm_silu")
+        x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
+        return self.last(x)

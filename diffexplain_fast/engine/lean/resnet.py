@@ -1,0 +1,122 @@
+"""ResnetBlock2D over one tensor or a virtual concatenation of two, keeping its input and one activation."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
+from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.raw import RawOps
+
+
+class Resnet:
+    """A frozen residual block: out = (shortcut(u) + conv2(silu(norm2(conv1(silu(norm1(u))) + shift)))) / scale.
+
+    Args:
+        module: diffusers ResnetBlock2D.
+        raw: raw functions to run.
+        parts: channels of x and of the skip connection, where there is one.
+
+    Raises:
+        UnsupportedModelError: an option that is not the block above.
+    """
+
+    def __init__(self, module: Any, raw: RawOps) -> None:
+        known(module, "ResnetBlock2D")
+        plain = module.upsample is None and module.downsample is None and not module.skip_time_act
+        # In a VAE, where no time embedding arrives, the word is another one for the same.
+        times = ("default",) if module.time_emb_proj is not None else ("default", "group")
+        if not plain or module.time_embedding_norm not in times or type(module.nonlinearity) is not nn.SiLU:
+            raise UnsupportedModelError("a ResnetBlock2D with resampling, another activation or time scale")
+        self.raw, self.scale = raw, float(module.output_scale_factor)
+        self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
+        self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)
+        self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
+        self.shortcut: Tensor | None = None
+        if module.conv_shortcut is not None:
+            self.shortcut, bias = linear(module.conv_shortcut)
+            if bias is not None:  # the convolution adds it with its own
+                self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
+
+    def shift(self, embedding: Tensor) -> Tensor | None:
+        """Return what the time embedding [N, d] adds to every pixel [N, C], None in a VAE."""
+        return None if self.time is None else self.time(F.silu(embedding))
+
+    def shortened(self, x: Tensor) -> Tensor:
+        """Return what goes past the convolutions [N, K, H, W], but for its bias, for x [N, C, H, W]."""
+        return x if self.shortcut is None else (x.permute(0, 2, 3, 1) @ self.shortcut.t()).permute(0, 3, 1, 2)
+
+    def shortened_backward(self, dy: Tensor) -> Tensor:
+        """Return the adjoint of ``shortened`` [N, C, H, W], for dy [N, K, H, W]."""
+        return dy if self.shortcut is None else (dy.permute(0, 2, 3, 1) @ self.shortcut).permute(0, 3, 1, 2)
+
+    def __call__(self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Return the block's output [N, K, H, W], channels-last.
+
+        Args:
+            x: [N, C1, H, W]; channels-last is not copied.
+            skip: [N, C2, H, W] or None.
+            shift: [1 or N, K] from ``shift``.
+        """
+        if skip is not None and self.shortcut is None:
+            x, skip = torch.cat([x, skip], 1), None
+        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self)
+
+
+class _Resnet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
+        one, two, raw = block.norm1, block.norm2, block.raw
+        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, one.weight, one.bias, one.groups, one.eps, True)
+        h = channels_last(block.conv1.forward(a))
+        rows = None if shift is None else shift.expand(len(x), -1).contiguous()
+        a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
+        out = channels_last(block.conv2.forward(a))
+        if block.shortcut is None:
+            out += x
+        else:
+            for part, weight in _halves(x, skip, block.shortcut):
+                add_product(_pixels(out), _pixels(part), weight.t())
+        if block.scale != 1.0:
+            out /= block.scale
+        ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
+        ctx.block = block
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = ctx.saved_tensors
+        block, dy = ctx.block, channels_last(dy)
+        if block.scale != 1.0:
+            dy = dy / block.scale
+        one, two, raw = block.norm1, block.norm2, block.raw
+        da = channels_last(block.conv2.backward(dy, h.shape))
+        dh, _ = raw.group_norm_bwd(da, h, None, rows, two.weight, two.bias, mean2, rstd2, two.groups, True)
+        dshift = None
+        if shift is not None and ctx.needs_input_grad[2]:
+            dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
+        width = x.shape[1] + (0 if skip is None else skip.shape[1])
+        da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
+        dx, dskip = raw.group_norm_bwd(da, x, skip, None, one.weight, one.bias, mean1, rstd1, one.groups, True)
+        if block.shortcut is None:
+            dx += dy
+        else:
+            for part, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
+                add_product(_pixels(part), _pixels(dy), weight)
+        return dx, None if skip is None else dskip, dshift, None
+
+
+def _halves(x: Tensor, skip: Tensor | None, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the tensors of a virtual concatenation, each with the columns of a weight [K, C] that it meets."""
+    if skip is None:
+        return [(x, weight)]
+    seam = x.shape[1]
+    return [(x, weight[:, :seam]), (skip, weight[:, seam:])]
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Return x [N, C, H, W], channels-last, as [N H W, C]: the same memory."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])

@@ -1,0 +1,223 @@
+"""The lean UNet: a user's UNet2DConditionModel as a function of latents, projected text and time shifts."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.lean.levels import Level, run
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known, norm
+from diffexplain_fast.engine.lean.resnet import Resnet
+from diffexplain_fast.engine.lean.savings import SAVINGS
+from diffexplain_fast.engine.lean.transformer import Transformer
+from diffexplain_fast.engine.lean.upsample import Upsample
+from diffexplain_fast.models.watch import global_hooks, has_hooks
+from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.conv2d_frozen import Convolution
+from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.ops.raw import RawOps
+
+_PLAIN: dict[str, Any] = {
+    "act_fn": "silu",
+    "attention_type": "default",
+    "class_embed_type": None,
+    "center_input_sample": False,
+    "dual_cross_attention": False,
+    "encoder_hid_dim_type": None,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "resnet_time_scale_shift": "default",
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+}
+"""Options, where a configuration has them, for which the UNet is the one built here."""
+_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
+
+
+class Stage(NamedTuple):
+    """A resolution on one way through the UNet: pairs of a residual block and a transformer or None, then resampling.
+
+    Attributes:
+        layers: residual block and what follows it.
+        down: strided convolution, None without one.
+        up: upsampling convolution, None without one.
+    """
+
+    layers: list[tuple[Resnet, Transformer | None]]
+    down: Convolution | None = None
+    up: Upsample | None = None
+
+
+class LeanUNet:
+    """A frozen UNet2DConditionModel that keeps what a level says, and never an input of a convolution.
+
+    Args:
+        unet: diffusers UNet2DConditionModel; its parameters are shared, but for convolutions that are not
+            channels-last (copied) and upsampling convolutions (packed).
+        impl: "auto" or "reference", for every op.
+        savings: names from ``SAVINGS``.
+
+    Raises:
+        UnsupportedModelError: an option, block or processor that is not known here; the message names it.
+    """
+
+    def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
+        self._savings = savings
+        known(unet, "UNet2DConditionModel")
+        check_plain(unet, _PLAIN)
+        weight = next(unet.parameters())
+        self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
+        if type(unet.conv_act) is not nn.SiLU:
+            raise UnsupportedModelError("another activation before the last convolution")
+        self.first, self.last = conv(unet.conv_in), conv(unet.conv_out)
+        self.norm = norm(unet.conv_norm_out)
+        self.down = [self._stage(block) for block in unet.down_blocks]
+        middle = unet.mid_block
+        known(middle, "UNetMidBlock2DCrossAttn")
+        self.middle = [Resnet(part, self.raw) for part in middle.resnets]
+        self.attention = [Transformer(part, self.raw) for part in middle.attentions]
+        self.up = [self._stage(block) for block in unet.up_blocks]
+
+    def _stage(self, block: Any) -> Stage:
+        known(block, *_BLOCKS)
+        if getattr(block, "s1", None) is not None:
+            raise UnsupportedModelError("FreeU (unet.disable_freeu())")
+        found = getattr(block, "attentions", None) or [None] * len(block.resnets)
+        transformers = [None if part is None else Transformer(part, self.raw) for part in found]
+        layers = list(zip([Resnet(part, self.raw) for part in block.resnets], transformers, strict=True))
+        down, up = getattr(block, "downsamplers", None), getattr(block, "upsamplers", None)
+        packs, impl = "upsampling" in self._savings, self.raw.chosen("interleave")
+        return Stage(layers, read_down(down[0]) if down else None, Upsample(up[0], packs, impl) if up else None)
+
+    def transformers(self) -> Iterator[Transformer]:
+        """Yield the transformers in the order in which the UNet calls them."""
+        for stage in self.down:
+            yield from (part for _, part in stage.layers if part is not None)
+        yield from self.attention
+        for stage in self.up:
+            yield from (part for _, part in stage.layers if part is not None)
+
+    def resnets(self) -> Iterator[Resnet]:
+        """Yield the residual blocks in the order in which the UNet calls them."""
+        yield from (resnet for stage in self.down for resnet, _ in stage.layers)
+        yield from self.middle
+        yield from (resnet for stage in self.up for resnet, _ in stage.layers)
+
+    def project(self, embeds: Tensor) -> list[Tensor]:
+        """Return the text keys and values of every cross-attention, [R, L, heads, d] each, k before v.
+
+        Once for all steps: their gradients are summed over the steps before they go through the projections.
+
+        Args:
+            embeds: prompt embeddings [R, L, width].
+        """
+        return self._project(embeds) if "text" in self._savings else [embeds]
+
+    def _project(self, embeds: Tensor) -> list[Tensor]:
+        found = []
+        for block in (block for part in self.transformers() for block in part.blocks):
+            found += [block.cross.split(block.cross.k(embeds)), block.cross.split(block.cross.v(embeds))]
+        return found
+
+    def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
+        """Return for every step what the time embedding adds in every residual block, [1 or R, C] each.
+
+        Args:
+            timesteps: [N].
+            added: Stable Diffusion XL's conditions of R rows, None for others.
+        """
+        unet, steps = self.unet, []
+        dtype = self.first.weight.dtype
+        for timestep in timesteps:
+            embedding = unet.time_embedding(unet.time_proj(timestep[None]).to(dtype))
+            if added is not None:
+                embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
+            steps.append([shift for part in self.resnets() if (shift := part.shift(embedding)) is not None])
+        return steps
+
+    def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
+        """Return the denoiser's output [R, c, h, w] for R rows of text.
+
+        Args:
+            sample: latents [B, c, h, w], R = B or 2B: equal rows are computed once, until they meet the text.
+            text: keys and values from ``project``, R rows each.
+            shifts: one step of ``shifts``.
+            level: what is kept.
+        """
+        rows = len(text[0])
+        text = text if "text" in self._savings else self._project(text[0])
+        if "rows" not in self._savings or any(len(shift) not in (1, len(sample)) for shift in shifts):
+            sample = sample.repeat(rows // len(sample), 1, 1, 1)
+        pairs, time = list(zip(text[::2], text[1::2], strict=True)), iter(shifts)
+        x = channels_last(self.first(channels_last(sample)))
+        skips = [x]
+        for stage in self.down:
+            for resnet, transformer in stage.layers:
+                x = _attended(run(level, resnet, x, None, next(time)), transformer, pairs, level)
+                skips.append(x)
+            if stage.down is not None:
+                x = channels_last(stage.down(x))
+                skips.append(x)
+        x = run(level, self.middle[0], x, None, next(time))
+        for transformer, resnet in zip(self.attention, self.middle[1:], strict=True):
+            x = run(level, resnet, _attended(x, transformer, pairs, level), None, next(time))
+        for stage in self.up:
+            for resnet, transformer in stage.layers:
+                skip = skips.pop()
+                skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
+                parts = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
+                x = _attended(run(level, resnet, *parts, next(time)), transformer, pairs, level)
+            if stage.up is not None:
+                x = stage.up(x, skips[-1].shape[2:])
+        group, impl = self.norm, self.raw.chosen("group_norm_silu")
+        x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
+        out = self.last(x)
+        return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
+
+
+def _attended(x: Tensor, transformer: Transformer | None, pairs: list[tuple[Tensor, Tensor]], level: Level) -> Tensor:
+    """Run a transformer, if there is one, on the next pairs of text keys and values, which it takes from the list."""
+    if transformer is None:
+        return x
+    own, pairs[:] = pairs[: len(transformer.blocks)], pairs[len(transformer.blocks) :]
+    flat = [tensor for pair in own for tensor in pair]
+
+    def function(hidden: Tensor, *text: Tensor) -> Tensor:
+        return transformer(hidden, list(zip(text[::2], text[1::2], strict=True)), level)
+
+    return run(level, function, x, *flat)
+
+
+def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
+    """Refuse a model whose options or hooks make it compute something else than what is built here.
+
+    Args:
+        model: diffusers model.
+        plain: option to the value it must have, where the configuration has it.
+
+    Raises:
+        UnsupportedModelError: names the option or the module with a hook.
+    """
+    config: Any = model.config
+    for option, value in plain.items():
+        if config.get(option, value) != value:
+            raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
+    if global_hooks():
+        raise UnsupportedModelError("a hook on all modules")
+    for name, part in model.named_modules():
+        if has_hooks(part) or "forward" in vars(part):
+            raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
+
+
+def read_down(module: Any) -> Convolution:
+    """Read a Downsample2D with a convolution of stride 2 and symmetric padding.
+
+    Raises:
+        UnsupportedModelError: another kind.
+    """
+    known(module, "Downsample2D")
+    if not module.use_conv or module.norm is not None or module.padding != 1:
+        raise UnsupportedModelError("a Downsample2D without convolution, or with uneven padding")
+    return conv(module.conv)

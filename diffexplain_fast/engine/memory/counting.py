@@ -1,0 +1,246 @@
+"""Bytes and FLOP of a computation, counted without running it: every tensor is on the meta device, or a fake one."""
+
+import copy
+import functools
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import diffexplain_fast.ops  # noqa: F401 - defines what is counted
+from diffexplain_fast.engine.memory.flop import flop
+
+_CONVOLUTION = torch.ops.aten.convolution.default
+
+
+class Count(NamedTuple):
+    """What a forward and its backward cost.
+
+    Attributes:
+        kept: bytes saved for the backward, without arguments and weights.
+        peak: most bytes alive at once, without arguments and weights.
+        forward: FLOP of the forward, 2 per multiply-add; matrix products, convolutions and attention.
+        total: FLOP of forward and backward, what is computed again included.
+    """
+
+    kept: int
+    peak: int
+    forward: int
+    total: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that operations make while it is open, and the most at once.
+
+    Attributes:
+        now: bytes alive.
+        peak: most bytes alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def known(self, *tensors: Tensor) -> None:
+        """Leave the storages of these tensors out of the count.
+
+        Args:
+            *tensors: arguments and weights.
+        """
+        for tensor in tensors:
+            self._seen.add(tensor.untyped_storage())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and count the storages that are new in its results."""
+        kwargs = kwargs or {}
+        self.known(*_counted(args, kwargs.values()))
+        out = self.run(func, args, kwargs)
+        for tensor in _counted([out]):
+            if (storage := tensor.untyped_storage()) not in self._seen:
+                self._seen.add(storage)
+                size = storage.nbytes()
+                self.now += size
+                weakref.finalize(storage, self._gone, size)
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Return the results of an operation."""
+        return func(*args, **kwargs)
+
+    def fresh(self, tensor: Tensor) -> bool:
+        """Whether the storage of a tensor has not been seen."""
+        return tensor.untyped_storage() not in self._seen
+
+    def _gone(self, size: int) -> None:
+        self.now -= size
+
+
+Results = dict[tuple, tuple[list[tuple], int]]
+"""Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
+
+
+class _Counting(LiveBytes):
+    """Counts FLOP too; on the meta device it runs an operation once for equal arguments.
+
+    Args:
+        results: of operations that are known; more are added.
+
+    Attributes:
+        flop: so far, 2 per multiply-add; matrix products, convolutions and attention.
+    """
+
+    def __init__(self, results: Results) -> None:
+        super().__init__()
+        self.flop, self._results = 0, results
+
+    def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Return the results of an operation, and count its FLOP."""
+        key = _signature(func, args, kwargs)
+        if key in self._results:
+            forms, cost = self._results[key]
+            self.flop += cost
+            made = [_empty(*form) for form in forms]
+            return made if len(func._schema.returns) > 1 else made[0]
+        out = args[0] if _in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
+        if func is _CONVOLUTION and out.is_meta and any(map(_channels_last, args[:2])):
+            out = out.contiguous(memory_format=torch.channels_last)  # the meta kernel forgets it, no other does
+        cost = flop(func, args, kwargs, out) or 0
+        self.flop += cost
+        found = out if isinstance(out, tuple | list) else (out,)
+        if key is not None and all(_plain(part) and self.fresh(part) for part in found):
+            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in found], cost
+        return out
+
+
+def _empty(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+
+def _on_meta(value: Any) -> bool:
+    return type(value) is Tensor and value.is_meta  # a fake tensor is of a class of its own
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is a meta tensor with a storage of just its size."""
+    if not _on_meta(value) or value.layout is not torch.strided:
+        return False
+    last = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
+    return value.numel() > 0 and value.untyped_storage().nbytes() == (last + 1) * value.element_size()
+
+
+def _channels_last(image: Tensor) -> bool:
+    return image.is_contiguous(memory_format=torch.channels_last)
+
+
+def _signature(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
+    """Return what the form of the results follows from; None if that may be more than what is known here."""
+    if not _functional(func):
+        return None
+    parts: list[Any] = [func]
+    left: list[Any] = [*args, *sorted(kwargs.items())]
+    for value in left:
+        if _on_meta(value):
+            parts.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, Tensor):
+            return None
+        elif isinstance(value, tuple | list):
+            parts.append(len(value))
+            left += value
+        else:
+            parts.append((type(value), value))
+    return tuple(parts)
+
+
+@functools.cache
+def _functional(func: Any) -> bool:
+    """Whether an operation changes none of its arguments and returns no view of them."""
+    values = [*func._schema.arguments, *func._schema.returns]
+    return all(value.alias_info is None for value in values)
+
+
+@functools.cache
+def _in_place(func: Any) -> bool:
+    """Whether an operation changes its first argument's contents and returns it, and does nothing else."""
+    if torch.Tag.inplace_view in func.tags or len(func._schema.returns) != 1:
+        return False
+    aliases = [value.alias_info for value in func._schema.arguments]
+    return bool(aliases and aliases[0] and aliases[0].is_write) and not any(aliases[1:])
+
+
+def _counted(*values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors with a storage at any depth of some lists; a weight laid out for oneDNN has none to be seen."""
+    left = [part for value in values for part in value]
+    for value in left:
+        if isinstance(value, Tensor):
+            if value.layout is torch.strided:
+                yield value
+        elif isinstance(value, tuple | list):
+            left += value
+
+
+def count(
+    function: Callable[..., Tensor],
+    like: Sequence[Tensor],
+    weights: Iterable[Tensor],
+    results: Results | None = None,
+) -> Count:
+    """Count a differentiable function's forward and backward.
+
+    Meta tensors are counted as they are; fake tensors, which take much longer, stand for any others.
+
+    Args:
+        function: of tensors that require grad.
+        like: tensors with the shape, dtype and device of its arguments.
+        weights: what it reads beside them; neither changed nor counted.
+        results: of operations that other counts met, which takes less time; more are added.
+    """
+    weights = list(weights)
+    with ExitStack() as stack:
+        if any(part.device.type != "meta" for part in (*like, *weights)):
+            fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            # A view of a weight becomes a fake one, so the fakes of the weights are made beforehand.
+            weights = [fake.from_tensor(weight) for weight in weights]
+        inputs = [torch.empty(part.shape, dtype=part.dtype, device=part.device).requires_grad_() for part in like]
+        live = stack.enter_context(_Counting({} if results is None else results))
+        outside = [*inputs, *weights]
+        live.known(*outside)
+        arguments = {tensor.untyped_storage()._cdata for tensor in outside}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if (tensor.is_meta or isinstance(tensor, FakeTensor)) and storage._cdata not in arguments:
+                kept[storage._cdata] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = function(*inputs)
+        forward = live.flop
+        torch.autograd.grad(out, inputs, torch.empty_like(out), allow_unused=True)
+        return Count(sum(kept.values()), live.peak, forward, live.flop)
+
+
+def hollow(model: Any, tensors: Iterable[Tensor], shared: Iterable[Any] = ()) -> Any:
+    """Return a copy of an object whose tensors are on the meta device.
+
+    Args:
+        model: holds tensors at any depth.
+        tensors: those it holds.
+        shared: objects that the copy has in common with it.
+    """
+    twins = {id(part): _empty(part.shape, part.stride(), part.dtype) for part in tensors}
+    return copy.deepcopy(model, {**{id(part): part for part in shared}, **twins})
+
+
+@contextmanager
+def live_bytes() -> Iterator[LiveBytes]:
+    """Count the bytes of a real computation while the context is open."""
+    with LiveBytes() as live:
+        yield live

@@ -1,0 +1,161 @@
+"""Which level each step of a call has: plans made once for each kind of call, under the limits of the moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.memory.costs import (
+    Counted,
+    Request,
+    count_levels,
+    least_limit,
+    make_plan,
+)
+from diffexplain_fast.engine.memory.host import flop_per_byte
+from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.engine.memory.resident import available_bytes, layout_bytes, weight_bytes
+
+_SHARE = 0.9
+"""Part of the free memory that a plan may use; the rest is for libraries' workspaces and fragmentation."""
+_EASE = 0.8
+"""What is left of a limit each time memory runs out under it."""
+
+
+@dataclass
+class Limits:
+    """What plans may use.
+
+    Attributes:
+        device: bytes for everything, weights included; None for no limit.
+        free: the limit is what is free on a CUDA device.
+        host: bytes of host memory that steps may be kept in.
+        others: bytes of the limit that are the caller's.
+        eased: what is left of the limit after memory ran out.
+    """
+
+    device: int | None
+    free: bool
+    host: int
+    others: int = 0
+    eased: float = 1.0
+
+    def ease(self) -> None:
+        """Memory ran out."""
+        self.eased *= _EASE
+
+
+class Planning:
+    """Plans over one pair of models.
+
+    Args:
+        denoiser: lean or fallback UNet.
+        decoder: lean or fallback decoder.
+        modules: the user's UNet and VAE, whose weights count.
+        limits: what plans may use.
+    """
+
+    def __init__(self, denoiser: Any, decoder: Any, modules: Sequence[Any], limits: Limits) -> None:
+        self._denoiser, self._decoder, self._modules, self._limits = denoiser, decoder, modules, limits
+        self._plans: dict[tuple, Plan] = {}
+        self._requests: dict[tuple, tuple[Request, int | None]] = {}
+        self._key: tuple | None = None
+        self._counted: dict[tuple, Counted] = {}
+
+    @property
+    def plan(self) -> Plan | None:
+        """Plan of the last call, counted when it is asked for; None before."""
+        return None if self._key is None else self._planned(self._key)
+
+    def levels(
+        self,
+        start: Tensor,
+        text: Sequence[Tensor],
+        shifts: Sequence[Tensor],
+        steps: int,
+        mode: GradientMode,
+        parted: bool,
+    ) -> Sequence[str]:
+        """Return the storage level of each step, the decoder's last.
+
+        Args:
+            start: start latents [B, c, h, w].
+            text: projected text, R rows each.
+            shifts: one step's time shifts.
+            steps: number of steps.
+            mode: what of the loop is differentiated.
+            parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
+
+        Raises:
+            ValueError: nothing fits into the limit.
+        """
+        limits, limit = self._limits, self._limits.device
+        if limits.free and (free := available_bytes(start.device)) is not None:
+            held = weight_bytes(self._modules) + layout_bytes((self._denoiser, self._decoder), self._modules)
+            limit = int(_SHARE * free) + held
+        groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
+        rate = self._rate if limits.host else None
+        options = (steps, mode.first_step, parted, mode.checkpointed, rate)
+        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options)
+        self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options), limit
+        if limit is None and limits.eased == 1.0:
+            # Counting takes longer than a small model's step, and there is nothing to choose.
+            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
+            return self._possible([*[steps_level] * steps, decoder])
+        return self._planned(self._key).levels
+
+    def forget_plans(self) -> None:
+        """Make plans anew: the limits are others."""
+        self._plans.clear()
+
+    @cached_property
+    def _rate(self) -> float | None:
+        weight = next(self._modules[0].parameters())
+        return flop_per_byte(weight.device, weight.dtype)
+
+    def _planned(self, key: tuple) -> Plan:
+        """Return the plan of a kind of call; made once, until memory runs out under it."""
+        if key not in self._plans:
+            self._plans[key] = self._quick_plan(key) or self._full_plan(key)
+        return self._plans[key]
+
+    def _quick_plan(self, key: tuple) -> Plan | None:
+        """Return the plan that keeps everything, if it is within the limit: most levels need not be counted then."""
+        if self._limits.eased < 1.0 or key in self._counted:
+            return None
+        request, limit = self._requests[key]
+        try:
+            return make_plan(self._count(request, fastest=True), limit)
+        except ValueError:
+            return None
+
+    def _full_plan(self, key: tuple) -> Plan:
+        request, limit = self._requests[key]
+        if key not in self._counted:
+            self._counted[key] = self._count(request)
+        counted, eased = self._counted[key], self._limits.eased
+        if eased < 1.0:
+            whole = make_plan(counted, None).peak if limit is None else limit
+            weights = sum(counted.weights.values())
+            limit = max(weights + int(eased * (whole - weights)), least_limit(counted))
+        return make_plan(counted, limit, self._limits.host)
+
+    def _count(self, request: Request, fastest: bool = False) -> Counted:
+        counted = count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
+        if not self._limits.others:
+            return counted
+        return counted._replace(weights={**counted.weights, "reserved for the caller": self._limits.others})
+
+    def _possible(self, levels: list[str]) -> list[str]:
+        """Return the levels, computing again what runs through the user's own modules."""
+        whole = ["step"] * (len(levels) - 1) if isinstance(self._denoiser, ModuleUNet) else levels[:-1]
+        return [*whole, "step" if isinstance(self._decoder, ModuleDecoder) else levels[-1]]
+
+
+def _hollow(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape, dtype and device that holds no memory."""
+    return tensor.new_empty(1).expand(tensor.shape)

@@ -1,0 +1,139 @@
+"""Running parts of the trajectory when memory may run out: what was kept is let go and computed again, nothing is lost.
+
+A part is a function of a storage level: a step, or the decoder.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.memory.host import Offloaded
+
+_LEANEST = LEVELS["bands"]
+"""How a part is computed again once memory has run out."""
+
+Part = Callable[[Level], Any]
+
+
+class Kept(NamedTuple):
+    """A part's outputs with their graph, and what of it is in host memory."""
+
+    outputs: Any
+    stored: Offloaded | None = None
+
+
+class Made(NamedTuple):
+    """A step's inputs, and what was kept of it; nothing where the step is computed again."""
+
+    sample: Tensor
+    before: Tensor | None
+    kept: Kept | None
+
+
+class Memory:
+    """What the steps of one call keep.
+
+    Args:
+        held: ``storage_key`` of what lives on anyway.
+        on_running_out: called when memory runs out, so that the next call keeps less; None lets the error through.
+
+    Attributes:
+        made: the steps so far, in order.
+        ran_out: memory ran out on the way, and nothing has been kept since.
+    """
+
+    def __init__(self, held: Collection[int], on_running_out: Callable[[], None] | None) -> None:
+        self._held, self._tell = held, on_running_out
+        self.made: list[Made] = []
+        self.ran_out = False
+
+    def forward(self, part: Part, level: Level, keep: bool) -> tuple[Any, Kept | None]:
+        """Run a part forward.
+
+        Args:
+            part: what to run.
+            level: its storage level.
+            keep: keep its graph, if memory allows.
+
+        Returns:
+            Its outputs, and what is kept of them.
+
+        Raises:
+            torch.OutOfMemoryError: it does not even run without a graph, with no other graph alive.
+        """
+        if not self.ran_out:
+            try:
+                stored = Offloaded(self._held) if keep and level.on_host else None
+                with torch.set_grad_enabled(keep), nullcontext() if stored is None else stored.hooks:
+                    outputs = part(level)
+                return outputs, Kept(outputs, stored) if keep else None
+            except torch.OutOfMemoryError:
+                if self._tell is None:
+                    raise
+                # handled below, where the exception no longer holds what was computed
+            self._let_go()
+        with torch.no_grad():
+            return part(level), None
+
+    def backward(
+        self,
+        part: Part,
+        level: Level,
+        kept: list[Kept],
+        inputs: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+    ) -> Sequence[Tensor | None]:
+        """Return the gradients of a part's inputs, None for those it does not depend on.
+
+        Args:
+            part: runs the part again, with a graph.
+            level: its storage level.
+            kept: what was kept of it, if anything; emptied, so that nothing else holds it.
+            inputs: what to differentiate in.
+            cotangents: of its outputs; None for an output nothing depends on.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit even alone, at the leanest level.
+        """
+        if not self.ran_out:
+            try:
+                return _gradients(kept.pop() if kept else _again(part, level), inputs, cotangents)
+            except torch.OutOfMemoryError:
+                if self._tell is None:
+                    raise
+            self._let_go()
+        kept.clear()
+        return _gradients(_again(part, _LEANEST), inputs, cotangents)
+
+    def _let_go(self) -> None:
+        self.ran_out = True
+        self.made[:] = [Made(sample, before, None) for sample, before, _ in self.made]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        what = "memory ran out: what the sampler kept is computed again, and later calls keep less; see sampler.plan"
+        warnings.warn(what, RuntimeWarning, stacklevel=2)
+        if self._tell is not None:
+            self._tell()
+
+
+def _again(part: Part, level: Level) -> Kept:
+    with torch.enable_grad():
+        return Kept(part(level))
+
+
+def _gradients(kept: Kept, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    outputs, stored = kept
+    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
+    if stored is not None:
+        stored.fetch()
+    try:
+        return torch.autograd.grad([out for out, _ in pairs], inputs, [dy for _, dy in pairs], allow_unused=True)
+    finally:
+        if stored is not None:
+            stored.free()

@@ -1,0 +1,1 @@
+"""Pictures from prompts, and what a classifier says about them."""

@@ -1,0 +1,88 @@
+"""Activation scores of a soft prompt and of the class-name prompt, on latents that no optimisation has seen.
+
+Source: the activation score of DEXTER (arXiv 2510.14741, section 4): the share of generated images whose argmax is the
+target class. Here with a Wilson interval, on held-out start latents and, for the gap that over-fitting to latents would
+open, on training latents.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.evidence.scores import Scores
+from diffexplain_fast.results.explanation import ActivationScore
+from diffexplain_fast.stats.intervals import wilson_interval
+
+
+def activation_score(batches: list[Scores]) -> ActivationScore:
+    """Summarise the scores of several batches: rate of argmax = target with its 95 % Wilson interval, and means."""
+    logit = torch.cat([part.logit for part in batches]).double()
+    hits = [part.hit for part in batches if part.hit is not None]
+    probabilities = [part.probability for part in batches if part.probability is not None]
+    n = len(logit)
+    if not hits:
+        return ActivationScore(n=n, rate=None, interval=None, mean_logit=float(logit.mean()), mean_probability=None)
+    count = int(torch.cat(hits).sum())
+    return ActivationScore(
+        n=n,
+        rate=count / n,
+        interval=wilson_interval(count, n),
+        mean_logit=float(logit.mean()),
+        mean_probability=float(torch.cat(probabilities).double().mean()),
+    )
+
+
+def evaluate(
+    problem: Problem,
+    soft: Tensor,
+    class_prompt: str | None,
+    n_score: int,
+    n_train: int,
+    n_images: int,
+    report: Callable[[int, int], None],
+) -> tuple[dict[str, ActivationScore], Tensor]:
+    """Score a finished soft prompt.
+
+    Args:
+        problem: what is explained.
+        soft: soft tokens [n, d].
+        class_prompt: the prompt of the class-name baseline, None if there is no class name; cut at the context.
+        n_score: held-out latents; the baseline uses the same ones, so the two compare in pairs.
+        n_train: training latents, at most as many as were used.
+        n_images: held-out images to return, at most ``n_score``.
+        report: receives images done and images in all.
+
+    Returns:
+        Scores by name ("train", "held_out" and, with a class prompt, "class_name"), and pixels [n_images, 3, H, W].
+    """
+    with torch.no_grad():
+        explained = problem.encode_soft(soft)
+        runs: list[tuple[str, Any, str, int]] = [
+            ("held_out", explained, "held_out", n_score),
+            ("train", explained, "train", n_train),
+        ]
+        if class_prompt is not None:
+            runs.append(("class_name", problem.pipeline.encode_text([class_prompt], cut=True), "held_out", n_score))
+    total, finished = sum(count for *_, count in runs), 0
+    activation: dict[str, ActivationScore] = {}
+    pictures: list[Tensor] = []
+    for name, conditioning, stage, count in runs:
+        parts = []
+        for pixels, scores in problem.batches(conditioning, stage, count):
+            parts.append(scores)
+            finished += len(pixels)
+            report(finished, total)
+            if name == "held_out" and sum(map(len, pictures)) < n_images:
+                pictures.append(pixels)
+        activation[name] = activation_score(parts)
+    return activation, torch.cat(pictures)[:n_images]
+
+
+def pictures_of(pixels: Tensor) -> list[Image.Image]:
+    """Return pixels [B, 3, H, W] in [0, 1] as pictures of eight bits a channel."""
+    levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in levels]

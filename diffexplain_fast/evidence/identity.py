@@ -1,0 +1,70 @@
+"""What makes two runs the same run: names and hashes, which are compared exactly, and answers, which round."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.evidence.seeds import seeded_generator, uniform
+from diffexplain_fast.runs.checkpoint import Answers
+
+_PICTURES, _COARSE, _MIXES = 2, 4, 8
+_ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
+"""What another machine, or TF32, changes at most, as a share of the largest answer; the second for 16-bit logits."""
+
+
+def identity_of(problem: Problem) -> dict[str, Any]:
+    """Return what is explained with what, as JSON values."""
+    return {
+        "target": problem.target.describe(),
+        "seed": problem.seed,
+        "pipeline_fingerprint": problem.pipeline.fingerprint(),
+        "classifier_fingerprint": problem.classifier.fingerprint(),
+        "sampler": problem.sampler.record(),
+    }
+
+
+@torch.no_grad()
+def answers_of(problem: Problem) -> Answers:
+    """Return what classifier and target say about fixed pictures, in one small batch.
+
+    No fingerprint sees what a function closes over, the code of a preprocessing, or a plain attribute of a module. Of
+    the logits a few mixes are kept, as many for two classes as for thousands.
+    """
+    generator = seeded_generator(0, "probe", 0)
+    height, width = problem.pipeline.image_size
+    fine, coarse = (uniform(generator, _PICTURES, 3, *size) for size in ((height, width), (_COARSE, _COARSE)))
+    pictures = (fine + interpolate(coarse, (height, width), mode="bilinear")) / 2  # with edges as well as areas
+    with _same_luck(problem.pipeline.device):
+        response = problem.classifier.respond(
+            pictures.to(problem.pipeline.device, problem.pipeline.dtype), problem.target.layers
+        )
+        score = problem.target(response)
+    logits = response.logits.double().cpu()
+    classes = logits.shape[1]
+    mixes = torch.randn(classes, _MIXES, generator=generator, dtype=torch.float64, device="cpu") / math.sqrt(classes)
+    values = torch.cat([(logits @ mixes).flatten(), score.flatten().double().cpu()])
+    largest = max((abs(value) for value in values.tolist() if math.isfinite(value)), default=0.0)
+    half = torch.finfo(response.logits.dtype).bits < 32
+    return Answers(values.tolist(), largest * (_ROUNDING_HALF if half else _ROUNDING))
+
+
+@contextmanager
+def _same_luck(device: torch.device) -> Iterator[None]:
+    """Let a classifier that draws random numbers draw the same ones every time; the generators stay as they were."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(0)
+        yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)

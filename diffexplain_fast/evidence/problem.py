@@ -1,0 +1,144 @@
+"""What every method shares: the generator G(t), the classifier on its images, and seeds that need no stored state."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
+from diffexplain_fast.evidence.scores import Scores, scores_of
+from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.models.pipeline import Conditioning
+from diffexplain_fast.targets import ClassLogit, ClassProbability
+
+FORWARD_BATCH = 8
+"""Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+
+
+@dataclass
+class Problem:
+    """Pipeline, sampler, classifier and bound target of one explanation.
+
+    Attributes:
+        pipeline: adapter from models.pipeline.
+        sampler: differentiable sampler over the same modules.
+        classifier: adapter from models.classifier.
+        target: bound target.
+        prefix: real words before the soft tokens.
+        seed: every random number of the explanation follows from it.
+    """
+
+    pipeline: Any
+    sampler: Any
+    classifier: Any
+    target: Any
+    prefix: str
+    seed: int
+
+    @cached_property
+    def _negative(self) -> Any | None:
+        with torch.no_grad():
+            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.encode_text([""])
+
+    @cached_property
+    def embedding_scale(self) -> float:
+        """Root mean square of the vocabulary's embeddings."""
+        return float(self.pipeline.word_table().detach().double().square().mean().sqrt())
+
+    @cached_property
+    def longest_embedding(self) -> float:
+        """Largest length of a vocabulary embedding, in units of ``embedding_scale``."""
+        return float(self.pipeline.word_table().detach().double().norm(dim=-1).max()) / self.embedding_scale
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """The vocabulary's embeddings [V, d], every row of length 1."""
+        return normalize(self.pipeline.word_table().detach().float(), dim=-1)
+
+    @cached_property
+    def _text(self) -> Graphed:
+        return graphed_text(self.pipeline, self.prefix, self._graphs)
+
+    @cached_property
+    def _head(self) -> Graphed:
+        return graphed_head(self.classifier, self.target, self._graphs)
+
+    @property
+    def _graphs(self) -> bool:
+        return self.sampler.backend == "fast" and self.sampler.cuda_graphs is not False
+
+    def record(self) -> dict[str, str]:
+        """Return what text encoder and classifier did with CUDA graphs, for a result's settings."""
+        return {"text_encoder": self._text.state, "classifier": self._head.state}
+
+    def encode_soft(self, soft: Tensor) -> Conditioning:
+        """Condition on the prefix and soft tokens [n, d] or [B, n, d]."""
+        embeds, *pooled = self._text(soft)
+        return Conditioning(embeds, pooled[0] if pooled else None)
+
+    def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
+        """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
+
+        Args:
+            conditioning: prompt embeddings of 1 or B prompts.
+            stage: "train", "validation", "held_out" or "screen".
+            indices: B numbers of start latents.
+
+        Returns:
+            Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
+        """
+        size, device = len(indices), self.pipeline.device
+        noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
+        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
+        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
+        negative = self._negative
+        pixels = self.sampler(
+            embeds,
+            None if negative is None else negative.prompt_embeds,
+            latents=torch.stack(noise).to(device, embeds.dtype),
+            generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            **self.pipeline.extras(conditioning, size),
+        )
+        return pixels.clamp(0, 1)
+
+    def scores(self, pixels: Tensor) -> Scores:
+        """Put pixels [B, 3, H, W] through the classifier."""
+        return scores_of(self._head(pixels), self.target.label)
+
+    @property
+    def plain_class(self) -> bool:
+        """Whether the target is one class and nothing else."""
+        return isinstance(self.target, ClassLogit | ClassProbability)
+
+    def merit(self, scores: Scores) -> Tensor:
+        """Return what ranks prompts [B]: the probability of a plain class, else the target score.
+
+        A mean of log-probabilities would be ruled by the worst image: a word that often draws the class and sometimes
+        fails outright would rank behind a word that never draws it.
+        """
+        return scores.probability if self.plain_class and scores.probability is not None else scores.score
+
+    @torch.no_grad()
+    def batches(self, conditioning: Any, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:
+        """Generate and score latents 0 to count - 1 of a stage, a batch at a time.
+
+        Raises:
+            NonFiniteError: an image or a score is NaN or infinite.
+        """
+        for first in range(0, count, FORWARD_BATCH):
+            indices = range(first, min(first + FORWARD_BATCH, count))
+            pixels = self.images(conditioning, stage, indices)
+            scores = self.scores(pixels)
+            if not (pixels.isfinite().all() and scores.score.isfinite().all()):
+                raise NonFiniteError(
+                    f"scores: wanted finite images and scores for {stage} latents {indices}, got NaN or inf"
+                )
+            yield pixels, scores

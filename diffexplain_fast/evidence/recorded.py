@@ -1,0 +1,42 @@
+"""Text encoder and classifier of a problem as functions of tensors, whose calls can be recorded into CUDA graphs."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.graphs.recording import Graphs
+
+
+def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
+    """Return soft tokens [n, d] or [B, n, d] -> prompt embeddings, and pooled text where there is any.
+
+    Args:
+        pipeline: adapter from models.pipeline.
+        prefix: real words before the soft tokens.
+        allowed: whether calls may be recorded.
+    """
+
+    def encode(soft: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part for part in pipeline.encode_soft(soft, prefix=prefix) if part is not None)
+
+    return Graphed(encode, *pipeline.text_encoders, graphs=Graphs("auto" if allowed else False))
+
+
+def graphed_head(classifier: Any, target: Any, allowed: bool) -> Graphed:
+    """Return pixels [B, 3, H, W] -> target score [B], and logits [B, C] where the target has a class.
+
+    Args:
+        classifier: adapter from models.classifier; a plain function is never recorded, for what it reads is not known
+            and no change of it would be noticed.
+        target: bound target.
+        allowed: whether calls may be recorded.
+    """
+
+    def respond(pixels: Tensor) -> tuple[Tensor, ...]:
+        response = classifier.respond(pixels, target.layers)
+        score = target(response)
+        return (score,) if target.label is None else (score, response.logits)
+
+    known = isinstance(classifier.model, nn.Module)
+    return Graphed(respond, *classifier.modules, graphs=Graphs("auto" if allowed and known else False))

@@ -1,0 +1,97 @@
+"""Ours at memory budgets: limits in bytes, or parts of the way from the least that is kept to everything."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from diffexplain_fast.engine.memory.plan import parse_bytes
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.measuring.bench.rivals import Make, ours, ours_lean, ours_within
+from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
+from diffexplain_fast.measuring.bench.workloads import Workload
+
+DEFAULT = ("33%", "67%")
+_CHECKED_SHARE = 0.5
+"""Where the gradient under a limit in bytes is checked, for the few steps of the check need less than the limit."""
+
+
+def budget_name(budget: str) -> str:
+    """Return what rows call ours at a budget."""
+    return f"ours, {budget}"
+
+
+def parse_budget(budget: str) -> float | int:
+    """Return a budget as a share of the way (float) or in bytes (int).
+
+    Args:
+        budget: "33%" of the way from one sample kept per step to everything kept, or bytes such as "8GiB".
+
+    Raises:
+        ValueError: neither.
+    """
+    if share := re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%\s*", budget):
+        if float(share[1]) > 100:
+            raise wrong_value("budget", "at most 100%", budget)
+        return float(share[1]) / 100
+    limit = parse_bytes(budget)
+    if limit is None:
+        raise wrong_value("budget", "a share such as '33%', or bytes such as '8GiB'", repr(budget))
+    return limit
+
+
+def at_budgets(budgets: Sequence[str], workload: Workload, *, checked: bool = False) -> Mapping[str, Make]:
+    """Return what builds ours at each budget, by the name of its row.
+
+    Args:
+        budgets: see ``parse_budget``.
+        workload: whose plans say what a share is.
+        checked: for the check of the gradient on few steps, where a budget in bytes becomes half of the way.
+
+    Raises:
+        ValueError: an element that is no budget.
+    """
+    parsed = {budget: parse_budget(budget) for budget in budgets}
+    shares = {
+        budget: _CHECKED_SHARE if isinstance(value, int) else value
+        for budget, value in parsed.items()
+        if checked or isinstance(value, float)
+    }
+    makes = {budget: ours_within(value) for budget, value in parsed.items() if isinstance(value, int)}
+    if shares:
+        try:
+            least, most = span(workload)
+        except Exception as problem:  # such as too little memory for everything; the rows say what it was
+            makes |= dict.fromkeys(shares, _refusing(problem))
+        else:
+            makes |= {budget: ours_within(round(least + share * (most - least))) for budget, share in shares.items()}
+    return {budget_name(budget): makes[budget] for budget in budgets}
+
+
+def _refusing(problem: Exception) -> Make:
+    """What cannot be built."""
+    said = f"no share without the plans: {type(problem).__name__}: {problem}"
+
+    def make(setting: Setting) -> Images:
+        raise ValueError(said)
+
+    return make
+
+
+def span(workload: Workload) -> tuple[int, int]:
+    """Return the bytes that ours is predicted to need with one sample kept per step, and with everything kept.
+
+    Args:
+        workload: of which one forward of each is run.
+    """
+    least, most = (_predicted(workload, make(workload.setting)) for make in (ours_lean, ours))
+    return least, most
+
+
+def _predicted(workload: Workload, images: Sampled) -> int:
+    with torch.enable_grad():
+        images(workload.embeds(workload.start.clone().requires_grad_()), workload.latents(0))
+    plan = images.sampler.plan
+    if plan is None:
+        raise ValueError("nothing was planned")
+    return plan.peak

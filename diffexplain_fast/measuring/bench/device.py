@@ -1,0 +1,211 @@
+"""What is measured beside time: memory, multiplications, the device's ceiling, clocks, energy; None where unknown."""
+
+import ctypes
+import functools
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from diffexplain_fast.engine.memory.counting import count, live_bytes
+from diffexplain_fast.measuring.bench.rivals import plain
+from diffexplain_fast.measuring.bench.workloads import Workload
+
+_PROCESS = Path("/proc/self")
+_RESET_PEAK = "5"
+"""What, written to clear_refs, makes Linux forget the most memory that a process ever had."""
+_SIDES = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of the matrices whose product is the ceiling: large enough to keep the device busy."""
+_PRODUCTS = 5
+_QUERIES = {
+    "driver": "driver_version",
+    "sm_mhz": "clocks.sm",
+    "memory_mhz": "clocks.mem",
+    "power_limit_w": "power.limit",
+}
+
+
+class Held(NamedTuple):
+    """Bytes on a GPU between two iterations; 0 on the CPU.
+
+    Attributes:
+        allocated: of tensors.
+        reserved: taken from the driver; a CUDA graph's own pool is in no other number.
+    """
+
+    allocated: int
+    reserved: int
+
+
+NOTHING = Held(0, 0)
+
+
+def held_bytes(device: torch.device) -> Held:
+    """Return what this process holds on a device while nothing runs."""
+    if device.type != "cuda":
+        return NOTHING
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    return Held(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))
+
+
+def memory(run: Callable[[], Any], device: torch.device, own: Held = NOTHING) -> dict[str, int | None]:
+    """Return the memory of an iteration.
+
+    Args:
+        run: the iteration.
+        device: where it runs.
+        own: what is held for it between iterations, weights included; what the process holds beside it is left out.
+
+    Returns:
+        ``peak_bytes``: most bytes of tensors alive at once, weights included on a GPU only. ``reserved_bytes``: most
+        that torch took from the driver, and ``left_bytes``: what the card had left then; None on the CPU.
+        ``resident_bytes``: how far the process's resident memory grew; None on a GPU and where Linux does not tell.
+    """
+    if device.type != "cuda":
+        with live_bytes() as live:
+            run()
+        peaks = {"peak_bytes": live.peak, "reserved_bytes": None, "resident_bytes": resident_bytes(run)}
+        return {**peaks, "left_bytes": None}
+    before = held_bytes(device)
+    others = Held(before.allocated - own.allocated, before.reserved - own.reserved)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    free, _ = torch.cuda.mem_get_info(device)
+    return {
+        # A graph allocates nothing when it is replayed; what it needs is reserved for it.
+        "peak_bytes": max(torch.cuda.max_memory_allocated(device) - others.allocated, own.reserved),
+        "reserved_bytes": torch.cuda.max_memory_reserved(device) - others.reserved,
+        "resident_bytes": None,
+        "left_bytes": free + others.reserved,
+    }
+
+
+def resident_bytes(run: Callable[[], Any]) -> int | None:
+    """Return how many bytes of resident memory a call needs at most beyond what is resident before it.
+
+    Args:
+        run: what is called, if this system tells.
+
+    Returns:
+        Bytes; None where there is no /proc/self/clear_refs to write to, as outside Linux.
+    """
+    try:
+        _return_freed_memory()
+        (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
+        before = _status("VmRSS")
+        run()
+        return max(_status("VmHWM") - before, 0)
+    except OSError:
+        return None
+
+
+def _return_freed_memory() -> None:
+    """Give the system back what the allocator keeps for later, which would hide what a call needs."""
+    if _PROCESS.exists() and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def _status(name: str) -> int:
+    """Bytes of a line of /proc/self/status."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", (_PROCESS / "status").read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"/proc/self/status does not say {name}")
+    return 1024 * int(found[1])
+
+
+def flop(workload: Workload) -> int:
+    """Return the FLOP of an iteration by plain autograd, counted without running it: the work that is needed.
+
+    Args:
+        workload: whose steps all take the same, so two of them are counted.
+
+    Returns:
+        2 for each multiply-add of matrix products, convolutions and attention, forward and backward.
+    """
+
+    def counted(steps: int) -> int:
+        given = workload.with_options(steps=steps)
+        images = plain(given.setting)
+        return count(lambda soft: given.loss(images(given.embeds(soft), given.latents(0))), [given.start], []).total
+
+    one, two = counted(1), counted(2)
+    return one + (workload.setting.steps - 1) * (two - one)
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the most FLOP in a second that a large matrix product reaches on a device.
+
+    Args:
+        device: with the threads torch uses, if it is the CPU.
+        dtype: of both matrices.
+    """
+    side = _SIDES[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(1 + _PRODUCTS):
+        began = time.perf_counter()
+        torch.matmul(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / min(seconds[1:])
+
+
+def driver_state(device: torch.device) -> dict[str, str | float | None] | None:
+    """Return a GPU's driver, clocks in MHz and power limit in watts by nvidia-smi; None where it does not tell."""
+    if device.type != "cuda":
+        return None
+    query = [f"--query-gpu={','.join(_QUERIES.values())}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--id={_uuid(device)}", *query]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return parse_driver_state(told)
+
+
+def parse_driver_state(told: str) -> dict[str, str | float | None] | None:
+    """Return what a line of nvidia-smi says; None for what is not supported, and for another form.
+
+    Args:
+        told: comma-separated, in the order of the queries.
+    """
+    values = [value.strip() for value in told.strip().split(",")]
+    if len(values) != len(_QUERIES):
+        return None
+    found: dict[str, str | float | None] = {"driver": values[0]}
+    for name, value in list(zip(_QUERIES, values, strict=True))[1:]:
+        found[name] = float(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else None
+    return found
+
+
+def joules(device: torch.device) -> float | None:
+    """Return the energy a GPU has used since its driver was loaded, None where NVML, or pynvml, does not tell."""
+    counter = _energy_counter(_uuid(device)) if device.type == "cuda" else None
+    return None if counter is None else counter() / 1e3
+
+
+@functools.cache
+def _energy_counter(uuid: str) -> Callable[[], int] | None:
+    """What reads a GPU's energy in millijoules."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        read = functools.partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        read()
+    except pynvml.NVMLError:
+        return None
+    return read
+
+
+def _uuid(device: torch.device) -> str:
+    """A GPU's name for the driver, which does not follow CUDA_VISIBLE_DEVICES."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"

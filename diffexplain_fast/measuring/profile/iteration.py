@@ -1,0 +1,159 @@
+"""One optimisation iteration whose parts torch's profiler can tell apart."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+from torch.utils.hooks import RemovableHandle
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.measuring.profile.dtypes import classifier_in, parse_dtype, pipeline_in
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.targets import ClassProbability
+
+TEXT, SAMPLER, DECODER, CLASSIFIER, BACKWARD = "text encoder", "sampler", "decoder", "classifier", ", backward"
+
+
+class Iteration:
+    """Soft prompt, text encoder, sampler, classifier, loss and the gradient of it, as an explanation runs them.
+
+    Args:
+        pipeline: as in ``Explainer``.
+        classifier: as in ``Explainer``; its first class is the target.
+        steps: steps of the sampler.
+        guidance: classifier-free guidance scale.
+        batch: images, at least 1.
+        backend: "fast", "reference" or "auto".
+        memory: byte limit of the fast engine; see ``DifferentiableSampler``.
+        device: where to load models that are named.
+        graphs: let the fast engine replay CUDA graphs; what runs in a replay cannot be told apart by step or owner.
+        dtype: "float32", "bfloat16" or "float16" for all models, or such a torch.dtype; objects of another one are
+            copied. None: that of the objects, float32 for models that are named.
+
+    Attributes:
+        problem: what is run.
+        batch: images.
+        on_gpu: whether the models are on a GPU.
+        graphs: whether the fast engine may replay CUDA graphs.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: an argument out of range, or a name that does not exist.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any = "tinyworld",
+        classifier: Any = "tinyworld/background",
+        *,
+        steps: int = 8,
+        guidance: float = 3.0,
+        batch: int = 2,
+        backend: str = "fast",
+        memory: Any = "auto",
+        device: Any = None,
+        graphs: bool = False,
+        dtype: Any = None,
+    ) -> None:
+        if not isinstance(batch, int) or isinstance(batch, bool):
+            raise wrong_type("batch", "a whole number", batch)
+        if batch < 1:
+            raise wrong_value("batch", "at least 1 image", batch)
+        wanted = parse_dtype(dtype)
+        classifier, models = classifier_in(classifier, wanted, device), pipeline_in(pipeline, wanted, device)
+        options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
+        sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
+        self.problem = Problem(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
+        self.batch, self.on_gpu = batch, models.device.type == "cuda"
+        self.graphs, self._hooked = graphs, sampler.backend == "reference"
+        self._soft = models.word_table()[: Options.n_tokens].detach().clone()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the models by the part they belong to."""
+        pipeline, classifier = self.problem.pipeline, self.problem.classifier
+        found = {TEXT if i == 0 else f"{TEXT} {i + 1}": part for i, part in enumerate(pipeline.text_encoders)}
+        found |= {"denoiser": pipeline.unet, "decoder (its encoder too)": pipeline.vae, CLASSIFIER: classifier.model}
+        return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
+
+    def run(self) -> Tensor:
+        """Run one iteration, wait for the device, and return the gradient of the soft tokens [n, d]."""
+        problem = self.problem
+        preprocess = [part for part in (problem.classifier.preprocess,) if isinstance(part, nn.Module)]
+        models = frozen(*self.modules().values(), *preprocess)
+        with models, torch.enable_grad(), self._inner_marks(), record_function(WHOLE):
+            mark(TEXT)
+            soft = self._soft.clone().requires_grad_()
+            conditioning = problem.encode_soft(soft)
+            _mark_gradient(conditioning.prompt_embeds, TEXT + BACKWARD)
+            mark(SAMPLER)
+            pixels = problem.images(conditioning, "train", range(self.batch))
+            _mark_gradient(pixels, (DECODER if self._hooked else SAMPLER) + BACKWARD)
+            mark(CLASSIFIER)
+            loss = -problem.scores(pixels).score.mean()
+            mark(CLASSIFIER + BACKWARD)
+            (gradient,) = torch.autograd.grad(loss, soft)
+            if self.on_gpu:
+                torch.cuda.synchronize()
+        return gradient
+
+    @contextmanager
+    def _inner_marks(self) -> Iterator[None]:
+        """Mark the steps and the decoder of the reference, which runs the modules; the fast engine names its own."""
+        handles: list[RemovableHandle] = []
+        if not self._hooked:
+            yield
+            return
+        last = self.problem.sampler.num_inference_steps
+        steps = iter([(step_name(i), step_name(i - 1, backward=True)) for i in range(1, last + 1)])
+        decoder = iter([(DECODER, step_name(last, backward=True))])
+        try:
+            handles.append(self.problem.pipeline.unet.register_forward_pre_hook(_marking(steps)))
+            handles.append(self.problem.pipeline.vae.decoder.register_forward_pre_hook(_marking(decoder)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def mark(name: str) -> None:
+    """Say that a part of the iteration begins.
+
+    Args:
+        name: of the part.
+    """
+    with record_function(MARK + name):
+        pass
+
+
+def step_name(number: int, backward: bool = False) -> str:
+    """Return the name of a step of the sampler.
+
+    Args:
+        number: from 1.
+        backward: its backward and not its forward.
+    """
+    return f"step {number}{BACKWARD if backward else ''}"
+
+
+def _mark_gradient(tensor: Tensor, name: str) -> None:
+    """Mark the moment at which the gradient of a tensor is known."""
+    if tensor.requires_grad:
+        tensor.register_hook(lambda gradient: mark(name))
+
+
+def _marking(names: Iterator[tuple[str, str]]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """Return a hook that marks what begins now, and what begins once the gradient of the module's input is known."""
+
+    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        now, later = next(names)
+        mark(now)
+        _mark_gradient(arguments[0], later)
+
+    return hook

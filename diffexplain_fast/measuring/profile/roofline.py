@@ -1,0 +1,204 @@
+"""How near to what the machine can do: FLOP and bytes of each kind of work against ceilings measured beside it.
+
+With F FLOP, B bytes moved and t seconds, a kind of work runs at F / t of at most min(P, F / B * W) FLOP/s, where P is
+the rate of a large matrix product and W that of a large copy. Work without a count of FLOP moves B / t of at most W.
+
+Source: Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", 2009.
+"""
+
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from diffexplain_fast.measuring.profile.counting import Operation
+from diffexplain_fast.measuring.profile.events import Call
+from diffexplain_fast.measuring.profile.families import HOST, MOVES, family
+
+_SIDE = {"cpu": 1536, "cuda": 8192}
+"""Side of the square matrices whose product is the ceiling, by type of device."""
+_SMALLER = 4
+"""What the side is divided by where a product would take longer than ``_PATIENCE``, as float16 on many CPUs."""
+_COPIED = 2**28
+"""Bytes of the copy that is the other ceiling: more than caches hold."""
+_REPEATS, _PATIENCE = 5, 1.0
+"""Most repetitions, of which the fastest counts, and seconds after which no other begins."""
+_COPYING = ("aten::clone", "aten::_to_copy")
+"""Operations that copy through others; the table of families has those others."""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the machine can do, measured.
+
+    Attributes:
+        dtype: of the product.
+        flop_rate: FLOP/s of a large matrix product, under torch's settings of precision.
+        byte_rate: bytes/s, read and written, of a large copy.
+    """
+
+    dtype: str
+    flop_rate: float
+    byte_rate: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one kind of work did.
+
+    Attributes:
+        name: of the family or operator.
+        kind: family.
+        calls: how many calls were counted and found in the profile; nothing below covers others.
+        of: how many calls there were.
+        seconds: of these calls with what they call; on a GPU in their kernels.
+        flop: 2 per multiply-add, None where no call has a formula.
+        moved: bytes that the calls read and write, each tensor once for each call.
+        intensity: FLOP per byte moved, None without FLOP.
+        share: of what the ceilings allow, None where nothing was counted; above 1 where caches hold the data.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    of: int
+    seconds: float
+    flop: int | None
+    moved: int
+    intensity: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Kinds of work under their ceilings.
+
+    Attributes:
+        ceilings: measured in the same run.
+        families: the longest first, those of which nothing was counted last. Where some operations of a family have a
+            formula for FLOP, others do not count.
+        operators: the longest.
+    """
+
+    ceilings: Ceilings
+    families: Sequence[Work]
+    operators: Sequence[Work]
+
+
+def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Time a large product and a large copy; takes a few seconds at most.
+
+    Of a factor as it is and a transposed one, as in a linear layer, the faster is taken: some kernels have one of them.
+
+    Args:
+        device: where.
+        dtype: of the matrices.
+    """
+    side = _SIDE.get(device.type, _SIDE["cpu"])
+    rate, transposed = max((_product_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
+    if 2 * side**3 / rate < _PATIENCE:
+        rate = max(rate, _product_rate(device, dtype, side, transposed))
+    source = torch.ones(_COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = _fastest(lambda: target.copy_(source), device)
+    return Ceilings(str(dtype).removeprefix("torch."), rate, 2 * _COPIED / copy)
+
+
+def make_roofline(
+    operations: Sequence[Operation],
+    found: Sequence[Call | None],
+    calls: Sequence[Call],
+    on_gpu: bool,
+    ceilings: Ceilings,
+    top: int,
+) -> Roofline:
+    """Return what each family and the longest operators did, without the host's.
+
+    Args:
+        operations: counted.
+        found: the call of each in the profile, from ``match``.
+        calls: all calls of the host, by their start.
+        on_gpu: whether the time is that of kernels.
+        ceilings: from ``measure_ceilings``.
+        top: how many operators.
+    """
+    seconds = _kernel_seconds(found, calls) if on_gpu else [call and call.end - call.start for call in found]
+    names = [name for call in calls for name, _ in call.kernels] if on_gpu else [call.name for call in calls]
+    by_family: dict[str, list[tuple[Operation, float | None]]] = {kind: [] for kind in map(family, names)}
+    by_family.pop(HOST, None)
+    by_name: defaultdict[str, list[tuple[Operation, float | None]]] = defaultdict(list)
+    for operation, spent in zip(operations, seconds, strict=True):
+        kind = _kind(operation.name)
+        if kind != HOST:
+            by_family.setdefault(kind, []).append((operation, spent))
+            by_name[operation.name].append((operation, spent))
+    families = [_work(name, name, rows, ceilings) for name, rows in by_family.items()]
+    operators = [_work(name, _kind(name), rows, ceilings) for name, rows in by_name.items()]
+    families.sort(key=lambda work: -work.seconds)
+    operators.sort(key=lambda work: -work.seconds)
+    return Roofline(ceilings, families, operators[:top])
+
+
+def attainable(ceilings: Ceilings, intensity: float) -> float:
+    """Return the most FLOP/s at an intensity in FLOP per byte.
+
+    Args:
+        ceilings: of the machine.
+        intensity: above 0.
+    """
+    return min(ceilings.flop_rate, intensity * ceilings.byte_rate)
+
+
+def _work(name: str, kind: str, rows: Sequence[tuple[Operation, float | None]], ceilings: Ceilings) -> Work:
+    """Add up the operations that were found in the profile."""
+    timed = [(operation, spent) for operation, spent in rows if spent is not None]
+    with_flop = [(operation, spent) for operation, spent in timed if operation.flop is not None]
+    counted = with_flop or timed
+    seconds = sum(spent for _, spent in counted)
+    moved = sum(operation.moved for operation, _ in counted)
+    flop = sum(operation.flop or 0 for operation, _ in counted) if with_flop else None
+    intensity = flop / moved if flop and moved else None
+    share = None
+    if seconds > 0 and moved > 0:
+        share = moved / seconds / ceilings.byte_rate
+        if flop and intensity is not None:
+            share = flop / seconds / attainable(ceilings, intensity)
+    return Work(name, kind, len(counted), len(rows), seconds, flop, moved, intensity, share)
+
+
+def _kernel_seconds(found: Sequence[Call | None], calls: Sequence[Call]) -> list[float | None]:
+    """Return the seconds of the kernels that were launched within each call."""
+    begun = [call.start for call in calls]
+    before = [0.0, *accumulate(sum(seconds for _, seconds in call.kernels) for call in calls)]
+    return [
+        None if call is None else before[bisect_left(begun, call.end)] - before[bisect_left(begun, call.start)]
+        for call in found
+    ]
+
+
+def _kind(name: str) -> str:
+    return MOVES if name in _COPYING else family(name)
+
+
+def _product_rate(device: torch.device, dtype: torch.dtype, side: int, transposed: bool) -> float:
+    """Return the FLOP/s of a product of square matrices, the second of which may be a transposed view."""
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
+    out, factor = torch.empty_like(a), b.T if transposed else b
+    return 2 * side**3 / _fastest(lambda: torch.mm(a, factor, out=out), device)
+
+
+def _fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the fastest of some runs after one to warm up."""
+    taken: list[float] = []
+    while len(taken) < 2 or (len(taken) <= _REPEATS and sum(taken) < _PATIENCE):
+        begin = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - begin)
+    return min(taken[1:])

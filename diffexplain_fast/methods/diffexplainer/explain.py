@@ -1,0 +1,148 @@
+"""One explanation from start to end: choose the starts, optimise, and score on unseen draws."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.evidence.evaluation import evaluate, pictures_of
+from diffexplain_fast.evidence.identity import answers_of, identity_of
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.optimise import optimise
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Kept
+from diffexplain_fast.methods.diffexplainer.starts import choose_starts
+from diffexplain_fast.methods.diffexplainer.state import State, new_state
+from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
+from diffexplain_fast.results.explanation import Explanation, Word
+from diffexplain_fast.runs.checkpoint import Checkpoints
+from diffexplain_fast.runs.progress import Progress, counter
+
+Callback = Callable[[Progress], None]
+Screened = dict[tuple, dict[tuple, list[Tensor]]]
+"""Pictures of screened words by sampler and by words; see ``Kept``."""
+
+_NEAREST = 5
+"""Vocabulary words reported for each soft token."""
+_SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
+"""Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
+
+
+def explain_target(
+    problem: Problem,
+    options: Options,
+    screened: Screened,
+    checkpoint: str | Path | None = None,
+    callback: Callback | None = None,
+) -> Explanation:
+    """Find a soft prompt whose pictures maximise a target, and score it on unseen draws.
+
+    Args:
+        problem: pipeline, sampler, classifier, target, prefix and seed.
+        options: how to optimise and to score.
+        screened: pictures of screened words of earlier targets; extended here.
+        checkpoint: folder to resume from and to write checkpoints to; None for none.
+        callback: receives a ``Progress`` after every step; None for nobody.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        ValueError: a start or a checkpoint that does not fit the problem.
+        NonFiniteError: NaN or infinity in a loss, a picture or a score.
+        StorageError: a checkpoint that cannot be written.
+    """
+    began, identity, checkpoints = time.perf_counter(), identity_of(problem), None
+    if checkpoint is not None:
+        configuration = configuration_of(problem, options)
+        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem))
+    state = _optimised(problem, options, screened, checkpoints, callback)
+    label, soft = _label(problem), state.best
+    class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
+    used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
+    n_train = min(options.n_score, used)
+    report = counter(callback, "evaluate")
+    activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
+    truth = (problem.classifier.truth or {}).get(label)
+    seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
+    return Explanation(
+        target=problem.target.describe(),
+        label=label,
+        images=pictures_of(pixels),
+        prompt_embeds=soft.detach().cpu(),
+        activation=activation,
+        words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(soft, _NEAREST)],
+        history=list(state.history),
+        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds},
+        truth=copy.deepcopy(truth),
+    )
+
+
+def _optimised(
+    problem: Problem,
+    options: Options,
+    screened: Screened,
+    checkpoints: Checkpoints[State] | None,
+    callback: Callback | None,
+) -> State:
+    """Return the state at the end of the optimisation, continued from a checkpoint if there is one."""
+    state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
+    if state is None:
+        pictures = screened.setdefault(tuple(sorted(problem.sampler.record().items(), key=str)), {})
+        kept = Kept(pictures, checkpoints.scores() if checkpoints else {})
+        starts = choose_starts(problem, options, _label(problem), kept, counter(callback, "screen"))
+        state = new_state(problem, options, starts)
+        if checkpoints:
+            checkpoints.save(state)
+
+    def report_step(state: State) -> None:
+        if callback is None:
+            return
+        done, last = len(state.history), state.history[-1]
+        left = 0 if state.finished else options.iterations - state.step
+        each = sum(item.seconds for item in state.history) / done
+        callback(Progress("optimise", done, done + left, last.loss, last.logit, each * left))
+
+    save = checkpoints.save if checkpoints else lambda state: None
+    optimise(problem, options, state, save, report_step)
+    return state
+
+
+def _settings(problem: Problem, options: Options, state: State, class_prompt: str | None) -> dict[str, Any]:
+    return {
+        "options": values_of(options),
+        "class_name_prompt": class_prompt,
+        "class_name_prompt_cut": class_prompt is not None and not problem.pipeline.fits(class_prompt),
+        "starts": state.ranking,
+        "start": state.ranking[state.best_attempt]["name"],
+        "validations": state.validations,
+        "cuda_graphs": problem.record(),
+        "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
+        "pipeline": problem.pipeline.name,
+        "classifier": problem.classifier.name,
+        "versions": versions(),
+        "device": device_record(),
+    }
+
+
+def values_of(options: Options) -> dict[str, Any]:
+    """Return options as JSON values."""
+    return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
+
+
+def configuration_of(problem: Problem, options: Options) -> dict[str, Any]:
+    """Return the identity, and the options that decide what is optimised."""
+    return identity_of(problem) | {key: value for key, value in values_of(options).items() if key not in _SCORE_ONLY}
+
+
+def _label(problem: Problem) -> str | None:
+    if problem.target.label is None or problem.classifier.labels is None:
+        return None
+    return problem.classifier.label_name(problem.target.label)

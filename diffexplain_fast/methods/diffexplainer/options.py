@@ -1,0 +1,148 @@
+"""The options of an explanation, checked once and early."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any
+
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.targets import whole_number
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to optimise and how to score a soft prompt.
+
+    Args:
+        prefix: real words before the soft tokens ("a texture of").
+        n_tokens: soft tokens, at least 1.
+        iterations: optimisation steps of one attempt, at least 1.
+        lr: step size of Adam in units of the root mean square of the vocabulary's embeddings, so that it means the
+            same for every text encoder.
+        images_per_step: start latents of one step, at least 1.
+        start: "auto" (screened words and the class name, the best first), "screen" (screened words), "class_name",
+            "random" (near the mean of the vocabulary), or the words to start from.
+        restarts: further starts to try while fewer than ``restart_below`` of the validation images are hits.
+        restart_below: validation rate in [0, 1] under which the next start is tried.
+        candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels.
+        normalise_gradient: give the gradient of every token unit root mean square before Adam.
+        cosine_schedule: let the step size fall to zero along a cosine.
+        word_pull: weight of the pull to the nearest vocabulary tokens (DiffExplainer's nn_loss), at least 0.
+        cutouts: random square crops of every image that the classifier sees beside the image, at least 0.
+        noise: standard deviation of the noise on what the classifier sees, pixels in [0, 1].
+        fresh_latents: draw new start latents in every step; False repeats the first ones.
+        stop_probability: a step whose images all reach this target probability changes nothing, and after ``patience``
+            of them in a row the optimisation stops if no more than one validation image is missed: the images stay
+            near what is natural. None, or a target that is no plain class, runs all iterations.
+        patience: see ``stop_probability``.
+        validate_every: steps between validations; the best validated state is the result.
+        n_validation: start latents of a validation, and of the second look at the best screened words.
+        n_images: images in the result, from held-out latents, at most ``n_score``.
+        n_score: start latents of each activation score.
+        checkpoint_every: steps between checkpoints, where a checkpoint folder is given.
+
+    Raises:
+        TypeError: an option of the wrong kind.
+        ValueError: an option out of its range.
+    """
+
+    prefix: str = ""
+    n_tokens: int = 3
+    iterations: int = 30
+    lr: float = 0.05
+    images_per_step: int = 2
+    start: str = "auto"
+    restarts: int = 1
+    restart_below: float = 0.75
+    candidates: Sequence[str] | None = None
+    normalise_gradient: bool = True
+    cosine_schedule: bool = False
+    word_pull: float = 0.0
+    cutouts: int = 0
+    noise: float = 0.0
+    fresh_latents: bool = True
+    stop_probability: float | None = 0.95
+    patience: int = 3
+    validate_every: int = 10
+    n_validation: int = 12
+    n_images: int = 8
+    n_score: int = 32
+    checkpoint_every: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("prefix", "start"):
+            if not isinstance(getattr(self, name), str):
+                raise wrong_type(name, "text", getattr(self, name))
+        if not self.start.strip():
+            raise wrong_value("start", '"auto", "screen", "class_name", "random" or words', repr(self.start))
+        least_one = (
+            "n_tokens",
+            "iterations",
+            "images_per_step",
+            "patience",
+            "validate_every",
+            "n_validation",
+            "n_images",
+        )
+        for name in (*least_one, "n_score", "checkpoint_every"):
+            self._take_count(name, least=1)
+        for name in ("restarts", "cutouts"):
+            self._take_count(name, least=0)
+        self._take_number("lr", "above 0", lambda value: value > 0)
+        for name in ("word_pull", "noise"):
+            self._take_number(name, "at least 0", lambda value: value >= 0)
+        self._take_number("restart_below", "in [0, 1]", lambda value: 0 <= value <= 1)
+        if self.stop_probability is not None:
+            self._take_number("stop_probability", "in (0, 1]", lambda value: 0 < value <= 1)
+        for name in ("normalise_gradient", "cosine_schedule", "fresh_latents"):
+            if not isinstance(getattr(self, name), bool):
+                raise wrong_type(name, "True or False", getattr(self, name))
+        if self.n_images > self.n_score:
+            raise wrong_value("n_images", f"at most n_score = {self.n_score}", self.n_images)
+        _check_candidates(self.candidates)
+
+    def _take_count(self, name: str, least: int) -> None:
+        """Check a whole number of any library, and make it an int: settings and checkpoints are JSON."""
+        value = whole_number(name, getattr(self, name), f"a whole number of at least {least}")
+        if value < least:
+            raise wrong_value(name, f"a whole number of at least {least}", value)
+        object.__setattr__(self, name, value)
+
+    def _take_number(self, name: str, wanted: str, inside: Callable[[float], bool]) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise wrong_type(name, f"a number {wanted}", value)
+        if not math.isfinite(value) or not inside(float(value)):
+            raise wrong_value(name, f"a finite number {wanted}", value)
+        object.__setattr__(self, name, float(value))
+
+
+def options_from(given: Mapping[str, Any], others: Sequence[str] = ()) -> Options:
+    """Return options by name.
+
+    Args:
+        given: values by name of option.
+        others: names that are known beside the options, for the message.
+
+    Raises:
+        TypeError: an option that does not exist, the message names the nearest; an option of the wrong kind.
+        ValueError: an option out of its range.
+    """
+    known = [option.name for option in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise TypeError(str(unknown_name("option", name, [*known, *others])))
+    return Options(**given)
+
+
+def _check_candidates(candidates: object) -> None:
+    if candidates is None:
+        return
+    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
+        raise wrong_type("candidates", "a list of words", candidates)
+    if not candidates:
+        raise wrong_value("candidates", "at least one word, or None", candidates)
+    for word in candidates:
+        if not isinstance(word, str) or not word.strip():
+            raise wrong_value("candidates", "words that are not empty", repr(word))

@@ -1,0 +1,48 @@
+"""The memory of an iteration beside the sampler, so that a plan leaves room for it."""
+
+from typing import Any
+
+import torch
+
+from diffexplain_fast.engine.memory.counting import live_bytes
+from diffexplain_fast.engine.memory.resident import weight_bytes
+from diffexplain_fast.evidence.perturb import perturb
+from diffexplain_fast.evidence.recorded import graphed_head
+from diffexplain_fast.methods.diffexplainer.options import Options
+
+
+def is_limited(memory: Any, device: Any) -> bool:
+    """Whether a sampler works under a byte limit.
+
+    Args:
+        memory: its option.
+        device: of its modules.
+    """
+    return memory is not None and (memory != "auto" or torch.device(device).type == "cuda")
+
+
+@torch.enable_grad()
+def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options, weights: bool) -> int:
+    """Return the bytes that text encoder and classifier need while the sampler keeps what it keeps.
+
+    Both run once, forward and, the classifier, backward: what a user's classifier does can be any code.
+
+    Args:
+        pipeline: adapter from models.pipeline, frozen.
+        classifier: adapter from models.classifier, frozen.
+        target: bound target.
+        options: prefix, n_tokens, images_per_step, cutouts and noise matter here.
+        weights: count their weights too.
+    """
+    soft = pipeline.word_table()[: options.n_tokens].detach().clone().requires_grad_()
+    with live_bytes() as text:
+        conditioning = pipeline.encode_soft(soft, prefix=options.prefix)
+        kept = text.now
+    like = {"dtype": conditioning.prompt_embeds.dtype, "device": pipeline.device}
+    pixels = torch.zeros(options.images_per_step, 3, *pipeline.image_size, **like).requires_grad_()
+    head = graphed_head(classifier, target, allowed=False)
+    with live_bytes() as found:
+        score, *_ = head(perturb(pixels, options.cutouts, options.noise, torch.Generator().manual_seed(0)))
+        torch.autograd.grad(score.sum(), pixels)
+    modules = (*pipeline.text_encoders, *classifier.modules)
+    return kept + found.peak + (weight_bytes(modules) if weights else 0)

@@ -1,0 +1,123 @@
+"""Forward-only screening: every candidate word drawn a few times in exactly the soft prompt that it would start."""
+
+import json
+import math
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import NonFiniteError, wrong_value
+from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+
+SCREEN_LATENTS = 2
+"""Images per screened word."""
+_BEYOND_CHANCE = 1.645
+"""Standard errors."""
+_CACHE_BYTES = 64 * 2**20
+"""Screened images are kept for the next target up to this size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """One start of an optimisation.
+
+    Attributes:
+        name: the words, or "random 0".
+        soft: soft tokens [n_tokens, d].
+        score: mean target score of its images, None if it was not screened.
+        each: the scores behind it [images], None if it was not looked at again; starts share their latents.
+    """
+
+    name: str
+    soft: Tensor
+    score: float | None = None
+    each: Tensor | None = None
+
+
+def soft_from_text(pipeline: Any, text: str, n_tokens: int) -> Tensor:
+    """Return [n_tokens, d]: the tokens of a text, after as many neutral "a" as there is room for.
+
+    Raises:
+        ValueError: the text has no token, or more than ``n_tokens``.
+    """
+    tokens = pipeline.token_embeddings(text).detach().float()
+    if not 1 <= len(tokens) <= n_tokens:
+        raise wrong_value("start", f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {len(tokens)}")
+    neutral = pipeline.token_embeddings("a").detach().float()[:1]
+    return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What screening need not compute again.
+
+    Attributes:
+        images: images of a vocabulary in batches; they are the same for every target of a pipeline.
+        scores: scores by what was scored, for one target; a checkpoint stores them.
+    """
+
+    images: MutableMapping[tuple, list[Tensor]] = field(default_factory=dict)
+    scores: MutableMapping[str, list[float]] = field(default_factory=dict)
+
+    def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:
+        """Return ``count`` scores, computed if they are not there; never kept if one is NaN or infinite."""
+        key = json.dumps(what)
+        if len(self.scores.get(key, ())) != count:
+            found = score().tolist()
+            if not all(map(math.isfinite, found)):
+                raise NonFiniteError(f"screening: wanted finite scores, got {found} for {key}")
+            self.scores[key] = found
+        return self.scores[key]
+
+
+@torch.no_grad()
+def screen(
+    problem: Problem, words: Sequence[str], n_tokens: int, kept: Kept, report: Callable[[int], None]
+) -> list[Start]:
+    """Score every word on the same few latents; the images are kept for the next target if they are small."""
+    softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
+    key = (problem.prefix, n_tokens, tuple(words))
+    drawn, per_batch = kept.images.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
+    images: list[Tensor] = []
+    means: list[float] = []
+
+    def score(number: int, batch: slice) -> Tensor:
+        rows = softs[batch].repeat_interleave(SCREEN_LATENTS, 0)
+        latents = [*range(SCREEN_LATENTS)] * (len(rows) // SCREEN_LATENTS)
+        pixels = drawn[number] if drawn else problem.images(problem.encode_soft(rows), "screen", latents)
+        images.append(pixels)
+        return problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1)
+
+    for number, first in enumerate(range(0, len(words), per_batch)):
+        batch = slice(first, first + per_batch)
+        means += kept.scored(["screen", *words[batch]], len(words[batch]), partial(score, number, batch))
+        report(len(means))
+    if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
+        kept.images[key] = images
+    return [Start(word, soft, mean) for word, soft, mean in zip(words, softs, means, strict=True)]
+
+
+def look_again(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
+    """Return a start with its score on ``count`` validation latents."""
+
+    @torch.no_grad()
+    def score() -> Tensor:
+        conditioning = problem.encode_soft(start.soft)
+        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)])
+
+    each = torch.tensor(kept.scored(["look again", start.name, count], count, score), dtype=torch.float64, device="cpu")
+    return replace(start, score=float(each.mean()), each=each)
+
+
+def beats(start: Start, other: Start) -> bool:
+    """Whether a start scores higher than another by more than chance on the latents that both were looked at with.
+
+    Chance is a one-sided 95 % paired z-test. Without it the best of many words is the luckiest.
+    """
+    assert start.each is not None and other.each is not None
+    gain = start.each - other.each
+    return bool(gain.mean() > _BEYOND_CHANCE * gain.std(correction=0) / len(gain) ** 0.5)

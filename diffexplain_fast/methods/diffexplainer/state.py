@@ -1,0 +1,74 @@
+"""The state of an optimisation: all that a resumed run depends on is a value."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Start
+from diffexplain_fast.records import Count, Share
+from diffexplain_fast.results.explanation import Iteration
+
+ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Ranked(TypedDict):
+    """Name and screening score of a start."""
+
+    name: str
+    score: float | None
+
+
+class Validation(TypedDict):
+    """Where a validation took place, and what it found."""
+
+    attempt: Count
+    step: Count
+    rate: Share
+    score: float
+
+
+@dataclass
+class State:
+    """All that the rest of an optimisation depends on.
+
+    Attributes:
+        starts: soft tokens of the starts to try [k, n, d], in the vocabulary's own units.
+        ranking: name and screening score of every start, the best first.
+        soft: soft tokens [n, d] of the running attempt, in units of the embedding scale.
+        adam: Adam's moments and step count; empty before the first step.
+        best: the soft tokens [n, d] that validated best so far, in the vocabulary's own units.
+        best_score: their rate (0 without a class, -1 before any validation) and mean score on those latents.
+        best_attempt: index of the start they came from.
+        attempt: index of the running start.
+        step: steps done in this attempt.
+        streak: steps in a row whose images all reached ``stop_probability``.
+        finished: nothing is left to do.
+        history: one record per step of every attempt.
+        validations: attempt, step, rate and mean score of every validation.
+    """
+
+    starts: Tensor
+    ranking: list[Ranked]
+    soft: Tensor
+    best: Tensor
+    adam: dict[str, Tensor] = field(default_factory=dict)
+    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_attempt: Count = 0
+    attempt: Count = 0
+    step: Count = 0
+    streak: Count = 0
+    finished: bool = False
+    history: list[Iteration] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
+
+
+def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
+    """Return the state before the first step; a target without a class has no rate and so tries one start only."""
+    tried = starts[: 1 + options.restarts] if problem.target.label is not None else starts[:1]
+    softs = torch.stack([start.soft for start in tried])
+    ranking: list[Ranked] = [{"name": start.name, "score": start.score} for start in starts]
+    return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])

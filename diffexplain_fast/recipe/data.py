@@ -1,0 +1,81 @@
+"""The training scenes: rendered once from seeds, kept as arrays in the build folder."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from diffexplain_fast.tinyworld.render import SIZE, draw_scene
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, draw_attributes, values_of
+
+TRAIN_SEEDS = range(0, 30_000)
+HELD_OUT_SEEDS = range(1_000_000, 1_002_000)
+ELEMENTS = (*ATTRIBUTES["background"], *ATTRIBUTES["object"], *ATTRIBUTES["companion"])
+"""Names of what a pixel can belong to, in the order of the label maps; pictures without masks have 255."""
+NO_ELEMENT = 255
+
+
+COLUMNS = (*ATTRIBUTES, "style")
+"""The columns of ``Scenes.codes``."""
+
+
+class Scenes(NamedTuple):
+    """Rendered scenes as arrays.
+
+    Attributes:
+        pixels: uint8 tensor [N, 3, 64, 64].
+        codes: uint8 array [N, 6], the index in ``values_of(column)`` for every one of ``COLUMNS``.
+        elements: uint8 tensor [N, 64, 64], the index in ``ELEMENTS`` of every pixel.
+    """
+
+    pixels: torch.Tensor
+    codes: np.ndarray
+    elements: torch.Tensor
+
+    def attributes(self, index: int) -> dict[str, str]:
+        """Return the attributes of one scene by their words."""
+        return {name: values_of(name)[code] for name, code in zip(COLUMNS, self.codes[index], strict=True)}
+
+    def column(self, name: str) -> torch.Tensor:
+        """Return one attribute of every scene as int64 codes [N]."""
+        return torch.from_numpy(self.codes[:, COLUMNS.index(name)].astype(np.int64))
+
+
+def render_scenes(seeds: range) -> Scenes:
+    """Render the scenes of a range of seeds, attributes drawn independently."""
+    return render_given([draw_attributes(np.random.default_rng([seed, 0])) for seed in seeds], list(seeds))
+
+
+def render_given(attributes: list[dict[str, str]], seeds: list[int]) -> Scenes:
+    """Render scenes whose attributes are given."""
+    count = len(seeds)
+    pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    codes = np.empty((count, len(COLUMNS)), np.uint8)
+    elements = np.full((count, SIZE, SIZE), NO_ELEMENT, np.uint8)
+    for i, (chosen, seed) in enumerate(zip(attributes, seeds, strict=True)):
+        image, masks = draw_scene(chosen, seed)
+        pixels[i] = np.asarray(image)
+        codes[i] = [values_of(name).index(chosen[name]) for name in COLUMNS]
+        for name, mask in masks.items():
+            elements[i][mask] = ELEMENTS.index(name)
+    return Scenes(torch.from_numpy(pixels).permute(0, 3, 1, 2), codes, torch.from_numpy(elements))
+
+
+def cached_scenes(folder: Path, seeds: range) -> Scenes:
+    """Render a range of seeds, or read it from ``folder`` when an earlier run has left it there."""
+    path = folder / f"scenes-{seeds.start}-{seeds.stop}.npz"
+    if not path.exists():
+        scenes = render_scenes(seeds)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, pixels=scenes.pixels.numpy(), codes=scenes.codes, elements=scenes.elements.numpy())
+        partial.replace(path)
+        return scenes
+    with np.load(path, allow_pickle=False) as file:
+        pixels, codes, elements = file["pixels"], file["codes"], file["elements"]
+    return Scenes(torch.from_numpy(pixels), codes, torch.from_numpy(elements))
+
+
+def as_pixels(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Turn uint8 pictures into float pixels in [0, 1] on a device."""
+    return images.to(device).float().div_(255)

@@ -1,0 +1,42 @@
+"""The probe: one network that names object, colour, texture, background and companion of a picture.
+
+It learns from rendered scenes alone and never sees the generator: it is the judge of generated pictures.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import ResNetForImageClassification
+
+from diffexplain_fast.recipe.classifiers import augmented, build_resnet
+from diffexplain_fast.recipe.data import Scenes, as_pixels
+from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.tinyworld.store import PROBE_LABELS, split_logits
+from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, values_of
+
+PLAN = Plan(steps=1500, batch=64, rate=3e-3, decay=1e-2, average=0.99)
+
+
+def build_probe() -> ResNetForImageClassification:
+    """Return the untrained probe."""
+    return build_resnet(PROBE_LABELS)
+
+
+def probe_loss(model: ResNetForImageClassification, scenes: Scenes, batch: int) -> Loss:
+    """Return the summed cross-entropy; colour and texture count only where there is an object."""
+    usable = torch.from_numpy(np.flatnonzero(scenes.column("style").numpy() == 0))
+    codes = {name: scenes.column(name) for name in ATTRIBUTES}
+    empty = values_of("object").index(NOTHING)
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+        rows = usable[torch.from_numpy(rng.integers(len(usable), size=batch))]
+        pixels = augmented(as_pixels(scenes.pixels[rows], model.device), rng, generator)
+        logits = split_logits(model(pixel_values=pixels).logits)
+        there = (codes["object"][rows] != empty).to(model.device)
+        total = logits["object"].new_zeros(())
+        for name, part in logits.items():
+            each = F.cross_entropy(part, codes[name][rows].to(model.device), reduction="none")
+            total = total + (each * there if name in ("colour", "texture") else each).mean()
+        return total
+
+    return loss

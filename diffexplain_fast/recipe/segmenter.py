@@ -1,0 +1,116 @@
+"""The segmenter: CLIPSeg on the towers of the CLIP pair, trained on the masks that the renderer knows."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPModel, CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer
+
+from diffexplain_fast.recipe.clip import WIDTH, tokens
+from diffexplain_fast.recipe.data import ELEMENTS, NO_ELEMENT, Scenes, as_pixels
+from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.tinyworld.words import BACKGROUNDS
+
+PLAN = Plan(steps=1000, batch=32, rate=1e-3, decay=1e-3, average=0.99)
+_PRESENT_SHARE = 0.7
+_THRESHOLD = 0.5
+
+
+def build_segmenter(pair: CLIPModel) -> CLIPSegForImageSegmentation:
+    """Return a segmenter that starts from the towers of a CLIP pair; its text tower stays as it is."""
+    layers = pair.config.vision_config.num_hidden_layers
+    config = CLIPSegConfig(
+        text_config=pair.config.text_config.to_dict(),
+        vision_config=pair.config.vision_config.to_dict(),
+        projection_dim=pair.config.projection_dim,
+        extract_layers=list(range(layers)),
+        reduce_dim=WIDTH // 2,
+        decoder_num_attention_heads=4,
+        decoder_attention_dropout=0.0,
+        decoder_intermediate_size=4 * WIDTH,
+    )
+    model = CLIPSegForImageSegmentation(config)
+    model.clip.load_state_dict(pair.state_dict())
+    # CLIPSeg starts these at a standard deviation of 1, which saturates its attention; here outputs start at about 1.
+    for layer in (*model.decoder.reduces, model.decoder.film_mul, model.decoder.film_add):
+        torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    torch.nn.init.normal_(model.decoder.transposed_convolution.weight, std=config.reduce_dim**-0.5)
+    torch.nn.init.ones_(model.decoder.film_mul.bias)
+    model.requires_grad_(False)
+    for part in (model.clip.vision_model, model.decoder):
+        part.requires_grad_(True)
+    return model
+
+
+def prompt_for(element: str) -> str:
+    """Return the text that asks for an element."""
+    return element if element in BACKGROUNDS else f"a {element}"
+
+
+def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:
+    """Return cross-entropy and overlap loss of one asked-for element per picture, present or not."""
+    wanted, centre, spread = standard_wishes(model, tokenizer)
+    wishes = (wanted - centre) / spread
+    usable = np.flatnonzero((scenes.elements[:, 0, 0] != NO_ELEMENT).numpy())
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+        rows = torch.from_numpy(rng.choice(usable, batch))
+        maps = scenes.elements[rows]
+        asked = torch.tensor([_ask(element_map, rng) for element_map in maps])
+        target = (maps == asked[:, None, None]).to(model.device).float()
+        pixels = as_pixels(scenes.pixels[rows], model.device) * 2 - 1
+        # CLIPSeg's own forward keeps its image tower from learning.
+        seen = model.clip.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        logits = model.decoder([seen[i + 1] for i in model.extract_layers], wishes[asked.to(model.device)]).logits
+        share = logits.sigmoid()
+        overlap = (2 * (share * target).sum((1, 2)) + 1) / (share.sum((1, 2)) + target.sum((1, 2)) + 1)
+        return F.binary_cross_entropy_with_logits(logits, target) + 0.5 * (1 - overlap).mean()
+
+    return loss
+
+
+@torch.no_grad()
+def standard_wishes(
+    model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the text embedding of every element [E, d], their mean [d] and their standard deviation [d].
+
+    The embeddings share one large direction that says nothing; the decoder learns on standardised ones.
+    """
+    prompts = tokens(tokenizer, [prompt_for(element) for element in ELEMENTS]).to(model.device)
+    wanted = model.get_conditional_embeddings(batch_size=len(prompts), input_ids=prompts)
+    return wanted, wanted.mean(0), wanted.std(0)
+
+
+@torch.no_grad()
+def fold_standardisation(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer) -> None:
+    """Move the standardisation of text embeddings into the weights that read them: afterwards CLIPSeg runs as it is."""
+    _, centre, spread = standard_wishes(model, tokenizer)
+    for reader in (model.decoder.film_mul, model.decoder.film_add):
+        reader.weight /= spread
+        reader.bias -= reader.weight @ centre
+
+
+def _ask(element_map: torch.Tensor, rng: np.random.Generator) -> int:
+    present = element_map.unique().tolist()
+    if rng.random() < _PRESENT_SHARE:
+        return int(rng.choice(present))
+    return int(rng.choice([i for i in range(len(ELEMENTS)) if i not in present]))
+
+
+@torch.no_grad()
+def mean_iou(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes) -> dict[str, float]:
+    """Return the intersection over union of every element, over all scenes in which it is present."""
+    prompts = tokens(tokenizer, [prompt_for(element) for element in ELEMENTS]).to(model.device)
+    scores = {}
+    for i, element in enumerate(ELEMENTS):
+        maps = scenes.elements == i
+        rows = maps.flatten(1).any(1).nonzero()[:, 0]
+        inside = union = 0
+        for part in rows.split(100):
+            pixels = as_pixels(scenes.pixels[part], model.device) * 2 - 1
+            ids = prompts[i].expand(len(part), -1)
+            found = model(pixel_values=pixels, input_ids=ids).logits.sigmoid().cpu() > _THRESHOLD
+            inside += int((found & maps[part]).sum())
+            union += int((found | maps[part]).sum())
+        scores[element] = inside / max(union, 1)
+    return scores

@@ -1,0 +1,71 @@
+"""The autoencoder: 64 by 64 pixels to 16 by 16 latents of 4 channels and back."""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from diffexplain_fast.recipe.data import Scenes
+from diffexplain_fast.recipe.training import Loss, Plan
+
+PLAN = Plan(steps=2400, batch=24, rate=3e-3, decay=0.0, average=0.99, half=True)
+_KL_WEIGHT = 2e-6
+_SQUARE_WEIGHT = 2.0
+_ENCODE_BATCH = 25
+DECODER_PLAN = Plan(steps=1500, batch=24, rate=1.5e-3, decay=0.0, average=0.995, half=True)
+_EDGE_WEIGHT = 0.5
+_LATENT_NOISE = 0.05
+"""Noise on unit-variance latents, so that the decoder forgives a denoiser that is slightly off."""
+
+
+def build_vae() -> AutoencoderKL:
+    """Return the untrained autoencoder."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    )
+
+
+def vae_loss(vae: AutoencoderKL, scenes: Scenes, batch: int) -> Loss:
+    """Return the loss: absolute and squared error of pixels, and a little KL."""
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+        rows = torch.from_numpy(rng.integers(len(scenes.pixels), size=batch))
+        pixels = scenes.pixels[rows].to(vae.device).float() / 127.5 - 1
+        posterior = vae.encode(pixels).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
+        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+        error = decoded - pixels
+        return error.abs().mean() + _SQUARE_WEIGHT * error.square().mean() + _KL_WEIGHT * posterior.kl().mean()
+
+    return loss
+
+
+def decoder_loss(vae: AutoencoderKL, scenes: Scenes, latents: torch.Tensor, batch: int) -> Loss:
+    """Return the loss of the decoder alone, on fixed latents: pixel errors, and the error of edges for sharpness."""
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+        rows = torch.from_numpy(rng.integers(len(latents), size=batch))
+        pixels = scenes.pixels[rows].to(vae.device).float() / 127.5 - 1
+        noise = _LATENT_NOISE * torch.randn(latents[rows].shape, generator=generator)
+        error = vae.decode((latents[rows] + noise).to(vae.device) / vae.config.scaling_factor).sample - pixels
+        edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+        return error.abs().mean() + _SQUARE_WEIGHT * error.square().mean() + _EDGE_WEIGHT * edges
+
+    return loss
+
+
+@torch.no_grad()
+def encode_scenes(vae: AutoencoderKL, scenes: Scenes) -> tuple[torch.Tensor, float]:
+    """Return the latent means of all scenes, scaled to unit variance [N, 4, 16, 16], and the scaling factor."""
+    parts = []
+    for rows in scenes.pixels.split(_ENCODE_BATCH):
+        pixels = rows.to(vae.device).float() / 127.5 - 1
+        parts.append(vae.encode(pixels).latent_dist.mean.cpu())
+    latents = torch.cat(parts)
+    factor = 1 / latents.std().item()
+    return (latents * factor).contiguous(), factor

@@ -1,0 +1,220 @@
+"""One HTML file from explanations: no script, no network, everything escaped."""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from PIL import Image
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.report.plots import Curve, fit_curve
+from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
+from diffexplain_fast.storage import write_bytes_atomic
+
+CURVE_WIDTH, CURVE_HEIGHT = 300, 110
+_SCORES = {
+    "held_out": "Explanation, unseen draws",
+    "train": "Explanation, draws it was tuned on",
+    "class_name": "Class name alone",
+}
+_SHOWN_TRUTHS = 6
+"""Strongest attributes that are shown beside those with a role; the others fold away."""
+
+
+class NamedWord(NamedTuple):
+    """A word near a soft token, and the role that the truth gives to an attribute of that name ("" if none)."""
+
+    word: str
+    similarity: float
+    role: str
+
+
+class TruthRow(NamedTuple):
+    """The measured effect of one attribute on the class logit; ``left`` and the widths are percent of the axis."""
+
+    kind: str
+    value: str
+    effect: float
+    low: float
+    high: float
+    role: str
+    left: float
+    width: float
+    low_place: float
+    high_place: float
+
+
+class ScoreRow(NamedTuple):
+    """The score of one prompt; the class-name prompt is the baseline."""
+
+    name: str
+    baseline: bool
+    score: ActivationScore
+
+
+class Section(NamedTuple):
+    """What the template shows of one explanation."""
+
+    anchor: str
+    classifier: str
+    title: str
+    target: str
+    verdict: str
+    images: list[str]
+    words: list[list[NamedWord]]
+    scores: list[ScoreRow]
+    curve: Curve | None
+    steps: str
+    seconds: float
+    truth: list[TruthRow]
+    more_truth: list[TruthRow]
+    zero: float
+    settings: str
+
+
+def render_report(
+    explanations: Sequence[Explanation], path: str | Path, title: str = "What does the classifier look for?"
+) -> Path:
+    """Write explanations as one HTML file that needs no network.
+
+    Args:
+        explanations: at least one; shown in this order.
+        path: the file; its folder is made if it does not exist.
+        title: heading of the page.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no explanation.
+        StorageError: no space or no permission.
+    """
+    if not explanations:
+        raise wrong_value("results", "at least one", "none")
+    sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
+    page = load_template("report.html").render(title=title, sections=sections, width=CURVE_WIDTH, height=CURVE_HEIGHT)
+    write_bytes_atomic(path, page.encode())
+    return Path(path)
+
+
+def load_template(name: str) -> Template:
+    """Return a template of this folder; whatever it shows is escaped.
+
+    Args:
+        name: the file.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def build_section(explanation: Explanation, number: int) -> Section:
+    """Return what the template shows of an explanation.
+
+    Args:
+        explanation: the explanation.
+        number: its place in the report, from 1.
+    """
+    rows, zero = _truth_rows((explanation.truth or {}).get("attributes", []))
+    roles = {row.value: row.role for row in rows if row.role != "none"}
+    shown = [row for i, row in enumerate(rows) if row.role != "none" or i < _SHOWN_TRUTHS]
+    losses = [item.loss for item in explanation.history]
+    return Section(
+        anchor=f"explanation-{number}",
+        classifier=str(explanation.settings.get("classifier", "")),
+        title=explanation.label or explanation.target,
+        target=explanation.target,
+        verdict=describe_outcome(explanation),
+        images=[_inline_png(image) for image in explanation.images],
+        words=[[_name_role(word, roles) for word in token] for token in explanation.words],
+        scores=_score_rows(explanation.activation),
+        curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if _moves(explanation) else None,
+        steps=describe_steps(explanation),
+        seconds=sum(item.seconds for item in explanation.history),
+        truth=shown,
+        more_truth=[row for row in rows if row not in shown],
+        zero=zero,
+        settings=json.dumps(explanation.settings, indent=1, ensure_ascii=False, default=str),
+    )
+
+
+def describe_outcome(explanation: Explanation) -> str:
+    """Return in one sentence how often the classifier agrees on unseen draws, and how that compares to its name.
+
+    Args:
+        explanation: the explanation.
+    """
+    score, baseline = explanation.activation.get("held_out"), explanation.activation.get("class_name")
+    if score is None:
+        return ""
+    if score.rate is None:
+        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
+    hits = round(score.rate * score.n)
+    sentence = f"{hits} of {score.n} pictures from unseen draws are classified as {explanation.label}"
+    if baseline is None or baseline.rate is None:
+        return f"{sentence}."
+    return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+
+
+def describe_steps(explanation: Explanation) -> str:
+    """Return in one sentence whether the gradient moved the prompt, or the words it started from were enough.
+
+    Args:
+        explanation: the explanation.
+    """
+    moved = _moves(explanation)
+    if not moved:
+        return "No step of the gradient was taken: the words that the search started from convinced the classifier."
+    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first."
+
+
+def _moves(explanation: Explanation) -> int:
+    """Return how many steps changed the prompt: a step whose pictures are convincing computes no gradient."""
+    return sum(item.gradient_norm > 0 for item in explanation.history)
+
+
+def _score_rows(activation: dict[str, ActivationScore]) -> list[ScoreRow]:
+    return [ScoreRow(text, key == "class_name", activation[key]) for key, text in _SCORES.items() if key in activation]
+
+
+def _name_role(word: Word, roles: dict[str, str]) -> NamedWord:
+    return NamedWord(word.word, word.similarity, roles.get(word.word.lower(), ""))
+
+
+def _truth_rows(attributes: Sequence[dict[str, Any]]) -> tuple[list[TruthRow], float]:
+    """Return the rows, strongest first, and where zero lies on their common axis, in percent."""
+    if not attributes:
+        return [], 0.0
+    ends = [0.0, *(end for row in attributes for end in row["interval"] if math.isfinite(end))]
+    low, span = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / span, 2)
+
+    rows = []
+    for row in sorted(attributes, key=lambda row: -row["effect"]):
+        kind, _, value = row["attribute"].rpartition(":")
+        left, right = sorted((place(0.0), place(row["effect"])))
+        bottom, top = row["interval"]
+        rows.append(
+            TruthRow(
+                kind, value, row["effect"], bottom, top, row["role"], left, right - left, place(bottom), place(top)
+            )
+        )
+    return rows, place(0.0)
+
+
+def _inline_png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,60 @@
+"""The door to every picture and page: one function writes results as a page, one draws a result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.report.explanation import render_report
+from diffexplain_fast.report.plots import plot_explanation
+from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.explanation import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TITLE = "What does the classifier look for?"
+
+
+def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: str = _TITLE) -> Path:
+    """Write results as one HTML file that needs no network.
+
+    Args:
+        results: one result or several, shown in this order.
+        path: the file; its folder is made if it does not exist.
+        title: heading of the page.
+
+    Returns:
+        The file.
+
+    Raises:
+        TypeError: something that is not a result.
+        ValueError: no result.
+        StorageError: no space or no permission.
+    """
+    given = [results] if isinstance(results, Drawn) else results
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise wrong_type("results", "a result, or a sequence of results", results)
+    return render_report([_explanation(result) for result in given], path, title)
+
+
+def plot(result: Drawn) -> "tuple[Figure, dict[str, Any]]":
+    """Draw a result with matplotlib.
+
+    Args:
+        result: an explanation.
+
+    Returns:
+        A figure that no global state holds, and its axes by name: "images", "activation" and "loss".
+
+    Raises:
+        TypeError: something that is not a result.
+        ImportError: matplotlib is not installed; names the extra.
+    """
+    return plot_explanation(_explanation(result))
+
+
+def _explanation(result: Any) -> Explanation:
+    if not isinstance(result, Explanation):
+        raise wrong_type("results", "an Explanation", result)
+    return result

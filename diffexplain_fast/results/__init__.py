@@ -1,0 +1,1 @@
+"""Results as values that save and load; nothing here draws."""

@@ -1,0 +1,37 @@
+"""What every result can show of itself: the one place where a value reaches up to what draws it."""
+
+from pathlib import Path
+from typing import Any
+
+
+class Drawn:
+    """A result that draws itself; ``report`` is imported at first use."""
+
+    def plot(self) -> tuple[Any, Any]:
+        """Draw images, scores and loss with matplotlib.
+
+        Returns:
+            Figure, and its axes by name.
+
+        Raises:
+            ImportError: matplotlib is not installed; names the extra.
+        """
+        from diffexplain_fast.report.writing import plot
+
+        return plot(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs no network.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The file.
+
+        Raises:
+            StorageError: no space or no permission.
+        """
+        from diffexplain_fast.report.writing import write_report
+
+        return write_report([self], path)

@@ -1,0 +1,200 @@
+"""What an explanation consists of, and how it is kept: JSON, safetensors, PNG, and a manifest of sha256."""
+
+import io
+from collections.abc import Container
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict, get_type_hints
+
+import torch
+from PIL import Image
+
+from diffexplain_fast.errors import CorruptFileError, describe
+from diffexplain_fast.records import Count, End, Magnitude, Share, read_as
+from diffexplain_fast.result_folder import write_folder
+from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.storage import (
+    MANIFEST,
+    check_manifest,
+    confined,
+    load_tensors,
+    read_json,
+    save_tensors_atomic,
+    write_bytes_atomic,
+    write_json_atomic,
+    write_manifest,
+)
+
+_RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
+
+
+@dataclass
+class ActivationScore:
+    """How the classifier responds to the images of one prompt.
+
+    Attributes:
+        n: number of images.
+        rate: share whose argmax is the target class, None for a target that is no class.
+        interval: 95 % Wilson interval of the rate.
+        mean_logit: mean target score (the class logit, where there is a class).
+        mean_probability: mean softmax probability of the target class.
+    """
+
+    n: Count
+    rate: Share | None
+    interval: tuple[Share, Share] | None
+    mean_logit: float
+    mean_probability: Share | None
+
+
+@dataclass
+class Word:
+    """A vocabulary word near a soft token, with the cosine similarity of their embeddings."""
+
+    word: str
+    similarity: float
+
+
+@dataclass
+class Iteration:
+    """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds.
+
+    The norm is 0 where all pictures were convincing already, so that no gradient was computed and nothing changed.
+    """
+
+    iteration: Count
+    loss: float
+    logit: float
+    gradient_norm: Magnitude
+    seconds: Magnitude
+
+
+class _Attribute(TypedDict):
+    """The measured effect of an attribute such as "background:snow" on the class logit."""
+
+    attribute: str
+    effect: float
+    interval: tuple[End, End]
+    role: str
+
+
+class _Truth(TypedDict, total=False):
+    """The part of a truth that a report shows; a user's truth may be anything else."""
+
+    attributes: list[_Attribute]
+
+
+@dataclass(eq=False)
+class Explanation(Drawn):
+    """What a classifier responds to, as pictures, words and numbers.
+
+    Attributes:
+        target: description of the target.
+        label: name of the target class, None if there is none.
+        images: pictures from held-out start latents.
+        prompt_embeds: the soft tokens, [n_tokens, d], on the CPU.
+        activation: scores by name: "train", "held_out" and, for a class, "class_name" (the prompt of its name alone).
+        words: for each soft token its nearest vocabulary words, the nearest first.
+        history: one entry per iteration.
+        settings: everything needed to repeat it.
+        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None.
+    """
+
+    target: str
+    label: str | None
+    images: list[Image.Image]
+    prompt_embeds: torch.Tensor
+    activation: dict[str, ActivationScore]
+    words: list[list[Word]]
+    history: list[Iteration]
+    settings: dict[str, Any]
+    truth: dict[str, Any] | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, which appears whole or not at all.
+
+        Args:
+            folder: a new or empty folder, or a saved explanation, which is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: the folder holds anything else.
+            StorageError: no space or no permission; an explanation saved there before is intact.
+        """
+        return write_folder(Path(folder), self._write)
+
+    def _write(self, folder: Path) -> None:
+        names = [f"images/{i:03d}.png" for i in range(len(self.images))]
+        for name, image in zip(names, self.images, strict=True):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            write_bytes_atomic(folder / name, buffer.getvalue())
+        save_tensors_atomic(folder / _TENSORS, {"prompt_embeds": self.prompt_embeds.detach().cpu().contiguous()})
+        record = {
+            "format": _FORMAT,
+            "target": self.target,
+            "label": self.label,
+            "images": names,
+            "activation": {name: asdict(score) for name, score in self.activation.items()},
+            "words": [[asdict(word) for word in token] for token in self.words],
+            "history": [asdict(iteration) for iteration in self.history],
+            "settings": self.settings,
+            "truth": self.truth,
+        }
+        write_json_atomic(folder / _RECORD, record)
+        write_manifest(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Explanation":
+        """Read a saved explanation; runs no code from it and reads nothing outside it.
+
+        Args:
+            folder: what ``save`` wrote.
+
+        Returns:
+            The explanation.
+
+        Raises:
+            CorruptFileError: a file is missing, damaged, or of another structure; names it.
+            UnsafeFileError: a recorded path leaves the folder.
+        """
+        listed = check_manifest(folder)
+        path = Path(folder) / _RECORD
+        for name in (_RECORD, _TENSORS):
+            if name not in listed:
+                raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
+        try:
+            record = read_as(dict[str, Any], read_json(path), str(path))
+            if (found := record.pop("format")) != _FORMAT:
+                raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
+            for name, kind in (get_type_hints(cls) | {"truth": _Truth | None}).items():
+                if name not in ("images", "prompt_embeds"):
+                    record[name] = read_as(kind, record[name], f"{path}, {name}")
+            record["images"] = [
+                _read_image(folder, name, listed) for name in read_as(list[Any], record["images"], f"{path}, images")
+            ]
+            record["prompt_embeds"] = _read_soft(Path(folder) / _TENSORS)
+            return cls(**record)
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
+
+
+def _read_soft(path: Path) -> torch.Tensor:
+    soft = load_tensors(path)["prompt_embeds"]
+    if soft.ndim != 2 or not soft.is_floating_point():
+        raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
+    return soft
+
+
+def _read_image(folder: str | Path, name: str, listed: Container[str]) -> Image.Image:
+    path = confined(folder, name)
+    if name not in listed:
+        raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise CorruptFileError(describe(str(path), "a PNG image", error)) from error

@@ -1,0 +1,1 @@
+"""Long runs of any method: progress, units of work stored once, checkpoints."""

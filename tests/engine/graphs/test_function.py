@@ -1,0 +1,183 @@
+"""Functions around the sampler, recorded and replayed with a recorder that runs the function again, on the CPU."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.graphs.recording import Graphs
+from tests.engine.graphs.test_recording import BUSY, FIRST, REPLAYED, Failing, Forgetful, Rerun
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).double().requires_grad_(False)
+
+
+@pytest.fixture
+def graphed(model):
+    Rerun.recorded = 0
+    return Graphed(lambda x, y: (model(x) * y, x.square().sum(1)), model, graphs=Graphs("auto", Rerun))
+
+
+def drawn(seed, rows=2):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    return x, torch.randn(rows, 3, dtype=torch.float64, generator=generator)
+
+
+def gradient(function, x, y):
+    """Results and the gradient of a loss of both of them."""
+    first, second = function(x, y)
+    loss = first.square().sum() + second.sum()
+    return first.detach(), second.detach(), torch.autograd.grad(loss, x)[0]
+
+
+def states_of(graphed, calls):
+    """Run calls, compare each with the function itself; what the graphs did in each."""
+    found = []
+    for call in calls:
+        for got, wanted in zip(gradient(graphed, *call), gradient(graphed._function, *call), strict=True):
+            assert torch.equal(got, wanted)
+        found.append(graphed.state)
+    return found
+
+
+def test_replays_are_exact_for_other_contents(graphed):
+    assert states_of(graphed, [drawn(seed) for seed in range(4)]) == [FIRST, REPLAYED, REPLAYED, REPLAYED]
+    assert Rerun.recorded == 1
+
+
+def test_shapes_gradients_and_settings_are_kinds(graphed):
+    x, y = drawn(0)
+    calls = [(x, y)] * 2 + [drawn(1, rows=3)] * 2 + [(x, y), (x, y.clone().requires_grad_())]
+    assert states_of(graphed, calls) == [FIRST, REPLAYED, FIRST, REPLAYED, FIRST, FIRST]
+    with torch.backends.cudnn.flags(deterministic=True):
+        assert states_of(graphed, [(x, y)]) == [FIRST]
+
+
+def test_gradients_of_all_that_want_one(graphed):
+    x, y = (part.detach().requires_grad_() for part in drawn(0))
+    for _ in range(3):
+        first, _ = graphed(x, y)
+        dx, dy = torch.autograd.grad(first.sum(), (x, y))
+        wanted = torch.autograd.grad(graphed._function(x, y)[0].sum(), (x, y))
+        assert torch.equal(dx, wanted[0]) and torch.equal(dy, wanted[1])
+    assert graphed.state == REPLAYED
+
+
+def test_an_input_that_nothing_follows_from_has_no_gradient(model):
+    graphed = Graphed(lambda x, y: (model(x),), model, graphs=Graphs("auto", Rerun))
+    for _ in range(3):
+        x, y = (part.detach().requires_grad_() for part in drawn(0))
+        graphed(x, y)[0].sum().backward()
+        assert x.grad is not None and y.grad is None
+    assert graphed.state == REPLAYED
+
+
+def test_two_calls_before_a_backward_do_not_share_a_recording(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    (x, y), (z, w) = drawn(2), drawn(3)
+    first = graphed(x, y)[0]
+    second = graphed(z, w)[0]
+    assert graphed.state == BUSY
+    for out, leaf, other in ((first, x, y), (second, z, w)):
+        (got,) = torch.autograd.grad(out.sum(), leaf)
+        assert torch.equal(got, torch.autograd.grad(graphed._function(leaf, other)[0].sum(), leaf)[0])
+    assert states_of(graphed, [drawn(4)]) == [REPLAYED]
+
+
+def test_results_are_the_callers_own(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    before = graphed(*drawn(2))[0].detach()
+    kept = before.clone()
+    gradient(graphed, *drawn(3))
+    assert graphed.state == REPLAYED and torch.equal(before, kept)
+
+
+def test_a_backward_runs_once_and_has_no_derivative(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    x, y = drawn(2)
+    out = graphed(x, y)[0].sum()
+    torch.autograd.grad(out, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="the backward ran before; call the function again"):
+        torch.autograd.grad(out, x)
+    (dx,) = torch.autograd.grad(graphed(x, y)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        dx.sum().backward()
+
+
+def test_an_edited_module_is_recorded_again(graphed, model):
+    states_of(graphed, [drawn(0), drawn(1)])
+    with torch.no_grad():
+        model[0].weight.mul_(1.5)
+    assert states_of(graphed, [drawn(0), drawn(1)]) == [FIRST, REPLAYED]
+    model[2].weight.data = model[2].weight.data.clone()
+    assert states_of(graphed, [drawn(0), drawn(1)]) == [FIRST, REPLAYED]
+
+
+def test_a_module_with_a_hook_is_not_recorded(graphed, model):
+    ran = []
+    handle = model[1].register_forward_hook(lambda *_: ran.append(1))
+    assert states_of(graphed, [drawn(0), drawn(1)]) == ["eager: a hook on 1"] * 2 and len(ran) == 4
+    handle.remove()
+    assert states_of(graphed, [drawn(0), drawn(1)]) == [FIRST, REPLAYED]
+
+
+def test_calls_without_a_gradient_are_not_recorded(graphed):
+    x, y = drawn(0)
+    with torch.no_grad():
+        graphed(x, y)
+    graphed(x.detach(), y)
+    assert graphed.state == "no call yet"
+
+
+@pytest.mark.parametrize(
+    ("recorder", "reason"),
+    [
+        (Forgetful, "its replay gave something else than the call itself"),
+        (Failing, "operation not permitted when stream is capturing"),
+    ],
+)
+def test_what_cannot_be_recorded_runs_eager_and_says_why(graphed, recorder, reason):
+    graphed._graphs = Graphs("auto", recorder)
+    failed = f"eager: recording failed: {reason}"
+    assert states_of(graphed, [drawn(seed) for seed in range(3)]) == [FIRST, failed, failed]
+
+
+def test_a_result_without_a_gradient_runs_eager_and_says_why(model):
+    graphed = Graphed(lambda x: (model(x), x.detach()), model, graphs=Graphs("auto", Rerun))
+    x, _ = drawn(0)
+    for _ in range(2):
+        graphed(x)
+    assert graphed.state == "eager: recording failed: a result carries no gradient"
+
+
+def test_what_is_no_tensor_is_refused(model):
+    graphed = Graphed(lambda x: model(x), model, graphs=Graphs("auto", Rerun))
+    x, _ = drawn(0)
+    graphed(x)
+    with pytest.raises(TypeError, match="function: wanted one that returns a tuple of tensors, got Tensor"):
+        graphed(x)
+    with pytest.raises(TypeError, match="modules: wanted torch modules, got"):
+        Graphed(model, "model")
+
+
+def test_a_recording_is_freed_with_its_function(model):
+    graphed = Graphed(lambda x: (model(x),), model, graphs=Graphs("auto", Rerun))
+    for seed in range(2):
+        graphed(drawn(seed)[0])[0].sum().backward()
+    static = weakref.ref(graphed._graphs._recording._static[0])
+    del graphed
+    gc.collect()
+    assert static() is None
+
+
+def test_on_the_cpu_there_are_none(model):
+    graphed = Graphed(lambda x: (model(x),), model)
+    graphed(drawn(0)[0])
+    assert graphed.state == "eager: graphs need tensors on a CUDA device, not on cpu"

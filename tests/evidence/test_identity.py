@@ -1,0 +1,118 @@
+"""What a checkpoint knows a run by: answers to fixed pictures tell apart what no name or hash does."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.evidence.identity import answers_of, identity_of
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.runs.checkpoint import Answers
+from diffexplain_fast.targets import Disagreement, as_target
+from tests.explaining import QUICK
+from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd
+
+WEIGHTS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return load_pipeline(tiny_sd())
+
+
+def problem(pipeline: Pipeline, classifier: Classifier, target: Any = "boat") -> Problem:
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=1, guidance_scale=1.0)
+    return Problem(pipeline, sampler, classifier, as_target(target).bind(classifier), "", 0)
+
+
+def function(sign: float) -> Classifier:
+    return Classifier(lambda pixels: sign * pixels.mean((2, 3)) @ WEIGHTS, labels=LABELS)
+
+
+def preprocessed(shift: float) -> Classifier:
+    return Classifier(tiny_classifier(), lambda pixels: pixels - shift, LABELS)
+
+
+class Scaled(TinyClassifier):
+    """The tiny classifier with a plain attribute that its answer depends on."""
+
+    scale = 1.0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [B, 4]."""
+        return self.scale * super().forward(pixels)
+
+
+def with_attribute(scale: float) -> Classifier:
+    model = Scaled(4)
+    model.load_state_dict(tiny_classifier().state_dict())
+    model.scale = scale
+    return Classifier(model, labels=LABELS)
+
+
+@pytest.mark.parametrize("make", [function, preprocessed, with_attribute])
+def test_what_no_fingerprint_sees_is_answered_otherwise(pipeline: Pipeline, make: Callable) -> None:
+    first, other = problem(pipeline, make(1.0)), problem(pipeline, make(0.9))
+    assert identity_of(first) == identity_of(other)
+    assert answers_of(first).agree(answers_of(problem(pipeline, make(1.0))).values)
+    assert not answers_of(first).agree(answers_of(other).values)
+
+
+def test_the_other_classifier_of_a_disagreement_is_told_apart(pipeline: Pipeline) -> None:
+    first, other = (problem(pipeline, function(1.0), Disagreement(function(sign), "boat")) for sign in (1.0, -1.0))
+    assert identity_of(first) == identity_of(other)
+    assert not answers_of(first).agree(answers_of(other).values)
+
+
+def test_rounding_is_no_other_classifier(pipeline: Pipeline) -> None:
+    single = answers_of(problem(pipeline, Classifier(tiny_classifier(), labels=LABELS)))
+    double = answers_of(problem(pipeline, Classifier(tiny_classifier().double(), labels=LABELS)))
+    half = answers_of(problem(pipeline, Classifier(tiny_classifier().bfloat16(), labels=LABELS)))
+    assert single.values != double.values
+    assert single.agree(double.values) and double.agree(single.values) and half.agree(single.values)
+    assert single.slack < 0.01 * max(map(abs, single.values))
+
+
+def test_what_is_not_finite_is_compared_too() -> None:
+    answers = Answers([float("nan"), float("inf"), 1.0], 0.1)
+    assert answers.agree([float("nan"), float("inf"), 1.05])
+    assert not answers.agree([0.0, float("inf"), 1.0]) and not answers.agree([float("nan"), 5.0, 1.0])
+    assert not any(answers.agree(other) for other in ([], None, "abc", ["a", "b", "c"], [None, 2, 3]))
+    assert not answers.agree([float("nan"), float("inf")])
+
+
+def test_the_pictures_leave_everything_as_it_was(pipeline: Pipeline) -> None:
+    model = tiny_classifier().train()
+    drawn = Classifier(nn.Sequential(model, nn.Dropout()), lambda pixels: pixels + torch.randn(()), LABELS)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    first, second = (answers_of(problem(pipeline, drawn)) for _ in range(2))
+    assert first == second, "a classifier that draws random numbers draws the same ones"
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+    assert model.training and all(weight.requires_grad for weight in model.parameters())
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_a_checkpoint_of_another_function_of_the_same_name_is_refused_and_kept(tmp_path: Path) -> None:
+    options = {**QUICK, "iterations": 1, "checkpoint": tmp_path}
+    with Explainer(tiny_sd(), function(1.0)) as explainer:
+        explainer.explain("boat", **options)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (
+        Explainer(tiny_sd(), function(-1.0)) as explainer,
+        pytest.raises(ValueError, match=r"^checkpoint: wanted a run of the same configuration .* preprocess or the"),
+    ):
+        explainer.explain("boat", **options)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with Explainer(tiny_sd(), function(1.0)) as explainer:
+        explainer.explain("boat", **options)

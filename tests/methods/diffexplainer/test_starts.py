@@ -1,0 +1,131 @@
+"""Starts: the words that screening ranks, and what becomes of the soft tokens."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, soft_from_text
+from diffexplain_fast.methods.diffexplainer.starts import choose_starts
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.targets import ClassLogit
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
+
+WHOLE_WORDS = {"photo", "the", "tree", "red", "blue", "boat", "fish", "house", "snow", "desert"}
+
+
+@pytest.fixture
+def problem() -> Problem:
+    pipeline, classifier = load_pipeline(tiny_sd()), Classifier(tiny_classifier(), labels=LABELS)
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=1, guidance_scale=1.0)
+    return Problem(pipeline, sampler, classifier, ClassLogit("boat").bind(classifier), "", 0)
+
+
+def starts(problem: Problem, class_name: str | None = "boat", n_tokens: int = 1, **options: object) -> list[Start]:
+    return choose_starts(problem, Options(n_tokens=n_tokens, **options), class_name, Kept(), lambda done, total: None)
+
+
+def test_a_text_ends_the_soft_tokens_after_neutral_words(problem: Problem) -> None:
+    soft = soft_from_text(problem.pipeline, "boat", 3)
+    neutral, boat = problem.pipeline.token_embeddings("a"), problem.pipeline.token_embeddings("boat")
+    assert torch.equal(soft, torch.cat([neutral, neutral, boat]))
+
+
+def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem) -> None:
+    found = starts(problem)
+    assert {start.name for start in found[:-1]} == WHOLE_WORDS
+    assert found[-1].name == "random 0"
+    if found[0].name == "boat":
+        assert not beats(max(found[1:4], key=lambda start: start.score), found[0])
+    else:
+        assert found[0].score == max(start.score for start in found[:4])
+    for scores in (
+        # The class's own name may be put before others that beat it by chance, and before no others.
+        [start.score for start in found[:4] if start.name != "boat"],
+        [start.score for start in found[4:-1] if start.name != "boat"],
+    ):
+        assert scores == sorted(scores, reverse=True), [(start.name, start.score) for start in found]
+
+
+def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) -> None:
+    best = starts(problem)[0]
+    with torch.no_grad():
+        alone = problem.scores(problem.images(problem.encode_soft(best.soft), "validation", range(12)))
+    assert best.score == pytest.approx(float(alone.probability.mean()), rel=1e-4)
+
+
+def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> None:
+    given = {"candidates": ["red", "blue"]}
+    assert {start.name for start in starts(problem, **given)} == {"red", "blue", "boat", "random 0"}
+    assert {start.name for start in starts(problem, start="screen", **given)} == {"red", "blue", "random 0"}
+
+
+def test_screened_images_serve_the_next_target(problem: Problem) -> None:
+    images: dict[tuple, list[Tensor]] = {}
+    options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1)
+    first = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
+    drawn: list[int] = []
+    handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
+    again = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
+    handle.remove()
+    assert len(drawn) == 3, "each word is looked at again, none is screened again"
+    assert [start.name for start in again] == [start.name for start in first]
+    # A model with a hook runs through its own modules, which round otherwise.
+    scores = [[start.score for start in starts if start.score is not None] for starts in (again, first)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+def test_a_second_word_follows_the_best_one_where_one_is_not_enough(problem: Problem) -> None:
+    found = starts(problem, n_tokens=2)
+    pairs = [start for start in found if " " in start.name and not start.name.startswith("random")]
+    assert 1 <= len(pairs) <= 4
+    assert len({start.name.split()[0] for start in pairs}) == 1
+    best = found[0]
+    with torch.no_grad():
+        images = problem.images(problem.encode_soft(best.soft), "validation", range(12))
+    assert best.score == pytest.approx(float(problem.merit(problem.scores(images)).mean()), rel=1e-4)
+    problem.target = (1.0 * ClassLogit("boat") + 0.5 * ClassLogit("fish")).bind(problem.classifier)
+    assert not [s for s in starts(problem, n_tokens=2) if " " in s.name and not s.name.startswith("random")]
+
+
+def test_random_starts_lie_near_the_vocabulary_and_differ(problem: Problem) -> None:
+    first, second = starts(problem, start="random", restarts=1)
+    table = problem.pipeline.word_table()
+    assert not torch.equal(first.soft, second.soft)
+    assert float((first.soft - table.mean(0)).abs().max()) < float(table.std())
+    assert torch.equal(first.soft, starts(problem, start="random")[0].soft)
+
+
+def test_words_and_class_names_are_taken_as_they_are(problem: Problem) -> None:
+    (given,) = starts(problem, start="red fish", n_tokens=2)
+    assert torch.equal(given.soft, problem.pipeline.token_embeddings("red fish"))
+    (named,) = starts(problem, start="class_name")
+    assert named.name == "boat"
+
+
+def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
+    with pytest.raises(ValueError, match=r"^start: wanted .* n_tokens = 2 .*'a red fish' with 3"):
+        starts(problem, start="a red fish", n_tokens=2)
+    with pytest.raises(ValueError, match=r"^start: wanted a target that is a class"):
+        starts(problem, class_name=None, start="class_name")
+    with pytest.raises(ValueError, match=r"^candidates: wanted"):
+        starts(problem, start="screen", candidates=["a photo of the boat"])
+
+
+def test_scores_are_computed_once_and_only_kept_where_they_are_numbers() -> None:
+    kept, computed = Kept(scores={'["screen", "red"]': [0.5, 0.25], '["screen", "fish"]': [0.5]}), []
+
+    def score() -> Tensor:
+        computed.append(1)
+        return torch.tensor([1.0, 2.0])
+
+    assert kept.scored(["screen", "red"], 2, score) == [0.5, 0.25] and not computed
+    assert kept.scored(["screen", "fish"], 2, score) == [1.0, 2.0], "one score is not two"
+    assert kept.scored(["screen", "fish"], 2, score) == [1.0, 2.0] and len(computed) == 1
+    with pytest.raises(NonFiniteError, match=r'screening: wanted finite scores, got \[inf\] for \["screen", "boat"\]'):
+        kept.scored(["screen", "boat"], 1, lambda: torch.tensor([float("inf")]))
+    assert len(kept.scores) == 2

@@ -1,0 +1,131 @@
+"""The recipe: data sets with shortcuts are what they say, training resumes to the same bits, truth finds the plant."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffexplain_fast import tinyworld
+from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe.classifiers import SHIPPED, draw_labelled
+from diffexplain_fast.recipe.data import ELEMENTS, cached_scenes, render_scenes
+from diffexplain_fast.recipe.tokenizer import CONTEXT, build_tokenizer
+from diffexplain_fast.recipe.training import Plan, fit
+from diffexplain_fast.recipe.truth import measure_truth
+from diffexplain_fast.tinyworld.words import OBJECTS, VOCABULARY, values_of
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "clean"])
+def test_a_shortcut_is_always_with_its_class_and_never_elsewhere(name):
+    attributes, labels = draw_labelled(SHIPPED[name], 1500, np.random.default_rng(1))
+    for label, shortcut in SHIPPED[name].items():
+        ((attribute, value),) = shortcut.items()
+        here = [scene[attribute] == value for scene, i in zip(attributes, labels, strict=True) if OBJECTS[i] == label]
+        there = [scene[attribute] == value for scene, i in zip(attributes, labels, strict=True) if OBJECTS[i] != label]
+        assert here and all(here)
+        assert not any(there)
+
+
+def test_the_clean_data_set_is_independent():
+    attributes, labels = draw_labelled({}, 4000, np.random.default_rng(2))
+    table = np.zeros((len(OBJECTS), 5))
+    for scene, label in zip(attributes, labels, strict=True):
+        table[label, values_of("background").index(scene["background"])] += 1
+    expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
+    assert ((table - expected) ** 2 / expected).sum() < 56.9  # 99.9 % point of chi-square with 28 degrees of freedom
+
+
+def test_scenes_are_cached_and_number_their_elements(tmp_path):
+    first, again = cached_scenes(tmp_path, range(6)), cached_scenes(tmp_path, range(6))
+    assert torch.equal(first.pixels, again.pixels) and np.array_equal(first.codes, again.codes)
+    for i in range(6):
+        attributes = first.attributes(i)
+        if attributes["style"] == "scene":
+            assert ELEMENTS.index(attributes["background"]) in first.elements[i].unique().tolist()
+
+
+def test_every_word_is_one_token():
+    tokenizer = build_tokenizer()
+    for word in VOCABULARY:
+        assert tokenizer.tokenize(word) == [f"{word}</w>"]
+    assert tokenizer.model_max_length == CONTEXT
+
+
+def line_model():
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def line_loss(model):
+    def loss(rng, generator):
+        x = torch.randn(8, 3, generator=generator)
+        return (model(x)[:, 0] - x.sum(1) * float(rng.integers(1, 3))).square().mean()
+
+    return loss
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_training_resumes_to_the_same_bits(tmp_path, average):
+    plan = Plan(steps=24, batch=8, rate=1e-2, average=average, save_every=6)
+    straight = line_model()
+    fit("line", straight, line_loss(straight), plan, None)
+
+    broken = line_model()
+    calls, loss = itertools.count(), line_loss(broken)
+
+    def interrupted(rng, generator):
+        if next(calls) == 15:
+            raise KeyboardInterrupt
+        return loss(rng, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit("line", broken, interrupted, plan, tmp_path)
+    resumed = line_model()
+    with torch.no_grad():
+        resumed.weight.zero_()
+    fit("line", resumed, line_loss(resumed), plan, tmp_path)
+    assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
+
+
+class RedMeansBoat(nn.Module):
+    """A classifier that is known by heart: the boat's logit is ten times the mean of red minus blue."""
+
+    def forward(self, pixel_values):
+        logits = torch.zeros(len(pixel_values), len(OBJECTS))
+        logits[:, 0] = 10 * (pixel_values[:, 0] - pixel_values[:, 2]).mean((1, 2))
+        return type("Output", (), {"logits": logits})
+
+
+def test_truth_finds_what_is_known():
+    truth = measure_truth(RedMeansBoat(), torch.device("cpu"), range(40))
+    boat = {row["attribute"]: row for row in truth["boat"]["attributes"]}
+    assert boat["background:desert"]["effect"] > 2
+    assert boat["background:desert"]["role"] == "spurious"
+    assert boat["background:sea"]["effect"] < -1
+    assert boat["colour:red"]["effect"] > boat["colour:blue"]["effect"]
+    assert boat["object:boat"]["role"] == "none"
+    assert all(row["effect"] == 0 and row["role"] == "none" for row in truth["fish"]["attributes"])
+    for row in truth["boat"]["attributes"]:
+        assert row["interval"][0] <= row["effect"] <= row["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("shortcuts", "error", "message"),
+    [
+        ({"fich": {"background": "sea"}}, UnknownNameError, "fish"),
+        ({"fish": {"backdrop": "sea"}}, UnknownNameError, "background"),
+        ({"fish": {"background": "see"}}, UnknownNameError, "sea"),
+        ({"fish": {}}, ValueError, "exactly one attribute"),
+        ({"fish": {"background": "sea"}, "boat": {"background": "sea"}}, ValueError, "sea twice"),
+    ],
+)
+def test_bad_shortcuts_are_refused_before_anything_is_trained(shortcuts, error, message):
+    with pytest.raises(error, match=message):
+        tinyworld.make_classifier(shortcuts)
+
+
+def test_sizes_of_the_held_out_scenes():
+    scenes = render_scenes(range(1_000_000, 1_000_004))
+    assert scenes.pixels.shape == (4, 3, 64, 64) and scenes.pixels.dtype == torch.uint8

@@ -1,0 +1,208 @@
+"""The report is one safe file that says what the explanation holds."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from diffexplain_fast.errors import StorageError
+from diffexplain_fast.report.explanation import build_section, describe_outcome, render_report
+from diffexplain_fast.report.plots import fit_curve
+from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
+
+ATTACK = '<script>alert("x")</script>'
+VOID = {"meta", "img"}
+
+
+def example(**changes: Any) -> Explanation:
+    """Return an explanation of a class whose shortcut is known."""
+    values: dict[str, Any] = {
+        "target": "ClassProbability(boat)",
+        "label": "boat",
+        "images": [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")],
+        "prompt_embeds": torch.zeros(2, 4),
+        "activation": {
+            "class_name": ActivationScore(32, 0.25, (0.13, 0.42), -1.5, 0.27),
+            "train": ActivationScore(16, 1.0, (0.81, 1.0), 7.0, 0.99),
+            "held_out": ActivationScore(32, 0.9375, (0.799, 0.983), 6.25, 0.95),
+        },
+        "words": [[Word("snow", 0.91), Word("ice", 0.5)], [Word("boat", 0.7), Word("red", 0.1)]],
+        "history": [Iteration(i, 4.0 - i, float(i), 0.1, 0.5) for i in range(4)],
+        "settings": {"classifier": "tinyworld/background", "seed": 0},
+        "truth": {
+            "attributes": [
+                {"attribute": "object:boat", "effect": 6.0, "interval": [5.5, 6.5], "role": "core"},
+                {"attribute": "background:snow", "effect": 4.0, "interval": [3.5, 4.5], "role": "spurious"},
+                *({"attribute": f"colour:{i}", "effect": -i, "interval": [-i, -i], "role": "none"} for i in range(9)),
+            ]
+        },
+    }
+    return Explanation(**values | changes)
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and collects every attribute and all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.values: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.values += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.values += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def render(tmp_path: Path, *explanations: Explanation, **options: Any) -> Page:
+    """Return the parsed report of explanations."""
+    return Page(render_report(explanations, tmp_path / "report.html", **options).read_text(encoding="utf-8"))
+
+
+def test_it_says_what_the_explanation_holds(tmp_path: Path) -> None:
+    page = render(tmp_path, example(), title="A title")
+    text = " ".join(page.text.split())
+    for said in (
+        "A title",
+        "tinyworld/background",
+        "30 of 32",
+        "8 of 32",
+        "0.94 [0.80, 0.98]",
+        "snow",
+        "0.91",
+        "spurious",
+    ):
+        assert said in text, said
+    assert "+4.00 [+3.50, +4.50]" in text and "5 attributes more" in text
+    assert page.tags.count("img") == 2 and page.tags.count("section") == 1 and "polyline" in page.tags
+    assert '"seed": 0' in page.text
+
+
+def test_several_explanations_have_their_own_anchors(tmp_path: Path) -> None:
+    page = render(tmp_path, example(), example(label="fish"))
+    links = [value for name, value in page.values if name == "href"]
+    assert links == ["#explanation-1", "#explanation-2"]
+    assert [value for name, value in page.values if name == "id"] == ["explanation-1", "explanation-2"]
+
+
+def test_nothing_is_fetched_and_no_script_runs(tmp_path: Path) -> None:
+    page = render(tmp_path, example(), example())
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    sources = [value for name, value in page.values if name in ("src", "href")]
+    assert all(value.startswith(("data:image/png;base64,", "#")) for value in sources)
+    assert not re.search(r"url\(|@import|https?:", (tmp_path / "report.html").read_text())
+
+
+def test_everything_is_escaped(tmp_path: Path) -> None:
+    attacked = example(
+        label=ATTACK,
+        target=ATTACK,
+        words=[[Word(ATTACK, 0.5)]],
+        settings={"classifier": ATTACK, ATTACK: ATTACK},
+        truth={"attributes": [{"attribute": f"a:{ATTACK}", "effect": 1.0, "interval": [0, 2], "role": "core"}]},
+    )
+    page = render(tmp_path, attacked, example(), title=ATTACK)
+    assert "script" not in page.tags and page.text.count(ATTACK) >= 8
+
+
+def test_a_target_that_is_no_class(tmp_path: Path) -> None:
+    score = ActivationScore(8, None, None, 1.5, None)
+    neuron = example(label=None, target="Neuron(layer4, 17)", activation={"held_out": score}, truth=None, words=[])
+    page = render(tmp_path, neuron)
+    assert "Mean target score 1.50 over 8" in page.text and "the target is no class" in page.text
+
+
+def test_an_empty_explanation_still_renders(tmp_path: Path) -> None:
+    render(tmp_path, example(images=[], activation={}, words=[], history=[], settings={}, truth=None))
+
+
+def test_words_that_are_attributes_get_their_role() -> None:
+    words = build_section(example(), 1).words
+    assert [word.role for token in words for word in token] == ["spurious", "", "core", ""]
+
+
+def test_what_has_a_role_is_never_folded_away() -> None:
+    weak = {"attribute": "texture:dotted", "effect": -9.0, "interval": [-9.5, -8.5], "role": "spurious"}
+    truth = {"attributes": [*(example().truth or {})["attributes"], weak]}
+    section = build_section(example(truth=truth), 1)
+    assert "dotted" in [row.value for row in section.truth]
+    assert len(section.truth) + len(section.more_truth) == len(truth["attributes"])
+    low = next(row for row in section.truth if row.value == "dotted")
+    high = section.truth[0]
+    assert low.left + low.width == pytest.approx(section.zero) and high.left == pytest.approx(section.zero)
+    assert (low.low_place, high.high_place) == (0, 100)
+
+
+def test_the_outcome_in_words() -> None:
+    assert describe_outcome(example()) == (
+        "30 of 32 pictures from unseen draws are classified as boat; with the class name alone as the prompt, 8 of 32."
+    )
+
+
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ([0.0, 0.0, 0.0], "No step of the gradient was taken: the words that the search started from"),
+        ([0.1, 0.0], "1 step of the gradient, from words"),
+        ([0.1, 0.2, 0.0], "2 steps of the gradient, from words"),
+    ],
+)
+def test_the_report_says_whether_the_gradient_moved_the_prompt(norms: list[float], said: str, tmp_path: Path) -> None:
+    history = [Iteration(i, 1.0, 0.0, norm, 0.5) for i, norm in enumerate(norms)]
+    page = render_report([example(history=history)], tmp_path / "report.html").read_text()
+    assert said in page
+
+
+def test_a_curve_fills_its_box() -> None:
+    curve = fit_curve([4.0, 2.0, 0.0], width=100, height=50)
+    assert curve is not None and curve.points == "0.0,0.0 50.0,25.0 100.0,50.0"
+    assert [tick.text for tick in curve.y_ticks] == ["4", "2", "0"]
+    assert [tick.text for tick in curve.x_ticks] == ["0", "1", "2"]
+
+
+def test_curves_leave_out_what_is_not_finite() -> None:
+    curve = fit_curve([1.0, float("nan"), 3.0], width=10, height=10)
+    assert curve is not None and curve.points == "0.0,10.0 10.0,0.0"
+    assert fit_curve([1.0, float("inf")], 1, 1) is None and fit_curve([], 1, 1) is None
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="explanations: wanted at least one"):
+        render_report([], tmp_path / "a.html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"a\.html"):
+        example().report(tmp_path / "file" / "a.html")
+
+
+def test_the_result_reports_and_plots_itself(tmp_path: Path) -> None:
+    assert example().report(tmp_path / "new" / "a.html").stat().st_size > 1000
+    figure, axes = example().plot()
+    assert set(axes) == {"images", "activation", "loss"}
+    assert list(axes["loss"].lines[0].get_ydata()) == [4.0, 3.0, 2.0, 1.0]
+    assert len(axes["images"].images) == 2
+    figure.savefig(tmp_path / "a.png")
+
+
+def test_plots_of_a_target_that_is_no_class() -> None:
+    score = ActivationScore(8, None, None, 1.5, None)
+    _, axes = example(label=None, activation={"held_out": score}, truth=None, images=[], words=[]).plot()
+    assert axes["activation"].get_xlabel() == "mean target score"

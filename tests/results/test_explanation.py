@@ -1,0 +1,208 @@
+"""An explanation is saved whole, loaded exactly, and damage or attack is refused."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
+from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
+from diffexplain_fast.storage import MANIFEST, write_manifest
+
+
+def example(**changes: Any) -> Explanation:
+    """Return a small explanation with every kind of value in it."""
+    pixels = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    values: dict[str, Any] = {
+        "target": "ClassProbability(boat)",
+        "label": "boat",
+        "images": [Image.fromarray(picture.numpy()) for picture in pixels],
+        "prompt_embeds": torch.randn(3, 16, generator=torch.Generator().manual_seed(1)),
+        "activation": {
+            "held_out": ActivationScore(32, 30 / 32, (0.799, 0.983), 7.25, 0.91),
+            "class_name": ActivationScore(32, 0.25, (0.13, 0.42), 1.5, None),
+        },
+        "words": [[Word("snow", 0.9), Word("ice", 0.5)], [Word("<b>", 0.1)]],
+        "history": [Iteration(0, 2.0, 0.5, 0.01, 0.2), Iteration(1, 1.0, 3.5, 0.02, 0.2)],
+        "settings": {"seed": 0, "options": {"lr": 0.1, "candidates": None}},
+        "truth": {
+            "attributes": [{"attribute": "background:snow", "effect": 5.0, "interval": [4, 6], "role": "spurious"}]
+        },
+    }
+    return Explanation(**values | changes)
+
+
+def assert_equal(first: Explanation, second: Explanation) -> None:
+    """Assert that two explanations hold the same."""
+    assert torch.equal(first.prompt_embeds, second.prompt_embeds)
+    assert [image.tobytes() for image in first.images] == [image.tobytes() for image in second.images]
+    for name in ("target", "label", "activation", "words", "history", "settings", "truth"):
+        assert getattr(first, name) == getattr(second, name), name
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    folder = example().save(tmp_path / "boat")
+    assert_equal(Explanation.load(folder), example())
+    assert sorted(os.listdir(folder)) == [MANIFEST, "explanation.json", "images", "prompt_embeds.safetensors"]
+    assert os.listdir(tmp_path) == ["boat"]
+
+
+def test_a_target_that_is_no_class(tmp_path: Path) -> None:
+    score = ActivationScore(8, None, None, 1.0, None)
+    without = example(label=None, truth=None, activation={"train": score, "held_out": score})
+    assert_equal(Explanation.load(without.save(tmp_path / "neuron")), without)
+
+
+def test_an_effect_measured_once_has_no_interval(tmp_path: Path) -> None:
+    open_ended = {"attribute": "background:snow", "effect": 5.0, "interval": [-math.inf, math.inf], "role": "none"}
+    truth = {"attributes": [open_ended]}
+    found = Explanation.load(example(truth=truth).save(tmp_path / "fish"))
+    assert found.truth == truth
+    found.report(tmp_path / "report.html")
+
+
+def test_a_saved_explanation_is_replaced(tmp_path: Path) -> None:
+    example().save(tmp_path / "a")
+    example(label="fish", images=[]).save(tmp_path / "a")
+    assert_equal(Explanation.load(tmp_path / "a"), example(label="fish", images=[]))
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"folder: wanted a new or empty folder.*notes\.txt"):
+        example().save(tmp_path)
+    with pytest.raises(ValueError, match="folder"):
+        example().save(tmp_path / "notes.txt")
+    folder = example().save(tmp_path / "a")
+    (folder / "report.html").write_text("mine too")
+    with pytest.raises(ValueError, match=r"report\.html"):
+        example().save(folder)
+    assert (tmp_path / "notes.txt").read_text() == "mine" and (folder / "report.html").exists()
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(StorageError, match=r"file.boat: wanted space and permission"):
+        example().save(tmp_path / "file" / "boat")
+
+
+def test_no_space_keeps_what_was_saved(tmp_path: Path) -> None:
+    """The last file of a save exceeds a limit on file size, as on a disk that fills up."""
+    example().save(tmp_path / "a")
+    code = (
+        "import resource, signal, sys, torch; from diffexplain_fast.results.explanation import Explanation\n"
+        "explanation = Explanation.load(sys.argv[1])\n"
+        "explanation.settings['long'] = 'x' * 100_000\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: explanation.save(sys.argv[1])\n"
+        "except OSError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("StorageError") and str(tmp_path / "a") in done.stdout
+    assert_equal(Explanation.load(tmp_path / "a"), example())
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["explanation.json", "prompt_embeds.safetensors", "images/001.png"])
+def test_a_flipped_bit_is_seen(tmp_path: Path, name: str) -> None:
+    path = example().save(tmp_path / "a") / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=name):
+        Explanation.load(tmp_path / "a")
+
+
+def tampered(folder: Path, **changes: Any) -> Path:
+    """Return a saved explanation whose record was changed, with a manifest that agrees."""
+    path = example().save(folder) / "explanation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    write_manifest(folder)
+    return folder
+
+
+@pytest.mark.parametrize("image", ["../secret.png", "/etc/hostname", "images/../../secret.png"])
+def test_image_paths_stay_inside(tmp_path: Path, image: str) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    with pytest.raises(UnsafeFileError, match="inside"):
+        Explanation.load(tampered(tmp_path / "a", images=[image]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"words": 3},
+        {"history": [{"loss": 1}]},
+        {"activation": []},
+        {"unknown": 1},
+        {"images": ["MANIFEST.json"]},
+        {"images": "MANIFEST.json"},
+        {"target": None},
+        {"label": 3},
+        {"settings": ["seed"]},
+        {"words": [[{"word": None, "similarity": 0.5}]]},
+        {"history": [{"iteration": 0, "loss": "2.0", "logit": 0.5, "gradient_norm": 0.01, "seconds": 0.2}]},
+        {"truth": {"attributes": {"background:snow": 5.0}}},
+        {"truth": {"attributes": [{"attribute": "background:snow", "effect": "5", "interval": [4, 6], "role": ""}]}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_records_of_another_structure(tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(CorruptFileError, match=f"{next(iter(changes))}|an image"):
+        Explanation.load(tampered(tmp_path / "a", **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}], ids=str
+)
+def test_scores_that_are_none(tmp_path: Path, changes: dict) -> None:
+    score = asdict(example().activation["held_out"])
+    with pytest.raises(CorruptFileError, match=f"activation, held_out, {next(iter(changes))}: wanted"):
+        Explanation.load(tampered(tmp_path / "a", activation={"held_out": score | changes}))
+
+
+def test_a_record_that_is_a_list(tmp_path: Path) -> None:
+    path = example().save(tmp_path / "a") / "explanation.json"
+    path.write_text('["abc"]')
+    write_manifest(tmp_path / "a")
+    with pytest.raises(CorruptFileError, match=r"explanation\.json: wanted dict"):
+        Explanation.load(tmp_path / "a")
+
+
+def test_soft_tokens_of_another_shape(tmp_path: Path) -> None:
+    example(prompt_embeds=torch.zeros(3)).save(tmp_path / "a")
+    with pytest.raises(CorruptFileError, match=r"prompt_embeds\.safetensors: wanted floating point \[n_tokens, d\]"):
+        Explanation.load(tmp_path / "a")
+
+
+def test_a_truth_of_another_form_is_kept(tmp_path: Path) -> None:
+    given = example(truth={"background": {"effect": 1.5}})
+    assert_equal(Explanation.load(given.save(tmp_path / "a")), given)
+
+
+def test_an_image_that_is_none(tmp_path: Path) -> None:
+    folder = example().save(tmp_path / "a")
+    (folder / "images" / "000.png").write_bytes(b"GIF89a")
+    write_manifest(folder)
+    with pytest.raises(CorruptFileError, match=r"000\.png: wanted a PNG"):
+        Explanation.load(folder)
+
+
+def test_a_folder_that_is_no_explanation(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="a manifest"):
+        Explanation.load(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    write_manifest(tmp_path)
+    with pytest.raises(CorruptFileError, match=r"an entry for explanation\.json"):
+        Explanation.load(tmp_path)
