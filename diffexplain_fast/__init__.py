@@ -7,6 +7,7 @@ from diffexplain_fast.public_names import HOMES, lazily
 if TYPE_CHECKING:
     from diffexplain_fast import tinyworld
     from diffexplain_fast.api.explainer import Explainer, explain
+    from diffexplain_fast.engine import gradients
     from diffexplain_fast.engine.sampler import DifferentiableSampler, accelerate
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.recipe.making import make_classifier
@@ -26,6 +27,7 @@ __all__ = [
     "Neuron",
     "accelerate",
     "explain",
+    "gradients",
     "make_classifier",
     "plot",
     "tinyworld",

@@ -15,6 +15,7 @@ HOMES = {
     "Neuron": "targets",
     "accelerate": "engine.sampler",
     "explain": "api.explainer",
+    "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",
     "tinyworld": "tinyworld",
@@ -27,13 +28,13 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: name of the package.
-        homes: module of each name, relative to diffexplain_fast; a name that is its own home is a module.
+        homes: module of each name, relative to diffexplain_fast; where its last part is the name, the module itself.
     """
 
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = import_module(f"diffexplain_fast.{homes[name]}")
-        return home if homes[name] == name else getattr(home, name)
+        return home if homes[name].split(".")[-1] == name else getattr(home, name)
 
     return find

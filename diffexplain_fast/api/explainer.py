@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 
+from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.evidence.recorded import graphed_text
 from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import is_limited, reserved_bytes
@@ -68,13 +71,15 @@ class Explainer:
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
         self._sampler_options: dict[str, Any] = {"backend": backend, "memory": memory, "gradient": gradient}
         self._screened: Screened = {}
+        self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
+        self._texts: dict[str, Graphed] = {}
         self._sampler(None, None)
 
     def __enter__(self) -> "Explainer":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._screened.clear()
+        self._forget()
 
     @torch.inference_mode(False)
     def explain(
@@ -117,7 +122,8 @@ class Explainer:
             bound = as_target(target).bind(self.classifier)
             self._check_length(chosen)
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
-            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed)
+            text = self._text(chosen.prefix, sampler)
+            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             return explain_target(problem, chosen, self._screened, checkpoint, callback)
 
     def _reserve(self, target: Any, options: Options) -> int | None:
@@ -131,13 +137,31 @@ class Explainer:
     def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
         scheduler = type(self.pipeline.scheduler).__name__
         usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
-        return DifferentiableSampler.from_pipe(
-            self.pipeline,
-            num_inference_steps=usual[0] if steps is None else whole_number("num_inference_steps", steps),
-            guidance_scale=usual[1] if guidance is None else guidance,
-            **self._sampler_options,
-            reserve=reserve,
-        )
+        count = usual[0] if steps is None else whole_number("num_inference_steps", steps)
+        scale = usual[1] if guidance is None else guidance
+        parts = (self.pipeline.unet, self.pipeline.vae)
+        if any(parts != (known.unet, known.vae) for known in self._samplers.values()):
+            self._forget()
+        # By the schedule itself, because the caller may have changed the scheduler since.
+        key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
+        if key not in self._samplers:
+            options = {"num_inference_steps": count, "guidance_scale": scale, **self._sampler_options}
+            self._samplers[key] = DifferentiableSampler.from_pipe(self.pipeline, **options)
+        sampler = self._samplers[key]
+        if sampler.backend != "reference":
+            sampler.reserve(reserve)
+        return sampler
+
+    def _text(self, prefix: str, sampler: DifferentiableSampler) -> Graphed:
+        """Return the text encoder on soft tokens, with one recording for all targets of a prefix."""
+        if prefix not in self._texts:
+            self._texts[prefix] = graphed_text(self.pipeline, prefix, allowed=sampler.cuda_graphs is not False)
+        return self._texts[prefix]
+
+    def _forget(self) -> None:
+        self._samplers.clear()
+        self._texts.clear()
+        self._screened.clear()
 
     def _check_length(self, options: Options) -> None:
         words = len(self.pipeline.token_embeddings(options.prefix)) if options.prefix else 0

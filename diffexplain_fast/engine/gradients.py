@@ -1,22 +1,25 @@
-"""Which part of a sampler's gradient is computed, and how it is stored."""
+"""Which part of a sampler's gradient is computed, and how it is stored: a value for each way that the literature knows.
+
+The denoising loop is x_{i+1} = a_i x_i + b_i o(x_i, p), with the denoiser's output o and the prompt p.
+"""
 
 import re
 from dataclasses import dataclass
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 
-_WANTED = "'full', 'checkpointed', 'last:K', 'detached' or 'shortcut:K'"
+__all__ = ["Checkpointed", "Detached", "Full", "GradientMode", "LastSteps", "Shortcut", "parse_gradient"]
+_WANTED = "a mode of diffexplain_fast.gradients, or 'full', 'checkpointed', 'last:K', 'detached' or 'shortcut:K'"
 
 
 @dataclass(frozen=True)
-class GradientMode:
-    """How to differentiate the denoising loop x_{i+1} = a_i x_i + b_i o(x_i, p).
+class Differentiated:
+    """What of a loop with a known number of steps is differentiated.
 
     Attributes:
-        first_step: steps before this one are run without a graph.
-        checkpointed: store each step's sample only and recompute the rest; the gradient is the full one.
-        detached: leave out how the denoiser's output follows from its input latents, so g_i = a_i g_{i+1}; every step
-            still adds b_i J_p^T g_{i+1} to the prompt's gradient.
+        first_step: steps before this one run without a graph.
+        checkpointed: store each step's sample only and recompute the rest.
+        detached: leave out how the denoiser's output follows from its input latents.
         calls: of the denoiser, after which the sampler jumps to the clean sample; None for all.
     """
 
@@ -25,27 +28,143 @@ class GradientMode:
     detached: bool = False
     calls: int | None = None
 
-    @classmethod
-    def parse(cls, gradient: str, num_steps: int) -> "GradientMode":
-        """Read "full", "checkpointed", "last:K", "detached" or "shortcut:K" (K of the ``num_steps`` steps).
+
+class GradientMode:
+    """A way to differentiate the denoising loop; its text, such as "last:4", is the same for the command line."""
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """Return what of a loop of ``num_steps`` steps is differentiated.
 
         Raises:
-            TypeError: ``gradient`` is no text.
-            ValueError: it is none of these, or K is not 1 to ``num_steps``.
-
-        Source: Clark et al., DRaFT (arXiv 2309.17400), section 3, for last:K; DEXTER (arXiv 2510.14741) for detached;
-            Wang et al., DPO-Diff (arXiv 2407.01606), "shortcut text gradient", for shortcut:K.
+            ValueError: the mode asks for more steps than there are.
         """
-        if not isinstance(gradient, str):
-            raise wrong_type("gradient", _WANTED, gradient)
-        if gradient in ("full", "checkpointed", "detached"):
-            return cls(checkpointed=gradient == "checkpointed", detached=gradient == "detached")
-        found = re.fullmatch(r"(last|shortcut):([0-9]+)", gradient)
-        if found is None:
-            raise wrong_value("gradient", _WANTED, repr(gradient))
-        kind, number = found[1], int(found[2])
-        if not 1 <= number <= num_steps:
-            raise wrong_value("gradient", f"'{kind}:K' with K of 1 to {num_steps}, the number of steps", repr(gradient))
-        if kind == "shortcut":
-            return cls(first_step=number - 1, calls=number)
-        return cls(first_step=num_steps - number)
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Full(GradientMode):
+    """The exact gradient (backpropagation through time; the discrete adjoint of the sampler).
+
+    Cost: one backward of the denoiser a step; memory for what each step keeps, which the fast backend plans under a
+    byte limit. The default, and the one to use unless a bias is acceptable.
+    """
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """See ``GradientMode``."""
+        return Differentiated()
+
+    def __str__(self) -> str:
+        return "full"
+
+
+@dataclass(frozen=True)
+class Checkpointed(GradientMode):
+    """The exact gradient with one stored sample a step (gradient checkpointing, Chen et al., arXiv 1604.06174).
+
+    Cost: one more forward of the denoiser a step than ``Full``. Not recommended for the fast backend, which under
+    a byte limit recomputes only as much as the limit asks for.
+    """
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """See ``GradientMode``."""
+        return Differentiated(checkpointed=True)
+
+    def __str__(self) -> str:
+        return "checkpointed"
+
+
+@dataclass(frozen=True)
+class LastSteps(GradientMode):
+    """The gradient through the last K steps only (truncated backpropagation; DRaFT-K).
+
+    Cost: K steps in place of all. Biased: what the prompt does to the layout in early steps is not seen, and the start
+    latents get no gradient unless K is every step. Not recommended for finding what a picture consists of.
+
+    Args:
+        count: K, from 1 to the number of steps.
+
+    Source: Clark et al., DRaFT (arXiv 2309.17400), section 3.
+    """
+
+    count: int
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """See ``GradientMode``."""
+        return Differentiated(first_step=num_steps - _checked("last", self.count, num_steps))
+
+    def __str__(self) -> str:
+        return f"last:{self.count}"
+
+
+@dataclass(frozen=True)
+class Detached(GradientMode):
+    """The denoiser's input latents are constants: g_i = a_i g_{i+1}, and each step adds b_i J_p^T g_{i+1}.
+
+    Cost: no backward to the latents of a step, all steps otherwise. Biased: leaves out how each prediction depends on
+    its input latents. Not recommended where the exact gradient fits.
+
+    Source: DEXTER (arXiv 2510.14741).
+    """
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """See ``GradientMode``."""
+        return Differentiated(detached=True)
+
+    def __str__(self) -> str:
+        return "detached"
+
+
+@dataclass(frozen=True)
+class Shortcut(GradientMode):
+    """Other images: the K-th prediction of the clean sample, differentiated through that one step.
+
+    Cost: K forwards and one backward of the denoiser. Biased and blurred: the K-th prediction is not what the sampler
+    draws. Not recommended for validation.
+
+    Args:
+        call: K, from 1 to the number of steps.
+
+    Source: Wang et al., DPO-Diff (arXiv 2407.01606), "shortcut text gradient".
+    """
+
+    call: int
+
+    def differentiated(self, num_steps: int) -> Differentiated:
+        """See ``GradientMode``."""
+        call = _checked("shortcut", self.call, num_steps)
+        return Differentiated(first_step=call - 1, calls=call)
+
+    def __str__(self) -> str:
+        return f"shortcut:{self.call}"
+
+
+def parse_gradient(gradient: GradientMode | str) -> GradientMode:
+    """Return a mode as it is, or read one from its text.
+
+    Args:
+        gradient: a mode, or "full", "checkpointed", "last:K", "detached" or "shortcut:K".
+
+    Raises:
+        TypeError: neither a mode nor text.
+        ValueError: text of another form.
+    """
+    if isinstance(gradient, GradientMode):
+        return gradient
+    if not isinstance(gradient, str):
+        raise wrong_type("gradient", _WANTED, gradient)
+    plain = {str(mode): mode for mode in (Full(), Checkpointed(), Detached())}
+    if gradient in plain:
+        return plain[gradient]
+    found = re.fullmatch(r"(last|shortcut):([0-9]+)", gradient)
+    if found is None:
+        raise wrong_value("gradient", _WANTED, repr(gradient))
+    return LastSteps(int(found[2])) if found[1] == "last" else Shortcut(int(found[2]))
+
+
+def _checked(kind: str, number: int, num_steps: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise wrong_type("gradient", f"'{kind}:K' with a whole number K", number)
+    if not 1 <= number <= num_steps:
+        wanted = f"'{kind}:K' with K of 1 to {num_steps}, the number of steps"
+        raise wrong_value("gradient", wanted, repr(f"{kind}:{number}"))
+    return number

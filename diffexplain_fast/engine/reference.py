@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import frozen
 
@@ -98,7 +98,7 @@ def denoise(
     schedule: Schedule,
     start: Tensor,
     noises: Sequence[Tensor | None],
-    gradient: GradientMode,
+    gradient: Differentiated,
 ) -> Tensor:
     """Run the sampler from noise to clean latents.
 
@@ -121,7 +121,7 @@ def denoise(
     return sample
 
 
-def decode(vae: Any, latents: Tensor, gradient: GradientMode) -> Tensor:
+def decode(vae: Any, latents: Tensor, gradient: Differentiated) -> Tensor:
     """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents; the VAE is frozen meanwhile."""
     config = vae.config
     shift = getattr(config, "shift_factor", None) or 0.0

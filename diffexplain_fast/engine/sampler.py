@@ -18,8 +18,8 @@ from diffexplain_fast.engine.checks import (
     check_tensor,
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
-from diffexplain_fast.engine.gradients import GradientMode
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
+from diffexplain_fast.engine.graphs.recording import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
@@ -40,10 +40,11 @@ class DifferentiableSampler:
             own modules, computed again step by step; ``plan`` says so.
         memory: limit of all bytes, weights included: a number, or text such as "8GiB". "auto" is what is free on a CUDA
             device; None is no limit. Not for the reference.
-        gradient: "full"; "checkpointed" (the same gradient, stores one sample per step and recomputes the rest);
-            "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
-            "detached" (biased: leaves out how each prediction depends on its input latents); "shortcut:K" (other
-            images: the K-th prediction of the clean sample, the K - 1 steps before it without gradient).
+        gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full"; "checkpointed" (the same gradient,
+            stores one sample per step and recomputes the rest); "last:K" (K last steps only; biased, and without
+            gradient to the latents unless K is every step); "detached" (biased: leaves out how each prediction depends
+            on its input latents); "shortcut:K" (other images: the K-th prediction of the clean sample, the K - 1 steps
+            before it without gradient).
         savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
             "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
@@ -76,7 +77,7 @@ class DifferentiableSampler:
         guidance_scale: float = 7.5,
         backend: str = "auto",
         memory: Any = "auto",
-        gradient: str = "full",
+        gradient: GradientMode | str = "full",
         savings: str | Collection[str] = "all",
         cuda_graphs: bool | str = "auto",
         deterministic: bool = False,
@@ -89,10 +90,11 @@ class DifferentiableSampler:
         self.guidance_scale = check_guidance(guidance_scale)
         self.schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
         self.num_inference_steps = num_inference_steps
-        self._mode = GradientMode.parse(gradient, len(self.schedule.steps))
+        mode = parse_gradient(gradient)
+        self._mode = mode.differentiated(len(self.schedule.steps))
         if self._mode.calls is not None:
             self.schedule = self.schedule.shortened(self._mode.calls)
-        self.gradient = gradient
+        self.gradient = str(mode)
         self._modules = (unet, vae)
         self.cuda_graphs = check_graphs(cuda_graphs, backend)
         graphs = Graphs(self.cuda_graphs)
@@ -198,6 +200,12 @@ class DifferentiableSampler:
 
     def record(self) -> dict[str, str | int | float]:
         """Return what ran, for a result's settings: every value is a plain number or text."""
+        if self._engine is None:
+            return self.identity()
+        return self.identity() | {"cuda_graphs": self._engine.graphs, "retried_calls": self._engine.retried}
+
+    def identity(self) -> dict[str, str | int | float]:
+        """Return what decides the images and their gradient: ``record`` before any call, whatever calls there were."""
         return {
             "backend": self.backend,
             "reason": self.reason,
@@ -207,9 +215,23 @@ class DifferentiableSampler:
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
             "implementations": "" if self._engine is None else self._engine.implementations,
-            "cuda_graphs": "" if self._engine is None else self._engine.graphs,
-            "retried_calls": 0 if self._engine is None else self._engine.retried,
+            "cuda_graphs": "" if self._engine is None else NO_CALL,
+            "retried_calls": 0,
         }
+
+    def reserve(self, reserve: int | str | None) -> None:
+        """Change what of ``memory`` the caller needs beside the sampler; later calls plan with it.
+
+        Args:
+            reserve: bytes as in the class, None for nothing.
+
+        Raises:
+            TypeError: of another kind.
+            ValueError: no number of bytes, or a backend that does not plan.
+        """
+        check_bytes("reserve", reserve, self.backend)
+        if self._engine is not None:
+            self._engine.reserve(parse_bytes(reserve, "reserve") or 0)
 
     def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:
         """Start noise in single precision or better, in which the sample is kept from step to step."""

@@ -24,7 +24,7 @@ def identity_of(problem: Problem) -> dict[str, Any]:
         "seed": problem.seed,
         "pipeline_fingerprint": problem.pipeline.fingerprint(),
         "classifier_fingerprint": problem.classifier.fingerprint(),
-        "sampler": problem.sampler.record(),
+        "sampler": problem.sampler.identity(),
     }
 
 

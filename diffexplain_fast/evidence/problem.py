@@ -32,6 +32,8 @@ class Problem:
         target: bound target.
         prefix: real words before the soft tokens.
         seed: every random number of the explanation follows from it.
+        text: the text encoder on soft tokens, from ``graphed_text``, to share its recording with other problems of the
+            same pipeline and prefix; None for one of its own.
     """
 
     pipeline: Any
@@ -40,6 +42,7 @@ class Problem:
     target: Any
     prefix: str
     seed: int
+    text: Graphed | None = None
 
     @cached_property
     def _negative(self) -> Any | None:
@@ -63,7 +66,7 @@ class Problem:
 
     @cached_property
     def _text(self) -> Graphed:
-        return graphed_text(self.pipeline, self.prefix, self._graphs)
+        return self.text or graphed_text(self.pipeline, self.prefix, self._graphs)
 
     @cached_property
     def _head(self) -> Graphed:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 
 from diffexplain_fast.api.explainer import Explainer, explain
+from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -195,3 +197,36 @@ def test_a_backend_that_does_not_exist_is_refused_at_once() -> None:
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model_index\.json"):
         quick_explainer(pipe=str(tmp_path))
+
+
+def test_models_are_read_once_for_all_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another target, and another reserve, are other plans over the same lean models; another schedule is not."""
+    read: list[int] = []
+    made = LeanUNet.__init__
+
+    def counted(self: LeanUNet, *arguments: Any) -> None:
+        read.append(1)
+        made(self, *arguments)
+
+    monkeypatch.setattr(LeanUNet, "__init__", counted)
+    quick = {**QUICK, "iterations": 1}
+    with quick_explainer(backend="fast", memory="1GiB") as explainer:
+        read.clear()
+        explainer.explain("boat", **quick)
+        first = len(read)
+        explainer.explain(1, **(quick | {"images_per_step": 3}))
+        assert first <= 1 and len(read) == first
+        explainer.explain("boat", **(quick | {"num_inference_steps": 3}))
+        assert len(read) == first + 1
+
+
+def test_a_replaced_scheduler_or_unet_is_followed() -> None:
+    quick = {**QUICK, "iterations": 1}
+    with quick_explainer(seed=0) as explainer:
+        before = explainer.explain("boat", **quick)
+        explainer.pipeline.scheduler = EulerDiscreteScheduler.from_config(explainer.pipeline.scheduler.config)
+        after = explainer.explain("boat", **quick)
+    assert (before.settings["sampler"]["scheduler"], after.settings["sampler"]["scheduler"]) == (
+        "DDIMScheduler",
+        "EulerDiscreteScheduler",
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
-from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.reference import advance, denoise
 from diffexplain_fast.engine.schedules import Schedule
 from tests.engine.plain import SCHEDULERS, KeepFloat64, in_float64, make_scheduler, relative
@@ -74,7 +74,7 @@ def test_steps_are_diffusers_own(kind, options, prediction_type, steps):
         with KeepFloat64():
             sample = plain.step(denoiser(rows, t), t.item(), sample, return_dict=False, **extra)[0]
         assert relative(got, sample) <= 1e-12
-    assert relative(denoise(denoiser, schedule, start, noises, GradientMode()), sample) <= 1e-11
+    assert relative(denoise(denoiser, schedule, start, noises, Differentiated()), sample) <= 1e-11
 
 
 def clean_of(plain, output, t, sample, extra):
@@ -106,7 +106,7 @@ def test_shortened_it_ends_at_the_clean_sample_diffusers_predicts(kind, predicti
             else:
                 sample = plain.step(output, t.item(), sample, return_dict=False, **extra)[0]
     noises = noise_for(schedule, start.shape, 1)
-    assert relative(denoise(denoiser, schedule, start, noises, GradientMode()), sample) <= 1e-11
+    assert relative(denoise(denoiser, schedule, start, noises, Differentiated()), sample) <= 1e-11
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -122,7 +122,7 @@ def test_untouched_diffusers_agrees_in_float32(kind, prediction_type):
     for t in plain.timesteps:
         output = denoiser(plain.scale_model_input(sample, t), t).float()
         sample = plain.step(output, t, sample, return_dict=False, **(extra if kind == "lcm" else {}))[0]
-    got = denoise(lambda x, t: denoiser(x, t).float(), schedule, start, noises, GradientMode())
+    got = denoise(lambda x, t: denoiser(x, t).float(), schedule, start, noises, Differentiated())
     assert got.dtype == torch.float32
     assert relative(got, sample) <= 2e-5
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.node import Runner
+from diffexplain_fast.engine.fast.runner import Runner
 
 
 def determinism(wanted: bool) -> AbstractContextManager[None]:
@@ -46,11 +46,6 @@ class Deterministic:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-
-    @property
-    def first_unconditional(self) -> Tensor | None:
-        """See ``Runner``."""
-        return self._runner.first_unconditional
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``."""

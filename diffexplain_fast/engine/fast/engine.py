@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,17 +10,15 @@ from torch import Tensor
 
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.heap import keep_heap
-from diffexplain_fast.engine.fast.node import Runner, sample_images
+from diffexplain_fast.engine.fast.node import sample_images
 from diffexplain_fast.engine.fast.replay import graphed_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
+from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
-from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.graphs.recording import Graphs
-from diffexplain_fast.engine.lean.models import read_models
-from diffexplain_fast.engine.lean.modules import ModuleUNet
+from diffexplain_fast.engine.lean.modules import fallback_notes, read_models
 from diffexplain_fast.engine.lean.savings import parse_savings
-from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.costs import fallback_notes
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.memory.planner import Limits, Planning
@@ -69,13 +68,12 @@ class FastEngine:
         self._read = partial(read_models, impl=impl, savings=self._savings)
         self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
         self._modules = (unet, vae)
-        moved, others = parse_bytes(host_memory, "host_memory") or 0, parse_bytes(reserve, "reserve") or 0
-        self._limits = Limits(parse_bytes(memory), memory == "auto", moved, others)
+        host, kept_free = parse_bytes(host_memory, "host_memory") or 0, parse_bytes(reserve, "reserve") or 0
+        self._limits = Limits(parse_bytes(memory), memory == "auto", host, kept_free)
         if next(vae.parameters()).device.type == "cpu":
             keep_heap()
         self._watch: Watch | None = None
-        self._shifts: dict[tuple, list[list[Tensor]]] = {}
-        self._first: tuple[list[Tensor], Tensor] | None = None
+        self._shifts: dict[tuple, list[Tensor]] = {}
         self.refresh()
 
     @property
@@ -91,7 +89,7 @@ class FastEngine:
     @property
     def implementations(self) -> str:
         """Which implementation of each op runs, and why where it is the reference."""
-        return "" if isinstance(self.denoiser, ModuleUNet) else self.denoiser.raw.described()
+        return self.denoiser.implementations
 
     @property
     def retried(self) -> int:
@@ -115,7 +113,12 @@ class FastEngine:
             self._wider.clear()
         self._planning = Planning(self.denoiser, self.decoder, self._modules, self._limits)
         self._shifts.clear()
-        self._first = None
+
+    def reserve(self, reserve: int) -> None:
+        """Plan later calls with another number of bytes for the caller."""
+        if reserve != self._limits.reserve:
+            self._limits.reserve = reserve
+            self._planning.forget_counts()
 
     def _keep_less(self) -> None:
         """Memory ran out: keep less in the next calls."""
@@ -129,10 +132,10 @@ class FastEngine:
         schedule: Schedule,
         conditions: Conditions,
         guidance_scale: float,
-        fixed_negative: bool,
+        constant_negative: bool,
         start: Tensor,
         noises: Sequence[Tensor | None],
-        mode: GradientMode,
+        mode: Differentiated,
     ) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped, differentiable in embeddings and start noise.
 
@@ -140,7 +143,7 @@ class FastEngine:
             schedule: the sampler's table.
             conditions: B rows, or 2B with the unconditional ones first.
             guidance_scale: at least 1; 1 means B rows.
-            fixed_negative: no gradient is wanted for the unconditional rows.
+            constant_negative: no gradient is wanted for the unconditional rows.
             start: unit-variance noise [B, c, h, w].
             noises: for each step noise like ``start``, or None.
             mode: what of the loop is differentiated.
@@ -149,44 +152,34 @@ class FastEngine:
             ValueError: nothing fits into the byte limit.
         """
         self.refresh()
-        fixed_negative = fixed_negative and "first" in self._savings
         start = start.detach() if mode.first_step > 0 else start
-        timesteps, guided = schedule.timesteps(start.device), guidance_scale != 1.0
+        split = guidance_scale != 1.0 and constant_negative and "first" in self._savings
         text = self.denoiser.project(conditions.embeds)
-        constant, carried = self._time(schedule, timesteps, conditions.added)
+        shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
-        recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *carried))
-        # Tensors made in inference mode cannot serve a later call that records a graph.
-        repeats = guided and fixed_negative and not torch.is_inference_mode_enabled()
-        about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
+        recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *shifts))
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
         if recording:
-            apart = guided and fixed_negative and not (start.requires_grad and mode.first_step == 0)
-            shifts = constant[0] if constant else carried[: len(carried) // steps]
-            levels = self._planning.levels(start, text, shifts, steps, mode, apart)
+            first_split = split and not (start.requires_grad and mode.first_step == 0)
+            levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
         job = Job(
-            *models,
-            schedule,
-            torch.tensor(table, dtype=start.dtype, device=start.device),
-            noises,
-            constant,
-            guided,
-            fixed_negative,
-            mode,
-            levels,
-            recording,
-            None if start.requires_grad else self._known_first(about),
-            self._keep_less,
-            {*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
+            denoiser=self.denoiser,
+            decoder=self.decoder,
+            schedule=schedule,
+            coefficients=torch.tensor(table, dtype=start.dtype, device=start.device),
+            noises=noises,
+            split_guidance=split,
+            mode=mode,
+            levels=levels,
+            recording=recording,
+            on_running_out=self._keep_less,
+            held={*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
         )
-        given = start * schedule.init_noise_sigma, text, carried
+        given = start * schedule.init_noise_sigma, text, shifts
         runner = self._runner(job, *given)
         assert self._watch is not None
-        images = sample_images(runner, self._watch, *given)
-        if about and job.first_unconditional is None and runner.first_unconditional is not None:
-            self._first = ([part.clone() for part in about], runner.first_unconditional)
-        return images
+        return sample_images(runner, self._watch, *given)
 
     def _runner(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
         """Return what runs a call: replayed or eager, and with what was asked for around it."""
@@ -196,35 +189,13 @@ class FastEngine:
             runner = Retrying(runner, job, self._wider)
         return Deterministic(runner) if self._deterministic else runner
 
-    def _time(
-        self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None
-    ) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """Return constant time shifts step by step, or a flat list of those that carry a gradient."""
+    def _time(self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[Tensor]:
+        """Return the time shifts of all steps in one list; they carry a gradient only with ``added``."""
         if added is None:
             key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
             if key not in self._shifts or "time" not in self._savings:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
-                    self._shifts[key] = self.denoiser.shifts(timesteps.clone(), None)
-            return self._shifts[key], []
+                    self._shifts[key] = list(chain(*self.denoiser.shifts(timesteps.clone(), None)))
+            return self._shifts[key]
         with frozen(self._modules[0]):
-            shifts = self.denoiser.shifts(timesteps, added)
-        if any(part.requires_grad for step in shifts for part in step):
-            return [], [part for step in shifts for part in step]
-        return shifts, []
-
-    def _known_first(self, about: Sequence[Tensor]) -> Tensor | None:
-        """Return the first step's unconditional prediction if what it follows from is what it was before."""
-        if self._first is None or not about:
-            return None
-        before, prediction = self._first
-        pairs = list(zip(before, about, strict=True))
-        same = all(one.shape == two.shape for one, two in pairs) and all(torch.equal(*pair) for pair in pairs)
-        return prediction if same else None
-
-
-def _about_first(schedule: Schedule, start: Tensor, conditions: Conditions) -> list[Tensor]:
-    """Return all that the first step's unconditional prediction follows from, besides the weights."""
-    step, rows = schedule.steps[0], slice(len(start))
-    numbers = start.new_tensor([step.timestep, step.input_scale, schedule.init_noise_sigma])
-    added = () if conditions.added is None else conditions.added.values()
-    return [numbers, *(part[rows].detach() for part in (start, conditions.embeds, *added))]
+            return list(chain(*self.denoiser.shifts(timesteps, added)))

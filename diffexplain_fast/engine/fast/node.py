@@ -1,65 +1,15 @@
 """The trajectory as one autograd node: whatever differentiates its images runs its backward."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
-
-
-class Runner(Protocol):
-    """What runs one call: forward once, then backward at most once."""
-
-    @property
-    def first_unconditional(self) -> Tensor | None:
-        """Prediction of the unconditional rows at the first step, once it is known."""
-
-    def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
-        """Return images; arguments as in ``Trajectory.forward``.
-
-        Raises:
-            NonFiniteError: a part is not finite in float16.
-        """
-
-    def backward(self, dimages: Tensor) -> list[Tensor | None]:
-        """Return gradients as ``Trajectory.backward`` does.
-
-        Raises:
-            NonFiniteError: a part is not finite in float16.
-        """
-
-
-class Eager:
-    """A trajectory run operation by operation.
-
-    Args:
-        job: what to run.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._trajectory = Trajectory(job)
-
-    @property
-    def first_unconditional(self) -> Tensor | None:
-        """Prediction of the unconditional rows at the first step, once it is known."""
-        return self._trajectory.first_unconditional
-
-    def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
-        """Return images; see ``Runner``."""
-        images, finite = self._trajectory.forward(start, text, shifts)
-        finite.check()
-        return images
-
-    def backward(self, dimages: Tensor) -> list[Tensor | None]:
-        """Return gradients; see ``Runner``."""
-        grads, finite = self._trajectory.backward(dimages)
-        finite.check()
-        return grads
 
 
 def sample_images(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 from diffexplain_fast.engine.graphs.recorder import Recorder
 from diffexplain_fast.engine.graphs.recording import (
@@ -30,22 +30,16 @@ class Replay(Use):
     Args:
         recording: of a call of the same kind.
         job: the call.
-
-    Attributes:
-        first_unconditional: prediction of the unconditional rows at the first step, once it is known.
     """
 
     def __init__(self, recording: Recording, job: Job) -> None:
         self._recording, self._job = recording, job
-        self.first_unconditional = job.first_unconditional
         recording.taken(self)
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``."""
         self._recording.fill(_tensors(self._job, start, text, shifts))
-        (images,), first = self._recording.forward()
-        if self.first_unconditional is None and first:
-            (self.first_unconditional,) = first
+        (images,), _ = self._recording.forward()
         return images
 
     def backward(self, dimages: Tensor) -> list[Tensor | None]:
@@ -84,8 +78,7 @@ def _record(job: Job, given: Given, recorder: Recorder) -> Recording:
 
         def forward() -> Outcome:
             images, finite = trajectory.forward(*inputs)
-            first = trajectory.first_unconditional if own.first_unconditional is None else None
-            return Outcome([images], [] if first is None else [first], finite)
+            return Outcome([images], finite=finite)
 
         def backward(cotangents: Sequence[Tensor]) -> Gradients:
             grads, finite = trajectory.backward(*cotangents)
@@ -98,10 +91,8 @@ def _record(job: Job, given: Given, recorder: Recorder) -> Recording:
 
 def _tensors(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> list[Tensor]:
     """Return all tensors of a call but the weights; those of one kind have equal lists."""
-    constant = [shift for step in job.shifts for shift in step]
-    known = () if job.first_unconditional is None else (job.first_unconditional,)
     noises = [noise for noise in job.noises if noise is not None]
-    return [start, *text, *shifts, job.coefficients, *noises, *constant, *known]
+    return [start, *text, *shifts, job.coefficients, *noises]
 
 
 def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Job, Given]:
@@ -112,8 +103,6 @@ def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Jo
         job,
         coefficients=next(left),
         noises=[None if noise is None else next(left) for noise in job.noises],
-        shifts=[[next(left) for _ in step] for step in job.shifts],
-        first_unconditional=None if job.first_unconditional is None else next(left),
         on_running_out=None,
     )
     return own, inputs
@@ -121,8 +110,7 @@ def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Jo
 
 def _kind(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple:
     return (
-        (job.schedule, job.guided, job.fixed_negative, job.mode, tuple(job.levels)),
+        (job.schedule, job.split_guidance, job.mode, tuple(job.levels)),
         kind_of(_tensors(job, start, text, shifts)),
-        (len(text), len(shifts), tuple(map(len, job.shifts)), tuple(noise is None for noise in job.noises)),
-        job.first_unconditional is None,
+        (len(text), len(shifts), tuple(noise is None for noise in job.noises)),
     )

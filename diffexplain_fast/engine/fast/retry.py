@@ -4,14 +4,17 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffexplain_fast.engine.fast.node import Eager, Runner
+from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.errors import NonFiniteError
+
+Modules = tuple[nn.Module, nn.Module]
+"""UNet and VAE."""
 
 
 class Wider:
@@ -28,11 +31,11 @@ class Wider:
     """
 
     def __init__(
-        self, dtype: torch.dtype, build: Callable[[Any, Any], tuple[Any, Any]], modules: Sequence[Any]
+        self, dtype: torch.dtype, build: Callable[[nn.Module, nn.Module], tuple[Denoiser, Decoder]], modules: Modules
     ) -> None:
         self.dtype, self.calls = dtype, 0
         self._build, self._modules = build, modules
-        self._models: tuple[Any, Any] | None = None
+        self._models: tuple[Denoiser, Decoder] | None = None
 
     def clear(self) -> None:
         """Forget the copies: the models were edited."""
@@ -49,8 +52,7 @@ class Wider:
                 copies = [copy.deepcopy(module).requires_grad_(False).to(self.dtype) for module in self._modules]
                 self._models = self._build(*copies)
         denoiser, decoder = self._models
-        shifts = [[self.of(shift) for shift in step] for step in job.shifts]
-        return replace(job, denoiser=denoiser, decoder=decoder, shifts=shifts, first_unconditional=None)
+        return replace(job, denoiser=denoiser, decoder=decoder)
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return a half-precision tensor in the wider dtype, any other as it is, without a graph."""
@@ -70,11 +72,6 @@ class Retrying:
     def __init__(self, runner: Runner, job: Job, wider: Wider) -> None:
         self._runner, self._job, self._wider = runner, job, wider
         self._retried = False
-
-    @property
-    def first_unconditional(self) -> Tensor | None:
-        """Known to the first try alone; see ``Runner``."""
-        return None if self._retried else self._runner.first_unconditional
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``.

@@ -11,54 +11,49 @@ projected text. Steps are kept or computed again one at a time, so no graph ever
 import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
-from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.tape import Made, Memory
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything of one call that is no tensor to differentiate in.
+    """All inputs of one call except the tensors that it is differentiated with respect to.
 
     Attributes:
-        denoiser: lean or fallback UNet.
-        decoder: lean or fallback VAE decoder.
+        denoiser: lean UNet, or the user's own module.
+        decoder: lean VAE decoder, or the user's own module.
         schedule: the sampler's table.
         coefficients: rows of ``ops.guided_step``, [N, 8], in the sample's dtype.
         noises: fresh noise of each step, None where it adds none.
-        shifts: time shifts of each step, constants.
-        guided: whether there are unconditional rows, the first half.
-        fixed_negative: no gradient goes to the unconditional rows of the text.
+        split_guidance: whether the unconditional rows, the first half of all rows, get no gradient, so that they run by
+            themselves and keep nothing wherever nothing flows back through the latents either.
         mode: what of the loop is differentiated.
         levels: storage level of each step by name, and of the decoder last.
         recording: whether a backward may follow.
-        first_unconditional: prediction of the unconditional rows at the first step, None if it is not known.
         on_running_out: called when memory runs out, after which less is kept; None lets the error through.
-        held: ``storage_key`` of the weights, where a step is kept in host memory.
+        held: ``storage_key`` of tensors that stay allocated, such as weights; never moved to host memory.
     """
 
-    denoiser: Any
-    decoder: Any
+    denoiser: Denoiser
+    decoder: Decoder
     schedule: Schedule
     coefficients: Tensor
     noises: Sequence[Tensor | None]
-    shifts: Sequence[Sequence[Tensor]]
-    guided: bool
-    fixed_negative: bool
-    mode: GradientMode
+    split_guidance: bool
+    mode: Differentiated
     levels: Sequence[str]
     recording: bool
-    first_unconditional: Tensor | None = None
     on_running_out: Callable[[], None] | None = None
     held: Collection[int] = ()
 
@@ -68,14 +63,10 @@ class Trajectory:
 
     Args:
         job: what to run.
-
-    Attributes:
-        first_unconditional: prediction of the unconditional rows at the first step, once it is known.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self.first_unconditional: Tensor | None = None
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple[Tensor, Finite]:
         """Return images [B, 3, H, W] without a graph, and what to check of them.
@@ -83,10 +74,9 @@ class Trajectory:
         Args:
             start: start latents [B, c, h, w], already scaled for the sampler.
             text: projected text of the denoiser.
-            shifts: time shifts that carry a gradient, step by step; empty if the job has them.
+            shifts: the denoiser's time shifts in one list, as many for each step.
         """
         job = self._job
-        self.first_unconditional = job.first_unconditional
         self._leaves = [part.detach().requires_grad_(job.recording and part.requires_grad) for part in (*text, *shifts)]
         self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)
         self._count, self._moved = len(text), start.requires_grad
@@ -156,11 +146,9 @@ class Trajectory:
 
     def _part(self, i: int, sample: Tensor, before: Tensor | None) -> Callable[[Level], tuple[Tensor, ...]]:
         """Return a step as a function of its storage level."""
-        text, carried = self._leaves[: self._count], self._leaves[self._count :]
-        if not carried:
-            return functools.partial(self._step, i, sample, before, text, self._job.shifts[i])
-        each = len(carried) // len(self._job.schedule.steps)
-        return functools.partial(self._step, i, sample, before, text, carried[i * each : (i + 1) * each])
+        text, shifts = self._leaves[: self._count], self._leaves[self._count :]
+        each = len(shifts) // len(self._job.schedule.steps)
+        return functools.partial(self._step, i, sample, before, text, shifts[i * each : (i + 1) * each])
 
     def _step(
         self,
@@ -177,28 +165,23 @@ class Trajectory:
         rows = sample if step.input_scale == 1.0 else step.input_scale * sample
         rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
         recorded = job.recording and i >= job.mode.first_step
-        apart = recorded or (i == 0 and self.first_unconditional is not None)
-        if job.guided and job.fixed_negative and apart and not rows.requires_grad:
-            output = self._parted(i, rows, text, shifts, level)
+        if job.split_guidance and recorded and not rows.requires_grad:
+            output = self._split_guidance(rows, text, shifts, level)
         else:
             output = job.denoiser(rows, text, shifts, level)
         remembered = before if step.previous else None
         following, data = guided_step(sample, output, job.coefficients[i], remembered, job.noises[i])
         return (following,) if step.data is None else (following, data)
 
-    def _parted(self, i: int, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
+    def _split_guidance(self, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
         """Return the denoiser's output where nothing flows back through the unconditional rows: they keep nothing."""
         batch = len(rows)
         halves = [
             ([part[half] for part in text], [part if len(part) == 1 else part[half] for part in shifts])
             for half in (slice(batch), slice(batch, None))
         ]
-        unconditional = self.first_unconditional if i == 0 else None
-        if unconditional is None:
-            with torch.no_grad():
-                unconditional = self._job.denoiser(rows, *halves[0], level)
-        if i == 0:
-            self.first_unconditional = unconditional
+        with torch.no_grad():
+            unconditional = self._job.denoiser(rows, *halves[0], level)
         return torch.cat([unconditional, self._job.denoiser(rows, *halves[1], level)])
 
 

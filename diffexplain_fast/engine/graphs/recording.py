@@ -16,6 +16,7 @@ from diffexplain_fast.engine.float16 import Finite
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder, Recorder
 from diffexplain_fast.errors import NonFiniteError, wrong_value
 
+NO_CALL = "no call yet"
 _AGREEMENT = 0.05
 """Relative L2 distance of a replay that is taken for the same computation: attention's backward on GPUs may sum in any
 order, and what a wrong recording gives has nothing to do with what is wanted."""
@@ -134,7 +135,7 @@ class Graphs:
 
     def __init__(self, wanted: bool | str = "auto", recorder: type[Recorder] = CudaRecorder) -> None:
         self._wanted, self._recorder = wanted, recorder
-        self.state = "no call yet"
+        self.state = NO_CALL
         self.clear()
 
     def clear(self) -> None:

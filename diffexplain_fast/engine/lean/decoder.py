@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.banded import Stage
 from diffexplain_fast.engine.lean.levels import Level, run
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known, linear, norm
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, linear, norm
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.transformer import Attention
-from diffexplain_fast.engine.lean.unet import check_plain
 from diffexplain_fast.engine.lean.upsample import read_up
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
@@ -19,7 +18,7 @@ from diffexplain_fast.ops.upsample_conv import upsample_conv
 
 
 class LeanDecoder:
-    """A frozen AutoencoderKL decoder.
+    """A frozen AutoencoderKL decoder; it is a ``Decoder``.
 
     Args:
         vae: diffusers AutoencoderKL; its parameters are shared as ``LeanUNet`` shares them.
@@ -28,6 +27,8 @@ class LeanDecoder:
     Raises:
         UnsupportedModelError: an option or block that is not known here.
     """
+
+    levels, reason = ("keep", "block", "bands"), ""
 
     def __init__(self, vae: Any, impl: str = "auto") -> None:
         known(vae, "AutoencoderKL")
@@ -59,6 +60,11 @@ class LeanDecoder:
         self.norm = norm(decoder.conv_norm_out)
         before = self.up[-2][1] if len(self.up) > 1 else None
         self.stage = Stage(before, self.up[-1][0], self.norm, self.last, self.raw.chosen("interleave"))
+
+    @property
+    def implementations(self) -> str:
+        """Which implementation of each op runs, and why where it is the reference."""
+        return self.raw.described()
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped.

@@ -1,21 +1,28 @@
-"""Models the lean ones do not know, behind the same interface: the user's own modules, recomputed step by step."""
+"""The models of an engine: lean where they are known, else the user's own modules, recomputed step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.levels import Level
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError
+from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.models.frozen import frozen
 
 
 class ModuleUNet:
-    """A UNet called as diffusers calls it; the text reaches it unprojected.
+    """A UNet called as diffusers calls it; the text reaches it unprojected. See ``Denoiser``.
 
     Args:
         unet: diffusers UNet2DConditionModel or a module called like one.
         reason: why it is not a ``LeanUNet``.
     """
+
+    levels, implementations = ("step",), ""
 
     def __init__(self, unet: Any, reason: str) -> None:
         self.unet, self.reason = unet, reason
@@ -52,12 +59,14 @@ class ModuleUNet:
 
 
 class ModuleDecoder:
-    """A VAE decoder called as diffusers calls it.
+    """A VAE decoder called as diffusers calls it. See ``Decoder``.
 
     Args:
         vae: diffusers AutoencoderKL.
         reason: why it is not a ``LeanDecoder``.
     """
+
+    levels, implementations = ("step",), ""
 
     def __init__(self, vae: Any, reason: str) -> None:
         self.vae, self.reason = vae, reason
@@ -73,3 +82,41 @@ class ModuleDecoder:
         rows = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         with frozen(self.vae):
             return self.vae.decode(rows.to(next(self.vae.parameters()).dtype), return_dict=False)[0] / 2 + 0.5
+
+
+def read_models(unet: Any, vae: Any, impl: str, savings: Collection[str]) -> tuple[Denoiser, Decoder]:
+    """Return denoiser and decoder.
+
+    Args:
+        unet: diffusers UNet2DConditionModel.
+        vae: diffusers AutoencoderKL.
+        impl: "auto" or "reference", for every op.
+        savings: names from ``SAVINGS``.
+    """
+    denoiser: Denoiser
+    decoder: Decoder
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            denoiser = LeanUNet(unet, impl, savings)
+        except UnsupportedModelError as error:
+            denoiser = ModuleUNet(unet, str(error))
+        try:
+            decoder = LeanDecoder(vae, impl)
+        except UnsupportedModelError as error:
+            decoder = ModuleDecoder(vae, str(error))
+    return denoiser, decoder
+
+
+def fallback_notes(denoiser: Denoiser, decoder: Decoder) -> str:
+    """Return which models run through their own modules and why, empty if both are known.
+
+    Args:
+        denoiser: lean UNet or ``ModuleUNet``.
+        decoder: lean decoder or ``ModuleDecoder``.
+    """
+    notes = [
+        f"the {name} runs through its own modules ({model.reason})"
+        for name, model in (("UNet", denoiser), ("VAE", decoder))
+        if model.reason
+    ]
+    return "; ".join(notes)

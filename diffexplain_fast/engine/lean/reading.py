@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.models.watch import global_hooks, has_hooks
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._register import channels_last
@@ -34,6 +35,27 @@ def known(module: Any, *names: str) -> None:
     computes: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
     if not computes.__module__.startswith("diffusers."):
         raise UnsupportedModelError(f"{kind.__name__} computes by {computes.__module__}.{computes.__qualname__}")
+
+
+def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
+    """Refuse a model whose options or hooks make it compute something else than what is built here.
+
+    Args:
+        model: diffusers model.
+        plain: option to the value it must have, where the configuration has it.
+
+    Raises:
+        UnsupportedModelError: names the option or the module with a hook.
+    """
+    config: Any = model.config
+    for option, value in plain.items():
+        if config.get(option, value) != value:
+            raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
+    if global_hooks():
+        raise UnsupportedModelError("a hook on all modules")
+    for name, part in model.named_modules():
+        if has_hooks(part) or "forward" in vars(part):
+            raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
 
 
 class Linear(NamedTuple):

@@ -6,8 +6,8 @@ from diffexplain_fast.errors import unknown_name, wrong_type
 
 SAVINGS = ("text", "time", "rows", "first", "upsampling", "skips")
 """Text keys and values projected once for all steps; time embeddings kept from call to call; equal rows of guidance run
-once until they meet the text; the first step's unconditional prediction kept, and without a graph; the UNet's
-upsampling convolutions at the low resolution; skip connections read where they are, not concatenated."""
+once until they meet the text; the first recorded step's unconditional rows without a graph; the UNet's upsampling
+convolutions at the low resolution; skip connections read where they are, not concatenated."""
 
 
 def parse_savings(savings: str | Collection[str]) -> frozenset[str]:

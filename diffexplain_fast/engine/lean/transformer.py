@@ -1,11 +1,13 @@
 """Transformer2DModel: self-attention, cross-attention to text whose keys come projected, GEGLU feed-forward."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.lean.levels import Level
+from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.linear_frozen import PackedLinear
@@ -100,7 +102,7 @@ class Transformer:
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
         self.impl = raw.chosen("group_norm_silu")
 
-    def __call__(self, x: Tensor, keys: list[tuple[Tensor, Tensor]], level: Level) -> Tensor:
+    def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
         n, group = group_norm_silu, self.norm
         h = n(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=self.impl)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.levels import Level, run
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known, norm
+from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
+from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, norm
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.transformer import Transformer
 from diffexplain_fast.engine.lean.upsample import Upsample
-from diffexplain_fast.models.watch import global_hooks, has_hooks
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -53,6 +53,8 @@ class Stage(NamedTuple):
 class LeanUNet:
     """A frozen UNet2DConditionModel that keeps what a level says, and never an input of a convolution.
 
+    It is a ``Denoiser``.
+
     Args:
         unet: diffusers UNet2DConditionModel; its parameters are shared, but for convolutions that are not
             channels-last (copied) and upsampling convolutions (packed).
@@ -62,6 +64,8 @@ class LeanUNet:
     Raises:
         UnsupportedModelError: an option, block or processor that is not known here; the message names it.
     """
+
+    levels, reason = ("keep", "project", "lean", "host", "attend", "block", "step"), ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
@@ -91,6 +95,11 @@ class LeanUNet:
         packs, impl = "upsampling" in self._savings, self.raw.chosen("interleave")
         return Stage(layers, read_down(down[0]) if down else None, Upsample(up[0], packs, impl) if up else None)
 
+    @property
+    def implementations(self) -> str:
+        """Which implementation of each op runs, and why where it is the reference."""
+        return self.raw.described()
+
     def transformers(self) -> Iterator[Transformer]:
         """Yield the transformers in the order in which the UNet calls them."""
         for stage in self.down:
@@ -116,10 +125,8 @@ class LeanUNet:
         return self._project(embeds) if "text" in self._savings else [embeds]
 
     def _project(self, embeds: Tensor) -> list[Tensor]:
-        found = []
-        for block in (block for part in self.transformers() for block in part.blocks):
-            found += [block.cross.split(block.cross.k(embeds)), block.cross.split(block.cross.v(embeds))]
-        return found
+        layers = [block.cross for part in self.transformers() for block in part.blocks]
+        return flat_list(TextKeys(layer.split(layer.k(embeds)), layer.split(layer.v(embeds))) for layer in layers)
 
     def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
         """Return for every step what the time embedding adds in every residual block, [1 or R, C] each.
@@ -150,7 +157,7 @@ class LeanUNet:
         text = text if "text" in self._savings else self._project(text[0])
         if "rows" not in self._savings or any(len(shift) not in (1, len(sample)) for shift in shifts):
             sample = sample.repeat(rows // len(sample), 1, 1, 1)
-        pairs, time = list(zip(text[::2], text[1::2], strict=True)), iter(shifts)
+        pairs, time = pairs_of(text), iter(shifts)
         x = channels_last(self.first(channels_last(sample)))
         skips = [x]
         for stage in self.down:
@@ -177,38 +184,16 @@ class LeanUNet:
         return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
 
 
-def _attended(x: Tensor, transformer: Transformer | None, pairs: list[tuple[Tensor, Tensor]], level: Level) -> Tensor:
+def _attended(x: Tensor, transformer: Transformer | None, pairs: list[TextKeys], level: Level) -> Tensor:
     """Run a transformer, if there is one, on the next pairs of text keys and values, which it takes from the list."""
     if transformer is None:
         return x
     own, pairs[:] = pairs[: len(transformer.blocks)], pairs[len(transformer.blocks) :]
-    flat = [tensor for pair in own for tensor in pair]
 
     def function(hidden: Tensor, *text: Tensor) -> Tensor:
-        return transformer(hidden, list(zip(text[::2], text[1::2], strict=True)), level)
+        return transformer(hidden, pairs_of(text), level)
 
-    return run(level, function, x, *flat)
-
-
-def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
-    """Refuse a model whose options or hooks make it compute something else than what is built here.
-
-    Args:
-        model: diffusers model.
-        plain: option to the value it must have, where the configuration has it.
-
-    Raises:
-        UnsupportedModelError: names the option or the module with a hook.
-    """
-    config: Any = model.config
-    for option, value in plain.items():
-        if config.get(option, value) != value:
-            raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
-    if global_hooks():
-        raise UnsupportedModelError("a hook on all modules")
-    for name, part in model.named_modules():
-        if has_hooks(part) or "forward" in vars(part):
-            raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
+    return run(level, function, x, *flat_list(own))
 
 
 def read_down(module: Any) -> Convolution:

@@ -1,13 +1,14 @@
 """Plans of the fast engine: what each level of each step costs on these shapes, counted without running anything."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.levels import LEVELS
-from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.lean.modules import fallback_notes
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, Part
 from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
@@ -16,7 +17,8 @@ from diffexplain_fast.errors import wrong_value
 _LATENTS = 8
 _NOTABLE = 0.2
 """Share of the weights from which their other layouts are worth a word."""
-_DECODER_LEVELS = ("keep", "block", "bands")
+
+Model = TypeVar("Model", bound=Part)
 
 
 class Request(NamedTuple):
@@ -28,7 +30,7 @@ class Request(NamedTuple):
         shifts: one step's time shifts.
         steps: number of steps.
         first_step: steps before it keep nothing.
-        parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
+        split_guidance: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
         checkpointed: allow no level but one sample per step.
         flop_per_byte: FLOP in the time in which a byte goes to host memory, None if none may.
     """
@@ -38,7 +40,7 @@ class Request(NamedTuple):
     shifts: Sequence[Tensor]
     steps: int
     first_step: int
-    parted: bool
+    split_guidance: bool
     checkpointed: bool
     flop_per_byte: float | None = None
 
@@ -60,13 +62,13 @@ class Counted(NamedTuple):
 
 
 def count_levels(
-    denoiser: Any, decoder: Any, modules: Sequence[Any], request: Request, fastest: bool = False
+    denoiser: Denoiser, decoder: Decoder, modules: Sequence[nn.Module], request: Request, fastest: bool = False
 ) -> Counted:
     """Count the levels of every part.
 
     Args:
-        denoiser: lean or fallback UNet.
-        decoder: lean or fallback decoder.
+        denoiser: lean UNet, or the user's own module.
+        decoder: lean decoder, or the user's own module.
         modules: the user's UNet and VAE, whose weights count.
         request: shapes.
         fastest: count the level alone that computes the least.
@@ -143,9 +145,9 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
 
-def _hollow(model: Any, module: Any, request: Request) -> tuple[Any, list[Tensor], Request]:
+def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, list[Tensor], Request]:
     """Return a lean model, its weights and a request, all on the meta device; a user's own module stays where it is."""
-    if isinstance(model, ModuleUNet | ModuleDecoder):
+    if model.reason:
         return model, list(module.parameters()), request
     twin = hollow(model, held_tensors([model]), [module])
     sample, *rest = (part.to("meta") for part in (request.sample, *request.text, *request.shifts))
@@ -154,13 +156,13 @@ def _hollow(model: Any, module: Any, request: Request) -> tuple[Any, list[Tensor
 
 
 def _step_costs(
-    denoiser: Any, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
+    denoiser: Denoiser, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
 ) -> list[Mapping[str, Cost]]:
     """Return for each step the levels it may have and what they cost."""
     whole = _level_costs(denoiser, weights, request, request.text, request.shifts, fastest, results)
     free = {"step": Cost(0, min(cost.working for cost in whole.values()), 0.0)}
     steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
-    if request.parted:
+    if request.split_guidance:
         batch = len(request.sample)
         half = [part[batch:] for part in request.text]
         shifts = [part if len(part) == 1 else part[batch:] for part in request.shifts]
@@ -169,7 +171,7 @@ def _step_costs(
 
 
 def _level_costs(
-    denoiser: Any,
+    denoiser: Denoiser,
     weights: Sequence[Tensor],
     request: Request,
     text: Sequence[Tensor],
@@ -178,12 +180,8 @@ def _level_costs(
     results: Results,
 ) -> dict[str, Cost]:
     counts = {}
-    lean = not isinstance(denoiser, ModuleUNet)
-    names = [
-        name
-        for name, level in LEVELS.items()
-        if level.keep_step and not (level.in_bands or level.on_host) and lean and not request.checkpointed
-    ]
+    levels = () if request.checkpointed else denoiser.levels
+    names = [name for name in levels if LEVELS[name].keep_step and not LEVELS[name].on_host]
     names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
     for name in names or ["lean"]:
@@ -211,11 +209,10 @@ def _level_costs(
 
 
 def _heads(
-    decoder: Any, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
+    decoder: Decoder, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
 ) -> dict[str, Cost]:
     """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
-    names: Sequence[str] = ("step",) if isinstance(decoder, ModuleDecoder) else _DECODER_LEVELS
-    names = names[1:] if request.checkpointed and names != ("step",) else names
+    names = [name for name in decoder.levels if not (request.checkpointed and LEVELS[name].keep_blocks)] or ["step"]
     found = {}
     for name in names[:1] if fastest else names:
         seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights, results)
@@ -233,17 +230,3 @@ def _leaf_bytes(request: Request) -> int:
     wide = torch.promote_types(request.text[0].dtype, torch.float32).itemsize
     latents = _LATENTS * request.sample.numel() * request.sample.element_size()
     return latents + sum(number * part.numel() * (part.element_size() + wide) for part, number in leaves)
-
-
-def fallback_notes(denoiser: Any, decoder: Any) -> str:
-    """Return why a model runs through its own modules, empty if both are known.
-
-    Args:
-        denoiser: lean or fallback UNet.
-        decoder: lean or fallback decoder.
-    """
-    notes = []
-    for name, model in (("UNet", denoiser), ("VAE", decoder)):
-        if isinstance(model, ModuleUNet | ModuleDecoder):
-            notes.append(f"the {name} runs through its own modules ({model.reason})")
-    return "; ".join(notes)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffexplain_fast.engine.gradients import GradientMode
-from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet
+from diffexplain_fast.engine.gradients import Differentiated
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.costs import (
     Counted,
     Request,
@@ -34,14 +33,14 @@ class Limits:
         device: bytes for everything, weights included; None for no limit.
         free: the limit is what is free on a CUDA device.
         host: bytes of host memory that steps may be kept in.
-        others: bytes of the limit that are the caller's.
+        reserve: bytes of the limit that are the caller's.
         eased: what is left of the limit after memory ran out.
     """
 
     device: int | None
     free: bool
     host: int
-    others: int = 0
+    reserve: int = 0
     eased: float = 1.0
 
     def ease(self) -> None:
@@ -53,13 +52,13 @@ class Planning:
     """Plans over one pair of models.
 
     Args:
-        denoiser: lean or fallback UNet.
-        decoder: lean or fallback decoder.
+        denoiser: lean UNet, or the user's own module.
+        decoder: lean decoder, or the user's own module.
         modules: the user's UNet and VAE, whose weights count.
         limits: what plans may use.
     """
 
-    def __init__(self, denoiser: Any, decoder: Any, modules: Sequence[Any], limits: Limits) -> None:
+    def __init__(self, denoiser: Denoiser, decoder: Decoder, modules: Sequence[nn.Module], limits: Limits) -> None:
         self._denoiser, self._decoder, self._modules, self._limits = denoiser, decoder, modules, limits
         self._plans: dict[tuple, Plan] = {}
         self._requests: dict[tuple, tuple[Request, int | None]] = {}
@@ -77,8 +76,8 @@ class Planning:
         text: Sequence[Tensor],
         shifts: Sequence[Tensor],
         steps: int,
-        mode: GradientMode,
-        parted: bool,
+        mode: Differentiated,
+        split_guidance: bool,
     ) -> Sequence[str]:
         """Return the storage level of each step, the decoder's last.
 
@@ -88,7 +87,7 @@ class Planning:
             shifts: one step's time shifts.
             steps: number of steps.
             mode: what of the loop is differentiated.
-            parted: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
+            split_guidance: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
 
         Raises:
             ValueError: nothing fits into the limit.
@@ -99,7 +98,7 @@ class Planning:
             limit = int(_SHARE * free) + held
         groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
         rate = self._rate if limits.host else None
-        options = (steps, mode.first_step, parted, mode.checkpointed, rate)
+        options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)
         self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options)
         self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options), limit
         if limit is None and limits.eased == 1.0:
@@ -111,6 +110,11 @@ class Planning:
     def forget_plans(self) -> None:
         """Make plans anew: the limits are others."""
         self._plans.clear()
+
+    def forget_counts(self) -> None:
+        """Count anew: the reserve is another."""
+        self._plans.clear()
+        self._counted.clear()
 
     @cached_property
     def _rate(self) -> float | None:
@@ -146,14 +150,14 @@ class Planning:
 
     def _count(self, request: Request, fastest: bool = False) -> Counted:
         counted = count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
-        if not self._limits.others:
+        if not self._limits.reserve:
             return counted
-        return counted._replace(weights={**counted.weights, "reserved for the caller": self._limits.others})
+        return counted._replace(weights={**counted.weights, "reserve": self._limits.reserve})
 
     def _possible(self, levels: list[str]) -> list[str]:
-        """Return the levels, computing again what runs through the user's own modules."""
-        whole = ["step"] * (len(levels) - 1) if isinstance(self._denoiser, ModuleUNet) else levels[:-1]
-        return [*whole, "step" if isinstance(self._decoder, ModuleDecoder) else levels[-1]]
+        """Return the levels, with "step" in place of those that a model cannot have."""
+        models = [*[self._denoiser] * (len(levels) - 1), self._decoder]
+        return [level if level in model.levels else "step" for level, model in zip(levels, models, strict=True)]
 
 
 def _hollow(tensor: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def _optimised(
     """Return the state at the end of the optimisation, continued from a checkpoint if there is one."""
     state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
     if state is None:
-        pictures = screened.setdefault(tuple(sorted(problem.sampler.record().items(), key=str)), {})
+        pictures = screened.setdefault(tuple(sorted(problem.sampler.identity().items(), key=str)), {})
         kept = Kept(pictures, checkpoints.scores() if checkpoints else {})
         starts = choose_starts(problem, options, _label(problem), kept, counter(callback, "screen"))
         state = new_state(problem, options, starts)
@@ -123,6 +123,7 @@ def _settings(problem: Problem, options: Options, state: State, class_prompt: st
         "starts": state.ranking,
         "start": state.ranking[state.best_attempt]["name"],
         "validations": state.validations,
+        "sampler": problem.sampler.record(),
         "cuda_graphs": problem.record(),
         "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
         "pipeline": problem.pipeline.name,

@@ -7,9 +7,10 @@ import statistics
 import pytest
 import torch
 
-from diffexplain_fast.engine.fast.node import Eager, sample_images
+from diffexplain_fast.engine.fast.node import sample_images
+from diffexplain_fast.engine.fast.runner import Eager
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
-from diffexplain_fast.engine.gradients import GradientMode
+from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.watch import Watch
 from tests.engine.fast.cases import MIXED, Case, arguments_of, inputs_of, levels, results, sampler_for
@@ -71,10 +72,8 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
         schedule=schedule,
         coefficients=torch.tensor([coefficients(step, 1.0) for step in schedule.steps]),
         noises=[None] * steps,
-        shifts=[[]] * steps,
-        guided=False,
-        fixed_negative=True,
-        mode=GradientMode(),
+        split_guidance=False,
+        mode=Differentiated(),
         levels=["step"] * (steps + 1),
         recording=True,
     )

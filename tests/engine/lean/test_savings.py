@@ -1,9 +1,6 @@
 """What is computed once: each saving is taken where it holds, not taken where it does not, and changes no gradient."""
 
-import contextlib
-
 import pytest
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.engine.lean.resnet import Resnet
@@ -70,73 +67,38 @@ def test_text_is_projected_and_time_embedded_once_for_all_steps_and_calls(monkey
         assert counts == {"project": number, "shifts": 1}
 
 
-class TestFirstUnconditionalPrediction:
-    """The first step's unconditional rows depend on start noise and negative prompt alone, which loops keep fixed."""
+class TestSplitGuidance:
+    """Nothing flows back through the first step's unconditional rows unless a gradient is wanted there."""
 
     case = Case("sdxl", "euler")
-    whole, half, known = (1, 2), (1, 1), [(1, 1), (1, 2)]
+    whole, half = (1, 2), (1, 1)
 
-    @pytest.fixture
-    def sampler(self):
-        return sampler_for(self.case, "fast")
-
-    def run(self, sampler, wanted=PROMPT, **changed):
-        given = inputs_of("sdxl") | changed
+    def run(self, sampler, wanted=PROMPT):
+        given = inputs_of("sdxl")
         reference = results(sampler_for(self.case, "reference"), given, wanted)
         assert_close(results(sampler, given, wanted), reference)
 
-    def test_it_runs_once_while_noise_and_negative_prompt_stay(self, sampler, calls):
-        self.run(sampler)
-        assert calls == [self.half, self.half, self.whole]
-        for seed in range(2):
+    def test_the_first_step_runs_its_unconditional_rows_by_themselves(self, calls):
+        sampler = sampler_for(self.case, "fast")
+        for _ in range(2):
             calls.clear()
-            other = inputs_of("sdxl", seed=seed)
-            self.run(sampler, prompt_embeds=other["prompt_embeds"])
-            assert calls == self.known
+            self.run(sampler)
+            assert calls == [self.half, self.half, self.whole]
 
-    def test_it_serves_calls_without_a_graph(self, sampler, calls):
-        self.run(sampler)
-        calls.clear()
-        self.run(sampler, ())
-        assert calls == self.known
-
-    @pytest.mark.parametrize("name", ["negative_prompt_embeds", "latents", "negative_pooled_prompt_embeds", "time_ids"])
-    def test_it_runs_again_when_an_argument_changes(self, sampler, calls, name):
-        self.run(sampler)
-        calls.clear()
-        value = torch.tensor([[16.0, 24, 2, 0, 8, 16]]) if name == "time_ids" else inputs_of("sdxl", seed=3)[name]
-        self.run(sampler, **{name: value.double()})
-        assert calls == [self.half, self.half, self.whole]
-
-    @pytest.mark.parametrize("name", ["negative_prompt_embeds", "latents"])
-    def test_it_runs_again_when_an_argument_changes_in_place(self, sampler, name):
-        given = inputs_of("sdxl")
-        self.run(sampler, **given)
-        given[name] += 0.5
-        self.run(sampler, **given)
-
-    @pytest.mark.parametrize("name", ["negative_prompt_embeds", "latents", "negative_pooled_prompt_embeds"])
-    def test_it_is_not_used_where_a_gradient_goes_there(self, sampler, calls, name):
-        self.run(sampler)
-        calls.clear()
-        self.run(sampler, (*PROMPT, name))
+    def test_a_call_without_a_gradient_splits_nothing(self, calls):
+        self.run(sampler_for(self.case, "fast"), ())
         assert calls == [self.whole] * 2
 
-    def test_it_is_forgotten_when_a_weight_changes(self, sampler):
-        self.run(sampler)
-        weight = sampler.unet.time_embedding.linear_1.bias
-        with torch.no_grad(), contextlib.ExitStack() as undo:
-            undo.callback(weight.copy_, weight.clone())
-            weight += 0.5
-            with torch.enable_grad():
-                self.run(sampler)
-        self.run(sampler)
+    @pytest.mark.parametrize("name", ["negative_prompt_embeds", "latents", "negative_pooled_prompt_embeds"])
+    def test_it_does_not_split_where_a_gradient_goes_there(self, calls, name):
+        self.run(sampler_for(self.case, "fast"), (*PROMPT, name))
+        assert calls == [self.whole] * 2
 
-    def test_it_is_that_of_the_first_step_even_if_only_later_ones_are_recorded(self, calls):
+    def test_the_first_recorded_step_splits_even_if_earlier_ones_are_not_recorded(self, calls):
         case = self.case._replace(gradient="last:1")
         sampler = sampler_for(case, "fast")
-        for _ in range(2):
-            assert_close(results(sampler, inputs_of("sdxl"), PROMPT), truth(case))
+        assert_close(results(sampler, inputs_of("sdxl"), PROMPT), truth(case))
+        assert calls == [self.whole, self.half, self.half]
 
 
 def work(sampler, case):
