@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test check world bars build bench baseline
+.PHONY: demo test check world bars build bench baseline aot
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -43,6 +43,10 @@ bars: .venv/installed
 # Compile csrc again after a change.
 build: .venv/installed
 	$(BIN)/python setup.py -q build_ext --inplace
+
+# Compile the Triton kernels that changed for every chip; writes benchmarks/results/aot.json.
+aot: .venv/installed
+	$(BIN)/python -m benchmarks.aot
 
 # One optimisation iteration, ours beside what people do today, on the tiny world.
 bench: .venv/installed

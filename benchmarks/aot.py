@@ -1,23 +1,26 @@
-"""Compile every kernel for every chip without a GPU: ``python -m benchmarks.aot`` writes results/aot.json.
+"""Compile kernels for every chip without a GPU: ``make aot`` writes results/aot.json, and nothing else does.
 
-Registers, stack (which means spills), shared memory and tensor-core instructions of each; tests hold them to the limits
-of each chip and to the committed table.
+Registers, stack (which means spills), shared memory and tensor-core instructions of each, beside a hash of what they
+follow from: only what changed since is compiled. Tests hold the table to the hashes and to the limits of each chip, and
+compile three entries at random.
 """
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.aot_cases import OPS, Case
+from benchmarks.aot_hash import hash_of
 from diffexplain_fast.storage import write_bytes_atomic
 
 RESULT = Path(__file__).parent / "results" / "aot.json"
@@ -26,8 +29,8 @@ SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
 _TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 
-Table = dict[str, dict[str, list[int]]]
-"""Name of a case to chip to what it uses."""
+Table = dict[str, dict[str, list[int] | str]]
+"""Name of a case to "hash", and chip to what it uses."""
 
 
 class Usage(NamedTuple):
@@ -44,6 +47,12 @@ class Usage(NamedTuple):
     stack: int
     shared: int
     tensor_core_instructions: int
+
+
+def committed_table() -> dict[str, Any]:
+    """Return the committed table: Triton's version, columns, kernels."""
+    table: dict[str, Any] = json.loads(RESULT.read_text())
+    return table
 
 
 def compile_case(case: Case, chip: int) -> Usage:
@@ -100,23 +109,14 @@ def over_limit(case: Case, chip: int, usage: Usage) -> list[str]:
     return [f"{case.name} sm_{chip}: {problem}" for problem in found]
 
 
-def worse(table: Table, committed: Table) -> list[str]:
-    """Return where registers or shared memory exceed the committed table, and cases that either table lacks.
+def outdated(committed: Table) -> list[Case]:
+    """Return the cases whose entry in a table is missing, or follows from something else than what is here.
 
     Args:
-        table: case to chip to usage, just compiled.
-        committed: the same, as committed.
-
-    Returns:
-        One line per difference.
+        committed: case to hash and usage.
     """
-    found = [f"{name}: in one table only" for name in sorted(set(table) ^ set(committed))]
-    for name in table.keys() & committed.keys():
-        for chip, now in table[name].items():
-            for i, what in ((0, "registers"), (2, "bytes of shared memory")):
-                if now[i] > committed[name][chip][i]:
-                    found.append(f"{name} {chip}: {now[i]} {what}, were {committed[name][chip][i]}")
-    return found
+    every = [case for op in OPS.values() for case in op()]
+    return [case for case in every if committed.get(case.name, {}).get("hash") != hash_of(case)]
 
 
 def as_text(table: Table) -> str:
@@ -132,21 +132,32 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--op", choices=sorted(OPS), action="append", help="only this op, for a look while working")
     parser.add_argument("--chip", type=int, choices=SHARED_LIMIT, action="append", help="only this chip, such as 90")
+    parser.add_argument("--random", type=int, help="only so many cases, drawn at random")
+    parser.add_argument("--all", action="store_true", help="compile what has not changed, too")
     arguments = parser.parse_args()
     if triton.knobs.runtime.interpret:
         parser.error("TRITON_INTERPRET is set: the interpreter's kernels cannot be compiled")
-    if (arguments.op or arguments.chip) and arguments.output == RESULT:
-        parser.error("--op and --chip leave cases out: give them another --output than the committed table")
+    some = arguments.op or arguments.chip or arguments.random
+    if some and arguments.output == RESULT:
+        parser.error("--op, --chip and --random leave cases out: give them another --output than the committed table")
+    chips = arguments.chip or list(SHARED_LIMIT)
+    cases = [case for op in arguments.op or OPS for case in OPS[op]()]
+    if arguments.random:
+        cases = random.SystemRandom().sample(cases, arguments.random)
+    committed: Table = {} if some or arguments.all else committed_table()["kernels"]
+    changed = {case.name for case in outdated(committed)}
     table: Table = {}
     problems = []
-    chips = arguments.chip or SHARED_LIMIT
-    for op in arguments.op or OPS:
-        for case in OPS[op]():
-            found = {chip: compile_case(case, chip) for chip in chips}
-            problems += [line for chip, usage in found.items() for line in over_limit(case, chip, usage)]
-            table[case.name] = {f"sm_{chip}": list(usage) for chip, usage in found.items()}
+    for case in cases:
+        if case.name not in changed:
+            table[case.name] = committed[case.name]
+            continue
+        found = {chip: compile_case(case, chip) for chip in chips}
+        problems += [line for chip, usage in found.items() for line in over_limit(case, chip, usage)]
+        table[case.name] = {"hash": hash_of(case), **{f"sm_{chip}": list(usage) for chip, usage in found.items()}}
     write_bytes_atomic(arguments.output, as_text(table).encode())
-    summary = f"{len(table)} kernels x {len(chips)} chips: {arguments.output}"
+    compiled = len(changed & {case.name for case in cases})
+    summary = f"{compiled} of {len(table)} kernels compiled for {len(chips)} chips: {arguments.output}"
     sys.stdout.write("\n".join([*problems, summary, ""]))
     return 1 if problems else 0
 
