@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test check world bars build bench baseline aot
+.PHONY: demo test check world bars build bench baseline aot architecture
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -22,6 +22,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Rooms, arrows, circles, doors, Any and lines; fails where a rule of the house is broken.
+architecture: .venv/installed
+	$(BIN)/python -m tests.architecture
 
 test: check
 	$(BIN)/python -m pytest -ra -n $(WORKERS)

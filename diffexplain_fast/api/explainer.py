@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from diffexplain_fast.engine.checks import is_limited
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
@@ -14,7 +15,7 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
 from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
-from diffexplain_fast.methods.diffexplainer.reserve import is_limited, reserved_bytes
+from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
@@ -24,9 +25,6 @@ from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
-_USUAL = {"LCMScheduler": (4, 1.0), "tinyworld": (8, 3.0)}
-"""Sampler steps and guidance scale by class of scheduler or name of pipeline."""
-_OTHERWISE = (20, 7.5)
 
 
 class Explainer:
@@ -129,16 +127,15 @@ class Explainer:
     def _reserve(self, target: Any, options: Options) -> int | None:
         """Return what a limited sampler must leave free, None without a limit."""
         memory = self._sampler_options["memory"]
-        if self._sampler_options["backend"] == "reference" or not is_limited(memory, self.pipeline.device):
+        if not is_limited(self._sampler_options["backend"], memory, self.pipeline.device):
             return None
         # In free memory there are no weights.
         return reserved_bytes(self.pipeline, self.classifier, target, options, weights=memory != "auto")
 
     def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
-        scheduler = type(self.pipeline.scheduler).__name__
-        usual = _USUAL.get(scheduler) or _USUAL.get(self.pipeline.name) or _OTHERWISE
-        count = usual[0] if steps is None else whole_number("num_inference_steps", steps)
-        scale = usual[1] if guidance is None else guidance
+        usual = self.pipeline.usual_sampling
+        count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
+        scale = usual.guidance_scale if guidance is None else guidance
         parts = (self.pipeline.unet, self.pipeline.vae)
         if any(parts != (known.unet, known.vae) for known in self._samplers.values()):
             self._forget()
@@ -148,14 +145,14 @@ class Explainer:
             options = {"num_inference_steps": count, "guidance_scale": scale, **self._sampler_options}
             self._samplers[key] = DifferentiableSampler.from_pipe(self.pipeline, **options)
         sampler = self._samplers[key]
-        if sampler.backend != "reference":
+        if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
 
     def _text(self, prefix: str, sampler: DifferentiableSampler) -> Graphed:
         """Return the text encoder on soft tokens, with one recording for all targets of a prefix."""
         if prefix not in self._texts:
-            self._texts[prefix] = graphed_text(self.pipeline, prefix, allowed=sampler.cuda_graphs is not False)
+            self._texts[prefix] = graphed_text(self.pipeline, prefix, allowed=sampler.records_calls)
         return self._texts[prefix]
 
     def _forget(self) -> None:

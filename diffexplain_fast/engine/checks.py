@@ -77,6 +77,18 @@ def check_backend(backend: Any, memory: Any) -> None:
         raise wrong_value("memory", wanted, repr(memory))
 
 
+def is_limited(backend: str, memory: Any, device: Any) -> bool:
+    """Whether a sampler works under a byte limit.
+
+    Args:
+        backend: option of the sampler.
+        memory: option of the sampler.
+        device: where the modules of the sampler are.
+    """
+    limited = memory is not None and (memory != "auto" or torch.device(device).type == "cuda")
+    return limited and backend != "reference"
+
+
 def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     """Return whether CUDA graphs are wanted: True, False or "auto".
 

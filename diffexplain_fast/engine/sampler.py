@@ -194,6 +194,16 @@ class DifferentiableSampler:
         return self._modules[1]
 
     @property
+    def plans_memory(self) -> bool:
+        """Whether calls follow a plan of what each step keeps, in which ``reserve`` has a place."""
+        return self._engine is not None
+
+    @property
+    def records_calls(self) -> bool:
+        """Whether calls may be recorded into CUDA graphs; what runs beside the sampler may then be recorded too."""
+        return self._engine is not None and self.cuda_graphs is not False
+
+    @property
     def plan(self) -> Plan | None:
         """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
         return None if self._engine is None else self._engine.plan

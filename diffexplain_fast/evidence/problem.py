@@ -66,15 +66,11 @@ class Problem:
 
     @cached_property
     def _text(self) -> Graphed:
-        return self.text or graphed_text(self.pipeline, self.prefix, self._graphs)
+        return self.text or graphed_text(self.pipeline, self.prefix, self.sampler.records_calls)
 
     @cached_property
     def _head(self) -> Graphed:
-        return graphed_head(self.classifier, self.target, self._graphs)
-
-    @property
-    def _graphs(self) -> bool:
-        return self.sampler.backend == "fast" and self.sampler.cuda_graphs is not False
+        return graphed_head(self.classifier, self.target, self.sampler.records_calls)
 
     def record(self) -> dict[str, str]:
         """Return what text encoder and classifier did with CUDA graphs, for a result's settings."""

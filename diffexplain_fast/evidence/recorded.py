@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.graphs.function import Graphed
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.function import Graphed, graphed
 
 
 def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
@@ -20,7 +19,7 @@ def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
     def encode(soft: Tensor) -> tuple[Tensor, ...]:
         return tuple(part for part in pipeline.encode_soft(soft, prefix=prefix) if part is not None)
 
-    return Graphed(encode, *pipeline.text_encoders, graphs=Graphs("auto" if allowed else False))
+    return graphed(encode, *pipeline.text_encoders, allowed=allowed)
 
 
 def graphed_head(classifier: Any, target: Any, allowed: bool) -> Graphed:
@@ -39,4 +38,4 @@ def graphed_head(classifier: Any, target: Any, allowed: bool) -> Graphed:
         return (score,) if target.label is None else (score, response.logits)
 
     known = isinstance(classifier.model, nn.Module)
-    return Graphed(respond, *classifier.modules, graphs=Graphs("auto" if allowed and known else False))
+    return graphed(respond, *classifier.modules, allowed=allowed and known)

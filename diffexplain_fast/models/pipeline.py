@@ -13,6 +13,22 @@ from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.transformers_clip import ClipText, TextStates
 
 
+class Sampling(NamedTuple):
+    """How a pipeline is sampled.
+
+    Attributes:
+        steps: denoising steps, at least 1.
+        guidance_scale: at least 1.0, which means no unconditional row.
+    """
+
+    steps: int = 20
+    guidance_scale: float = 7.5
+
+
+_OF_SCHEDULER = {"LCMScheduler": Sampling(4, 1.0)}
+_OF_PIPELINE = {"tinyworld": Sampling(8, 3.0)}
+
+
 class Conditioning(NamedTuple):
     """What the denoiser reads: hidden states [B, L, d] and, for Stable Diffusion XL, pooled text [B, p]."""
 
@@ -90,6 +106,12 @@ class Pipeline(ABC):
         """Height and width of the images in pixels."""
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         return self.latent_shape[1] * factor, self.latent_shape[2] * factor
+
+    @property
+    def usual_sampling(self) -> Sampling:
+        """Steps and guidance scale that suit the pipeline: its scheduler decides, because LCM needs few steps."""
+        scheduler = type(self.scheduler).__name__
+        return _OF_SCHEDULER.get(scheduler) or _OF_PIPELINE.get(self.name) or Sampling()
 
     @property
     def embedding_dim(self) -> int:

@@ -18,6 +18,7 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
+from tests.engine.plain import make_scheduler
 from tests.explaining import QUICK, assert_same_result, quick_explainer, quick_explanation
 from tests.tiny import LABELS, tiny_classifier, tiny_sd, tiny_sd2, tiny_sdxl
 
@@ -75,6 +76,14 @@ def test_one_call_equals_the_explainer() -> None:
 )
 def test_ways_to_name_a_class(target: object) -> None:
     assert_same_result(quick_explanation(target=target, iterations=1), quick_explanation(iterations=1))
+
+
+def test_steps_and_guidance_are_the_pipelines_own_if_none_are_given() -> None:
+    pipe = tiny_sd()
+    pipe.scheduler = make_scheduler("lcm")
+    options = {**QUICK, "num_inference_steps": None, "guidance_scale": None, "iterations": 1}
+    sampler = explain(Classifier(tiny_classifier(), labels=LABELS), "boat", pipe, **options).settings["sampler"]
+    assert (sampler["num_inference_steps"], sampler["guidance_scale"]) == (4, 1.0)
 
 
 def test_another_seed_gives_another_explanation() -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from diffexplain_fast.engine.checks import is_limited
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd, tiny_sdxl, tiny_unet
@@ -131,3 +132,15 @@ def test_the_modules_own_checkpointing_is_refused():
         sampler_of(pipe)(embeds().requires_grad_(), embeds(seed=1))
     with torch.no_grad():
         assert sampler_of(pipe)(embeds(), embeds(seed=1)).isfinite().all()
+
+
+def test_which_samplers_work_under_a_limit():
+    assert is_limited("fast", "8GiB", "cpu") and is_limited("auto", "auto", "cuda:0")
+    assert not is_limited("auto", "auto", "cpu") and not is_limited("fast", None, "cuda")
+    assert not is_limited("reference", "auto", "cuda")
+
+
+def test_calls_are_recorded_by_the_fast_engine_only_and_where_they_may_be(pipe):
+    assert sampler_of(pipe, backend="fast").records_calls
+    assert not sampler_of(pipe, backend="fast", cuda_graphs=False).records_calls
+    assert not sampler_of(pipe, backend="reference").records_calls

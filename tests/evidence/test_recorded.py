@@ -19,7 +19,7 @@ OFF = "eager: graphs need tensors on a CUDA device, not on cpu"
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffexplain_fast.evidence.recorded.Graphs", partial(Graphs, recorder=Rerun))
+    monkeypatch.setattr("diffexplain_fast.engine.graphs.function.Graphs", partial(Graphs, recorder=Rerun))
 
 
 def states(explanation: object) -> dict[str, str]:

@@ -13,9 +13,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
+from diffexplain_fast.models.diffusers_sd import StableDiffusion
 from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.loading import load_pipeline
+from tests.engine.plain import make_scheduler
 from tests.tiny import IMAGE_SIZE, LATENT_SIZE, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
 
 KINDS = {"sd": tiny_sd, "sd2": tiny_sd2, "sdxl": tiny_sdxl}
@@ -264,3 +266,18 @@ def test_pipelines_that_cannot_be_sampled_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             load_pipeline(pipe)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "steps", "guidance"),
+    [
+        ("ddim", "some/model", 20, 7.5),
+        ("ddim", "tinyworld", 8, 3.0),
+        ("lcm", "some/model", 4, 1.0),
+        ("lcm", "tinyworld", 4, 1.0),
+    ],
+)
+def test_usual_sampling_follows_scheduler_and_weights(scheduler, name, steps, guidance):
+    pipe = tiny_sd()
+    pipe.scheduler = make_scheduler(scheduler)
+    assert StableDiffusion(pipe, name).usual_sampling == (steps, guidance)

@@ -97,6 +97,17 @@ class Graphed:
         return Recording(static, ways, recorder)
 
 
+def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
+    """Return a function of tensors whose calls are recorded where that is allowed and can be done.
+
+    Args:
+        function: as in ``Graphed``.
+        *modules: as in ``Graphed``.
+        allowed: whether calls may be recorded.
+    """
+    return Graphed(function, *modules, graphs=Graphs("auto" if allowed else False))
+
+
 class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -11,16 +11,6 @@ from diffexplain_fast.evidence.recorded import graphed_head
 from diffexplain_fast.methods.diffexplainer.options import Options
 
 
-def is_limited(memory: Any, device: Any) -> bool:
-    """Whether a sampler works under a byte limit.
-
-    Args:
-        memory: its option.
-        device: of its modules.
-    """
-    return memory is not None and (memory != "auto" or torch.device(device).type == "cuda")
-
-
 @torch.enable_grad()
 def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options, weights: bool) -> int:
     """Return the bytes that text encoder and classifier need while the sampler keeps what it keeps.

@@ -9,7 +9,7 @@ from diffexplain_fast.engine.memory.counting import live_bytes
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.reserve import is_limited, reserved_bytes
+from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.targets import as_target
 from tests.explaining import QUICK, quick_explainer
@@ -107,8 +107,3 @@ def test_an_explanation_reserves_only_under_a_limit(memory, monkeypatch):
     with quick_explainer(memory=memory) as explainer:
         explainer.explain("boat", **QUICK)
     assert (asked[-1] is not None and asked[-1] > 0) == (memory == "64MiB")
-
-
-def test_limits():
-    assert is_limited("8GiB", "cpu") and is_limited("auto", "cuda:0")
-    assert not is_limited("auto", "cpu") and not is_limited(None, "cuda")

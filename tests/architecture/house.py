@@ -1,0 +1,114 @@
+"""The plan of the house as tables: ranks of rooms, doors between them, and budgets. Change the plan here."""
+
+PACKAGE = "diffexplain_fast"
+RANKS = {
+    **dict.fromkeys(("errors", "environment", "records", "targets", "stats", "storage", "public_names"), 0),
+    **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
+    "ops": 2,
+    "models": 3,
+    "engine": 4,
+    **dict.fromkeys(("evidence", "recipe"), 5),
+    "methods": 6,
+    "api": 7,
+    "measuring": 8,
+    "report": 9,
+    "cli": 10,
+}
+FLOORS = ("engine", "measuring", "methods")
+"""Rooms whose folders are rooms of their own, such as ``engine/lean``, with the rank of the floor."""
+LAZY_DOOR = ("results/drawn.py", "report/writing.py")
+"""``.plot()`` and ``.report()`` of a result: the one lazy arrow upward, and the one that may close a circle."""
+FACES = ("__init__.py", "public_names.py", "tinyworld/__init__.py", "tinyworld/recipe.py")
+"""Files that only publish names of other rooms, from anywhere; only a face imports a face."""
+
+ANY = ""
+"""In ``DOORS``: every room that the ranks allow."""
+DOORS = {
+    "api": {"explainer": ANY},
+    "cli": {},
+    "engine": {
+        "checks": "api cli",
+        "float16": "engine",
+        "gradients": "engine",
+        "reference": "engine",
+        "sampler": ANY,
+        "scheduler_names": ANY,
+        "schedules": "engine",
+    },
+    "engine/fast": {"engine": "engine"},
+    "engine/graphs": {"function": ANY, "recorder": "engine", "recording": "engine"},
+    "engine/lean": {
+        "decoder": "measuring",
+        "levels": "engine",
+        "models": "engine",
+        "modules": "engine",
+        "savings": "engine",
+        "unet": "engine measuring",
+    },
+    "engine/memory": {
+        "costs": "engine measuring",
+        "counting": "methods measuring",
+        "flop": "measuring",
+        "host": "engine",
+        "plan": "engine measuring cli",
+        "planner": "engine",
+        "resident": "engine methods",
+        "tape": "engine",
+    },
+    "evidence": {
+        "evaluation": "methods",
+        "identity": "methods",
+        "perturb": "methods",
+        "problem": "methods api measuring",
+        "recorded": "methods",
+        "scores": "methods",
+        "seeds": "methods",
+    },
+    "kernels": dict.fromkeys(
+        ("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"
+    ),
+    "measuring": {"estimate": "cli"},
+    "measuring/bench": dict.fromkeys(
+        ("budgets", "compare", "efficiency", "report", "rivals", "rows", "workloads"), "cli"
+    ),
+    "measuring/profile": {
+        **dict.fromkeys(("collect", "dtypes", "iteration", "table"), "cli"),
+        **dict.fromkeys(("families", "memory", "profile", "roofline"), "report"),
+    },
+    "methods": {},
+    "methods/diffexplainer": {"explain": "api", "options": ANY, "reserve": "api"},
+    "models": {
+        "classifier": ANY,
+        "frozen": ANY,
+        "loading": ANY,
+        "pipeline": ANY,
+        "public": "measuring",
+        "watch": "engine",
+    },
+    "ops": {
+        "__init__": "engine",
+        **dict.fromkeys(("_autocast", "_autograd", "_register", "raw"), "engine"),
+        **dict.fromkeys(("attention", "group_norm_silu", "guided_step", "linear_frozen", "upsample_conv"), "engine"),
+        "conv2d_frozen": "engine measuring",
+        "doctor": "cli",
+        "resize_normalize": "models evidence",
+    },
+    "recipe": {"__main__": "tinyworld", "making": ANY},
+    "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
+    "results": {"drawn": "report", "explanation": ANY},
+    "runs": {"checkpoint": ANY, "progress": ANY},
+    "stats": {"intervals": ANY},
+    "tinyworld": {"render": "recipe", "store": ANY, "words": "recipe"},
+}
+"""Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
+
+BLIND = ("api", "evidence", "methods")
+"""Rooms that know neither backends nor schedulers."""
+FILE_LINES, FUNCTION_LINES, INIT_LINES, METHOD_LINES, SETUP_LINES, KERNEL_LINES = 300, 50, 40, 150, 80, 400
+ANY_IN_ANNOTATIONS = 473
+"""At most so many ``Any`` in annotations of the package; may only be lowered."""
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+OTHER_TESTS = ("architecture", "benchmarks", "csrc", "kernels")
+"""Folders of tests for what lies outside of the package's own folder."""
+HEAVY = ("triton", "diffusers", "transformers", "timm", "torchvision")
+IMPORT_SECONDS = 2.0

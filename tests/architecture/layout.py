@@ -1,0 +1,15 @@
+"""Where tests lie: in the folder that is called as the room that they test."""
+
+from pathlib import Path
+
+from tests.architecture.house import OTHER_TESTS, PACKAGE
+
+
+def misplaced_tests(root: Path) -> list[str]:
+    """Return test files in folders that are called neither as a room of the package nor as another listed folder."""
+    found = []
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        folder = path.parent.relative_to(root / "tests")
+        if folder.parts and folder.parts[0] not in OTHER_TESTS and not (root / PACKAGE / folder).is_dir():
+            found.append(f"{path.relative_to(root).as_posix()}: {PACKAGE} has no folder {folder.as_posix()}")
+    return found

@@ -1,0 +1,14 @@
+"""Small source trees that keep or break a rule."""
+
+from pathlib import Path
+
+DOC = '"""Said."""\n'
+
+
+def tree(folder: Path, files: dict[str, str]) -> Path:
+    """Write files of a package, by their path in it, beside its ``__init__.py``, and return the folder."""
+    for place, content in {"__init__.py": DOC, **files}.items():
+        path = folder / "diffexplain_fast" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
