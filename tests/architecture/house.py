@@ -29,19 +29,19 @@ DOORS = {
     "engine": {
         "checks": "api cli",
         "float16": "engine",
-        "gradients": "engine",
+        "gradients": ANY,
         "reference": "engine",
         "sampler": ANY,
         "scheduler_names": ANY,
-        "schedules": "engine",
+        "schedules": "engine api",
     },
     "engine/fast": {"engine": "engine"},
     "engine/graphs": {"function": ANY, "recorder": "engine", "recording": "engine"},
     "engine/lean": {
         "decoder": "measuring",
         "levels": "engine",
-        "models": "engine",
         "modules": "engine",
+        "protocols": "engine",
         "savings": "engine",
         "unet": "engine measuring",
     },
@@ -60,7 +60,7 @@ DOORS = {
         "identity": "methods",
         "perturb": "methods",
         "problem": "methods api measuring",
-        "recorded": "methods",
+        "recorded": "methods api",
         "scores": "methods",
         "seeds": "methods",
     },
@@ -105,7 +105,7 @@ DOORS = {
 BLIND = ("api", "evidence", "methods")
 """Rooms that know neither backends nor schedulers."""
 FILE_LINES, FUNCTION_LINES, INIT_LINES, METHOD_LINES, SETUP_LINES, KERNEL_LINES = 300, 50, 40, 150, 80, 400
-ANY_IN_ANNOTATIONS = 473
+ANY_IN_ANNOTATIONS = 450
 """At most so many ``Any`` in annotations of the package; may only be lowered."""
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 OTHER_TESTS = ("architecture", "benchmarks", "csrc", "kernels")
