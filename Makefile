@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test check world bars build bench baseline aot architecture
+.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -27,9 +27,15 @@ check: .venv/installed
 architecture: .venv/installed
 	$(BIN)/python -m tests.architecture
 
+# At most 12 minutes on two cores; test-all adds what takes longer.
 test: check
-	$(BIN)/python -m pytest -ra -n $(WORKERS)
+	$(BIN)/python -m pytest -ra -n $(WORKERS) -m "not slow"
 	$(SHARES) --benchmark-compare=benchmarks/results/ratios.json --benchmark-compare-fail=median:50%
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -ra -n $(WORKERS) -m slow
+
+test-all: test test-slow
 
 # Our shares of plain autograd's time, by which make test judges later changes.
 baseline: .venv/installed
