@@ -50,7 +50,6 @@ class Full(GradientMode):
     """
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """See ``GradientMode``."""
         return Differentiated()
 
     def __str__(self) -> str:
@@ -66,7 +65,6 @@ class Checkpointed(GradientMode):
     """
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """See ``GradientMode``."""
         return Differentiated(checkpointed=True)
 
     def __str__(self) -> str:
@@ -89,7 +87,6 @@ class LastSteps(GradientMode):
     count: int
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """See ``GradientMode``."""
         return Differentiated(first_step=num_steps - _checked("last", self.count, num_steps))
 
     def __str__(self) -> str:
@@ -107,7 +104,6 @@ class Detached(GradientMode):
     """
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """See ``GradientMode``."""
         return Differentiated(detached=True)
 
     def __str__(self) -> str:
@@ -130,7 +126,6 @@ class Shortcut(GradientMode):
     call: int
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """See ``GradientMode``."""
         call = _checked("shortcut", self.call, num_steps)
         return Differentiated(first_step=call - 1, calls=call)
 

@@ -21,6 +21,7 @@ from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
 from diffexplain_fast.engine.graphs.recording import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
+from diffexplain_fast.engine.noise import start_noise, step_noises
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -164,17 +165,15 @@ class DifferentiableSampler:
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
         """
         weight = check_ready(self.unet, self.vae)
-        width = self.unet.config.cross_attention_dim
+        config = self.unet.config
+        width = config.cross_attention_dim
         check_tensor("prompt_embeds", prompt_embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
         generator = check_generator(generator)
-        start = self._start(latents, len(prompt_embeds), generator, weight)
+        start = start_noise(latents, len(prompt_embeds), config.in_channels, config.sample_size, generator, weight)
         pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
         added = self._added(prompt_embeds, *pooled, time_ids, start)
         embeds = self._rows("negative_prompt_embeds", prompt_embeds, negative_prompt_embeds)
-        noises = [
-            torch.randn(start.shape, generator=generator, dtype=start.dtype).to(start.device) if step.noise else None
-            for step in self.schedule.steps
-        ]
+        noises = step_noises(self.schedule, start, generator)
         if self._engine is not None:
             unconditional = (negative_prompt_embeds, negative_pooled_prompt_embeds, time_ids)
             fixed = not any(part is not None and part.requires_grad for part in unconditional)
@@ -242,18 +241,6 @@ class DifferentiableSampler:
         check_bytes("reserve", reserve, self.backend)
         if self._engine is not None:
             self._engine.reserve(parse_bytes(reserve, "reserve") or 0)
-
-    def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:
-        """Start noise in single precision or better, in which the sample is kept from step to step."""
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        channels = self.unet.config.in_channels
-        if latents is not None:
-            check_tensor("latents", latents, (batch, channels, "h", "w"), weight)
-            return latents.to(dtype)
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        drawn = torch.randn((batch, channels, height, width), generator=generator, dtype=dtype)
-        return drawn.to(weight.device)
 
     def _rows(self, name: str, positive: Tensor, negative: Tensor | None) -> Tensor:
         """Put the unconditional rows before the conditional ones where guidance needs them."""

@@ -35,7 +35,8 @@ def pipe():
         (
             {"gradient": "some"},
             ValueError,
-            "gradient: wanted 'full', 'checkpointed', 'last:K', 'detached' or 'shortcut:K', got",
+            "gradient: wanted a mode of diffexplain_fast.gradients, "
+            "or 'full', 'checkpointed', 'last:K', 'detached' or 'shortcut:K', got",
         ),
         ({"gradient": "last:0"}, ValueError, "K of 1 to 2, the number of steps, got 'last:0'"),
         ({"gradient": "last:3"}, ValueError, "K of 1 to 2, the number of steps, got 'last:3'"),
@@ -138,6 +139,11 @@ def test_which_samplers_work_under_a_limit():
     assert is_limited("fast", "8GiB", "cpu") and is_limited("auto", "auto", "cuda:0")
     assert not is_limited("auto", "auto", "cpu") and not is_limited("fast", None, "cuda")
     assert not is_limited("reference", "auto", "cuda")
+
+
+@pytest.mark.parametrize(("backend", "plans"), [("fast", True), ("auto", True), ("reference", False)])
+def test_memory_is_planned_by_the_fast_engine_only(pipe, backend, plans):
+    assert sampler_of(pipe, backend=backend).plans_memory is plans
 
 
 def test_calls_are_recorded_by_the_fast_engine_only_and_where_they_may_be(pipe):
