@@ -49,8 +49,8 @@ class DifferentiableSampler:
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
             later ones: the same work with few launches. One recording holds the memory of a whole call until a call
             of another kind records a gradient. "auto": where it can be done; True raises where it cannot; False: never.
-        deterministic: let the fast backend give equal bits from equal calls, some of it slower; the sampler's part
-            alone. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
+        deterministic: let the fast backend give equal bits from equal calls, some of it slower; only in the sampler's
+            part. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
         retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
             finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
         host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
@@ -196,8 +196,14 @@ class DifferentiableSampler:
         """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
         return None if self._engine is None else self._engine.plan
 
-    def record(self) -> dict[str, str | int | float]:
-        """Return what ran, for a result's settings: every value is a plain number or text."""
+    def record(self) -> dict[str, str | int | float | None]:
+        """Return what ran, for a result's settings: every value is a plain number or text.
+
+        ``cuda_graphs`` says whether the last call that recorded a gradient replayed CUDA graphs, and if not, why not.
+        From the fast engine there are also the relative L2 distances of the last recording's replay from the same call
+        run operation by operation, ``replay_forward_distance`` and ``replay_gradient_distance``, with the largest that
+        rounding explains, ``replay_forward_bound`` and ``replay_gradient_bound``: None before a call is recorded.
+        """
         return {
             "backend": self.backend,
             "reason": self.reason,
@@ -209,6 +215,7 @@ class DifferentiableSampler:
             "implementations": "" if self._engine is None else self._engine.implementations,
             "cuda_graphs": "" if self._engine is None else self._engine.graphs,
             "retried_calls": 0 if self._engine is None else self._engine.retried,
+            **({} if self._engine is None else self._engine.agreement),
         }
 
     def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
+from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
 from diffexplain_fast.engine.fast.edits import Watch
 from diffexplain_fast.engine.fast.fallback import ModuleUNet
 from diffexplain_fast.engine.fast.graphs import Graphs
@@ -21,6 +21,7 @@ from diffexplain_fast.engine.fast.plans import fallback_notes
 from diffexplain_fast.engine.fast.replay import graphed_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.savings import parse_savings
+from diffexplain_fast.engine.fast.search import AlgorithmSearch
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.fast.unet import LeanUNet
 from diffexplain_fast.engine.gradients import GradientMode
@@ -29,6 +30,8 @@ from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.ops._autocast import without_autocast
+
+_AGREEMENT = ("replay_forward_distance", "replay_forward_bound", "replay_gradient_distance", "replay_gradient_bound")
 
 
 class FastEngine:
@@ -65,7 +68,7 @@ class FastEngine:
         reserve: Any = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
-        self._graphs = Graphs() if graphs is None else graphs
+        self._graphs, self._search = Graphs() if graphs is None else graphs, AlgorithmSearch()
         self._read = partial(read_models, impl=impl, savings=self._savings)
         self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
         self._modules = (unet, vae)
@@ -102,6 +105,16 @@ class FastEngine:
     def graphs(self) -> str:
         """What the last call that recorded a gradient did with CUDA graphs, and why."""
         return self._graphs.state
+
+    @property
+    def agreement(self) -> dict[str, float | None]:
+        """How far the last recording's replay was from the same call, and how far it may be; None before one is tried.
+
+        Relative L2 distances, see ``agreement.Compared``.
+        """
+        found = self._graphs.agreement
+        values = [None] * 4 if found is None else [*found.forward, *found.gradient]
+        return dict(zip(_AGREEMENT, values, strict=True))
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
@@ -194,7 +207,10 @@ class FastEngine:
             runner: Runner = graphed_runner(self._graphs, job, (start, text, shifts), self.unknown)
         if self._wider is not None and text[0].dtype == torch.float16:
             runner = Retrying(runner, job, self._wider)
-        return Deterministic(runner) if self._deterministic else runner
+        if self._deterministic:
+            return WithSettings(runner, partial(determinism, True))
+        kind = (start.shape, start.dtype, text[0].shape, text[0].dtype, job.recording)
+        return WithSettings(runner, partial(self._search.on, start.device)) if self._search.repeats(kind) else runner
 
     def _time(
         self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None

@@ -1,8 +1,8 @@
 """A forward and its backward, recorded; which calls are recorded and replayed.
 
 Between two replays only the contents of static tensors change. Everything else that a call reads is part of its kind,
-and a call of another kind does not replay. A recording is used only if its replay gives what the same call gave
-operation by operation.
+and a call of another kind does not replay. A recording is used only if its replay gives, for other contents than those
+it was recorded with, what the same call gave operation by operation, up to rounding.
 """
 
 import weakref
@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.fast.agreement import Compared, Results, compare
 from diffexplain_fast.engine.fast.numerics import Finite
 from diffexplain_fast.engine.fast.recorder import CudaRecorder, Recorder
+from diffexplain_fast.engine.fast.search import AlgorithmSearch
 from diffexplain_fast.errors import NonFiniteError, wrong_value
-
-_AGREEMENT = 0.05
-"""Relative L2 distance of a replay that is taken for the same computation: attention's backward on GPUs may sum in any
-order, and what a wrong recording gives has nothing to do with what is wanted."""
 
 
 class Outcome(NamedTuple):
@@ -47,6 +45,32 @@ class Gradients(NamedTuple):
     finite: Finite | None = None
 
 
+class Agreement(NamedTuple):
+    """How near a replay is to the same call run operation by operation.
+
+    Attributes:
+        forward: of what the forward gave.
+        gradient: of what the backward gave.
+    """
+
+    forward: Compared
+    gradient: Compared
+
+
+class Trial(NamedTuple):
+    """What a recording is tried with before it is used.
+
+    Attributes:
+        contents: of all static tensors; so different from those of the recording that results show what a replay read.
+        nearby: contents that differ from those by one unit of rounding.
+        unit: relative, of rounding; see ``rounding_unit``.
+    """
+
+    contents: Sequence[Tensor]
+    nearby: Sequence[Tensor]
+    unit: float
+
+
 Forward = Callable[[], Outcome]
 Backward = Callable[[Sequence[Tensor]], Gradients]
 
@@ -55,30 +79,46 @@ class Recording:
     """A call of one kind, recorded.
 
     Args:
-        static: the tensors that it reads, and that calls differ in; with memory of their own.
+        static: the tensors that it reads, and that calls differ in; with memory of their own. Their contents are others
+            afterwards.
         ways: makes a forward over them, and the backward that may follow it once.
         recorder: records.
+        trial: what it is tried with.
+
+    Attributes:
+        agreement: of its replay with the same call.
 
     Raises:
-        RuntimeError: it cannot be recorded, or its replay gives something else.
+        RuntimeError: it cannot be recorded.
         NonFiniteError: it is not finite in float16.
     """
 
     def __init__(
-        self, static: Sequence[Tensor], ways: Callable[[], tuple[Forward, Backward]], recorder: Recorder
+        self,
+        static: Sequence[Tensor],
+        ways: Callable[[], tuple[Forward, Backward]],
+        recorder: Recorder,
+        trial: Trial,
     ) -> None:
         self._static = list(static)
         self._user: weakref.ref[Use] | None = None
         with torch.no_grad():
+            recorded = [part.detach().clone() for part in static]
+            self.fill(trial.nearby)
+            moved = recorder.warm(lambda: _once(*ways()))
+            self.fill(trial.contents)
             wanted = recorder.warm(lambda: _once(*ways()))
+            self.fill(recorded)
             forward, backward = ways()
             self._replay_forward, self._made = recorder.record(forward)
             self._cotangents = [torch.zeros_like(made) for made in self._made.tensors]
             self._replay_backward, self._grads = recorder.record(lambda: backward(self._cotangents))
+            self.fill(trial.contents)
             made, others = self.forward()
-            again = [*made, *others, *self.backward(made)]
-        if not all(_agree(one, two) for one, two in zip(again, wanted, strict=True)):
-            raise RuntimeError("its replay gave something else than the call itself")
+            grads = self.backward(made)
+        self.agreement = Agreement(
+            compare([*made, *others], wanted[0], moved[0], trial.unit), compare(grads, wanted[1], moved[1], trial.unit)
+        )
 
     @property
     def busy(self) -> bool:
@@ -130,6 +170,7 @@ class Graphs:
 
     Attributes:
         state: what the last call did and why, as text.
+        agreement: what the last recording's trial gave, whether the recording is used or not; None before.
     """
 
     def __init__(self, wanted: bool | str = "auto", recorder: type[Recorder] = CudaRecorder) -> None:
@@ -140,6 +181,7 @@ class Graphs:
     def clear(self) -> None:
         """Forget everything: the models are others, or memory ran out."""
         self._recording: Recording | None = None
+        self.agreement: Agreement | None = None
         self._kind: tuple | None = None
         self._failed: dict[tuple, str] = {}
 
@@ -174,12 +216,13 @@ class Graphs:
             return None
         found = (_settings(), kind())
         if found != self._kind:
-            self._recording, self._kind = None, found
+            self._recording, self.agreement, self._kind = None, None, found
             self.state = "eager: the first call of its kind"
             return None
         if self._recording is None and found not in self._failed:
             try:
-                self._recording = record(self._recorder(device))
+                with AlgorithmSearch.on(device):
+                    self._recording = self._tried(record(self._recorder(device)))
             except (RuntimeError, NonFiniteError) as problem:  # out of memory, too, and what cannot be recorded
                 self._failed[found] = f"recording failed: {str(problem).strip().partition(chr(10))[0]}"
         if self._recording is None:
@@ -190,6 +233,18 @@ class Graphs:
             self.state = "replayed"
             return self._recording
         return None
+
+    def _tried(self, recording: Recording) -> Recording:
+        """Return a recording whose replay agrees with the call itself.
+
+        Raises:
+            RuntimeError: it does not agree.
+        """
+        self.agreement = recording.agreement
+        for name, found in zip(("forward", "gradient"), self.agreement, strict=True):
+            if not found.agree:
+                raise RuntimeError(f"its replay gave something else than the call itself, the {name} is {found}")
+        return recording
 
     def _eager(self, obstacle: str) -> None:
         if self._wanted is True:
@@ -207,13 +262,13 @@ def kind_of(tensors: Sequence[Tensor]) -> tuple:
     return tuple((part.shape, part.stride(), part.dtype, part.device, part.requires_grad) for part in tensors)
 
 
-def _once(forward: Forward, backward: Backward) -> list[Any]:
+def _once(forward: Forward, backward: Backward) -> tuple[Results, Results]:
     """Return results and gradients of a call run operation by operation, with the results as their cotangents."""
     made = forward()
     _check(made.finite)
     grads = backward([part.detach() for part in made.tensors])
     _check(grads.finite)
-    return [*made.tensors, *made.others, *grads.tensors]
+    return [*made.tensors, *made.others], grads.tensors
 
 
 def _check(finite: Finite | None) -> None:
@@ -229,16 +284,7 @@ def _settings() -> tuple:
         cuda.matmul.fp32_precision,
         cuda.matmul.allow_fp16_reduced_precision_reduction,
         cuda.matmul.allow_bf16_reduced_precision_reduction,
-        (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision),
+        (cudnn.enabled, cudnn.deterministic, cudnn.conv.fp32_precision),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
     )
-
-
-def _agree(one: Tensor | None, two: Tensor | None) -> bool:
-    """Whether two results are those of the same computation."""
-    if one is None or two is None:
-        return one is two
-    if not one.is_floating_point():
-        return torch.equal(one, two)
-    return bool((one - two).float().norm() <= _AGREEMENT * two.float().norm())
