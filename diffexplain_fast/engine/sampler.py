@@ -38,7 +38,8 @@ class DifferentiableSampler:
         backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
-        memory: limit of all bytes, weights included: a number, or text such as "8GiB". "auto" is what is free on a CUDA
+        memory: limit of all bytes, weights and on a CUDA device libraries' workspaces included: a number, or text such
+            as "8GiB". "auto" is what is free on a CUDA
             device; None is no limit. Not for the reference.
         gradient: "full"; "checkpointed" (the same gradient, stores one sample per step and recomputes the rest);
             "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
