@@ -39,8 +39,7 @@ class DifferentiableSampler:
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
         memory: limit of all bytes, weights and on a CUDA device libraries' workspaces included: a number, or text such
-            as "8GiB". "auto" is what is free on a CUDA
-            device; None is no limit. Not for the reference.
+            as "8GiB". "auto" is what is free on a CUDA device; None is no limit. Not for the reference.
         gradient: "full"; "checkpointed" (the same gradient, stores one sample per step and recomputes the rest);
             "last:K" (K last steps only; biased, and without gradient to the latents unless K is every step);
             "detached" (biased: leaves out how each prediction depends on its input latents); "shortcut:K" (other
