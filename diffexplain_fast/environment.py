@@ -1,5 +1,6 @@
 """Versions and devices: what ``doctor`` prints and every result records."""
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +32,11 @@ def device_record() -> dict[str, Any]:
 def default_device() -> torch.device:
     """Return the first CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cublas_workspace_config() -> str | None:
+    """Return the size of cuBLAS's workspaces that the environment asks for, None where it asks for none."""
+    return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
 
 
 def _installed(name: str) -> str | None:

@@ -19,7 +19,7 @@ from diffexplain_fast.engine.checks import (
 )
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
-from diffexplain_fast.engine.graphs.recording import NO_CALL, Graphs
+from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.noise import start_noise, step_noises
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
@@ -39,8 +39,8 @@ class DifferentiableSampler:
         backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
-        memory: limit of all bytes, weights included: a number, or text such as "8GiB". "auto" is what is free on a CUDA
-            device; None is no limit. Not for the reference.
+        memory: limit of all bytes, weights and on a CUDA device libraries' workspaces included: a number, or text such
+            as "8GiB". "auto" is what is free on a CUDA device; None is no limit. Not for the reference.
         gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full"; "checkpointed" (the same gradient,
             stores one sample per step and recomputes the rest); "last:K" (K last steps only; biased, and without
             gradient to the latents unless K is every step); "detached" (biased: leaves out how each prediction depends
@@ -51,8 +51,8 @@ class DifferentiableSampler:
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
             later ones: the same work with few launches. One recording holds the memory of a whole call until a call
             of another kind records a gradient. "auto": where it can be done; True raises where it cannot; False: never.
-        deterministic: let the fast backend give equal bits from equal calls, some of it slower; the sampler's part
-            alone. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
+        deterministic: let the fast backend give equal bits from equal calls, some of it slower; only in the sampler's
+            part. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
         retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
             finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
         host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
@@ -207,13 +207,19 @@ class DifferentiableSampler:
         """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
         return None if self._engine is None else self._engine.plan
 
-    def record(self) -> dict[str, str | int | float]:
-        """Return what ran, for a result's settings: every value is a plain number or text."""
+    def record(self) -> dict[str, str | int | float | None]:
+        """Return what ran, for a result's settings: every value is a plain number or text.
+
+        ``cuda_graphs`` says whether the last call that recorded a gradient replayed CUDA graphs, and if not, why not.
+        From the fast engine there are also the relative L2 distances of the last recording's replay from the same call
+        run operation by operation, ``replay_forward_distance`` and ``replay_gradient_distance``, with the largest that
+        rounding explains, ``replay_forward_bound`` and ``replay_gradient_bound``: None before a call is recorded.
+        """
         if self._engine is None:
             return self.identity()
-        return self.identity() | {"cuda_graphs": self._engine.graphs, "retried_calls": self._engine.retried}
+        return self.identity() | self._engine.record()
 
-    def identity(self) -> dict[str, str | int | float]:
+    def identity(self) -> dict[str, str | int | float | None]:
         """Return what decides the images and their gradient: ``record`` before any call, whatever calls there were."""
         return {
             "backend": self.backend,
@@ -229,7 +235,7 @@ class DifferentiableSampler:
         }
 
     def reserve(self, reserve: int | str | None) -> None:
-        """Change what of ``memory`` the caller needs beside the sampler; later calls plan with it.
+        """Change what of ``memory`` the caller needs; later calls plan with it.
 
         Args:
             reserve: bytes as in the class, None for nothing.

@@ -8,6 +8,7 @@ from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.memory.costs import Request, count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.engine.memory.workspaces import CUBLAS_HOPPER, CUBLAS_PAIRS
 from diffexplain_fast.models.public import PUBLIC, public_models
 
 GIB = 2**30
@@ -79,7 +80,8 @@ def estimate(
         sample = torch.empty(batch, unet.config.in_channels, size, size)
         embeds = torch.empty(rows, PUBLIC[model].tokens, unet.config.cross_attention_dim, dtype=dtype)
         shifts = [torch.empty(1, block.conv1.weight.shape[0], dtype=dtype) for block in denoiser.resnets()]
-    request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False)
+    cublas = CUBLAS_PAIRS * CUBLAS_HOPPER  # the most of all cards
+    request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False, cublas=cublas)
     counted = count_levels(denoiser, decoder, (unet, vae), request)
     plan = make_plan(counted, memory)
     costs = [cost[level] for cost, level in zip(counted.steps, plan.levels[:-1], strict=True)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.api.explainer import Explainer
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.engine.graphs.test_recording import FIRST, REPLAYED, Rerun

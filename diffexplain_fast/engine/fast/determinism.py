@@ -1,58 +1,59 @@
 """Equal bits from equal calls: only algorithms that sum in a fixed order."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.runner import Runner
+from diffexplain_fast.engine.settings import (
+    ALGORITHMS,
+    CUDNN_BENCHMARK,
+    CUDNN_DETERMINISTIC,
+    FILL,
+    held_settings,
+)
+
+Settings = Callable[[], AbstractContextManager[None]]
+"""Makes a context in which settings of torch are changed."""
+
+_DETERMINISTIC = {
+    ALGORITHMS: (True, False),
+    FILL: False,  # kernels fill all memory that they allocate
+    CUDNN_DETERMINISTIC: True,
+    CUDNN_BENCHMARK: False,
+}
 
 
 def determinism(wanted: bool) -> AbstractContextManager[None]:
     """Return a context in which torch and cuDNN choose deterministic algorithms, or one that does nothing.
 
-    On a CUDA device torch asks for CUBLAS_WORKSPACE_CONFIG in the environment, and says so.
+    cuDNN stays as it is, on or off, and so does TF32. On a CUDA device torch asks for CUBLAS_WORKSPACE_CONFIG in the
+    environment, and says so.
 
     Args:
-        wanted: the first.
+        wanted: True to make torch and cuDNN deterministic.
     """
-    return _deterministic() if wanted else nullcontext()
+    return held_settings(lambda: _DETERMINISTIC) if wanted else nullcontext()
 
 
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    memory: Any = torch.utils.deterministic
-    fills = memory.fill_uninitialized_memory
-    try:
-        torch.use_deterministic_algorithms(True)
-        # What the kernels allocate they fill themselves.
-        memory.fill_uninitialized_memory = False
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-            yield
-    finally:
-        memory.fill_uninitialized_memory = fills
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-class Deterministic:
-    """Runs a call with deterministic algorithms.
+class WithSettings:
+    """Runs a call with some settings of torch changed.
 
     Args:
-        runner: runs it.
+        runner: runs the call.
+        settings: makes the context of the forward, and one of the backward.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, settings: Settings) -> None:
+        self._runner, self._settings = runner, settings
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``."""
-        with determinism(True):
+        with self._settings():
             return self._runner.forward(start, text, shifts)
 
     def backward(self, dimages: Tensor) -> list[Tensor | None]:
         """Return gradients; see ``Runner``."""
-        with determinism(True):
+        with self._settings():
             return self._runner.backward(dimages)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
+from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
 from diffexplain_fast.engine.fast.replay import graphed_runner
@@ -16,7 +16,7 @@ from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import Differentiated
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.lean.modules import fallback_notes, read_models
 from diffexplain_fast.engine.lean.savings import parse_savings
 from diffexplain_fast.engine.memory.host import storage_key
@@ -25,9 +25,12 @@ from diffexplain_fast.engine.memory.planner import Limits, Planning
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
+from diffexplain_fast.engine.search import AlgorithmSearch
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
+
+_AGREEMENT = ("replay_forward_distance", "replay_forward_bound", "replay_gradient_distance", "replay_gradient_bound")
 
 
 class FastEngine:
@@ -64,7 +67,7 @@ class FastEngine:
         reserve: Any = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
-        self._graphs = Graphs() if graphs is None else graphs
+        self._graphs, self._search = Graphs() if graphs is None else graphs, AlgorithmSearch()
         self._read = partial(read_models, impl=impl, savings=self._savings)
         self._wider = None if retry_dtype is None else Wider(retry_dtype, self._read, (unet, vae))
         self._modules = (unet, vae)
@@ -91,15 +94,21 @@ class FastEngine:
         """Which implementation of each op runs, and why where it is the reference."""
         return self.denoiser.implementations
 
-    @property
-    def retried(self) -> int:
-        """How many calls ran again in a wider dtype."""
-        return 0 if self._wider is None else self._wider.calls
+    def record(self) -> dict[str, str | int | float | None]:
+        """Return what the calls so far did.
 
-    @property
-    def graphs(self) -> str:
-        """What the last call that recorded a gradient did with CUDA graphs, and why."""
-        return self._graphs.state
+        ``cuda_graphs`` says what the last call that recorded a gradient did with CUDA graphs, and why;
+        ``retried_calls`` how many calls ran again in a wider dtype. The others are relative L2 distances of the last recording's replay
+        from the same call, and how large they may be, see ``graphs.agreement.Compared``: None before a recording.
+        """
+        found = self._graphs.agreement
+        values: list[float | None] = [None] * len(_AGREEMENT) if found is None else [*found.forward, *found.gradient]
+        retried = 0 if self._wider is None else self._wider.calls
+        return {
+            "cuda_graphs": self._graphs.state,
+            "retried_calls": retried,
+            **dict(zip(_AGREEMENT, values, strict=True)),
+        }
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
@@ -187,7 +196,10 @@ class FastEngine:
             runner: Runner = graphed_runner(self._graphs, job, (start, text, shifts), self.unknown)
         if self._wider is not None and text[0].dtype == torch.float16:
             runner = Retrying(runner, job, self._wider)
-        return Deterministic(runner) if self._deterministic else runner
+        if self._deterministic:
+            return WithSettings(runner, partial(determinism, True))
+        kind = (start.shape, start.dtype, text[0].shape, text[0].dtype, job.recording)
+        return WithSettings(runner, partial(self._search.on, start.device)) if self._search.repeats(kind) else runner
 
     def _time(self, schedule: Schedule, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[Tensor]:
         """Return the time shifts of all steps in one list; they carry a gradient only with ``added``."""

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.engine.graphs.agreement import multiplied, one_unit_away, rounding_unit
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.graphs.recorder import Recorder
 from diffexplain_fast.engine.graphs.recording import (
     Backward,
     Forward,
     Gradients,
-    Graphs,
     Outcome,
     Recording,
+    Trial,
     Use,
     kind_of,
     static_copy,
@@ -39,7 +42,7 @@ class Replay(Use):
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``."""
         self._recording.fill(_tensors(self._job, start, text, shifts))
-        (images,), _ = self._recording.forward()
+        (images,) = self._recording.forward()
         return images
 
     def backward(self, dimages: Tensor) -> list[Tensor | None]:
@@ -86,7 +89,23 @@ def _record(job: Job, given: Given, recorder: Recorder) -> Recording:
 
         return forward, backward
 
-    return Recording(static, ways, recorder)
+    return Recording(static, ways, recorder, _trial(job, given))
+
+
+def _trial(job: Job, given: Given) -> Trial:
+    """Return contents that are as large as a call's and give other results: signs change at random.
+
+    Of the coefficients only the guidance scale is another, as between two calls of one kind, and none is moved by a
+    unit of rounding: they are few, and all numbers of a step would move alike.
+    """
+    unit = rounding_unit([part.dtype for part in given[1]], given[0].device)
+    table = torch.cat([0.75 * job.coefficients[:, :1], job.coefficients[:, 1:]], dim=1)
+    contents, nearby = [], []
+    for part in _tensors(job, *given):
+        (other,) = [table] if part is job.coefficients else multiplied([part], 1.0, -1.0)
+        contents.append(other)
+        nearby += [table] if other is table else one_unit_away([other], unit)
+    return Trial(contents, nearby, unit)
 
 
 def _tensors(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> list[Tensor]:

@@ -6,14 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.graphs.agreement import multiplied, one_unit_away, rounding_unit
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.graphs.recorder import Recorder
 from diffexplain_fast.engine.graphs.recording import (
     Backward,
     Forward,
     Gradients,
-    Graphs,
     Outcome,
     Recording,
+    Trial,
     Use,
     kind_of,
     static_copy,
@@ -94,7 +96,11 @@ class Graphed:
 
             return forward, backward
 
-        return Recording(static, ways, recorder)
+        weights = [part for module in self._modules for part in module.parameters()]
+        unit = rounding_unit([part.dtype for part in (*inputs, *weights)], inputs[0].device)
+        # Smaller numbers stay in the range that a function may ask for, such as that of pixels.
+        contents = multiplied(inputs, 1.0, 0.5)
+        return Recording(static, ways, recorder, Trial(contents, one_unit_away(contents, unit), unit))
 
 
 def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:

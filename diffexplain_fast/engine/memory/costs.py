@@ -33,6 +33,7 @@ class Request(NamedTuple):
         split_guidance: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
         checkpointed: allow no level but one sample per step.
         flop_per_byte: FLOP in the time in which a byte goes to host memory, None if none may.
+        cublas: bytes of cuBLAS's workspaces; None where neither cuBLAS nor cuDNN runs.
     """
 
     sample: Tensor
@@ -43,6 +44,19 @@ class Request(NamedTuple):
     split_guidance: bool
     checkpointed: bool
     flop_per_byte: float | None = None
+    cublas: int | None = None
+
+    def workspace(self, seen: Count) -> int:
+        """Return the most bytes that cuDNN takes beside the tensors of a part, 0 where it does not run.
+
+        As many as all operands of the largest convolution have: cuDNN's kernels for matrix units read channels last,
+        and convert operands of another layout in their workspace. torch's own bound is the largest free block, within
+        which a search tries kernels that want more, and may choose one: this is an estimate, not a bound.
+
+        Args:
+            seen: counts of the part.
+        """
+        return 0 if self.cublas is None else seen.operands
 
 
 class Counted(NamedTuple):
@@ -77,6 +91,8 @@ def count_levels(
     layouts = layout_bytes((denoiser, decoder), modules)
     if layouts:
         weights["weights in other layouts"] = layouts
+    if request.cublas is not None:
+        weights["cuBLAS's workspaces"] = request.cublas
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
     results: Results = {}
     steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
@@ -136,6 +152,9 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
             size = sum(cost[level].kept for cost, name in zip(costs, levels, strict=True) if name == level)
             parts[f"{number} steps, {level}"] = size
     parts[f"decoder, {decoder}"] = head.working
+    chosen = [head, *(cost[level] for cost, level in zip(costs, levels, strict=True))]
+    if "cuBLAS's workspaces" in parts:
+        parts["cuDNN's workspace, counted in steps and decoder"] = max(cost.workspace for cost in chosen)
     moved = sum(cost[level].host for cost, level in zip(costs, levels, strict=True))
     if moved:
         parts["in host memory, not on the device"] = moved
@@ -160,7 +179,8 @@ def _step_costs(
 ) -> list[Mapping[str, Cost]]:
     """Return for each step the levels it may have and what they cost."""
     whole = _level_costs(denoiser, weights, request, request.text, request.shifts, fastest, results)
-    free = {"step": Cost(0, min(cost.working for cost in whole.values()), 0.0)}
+    least = min(whole.values(), key=lambda cost: cost.working)
+    free = {"step": Cost(0, least.working, 0.0, workspace=least.workspace)}
     steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
     if request.split_guidance:
         batch = len(request.sample)
@@ -192,10 +212,12 @@ def _level_costs(
         counts[name] = count(function, [sample, *text], weights, results)
     small = sample.nbytes
     least = min(found.total for found in counts.values())
-    costs = {
-        name: Cost(found.kept + small, found.peak + small, found.total, found.total - least)
-        for name, found in counts.items()
-    }
+
+    def cost(found: Count, kept: int, time: float, again: float, host: int = 0) -> Cost:
+        workspace = request.workspace(found)
+        return Cost(kept + small, found.peak + small + workspace, time, again, host, workspace)
+
+    costs = {name: cost(found, found.kept, found.total, found.total - least) for name, found in counts.items()}
     if names and fastest:
         return costs
     last: Count = counts["lean"]
@@ -203,8 +225,8 @@ def _level_costs(
         # Copies run beside the computation, there in the forward and back in the backward.
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
-        costs["host"] = Cost(small, last.peak + small, time, last.total - least, last.kept)
-    step = Cost(small, last.peak + small, last.total + last.forward, last.total - least + last.forward)
+        costs["host"] = cost(last, 0, time, last.total - least, last.kept)
+    step = cost(last, 0, last.total + last.forward, last.total - least + last.forward)
     return {**(costs if names else {}), "step": step}
 
 
@@ -217,7 +239,8 @@ def _heads(
     for name in names[:1] if fastest else names:
         seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights, results)
         again = seen.forward if name == "step" else 0
-        found[name] = Cost(0, seen.peak, float(seen.total + again))
+        workspace = request.workspace(seen)
+        found[name] = Cost(0, seen.peak + workspace, float(seen.total + again), workspace=workspace)
     return found
 
 

@@ -16,6 +16,7 @@ import diffexplain_fast.ops  # noqa: F401 - defines what is counted
 from diffexplain_fast.engine.memory.flop import flop
 
 _CONVOLUTION = torch.ops.aten.convolution.default
+_CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
 
 
 class Count(NamedTuple):
@@ -26,12 +27,14 @@ class Count(NamedTuple):
         peak: most bytes alive at once, without arguments and weights.
         forward: FLOP of the forward, 2 per multiply-add; matrix products, convolutions and attention.
         total: FLOP of forward and backward, what is computed again included.
+        operands: most bytes of one convolution's input, weight and output together, or of its input gradient's.
     """
 
     kept: int
     peak: int
     forward: int
     total: int
+    operands: int = 0
 
 
 class LiveBytes(TorchDispatchMode):
@@ -94,14 +97,24 @@ class _Counting(LiveBytes):
 
     Attributes:
         flop: so far, 2 per multiply-add; matrix products, convolutions and attention.
+        operands: most bytes of one convolution's operands so far, see ``Count``.
     """
 
     def __init__(self, results: Results) -> None:
         super().__init__()
-        self.flop, self._results = 0, results
+        self.flop = self.operands = 0
+        self._results = results
 
     def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Return the results of an operation, and count its FLOP."""
+        """Return the results of an operation, and count its FLOP and operands."""
+        out = self._run(func, args, kwargs)
+        if func is _CONVOLUTION:
+            self.operands = max(self.operands, sum(map(_bytes, (*args[:2], out))))
+        elif func is _CONVOLUTION_BACKWARD:
+            self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], out[0]))))
+        return out
+
+    def _run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         key = _signature(func, args, kwargs)
         if key in self._results:
             forms, cost = self._results[key]
@@ -133,6 +146,10 @@ def _plain(value: Any) -> bool:
         return False
     last = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
     return value.numel() > 0 and value.untyped_storage().nbytes() == (last + 1) * value.element_size()
+
+
+def _bytes(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.numel() * tensor.element_size()
 
 
 def _channels_last(image: Tensor) -> bool:
@@ -224,7 +241,7 @@ def count(
             out = function(*inputs)
         forward = live.flop
         torch.autograd.grad(out, inputs, torch.empty_like(out), allow_unused=True)
-        return Count(sum(kept.values()), live.peak, forward, live.flop)
+        return Count(sum(kept.values()), live.peak, forward, live.flop, live.operands)
 
 
 def hollow(model: Any, tensors: Iterable[Tensor], shared: Iterable[Any] = ()) -> Any:

@@ -29,6 +29,7 @@ class Cost:
         time: forward and backward, in any unit that is the same for all levels.
         again: the part of it that computes a forward again.
         host: bytes kept in host memory.
+        workspace: what of ``working`` is for libraries.
     """
 
     kept: int
@@ -36,6 +37,7 @@ class Cost:
     time: float
     again: float = 0.0
     host: int = 0
+    workspace: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from diffexplain_fast.engine.memory.costs import (
 from diffexplain_fast.engine.memory.host import flop_per_byte
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.memory.resident import available_bytes, layout_bytes, weight_bytes
+from diffexplain_fast.engine.memory.workspaces import cublas_bytes
 
 _SHARE = 0.9
-"""Part of the free memory that a plan may use; the rest is for libraries' workspaces and fragmentation."""
+"""Part of the free memory that a plan may use; the rest is for fragmentation and for larger workspaces than planned."""
 _EASE = 0.8
 """What is left of a limit each time memory runs out under it."""
 
@@ -100,7 +101,8 @@ class Planning:
         rate = self._rate if limits.host else None
         options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)
         self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options)
-        self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options), limit
+        libraries = cublas_bytes(start.device)
+        self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options, libraries), limit
         if limit is None and limits.eased == 1.0:
             # Counting takes longer than a small model's step, and there is nothing to choose.
             steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")

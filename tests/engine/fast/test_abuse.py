@@ -165,7 +165,11 @@ def test_inference_mode_then_gradients(pipe):
     with torch.inference_mode():
         quiet = images_of(sampler, embeds(dtype=F64))
     images, gradient = both(sampler)
-    assert torch.equal(images, quiet) and gradient.isfinite().all()
+    assert all(map(torch.equal, (images, gradient), both(sampler_of(pipe, backend="fast"))))
+    # A call that records a graph runs the unconditional rows by themselves, and products of fewer rows sum otherwise.
+    assert relative(images, quiet) <= 1e-14
+    with torch.no_grad():
+        assert torch.equal(images_of(sampler_of(pipe, backend="fast"), embeds(dtype=F64)), quiet)
 
 
 def test_an_odd_side_in_inference_mode_then_gradients(pipe):

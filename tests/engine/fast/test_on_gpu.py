@@ -6,7 +6,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.memory.host import flop_per_byte
+from diffexplain_fast.engine.memory.resident import weight_bytes
+from diffexplain_fast.engine.memory.workspaces import CUBLAS_PAIRS, cublas_bytes
 from tests.engine.fast.cases import levels
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
@@ -28,10 +31,9 @@ def images_and_gradient(pipe, dtype, device, **options):
 
 
 @pytest.fixture(autouse=True)
-def without_tf32():
+def without_tf32(monkeypatch):
     """Convolve in float32 where float32 is asked for; products do by default."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -64,7 +66,70 @@ def test_a_replayed_call_gives_what_the_same_call_gives_eager(dtype, gradient, k
             found.append((images.detach(), torch.autograd.grad(images.float().square().sum(), prompt)[0]))
         for eager, replayed in zip(*found, strict=True):
             assert relative(replayed.double(), eager.double()) <= 0.01
-    assert samplers[1].record()["cuda_graphs"] == "replayed"
+    found = samplers[1].record()
+    assert found["cuda_graphs"] == "replayed"
+    for part in ("forward", "gradient"):
+        assert found[f"replay_{part}_distance"] <= found[f"replay_{part}_bound"] <= 0.5
+
+
+def flags(seen):
+    """A hook that notes cuDNN's settings."""
+    cudnn = torch.backends.cudnn
+    return lambda *_: seen.append((cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_cudnn_stays_on_with_the_callers_tf32_and_searches_where_shapes_repeat(
+    deterministic, tf32, benchmark, monkeypatch
+):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", benchmark)
+    seen, call = [], LeanUNet.__call__
+    note = flags(seen)
+    monkeypatch.setattr(LeanUNet, "__call__", lambda self, *given: (note(), call(self, *given))[1])
+    pipe = tiny_sd()
+    pipe.unet.to("cuda"), pipe.vae.to("cuda")
+    options = {"backend": "fast", "memory": None, "gradient": "checkpointed", "deterministic": deterministic}
+    sampler = sampler_of(pipe, **options, cuda_graphs="auto")
+    calls = []
+    for seed in range(3):
+        seen.clear()
+        prompt = embeds(seed=seed).to("cuda").requires_grad_()
+        images = sampler(prompt, embeds(seed=9).to("cuda"), generator=torch.Generator().manual_seed(seed))
+        torch.autograd.grad(images.sum(), prompt)
+        calls.append(set(seen))
+        assert torch.backends.cudnn.benchmark == benchmark and not torch.backends.cudnn.deterministic
+    searched = [False, False] if deterministic else [benchmark, True]
+    assert calls == [{(True, tf32, search, deterministic)} for search in searched] + [set()]
+    assert sampler.record()["cuda_graphs"] == "replayed"
+
+
+def test_a_product_takes_the_workspace_that_plans_count():
+    torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")
+    torch.cuda.synchronize()
+    torch._C._cuda_clearCublasWorkspaces()
+    one = torch.ones(64, 64, device="cuda")
+    before = torch.cuda.memory_allocated()
+    two = one @ one
+    taken = torch.cuda.memory_allocated() - before - two.nbytes
+    assert 0 < CUBLAS_PAIRS * taken <= cublas_bytes(torch.device("cuda"))
+
+
+def test_the_peak_is_within_the_plan():
+    pipe = tiny_sd()
+    pipe.unet.to("cuda", torch.bfloat16), pipe.vae.to("cuda", torch.bfloat16)
+    others = torch.cuda.memory_allocated() - weight_bytes((pipe.unet, pipe.vae))
+    sampler = sampler_of(pipe, backend="fast", memory=None, cuda_graphs=False)
+    start = torch.randn(1, 4, 64, 64, device="cuda", dtype=torch.bfloat16)
+    for _ in range(3):  # the second searches
+        torch.cuda.synchronize(), torch.cuda.reset_peak_memory_stats()
+        prompt = embeds(dtype=torch.float64).to("cuda", torch.bfloat16).requires_grad_()
+        images = sampler(prompt, embeds(seed=9, dtype=torch.float64).to("cuda", torch.bfloat16), latents=start)
+        torch.autograd.grad(images.float().sum(), prompt)
+    assert torch.cuda.max_memory_allocated() - others <= sampler.plan.peak
 
 
 def test_a_recording_is_dropped_for_another_kind_and_its_memory_with_it():

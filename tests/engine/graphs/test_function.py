@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffexplain_fast.engine.graphs.function import Graphed
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from tests.engine.graphs.test_recording import BUSY, FIRST, REPLAYED, Failing, Forgetful, Rerun
 
 
@@ -52,12 +52,12 @@ def test_replays_are_exact_for_other_contents(graphed):
     assert Rerun.recorded == 1
 
 
-def test_shapes_gradients_and_settings_are_kinds(graphed):
+def test_shapes_gradients_and_settings_are_kinds(graphed, monkeypatch):
     x, y = drawn(0)
     calls = [(x, y)] * 2 + [drawn(1, rows=3)] * 2 + [(x, y), (x, y.clone().requires_grad_())]
     assert states_of(graphed, calls) == [FIRST, REPLAYED, FIRST, REPLAYED, FIRST, FIRST]
-    with torch.backends.cudnn.flags(deterministic=True):
-        assert states_of(graphed, [(x, y)]) == [FIRST]
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    assert states_of(graphed, [(x, y)]) == [FIRST]
 
 
 def test_gradients_of_all_that_want_one(graphed):
@@ -139,14 +139,15 @@ def test_calls_without_a_gradient_are_not_recorded(graphed):
 @pytest.mark.parametrize(
     ("recorder", "reason"),
     [
-        (Forgetful, "its replay gave something else than the call itself"),
+        (Forgetful, "its replay gave something else than the call itself, the forward is"),
         (Failing, "operation not permitted when stream is capturing"),
     ],
 )
 def test_what_cannot_be_recorded_runs_eager_and_says_why(graphed, recorder, reason):
     graphed._graphs = Graphs("auto", recorder)
     failed = f"eager: recording failed: {reason}"
-    assert states_of(graphed, [drawn(seed) for seed in range(3)]) == [FIRST, failed, failed]
+    first, *found = states_of(graphed, [drawn(seed) for seed in range(3)])
+    assert first == FIRST and len(found) == 2 and all(state.startswith(failed) for state in found)
 
 
 def test_a_result_without_a_gradient_runs_eager_and_says_why(model):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.float16 import Finite
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from tests.engine.fast.cases import Case, arguments_of, assert_close, inputs_of, results, sampler_for
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -124,7 +124,7 @@ def test_equal_noise_has_a_kind_of_its_own(wanted):
     assert found == [FIRST, FIRST if known else REPLAYED, REPLAYED, REPLAYED]
 
 
-def test_every_kind_of_call_is_its_own():
+def test_every_kind_of_call_is_its_own(monkeypatch):
     """Batch, size, what carries a gradient, guidance and precision settings: nothing is replayed for another."""
     case = Case()
     sampler = graphed(sampler_for(case, "fast", memory=None))
@@ -136,8 +136,8 @@ def test_every_kind_of_call_is_its_own():
     assert states_of(sampler, [(case._replace(guidance=5.0), one)]) == [REPLAYED]  # a number on the device
     sampler.guidance_scale = 1.0
     assert states_of(sampler, [(case._replace(guidance=1.0), one)]) == [FIRST]
-    with torch.backends.cudnn.flags(deterministic=True):
-        assert states_of(sampler, [(case._replace(guidance=1.0), one)]) == [FIRST]
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    assert states_of(sampler, [(case._replace(guidance=1.0), one)]) == [FIRST]
 
 
 def test_without_a_gradient_nothing_is_recorded_and_nothing_lost():
@@ -207,14 +207,15 @@ def test_an_edited_model_is_recorded_again():
 @pytest.mark.parametrize(
     ("recorder", "reason"),
     [
-        (Forgetful, "recording failed: its replay gave something else than the call itself"),
+        (Forgetful, "recording failed: its replay gave something else than the call itself, the forward is"),
         (Failing, "recording failed: operation not permitted when stream is capturing"),
     ],
 )
 def test_what_cannot_be_recorded_runs_eager_and_says_why(recorder, reason):
     case, calls = Case(), [(Case(), inputs_of("sd15", seed=seed)) for seed in range(4)]
     sampler = graphed(sampler_for(case, "fast", memory=None), recorder)
-    assert states_of(sampler, calls) == [FIRST] + 3 * [f"eager: {reason}"]
+    first, *found = states_of(sampler, calls)
+    assert first == FIRST and len(set(found)) == 1 and found[0].startswith(f"eager: {reason}")
     assert Rerun.recorded == 1
     sampler = graphed(sampler_for(case, "fast", memory=None), recorder, wanted=True)
     assert states_of(sampler, calls[:1]) == [FIRST]

@@ -156,3 +156,14 @@ def test_known_tensors_are_left_out_of_live_bytes():
         live.known(x)
         x.view(32, 32).t().mul_(2)
         assert live.peak == 0
+
+
+def test_the_largest_convolutions_operands_are_counted():
+    with torch.device("meta"):
+        image, small, large = torch.empty(1, 4, 8, 8), torch.empty(2, 4, 3, 3), torch.empty(6, 2, 3, 3)
+    weights = [small, large]
+    results = {}
+    for _ in range(2):  # the second time from the operations that are known
+        found = count(lambda x: F.conv2d(F.conv2d(x, small, padding=1), large), [image], weights, results)
+        assert found.operands == FLOAT * max(4 * 64 + 72 + 2 * 64, 2 * 64 + 108 + 6 * 36)
+    assert count(lambda x: x.exp(), [image], []).operands == 0

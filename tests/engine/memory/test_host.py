@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.memory.costs import Request, count_levels, least_limit, make_plan
 from diffexplain_fast.engine.memory.host import Offloaded, flop_per_byte, storage_key
 from diffexplain_fast.engine.memory.resident import held_tensors

@@ -1,0 +1,120 @@
+"""When a call is recorded and when it is replayed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from diffexplain_fast.engine.graphs.recorder import CudaRecorder, Recorder
+from diffexplain_fast.engine.graphs.recording import Agreement, Recording
+from diffexplain_fast.engine.search import AlgorithmSearch
+from diffexplain_fast.errors import NonFiniteError, wrong_value
+
+NO_CALL = "no call yet"
+
+
+class Graphs:
+    """Decides which calls are recorded and replayed: the second of two calls of one kind is recorded, once.
+
+    One recording is held at a time, for it holds the memory of a whole call.
+
+    Args:
+        wanted: True, False, or "auto": where it can be done.
+        recorder: what records.
+
+    Attributes:
+        state: what the last call did and why, as text.
+        agreement: what the last recording's trial gave, whether the recording is used or not; None before.
+    """
+
+    def __init__(self, wanted: bool | str = "auto", recorder: type[Recorder] = CudaRecorder) -> None:
+        self._wanted, self._recorder = wanted, recorder
+        self.state = NO_CALL
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the models are others, or memory ran out."""
+        self._recording: Recording | None = None
+        self.agreement: Agreement | None = None
+        self._kind: tuple | None = None
+        self._failed: dict[tuple, str] = {}
+
+    def obstacle(self, device: torch.device) -> str:
+        """Return why no call on a device is recorded, nothing if some may be."""
+        if self._wanted is False:
+            return "switched off"
+        if device.type not in self._recorder.devices:
+            return f"graphs need tensors on a CUDA device, not on {device}"
+        return ""
+
+    def recording(
+        self,
+        device: torch.device,
+        obstacle: str,
+        kind: Callable[[], tuple],
+        record: Callable[[Recorder], Recording],
+    ) -> Recording | None:
+        """Return a recording that a call replays, None if the call runs operation by operation.
+
+        Args:
+            device: of the call's tensors.
+            obstacle: why this call cannot be recorded, on this device or at all; nothing if it can.
+            kind: all that a recording fixes: calls with equal ones differ in the contents of tensors alone.
+            record: records a call of this kind.
+
+        Raises:
+            ValueError: graphs are asked for by True, and this call cannot be recorded.
+        """
+        if obstacle:
+            self._eager(obstacle)
+            return None
+        found = (_settings(), kind())
+        if found != self._kind:
+            self._recording, self.agreement, self._kind = None, None, found
+            self.state = "eager: the first call of its kind"
+            return None
+        if self._recording is None and found not in self._failed:
+            try:
+                with AlgorithmSearch.on(device):
+                    self._recording = self._tried(record(self._recorder(device)))
+            except (RuntimeError, NonFiniteError) as problem:  # out of memory, too, and what cannot be recorded
+                self._failed[found] = f"recording failed: {str(problem).strip().partition(chr(10))[0]}"
+        if self._recording is None:
+            self._eager(self._failed[found])
+        elif self._recording.busy:
+            self.state = "eager: the call before may still go backward through the recording"
+        else:
+            self.state = "replayed"
+            return self._recording
+        return None
+
+    def _tried(self, recording: Recording) -> Recording:
+        """Return a recording whose replay agrees with the call itself.
+
+        Raises:
+            RuntimeError: it does not agree.
+        """
+        self.agreement = recording.agreement
+        for name, found in zip(("forward", "gradient"), self.agreement, strict=True):
+            if not found.agree:
+                raise RuntimeError(f"its replay gave something else than the call itself, the {name} is {found}")
+        return recording
+
+    def _eager(self, obstacle: str) -> None:
+        if self._wanted is True:
+            raise wrong_value("cuda_graphs", "a call that can be recorded, or 'auto'", obstacle)
+        self.state = f"eager: {obstacle}"
+
+
+def _settings() -> tuple:
+    """Return the settings of torch that decide how a call computes."""
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    return (
+        cuda.matmul.fp32_precision,
+        cuda.matmul.allow_fp16_reduced_precision_reduction,
+        cuda.matmul.allow_bf16_reduced_precision_reduction,
+        (cudnn.enabled, cudnn.deterministic, cudnn.conv.fp32_precision),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
+    )

@@ -1,0 +1,43 @@
+"""Memory that CUDA's libraries take beside the tensors of a computation.
+
+cuBLAS keeps one workspace for each pair of thread and stream that ever multiplied matrices. cuDNN takes one for the
+time of a convolution.
+"""
+
+import re
+
+import torch
+
+from diffexplain_fast.environment import cublas_workspace_config
+
+CUBLAS_PAIRS = 4
+"""The caller's thread and autograd's, each on the stream of the call and on that of a recording."""
+CUBLAS_HOPPER = 32 * 2**20
+"""Bytes of a workspace by default on a GPU of compute capability 9 or more; CUBLAS_WORKSPACE_CONFIG=:4096:8 asks for
+as much. Source: notes of PyTorch on CUDA, "cuBLAS workspaces"."""
+_CUBLAS_BEFORE = (2 * 4096 + 8 * 16) * 2**10
+"""The same before Hopper, :4096:2:16:8."""
+
+
+def cublas_bytes(device: torch.device) -> int | None:
+    """Return the bytes of cuBLAS's workspaces, None on a device without cuBLAS.
+
+    Args:
+        device: of the computation.
+    """
+    if device.type != "cuda":
+        return None
+    return CUBLAS_PAIRS * cublas_workspace(torch.cuda.get_device_capability(device), cublas_workspace_config())
+
+
+def cublas_workspace(capability: tuple[int, int], config: str | None) -> int:
+    """Return the bytes of one workspace of cuBLAS.
+
+    Args:
+        capability: compute capability of the GPU.
+        config: CUBLAS_WORKSPACE_CONFIG, pairs of KiB and a number such as ":4096:8"; None for the default.
+    """
+    sizes = re.findall(r":([0-9]{1,9}):([0-9]{1,9})", config or "")
+    if sizes:
+        return sum(int(size) * int(number) for size, number in sizes) * 2**10
+    return CUBLAS_HOPPER if capability >= (9, 0) else _CUBLAS_BEFORE
