@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from diffexplain_fast.benchmarking.iteration import gradient
+from diffexplain_fast.benchmarking.gate import gradient
 from diffexplain_fast.benchmarking.rivals import OURS, PLAIN, RIVALS
 from diffexplain_fast.benchmarking.workloads import Workload, tinyworld
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from diffexplain_fast.benchmarking.iteration import AGREEMENT
+from diffexplain_fast.benchmarking.gate import AGREEMENT
 from diffexplain_fast.benchmarking.results import Group, Row, figure, group_of, latest
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.storage import write_bytes_atomic
