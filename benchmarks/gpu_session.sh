@@ -6,10 +6,10 @@
 # The first call takes at most 420 s. "second" is a later call on the same machine, at most 240 s: of the stages that are
 # not done yet, those that failed come first. STAGE names limit a call to some, with what they need: wheels and build.
 # --rehearse needs no card: every stage runs on the CPU, small, to the point where it would need one, and its line is
-# "STAGE: reached the card". Nothing is installed then, and there is no limit but that of each stage.
+# "STAGE: reached the card". Nothing is installed then, and there is no limit but ten times that of each stage.
 # Needs torch with CUDA, Triton and pytest. What is missing without a network is taken from ./wheels, made beforehand by
 #   pip download --no-deps -d wheels setuptools==81.0.0 diffusers==0.42.1 importlib_metadata==8.7.0 zipp
-# plus jinja2, markupsafe, typer, tqdm and transformers where the machine lacks them.
+# plus jinja2, markupsafe, typer, tqdm and transformers where the machine lacks them. dry_run.sh reads that line.
 set -uo pipefail
 # A shell that starts this in the background makes it ignore SIGINT, which bash cannot undo by itself.
 case "$(trap -p INT)" in "trap -- '' "*) exec env --default-signal=INT bash "$0" "$@" ;; esac
@@ -57,7 +57,7 @@ note() { # stage, what became of it: the last word on a stage counts
 
 stage() { # name, seconds at most, command of the card, ::, command of the rehearsal
     name=$1
-    local limit=$2 left=$((budget - 8 - SECONDS)) code card=() here=()
+    local limit=$((${rehearse:+10 *} $2)) left=$((budget - 8 - SECONDS)) code card=() here=()
     shift 2
     while [ "$1" != :: ]; do card+=("$1"); shift; done
     shift && here=("$@")
