@@ -6,7 +6,7 @@
 # The first call takes at most 420 s. "second" is a later call on the same machine, at most 240 s: of the stages that are
 # not done yet, those that failed come first. STAGE names limit a call to some, with what they need: wheels and build.
 # --rehearse needs no card: every stage runs on the CPU, small, to the point where it would need one, and its line is
-# "STAGE: reached the card". Nothing is installed then, and there is no limit but ten times that of each stage.
+# "STAGE: reached the card". Nothing is installed then, and each stage may take ten times as long.
 # Needs torch with CUDA, Triton and pytest. What is missing without a network is taken from ./wheels, made beforehand by
 #   pip download --no-deps -d wheels setuptools==81.0.0 diffusers==0.42.1 importlib_metadata==8.7.0 zipp
 # plus jinja2, markupsafe, typer, tqdm and transformers where the machine lacks them. dry_run.sh reads that line.
@@ -57,11 +57,12 @@ note() { # stage, what became of it: the last word on a stage counts
 
 stage() { # name, seconds at most, command of the card, ::, command of the rehearsal
     name=$1
-    local limit=$((${rehearse:+10 *} $2)) left=$((budget - 8 - SECONDS)) code card=() here=()
+    local limit=$2 left=$((budget - 8 - SECONDS)) code card=() here=()
     shift 2
     while [ "$1" != :: ]; do card+=("$1"); shift; done
     shift && here=("$@")
-    [ -n "$rehearse" ] && card=("${here[@]}")
+    # A rehearsal may be on any machine, and what it does on a CPU takes longer.
+    [ -n "$rehearse" ] && card=("${here[@]}") limit=$((10 * limit))
     if [ "$left" -lt 15 ]; then note "$name" "no time left"; return; fi
     # In the background, so that a signal reaches this script at once; SIGTERM, which no shell lets a child ignore.
     local began=$SECONDS
@@ -107,7 +108,7 @@ do_build() {
     [ -n "$rehearse" ] || "$python" -c 'import diffexplain_fast.kernels' ||
         DIFFEXPLAIN_FAST_BUILD=0 "${pip[@]}" install "${plain[@]}" -e . > "$work/plain.log" 2>&1
 }
-do_compile() { stage compile 45 "$python" -m benchmarks.precompile :: "$python" -m benchmarks.precompile --help; }
+do_compile() { stage compile 45 "$python" -m benchmarks.precompile :: "$python" -m benchmarks.precompile --workload tinyworld; }
 do_ours() { bench ours 130 --workload sd15 --budget 5GiB --budget 12GiB --rival "$graph"; }
 do_ops() { stage ops 60 "${ops[@]}" --out "$work/gpu-ops.json" :: "${ops[@]}" --device cpu --out "$work/gpu-ops.json"; }
 do_engine() { local on=(tests/engine/fast/test_on_gpu.py tests/methods/test_graphed.py)

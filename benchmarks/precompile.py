@@ -73,6 +73,8 @@ def main() -> None:
             workload = WORKLOADS[arguments.workload](device, dtype).with_options(steps=1)
             for make in (ours, ours_lean):
                 gradient(workload, make(workload.setting), 0)
+    if device.type == "cuda" and not kinds:
+        parser.exit(1, "no kernel was launched: is the package installed with them?\n")
     sys.stdout.write(f"{len(kinds)} kinds of launch after {time.monotonic() - began:.0f} s\n")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in as_completed([pool.submit(compiled) for compiled in kinds.values()]):

@@ -263,19 +263,15 @@ def compare(
         yield name, found[name] | row
 
 
-def verdict(rows: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], bounds: Mapping[str, float]) -> str | None:
-    """Return which rivals were refused, which were not reached and which bounds were missed, None without any.
+def verdict(rows: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, float]) -> str | None:
+    """Return which rivals were refused and which bounds were missed, None without any.
 
     Args:
         rows: by rival.
-        wanted: the rivals that were to be measured.
         bounds: how many times faster than a rival ours has to be.
     """
-    parts = {
-        "refused": [name for name, row in rows.items() if "refused" in row],
-        "not reached in time": [name for name in wanted if name not in rows],
-        "missed": [
-            name for name, bound in bounds.items() if name in rows and not (rows[name].get("times_ours") or 0) >= bound
-        ],
-    }
+    refused = [name for name, row in rows.items() if "refused" in row]
+    ratios = {name: rows[name].get("times_ours") for name in bounds if name in rows}
+    missed = [name for name, ratio in ratios.items() if not (ratio or 0) >= bounds[name]]
+    parts = {"refused": refused, "missed": missed}
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names) or None

@@ -87,9 +87,11 @@ def run(
         budgets = (budget or ()) if rival or budget else DEFAULT
         several: dict[str, Any] = {"budgets": budgets, "rounds": rounds, "until": until, "say": _say}
         rows = _written(out, named, dtype, place, compare(make, getattr(torch, dtype), place, names, **several))
-        wanted = [*names, *map(budget_name, budgets)]
-        if problem := verdict(rows, wanted, BOUNDS.get(named, {}) if place.type == "cpu" else {}):
-            print(problem, file=sys.stderr)
+        if late := [name for name in (*names, *map(budget_name, budgets)) if name not in rows]:
+            _say(f"not reached in {seconds:g} s: {', '.join(late)}")
+        problem = verdict(rows, BOUNDS.get(named, {}) if place.type == "cpu" else {})
+        if problem or not rows:
+            print(problem or "nothing was measured in time", file=sys.stderr)
             raise typer.Exit(1)
 
 
