@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from diffexplain_fast.measuring.bench.compare import gradient
+from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import OURS, PLAIN, RIVALS
 from diffexplain_fast.measuring.bench.workloads import Workload, tinyworld
 

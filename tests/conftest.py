@@ -4,6 +4,7 @@ import importlib.util
 import os
 import random
 import signal
+from collections.abc import Generator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")  # explicit, because the default changes in Triton 3.10
@@ -14,6 +15,10 @@ import torch
 
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is decorated; later is too late
+
+from tests.interpreter import skipped_without_loops, why_no_loops
+
+_NO_LOOPS = why_no_loops()
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them are about.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """Skip what Triton's interpreter cannot run with these versions."""
+    with skipped_without_loops(_NO_LOOPS):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,13 @@
 """``diffexplain-fast bench``: one optimisation iteration by ours and by what people do today, on this machine."""
 
+import math
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,15 +18,17 @@ from diffexplain_fast.cli import options
 from diffexplain_fast.cli.output import check_file, check_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import torch
 
+    from diffexplain_fast.measuring.bench.rows import Row
     from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _File = Annotated[Path, typer.Argument(help="File of JSON lines that bench run has appended to.")]
 _FILE = Path("bench.jsonl")
+_HEAD = f"{'':36} {'median':>9} {'20-80 %':>17} {'x ours':>7} {'peak MiB':>9} {'ceiling':>8} {'gradient':>9}"
 _Budgets = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,6 +55,7 @@ def run(
     batch: Annotated[int | None, typer.Option(help="Images of one iteration.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     rounds: Annotated[int, typer.Option(help="How often each is measured, by turns.")] = 9,
+    seconds: Annotated[float | None, typer.Option(min=1, help="After this nothing more is begun.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of the CPU; by default torch's choice.")
     ] = None,
@@ -57,34 +65,69 @@ def run(
     """Measure one optimisation iteration, ours beside what people do today.
 
     All are built on the same weights, inputs and seeds. Each one's gradient is first compared with plain autograd's; if
-    it differs, or if it stops, it gets no figures but a reason, and the exit code is 1.
+    it differs, or if it stops, it gets no figures but a reason, and the exit code is 1. Each row is written as soon as
+    it is known; SIGINT, SIGTERM and the end of --seconds leave all that were.
     """
-    import torch
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    with _interruptible():
+        import torch
 
-    from diffexplain_fast.cli.device import chosen_device
-    from diffexplain_fast.errors import unknown_name
-    from diffexplain_fast.measuring.bench.budgets import DEFAULT
-    from diffexplain_fast.measuring.bench.compare import BOUNDS, compare, verdict
+        from diffexplain_fast.cli.device import chosen_device
+        from diffexplain_fast.errors import unknown_name
+        from diffexplain_fast.measuring.bench.budgets import DEFAULT, budget_name
+        from diffexplain_fast.measuring.bench.compare import BOUNDS, compare, verdict
+
+        if dtype not in _DTYPES:
+            raise unknown_name("dtype", dtype, _DTYPES)
+        check_file(out)
+        place = chosen_device(device)
+        torch.set_num_threads(threads or torch.get_num_threads())
+        names = _rivals(rival)
+        named, make = _workload(workload, pipeline, scheduler, {"steps": steps, "guidance": guidance, "batch": batch})
+        budgets = (budget or ()) if rival or budget else DEFAULT
+        several: dict[str, Any] = {"budgets": budgets, "rounds": rounds, "until": until, "say": _say}
+        rows = _written(out, named, dtype, place, compare(make, getattr(torch, dtype), place, names, **several))
+        if late := [name for name in (*names, *map(budget_name, budgets)) if name not in rows]:
+            _say(f"not reached in {seconds:g} s: {', '.join(late)}")
+        problem = verdict(rows, BOUNDS.get(named, {}) if place.type == "cpu" else {})
+        if problem or not rows:
+            print(problem or "nothing was measured in time", file=sys.stderr)
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _interruptible() -> "Iterator[None]":
+    """Let SIGINT and SIGTERM interrupt, also what a shell has started in the background, where SIGINT is ignored."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may ask for signals
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _written(
+    out: Path, workload: str, dtype: str, device: "torch.device", rows: "Iterable[tuple[str, Row]]"
+) -> "dict[str, Row]":
+    """Append and print each row as soon as it is there, and return them by rival."""
     from diffexplain_fast.measuring.bench.rows import about, append_rows
 
-    if dtype not in _DTYPES:
-        raise unknown_name("dtype", dtype, _DTYPES)
-    check_file(out)
-    place = chosen_device(device)
-    torch.set_num_threads(threads or torch.get_num_threads())
-    names = _rivals(rival)
-    changes = {"steps": steps, "guidance": guidance, "batch": batch}
-    named, make = _workload(workload, pipeline, scheduler, changes)
-    record = about(shlex.join(["diffexplain-fast", *sys.argv[1:]]), named, dtype, place)
-    budgets = (budget or ()) if rival or budget else DEFAULT
-    found = compare(make, getattr(torch, dtype), place, names, budgets=budgets, rounds=rounds)
-    append_rows(out, [record | found.conditions | {"rival": name} | row for name, row in found.rows.items()])
-    print("\n".join(_table(found.rows)))
-    if any(row.get("rounds", rounds) < rounds for row in found.rows.values()):
-        raise KeyboardInterrupt  # after fewer rounds than were asked for, which are written
-    if problem := verdict(found.rows, BOUNDS.get(named, {}) if place.type == "cpu" else {}):
-        print(problem, file=sys.stderr)
-        raise typer.Exit(1)
+    found: dict[str, Row] = {}
+    record = about(shlex.join(["diffexplain-fast", *sys.argv[1:]]), workload, dtype, device)
+    for name, row in rows:
+        append_rows(out, [record | {"rival": name} | row])
+        if not found:
+            _say(_HEAD)
+        found[name] = row
+        _say(_line(name, row))
+    return found
 
 
 def _rivals(named: list[str] | None) -> list[str]:
@@ -117,13 +160,6 @@ def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: d
     title = name if pipeline is None else Path(pipeline).name if Path(pipeline).is_dir() else pipeline
     title = title if scheduler is None else f"{title}, scheduler {scheduler}"
     return ", ".join([title, *(f"{key} {value:g}" for key, value in given.items())]), make
-
-
-def _table(rows: dict[str, dict[str, Any]]) -> "Iterator[str]":
-    """A line for each rival, and one above them."""
-    yield f"{'':36} {'median':>9} {'20-80 %':>17} {'x ours':>7} {'peak MiB':>9} {'ceiling':>8} {'gradient':>9}"
-    for name, row in rows.items():
-        yield _line(name, row)
 
 
 def _line(name: str, row: dict[str, Any]) -> str:

@@ -41,11 +41,10 @@ class DifferentiableSampler:
             own modules, computed again step by step; ``plan`` says so.
         memory: limit of all bytes, weights and on a CUDA device libraries' workspaces included: a number, or text such
             as "8GiB". "auto" is what is free on a CUDA device; None is no limit. Not for the reference.
-        gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full"; "checkpointed" (the same gradient,
-            stores one sample per step and recomputes the rest); "last:K" (K last steps only; biased, and without
-            gradient to the latents unless K is every step); "detached" (biased: leaves out how each prediction depends
-            on its input latents); "shortcut:K" (other images: the K-th prediction of the clean sample, the K - 1 steps
-            before it without gradient).
+        gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full", "checkpointed" (the same gradient,
+            stores one sample per step), "last:K" (K last steps only; biased, no gradient to the latents), "detached"
+            (biased: leaves out how each prediction depends on its input latents) or "shortcut:K" (other images: the
+            K-th prediction of the clean sample).
         savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
             "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
         cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for

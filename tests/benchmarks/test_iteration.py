@@ -1,56 +1,28 @@
 """The comparison of one iteration refuses wrong gradients, notices a slow fast path, and appends what it measured."""
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from diffusers import PNDMScheduler
 from torch import Tensor
-from typer.testing import CliRunner
 
-from diffexplain_fast.cli.main import app
-from diffexplain_fast.measuring.bench import compare as iteration
-from diffexplain_fast.measuring.bench import device as measures
+from diffexplain_fast.measuring.bench import gate
 from diffexplain_fast.measuring.bench import rows as results
 from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
-from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
-from diffexplain_fast.measuring.bench.workloads import WORKLOADS
-from tests.benchmarks.tiny_workload import tiny_workload
+from diffexplain_fast.measuring.bench.setting import Images, Setting
+from tests.benchmarks.command import bench, offer_tiny, run, scaled
 from tests.tiny import tiny_sd
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer a tiny workload, and bounds that ours reaches on it unless it sleeps."""
-    monkeypatch.setitem(WORKLOADS, "tiny", tiny_workload)
-    monkeypatch.setitem(measures._SIDES, "cpu", 128)
-    monkeypatch.setitem(iteration.BOUNDS, "tiny", dict.fromkeys(BASELINES, 0.3))
-
-
-def bench(out: Path, *arguments: str, workload: tuple[str, ...] = ("--workload", "tiny")) -> tuple[list[Any], int, str]:
-    """Return the rows of a file that one comparison on the CPU was appended to, its exit code and what it said."""
-    options = ["--device", "cpu", "--rounds", "2", "--threads", str(torch.get_num_threads()), "--out", str(out)]
-    done = CliRunner().invoke(app, ["bench", "run", *workload, *options, *arguments])
-    lines = out.read_text().splitlines() if out.exists() else []
-    return [json.loads(line) for line in lines], done.exit_code, done.output
-
-
-def run(folder: Path, *rivals: str) -> tuple[dict[str, Any], int, str]:
-    """Return the rows of one comparison by rival, its exit code and the last line that it said."""
-    named = [word for name in (rivals or BASELINES) for word in ("--rival", name)]
-    rows, code, text = bench(folder / "rows.jsonl", *named)
-    return {row["rival"]: row for row in rows}, code, text.splitlines()[-1]
-
-
-def scaled(images: Tensor) -> Tensor:
-    """The same images, a tenth more gradient."""
-    return 1.1 * images - 0.1 * images.detach()
+    """Offer the tiny workload."""
+    offer_tiny(monkeypatch)
 
 
 def not_a_number(images: Tensor) -> Tensor:
@@ -98,7 +70,7 @@ def test_a_card_too_small_for_plain_autograd_still_compares(tmp_path: Path, monk
     def too_large(setting: Setting) -> Images:
         raise torch.OutOfMemoryError("no memory for you")
 
-    monkeypatch.setattr(iteration, "plain", too_large)
+    monkeypatch.setattr(gate, "plain", too_large)
     monkeypatch.setitem(RIVALS, "plain autograd", too_large)
     monkeypatch.setitem(RIVALS, "broken", lambda setting: lambda *inputs: scaled(ours(setting)(*inputs)))
     rows, code, _ = run(tmp_path, "per-step checkpointing", "broken")
@@ -117,23 +89,6 @@ def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytes
     assert rows[OURS]["times_ours"] == 1 and (code, said) == (1, f"missed: {', '.join(BASELINES)}")
 
 
-@pytest.mark.parametrize("complete", [1, 2])
-def test_interrupted_it_keeps_complete_rounds_if_they_are_enough(
-    complete: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gradients = iteration.gradient
-
-    def interrupted(workload: Any, images: Images, number: int) -> Tensor:
-        if number == complete + 1 and workload.setting.steps == 3 and isinstance(images, Sampled):
-            raise KeyboardInterrupt
-        return gradients(workload, images, number)
-
-    monkeypatch.setattr(iteration, "gradient", interrupted)
-    rows, code, said = bench(tmp_path / "rows.jsonl", "--rounds", "9", "--rival", "per-step checkpointing")
-    assert code == 130 and said.splitlines()[-1] == "diffexplain-fast: interrupted"
-    assert [row["rounds"] for row in rows] == ([] if complete < 2 else [complete] * 4)
-
-
 def test_ours_is_refused_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RIVALS, OURS, lambda setting: lambda *inputs: scaled(ours(setting)(*inputs)))
     rows, code, said = run(tmp_path)
@@ -147,10 +102,10 @@ def test_rows_are_appended_and_say_what_they_are_of(tmp_path: Path) -> None:
     path.write_text(before)
     rows, code, _ = bench(path, "--rival", "per-step checkpointing")
     assert not code
-    assert [row["rival"] for row in rows[1:]] == ["per-step checkpointing", OURS, *BASELINES]
+    assert [row["rival"] for row in rows[1:]] == [OURS, "per-step checkpointing", *BASELINES]
     assert path.read_text().startswith(before)
     for row in rows[1:]:
-        assert row["commit"] and row["versions"]["torch"] == torch.__version__
+        assert row["commit"] == results.commit() and row["versions"]["torch"] == torch.__version__
         assert row["device"]["threads"] == torch.get_num_threads() and row["gradient_distance"] < 1e-3
         assert row["command"].startswith("diffexplain-fast") and row["run"] == rows[1]["run"]
         assert (row["workload"], row["steps"], row["guidance_scale"], row["batch"]) == ("tiny", 3, 3, 1)
@@ -228,6 +183,7 @@ def test_bad_input_is_named_and_nothing_is_written(name: str, tmp_path: Path) ->
     assert code == 2 and said.format(folder=tmp_path) in text and not rows and "Traceback" not in text
 
 
+@pytest.mark.skipif(not (Path(__file__).parents[2] / ".git").exists(), reason="a copy of the tree, without git")
 def test_a_commit_is_only_named_in_our_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (
         ["init", "-q"],

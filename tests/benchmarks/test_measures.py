@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.measuring.bench import device as measures
 from diffexplain_fast.measuring.bench.budgets import at_budgets, parse_budget, span
-from diffexplain_fast.measuring.bench.compare import gradient
+from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import PLAIN, RIVALS
 from tests.benchmarks.tiny_workload import tiny_workload
 
@@ -24,7 +24,7 @@ def test_flop_of_all_steps_follow_from_two() -> None:
         model.set_attn_processor(AttnProcessor())  # whose products torch's own counter knows on the CPU
     with FlopCounterMode(display=False) as counter:
         gradient(given, RIVALS[PLAIN](given.setting), 0)
-    assert measures.flop(given) == counter.get_total_flops()
+    assert measures.counted(given).flop == counter.get_total_flops()
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it there")

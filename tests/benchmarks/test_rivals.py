@@ -10,8 +10,8 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from diffexplain_fast.measuring.bench.compare import AGREEMENT, gates, gradient, short
 from diffexplain_fast.measuring.bench.device import memory
+from diffexplain_fast.measuring.bench.gate import AGREEMENT, gates, gradient, short
 from diffexplain_fast.measuring.bench.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
 from diffexplain_fast.measuring.bench.workloads import Workload
 from tests.benchmarks.tiny_workload import tiny_workload
@@ -52,7 +52,7 @@ def test_the_same_images_and_gradient(name: str, scheduler: str, guidance_scale:
 def test_other_models_agree_too(make: Callable[[], Any]) -> None:
     given = tiny_workload(torch.device("cpu"), torch.float32, make)
     same = {name: RIVALS[name] for name in USUAL if name not in OTHER_GRADIENT}
-    assert not [name for name, row in gates(short(given), same).items() if "refused" in row]
+    assert not [name for name, row in gates(short(given), same) if "refused" in row]
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])

@@ -1,13 +1,15 @@
 """Classifier folders saved and loaded offline, and every folder that must be refused before anything is read."""
 
+import importlib.util
 import json
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
@@ -21,8 +23,10 @@ from transformers import (
     ViTForImageClassification,
 )
 from transformers.utils import logging
+from transformers.utils.import_utils import DummyObject
 
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
+from diffexplain_fast.models import transformers_classifiers
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.targets import ClassLogit, Neuron
@@ -149,6 +153,23 @@ def test_the_preprocessing_of_a_folder(copy: Path, settings: dict, expected: Pre
     classifier = Classifier.from_pretrained(copy)
     assert classifier.preprocess == expected
     assert torch.equal(classifier(pixels()), classifier.model(expected(pixels())).logits)
+
+
+def test_a_folder_is_loaded_where_transformers_asks_for_torchvision(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AutoImageProcessor(metaclass=DummyObject):  # what transformers 5.17 has under the name without torchvision
+        _backends: ClassVar = ["torchvision"]
+
+    monkeypatch.setattr(transformers, "AutoImageProcessor", AutoImageProcessor)
+    monkeypatch.setattr("transformers.utils.import_utils.is_torchvision_available", lambda: False)
+    spec = importlib.util.spec_from_file_location("loaded_again", transformers_classifiers.__file__)
+    assert spec and spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    edit_json(copy / "preprocessor_config.json", image_processor_type="ViTImageProcessor", size=20)
+    parts = loaded.load_transformers(copy, revision=None, local_files_only=True)
+    assert parts.preprocess.size == (20, 20)
 
 
 def test_a_pickle_is_refused_and_never_read(copy: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from diffexplain_fast.ops._impl import OFFERED, choose
@@ -119,3 +120,16 @@ def significant(tensor: Tensor) -> tuple[Any, ...]:
     """Return shape, dtype, and the strides of the dimensions that have one."""
     strides = [step for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
     return tuple(tensor.shape), tensor.dtype, strides if tensor.numel() else []
+
+
+class Idle(TorchFunctionMode):
+    """Collects the results of calls that gave back their first argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[Any] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.results.extend(one for one in args[:1] if one is made)
+        return made

@@ -98,17 +98,15 @@ class FastEngine:
         """Return what the calls so far did.
 
         ``cuda_graphs`` says what the last call that recorded a gradient did with CUDA graphs, and why;
-        ``retried_calls`` how many calls ran again in a wider dtype. The others are relative L2 distances of the last recording's replay
-        from the same call, and how large they may be, see ``graphs.agreement.Compared``: None before a recording.
+        ``retried_calls`` how many calls ran again in a wider dtype. The others are relative L2 distances of the last
+        recording's replay from the same call, and how large they may be, see ``graphs.agreement.Compared``: None
+        before a recording.
         """
         found = self._graphs.agreement
         values: list[float | None] = [None] * len(_AGREEMENT) if found is None else [*found.forward, *found.gradient]
         retried = 0 if self._wider is None else self._wider.calls
-        return {
-            "cuda_graphs": self._graphs.state,
-            "retried_calls": retried,
-            **dict(zip(_AGREEMENT, values, strict=True)),
-        }
+        distances = dict(zip(_AGREEMENT, values, strict=True))
+        return {"cuda_graphs": self._graphs.state, "retried_calls": retried, **distances}
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""

@@ -7,10 +7,11 @@ import torch
 
 from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.measuring.bench.rivals import Make, ours, ours_lean, ours_within
+from diffexplain_fast.measuring.bench.rivals import HOLDING, OURS, Make, ours, ours_lean, ours_within
 from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
 from diffexplain_fast.measuring.bench.workloads import Workload
 
+_MIB = 2**20
 DEFAULT = ("33%", "67%")
 _CHECKED_SHARE = 0.5
 """Where the gradient under a limit in bytes is checked, for the few steps of the check need less than the limit."""
@@ -86,6 +87,29 @@ def span(workload: Workload) -> tuple[int, int]:
     """
     least, most = (_predicted(workload, make(workload.setting)) for make in (ours_lean, ours))
     return least, most
+
+
+def memory_plan(names: Sequence[str], budgets: Sequence[str], peak: int | None) -> list[str]:
+    """Return lines that say what each rival is expected to hold on a GPU, beside ours as the baseline.
+
+    Args:
+        names: keys of ``RIVALS``.
+        budgets: at which ours is measured too.
+        peak: bytes that an iteration of plain autograd needs beside the weights; None if it was not counted.
+    """
+    limits = {budget_name(budget): parse_budget(budget) for budget in budgets}
+    most = "?" if peak is None else f"{peak / _MIB:.0f} MiB"
+    lines = [f"memory plan: one rival at a time, beside {OURS}; plain autograd needs {most} and the weights"]
+    for name in (*limits, *names):
+        limit = limits.get(name)
+        if isinstance(limit, int):
+            held = f"a recording, at most {limit / _MIB:.0f} MiB with the weights"
+        elif name in HOLDING or name.startswith("ours"):
+            held = f"a recording, at most {most}"
+        else:
+            held = f"nothing between iterations, at most {most} in one"
+        lines.append(f"  {name}: {held}")
+    return lines
 
 
 def _predicted(workload: Workload, images: Sampled) -> int:

@@ -1,41 +1,38 @@
 """Time and memory of one optimisation iteration, ours beside every rival.
 
-Rounds are interleaved (A B C A B C ...), ratios are taken within a round and their median is reported, because absolute
-times drift. A rival whose gradient is not the plain one's gets no figures.
+Each rival is measured beside ours in rounds by turns (ours, rival, ours, rival ...), ratios are taken within a round
+and their median is reported, because absolute times drift. Ours is the one baseline of all; a rival, with what it has
+recorded, is dropped before the next one is made. A rival whose gradient is not the plain one's gets no figures.
 """
 
 import gc
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench import workloads
-from diffexplain_fast.measuring.bench.budgets import at_budgets
+from diffexplain_fast.measuring.bench.budgets import at_budgets, memory_plan
 from diffexplain_fast.measuring.bench.device import (
     Held,
     driver_state,
-    flop,
     held_bytes,
     joules,
     matmul_ceiling,
     memory,
+    needs,
 )
-from diffexplain_fast.measuring.bench.rivals import OTHER_GRADIENT, OURS, PLAIN, RIVALS, Make, plain, step_checkpointing
+from diffexplain_fast.measuring.bench.gate import gates, gradient, reason, short, shown
+from diffexplain_fast.measuring.bench.rivals import OTHER_GRADIENT, OURS, PLAIN, RIVALS, Make
+from diffexplain_fast.measuring.bench.rows import Row
 from diffexplain_fast.measuring.bench.setting import Images, Sampled
 from diffexplain_fast.measuring.bench.workloads import Workload
 
-AGREEMENT = 1e-2
-"""Largest relative L2 distance of a float32 gradient to plain autograd's that counts as the same gradient."""
-_GATE_STEPS = 2
-_Item = TypeVar("_Item")
 _LEAST_ROUNDS = 2
 """Fewer have no quantiles."""
 _MORE_TO_WARM = 2
@@ -44,157 +41,164 @@ BOUNDS = {"tinyworld": {"diffusers block checkpointing": 2.0, PLAIN: 1.3}}
 """By workload, how many times faster than these ours has to be on the CPU."""
 
 
-class Comparison(NamedTuple):
-    """What was measured in one run.
-
-    Attributes:
-        conditions: what is the same for all rows: steps, guidance_scale, batch, FLOP of an iteration, the most FLOP in
-            a second that a matrix product reached, and the GPU's driver, clocks and power limit after the rounds.
-        rows: by rival, its figures or why it is refused.
-    """
-
-    conditions: dict[str, Any]
-    rows: dict[str, dict[str, Any]]
-
-
-def gradient(workload: Workload, images: Images, number: int) -> Tensor:
-    """Return one iteration's gradient with respect to what is optimised, after the device has finished.
+class _Ready:
+    """A rival that was run often enough to be recorded, and its memory.
 
     Args:
-        workload: prompt, noise and target.
-        images: by whom they are drawn.
-        number: of the iteration, which seeds its noise.
-
-    Raises:
-        ValueError: the images do not depend on the prompt.
+        make: builds it.
+        workload: what is measured.
+        rounds: how many there will be at most.
+        device: where.
+        shared: bytes that the models hold, whoever draws with them.
     """
-    soft = workload.start.clone().requires_grad_()
-    # Not torch.autograd.grad: a rival that leaves its weights unfrozen pays for their gradients too.
-    workload.loss(images(workload.embeds(soft), workload.latents(number))).backward()
-    if soft.grad is None:
-        raise ValueError("the images have no gradient with respect to the prompt")
-    if soft.is_cuda:
-        torch.cuda.synchronize(soft.device)
-    return soft.grad
+
+    def __init__(self, make: Make, workload: Workload, rounds: int, device: torch.device, shared: Held) -> None:
+        self._workload, self._device = workload, device
+        before, began = _free(device), time.perf_counter()
+        self._images: Images = make(workload.setting)
+        self._run(0)
+        self.figures: Row = {"first_s": time.perf_counter() - began}
+        for number in range(_MORE_TO_WARM):
+            self._run(rounds + 1 + number)
+        own = Held(*(base + new - old for base, new, old in zip(shared, _free(device), before, strict=True)))
+        self.figures |= memory(partial(self._run, 0), device, own)
+
+    def turn(self, number: int) -> tuple[float, float | None]:
+        """Return the seconds of an iteration, and its energy in joules where the driver tells it."""
+        energy, began = joules(self._device), time.perf_counter()
+        self._run(number)
+        took, now = time.perf_counter() - began, joules(self._device)
+        return took, None if energy is None or now is None else now - energy
+
+    def said(self) -> Row:
+        """Return what ours was allowed, predicted to need and computed again, and what its sampler says that ran."""
+        if not isinstance(self._images, Sampled):
+            return {"plan": None}
+        plan, ran = self._images.sampler.plan, self._images.sampler.record()
+        told = None if plan is None else {"limit": plan.limit, "peak": plan.peak, "recompute": plan.recompute}
+        # JSON has no word for what is not finite, and such a value is worth reading.
+        finite = {key: str(it) if isinstance(it, float) and not math.isfinite(it) else it for key, it in ran.items()}
+        return {"plan": told, "record": finite}
+
+    def _run(self, number: int) -> None:
+        gradient(self._workload, self._images, number)
 
 
-def short(workload: Workload) -> Workload:
-    """Return a workload with as few steps as its gradients are compared on."""
-    return workload.with_options(steps=_GATE_STEPS)
-
-
-def gates(workload: Workload, rivals: Mapping[str, Make]) -> dict[str, dict[str, Any]]:
-    """Return each rival's relative L2 distance to plain autograd's gradient, and why it is refused if it is.
-
-    Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
+class _Beside:
+    """Measures one rival after the other beside ours.
 
     Args:
-        workload: in float32, of few steps.
-        rivals: by name; one that raises is refused with what it said.
+        ours: builds the baseline; None if its gradient is wrong.
+        workload: what is measured.
+        rounds: how many.
+        device: where.
+        until: reading of ``time.monotonic`` after which no round begins but those that quantiles need.
     """
-    try:
-        truth = gradient(workload, plain(workload.setting), 0)
-    except torch.OutOfMemoryError:  # the same operations, and room for them on a small card
-        truth = gradient(workload, step_checkpointing(workload.setting), 0)
-    found: dict[str, dict[str, Any]] = {}
-    for name, make in _shown(rivals.items(), "comparing gradients"):
+
+    def __init__(
+        self, ours: Make | None, workload: Workload, rounds: int, device: torch.device, until: float = math.inf
+    ) -> None:
+        self._given = workload, rounds, device, _free(device)
+        self._make, self._rounds, self._device, self._until = ours, rounds, device, until
+        self._ours: _Ready | None = None
+        self._median: float | None = None
+
+    def row(self, make: Make) -> tuple[Row, bool]:
+        """Return a rival's row, empty if too few of its rounds are complete, and whether it was interrupted.
+
+        Where there is no memory for both, ours makes room, and the ratio is that of their medians.
+
+        Args:
+            make: builds the rival, or is that of ours, which comes first.
+        """
+        row, full = self._tried(make)
+        if make is self._make:
+            self._median = row[0].get("median_s")
+            self._make = None if "refused" in row[0] else make
+        elif full and self._make is not None:
+            self._ours = None
+            row, _ = self._tried(make, alone=True)
+        return row
+
+    def _tried(self, make: Make, alone: bool = False) -> tuple[tuple[Row, bool], bool]:
+        """The row of a rival and whether it was interrupted; and whether memory ran out."""
         try:
-            distance = float((gradient(workload, make(workload.setting), 0) - truth).norm() / truth.norm())
+            return self._measured(make, alone), False
         except Exception as problem:  # it may be anybody's code; the row says what it was
-            found[name] = {"gradient_distance": None, "refused": _reason(problem)}
-            continue
-        found[name] = {"gradient_distance": distance if math.isfinite(distance) else None}
-        if not math.isfinite(distance) or (distance > AGREEMENT and name not in OTHER_GRADIENT):
-            found[name]["refused"] = f"its gradient is {distance:.1e} from plain autograd's"
-    return found
+            # What ends a failed capture may hide what failed.
+            full = any(isinstance(each, torch.OutOfMemoryError) for each in (problem, problem.__context__))
+            return ({"refused": reason(problem)}, False), full
+
+    def _measured(self, make: Make, alone: bool) -> tuple[Row, bool]:
+        if not alone and self._ours is None and self._make is not None:
+            self._ours = _Ready(self._make, *self._given)
+        ours = self._ours
+        theirs = ours if ours is not None and make is self._make else _Ready(make, *self._given)
+        turns: list[list[tuple[float, float | None]]] = []
+        interrupted = False
+        try:
+            for number in range(1, self._rounds + 1):
+                if time.monotonic() >= self._until and len(turns) >= _LEAST_ROUNDS:
+                    break
+                turns.append([each.turn(number) for each in dict.fromkeys((ours, theirs)) if each is not None])
+        except KeyboardInterrupt:
+            interrupted = True
+        if len(turns) < _LEAST_ROUNDS:
+            return {}, interrupted
+        row = theirs.figures | self._times(turns, ours is not None) | theirs.said()
+        return row | {"gpu": driver_state(self._device)}, interrupted
+
+    def _times(self, turns: Sequence[Sequence[tuple[float, float | None]]], together: bool) -> Row:
+        every = [each[-1][0] for each in turns]
+        low, *_, high = statistics.quantiles(every, n=5, method="inclusive")
+        median, energy = statistics.median(every), [each[-1][1] for each in turns]
+        ratio = self._median and median / self._median
+        if together:
+            ratio = statistics.median(each[-1][0] / each[0][0] for each in turns)
+        return {
+            "median_s": median,
+            "low_s": low,
+            "high_s": high,
+            "rounds": len(every),
+            "times_ours": ratio,
+            "interleaved": together,
+            "joules": statistics.mean(used) if (used := [it for it in energy if it is not None]) else None,
+        }
 
 
-def _shown(items: Iterable[_Item], doing: str) -> Iterable[_Item]:
-    """The same items, with a bar while they are worked on, on a terminal only."""
-    return tqdm(list(items), desc=doing, leave=False, disable=None)
-
-
-def _reason(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
+def _free(device: torch.device) -> Held:
+    """What this process holds after what nobody needs is gone: a recording lies in circles of references."""
+    gc.collect()
+    return held_bytes(device)
 
 
 def measure(
-    workload: Workload, rivals: Mapping[str, Make], rounds: int, device: torch.device
-) -> dict[str, dict[str, Any]]:
-    """Return each rival's figures from interleaved rounds, or why it has none.
+    workload: Workload, rivals: Mapping[str, Make], rounds: int, device: torch.device, until: float = math.inf
+) -> Iterator[tuple[str, Row]]:
+    """Yield each rival's figures as its rounds are complete, or why it has none; ours first.
 
     Args:
         workload: what is measured.
         rivals: by name.
         rounds: at least 2.
         device: where.
+        until: reading of ``time.monotonic`` after which no other rival is begun.
+
+    Yields:
+        Name and row. Interrupted or late, that of the rounds that were complete, if they are enough.
+
+    Raises:
+        KeyboardInterrupt: interrupted, after what could be yielded.
     """
-    made: dict[str, Images] = {}
-    own: dict[str, Held] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    gc.collect()
-    shared = before = held_bytes(device)
-    for name, make in _shown(rivals.items(), "first results"):
-        began = time.perf_counter()
-        try:
-            images = make(workload.setting)
-            gradient(workload, images, 0)
-            first = time.perf_counter() - began
-            for number in range(_MORE_TO_WARM):
-                gradient(workload, images, rounds + 1 + number)
-        except Exception as problem:  # such as one that needs more memory than there is
-            rows[name] = {"refused": _reason(problem)}
-            continue
-        made[name], rows[name] = images, {"first_s": first}
-        after = held_bytes(device)
-        own[name] = Held(*(base + new - old for base, new, old in zip(shared, after, before, strict=True)))
-        before = after
-    seconds, energy = _rounds(workload, made, rounds, device)
-    ours = seconds.get(OURS)
-    for name, every in seconds.items():
-        low, *_, high = statistics.quantiles(every, n=5, method="inclusive")
-        rows[name] |= {
-            **memory(partial(gradient, workload, made[name], 0), device, own[name]),
-            "median_s": statistics.median(every),
-            "low_s": low,
-            "high_s": high,
-            "rounds": len(every),
-            "times_ours": ours and statistics.median(theirs / mine for theirs, mine in zip(every, ours, strict=True)),
-            "joules": energy[name],
-            "plan": _plan(made[name]),
-        }
-    return rows
-
-
-def _plan(images: Images) -> dict[str, Any] | None:
-    """What ours was allowed, predicted to need, and computed again; None for others."""
-    plan = images.sampler.plan if isinstance(images, Sampled) else None
-    return None if plan is None else {"limit": plan.limit, "peak": plan.peak, "recompute": plan.recompute}
-
-
-def _rounds(
-    workload: Workload, made: Mapping[str, Images], rounds: int, device: torch.device
-) -> tuple[dict[str, list[float]], dict[str, float | None]]:
-    """Seconds of each rival in each round, and the energy of one of its iterations where the driver tells it.
-
-    Interrupted, it returns the rounds that were complete, if they are enough.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    used: dict[str, list[float]] = {name: [] for name in made}
-    try:
-        for number in _shown(range(1, rounds + 1), "rounds"):
-            for name, images in made.items():
-                energy, began = joules(device), time.perf_counter()
-                gradient(workload, images, number)
-                seconds[name].append(time.perf_counter() - began)
-                if energy is not None and (now := joules(device)) is not None:
-                    used[name].append(now - energy)
-    except KeyboardInterrupt:
-        complete = min(map(len, seconds.values()))
-        if complete < _LEAST_ROUNDS:
-            raise
-        seconds = {name: every[:complete] for name, every in seconds.items()}
-    return seconds, {name: statistics.mean(every) if every else None for name, every in used.items()}
+    beside = _Beside(rivals.get(OURS), workload, rounds, device, until)
+    for name in shown(sorted(rivals, key=lambda name: name != OURS), "rivals"):
+        if time.monotonic() >= until:
+            return
+        row, interrupted = beside.row(rivals[name])
+        if row:
+            yield name, row
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def compare(
@@ -205,8 +209,10 @@ def compare(
     *,
     budgets: Sequence[str] = (),
     rounds: int = 9,
-) -> Comparison:
-    """Check gradients, and measure each rival whose gradient is right.
+    until: float = math.inf,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[str, Row]]:
+    """Check gradients, and measure each rival whose gradient is right: ours, ours at budgets, then the others.
 
     Args:
         make: the workload on a device in a dtype.
@@ -214,43 +220,47 @@ def compare(
         device: where.
         names: keys of ``RIVALS``.
         budgets: memory at which ours is measured too, see ``parse_budget``.
-        rounds: at least 2; interrupted after as many, their figures are returned.
+        rounds: at least 2.
+        until: reading of ``time.monotonic`` after which nothing more is begun.
+        say: told the plan of memory, line by line, before anything is measured.
+
+    Yields:
+        Name and row of a rival as soon as it is known: its figures or why it is refused, and what is the same for all:
+        steps, guidance_scale, batch, FLOP of an iteration, the most FLOP in a second that a matrix product reached.
 
     Raises:
-        KeyboardInterrupt: before that.
+        KeyboardInterrupt: interrupted, after what could be yielded.
         ValueError: too few rounds, or no such budget.
     """
     if rounds < _LEAST_ROUNDS:
         raise wrong_value("rounds", "at least 2, for quantiles", rounds)
-    few, rivals = short(make(device, torch.float32)), {name: RIVALS[name] for name in names}
-    found = gates(few, {**rivals, **at_budgets(budgets, few, checked=True)})
-    del few
-    workload = make(device, dtype)
-    rivals |= at_budgets(budgets, workload)
-    agreeing = {name: rival for name, rival in rivals.items() if "refused" not in found[name]}
-    rows = measure(workload, agreeing, rounds, device)
-    ceiling, needed = matmul_ceiling(device, dtype), _needed(workload)
-    for name, row in rows.items():
-        if "median_s" in row:
-            same = needed is not None and name not in OTHER_GRADIENT
-            row["share_of_ceiling"] = needed / row["median_s"] / ceiling if same else None
-    conditions = {
-        "steps": workload.setting.steps,
-        "guidance_scale": workload.setting.guidance_scale,
-        "batch": workload.batch,
-        "flop": needed,
+    few, needed = short(whole := make(device, torch.float32)), needs(make, dtype, device)
+    ceiling = matmul_ceiling(device, dtype)
+    same = {
+        "steps": whole.setting.steps,
+        "guidance_scale": whole.setting.guidance_scale,
+        "batch": whole.batch,
+        "flop": needed and needed.flop,
         "ceiling_flop_s": ceiling,
-        "gpu": driver_state(device),
     }
-    return Comparison(conditions, {name: found[name] | rows.get(name, {}) for name in rivals})
-
-
-def _needed(workload: Workload) -> int | None:
-    """FLOP of an iteration; None for models that cannot be run on fake tensors."""
-    try:
-        return flop(workload)
-    except Exception:  # it may be anybody's pipeline
-        return None
+    named = {name: RIVALS[name] for name in names}
+    for line in memory_plan(names, budgets, needed and needed.peak):
+        say(line)
+    own = {OURS: named.pop(OURS)} if OURS in named else {}
+    found: dict[str, Row] = {}
+    for name, row in gates(few, {**own, **at_budgets(budgets, few, checked=True), **named}, until):
+        found[name] = same | row
+        if "refused" in row:
+            yield name, found[name]
+    del few, whole
+    workload = make(device, dtype)
+    rivals = own | dict(at_budgets(budgets, workload)) | named
+    agreeing = {name: rival for name, rival in rivals.items() if name in found and "refused" not in found[name]}
+    for name, row in measure(workload, agreeing, rounds, device, until):
+        if "median_s" in row:
+            same_work = None if name in OTHER_GRADIENT else needed
+            row["share_of_ceiling"] = None if same_work is None else same_work.flop / row["median_s"] / ceiling
+        yield name, found[name] | row
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, float]) -> str | None:
@@ -261,6 +271,7 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, float]) 
         bounds: how many times faster than a rival ours has to be.
     """
     refused = [name for name, row in rows.items() if "refused" in row]
-    missed = [name for name, bound in bounds.items() if not (rows[name].get("times_ours") or 0) >= bound]
+    ratios = {name: rows[name].get("times_ours") for name in bounds if name in rows}
+    missed = [name for name, ratio in ratios.items() if not (ratio or 0) >= bounds[name]]
     parts = {"refused": refused, "missed": missed}
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names) or None

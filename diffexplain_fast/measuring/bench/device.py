@@ -6,14 +6,17 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
-from diffexplain_fast.engine.memory.counting import count, live_bytes
+from diffexplain_fast.engine.memory.counting import Count, Results, count, live_bytes
 from diffexplain_fast.measuring.bench.rivals import plain
-from diffexplain_fast.measuring.bench.workloads import Workload
+from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _PROCESS = Path("/proc/self")
 _RESET_PEAK = "5"
@@ -118,23 +121,64 @@ def _status(name: str) -> int:
     return 1024 * int(found[1])
 
 
-def flop(workload: Workload) -> int:
-    """Return the FLOP of an iteration by plain autograd, counted without running it: the work that is needed.
+class Needs(NamedTuple):
+    """What an iteration by plain autograd needs, counted without running it.
 
-    Args:
-        workload: whose steps all take the same, so two of them are counted.
-
-    Returns:
-        2 for each multiply-add of matrix products, convolutions and attention, forward and backward.
+    Attributes:
+        flop: 2 for each multiply-add of matrix products, convolutions and attention, forward and backward.
+        peak: most bytes alive at once, without the weights.
     """
 
-    def counted(steps: int) -> int:
+    flop: int
+    peak: int
+
+
+class _Fused(TorchFunctionMode):
+    """Lets attention keep on the meta device what it keeps on a GPU: torch would count all weights of every query."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one function."""
+        if func is F.scaled_dot_product_attention and len(args) == 3 and (kwargs or {}).get("attn_mask") is None:
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args, scale=(kwargs or {}).get("scale"))[0]
+        return func(*args, **(kwargs or {}))
+
+
+def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
+    """Return what an iteration needs; None for models that cannot be run on tensors without contents.
+
+    Args:
+        make: the workload on a device in a dtype; on the meta device, if it can be made there, counting is quick.
+        dtype: of the models.
+        device: where it is counted if not.
+    """
+    for place in (torch.device("meta"), device):
+        try:
+            return counted(make(place, dtype))
+        except Exception:  # it may be anybody's pipeline
+            continue
+    return None
+
+
+def counted(workload: Workload) -> Needs:
+    """Return what an iteration needs, whose steps all take the same, so two of them are counted.
+
+    Args:
+        workload: on the meta device, or slower on any other.
+    """
+    known: Results = {}
+
+    def of(steps: int) -> Count:
         given = workload.with_options(steps=steps)
         images = plain(given.setting)
-        return count(lambda soft: given.loss(images(given.embeds(soft), given.latents(0))), [given.start], []).total
+        fused = _Fused() if workload.setting.device.type == "meta" else nullcontext()
+        with fused:
+            return count(
+                lambda soft: given.loss(images(given.embeds(soft), given.latents(0))), [given.start], [], known
+            )
 
-    one, two = counted(1), counted(2)
-    return one + (workload.setting.steps - 1) * (two - one)
+    one, two = of(1), of(2)
+    more = workload.setting.steps - 1
+    return Needs(one.total + more * (two.total - one.total), one.peak + more * (two.peak - one.peak))
 
 
 def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.measuring.bench.compare import AGREEMENT
+from diffexplain_fast.measuring.bench.gate import AGREEMENT
 from diffexplain_fast.measuring.bench.rows import Group, Row, figure, group_of, latest
 from diffexplain_fast.storage import write_bytes_atomic
 

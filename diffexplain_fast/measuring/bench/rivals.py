@@ -152,6 +152,8 @@ RIVALS: dict[str, Make] = {
 }
 BASELINES = ("diffusers block checkpointing", PLAIN)
 OTHER_GRADIENT = ("DEXTER's loop as published", "DEXTER's loop, trivial fixes")
+HOLDING = ("hand-written loop in one CUDA graph",)
+"""Rivals that hold the memory of a whole call from one iteration to the next, beside ours."""
 ON_REQUEST = (
     "per-step checkpointing, compiled",
     "per-step checkpointing, xformers",

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -98,6 +99,8 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # whatever happens to this machine next, what was measured stays
     except OSError as error:
         raise storage_error(path, f"space and permission for {len(text)} bytes", error) from error
 

@@ -18,7 +18,9 @@ def _normal_cdf(gate: Tensor) -> Tensor:
 def geglu_fwd(h: Tensor) -> Tensor:
     """Return value gate Phi(gate) [R, D] of h [R, 2D] = (value, gate): see ``ops.geglu``."""
     value, gate = _halves(h)
-    return (value * gate * _normal_cdf(gate)).to(h.dtype)
+    y = value * gate * _normal_cdf(gate)
+    # Torch 2.11 compiles the gradient through a .to() that has nothing to do to zero.
+    return y if y.dtype == h.dtype else y.to(h.dtype)
 
 
 def geglu_bwd(dy: Tensor, h: Tensor) -> Tensor:

@@ -1,0 +1,86 @@
+"""Compile the Triton kernels of an iteration before anything is timed: ``python -m benchmarks.precompile``.
+
+One step runs with launches that note what is asked for and run nothing, so its numbers mean nothing; threads then
+compile each kind once, for the card that is there, into Triton's cache. Which configuration is fastest is found later,
+while nothing else keeps the card busy.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+from diffexplain_fast.kernels import configs
+from torch import Tensor
+
+from diffexplain_fast.environment import default_device
+from diffexplain_fast.measuring.bench.gate import gradient
+from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
+from diffexplain_fast.measuring.bench.workloads import WORKLOADS
+
+Kinds = dict[tuple, Callable[[], Any]]
+"""What Triton compiles anew for, to what compiles it."""
+
+
+@contextmanager
+def noting() -> Iterator[Kinds]:
+    """Note every kind of launch while the context is open, and launch nothing."""
+    kinds: Kinds = {}
+
+    def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
+        constants = {kernel.arg_names[i] for i in kernel.constexprs}
+        given = {each: value if each in constants else _form(value) for each, value in arguments.items()}
+        held = {each: triton.MockTensor(it) if isinstance(it, torch.dtype) else it for each, it in given.items()}
+        for blocks, warps, stages in configs.CONFIGS[name]:
+            options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": configs.FP_FUSION, **blocks}
+            kind = (kernel, *sorted((each, str(value)) for each, value in {**given, **options}.items()))
+            kinds[kind] = partial(kernel.warmup, **held, **options, grid=(1,))
+
+    run, configs._run = configs._run, note
+    try:
+        yield kinds
+    finally:
+        configs._run = run
+
+
+def _form(value: Any) -> Any:
+    """What the machine code follows from: a tensor's dtype; of a whole number whether it is 1 or a multiple of 16."""
+    if isinstance(value, Tensor):
+        return value.dtype
+    if isinstance(value, float):
+        return 0.5
+    if type(value) is int and value > 1:
+        return 16 if value % 16 == 0 else 3
+    return value
+
+
+def main() -> None:
+    """Compile the kernels of the checks of gradients and of the measured iteration, and say how many and how long."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.precompile", description=__doc__)
+    parser.add_argument("--workload", choices=WORKLOADS, default="sd15")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
+    arguments = parser.parse_args()
+    device, began = default_device(), time.monotonic()
+    with noting() as kinds:
+        for dtype in (getattr(torch, arguments.dtype), torch.float32):
+            workload = WORKLOADS[arguments.workload](device, dtype).with_options(steps=1)
+            for make in (ours, ours_lean):
+                gradient(workload, make(workload.setting), 0)
+    if device.type == "cuda" and not kinds:
+        parser.exit(1, "no kernel was launched: is the package installed with them?\n")
+    sys.stdout.write(f"{len(kinds)} kinds of launch after {time.monotonic() - began:.0f} s\n")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in as_completed([pool.submit(compiled) for compiled in kinds.values()]):
+            done.result()
+    sys.stdout.write(f"compiled after {time.monotonic() - began:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()

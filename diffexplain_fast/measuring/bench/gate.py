@@ -1,0 +1,124 @@
+"""Whether a rival's gradient is plain autograd's, compared in true float32: what differs gets no figures."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffexplain_fast.measuring.bench.rivals import OTHER_GRADIENT, Make, plain, step_checkpointing
+from diffexplain_fast.measuring.bench.setting import Images
+from diffexplain_fast.measuring.bench.workloads import Workload
+
+AGREEMENT = 1e-2
+"""Largest relative L2 distance of a float32 gradient to plain autograd's that counts as the same gradient."""
+_GATE_STEPS = 2
+_Item = TypeVar("_Item")
+
+
+def gradient(workload: Workload, images: Images, number: int) -> Tensor:
+    """Return one iteration's gradient with respect to what is optimised, after the device has finished.
+
+    Args:
+        workload: prompt, noise and target.
+        images: by whom they are drawn.
+        number: of the iteration, which seeds its noise.
+
+    Raises:
+        ValueError: the images do not depend on the prompt.
+    """
+    soft = workload.start.clone().requires_grad_()
+    # Not torch.autograd.grad: a rival that leaves its weights unfrozen pays for their gradients too.
+    workload.loss(images(workload.embeds(soft), workload.latents(number))).backward()
+    if soft.grad is None:
+        raise ValueError("the images have no gradient with respect to the prompt")
+    if soft.is_cuda:
+        torch.cuda.synchronize(soft.device)
+    return soft.grad
+
+
+def short(workload: Workload) -> Workload:
+    """Return a workload with as few steps as its gradients are compared on."""
+    return workload.with_options(steps=_GATE_STEPS)
+
+
+@contextmanager
+def true_float32() -> Iterator[None]:
+    """Multiply float32 numbers as they are while the context is open: TF32, cuDNN's default, keeps 10 bits of each."""
+    cudnn: Any = torch.backends.cudnn
+    places: list[tuple[Any, str, Any]] = [(torch.backends.cuda.matmul, "fp32_precision", "ieee")]
+    try:
+        _ = cudnn.allow_tf32
+        places += [(cudnn, "allow_tf32", False)]
+    except RuntimeError:  # after the newer names were used, torch refuses to read this one
+        places += [(part, "fp32_precision", "ieee") for part in (cudnn.conv, cudnn.rnn)]
+    before = [getattr(place, name) for place, name, _ in places]
+    try:
+        for place, name, wanted in places:
+            setattr(place, name, wanted)
+        yield
+    finally:
+        for (place, name, _), had in zip(places, before, strict=True):
+            setattr(place, name, had)
+
+
+def gates(
+    workload: Workload, rivals: Mapping[str, Make], until: float = math.inf
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each rival's relative L2 distance to plain autograd's gradient, and why it is refused if it is.
+
+    Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
+
+    Args:
+        workload: in float32, of few steps.
+        rivals: by name; one that raises is refused with what it said.
+        until: reading of ``time.monotonic`` after which no more are compared.
+
+    Yields:
+        Name and row.
+    """
+    truth = None
+    for name, make in shown(rivals.items(), "comparing gradients"):
+        if time.monotonic() >= until:
+            return
+        with true_float32():
+            truth = _truth(workload) if truth is None else truth
+            row = _compared(workload, make, truth, name in OTHER_GRADIENT)
+        yield name, row
+
+
+def _truth(workload: Workload) -> Tensor:
+    try:
+        return gradient(workload, plain(workload.setting), 0)
+    except torch.OutOfMemoryError:  # the same operations, and room for them on a small card
+        return gradient(workload, step_checkpointing(workload.setting), 0)
+
+
+def _compared(workload: Workload, make: Make, truth: Tensor, other: bool) -> dict[str, Any]:
+    try:
+        distance = float((gradient(workload, make(workload.setting), 0) - truth).norm() / truth.norm())
+    except Exception as problem:  # it may be anybody's code; the row says what it was
+        return {"gradient_distance": None, "refused": reason(problem)}
+    row: dict[str, Any] = {"gradient_distance": distance if math.isfinite(distance) else None}
+    if not math.isfinite(distance) or (distance > AGREEMENT and not other):
+        row["refused"] = f"its gradient is {distance:.1e} from plain autograd's"
+    return row
+
+
+def shown(items: Iterable[_Item], doing: str) -> Iterable[_Item]:
+    """Return the same items, with a bar while they are worked on, on a terminal only.
+
+    Args:
+        items: to be worked on.
+        doing: beside the bar.
+    """
+    return tqdm(list(items), desc=doing, leave=False, disable=None)
+
+
+def reason(problem: Exception) -> str:
+    """Return the kind of a problem and the first line that it says."""
+    return f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"

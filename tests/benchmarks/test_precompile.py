@@ -1,0 +1,46 @@
+"""What is compiled beforehand is what a later launch asks for: shapes of one kind once, in every configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+ROOT = Path(__file__).parents[2]
+CODE = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from benchmarks.precompile import noting
+from diffexplain_fast.kernels import configs, geglu
+
+class Card:
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device=0: 0)
+
+triton.runtime.driver.set_active(Card())
+kernel, x, run = geglu.geglu_fwd_kernel, torch.empty(64), configs._run
+with noting() as kinds:
+    for rows, columns in ((8192, 2560), (2048, 5120), (5, 33)):
+        configs.launch("geglu", kernel, None, h_ptr=x, y_ptr=x, R=rows, D=columns, DOUBLE=False)
+assert configs._run is run
+first = kinds[next(iter(kinds))]
+first()
+blocks, warps, stages = configs.CONFIGS["geglu"][0]
+options = dict(num_warps=warps, num_stages=stages, enable_fp_fusion=configs.FP_FUSION, **blocks)
+kernel.warmup(h_ptr=x, y_ptr=x, R=1024, D=320, DOUBLE=False, **options, grid=(1,))
+print(len(kinds), len(configs.CONFIGS["geglu"]), len(kernel.device_caches[0][0]))
+"""
+
+
+def test_a_later_launch_finds_its_kernel(tmp_path: Path) -> None:
+    # In a process of its own: here the interpreter runs the kernels, and there is no driver to be told.
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CODE]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    kinds, configurations, compiled = map(int, done.stdout.split())
+    assert kinds == 2 * configurations and compiled == 1
