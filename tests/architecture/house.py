@@ -2,7 +2,7 @@
 
 PACKAGE = "diffexplain_fast"
 RANKS = {
-    **dict.fromkeys(("errors", "environment", "records", "targets", "stats", "storage", "public_names"), 0),
+    **dict.fromkeys(("errors", "environment", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0),
     **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
     "ops": 2,
     "models": 3,
