@@ -100,9 +100,10 @@ def check_replaceable(target: Path) -> None:
     Raises:
         ValueError: a file, a folder with anything else in it, or a link to nothing.
     """
-    if target.is_symlink() and not target.exists():
-        end = os.path.realpath(target)
-        raise wrong_value("folder", "a folder or a link to one", f"{target}, a link to {end}, where nothing is")
+    for path in (target, *target.parents):
+        if path.is_symlink() and not path.exists():
+            end = os.path.realpath(path)
+            raise wrong_value("folder", "a folder or a link to one", f"{path}, a link to {end}, where nothing is")
     if target.exists():
         _while_it_changes(target, lambda: _refuse_others(target))
 

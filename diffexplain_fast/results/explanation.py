@@ -116,8 +116,9 @@ class Explanation(Drawn):
             The folder.
 
         Raises:
-            TypeError: settings or a truth changed to hold a value that JSON has not.
-            ValueError: the folder holds anything else, or is a link to nothing.
+            TypeError: settings or a truth that were changed to hold a value that JSON has not.
+            ValueError: the folder holds anything else, or is a link to nothing; a truth that was changed to another
+                structure.
             StorageError: no space, no permission, or other processes keep saving there; an explanation saved there
                 before is intact.
         """
@@ -139,7 +140,7 @@ class Explanation(Drawn):
             "words": [[asdict(word) for word in token] for token in self.words],
             "history": [asdict(iteration) for iteration in self.history],
             "settings": self.settings,
-            "truth": self.truth,
+            "truth": checked_truth(self.truth, "truth"),
         }
         write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
