@@ -31,7 +31,7 @@ Probability = Annotated[Share, _OPEN]
 """A share that may be NaN, where its logits were not finite."""
 
 
-def as_json(value: Any, place: str) -> Any:
+def as_json(value: object, place: str) -> Any:
     """Return a value as JSON has it, so that it is equal after it has been written and read.
 
     Numbers of numpy, torch and others become int, float or bool; arrays, tensors and tuples lists; paths text. NaN and
@@ -51,7 +51,7 @@ def as_json(value: Any, place: str) -> Any:
         raise wrong_value(place, "values nested less deeply", "a value that contains itself, or nearly so") from None
 
 
-def _plain(value: Any, place: str) -> Any:
+def _plain(value: object, place: str) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str | PurePath):

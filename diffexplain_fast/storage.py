@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
@@ -18,6 +18,13 @@ from diffexplain_fast.file_systems import parents_of, write_content
 
 MANIFEST = "MANIFEST.json"
 _NUMBER = "$number"
+
+
+class ManifestEntry(TypedDict):
+    """What a manifest records of one file."""
+
+    bytes: int
+    sha256: str
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
@@ -105,7 +112,7 @@ def parse_json(data: bytes, path: str | Path) -> Any:
         raise CorruptFileError(describe(str(path), "JSON", error)) from error
 
 
-def _tagged(value: Any) -> Any:
+def _tagged(value: object) -> object:
     """Replace the floats that JSON has not."""
     if isinstance(value, float) and not math.isfinite(value):
         return {_NUMBER: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
@@ -114,7 +121,7 @@ def _tagged(value: Any) -> Any:
     return [_tagged(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _untagged(found: dict[str, Any]) -> Any:
+def _untagged(found: dict[str, object]) -> object:
     name = found.get(_NUMBER) if len(found) == 1 else None
     return float(name) if name in ("NaN", "Infinity", "-Infinity") else found
 
@@ -214,7 +221,7 @@ def write_manifest(folder: str | Path) -> None:
     write_json_atomic(root / MANIFEST, {"files": files})
 
 
-def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
     """Return what a manifest records: path inside the folder to ``{"bytes", "sha256"}``.
 
     Args:
@@ -230,7 +237,7 @@ def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
     return parse_manifest(path.read_bytes(), path)
 
 
-def parse_manifest(data: bytes, path: Path) -> dict[str, dict[str, Any]]:
+def parse_manifest(data: bytes, path: Path) -> dict[str, ManifestEntry]:
     """Return what the content of a manifest records; see ``read_manifest``.
 
     Args:
@@ -254,7 +261,7 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def check_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+def check_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
     """Compare every file that a manifest names with its recorded size and sha256.
 
     Args:

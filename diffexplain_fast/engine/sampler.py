@@ -1,7 +1,7 @@
 """The differentiable sampler: prompt embeddings and start noise in, images out, gradients back."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -182,7 +182,7 @@ class DifferentiableSampler:
         denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
         return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: it holds packed weights, kernels and recordings of one process and device."""
         wanted = "one made where it is used, from unet, vae and scheduler, which can be sent and copied"
         raise TypeError(describe("sampler", wanted, "pickle or copy of a DifferentiableSampler"))

@@ -1,7 +1,7 @@
 """What is known about a classifier's features, in the form that is kept and shown with an explanation."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from diffexplain_fast.errors import CorruptFileError, wrong_type
 from diffexplain_fast.records import Number, as_json, read_as
@@ -25,7 +25,7 @@ class Truth(TypedDict, total=False):
     attributes: list[_Attribute]
 
 
-def checked_truth(truth: Any, place: str) -> dict[str, Any] | None:
+def checked_truth(truth: object, place: str) -> dict | None:
     """Return the truth of one class as JSON values.
 
     Args:
@@ -39,7 +39,7 @@ def checked_truth(truth: Any, place: str) -> dict[str, Any] | None:
     """
     if truth is not None and not isinstance(truth, Mapping):
         raise wrong_type(place, "a dict, or None", truth)
-    plain: dict[str, Any] | None = as_json(truth, place)
+    plain: dict | None = as_json(truth, place)
     try:
         read_as(Truth | None, plain, place)
     except CorruptFileError as error:
@@ -47,7 +47,7 @@ def checked_truth(truth: Any, place: str) -> dict[str, Any] | None:
     return plain
 
 
-def checked_truths(truths: Any) -> dict[str, Any] | None:
+def checked_truths(truths: object) -> dict | None:
     """Return the truths of a classifier's classes as JSON values.
 
     Args:
