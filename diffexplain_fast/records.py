@@ -1,11 +1,14 @@
-"""Values from JSON, checked against the types of the records that they become."""
+"""Values made plain for JSON, and values from JSON checked against the types of the records that they become."""
 
 import dataclasses
 import math
+import numbers
+from collections.abc import Mapping
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from diffexplain_fast.errors import CorruptFileError, describe
+from diffexplain_fast.errors import CorruptFileError, describe, wrong_type, wrong_value
 
 
 class Range(NamedTuple):
@@ -20,8 +23,53 @@ Count = Annotated[int, Range(0, 2**53)]
 Share = Annotated[float, Range(0, 1)]
 Magnitude = Annotated[float, Range(0, math.inf)]
 _OPEN = object()
-End = Annotated[float, _OPEN]
-"""An end of an interval, which may be infinite, or no number where one measurement gives none."""
+Number = Annotated[float, _OPEN]
+"""Any float: infinite and NaN too, as a measurement that failed or an open interval gives."""
+Norm = Annotated[Magnitude, _OPEN]
+"""A magnitude that may be infinite or NaN."""
+Probability = Annotated[Share, _OPEN]
+"""A share that may be NaN, where its logits were not finite."""
+
+
+def as_json(value: object, place: str) -> Any:
+    """Return a value as JSON has it, so that it is equal after it has been written and read.
+
+    Numbers of numpy, torch and others become int, float or bool; arrays, tensors and tuples lists; paths text. NaN and
+    infinities stay: ``write_json_atomic`` and ``read_json`` keep them.
+
+    Args:
+        value: dicts with text as keys, sequences, arrays, text, paths, numbers, booleans and None, nested.
+        place: the argument, for the message.
+
+    Raises:
+        TypeError: a value of another kind; names its place.
+        ValueError: a value that contains itself.
+    """
+    try:
+        return _plain(value, place)
+    except RecursionError:
+        raise wrong_value(place, "values nested less deeply", "a value that contains itself, or nearly so") from None
+
+
+def _plain(value: object, place: str) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str | PurePath):
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise wrong_type(place, "dicts with text as keys", key)
+        return {str.__str__(key): _plain(item, f"{place}, {key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}, {i}") for i, item in enumerate(value)]
+    if hasattr(value, "tolist"):  # an array, a tensor, or a number of numpy that is neither whole nor real
+        return _plain(value.tolist(), place)
+    raise wrong_type(place, "numbers, text, paths, lists, arrays, dicts, booleans or None", value)
 
 
 def read_as(kind: Any, value: Any, place: str) -> Any:
@@ -42,10 +90,11 @@ def read_as(kind: Any, value: Any, place: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
-    if origin is Annotated and parts[1] is _OPEN:
-        return value if type(value) is float else read_as(parts[0], value, place)
     if origin is Annotated:
-        return _in_range(parts[1], read_as(parts[0], value, place), place)
+        if _OPEN in parts and type(value) is float and not math.isfinite(value):
+            return value
+        value = read_as(parts[0], value, place)
+        return _in_range(parts[1], value, place) if isinstance(parts[1], Range) else value
     if origin in (Union, UnionType):
         (present,) = (part for part in parts if part is not NoneType)
         return None if value is None else read_as(present, value, place)

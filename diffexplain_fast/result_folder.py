@@ -1,57 +1,297 @@
-"""A folder of results that appears whole or not at all, and replaces only what was saved there before."""
+"""A folder of results that appears whole or not at all, whoever reads, writes or kills in the meantime.
 
-import secrets
+Every kind of result is saved by ``write_folder`` and read by ``read_folder``. What they guarantee:
+
+- A reader gets all files of one save: the old result or the new one, never some of each and never half a file.
+- Of several writers each waits for its turn, and the last one's result stays. A writer that waits too long is told.
+- A save that fails, or is killed at any moment, leaves the old result or the new one, whole. What it leaves beside them
+  is hidden, is ignored by readers and is removed by the next save to the same place. Nobody's live save is touched.
+- Nothing else in the place is lost: a folder with anything but a result in it is refused.
+- A folder that exists stays the same folder, with its owner and permissions, because only files in it are renamed: it
+  may be a mount point, the current folder, the end of a link, or in a folder that may not be written.
+
+How: a save claims the folder by a locked file in it and writes all files into a hidden folder inside. *Renaming that
+folder from* ``.diffexplain-new`` *to* ``.diffexplain-saved`` *is the moment at which the new result takes the place of
+the old one*: readers prefer the manifest and the files in there. Then the files move to their places, the manifest
+last. Whoever claims the folder next completes what a killed writer had left of that. A folder that does not exist is
+made beside its place, under a hidden name, and renamed when it is complete.
+"""
+
+import errno
+import hashlib
+import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.storage import MANIFEST, read_manifest, storage_error, sync_folder
+from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
+from diffexplain_fast.file_systems import (
+    claim,
+    claimed,
+    is_file_at,
+    parents_of,
+    release,
+    remove_all,
+    remove_empty,
+    replace_file,
+    short_name,
+    sync_folder,
+)
+from diffexplain_fast.storage import MANIFEST, confined, parse_manifest, read_manifest, storage_error, write_manifest
+
+_LOCK, _NEW, _SAVED = ".diffexplain-lock", ".diffexplain-new", ".diffexplain-saved"
+_PATIENCE = 60.0
+"""Seconds that a writer waits for the others, and a reader for a folder that is replaced all the time."""
+Found = TypeVar("Found")
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> Path:
-    """Write a folder beside its place and move it there when it is complete.
+    """Save a result into a folder, which appears whole or not at all; see the module for what is guaranteed.
 
     Args:
-        target: a new or empty folder, or a saved result, which is replaced.
-        write: writes all files into the folder it is given, the manifest last.
+        target: a new or empty folder, or a saved result, which is replaced; or a link to one.
+        write: writes all files into the empty folder that it is given. A manifest is added if it writes none.
 
     Returns:
-        The folder.
+        The folder, as it was given.
 
     Raises:
-        ValueError: the folder holds anything else.
-        StorageError: no space or no permission; a result saved there before is intact.
+        ValueError: the folder holds anything else, or is a link to nothing.
+        StorageError: no space, no permission, or other processes keep saving there; a result saved there before is
+            intact.
     """
-    check_replaceable(target)
-    stem = f".{target.name}.{secrets.token_hex(4)}"
-    new, old = target.with_name(f"{stem}.new"), target.with_name(f"{stem}.old")
     try:
-        write(new)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        sync_folder(target.parent)
+        saved = False
+        while not saved:
+            check_replaceable(target)
+            saved = _saved(Path(os.path.realpath(target)), write)
     except OSError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        raise storage_error(target, "space and permission for an explanation", cause) from error
-    finally:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        raise storage_error(target, "space and permission for a result", cause) from error
     return target
 
 
+def read_folder(folder: str | Path) -> dict[str, bytes]:
+    """Return the files of a saved result, all of one save, however often it is replaced in the meantime.
+
+    Args:
+        folder: what ``write_folder`` wrote.
+
+    Returns:
+        The content by the path inside the folder, as the manifest names them; each has its recorded size and sha256.
+
+    Raises:
+        CorruptFileError: no manifest, a damaged one, or a file that is missing or differs; names it.
+        UnsafeFileError: the manifest names a path outside the folder.
+    """
+    place = Path(folder)
+    return _while_it_changes(place, lambda: _contents(place))
+
+
 def check_replaceable(target: Path) -> None:
-    """Refuse to replace what ``save`` has not written: a file, or a folder with anything else in it."""
-    if not target.exists():
-        return
-    foreign: list[str] = [target.name]
+    """Refuse to replace what ``write_folder`` has not written; changes nothing.
+
+    Args:
+        target: where a result will be saved.
+
+    Raises:
+        ValueError: a file, a folder with anything else in it, or a link to nothing.
+    """
+    for path in (target, *target.parents):
+        if path.is_symlink() and not path.exists():
+            end = os.path.realpath(path)
+            raise wrong_value("folder", "a folder or a link to one", f"{path}, a link to {end}, where nothing is")
+    if target.exists():
+        _while_it_changes(target, lambda: _refuse_others(target))
+
+
+def _saved(place: Path, write: Callable[[Path], None]) -> bool:
+    """Save into a folder; False: another writer has made or removed it in the meantime, and nothing was saved."""
+    if not place.is_dir():
+        with parents_of(place):
+            return _made(place, write)
+    try:
+        lock = claim(place / _LOCK, _PATIENCE)
+    except FileNotFoundError:
+        return False
+    try:
+        _replace(place, lock, write)
+    finally:
+        release(lock, place / _LOCK)
+    _remove_leftover(_beside(place))
+    return True
+
+
+def _made(place: Path, write: Callable[[Path], None]) -> bool:
+    """Save into a folder that does not exist, made beside its place; otherwise as ``_saved``."""
+    beside = _beside(place)
+    beside.mkdir(exist_ok=True)
+    try:
+        lock = claim(beside / _LOCK, _PATIENCE)
+    except FileNotFoundError:
+        return False
+    try:
+        if missing := not place.exists():
+            _replace(beside, lock, write)
+            missing = _renamed(beside, place)
+        return missing
+    finally:
+        if is_file_at(lock, beside / _LOCK):
+            remove_all(beside, except_name=_LOCK)
+            release(lock, beside / _LOCK)
+            remove_empty(beside)
+        else:
+            release(lock, place / _LOCK)
+
+
+def _beside(place: Path) -> Path:
+    """Return where a folder is made that does not exist; the name is short, however long its own is."""
+    return place.parent / f"{short_name(place.name)}.saving"
+
+
+def _remove_leftover(beside: Path) -> None:
+    """Remove what a killed writer left beside a folder that somebody else has made since."""
+    if beside.is_dir():
+        with suppress(OSError), claimed(beside / _LOCK, 0.0):
+            remove_all(beside, except_name=_LOCK)
+        remove_empty(beside)
+
+
+def _renamed(beside: Path, place: Path) -> bool:
+    """Rename a complete folder to its place; False: somebody has made another folder there."""
+    try:
+        os.rename(beside, place)
+    except OSError:
+        if place.is_dir():
+            return False
+        raise
+    sync_folder(place.parent)
+    return True
+
+
+def _replace(place: Path, lock: int, write: Callable[[Path], None]) -> None:
+    """Replace the result in a claimed folder."""
+    _settle(place)
+    _refuse_others(place)
+    new = place / _NEW
+    try:
+        new.mkdir()
+        write(new)
+        if not (new / MANIFEST).exists():
+            write_manifest(new)
+        sync_folder(new)
+        if not is_file_at(lock, place / _LOCK):
+            raise OSError(errno.ESTALE, "a folder that was moved or removed while it was saved into")
+        os.rename(new, place / _SAVED)
+        sync_folder(place)
+    finally:
+        _settle(place)
+
+
+def _settle(place: Path) -> None:
+    """Bring a claimed folder to rest: complete a save that has taken effect, and remove what has not."""
+    shutil.rmtree(place / _NEW, ignore_errors=True)
+    saved = place / _SAVED
+    if (saved / MANIFEST).is_file():
+        names = read_manifest(saved).keys()
+        for name in _names(place) - names:
+            path = confined(place, name)
+            path.unlink(missing_ok=True)
+            for folder in path.relative_to(os.path.realpath(place)).parents[:-1]:
+                remove_empty(place / folder)
+        changed = {place}
+        for name in names:
+            if (moving := confined(saved, name)).is_file():  # else a killed writer had moved it
+                path = confined(place, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(moving, path)
+                changed.add(path.parent)
+        for folder in changed:
+            sync_folder(folder)
+        replace_file(saved / MANIFEST, place / MANIFEST)
+        sync_folder(place)
+    shutil.rmtree(saved, ignore_errors=True)
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the files that a manifest names, none where there is no manifest."""
+    return set(read_manifest(folder)) if (folder / MANIFEST).is_file() else set()
+
+
+def _refuse_others(target: Path) -> None:
+    others = [target.name]
     if target.is_dir():
-        ours = {MANIFEST, *read_manifest(target)} if (target / MANIFEST).is_file() else set()
-        found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
-        foreign = sorted(found - ours)
-    if foreign:
-        wanted = "a new or empty folder, or a saved explanation and nothing else"
-        raise wrong_value("folder", wanted, f"{target} with {', '.join(foreign[:5])}")
+        ours = {MANIFEST} | _names(target) | _names(target / _SAVED)
+        others = sorted(name for name in _found(target) if name not in ours)
+    if others:
+        wanted = "a new or empty folder, or a saved result and nothing else"
+        raise wrong_value("folder", wanted, f"{target} with {', '.join(others[:5])}")
+
+
+def _found(target: Path) -> Iterator[str]:
+    """Yield what lies in a folder at any depth, links too, except folders and what saving itself puts there."""
+    for base, folders, files in os.walk(target):
+        inside = Path(base).relative_to(target)
+        if inside == Path():
+            folders[:] = [name for name in folders if name not in (_NEW, _SAVED)]
+            files = [name for name in files if name != _LOCK]
+        links = [name for name in folders if os.path.islink(os.path.join(base, name))]
+        yield from ((inside / name).as_posix() for name in (*files, *links))
+
+
+def _while_it_changes(folder: Path, look: Callable[[], Found]) -> Found:
+    """Return what ``look`` returns; where it fails, look again if a save has changed the folder in the meantime."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        before = _state(folder)
+        try:
+            return look()
+        except (OSError, ValueError):
+            if _state(folder) == before or time.monotonic() > deadline:
+                raise
+
+
+def _state(folder: Path) -> list[tuple[int, ...] | None]:
+    """Return what tells the manifests of a folder, and so the save that it holds, from earlier and later ones."""
+    found: list[tuple[int, ...] | None] = []
+    for path in (folder / _SAVED / MANIFEST, folder / MANIFEST):
+        try:
+            stat = path.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _bytes_or_none(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _contents(place: Path) -> dict[str, bytes]:
+    for home in (place / _SAVED, place):
+        if (manifest := _bytes_or_none(home / MANIFEST)) is not None:
+            files = parse_manifest(manifest, home / MANIFEST)
+            return {name: _content(place, name, entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    wanted = "a manifest (a folder this package has written whole)"
+    raise CorruptFileError(describe(str(place / MANIFEST), wanted, "no file"))
+
+
+def _content(place: Path, name: str, size: int, sha256: str) -> bytes:
+    """Return a file's content, from where it was written or from where it is moved to, in this order."""
+    path = confined(place, name)
+    contents = [_bytes_or_none(confined(place / _SAVED, name)), _bytes_or_none(path)]
+    for data in contents:
+        if data is not None and len(data) == size and hashlib.sha256(data).hexdigest() == sha256:
+            return data
+    last = contents[-1]
+    if last is None:
+        raise CorruptFileError(describe(str(path), "the file its manifest names", "no file"))
+    if len(last) != size:
+        raise CorruptFileError(describe(str(path), f"{size} bytes", len(last)))
+    raise CorruptFileError(describe(str(path), f"sha256 {sha256}", hashlib.sha256(last).hexdigest()))

@@ -1,24 +1,39 @@
 """Files that are whole or absent: atomic writes, tensors without pickle, sha256 manifests, paths that stay inside."""
 
+import errno
 import hashlib
 import json
+import math
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError, describe
+from diffexplain_fast.file_systems import parents_of, write_content
 
 MANIFEST = "MANIFEST.json"
+_NUMBER = "$number"
+
+
+class ManifestEntry(TypedDict):
+    """What a manifest records of one file."""
+
+    bytes: int
+    sha256: str
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
     """Replace a file by new content, or leave it exactly as it was.
+
+    A reader sees the old content or the new one; of several writers the last one wins. A link is followed, so the
+    file that it leads to is replaced. What a killed writer left beside the file is removed by the next one. The one
+    exception is a file that cannot be replaced, such as a mount point or one in a folder that may not be written: it
+    is written in place.
 
     Args:
         path: the file; its folder is made if it does not exist.
@@ -28,30 +43,18 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
         StorageError: no space, no permission, or a path that cannot be a file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        with parents_of(path):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if path.exists() and not path.is_file():
+                raise OSError(errno.EINVAL, "a device or pipe, not a regular file")
+            place = Path(os.path.realpath(path))
+            if place.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            write_content(place, data)
     except OSError as error:
         raise storage_error(path, f"space and permission for {len(data)} bytes", error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def storage_error(path: Path, wanted: str, error: OSError) -> StorageError:
@@ -62,17 +65,22 @@ def storage_error(path: Path, wanted: str, error: OSError) -> StorageError:
 
 
 def write_json_atomic(path: str | Path, value: Any) -> None:
-    """Write a value as readable JSON, atomically.
+    """Write a value as readable JSON, atomically; a number that JSON has not is written as ``{"$number": "NaN"}``.
 
     Args:
         path: the file.
-        value: dicts, lists, text, numbers, booleans and None.
+        value: dicts, lists, text, numbers, booleans and None; NaN and infinities come back from ``read_json``.
 
     Raises:
         TypeError: a value that JSON does not have.
         StorageError: see ``write_bytes_atomic``.
     """
-    write_bytes_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(_tagged(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as a path that is not UTF-8 has: JSON's own escapes keep it
+        data = (json.dumps(_tagged(value), indent=1, allow_nan=False) + "\n").encode()
+    write_bytes_atomic(path, data)
 
 
 def read_json(path: str | Path) -> Any:
@@ -83,12 +91,39 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: there is none.
-        CorruptFileError: the content is no JSON.
+        CorruptFileError: the content is not JSON.
+    """
+    return parse_json(Path(path).read_bytes(), path)
+
+
+def parse_json(data: bytes, path: str | Path) -> Any:
+    """Return the value of a JSON file's content.
+
+    Args:
+        data: the content.
+        path: where it was read, for the message.
+
+    Raises:
+        CorruptFileError: the content is not JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(data, object_hook=_untagged)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(describe(str(path), "JSON", error)) from error
+
+
+def _tagged(value: object) -> object:
+    """Replace the floats that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, dict):
+        return {key: _tagged(item) for key, item in value.items()}
+    return [_tagged(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _untagged(found: dict[str, object]) -> object:
+    name = found.get(_NUMBER) if len(found) == 1 else None
+    return float(name) if name in ("NaN", "Infinity", "-Infinity") else found
 
 
 def save_tensors_atomic(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -112,10 +147,26 @@ def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: there is none.
-        CorruptFileError: the file is truncated, or no safetensors at all.
+        CorruptFileError: the file is truncated, or not safetensors at all.
     """
     try:
         return safetensors.torch.load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise CorruptFileError(describe(str(path), "a safetensors file", error)) from error
+
+
+def parse_tensors(data: bytes, path: str | Path) -> dict[str, torch.Tensor]:
+    """Return the named tensors of a safetensors file's content, on the CPU.
+
+    Args:
+        data: the content.
+        path: where it was read, for the message.
+
+    Raises:
+        CorruptFileError: the content is not safetensors.
+    """
+    try:
+        return safetensors.torch.load(data)
     except SafetensorError as error:
         raise CorruptFileError(describe(str(path), "a safetensors file", error)) from error
 
@@ -143,11 +194,11 @@ def confined(folder: str | Path, relative: str) -> Path:
     Raises:
         UnsafeFileError: the path is absolute, leaves the folder, or is no path.
     """
-    root = Path(folder).resolve()
+    root = Path(os.path.realpath(folder))
     wanted = f"a path inside {root}"
     if not isinstance(relative, str) or "\0" in relative or not relative:
         raise UnsafeFileError(describe("path", wanted, repr(relative)))
-    path = (root / relative).resolve()
+    path = Path(os.path.realpath(root / relative))  # not resolve(), which fails on links in a circle
     if path == root or not path.is_relative_to(root):
         raise UnsafeFileError(describe("path", wanted, repr(relative)))
     return path
@@ -170,7 +221,7 @@ def write_manifest(folder: str | Path) -> None:
     write_json_atomic(root / MANIFEST, {"files": files})
 
 
-def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
     """Return what a manifest records: path inside the folder to ``{"bytes", "sha256"}``.
 
     Args:
@@ -183,7 +234,21 @@ def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise CorruptFileError(describe(str(path), "a manifest (a folder this package has written whole)", "no file"))
-    value = read_json(path)
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(data: bytes, path: Path) -> dict[str, ManifestEntry]:
+    """Return what the content of a manifest records; see ``read_manifest``.
+
+    Args:
+        data: the content.
+        path: the manifest's file, in the folder that its paths must not leave.
+
+    Raises:
+        CorruptFileError: it is damaged.
+        UnsafeFileError: it names a path outside the folder.
+    """
+    value = parse_json(data, path)
     files = value.get("files") if isinstance(value, dict) else None
     sound = isinstance(files, dict) and all(
         isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
@@ -192,11 +257,11 @@ def read_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
     if not isinstance(files, dict) or not sound:
         raise CorruptFileError(describe(str(path), '{"files": {path: {"bytes", "sha256"}}}', "another structure"))
     for name in files:
-        confined(folder, name)
+        confined(path.parent, name)
     return files
 
 
-def check_manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+def check_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
     """Compare every file that a manifest names with its recorded size and sha256.
 
     Args:

@@ -1,7 +1,7 @@
 """The differentiable sampler: prompt embeddings and start noise in, images out, gradients back."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.noise import start_noise, step_noises
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import describe, wrong_type, wrong_value
 
 
 class DifferentiableSampler:
@@ -180,6 +180,11 @@ class DifferentiableSampler:
             return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
         denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
         return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: it holds packed weights, kernels and recordings of one process and device."""
+        wanted = "one made where it is used, from unet, vae and scheduler, which can be sent and copied"
+        raise TypeError(describe("sampler", wanted, "pickle or copy of a DifferentiableSampler"))
 
     @property
     def unet(self) -> Any:

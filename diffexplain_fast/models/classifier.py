@@ -13,6 +13,7 @@ from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_parts
 from diffexplain_fast.models.preprocess import Preprocess
+from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets import Response, whole_number
 
 
@@ -28,7 +29,8 @@ class Classifier:
             takes such pixels.
         labels: name of each class; two classes may share a name and are then told apart by index.
         name: what results call the classifier.
-        truth: for each label, what is known about its features.
+        truth: for each label, what is known about its features: a dict, whose ``"attributes"`` a report shows, a list
+            of dicts with ``"attribute"``, ``"effect"`` and maybe ``"interval"`` and ``"role"``. Kept as JSON values.
 
     Attributes:
         model: the model as it was given.
@@ -38,8 +40,9 @@ class Classifier:
         truth: for each label, what is known about its features; None if nothing is.
 
     Raises:
-        TypeError: a model or preprocess that cannot be called, labels that are not strings, a truth without keys.
-        ValueError: no labels in a sequence of labels.
+        TypeError: a model or preprocess that cannot be called, labels that are not strings, a truth without keys or
+            with a value that JSON has not.
+        ValueError: no labels in a sequence of labels, a truth whose attributes have another structure.
     """
 
     def __init__(
@@ -55,11 +58,9 @@ class Classifier:
             raise wrong_type("model", "a module or function of pixels", model)
         if preprocess is not None and (not callable(preprocess) or isinstance(preprocess, type)):
             raise wrong_type("preprocess", "a function of pixels, or None", preprocess)
-        if truth is not None and not isinstance(truth, dict):
-            raise wrong_type("truth", "a dict from labels, or None", truth)
         if name is not None and not isinstance(name, str):
             raise wrong_type("name", "a string, or None", name)
-        self.model, self.preprocess, self.truth = model, preprocess, truth
+        self.model, self.preprocess, self.truth = model, preprocess, checked_truths(truth)
         self.labels = None if labels is None else _checked_labels(labels)
         self.name = name or getattr(model, "__qualname__", None) or type(model).__name__
 

@@ -22,6 +22,8 @@ _SCORES = {
     "train": "Explanation, draws it was tuned on",
     "class_name": "Class name alone",
 }
+_OPEN = (-math.inf, math.inf)
+"""The interval of an effect that was given without one."""
 _SHOWN_TRUTHS = 6
 """Strongest attributes that are shown beside those with a role; the others fold away."""
 
@@ -98,7 +100,7 @@ def render_report(
         raise wrong_value("results", "at least one", "none")
     sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
     page = load_template("report.html").render(title=title, sections=sections, width=CURVE_WIDTH, height=CURVE_HEIGHT)
-    write_bytes_atomic(path, page.encode())
+    write_bytes_atomic(path, page.encode(errors="replace"))  # a label may hold half a surrogate pair
     return Path(path)
 
 
@@ -195,7 +197,8 @@ def _truth_rows(attributes: Sequence[dict[str, Any]]) -> tuple[list[TruthRow], f
     """Return the rows, strongest first, and where zero lies on their common axis, in percent."""
     if not attributes:
         return [], 0.0
-    ends = [0.0, *(end for row in attributes for end in row["interval"] if math.isfinite(end))]
+    attributes = [{"interval": _OPEN, "role": "none"} | row for row in attributes]
+    ends = [0.0, *(end for row in attributes for end in (*row["interval"], row["effect"]) if math.isfinite(end))]
     low, span = min(ends), (max(ends) - min(ends)) or 1.0
 
     def place(value: float) -> float:

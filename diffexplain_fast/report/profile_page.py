@@ -79,7 +79,7 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
         height=HEIGHT,
         settings=json.dumps(dict(profile.about), indent=1, ensure_ascii=False),
     )
-    write_bytes_atomic(path, page.encode())
+    write_bytes_atomic(path, page.encode(errors="replace"))
     return Path(path)
 
 

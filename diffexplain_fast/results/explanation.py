@@ -1,24 +1,24 @@
 """What an explanation consists of, and how it is kept: JSON, safetensors, PNG, and a manifest of sha256."""
 
 import io
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from PIL import Image
 
-from diffexplain_fast.errors import CorruptFileError, describe
-from diffexplain_fast.records import Count, End, Magnitude, Share, read_as
-from diffexplain_fast.result_folder import write_folder
+from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
+from diffexplain_fast.records import Count, Magnitude, Norm, Number, Probability, Share, as_json, read_as
+from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
     MANIFEST,
-    check_manifest,
     confined,
-    load_tensors,
-    read_json,
+    parse_json,
+    parse_tensors,
     save_tensors_atomic,
     write_bytes_atomic,
     write_json_atomic,
@@ -43,8 +43,8 @@ class ActivationScore:
     n: Count
     rate: Share | None
     interval: tuple[Share, Share] | None
-    mean_logit: float
-    mean_probability: Share | None
+    mean_logit: Number
+    mean_probability: Probability | None
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Word:
     """A vocabulary word near a soft token, with the cosine similarity of their embeddings."""
 
     word: str
-    similarity: float
+    similarity: Number
 
 
 @dataclass
@@ -63,25 +63,10 @@ class Iteration:
     """
 
     iteration: Count
-    loss: float
-    logit: float
-    gradient_norm: Magnitude
+    loss: Number
+    logit: Number
+    gradient_norm: Norm
     seconds: Magnitude
-
-
-class _Attribute(TypedDict):
-    """The measured effect of an attribute such as "background:snow" on the class logit."""
-
-    attribute: str
-    effect: float
-    interval: tuple[End, End]
-    role: str
-
-
-class _Truth(TypedDict, total=False):
-    """The part of a truth that a report shows; a user's truth may be anything else."""
-
-    attributes: list[_Attribute]
 
 
 @dataclass(eq=False)
@@ -96,8 +81,13 @@ class Explanation(Drawn):
         activation: scores by name: "train", "held_out" and, for a class, "class_name" (the prompt of its name alone).
         words: for each soft token its nearest vocabulary words, the nearest first.
         history: one entry per iteration.
-        settings: everything needed to repeat it.
-        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None.
+        settings: everything needed to repeat it; kept as JSON values, so tuples are lists and paths text.
+        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None; the last
+            two may be missing. Kept as JSON values.
+
+    Raises:
+        TypeError: settings or a truth with a value that JSON has not.
+        ValueError: a truth whose attributes have another structure.
     """
 
     target: str
@@ -110,18 +100,27 @@ class Explanation(Drawn):
     settings: dict[str, Any]
     truth: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.settings, Mapping):
+            raise wrong_type("settings", "a dict", self.settings)
+        self.settings = as_json(self.settings, "settings")
+        self.truth = checked_truth(self.truth, "truth")
+
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder, which appears whole or not at all.
+        """Write everything into a folder, which appears whole or not at all, also while others read or write it.
 
         Args:
-            folder: a new or empty folder, or a saved explanation, which is replaced.
+            folder: a new or empty folder, or a saved explanation, which is replaced; or a link to one.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: the folder holds anything else.
-            StorageError: no space or no permission; an explanation saved there before is intact.
+            TypeError: settings or a truth that were changed to hold a value that JSON has not.
+            ValueError: the folder holds anything else, or is a link to nothing; a truth that was changed to another
+                structure.
+            StorageError: no space, no permission, or other processes keep saving there; an explanation saved there
+                before is intact.
         """
         return write_folder(Path(folder), self._write)
 
@@ -141,9 +140,9 @@ class Explanation(Drawn):
             "words": [[asdict(word) for word in token] for token in self.words],
             "history": [asdict(iteration) for iteration in self.history],
             "settings": self.settings,
-            "truth": self.truth,
+            "truth": checked_truth(self.truth, "truth"),
         }
-        write_json_atomic(folder / _RECORD, record)
+        write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
 
     @classmethod
@@ -160,40 +159,40 @@ class Explanation(Drawn):
             CorruptFileError: a file is missing, damaged, or of another structure; names it.
             UnsafeFileError: a recorded path leaves the folder.
         """
-        listed = check_manifest(folder)
+        files = read_folder(folder)
         path = Path(folder) / _RECORD
         for name in (_RECORD, _TENSORS):
-            if name not in listed:
+            if name not in files:
                 raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
         try:
-            record = read_as(dict[str, Any], read_json(path), str(path))
+            record = read_as(dict[str, Any], parse_json(files[_RECORD], path), str(path))
             if (found := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
-            for name, kind in (get_type_hints(cls) | {"truth": _Truth | None}).items():
+            for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
                 if name not in ("images", "prompt_embeds"):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
-                _read_image(folder, name, listed) for name in read_as(list[Any], record["images"], f"{path}, images")
+                _read_image(folder, name, files) for name in read_as(list[Any], record["images"], f"{path}, images")
             ]
-            record["prompt_embeds"] = _read_soft(Path(folder) / _TENSORS)
+            record["prompt_embeds"] = _read_soft(files[_TENSORS], Path(folder) / _TENSORS)
             return cls(**record)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
 
 
-def _read_soft(path: Path) -> torch.Tensor:
-    soft = load_tensors(path)["prompt_embeds"]
+def _read_soft(data: bytes, path: Path) -> torch.Tensor:
+    soft = parse_tensors(data, path)["prompt_embeds"]
     if soft.ndim != 2 or not soft.is_floating_point():
         raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
     return soft
 
 
-def _read_image(folder: str | Path, name: str, listed: Container[str]) -> Image.Image:
+def _read_image(folder: str | Path, name: str, files: Mapping[str, bytes]) -> Image.Image:
     path = confined(folder, name)
-    if name not in listed:
+    if name not in files:
         raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(files[name]), formats=["PNG"]) as image:
             image.load()
             return image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

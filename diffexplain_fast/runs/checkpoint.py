@@ -15,12 +15,15 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import torch
 
-from diffexplain_fast.errors import CorruptFileError, describe
+from diffexplain_fast.errors import CorruptFileError, StorageError, describe
+from diffexplain_fast.file_systems import claimed
 from diffexplain_fast.records import read_as
 from diffexplain_fast.runs.units import StoredScores, read_scores
 from diffexplain_fast.storage import read_json, sha256_file, storage_error, write_json_atomic
 
-_LATEST, _SCREENING = "LATEST.json", "screening.json"
+_LATEST, _SCREENING, _LOCK = "LATEST.json", "screening.json", ".diffexplain-lock"
+_PATIENCE = 60.0
+"""Seconds to wait for another run that saves into the same folder."""
 _KEPT = 2
 State = TypeVar("State")
 _NAME = re.compile(r"state-\d{6,}")
@@ -105,9 +108,20 @@ class Checkpoints(Generic[State]):
     def save(self, state: State) -> None:
         """Write a checkpoint, then the list, then remove what the list no longer names.
 
+        Of several runs of one configuration in one folder each adds its states; the newest two are kept.
+
         Raises:
             StorageError: no space or no permission; the earlier checkpoints are intact.
         """
+        try:
+            with claimed(self.folder / _LOCK, _PATIENCE):
+                self._save(state)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise storage_error(self.folder, "space and permission for a checkpoint", error) from error
+
+    def _save(self, state: State) -> None:
         kept = self._listed()
         name = f"state-{1 + max((int(entry['name'].removeprefix('state-')) for entry in kept), default=0):06d}"
         self._files.write(state, self.folder / f"{name}.safetensors", self.folder / f"{name}.json")
@@ -127,9 +141,15 @@ class Checkpoints(Generic[State]):
             ValueError: the checkpoint belongs to another configuration; names what differs.
             CorruptFileError: every checkpoint is damaged, or the newest is none of ours.
         """
-        kept = self._listed()
-        if not kept:
-            return None
+        while True:
+            kept = self._listed()
+            try:
+                return self._newest(kept, device) if kept else None
+            except (CorruptFileError, FileNotFoundError):
+                if self._listed() == kept:  # else another run has replaced them in the meantime
+                    raise
+
+    def _newest(self, kept: list["_Entry"], device: torch.device) -> State:
         for entry in kept:
             files = {suffix: self.folder / f"{entry['name']}.{suffix}" for suffix in ("safetensors", "json")}
             if all(
@@ -137,7 +157,7 @@ class Checkpoints(Generic[State]):
             ):
                 return self._files.read(files["safetensors"], files["json"], device)
         raise CorruptFileError(
-            describe("checkpoint", f"an undamaged checkpoint in {self.folder}", "damaged files alone")
+            describe("checkpoint", f"an undamaged checkpoint in {self.folder}", "only damaged files")
         )
 
     def scores(self) -> StoredScores:
@@ -148,10 +168,12 @@ class Checkpoints(Generic[State]):
             CorruptFileError: their file is damaged.
         """
         path, scores = self.folder / _SCREENING, {}
-        if path.exists():
+        try:
             stored = read_scores(path)
             self._check_same(stored)
             scores = stored["scores"]
+        except FileNotFoundError:  # also where another run has just saved its first state
+            pass
         return StoredScores(path, self._run(), scores)
 
     def _run(self) -> dict[str, Any]:

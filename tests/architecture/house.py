@@ -2,7 +2,9 @@
 
 PACKAGE = "diffexplain_fast"
 RANKS = {
-    **dict.fromkeys(("errors", "environment", "records", "targets", "stats", "storage", "public_names"), 0),
+    **dict.fromkeys(
+        ("errors", "environment", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0
+    ),
     **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
     "ops": 2,
     "models": 3,
@@ -104,7 +106,7 @@ DOORS = {
     },
     "recipe": {"__main__": "tinyworld", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
-    "results": {"drawn": "report", "explanation": ANY},
+    "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
     "runs": {"checkpoint": ANY, "progress": ANY},
     "stats": {"intervals": ANY},
     "tinyworld": {"render": "recipe", "store": ANY, "words": "recipe"},

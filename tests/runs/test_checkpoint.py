@@ -1,6 +1,7 @@
 """Checkpoints: equal bits back, two kept, a damaged newest one passed over, a foreign one refused."""
 
 import json
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 from diffexplain_fast.methods.diffexplainer.optimise.state_files import STATE_FILES
 
 from diffexplain_fast.errors import CorruptFileError, StorageError
+from diffexplain_fast.file_systems import claimed
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.results.explanation import Iteration
+from diffexplain_fast.runs import checkpoint
 from diffexplain_fast.runs.checkpoint import Answers, Checkpoints
 from diffexplain_fast.storage import sha256_file
 
@@ -240,3 +243,40 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="run: wanted a folder for checkpoints"):
         Checkpoints(tmp_path / "file" / "run", CONFIG, STATE_FILES, ANSWERS)
+
+
+def test_several_runs_in_one_folder(tmp_path: Path) -> None:
+    """Two runs of one configuration save in turn while a third reads: every reading is a state that one of them had."""
+    folder_with(tmp_path, 1)
+    states, failures = {step: state(step) for step in range(1, 9)}, []
+
+    def run(steps: range) -> None:
+        try:
+            for step in steps:
+                Checkpoints(tmp_path / "run", CONFIG, STATE_FILES, ANSWERS).save(states[step])
+        except (OSError, ValueError) as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=run, args=(steps,)) for steps in (range(1, 9), range(3, 9))]
+    for writer in writers:
+        writer.start()
+    reader = Checkpoints(tmp_path / "run", CONFIG, STATE_FILES, ANSWERS)
+    while any(writer.is_alive() for writer in writers):
+        found = reader.load(CPU)
+        assert found is not None
+        assert_equal_states(found, states[found.step])
+    assert not failures
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    kept = [f"state-0000{number}.{suffix}" for number in (14, 15) for suffix in ("json", "safetensors")]
+    assert names == ["LATEST.json", *kept]
+
+
+def test_a_folder_that_another_run_saves_into_for_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = folder_with(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "_PATIENCE", 0.01)
+    with (
+        claimed(tmp_path / "run" / ".diffexplain-lock", 0.0),
+        pytest.raises(StorageError, match="run: wanted space and permission for a checkpoint, got another process"),
+    ):
+        checkpoints.save(state(2))
+    assert_equal_states(checkpoints.load(CPU), state(1))

@@ -95,12 +95,13 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
         ValueError: a number that is not finite.
     """
     path, text = Path(path), "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    rest = memoryview(text.encode())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # whatever happens to this machine next, what was measured stays
+        with path.open("ab", buffering=0) as file:
+            while rest:  # one call unless the disk fills up, so that rows of several processes do not mix
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())  # whatever happens to this machine next, the rows stay
     except OSError as error:
         raise storage_error(path, f"space and permission for {len(text)} bytes", error) from error
 

@@ -1,6 +1,5 @@
 """One explanation from start to end: choose the starts, optimise, and score on unseen draws."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from diffexplain_fast.methods.diffexplainer.screening import Kept
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, new_state
 from diffexplain_fast.results.explanation import Explanation, Word
+from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
 from diffexplain_fast.runs.progress import Progress, counter
 
@@ -60,17 +60,18 @@ def explain_target(
         StorageError: a checkpoint that cannot be written.
     """
     began, identity, checkpoints = time.perf_counter(), identity_of(problem), None
+    label = _label(problem)
+    truth = checked_truth((problem.classifier.truth or {}).get(label), "truth")  # before the search: it may be set late
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem))
     state = _optimised(problem, options, screened, checkpoints, callback)
-    label, soft = _label(problem), state.best
+    soft = state.best
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     n_train = min(options.n_score, used)
     report = counter(callback, "evaluate")
     activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
-    truth = (problem.classifier.truth or {}).get(label)
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(
         target=problem.target.describe(),
@@ -81,7 +82,7 @@ def explain_target(
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(soft, _NEAREST)],
         history=list(state.history),
         settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds},
-        truth=copy.deepcopy(truth),
+        truth=truth,
     )
 
 

@@ -1,0 +1,64 @@
+"""What is known about a classifier's features, in the form that is kept and shown with an explanation."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from diffexplain_fast.errors import CorruptFileError, wrong_type
+from diffexplain_fast.records import Number, as_json, read_as
+
+
+class _Effect(TypedDict):
+    attribute: str
+    effect: Number
+
+
+class _Attribute(_Effect, total=False):
+    """The measured effect of an attribute such as "background:snow" on the class logit."""
+
+    interval: tuple[Number, Number]
+    role: str
+
+
+class Truth(TypedDict, total=False):
+    """The part of a truth that a report shows; a user's truth may be anything else."""
+
+    attributes: list[_Attribute]
+
+
+def checked_truth(truth: object, place: str) -> dict | None:
+    """Return the truth of one class as JSON values.
+
+    Args:
+        truth: a dict with text as keys, or None. Its ``"attributes"``, if there are any, are a list of dicts with
+            ``"attribute"`` and ``"effect"``, and maybe ``"interval"`` (two numbers) and ``"role"``.
+        place: the argument, for the message.
+
+    Raises:
+        TypeError: not a dict, or a value in it that JSON has not.
+        ValueError: attributes of another structure; names what.
+    """
+    if truth is not None and not isinstance(truth, Mapping):
+        raise wrong_type(place, "a dict, or None", truth)
+    plain: dict | None = as_json(truth, place)
+    try:
+        read_as(Truth | None, plain, place)
+    except CorruptFileError as error:
+        raise ValueError(str(error)) from None
+    return plain
+
+
+def checked_truths(truths: object) -> dict | None:
+    """Return the truths of a classifier's classes as JSON values.
+
+    Args:
+        truths: a dict from labels to what ``checked_truth`` takes, or None.
+
+    Raises:
+        TypeError: not such a dict.
+        ValueError: see ``checked_truth``.
+    """
+    if truths is None:
+        return None
+    if not isinstance(truths, dict) or not all(isinstance(label, str) for label in truths):
+        raise wrong_type("truth", "a dict from labels, or None", truths)
+    return {label: checked_truth(truth, f"truth, {label}") for label, truth in truths.items()}
