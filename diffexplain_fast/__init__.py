@@ -7,7 +7,8 @@ from diffexplain_fast.public_names import HOMES, lazily
 if TYPE_CHECKING:
     from diffexplain_fast import tinyworld
     from diffexplain_fast.api.explainer import Explainer, explain
-    from diffexplain_fast.engine.sampler import DifferentiableSampler, accelerate
+    from diffexplain_fast.engine.accelerated import accelerate
+    from diffexplain_fast.engine.sampler import DifferentiableSampler
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.recipe.making import make_classifier
     from diffexplain_fast.report.writing import plot, write_report

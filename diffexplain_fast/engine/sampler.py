@@ -1,7 +1,8 @@
 """The differentiable sampler: prompt embeddings and start noise in, images out, gradients back."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,21 +10,40 @@ from torch import Tensor
 from diffexplain_fast.engine.checks import (
     check_backend,
     check_bytes,
-    check_generator,
+    check_eta,
     check_graphs,
     check_guidance,
     check_modules,
     check_numerics,
     check_ready,
+    check_rescale,
     check_tensor,
 )
+from diffexplain_fast.engine.courses import Courses
 from diffexplain_fast.engine.fast.engine import FastEngine
-from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.inputs import (
+    Unseeded,
+    added_rows,
+    check_generators,
+    guided_rows,
+    noise_like,
+    start_noise,
+)
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
-from diffexplain_fast.engine.schedules import Schedule
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.engine.spacing import Spacing
+from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.models.text_to_image import check_text_to_image
+from diffexplain_fast.models.xl import decoding_vae
+
+
+class _Parts(NamedTuple):
+    """What a sampler is made of, as attributes of a pipeline."""
+
+    unet: Any
+    vae: Any
+    scheduler: Any
 
 
 class DifferentiableSampler:
@@ -31,10 +51,15 @@ class DifferentiableSampler:
 
     Args:
         unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed, its weights get no gradient.
-        vae: diffusers AutoencoderKL; never changed.
+        vae: diffusers AutoencoderKL; never changed. A float16 one of Stable Diffusion XL whose configuration has
+            ``force_upcast`` decodes in float32, as in diffusers' pipeline, on a copy that a plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
         num_inference_steps: denoising steps, at least 1.
         guidance_scale: classifier-free guidance, at least 1.0, where the unconditional rows are not run.
+        guidance_rescale: 0 to 1, how much of the conditional prediction's standard deviation a guided one gets back;
+            as in diffusers, without effect unless there is guidance.
+        timesteps: the timesteps, noisiest first, in place of a number of steps; for LCM, Euler and DPM-Solver++.
+        sigmas: the noise levels, the one after the last step included; for Euler.
         backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
@@ -63,7 +88,7 @@ class DifferentiableSampler:
         ValueError: a module, scheduler, option or value that is not supported; the message says what is.
 
     Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400),
-        DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606).
+        DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606); rescaled guidance: Lin et al. (arXiv 2305.08891).
     """
 
     def __init__(
@@ -74,6 +99,9 @@ class DifferentiableSampler:
         scheduler: Any,
         num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
         backend: str = "auto",
         memory: Any = "auto",
         gradient: str = "full",
@@ -86,58 +114,83 @@ class DifferentiableSampler:
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
-        self.guidance_scale = check_guidance(guidance_scale)
-        self.schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
-        self.num_inference_steps = num_inference_steps
-        self._mode = GradientMode.parse(gradient, len(self.schedule.steps))
-        if self._mode.calls is not None:
-            self.schedule = self.schedule.shortened(self._mode.calls)
+        self.guidance_scale, self.guidance_rescale = check_guidance(guidance_scale), check_rescale(guidance_rescale)
+        self._spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
+        self._courses = Courses(scheduler, gradient)
+        self.schedule, _ = self._courses.of(self._spacing)
         self.gradient = gradient
-        self._modules = (unet, vae)
+        self._parts: Any = _Parts(unet, vae, scheduler)
         self.cuda_graphs = check_graphs(cuda_graphs, backend)
-        graphs = Graphs(self.cuda_graphs)
         check_numerics(deterministic, retry_dtype, backend)
         check_bytes("host_memory", host_memory, backend)
         check_bytes("reserve", reserve, backend)
-        self._engine = None
-        if backend != "reference":
-            numerics = (deterministic, retry_dtype)
-            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, *numerics, host_memory, reserve)
-        self.backend, self.reason = backend, "asked for"
-        if self._engine is not None and backend == "auto":
-            unknown = self._engine.unknown
-            self.backend = "reference" if unknown else "fast"
-            self.reason = f"auto: {unknown or 'the models are known to the fast engine'}"
-            if unknown and (parse_bytes(memory) is not None or deterministic or retry_dtype is not None):
-                # The reference has none of these; the fast engine does, even through the user's own modules.
-                self.backend = "fast"
-            self._engine = self._engine if self.backend == "fast" else None
+        options: dict[str, Any] = {"memory": memory, "savings": savings, "host_memory": host_memory, "reserve": reserve}
+        options |= {"deterministic": deterministic, "retry_dtype": retry_dtype}
+        self._read: Callable[..., FastEngine] = partial(FastEngine, **options)
+        # The reference has none of these; the fast engine does, even through the user's own modules.
+        self._needs_fast = parse_bytes(memory) is not None or deterministic or retry_dtype is not None
+        self._wanted, self._unseeded = backend, Unseeded()
+        self._take(unet, vae)
+
+    def _take(self, unet: Any, vae: Any) -> None:
+        """Read models, and decide what runs them."""
+        self._modules, self._engine = (unet, vae), None
+        self.backend, self.reason = self._wanted, "asked for"
+        if self._wanted == "reference":
+            return
+        engine = self._read(unet, vae, graphs=Graphs(self.cuda_graphs))
+        if self._wanted == "auto":
+            self.backend = "reference" if engine.unknown and not self._needs_fast else "fast"
+            self.reason = f"auto: {engine.unknown or 'the models are known to the fast engine'}"
+        self._engine = engine if self.backend == "fast" else None
+
+    def _follow(self) -> None:
+        """Take over what was replaced in the pipeline since the last call: UNet, VAE or scheduler."""
+        parts = self._parts
+        courses = self._courses.over(parts.scheduler)
+        if courses is not self._courses:
+            self.schedule, _ = courses.of(self._spacing)
+            self._courses = courses
+        if parts.unet is not self.unet or parts.vae is not self.vae:
+            check_modules(parts.unet, parts.vae)
+            self._take(parts.unet, parts.vae)
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
-        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline.
+        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline, and follow them.
 
         Args:
-            pipe: a diffusers pipeline or a ``Pipeline``; nothing in it is changed.
+            pipe: a diffusers text-to-image pipeline or a ``Pipeline``; nothing in it is changed. Where one of the three
+                is replaced in it later, the next call samples with the new one.
             **options: as in the class.
 
         Raises:
             TypeError: ``pipe`` lacks one of the three.
+            ValueError: ``pipe`` draws from more than text, such as a ControlNet; the message says what to pass instead.
         """
         if any(getattr(pipe, part, None) is None for part in ("unet", "vae", "scheduler")):
             raise wrong_type("pipe", "a pipeline with unet, vae and scheduler", pipe)
-        return cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
+        check_text_to_image(pipe)
+        made = cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
+        made._parts = pipe
+        return made
 
     def __call__(
         self,
         prompt_embeds: Tensor,
         negative_prompt_embeds: Tensor | None = None,
         latents: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         *,
         pooled_prompt_embeds: Tensor | None = None,
         negative_pooled_prompt_embeds: Tensor | None = None,
         time_ids: Tensor | None = None,
+        negative_time_ids: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance_rescale: float | None = None,
+        eta: float = 0.0,
     ) -> Tensor:
         """Generate one image per prompt.
 
@@ -145,15 +198,21 @@ class DifferentiableSampler:
             prompt_embeds: [B, L, d] in the UNet's dtype.
             negative_prompt_embeds: [1 or B, L, d]; needed unless the guidance scale is 1.0, and not read then.
             latents: start noise of unit variance [B, c, h, w]; drawn from ``generator`` if None.
-            generator: on the CPU; draws the latents if there are none, then LCM's noise for every step. None means a
-                fresh one from torch's global seed, whose state is left alone: the same numbers at each call.
+            generator: on the CPU, or a list of one for each image; draws the latents if there are none, then LCM's
+                noise for every step. None draws from torch's global generator: other numbers at each call.
             pooled_prompt_embeds: [B, p], Stable Diffusion XL only.
             negative_pooled_prompt_embeds: [1 or B, p]; XL only, where ``negative_prompt_embeds`` is needed.
             time_ids: [1 or B, 6] original size, crop corner and target size in pixels, XL only; the image's own size
                 and no crop if None, as in diffusers.
+            negative_time_ids: [1 or B, 6], the same for the unconditional rows; ``time_ids`` if None.
+            num_inference_steps: steps of this call; None for the sampler's.
+            timesteps: timesteps of this call; see the class.
+            sigmas: noise levels of this call; see the class.
+            guidance_rescale: of this call; None for the sampler's.
+            eta: 0: DDIM without fresh noise is the one that is differentiated.
 
         Returns:
-            Images [B, 3, H, W], about [0, 1] and unclamped, in the VAE's dtype.
+            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes.
 
         Raises:
             TypeError: an argument of the wrong kind.
@@ -161,35 +220,57 @@ class DifferentiableSampler:
                 Also ``cuda_graphs=True`` where a call cannot be recorded.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
         """
+        self._follow()
+        check_eta(eta)
+        schedule, mode = self._courses.of(self._spacing_of(num_inference_steps, timesteps, sigmas))
+        scale = self.guidance_scale
+        rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
         weight = check_ready(self.unet, self.vae)
         width = self.unet.config.cross_attention_dim
         check_tensor("prompt_embeds", prompt_embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
-        generator = check_generator(generator)
-        start = self._start(latents, len(prompt_embeds), generator, weight)
-        pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        added = self._added(prompt_embeds, *pooled, time_ids, start)
-        embeds = self._rows("negative_prompt_embeds", prompt_embeds, negative_prompt_embeds)
-        noises = [
-            torch.randn(start.shape, generator=generator, dtype=start.dtype).to(start.device) if step.noise else None
-            for step in self.schedule.steps
-        ]
+        generators = check_generators(generator, len(prompt_embeds))
+        if generator is None and (latents is None or any(step.noise for step in schedule.steps)):
+            self._unseeded.count()
+        start = start_noise(self.unet, latents, len(prompt_embeds), generators, weight)
+        given = {
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+            "time_ids": time_ids,
+            "negative_time_ids": negative_time_ids,
+        }
+        added = added_rows(self._modules, prompt_embeds, given, start, scale)
+        embeds = guided_rows("negative_prompt_embeds", prompt_embeds, negative_prompt_embeds, scale)
+        noises = [noise_like(start.shape, start, generators) if step.noise else None for step in schedule.steps]
+        conditions = Conditions(embeds, added)
         if self._engine is not None:
-            unconditional = (negative_prompt_embeds, negative_pooled_prompt_embeds, time_ids)
+            sizes = time_ids if negative_time_ids is None else negative_time_ids
+            unconditional = (negative_prompt_embeds, negative_pooled_prompt_embeds, sizes)
             fixed = not any(part is not None and part.requires_grad for part in unconditional)
-            conditions = Conditions(embeds, added)
-            return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
-        denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
-        return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
+            return self._engine.run(schedule, conditions, scale, fixed, start, noises, mode, rescale)
+        denoiser = guided_denoiser(self.unet, conditions, scale, rescale)
+        clean = denoise(denoiser, schedule, start, noises, mode)
+        return decode(decoding_vae(self.unet, self.vae), clean, mode)
+
+    def _spacing_of(self, steps: int | None, timesteps: Any, sigmas: Any) -> Spacing:
+        """Return the spacing of a call: the sampler's, unless the call says anything about it."""
+        if steps is None and timesteps is None and sigmas is None:
+            return self._spacing
+        return Spacing.of(self.num_inference_steps if steps is None else steps, timesteps, sigmas)
 
     @property
     def unet(self) -> Any:
-        """The UNet it samples with; another one needs another sampler."""
+        """The UNet of the last call; a sampler of a pipeline follows one that is replaced there."""
         return self._modules[0]
 
     @property
     def vae(self) -> Any:
-        """The VAE it decodes with; another one needs another sampler."""
+        """The VAE of the last call; a sampler of a pipeline follows one that is replaced there."""
         return self._modules[1]
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Denoising steps of a call that does not say how many."""
+        return self._spacing.steps
 
     @property
     def plan(self) -> Plan | None:
@@ -206,71 +287,9 @@ class DifferentiableSampler:
             "prediction_type": self.schedule.prediction_type,
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
+            **({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {}),
+            **self._spacing.record(),
             "implementations": "" if self._engine is None else self._engine.implementations,
             "cuda_graphs": "" if self._engine is None else self._engine.graphs,
             "retried_calls": 0 if self._engine is None else self._engine.retried,
         }
-
-    def _start(self, latents: Tensor | None, batch: int, generator: torch.Generator, weight: Tensor) -> Tensor:
-        """Start noise in single precision or better, in which the sample is kept from step to step."""
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        channels = self.unet.config.in_channels
-        if latents is not None:
-            check_tensor("latents", latents, (batch, channels, "h", "w"), weight)
-            return latents.to(dtype)
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        drawn = torch.randn((batch, channels, height, width), generator=generator, dtype=dtype)
-        return drawn.to(weight.device)
-
-    def _rows(self, name: str, positive: Tensor, negative: Tensor | None) -> Tensor:
-        """Put the unconditional rows before the conditional ones where guidance needs them."""
-        if self.guidance_scale == 1.0:
-            return positive
-        batch, *sizes = positive.shape
-        if negative is None:
-            wanted = f"a tensor for guidance_scale {self.guidance_scale} (without guidance, 1.0, none is needed)"
-            raise wrong_value(name, wanted, None)
-        check_tensor(name, negative, (f"1 or {batch}", *sizes), positive)
-        return torch.cat([negative.expand_as(positive), positive])
-
-    def _added(
-        self, embeds: Tensor, pooled: Tensor | None, negative: Tensor | None, time_ids: Tensor | None, start: Tensor
-    ) -> dict[str, Tensor] | None:
-        """Pooled text and sizes for Stable Diffusion XL; other UNets take none."""
-        names = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds", "time_ids")
-        if getattr(self.unet.config, "addition_embed_type", None) is None:
-            for name, value in zip(names, (pooled, negative, time_ids), strict=True):
-                if value is not None:
-                    raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
-            return None
-        batch = len(embeds)
-        if pooled is None:
-            raise wrong_value(names[0], f"[{batch}, p], for this unet is a Stable Diffusion XL", None)
-        check_tensor(names[0], pooled, (batch, "p"), embeds)
-        if time_ids is None:
-            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-            height, width = start.shape[2] * factor, start.shape[3] * factor
-            time_ids = embeds.new_tensor([[height, width, 0, 0, height, width]])
-        check_tensor(names[2], time_ids, (f"1 or {batch}", 6), embeds)
-        time_ids = time_ids.expand(batch, -1)
-        copies = 1 if self.guidance_scale == 1.0 else 2
-        return {"text_embeds": self._rows(names[1], pooled, negative), "time_ids": time_ids.repeat(copies, 1)}
-
-
-def accelerate(pipe: Any, memory: Any = "auto", **options: Any) -> DifferentiableSampler:
-    """Return a fast sampler for a pipeline, which stays as it is.
-
-    Args:
-        pipe: a diffusers pipeline or a ``Pipeline``.
-        memory: limit of all bytes, weights included, such as "8GiB"; see ``DifferentiableSampler``.
-        **options: as in ``DifferentiableSampler``.
-
-    Returns:
-        A sampler with ``backend="fast"``: whatever differentiates through the pipeline calls it in its place.
-
-    Raises:
-        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
-        ValueError: an option out of range.
-    """
-    return DifferentiableSampler.from_pipe(pipe, backend="fast", memory=memory, **options)

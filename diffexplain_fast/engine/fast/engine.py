@@ -133,6 +133,7 @@ class FastEngine:
         start: Tensor,
         noises: Sequence[Tensor | None],
         mode: GradientMode,
+        guidance_rescale: float = 0.0,
     ) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped, differentiable in embeddings and start noise.
 
@@ -144,16 +145,16 @@ class FastEngine:
             start: unit-variance noise [B, c, h, w].
             noises: for each step noise like ``start``, or None.
             mode: what of the loop is differentiated.
+            guidance_rescale: strength of ``reference.rescaled``, which only guidance has.
 
         Raises:
             ValueError: nothing fits into the byte limit.
         """
         self.refresh()
-        fixed_negative = fixed_negative and "first" in self._savings
+        guided, fixed_negative = guidance_scale != 1.0, fixed_negative and "first" in self._savings
         start = start.detach() if mode.first_step > 0 else start
-        timesteps, guided = schedule.timesteps(start.device), guidance_scale != 1.0
         text = self.denoiser.project(conditions.embeds)
-        constant, carried = self._time(schedule, timesteps, conditions.added)
+        constant, carried = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
         recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *carried))
         # Tensors made in inference mode cannot serve a later call that records a graph.
@@ -179,6 +180,7 @@ class FastEngine:
             None if start.requires_grad else self._known_first(about),
             self._keep_less,
             {*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
+            guidance_rescale if guided else 0.0,
         )
         given = start * schedule.init_noise_sigma, text, carried
         runner = self._runner(job, *given)

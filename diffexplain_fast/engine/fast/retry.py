@@ -12,6 +12,7 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.node import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.models.xl import decodes_in_float32
 
 
 class Wider:
@@ -24,6 +25,7 @@ class Wider:
 
     Attributes:
         dtype: theirs.
+        decoded: dtype of the images that the user's own models give.
         calls: how many calls ran through them.
     """
 
@@ -31,6 +33,7 @@ class Wider:
         self, dtype: torch.dtype, build: Callable[[Any, Any], tuple[Any, Any]], modules: Sequence[Any]
     ) -> None:
         self.dtype, self.calls = dtype, 0
+        self.decoded = torch.float32 if decodes_in_float32(*modules) else next(modules[1].parameters()).dtype
         self._build, self._modules = build, modules
         self._models: tuple[Any, Any] | None = None
 
@@ -49,6 +52,8 @@ class Wider:
                 copies = [copy.deepcopy(module).requires_grad_(False).to(self.dtype) for module in self._modules]
                 self._models = self._build(*copies)
         denoiser, decoder = self._models
+        if self.decoded != torch.float16:
+            decoder = job.decoder  # which is no cause of an overflow in float16
         shifts = [[self.of(shift) for shift in step] for step in job.shifts]
         return replace(job, denoiser=denoiser, decoder=decoder, shifts=shifts, first_unconditional=None)
 
@@ -112,14 +117,14 @@ class Retrying:
         return found
 
     def _again(self, failure: NonFiniteError) -> Tensor:
-        """Run the forward in the wider dtype; return images in the dtype of the models."""
+        """Run the forward in the wider dtype; return images in the dtype of the first try."""
         start, text, shifts = self._given
         what = f"{str(failure).partition(';')[0]}: the call runs again in {self._wider.dtype}"
         warnings.warn(what, RuntimeWarning, stacklevel=2)
-        dtype = text[0].dtype
         self._runner, self._retried = Eager(self._wider.job(self._job)), True
         self._wider.calls += 1
-        images = self._runner.forward(start, [*map(self._wider.of, text)], [*map(self._wider.of, shifts)]).to(dtype)
+        images = self._runner.forward(start, [*map(self._wider.of, text)], [*map(self._wider.of, shifts)])
+        images = images.to(self._wider.decoded)
         if not images.isfinite().all():
             raise NonFiniteError(f"the images are not finite in {self._wider.dtype} either") from failure
         return images

@@ -22,6 +22,7 @@ from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.tape import Made, Memory
+from diffexplain_fast.engine.reference import rescaled
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
 
@@ -45,6 +46,7 @@ class Job:
         first_unconditional: prediction of the unconditional rows at the first step, None if it is not known.
         on_running_out: called when memory runs out, after which less is kept; None lets the error through.
         held: ``storage_key`` of the weights, where a step is kept in host memory.
+        guidance_rescale: strength of ``reference.rescaled``; 0 without.
     """
 
     denoiser: Any
@@ -61,6 +63,7 @@ class Job:
     first_unconditional: Tensor | None = None
     on_running_out: Callable[[], None] | None = None
     held: Collection[int] = ()
+    guidance_rescale: float = 0.0
 
 
 class Trajectory:
@@ -182,6 +185,10 @@ class Trajectory:
             output = self._parted(i, rows, text, shifts, level)
         else:
             output = job.denoiser(rows, text, shifts, level)
+        if job.guidance_rescale:
+            unconditional, conditional = output.to(sample.dtype).chunk(2)
+            guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
+            output = rescaled(guided, conditional, job.guidance_rescale)
         remembered = before if step.previous else None
         following, data = guided_step(sample, output, job.coefficients[i], remembered, job.noises[i])
         return (following,) if step.data is None else (following, data)

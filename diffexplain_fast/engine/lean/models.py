@@ -9,6 +9,7 @@ from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.models.xl import decoding_vae
 
 
 def read_models(
@@ -25,6 +26,7 @@ def read_models(
     denoiser: LeanUNet | ModuleUNet
     decoder: LeanDecoder | ModuleDecoder
     with torch.inference_mode(False), torch.no_grad():
+        vae = decoding_vae(unet, vae)
         try:
             denoiser = LeanUNet(unet, impl, savings)
         except UnsupportedModelError as error:

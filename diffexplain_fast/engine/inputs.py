@@ -1,0 +1,158 @@
+"""What a call is given besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.checks import check_tensor
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.xl import pooled_width
+
+Generators = Sequence[torch.Generator]
+"""One generator for all images, or one for each."""
+
+
+def check_generators(generator: Any, batch: int) -> Generators:
+    """Return CPU generators: the given one, one for each image, or torch's global one, as in diffusers.
+
+    Args:
+        generator: a generator, a list of one for each image, or None.
+        batch: number of images.
+
+    Raises:
+        TypeError: not a generator, nor a list of generators.
+        ValueError: a generator of another device, whose numbers would differ from machine to machine, or as many as
+            there are no images.
+    """
+    if generator is None:
+        return [torch.default_generator]
+    given = list(generator) if isinstance(generator, list | tuple) else [generator]
+    for each in given:
+        if not isinstance(each, torch.Generator):
+            raise wrong_type("generator", "a torch.Generator, or a list of one for each image", each)
+        if each.device.type != "cpu":
+            raise wrong_value("generator", "a generator on the cpu", each.device)
+    if isinstance(generator, list | tuple) and len(given) != batch:
+        raise wrong_value("generator", f"one generator, or one for each of {batch} images", f"{len(given)} of them")
+    return given
+
+
+class Unseeded:
+    """Counts a sampler's calls that draw without a generator, and warns once that they differ."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def count(self) -> None:
+        """Count a call; the second is the first whose numbers differ from those of release 0.1."""
+        self._calls += 1
+        if self._calls == 2:
+            what = "each call of a sampler without generator and latents now draws other noise, as in diffusers; "
+            remedy = "until 0.1 all drew the same: pass generator=torch.Generator().manual_seed(0) for that"
+            warnings.warn(what + remedy, FutureWarning, stacklevel=3)
+
+
+def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:
+    """Return standard normal noise [B, c, h, w] in the dtype and on the device of a tensor, drawn on the CPU."""
+    options: dict[str, Any] = {"dtype": like.dtype, "device": "cpu"}
+    if len(generators) == 1:
+        return torch.randn(tuple(shape), generator=generators[0], **options).to(like.device)
+    rows = [torch.randn((1, *shape[1:]), generator=each, **options) for each in generators]
+    return torch.cat(rows).to(like.device)
+
+
+def start_noise(unet: Any, latents: Tensor | None, batch: int, generators: Generators, weight: Tensor) -> Tensor:
+    """Return start noise in single precision or better, in which the sample is kept from step to step.
+
+    Args:
+        unet: says the size.
+        latents: noise that is given, or None.
+        batch: number of images.
+        generators: draw it.
+        weight: of the UNet, whose dtype and device the latents must have.
+
+    Raises:
+        TypeError: latents that are no tensor.
+        ValueError: latents of another shape, dtype or device, or none where the UNet does not say its size.
+    """
+    like = weight.new_empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
+    channels, size = unet.config.in_channels, getattr(unet.config, "sample_size", None)
+    if latents is not None:
+        check_tensor("latents", latents, (batch, channels, "h", "w"), weight)
+        return latents.to(like.dtype)
+    if size is None:
+        wanted = f"start noise [{batch}, {channels}, h, w], for unet.config.sample_size is None"
+        raise wrong_value("latents", wanted, None)
+    height, width = (size, size) if isinstance(size, int) else size
+    return noise_like((batch, channels, height, width), like, generators)
+
+
+def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:
+    """Return the unconditional rows before the conditional ones where guidance needs them.
+
+    Args:
+        name: of the negative argument.
+        positive: [B, ...].
+        negative: [1 or B, ...], or None.
+        guidance_scale: 1.0 for no guidance.
+
+    Raises:
+        TypeError: a negative that is no tensor.
+        ValueError: a negative that is needed and missing, or of another shape, dtype or device.
+    """
+    if guidance_scale == 1.0:
+        return positive
+    batch, *sizes = positive.shape
+    if negative is None:
+        wanted = f"a tensor for guidance_scale {guidance_scale} (without guidance, 1.0, none is needed)"
+        raise wrong_value(name, wanted, None)
+    check_tensor(name, negative, (f"1 or {batch}", *sizes), positive)
+    return torch.cat([negative.expand_as(positive), positive])
+
+
+def added_rows(
+    models: tuple[Any, Any],
+    embeds: Tensor,
+    given: dict[str, Tensor | None],
+    start: Tensor,
+    guidance_scale: float,
+) -> dict[str, Tensor] | None:
+    """Return pooled text and sizes for Stable Diffusion XL, None for other UNets, which take none.
+
+    Args:
+        models: UNet and VAE.
+        embeds: prompt embeddings [B, L, d].
+        given: ``pooled_prompt_embeds``, ``negative_pooled_prompt_embeds``, ``time_ids`` and ``negative_time_ids``.
+        start: start noise, which says the size of the image.
+        guidance_scale: 1.0 for no guidance.
+
+    Raises:
+        TypeError: one that is no tensor.
+        ValueError: one that is needed and missing, is not taken, or of another shape, dtype or device.
+    """
+    unet, vae = models
+    if getattr(unet.config, "addition_embed_type", None) is None:
+        for name, value in given.items():
+            if value is not None:
+                raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
+        return None
+    pooled, negative, time_ids, negative_ids = given.values()
+    batch, width = len(embeds), pooled_width(unet) or "p"
+    if pooled is None:
+        wanted = f"[{batch}, {width}], for this unet is a Stable Diffusion XL"
+        raise wrong_value("pooled_prompt_embeds", wanted, None)
+    check_tensor("pooled_prompt_embeds", pooled, (batch, width), embeds)
+    if time_ids is None:
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        height, width = start.shape[2] * factor, start.shape[3] * factor
+        time_ids = embeds.new_tensor([[height, width, 0, 0, height, width]])
+    check_tensor("time_ids", time_ids, (f"1 or {batch}", 6), embeds)
+    time_ids = time_ids.expand(batch, -1)
+    negative_ids = time_ids if negative_ids is None else negative_ids
+    return {
+        "text_embeds": guided_rows("negative_pooled_prompt_embeds", pooled, negative, guidance_scale),
+        "time_ids": guided_rows("negative_time_ids", time_ids, negative_ids, guidance_scale),
+    }
