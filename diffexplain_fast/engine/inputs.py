@@ -29,13 +29,14 @@ def check_generators(generator: Any, batch: int) -> Generators:
     """
     if generator is None:
         return [torch.default_generator]
-    given = list(generator) if isinstance(generator, list | tuple) else [generator]
+    several = isinstance(generator, list | tuple)
+    given = list(generator) if several else [generator]
     for each in given:
         if not isinstance(each, torch.Generator):
-            raise wrong_type("generator", "a torch.Generator, or a list of one for each image", each)
+            raise wrong_type("generator", f"a torch.Generator{' for each image' if several else ''}", each)
         if each.device.type != "cpu":
             raise wrong_value("generator", "a generator on the cpu", each.device)
-    if isinstance(generator, list | tuple) and len(given) != batch:
+    if several and len(given) != batch:
         raise wrong_value("generator", f"one generator, or one for each of {batch} images", f"{len(given)} of them")
     return given
 
@@ -140,11 +141,13 @@ def added_rows(
                 raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
         return None
     pooled, negative, time_ids, negative_ids = given.values()
-    batch, width = len(embeds), pooled_width(unet) or "p"
+    batch, width = len(embeds), pooled_width(unet)
     if pooled is None:
-        wanted = f"[{batch}, {width}], for this unet is a Stable Diffusion XL"
-        raise wrong_value("pooled_prompt_embeds", wanted, None)
-    check_tensor("pooled_prompt_embeds", pooled, (batch, width), embeds)
+        raise wrong_value("pooled_prompt_embeds", f"[{batch}, p], for this unet is a Stable Diffusion XL", None)
+    check_tensor("pooled_prompt_embeds", pooled, (batch, "p"), embeds)
+    if width is not None and pooled.shape[1] != width:
+        wanted = f"shape [{batch}, {width}], as the unet's configuration says"
+        raise wrong_value("pooled_prompt_embeds", wanted, list(pooled.shape))
     if time_ids is None:
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         height, width = start.shape[2] * factor, start.shape[3] * factor

@@ -39,9 +39,10 @@ MORE = (
     More(
         "AnimateDiff",
         ("motion_adapter",),
-        ("num_frames", "video_length", "video"),
+        (),
         "the text-to-image pipeline whose UNet the motion module was added to",
     ),
+    More("frames of a video", (), ("num_frames", "video_length", "video"), "a text-to-image pipeline"),
     More(
         "InstructPix2Pix",
         (),

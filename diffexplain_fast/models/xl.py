@@ -31,6 +31,16 @@ def decodes_in_float32(unet: Any, vae: Any) -> bool:
     return bool(xl and asks and next(vae.parameters()).dtype == torch.float16)
 
 
+def decoded_dtype(unet: Any, vae: Any) -> torch.dtype:
+    """Return the dtype of the images that a VAE decodes.
+
+    Args:
+        unet: as in ``decodes_in_float32``.
+        vae: as there.
+    """
+    return torch.float32 if decodes_in_float32(unet, vae) else next(vae.parameters()).dtype
+
+
 def decoding_vae(unet: Any, vae: Any) -> Any:
     """Return the VAE that decodes: the given one, or a frozen float32 copy without its encoder.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffexplain_fast.engine.fast.node import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job
 from diffexplain_fast.errors import NonFiniteError
-from diffexplain_fast.models.xl import decodes_in_float32
+from diffexplain_fast.models.xl import decoded_dtype
 
 
 class Wider:
@@ -33,7 +33,7 @@ class Wider:
         self, dtype: torch.dtype, build: Callable[[Any, Any], tuple[Any, Any]], modules: Sequence[Any]
     ) -> None:
         self.dtype, self.calls = dtype, 0
-        self.decoded = torch.float32 if decodes_in_float32(*modules) else next(modules[1].parameters()).dtype
+        self.decoded = decoded_dtype(*modules)
         self._build, self._modules = build, modules
         self._models: tuple[Any, Any] | None = None
 
