@@ -60,6 +60,7 @@ class DifferentiableSampler:
             as in diffusers, without effect unless there is guidance.
         timesteps: the timesteps, noisiest first, in place of a number of steps; for LCM, Euler and DPM-Solver++.
         sigmas: the noise levels, the one after the last step included; for Euler.
+        eta: 0: DDIM without fresh noise is the one that is differentiated.
         backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
@@ -102,6 +103,7 @@ class DifferentiableSampler:
         guidance_rescale: float = 0.0,
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
+        eta: float = 0.0,
         backend: str = "auto",
         memory: Any = "auto",
         gradient: str = "full",
@@ -114,6 +116,7 @@ class DifferentiableSampler:
     ) -> None:
         check_modules(unet, vae)
         check_backend(backend, memory)
+        check_eta(eta)
         self.guidance_scale, self.guidance_rescale = check_guidance(guidance_scale), check_rescale(guidance_rescale)
         self._spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
         self._courses = Courses(scheduler, gradient)
@@ -209,7 +212,7 @@ class DifferentiableSampler:
             timesteps: timesteps of this call; see the class.
             sigmas: noise levels of this call; see the class.
             guidance_rescale: of this call; None for the sampler's.
-            eta: 0: DDIM without fresh noise is the one that is differentiated.
+            eta: 0; see the class.
 
         Returns:
             Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes.
