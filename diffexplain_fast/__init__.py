@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from diffexplain_fast import tinyworld
     from diffexplain_fast.api.explainer import Explainer, explain
     from diffexplain_fast.engine import gradients
-    from diffexplain_fast.engine.sampler import DifferentiableSampler, accelerate
+    from diffexplain_fast.engine.accelerated import accelerate
+    from diffexplain_fast.engine.sampler import DifferentiableSampler
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.recipe.making import make_classifier
     from diffexplain_fast.report.writing import plot, write_report

@@ -13,7 +13,7 @@ HOMES = {
     "Explainer": "api.explainer",
     "Explanation": "results.explanation",
     "Neuron": "targets",
-    "accelerate": "engine.sampler",
+    "accelerate": "engine.accelerated",
     "explain": "api.explainer",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",

@@ -1,6 +1,6 @@
 """The public entry: check, resolve, and run a method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Explainer:
         gradient: "full", "checkpointed", "last:K", "detached" or "shortcut:K"; see ``DifferentiableSampler``.
         seed: every random number follows from it; the same seed gives the same bits on one machine.
         device: where to load models that are named; modules given stay where they are.
+        call_options: options of the pipeline's own call that change what it draws, by name: ``clip_skip`` and, for
+            Stable Diffusion XL, its sizes, such as ``original_size`` and ``negative_original_size``. None for none.
 
     Raises:
         TypeError: a classifier that is neither a ``Classifier`` nor a name; a seed that is no whole number.
@@ -57,13 +59,16 @@ class Explainer:
         gradient: str = "full",
         seed: int = 0,
         device: Any = None,
+        call_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.seed = whole_number("seed", seed)
         if isinstance(classifier, str | Path):
             classifier = Classifier.from_pretrained(classifier, device=device)
         if not isinstance(classifier, Classifier):
             raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
-        self.pipeline = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline, device=device)
+        loads = {} if isinstance(pipeline, Pipeline) else {"device": device}
+        self.pipeline = load_pipeline(pipeline, call_options=call_options, **loads)
+        _ = self.pipeline.latent_shape, self.pipeline.words()  # refused here, before any work
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
@@ -181,6 +186,7 @@ def explain(
     gradient: str = "full",
     seed: int = 0,
     device: Any = None,
+    call_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Explanation:
     """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
@@ -194,6 +200,7 @@ def explain(
         gradient: see ``Explainer``.
         seed: see ``Explainer``.
         device: see ``Explainer``.
+        call_options: see ``Explainer``.
         **options: everything ``Explainer.explain`` takes.
 
     Returns:
@@ -206,5 +213,5 @@ def explain(
     Source: DiffExplainer (arXiv 2404.02618).
     """
     setup = {"backend": backend, "memory": memory, "gradient": gradient, "seed": seed, "device": device}
-    with Explainer(pipeline, classifier, **setup) as explainer:
+    with Explainer(pipeline, classifier, **setup, call_options=call_options) as explainer:
         return explainer.explain(target, **options)

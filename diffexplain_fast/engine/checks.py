@@ -13,7 +13,7 @@ _ABSENT = {
     "time_cond_proj_dim": "no guidance embedding (use an LCM-LoRA merged into the plain UNet)",
     "class_embed_type": "no class embedding",
     "num_class_embeds": "no class embedding",
-    "encoder_hid_dim_type": "no image prompt projection",
+    "encoder_hid_dim_type": "no image prompt projection, as an IP-adapter adds (pipe.unload_ip_adapter())",
 }
 """Options of a UNet that ask for inputs the sampler does not have, and what is wanted instead."""
 
@@ -41,6 +41,8 @@ def check_modules(unet: Any, vae: Any) -> None:
     if (config.in_channels, config.out_channels) != (channels, channels):
         got = f"{config.in_channels} in and {config.out_channels} out"
         raise wrong_value("unet", f"{channels} channels in and out, as the vae's latents have", got)
+    if getattr(decoder, "out_channels", 3) != 3:
+        raise wrong_value("vae.config.out_channels", "3, the colours of a picture", decoder.out_channels)
     mean = getattr(decoder, "latents_mean", None)
     if mean is not None:
         raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
@@ -59,6 +61,33 @@ def check_guidance(guidance_scale: Any) -> float:
         wanted = "a finite number of at least 1.0, which means no guidance (diffusers runs none below 1.0 either)"
         raise wrong_value("guidance_scale", wanted, guidance_scale)
     return float(guidance_scale)
+
+
+def check_rescale(guidance_rescale: Any) -> float:
+    """Return the strength of rescaled guidance as a float.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: outside [0, 1].
+    """
+    if not isinstance(guidance_rescale, int | float) or isinstance(guidance_rescale, bool):
+        raise wrong_type("guidance_rescale", "a number", guidance_rescale)
+    if not 0 <= guidance_rescale <= 1:
+        raise wrong_value("guidance_rescale", "a number from 0, which rescales nothing, to 1", guidance_rescale)
+    return float(guidance_rescale)
+
+
+def check_eta(eta: Any) -> None:
+    """Refuse fresh noise in DDIM's steps, which the sampler does not draw.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: anything but 0.
+    """
+    if not isinstance(eta, int | float) or isinstance(eta, bool):
+        raise wrong_type("eta", "the number 0", eta)
+    if eta != 0:
+        raise wrong_value("eta", "0, DDIM without fresh noise", eta)
 
 
 def check_backend(backend: Any, memory: Any) -> None:
@@ -190,19 +219,3 @@ def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
                 wanted = f"{name}.disable_gradient_checkpointing() and gradient='checkpointed' instead"
                 raise wrong_value(f"{name}.gradient_checkpointing", wanted, "it enabled")
     return weight
-
-
-def check_generator(generator: Any) -> torch.Generator:
-    """Return a CPU generator: the given one, or a fresh one from the global seed, whose state is left alone.
-
-    Raises:
-        TypeError: not a generator.
-        ValueError: a generator of another device, whose numbers would differ from machine to machine.
-    """
-    if generator is None:
-        return torch.Generator().manual_seed(torch.initial_seed())
-    if not isinstance(generator, torch.Generator):
-        raise wrong_type("generator", "a torch.Generator", generator)
-    if generator.device.type != "cpu":
-        raise wrong_value("generator", "a generator on the cpu", generator.device)
-    return generator

@@ -28,13 +28,33 @@ class Conditions(NamedTuple):
     added: dict[str, Tensor] | None
 
 
-def guided_denoiser(unet: Any, conditions: Conditions, guidance_scale: float) -> Denoiser:
+def rescaled(guided: Tensor, conditional: Tensor, strength: Tensor | float) -> Tensor:
+    """Return a guided prediction [B, c, h, w] with, in part, the standard deviation of the conditional one, per image.
+
+    Equivalent to: diffusers' ``rescale_noise_cfg(guided, conditional, strength)``.
+
+    Args:
+        guided: classifier-free guidance's prediction.
+        conditional: the prediction without guidance.
+        strength: 0 for the guided prediction as it is, 1 for the whole rescaling.
+
+    Source: Lin et al. (arXiv 2305.08891), eqs. 15 and 16.
+    """
+    axes = tuple(range(1, guided.ndim))
+    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    return guided * (strength * ratio + (1 - strength))
+
+
+def guided_denoiser(
+    unet: Any, conditions: Conditions, guidance_scale: float, guidance_rescale: float = 0.0
+) -> Denoiser:
     """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
 
     Args:
         unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call.
         conditions: B rows if ``guidance_scale`` is 1, else 2B.
         guidance_scale: s, at least 1.
+        guidance_rescale: strength of ``rescaled``, which only guidance has.
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
@@ -54,7 +74,8 @@ def guided_denoiser(unet: Any, conditions: Conditions, guidance_scale: float) ->
         if not guided:
             return output
         unconditional, conditional = output.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        output = unconditional + guidance_scale * (conditional - unconditional)
+        return rescaled(output, conditional, guidance_rescale) if guidance_rescale else output
 
     return denoiser
 

@@ -1,30 +1,29 @@
 """The differentiable sampler: prompt embeddings and start noise in, images out, gradients back."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.backend import Backend, Record
 from diffexplain_fast.engine.checks import (
-    check_backend,
-    check_bytes,
-    check_generator,
-    check_graphs,
+    check_eta,
     check_guidance,
     check_modules,
-    check_numerics,
-    check_ready,
-    check_tensor,
+    check_rescale,
 )
+from diffexplain_fast.engine.courses import Courses
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
-from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
-from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
-from diffexplain_fast.engine.noise import start_noise, step_noises
-from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
-from diffexplain_fast.engine.schedules import Schedule
-from diffexplain_fast.errors import describe, wrong_type, wrong_value
+from diffexplain_fast.engine.inputs import Unseeded, read_inputs
+from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
+from diffexplain_fast.engine.spacing import Spacing
+from diffexplain_fast.errors import describe, wrong_type
+from diffexplain_fast.models.text_to_image import check_text_to_image
+from diffexplain_fast.models.xl import decoding_vae
 
 
 class DifferentiableSampler:
@@ -32,10 +31,16 @@ class DifferentiableSampler:
 
     Args:
         unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed, its weights get no gradient.
-        vae: diffusers AutoencoderKL; never changed.
+        vae: diffusers AutoencoderKL; never changed. A float16 one of Stable Diffusion XL whose configuration has
+            ``force_upcast`` decodes in float32, as in diffusers' pipeline, on a copy that a plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
         num_inference_steps: denoising steps, at least 1.
         guidance_scale: classifier-free guidance, at least 1.0, where the unconditional rows are not run.
+        guidance_rescale: 0 to 1, how much of the conditional prediction's standard deviation a guided one gets back;
+            as in diffusers, without effect unless there is guidance.
+        timesteps: the timesteps, noisiest first, in place of a number of steps; for LCM, Euler and DPM-Solver++.
+        sigmas: the noise levels, the one after the last step included; for Euler.
+        eta: 0: DDIM without fresh noise is the one that is differentiated.
         backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
             the models are known to it, else the reference. With "fast" a model that is not known runs through its
             own modules, computed again step by step; ``plan`` says so.
@@ -64,7 +69,7 @@ class DifferentiableSampler:
         ValueError: a module, scheduler, option or value that is not supported; the message says what is.
 
     Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400),
-        DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606).
+        DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606); rescaled guidance: Lin et al. (arXiv 2305.08891).
     """
 
     def __init__(
@@ -75,6 +80,10 @@ class DifferentiableSampler:
         scheduler: Any,
         num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        eta: float = 0.0,
         backend: str = "auto",
         memory: Any = "auto",
         gradient: GradientMode | str = "full",
@@ -86,60 +95,69 @@ class DifferentiableSampler:
         reserve: Any = None,
     ) -> None:
         check_modules(unet, vae)
-        check_backend(backend, memory)
-        self.guidance_scale = check_guidance(guidance_scale)
-        self.schedule = Schedule.from_scheduler(scheduler, num_inference_steps)
-        self.num_inference_steps = num_inference_steps
+        check_eta(eta)
+        self.guidance_scale, self.guidance_rescale = check_guidance(guidance_scale), check_rescale(guidance_rescale)
+        self._spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
         mode = parse_gradient(gradient)
-        self._mode = mode.differentiated(len(self.schedule.steps))
-        if self._mode.calls is not None:
-            self.schedule = self.schedule.shortened(self._mode.calls)
-        self.gradient = str(mode)
+        self._courses, self.gradient = Courses(scheduler, mode), str(mode)
+        self.schedule, _ = self._courses.of(self._spacing)
+        self._parts: Any = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
+        numerics = (deterministic, retry_dtype)
+        self._backend = Backend(backend, memory, savings, cuda_graphs, *numerics, host_memory, reserve)
+        self._unseeded = Unseeded()
+        self._take(unet, vae)
+
+    def _take(self, unet: Any, vae: Any) -> None:
+        self._backend.take(unet, vae)
         self._modules = (unet, vae)
-        self.cuda_graphs = check_graphs(cuda_graphs, backend)
-        graphs = Graphs(self.cuda_graphs)
-        check_numerics(deterministic, retry_dtype, backend)
-        check_bytes("host_memory", host_memory, backend)
-        check_bytes("reserve", reserve, backend)
-        self._engine = None
-        if backend != "reference":
-            numerics = (deterministic, retry_dtype)
-            self._engine = FastEngine(unet, vae, memory, "auto", savings, graphs, *numerics, host_memory, reserve)
-        self.backend, self.reason = backend, "asked for"
-        if self._engine is not None and backend == "auto":
-            unknown = self._engine.unknown
-            self.backend = "reference" if unknown else "fast"
-            self.reason = f"auto: {unknown or 'the models are known to the fast engine'}"
-            if unknown and (parse_bytes(memory) is not None or deterministic or retry_dtype is not None):
-                # The reference has none of these; the fast engine does, even through the user's own modules.
-                self.backend = "fast"
-            self._engine = self._engine if self.backend == "fast" else None
+
+    def _follow(self) -> None:
+        """Take over what was replaced in the pipeline since the last call: UNet, VAE or scheduler."""
+        parts = self._parts
+        courses = self._courses.over(parts.scheduler)
+        if courses is not self._courses:
+            self.schedule, _ = courses.of(self._spacing)
+            self._courses = courses
+        if parts.unet is not self.unet or parts.vae is not self.vae:
+            check_modules(parts.unet, parts.vae)
+            self._take(parts.unet, parts.vae)
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
-        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline.
+        """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline, and follow them.
 
         Args:
-            pipe: a diffusers pipeline or a ``Pipeline``; nothing in it is changed.
+            pipe: a diffusers text-to-image pipeline or a ``Pipeline``; nothing in it is changed. Where one of the three
+                is replaced in it later, the next call samples with the new one.
             **options: as in the class.
 
         Raises:
             TypeError: ``pipe`` lacks one of the three.
+            ValueError: ``pipe`` draws from more than text, such as a ControlNet; the message says what to pass instead.
         """
         if any(getattr(pipe, part, None) is None for part in ("unet", "vae", "scheduler")):
             raise wrong_type("pipe", "a pipeline with unet, vae and scheduler", pipe)
-        return cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
+        check_text_to_image(pipe)
+        made = cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
+        made._parts = pipe
+        return made
 
     def __call__(
         self,
         prompt_embeds: Tensor,
         negative_prompt_embeds: Tensor | None = None,
         latents: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         *,
         pooled_prompt_embeds: Tensor | None = None,
         negative_pooled_prompt_embeds: Tensor | None = None,
         time_ids: Tensor | None = None,
+        negative_time_ids: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance_rescale: float | None = None,
+        eta: float = 0.0,
     ) -> Tensor:
         """Generate one image per prompt.
 
@@ -147,15 +165,21 @@ class DifferentiableSampler:
             prompt_embeds: [B, L, d] in the UNet's dtype.
             negative_prompt_embeds: [1 or B, L, d]; needed unless the guidance scale is 1.0, and not read then.
             latents: start noise of unit variance [B, c, h, w]; drawn from ``generator`` if None.
-            generator: on the CPU; draws the latents if there are none, then LCM's noise for every step. None means a
-                fresh one from torch's global seed, whose state is left alone: the same numbers at each call.
+            generator: on the CPU, or a list of one for each image; draws the latents if there are none, then LCM's
+                noise for every step. None draws from torch's global generator: other numbers at each call.
             pooled_prompt_embeds: [B, p], Stable Diffusion XL only.
             negative_pooled_prompt_embeds: [1 or B, p]; XL only, where ``negative_prompt_embeds`` is needed.
             time_ids: [1 or B, 6] original size, crop corner and target size in pixels, XL only; the image's own size
                 and no crop if None, as in diffusers.
+            negative_time_ids: [1 or B, 6], the same for the unconditional rows; ``time_ids`` if None.
+            num_inference_steps: steps of this call; None for the sampler's.
+            timesteps: timesteps of this call; see the class.
+            sigmas: noise levels of this call; see the class.
+            guidance_rescale: of this call; None for the sampler's.
+            eta: 0; see the class.
 
         Returns:
-            Images [B, 3, H, W], about [0, 1] and unclamped, in the VAE's dtype.
+            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes.
 
         Raises:
             TypeError: an argument of the wrong kind.
@@ -163,23 +187,25 @@ class DifferentiableSampler:
                 Also ``cuda_graphs=True`` where a call cannot be recorded.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
         """
-        weight = check_ready(self.unet, self.vae)
-        config = self.unet.config
-        width = config.cross_attention_dim
-        check_tensor("prompt_embeds", prompt_embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
-        generator = check_generator(generator)
-        start = start_noise(latents, len(prompt_embeds), config.in_channels, config.sample_size, generator, weight)
-        pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        added = self._added(prompt_embeds, *pooled, time_ids, start)
-        embeds = self._rows("negative_prompt_embeds", prompt_embeds, negative_prompt_embeds)
-        noises = step_noises(self.schedule, start, generator)
+        self._follow()
+        check_eta(eta)
+        schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
+        scale = self.guidance_scale
+        rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
+        sizes = {
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+            "time_ids": time_ids,
+            "negative_time_ids": negative_time_ids,
+        }
+        prompts = (prompt_embeds, negative_prompt_embeds)
+        given = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
+        conditions, start, noises, constant_negative = given
         if self._engine is not None:
-            unconditional = (negative_prompt_embeds, negative_pooled_prompt_embeds, time_ids)
-            fixed = not any(part is not None and part.requires_grad for part in unconditional)
-            conditions = Conditions(embeds, added)
-            return self._engine.run(self.schedule, conditions, self.guidance_scale, fixed, start, noises, self._mode)
-        denoiser = guided_denoiser(self.unet, Conditions(embeds, added), self.guidance_scale)
-        return decode(self.vae, denoise(denoiser, self.schedule, start, noises, self._mode), self._mode)
+            return self._engine.run(schedule, conditions, scale, constant_negative, start, noises, mode, rescale)
+        denoiser = guided_denoiser(self.unet, conditions, scale, rescale)
+        clean = denoise(denoiser, schedule, start, noises, mode)
+        return decode(decoding_vae(self.unet, self.vae), clean, mode)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: it holds packed weights, kernels and recordings of one process and device."""
@@ -188,13 +214,37 @@ class DifferentiableSampler:
 
     @property
     def unet(self) -> Any:
-        """The UNet it samples with; another one needs another sampler."""
+        """The UNet of the last call; a sampler of a pipeline follows one that is replaced there."""
         return self._modules[0]
 
     @property
     def vae(self) -> Any:
-        """The VAE it decodes with; another one needs another sampler."""
+        """The VAE of the last call; a sampler of a pipeline follows one that is replaced there."""
         return self._modules[1]
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Denoising steps of a call that does not say how many."""
+        return self._spacing.steps
+
+    @property
+    def backend(self) -> str:
+        """What runs the calls: "fast" or "reference"."""
+        return self._backend.name
+
+    @property
+    def reason(self) -> str:
+        """Why that backend runs them."""
+        return self._backend.reason
+
+    @property
+    def cuda_graphs(self) -> bool | str:
+        """Whether calls may be recorded into CUDA graphs: True, False or "auto"."""
+        return self._backend.cuda_graphs
+
+    @property
+    def _engine(self) -> FastEngine | None:
+        return self._backend.engine
 
     @property
     def plans_memory(self) -> bool:
@@ -211,7 +261,7 @@ class DifferentiableSampler:
         """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
         return None if self._engine is None else self._engine.plan
 
-    def record(self) -> dict[str, str | int | float | None]:
+    def record(self) -> Record:
         """Return what ran, for a result's settings: every value is a plain number or text.
 
         ``cuda_graphs`` says whether the last call that recorded a gradient replayed CUDA graphs, and if not, why not.
@@ -219,11 +269,9 @@ class DifferentiableSampler:
         run operation by operation, ``replay_forward_distance`` and ``replay_gradient_distance``, with the largest that
         rounding explains, ``replay_forward_bound`` and ``replay_gradient_bound``: None before a call is recorded.
         """
-        if self._engine is None:
-            return self.identity()
-        return self.identity() | self._engine.record()
+        return self.identity() | ({} if self._engine is None else self._engine.record())
 
-    def identity(self) -> dict[str, str | int | float | None]:
+    def identity(self) -> Record:
         """Return what decides the images and their gradient: ``record`` before any call, whatever calls there were."""
         return {
             "backend": self.backend,
@@ -233,9 +281,9 @@ class DifferentiableSampler:
             "prediction_type": self.schedule.prediction_type,
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
-            "implementations": "" if self._engine is None else self._engine.implementations,
-            "cuda_graphs": "" if self._engine is None else NO_CALL,
-            "retried_calls": 0,
+            **({"guidance_rescale": self.guidance_rescale} if self.guidance_rescale else {}),
+            **self._spacing.record(),
+            **self._backend.identity(),
         }
 
     def reserve(self, reserve: int | str | None) -> None:
@@ -248,58 +296,4 @@ class DifferentiableSampler:
             TypeError: of another kind.
             ValueError: no number of bytes, or a backend that does not plan.
         """
-        check_bytes("reserve", reserve, self.backend)
-        if self._engine is not None:
-            self._engine.reserve(parse_bytes(reserve, "reserve") or 0)
-
-    def _rows(self, name: str, positive: Tensor, negative: Tensor | None) -> Tensor:
-        """Put the unconditional rows before the conditional ones where guidance needs them."""
-        if self.guidance_scale == 1.0:
-            return positive
-        batch, *sizes = positive.shape
-        if negative is None:
-            wanted = f"a tensor for guidance_scale {self.guidance_scale} (without guidance, 1.0, none is needed)"
-            raise wrong_value(name, wanted, None)
-        check_tensor(name, negative, (f"1 or {batch}", *sizes), positive)
-        return torch.cat([negative.expand_as(positive), positive])
-
-    def _added(
-        self, embeds: Tensor, pooled: Tensor | None, negative: Tensor | None, time_ids: Tensor | None, start: Tensor
-    ) -> dict[str, Tensor] | None:
-        """Pooled text and sizes for Stable Diffusion XL; other UNets take none."""
-        names = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds", "time_ids")
-        if getattr(self.unet.config, "addition_embed_type", None) is None:
-            for name, value in zip(names, (pooled, negative, time_ids), strict=True):
-                if value is not None:
-                    raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
-            return None
-        batch = len(embeds)
-        if pooled is None:
-            raise wrong_value(names[0], f"[{batch}, p], for this unet is a Stable Diffusion XL", None)
-        check_tensor(names[0], pooled, (batch, "p"), embeds)
-        if time_ids is None:
-            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-            height, width = start.shape[2] * factor, start.shape[3] * factor
-            time_ids = embeds.new_tensor([[height, width, 0, 0, height, width]])
-        check_tensor(names[2], time_ids, (f"1 or {batch}", 6), embeds)
-        time_ids = time_ids.expand(batch, -1)
-        copies = 1 if self.guidance_scale == 1.0 else 2
-        return {"text_embeds": self._rows(names[1], pooled, negative), "time_ids": time_ids.repeat(copies, 1)}
-
-
-def accelerate(pipe: Any, memory: Any = "auto", **options: Any) -> DifferentiableSampler:
-    """Return a fast sampler for a pipeline, which stays as it is.
-
-    Args:
-        pipe: a diffusers pipeline or a ``Pipeline``.
-        memory: limit of all bytes, weights included, such as "8GiB"; see ``DifferentiableSampler``.
-        **options: as in ``DifferentiableSampler``.
-
-    Returns:
-        A sampler with ``backend="fast"``: whatever differentiates through the pipeline calls it in its place.
-
-    Raises:
-        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
-        ValueError: an option out of range.
-    """
-    return DifferentiableSampler.from_pipe(pipe, backend="fast", memory=memory, **options)
+        self._backend.reserve(reserve)

@@ -9,13 +9,14 @@ With o_i the denoiser's (guided) output at x_i, and d_i a prediction of the clea
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
@@ -61,17 +62,26 @@ class Schedule:
     prediction_type: str
 
     @classmethod
-    def from_scheduler(cls, scheduler: Any, num_inference_steps: int) -> "Schedule":
+    def from_scheduler(
+        cls,
+        scheduler: Any,
+        num_inference_steps: int,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> "Schedule":
         """Tabulate a diffusers scheduler; its ``step`` does the same to rounding.
 
         Args:
             scheduler: DDIMScheduler (eta 0), LCMScheduler, EulerDiscreteScheduler (no churn) or
                 DPMSolverMultistepScheduler (DPM-Solver++ 2M, midpoint); it is not changed.
-            num_inference_steps: at least 1, at most the scheduler's training steps.
+            num_inference_steps: at least 1, at most the scheduler's training steps; not read where values are given.
+            timesteps: the timesteps, noisiest first, in place of the scheduler's; for LCM, Euler and DPM-Solver++.
+            sigmas: the noise levels, the one after the last step included; for Euler.
 
         Raises:
-            TypeError: ``scheduler`` is no diffusers scheduler, or ``num_inference_steps`` no whole number.
-            ValueError: another scheduler, an option that is not linear in the sample, or too few or many steps.
+            TypeError: ``scheduler`` is no diffusers scheduler, or what chooses the steps is no number.
+            ValueError: another scheduler, an option that is not linear in the sample, too few or many steps, or
+                timesteps and noise levels that the scheduler does not take.
 
         Source: Song et al., DDIM (arXiv 2010.02502), eq. 12; Luo et al., LCM (arXiv 2310.04378), algorithm 3; Karras et
             al., EDM (arXiv 2206.00364), algorithm 1; Lu et al., DPM-Solver++ (arXiv 2211.01095), algorithm 2.
@@ -83,10 +93,10 @@ class Schedule:
             wanted = f"one of {', '.join(_TABLES)} (make one with its from_config(scheduler.config){_COMMAND})"
             raise wrong_value("scheduler", wanted, name)
         _check_options(name, config)
-        _check_steps(config, num_inference_steps)
+        spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
         # set_timesteps assigns attributes and touches no table, so a shallow copy keeps the caller's as it was.
         own = copy.copy(scheduler)
-        own.set_timesteps(num_inference_steps)
+        spacing.apply(own)
         if hasattr(own, "sigmas"):
             own.sigmas = own.sigmas.double()
         return cls(tuple(_TABLES[name](own)), float(own.init_noise_sigma), name, config.prediction_type)
@@ -131,14 +141,6 @@ def _check_options(name: str, config: Any) -> None:
         raise wrong_value(
             "scheduler.config.prediction_type", "'epsilon' or 'v_prediction'", repr(config.prediction_type)
         )
-
-
-def _check_steps(config: Any, steps: Any) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool):
-        raise wrong_type("num_inference_steps", "a whole number", steps)
-    most = min(config.num_train_timesteps, config.get("original_inference_steps", config.num_train_timesteps))
-    if not 1 <= steps <= most:
-        raise wrong_value("num_inference_steps", f"1 to {most} for this scheduler", steps)
 
 
 def _levels(scheduler: Any) -> list[tuple[float, float]]:
@@ -235,6 +237,12 @@ def _dpm_solver(scheduler: Any) -> list[Step]:
         shrink = following / sigma
         gain, ahead = next_signal * (1 - shrink), 0.0
         if i > 0 and not (final and i == len(timesteps) - 1):
+            if sigma == sigmas[i - 1]:
+                raise wrong_value(
+                    "num_inference_steps",
+                    "noise levels that differ from step to step, between which DPM-Solver++ extrapolates (fewer steps)",
+                    f"the same level at steps {i} and {i + 1} of {len(timesteps)}",
+                )
             ahead = gain * math.log(shrink) / (2 * math.log(sigma / sigmas[i - 1]))
         of_sample, of_output = data = _data(scheduler, signal, sigma * signal)
         steps.append(

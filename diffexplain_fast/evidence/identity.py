@@ -25,7 +25,22 @@ def identity_of(problem: Problem) -> dict[str, Any]:
         "pipeline_fingerprint": problem.pipeline.fingerprint(),
         "classifier_fingerprint": problem.classifier.fingerprint(),
         "sampler": problem.sampler.identity(),
+        **_conditions(problem),
     }
+
+
+def _conditions(problem: Problem) -> dict[str, Any]:
+    """Return how the pipeline conditions the denoiser, where that is not what runs of release 0.1 did."""
+    pipeline, found = problem.pipeline, dict[str, Any]()
+    if pipeline.call_options:
+        found["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
+    if pipeline.zeros and problem.sampler.guidance_scale != 1.0:
+        found["unconditional"] = "zeros"
+    return found
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @torch.no_grad()

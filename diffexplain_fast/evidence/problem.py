@@ -47,7 +47,7 @@ class Problem:
     @cached_property
     def _negative(self) -> Any | None:
         with torch.no_grad():
-            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.encode_text([""])
+            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
 
     @cached_property
     def embedding_scale(self) -> float:

@@ -1,5 +1,6 @@
 """The one place that turns a name into an adapter: which library a published classifier or pipeline comes from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.text_to_image import check_text_to_image
 
 
 def load_parts(source: str | Path, *, revision: str | None, local_files_only: bool) -> Parts:
@@ -43,6 +45,7 @@ def load_pipeline(
     device: str | torch.device | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    call_options: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
 
@@ -51,15 +54,19 @@ def load_pipeline(
         dtype: dtype of the loaded weights.
         device: where to put loaded weights, the CPU if None; a pipeline object must be there already.
         revision: branch, tag or commit of a hub id.
-        local_files_only: read a hub id from the cache alone; a folder never touches the network.
+        local_files_only: read a hub id from the cache only; a folder never touches the network.
+        call_options: options of the pipeline's own call that change what the denoiser reads; see ``Pipeline``.
 
     Raises:
         TypeError: ``source`` is none of these.
-        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind.
+        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind; a pipeline
+            object that draws from more than text, or encodes its prompts in a way of its own.
         UnsafeFileError: a component has only pickled weights; nothing was read.
         CorruptFileError: a weight file is damaged.
     """
     if isinstance(source, Pipeline):
+        if call_options:
+            raise wrong_value("call_options", "None with a loaded Pipeline, which has its own", sorted(call_options))
         return source
     # The adapters derive from Pipeline, and diffusers takes seconds to import.
     from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
@@ -78,10 +85,16 @@ def load_pipeline(
     else:
         given = getattr(source, "name_or_path", None) or type(source).__name__
         name = Path(given).name if Path(given).is_dir() else str(given)
-    found = next((kinds[base.__name__] for base in type(source).__mro__ if base.__name__ in kinds), None)
-    if found is None:
+    base = next((base for base in type(source).__mro__ if base.__name__ in kinds), None)
+    if hasattr(source, "unet"):
+        check_text_to_image(source, "pipeline")
+    if base is None:
         raise wrong_type("pipeline", f"{' or '.join(kinds)}, a hub id or a folder", source)
-    adapter = found(source, name)
+    if getattr(type(source), "encode_prompt", None) is not getattr(base, "encode_prompt", None):
+        own_way = f"{type(source).__name__}, which has an encode_prompt of its own"
+        usual = f"a pipeline that encodes its prompts as {base.__name__} does ({base.__name__}.from_pipe(pipe))"
+        raise wrong_value("pipeline", usual, own_way)
+    adapter = kinds[base.__name__](source, name, call_options)
     if device is not None:
         wanted, own = torch.device(device), adapter.device
         if wanted.type != own.type or wanted.index not in (None, own.index):

@@ -1,7 +1,7 @@
 """Text-to-image pipelines behind one interface: soft tokens in, conditioning for the sampler out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
 from diffexplain_fast.models.fingerprint import weights_sha256
-from diffexplain_fast.models.transformers_clip import ClipText, TextStates
+from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates
 
 
 class Sampling(NamedTuple):
@@ -42,22 +43,39 @@ class Pipeline(ABC):
     Args:
         parts: diffusers pipeline object; subclasses read its components.
         name: what results call the pipeline.
+        call_options: options of the pipeline's own call, by name, that change what the denoiser reads: ``clip_skip``
+            and, for Stable Diffusion XL, its six sizes. None for none.
+
+    Attributes:
+        call_options: those that are given.
 
     Raises:
-        ValueError: a component is missing, on another device, or of a kind that is not supported.
+        TypeError: an option of another kind.
+        ValueError: a component is missing, on another device, or of a kind that is not supported; an option that the
+            pipeline does not have, or out of range.
     """
 
     encoders: ClassVar[tuple[tuple[str, str], ...]]
     """Attribute names of each tokenizer and its text encoder."""
+    known_options: ClassVar[tuple[str, ...]] = ("clip_skip",)
+    """Options of the pipeline's call that change what the denoiser reads."""
+    masks: ClassVar[bool] = False
+    """Whether the pipeline gives the attention mask to an encoder whose configuration asks for it."""
+    zeros: bool = False
+    """Whether the unconditional rows are zeros where no negative prompt is given."""
 
-    def __init__(self, parts: Any, name: str) -> None:
+    def __init__(self, parts: Any, name: str, call_options: Mapping[str, Any] | None = None) -> None:
         needed = self.components()
         missing = [attribute for attribute in needed if getattr(parts, attribute, None) is None]
         if missing:
             raise wrong_value("pipeline", f"the components {', '.join(needed)}", f"none for {', '.join(missing)}")
         self.name = name
         self.unet, self.vae, self.scheduler = parts.unet, parts.vae, parts.scheduler
-        self._texts = [ClipText(getattr(parts, t), getattr(parts, e), e) for t, e in self.encoders]
+        self.call_options = check_call_options(call_options, self.known_options)
+        convert = getattr(parts, "maybe_convert_prompt", None)
+        self._texts = [ClipText(getattr(parts, t), getattr(parts, e), e, convert, self.masks) for t, e in self.encoders]
+        for text in self._texts:
+            text.check_layer(self._layer(self.call_options.get("clip_skip", 0)))
         modules = {"unet": self.unet, "vae": self.vae, **{e: getattr(parts, e) for _, e in self.encoders}}
         self._modules = modules
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
@@ -96,8 +114,14 @@ class Pipeline(ABC):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents the denoiser was trained on."""
+        """Channels, height and width of the latents the denoiser was trained on.
+
+        Raises:
+            ValueError: its configuration does not say.
+        """
         size = self.unet.config.sample_size
+        if size is None:
+            raise wrong_value("unet.config.sample_size", "the size of the latents", None)
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config.in_channels, height, width
 
@@ -127,10 +151,20 @@ class Pipeline(ABC):
     def _vocabulary(self) -> dict[int, str]:
         """Tokens that every tokenizer spells as the same word."""
         first, *others = (text.words for text in self._texts)
-        return {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
+        found = {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
+        if not found:
+            wanted = "a token that is not special, has a trained embedding, and is the same for every text encoder"
+            raise wrong_value("tokenizer", wanted, "none")
+        return found
 
     def words(self) -> list[str]:
-        """Return the spelling of each row of ``word_table``: whole words, no special tokens or parts of words."""
+        """Return the spelling of each row of ``word_table``: whole words, no special tokens or parts of words.
+
+        A tokenizer with hardly any whole word gives its parts of words.
+
+        Raises:
+            ValueError: no token is the same for every text encoder.
+        """
         return list(self._vocabulary.values())
 
     def word_table(self) -> Tensor:
@@ -155,12 +189,13 @@ class Pipeline(ABC):
         """Whether a prompt is no longer than the context of every text encoder."""
         return all(len(part.ids(text)) <= self.max_tokens for part in self._texts)
 
-    def encode_text(self, texts: Sequence[str], cut: bool = False) -> Conditioning:
+    def encode_text(self, texts: Sequence[str], cut: bool = False, clip_skip: int | None = None) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
 
         Args:
             texts: the prompts.
             cut: leave out what is longer than the context, as diffusers does, instead of refusing it.
+            clip_skip: layers of the text encoders to leave out at the end; None for the pipeline's ``call_options``.
 
         Raises:
             TypeError: ``texts`` is one string.
@@ -170,21 +205,37 @@ class Pipeline(ABC):
             raise wrong_type("texts", "a sequence of prompts", texts)
         if not texts:
             raise wrong_value("texts", "at least one prompt", "none")
-        states = []
+        states, layer = [], self._checked_layer(clip_skip)
         for part in self._texts:
-            bodies = [part.ids(text)[: self.max_tokens if cut else None] for text in texts]
+            bodies = [part.ids(text) for text in texts]
+            if cut:
+                bodies = [part.cut(body, self.max_tokens) for body in bodies]
             for text, body in zip(texts, bodies, strict=True):
                 self._check_room(f"prompt {text!r}", len(body))
-            states.append(part.encode(part.rows(bodies, self.max_tokens + 2)))
+            states.append(part.encode(bodies, self.max_tokens + 2, layer))
         return self._conditioning(states)
 
-    def encode_soft(self, soft: Tensor, prefix: str = "", suffix: str = "") -> Conditioning:
+    def unconditional(self) -> Conditioning:
+        """Encode what diffusers' pipeline guides away from where no negative prompt is given, for one prompt.
+
+        That is the empty text without ``clip_skip``, or zeros where the pipeline's configuration says so.
+        """
+        found = self.encode_text([""], clip_skip=0)
+        if not self.zeros:
+            return found
+        pooled = None if found.pooled is None else torch.zeros_like(found.pooled)
+        return Conditioning(torch.zeros_like(found.prompt_embeds), pooled)
+
+    def encode_soft(
+        self, soft: Tensor, prefix: str = "", suffix: str = "", clip_skip: int | None = None
+    ) -> Conditioning:
         """Encode begin, prefix, soft tokens, suffix, end; soft tokens equal to real ones give what the text gives.
 
         Args:
             soft: token embeddings [n, embedding_dim] for one prompt or [B, n, embedding_dim]; floating point.
             prefix: words before the soft tokens.
             suffix: words after them.
+            clip_skip: as in ``encode_text``.
 
         Returns:
             Conditioning of 1 or B prompts, differentiable in ``soft`` and in nothing else.
@@ -194,15 +245,26 @@ class Pipeline(ABC):
             ValueError: wrong shape, dtype or device, a word the tokenizer cannot spell, or no room for all tokens.
         """
         self._check_soft(soft, ranks=(2, 3))
-        states, n = [], soft.shape[-2]
+        states, n, layer = [], soft.shape[-2], self._checked_layer(clip_skip)
         slices = soft.split([part.width for part in self._texts], dim=-1)
         for part, own in zip(self._texts, slices, strict=True):
             before, after = part.known_ids("prefix", prefix), part.known_ids("suffix", suffix)
             self._check_room("prefix, soft tokens and suffix", len(before) + n + len(after))
-            body = [*before, *[part.placeholder] * n, *after]
-            ids = part.rows([body] * (len(soft) if soft.ndim == 3 else 1), self.max_tokens + 2)
-            states.append(part.encode(ids, own, start=1 + len(before)))
+            bodies = [[*before, *[part.placeholder] * n, *after]] * (len(soft) if soft.ndim == 3 else 1)
+            states.append(part.encode(bodies, self.max_tokens + 2, layer, own, len(before)))
         return self._conditioning(states)
+
+    def _checked_layer(self, clip_skip: int | None) -> Layer:
+        if clip_skip is None:
+            return self._layer(self.call_options.get("clip_skip", 0))
+        layer = self._layer(check_clip_skip(clip_skip))
+        for text in self._texts:
+            text.check_layer(layer)
+        return layer
+
+    @abstractmethod
+    def _layer(self, clip_skip: int) -> Layer:
+        """Return the hidden states that condition the denoiser where so many layers are skipped."""
 
     def _check_soft(self, soft: Tensor, ranks: tuple[int, ...]) -> None:
         if not isinstance(soft, Tensor):

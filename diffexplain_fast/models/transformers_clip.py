@@ -1,6 +1,6 @@
 """CLIP text encoders: vocabulary, token ids and soft tokens in place of real ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from diffexplain_fast.models.frozen import frozen
 
 _CONFIG = "clip_text_model"
 _WORD_END = "</w>"
+_FEWEST_WORDS = 2
+"""Words that a soft prompt can lie between."""
 _SPECIAL_SHARE = 2
 """Begin and end take two places of every prompt."""
 
@@ -21,9 +23,20 @@ _SPECIAL_SHARE = 2
 class TextStates(NamedTuple):
     """What a text encoder says about prompts: hidden states [B, L, d] and, with a projection, pooled text [B, p]."""
 
-    last: Tensor
-    penultimate: Tensor
+    hidden: Tensor
     pooled: Tensor | None
+
+
+class Layer(NamedTuple):
+    """Which hidden states of a text encoder condition the denoiser.
+
+    Attributes:
+        skipped: layers at the end whose work is left out.
+        normed: whether the final norm follows, as after the last layer.
+    """
+
+    skipped: int
+    normed: bool
 
 
 @contextmanager
@@ -49,15 +62,17 @@ def soft_prompt(text_encoder: nn.Module, soft: Tensor, start: int) -> Iterator[N
 
 
 @contextmanager
-def _penultimate(text_encoder: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what enters the last layer; ``output_hidden_states`` would leave transformers' hooks in the module."""
-    depth, found = text_encoder.config.num_hidden_layers, []  # type: ignore[union-attr]
-    layers = next(m for m in text_encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+def _entering(layer: nn.Module | None) -> Iterator[list[Tensor]]:
+    """Collect what enters a layer; ``output_hidden_states`` would leave transformers' hooks in the module."""
+    found: list[Tensor] = []
+    if layer is None:
+        yield found
+        return
 
     def collect(module: nn.Module, args: tuple, kwargs: dict) -> None:
         found.append(args[0] if args else kwargs["hidden_states"])
 
-    handle = layers[-1].register_forward_pre_hook(collect, with_kwargs=True)
+    handle = layer.register_forward_pre_hook(collect, with_kwargs=True)
     try:
         yield found
     finally:
@@ -71,16 +86,31 @@ class ClipText:
         tokenizer: transformers CLIPTokenizer.
         encoder: CLIPTextModel or CLIPTextModelWithProjection.
         argument: name of the encoder in messages.
+        convert: of the pipeline, prompt and tokenizer to the prompt with every vector of a textual inversion; None
+            for a pipeline without.
+        masks: whether an encoder whose configuration asks for the attention mask gets it from the pipeline.
 
     Raises:
         ValueError: the encoder is not a CLIP text encoder.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, argument: str = "text_encoder") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        encoder: Any,
+        argument: str = "text_encoder",
+        convert: Callable[[str, Any], str] | None = None,
+        masks: bool = False,
+    ) -> None:
         kind = getattr(getattr(encoder, "config", None), "model_type", None)
         if kind != _CONFIG:
             raise wrong_value(argument, "a CLIP text encoder (CLIPTextModel, CLIPTextModelWithProjection)", kind)
-        self.tokenizer, self.encoder = tokenizer, encoder
+        for needed in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if getattr(tokenizer, needed, None) is None:
+                wanted = "a tokenizer that knows how a prompt begins and ends and what follows"
+                raise wrong_value(argument, wanted, f"{needed} None")
+        self.tokenizer, self.encoder, self._argument = tokenizer, encoder, argument
+        self._convert, self._masks = convert, masks
         self.context = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
         self.width: int = encoder.get_input_embeddings().weight.shape[1]
         self.special = {tokenizer.bos_token_id, tokenizer.eos_token_id, *tokenizer.all_special_ids}
@@ -109,23 +139,43 @@ class ClipText:
 
     @cached_property
     def words(self) -> dict[int, str]:
-        """Id and spelling of the tokens that are words: whole, no bare letter but "a", and with a trained embedding."""
+        """Id and spelling of the tokens that are words: whole, no bare letter but "a", and with a trained embedding.
+
+        Where hardly any token is a word, as with a tokenizer of letters, all trained tokens take their place.
+        """
         norms = self.table.norm(dim=-1).tolist()
-        tokens = self.tokenizer.convert_ids_to_tokens(list(self.vocabulary))
-        return {
+        trained = {i: word for i, word in self.vocabulary.items() if norms[i] > 0}
+        tokens = self.tokenizer.convert_ids_to_tokens(list(trained))
+        whole = {
             i: word
-            for token, (i, word) in zip(tokens, self.vocabulary.items(), strict=True)
-            if token.endswith(_WORD_END) and (len(word) > 1 or word == "a") and word.isalpha() and norms[i] > 0
+            for token, (i, word) in zip(tokens, trained.items(), strict=True)
+            if token.endswith(_WORD_END) and (len(word) > 1 or word == "a") and word.isalpha()
         }
+        return whole if len(whole) >= _FEWEST_WORDS else trained
 
     @property
     def placeholder(self) -> int:
-        """An ordinary token whose embedding soft tokens replace: the end must stay the only end."""
-        return next(iter(self.vocabulary))
+        """An ordinary token whose embedding soft tokens replace: the end must stay the only end.
+
+        Raises:
+            ValueError: the tokenizer has none.
+        """
+        found = next(iter(self.vocabulary), None)
+        if found is None:
+            raise wrong_value(self._argument, "a tokenizer with tokens that are not special", "none")
+        return found
 
     def ids(self, text: str) -> list[int]:
-        """Return the token ids of a text without begin and end."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids if text else []
+        """Return the token ids of a text without begin and end; a textual inversion has one for each of its vectors."""
+        if not text:
+            return []
+        text = text if self._convert is None else self._convert(text, self.tokenizer)
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def cut(self, ids: list[int], room: int) -> list[int]:
+        """Return the ids that the tokenizer leaves of a longer text: its beginning, or its end if so configured."""
+        left = getattr(self.tokenizer, "truncation_side", "right") == "left"
+        return ids[max(0, len(ids) - room) :] if left else ids[:room]
 
     def known_ids(self, argument: str, text: str) -> list[int]:
         """Return ``ids``, or raise ValueError if the tokenizer cannot spell the text."""
@@ -134,18 +184,56 @@ class ClipText:
             raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
         return ids
 
-    def rows(self, bodies: Sequence[Sequence[int]], length: int) -> Tensor:
-        """Return ids [B, length]: begin, body, end, padding."""
-        begin, end, pad = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        padded = [(begin, *body, end, *[pad] * (length - len(body) - _SPECIAL_SHARE)) for body in bodies]
-        return constant(tuple(padded), torch.long, self.table.device)
+    def check_layer(self, layer: Layer) -> None:
+        """Refuse to skip more layers than there are.
 
-    def encode(self, ids: Tensor, soft: Tensor | None = None, start: int = 0) -> TextStates:
-        """Encode ids [B, L], with soft tokens [n, d] or [B, n, d] from place ``start`` on; differentiable in them."""
+        Raises:
+            ValueError: names the encoder.
+        """
+        depth = self.encoder.config.num_hidden_layers
+        if layer.skipped > depth:
+            wanted = f"at most the {depth} layers of {self._argument}, of which the pipeline leaves out"
+            raise wrong_value("clip_skip", wanted, f"{layer.skipped} in all")
+
+    def encode(
+        self, bodies: Sequence[Sequence[int]], length: int, layer: Layer, soft: Tensor | None = None, place: int = 0
+    ) -> TextStates:
+        """Encode begin, body, end and padding, on the side where the tokenizer pads.
+
+        Args:
+            bodies: token ids of B prompts, equally many of each where there are soft tokens.
+            length: tokens of a whole row.
+            layer: which hidden states to return.
+            soft: soft tokens [n, d] or [B, n, d] in place of real ones; differentiable in them.
+            place: of the first soft token in the body.
+        """
+        left = getattr(self.tokenizer, "padding_side", "right") == "left"
+        begin, end, pad = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        rows, masks = [], []
+        for body in bodies:
+            own, padding = (begin, *body, end), (pad,) * (length - len(body) - _SPECIAL_SHARE)
+            rows.append((*padding, *own) if left else (*own, *padding))
+            seen, unseen = (1,) * len(own), (0,) * len(padding)
+            masks.append((*unseen, *seen) if left else (*seen, *unseen))
+        device, options = self.table.device, {}
+        if self._masks and getattr(self.encoder.config, "use_attention_mask", False):
+            options["attention_mask"] = constant(tuple(masks), torch.long, device)
+        start = 1 + place + (length - len(bodies[0]) - _SPECIAL_SHARE if left else 0)
         with ExitStack() as stack:
             stack.enter_context(frozen(self.encoder))
-            before_last = stack.enter_context(_penultimate(self.encoder))
+            entered = stack.enter_context(_entering(self._layer(layer)))
             if soft is not None:
                 stack.enter_context(soft_prompt(self.encoder, soft, start))
-            out = self.encoder(ids)
-        return TextStates(out.last_hidden_state, before_last[0], getattr(out, "text_embeds", None))
+            out = self.encoder(constant(tuple(rows), torch.long, device), **options)
+            hidden = entered[0] if entered else out.last_hidden_state
+            if entered and layer.normed:
+                hidden = getattr(self.encoder, "text_model", self.encoder).final_layer_norm(hidden)
+        return TextStates(hidden, getattr(out, "text_embeds", None))
+
+    def _layer(self, layer: Layer) -> nn.Module | None:
+        """Return the first layer that is left out, None if none is."""
+        if not layer.skipped:
+            return None
+        depth = self.encoder.config.num_hidden_layers
+        layers = next(m for m in self.encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+        return layers[-layer.skipped]

@@ -143,6 +143,7 @@ class FastEngine:
         start: Tensor,
         noises: Sequence[Tensor | None],
         mode: Differentiated,
+        guidance_rescale: float = 0.0,
     ) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped, differentiable in embeddings and start noise.
 
@@ -154,6 +155,7 @@ class FastEngine:
             start: unit-variance noise [B, c, h, w].
             noises: for each step noise like ``start``, or None.
             mode: what of the loop is differentiated.
+            guidance_rescale: strength of ``reference.rescaled``, which only guidance has.
 
         Raises:
             ValueError: nothing fits into the byte limit.
@@ -182,6 +184,7 @@ class FastEngine:
             recording=recording,
             on_running_out=self._keep_less,
             held={*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
+            guidance_rescale=guidance_rescale if guidance_scale != 1.0 else 0.0,
         )
         given = start * schedule.init_noise_sigma, text, shifts
         runner = self._runner(job, *given)

@@ -129,7 +129,7 @@ def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Jo
 
 def _kind(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple:
     return (
-        (job.schedule, job.split_guidance, job.mode, tuple(job.levels)),
+        (job.schedule, job.guidance_rescale, job.split_guidance, job.mode, tuple(job.levels)),
         kind_of(_tensors(job, start, text, shifts)),
         (len(text), len(shifts), tuple(noise is None for noise in job.noises)),
     )

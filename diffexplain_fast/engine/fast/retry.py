@@ -12,6 +12,7 @@ from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.models.xl import decoded_dtype
 
 Modules = tuple[nn.Module, nn.Module]
 """UNet and VAE."""
@@ -27,6 +28,7 @@ class Wider:
 
     Attributes:
         dtype: theirs.
+        decoded: dtype of the images that the user's own models give.
         calls: how many calls ran through them.
     """
 
@@ -34,6 +36,7 @@ class Wider:
         self, dtype: torch.dtype, build: Callable[[nn.Module, nn.Module], tuple[Denoiser, Decoder]], modules: Modules
     ) -> None:
         self.dtype, self.calls = dtype, 0
+        self.decoded = decoded_dtype(*modules)
         self._build, self._modules = build, modules
         self._models: tuple[Denoiser, Decoder] | None = None
 
@@ -52,6 +55,8 @@ class Wider:
                 copies = [copy.deepcopy(module).requires_grad_(False).to(self.dtype) for module in self._modules]
                 self._models = self._build(*copies)
         denoiser, decoder = self._models
+        if self.decoded != torch.float16:
+            decoder = job.decoder  # which cannot be the cause of an overflow in float16
         return replace(job, denoiser=denoiser, decoder=decoder)
 
     def of(self, tensor: Tensor) -> Tensor:
@@ -109,14 +114,14 @@ class Retrying:
         return found
 
     def _again(self, failure: NonFiniteError) -> Tensor:
-        """Run the forward in the wider dtype; return images in the dtype of the models."""
+        """Run the forward in the wider dtype; return images in the dtype of the first try."""
         start, text, shifts = self._given
         what = f"{str(failure).partition(';')[0]}: the call runs again in {self._wider.dtype}"
         warnings.warn(what, RuntimeWarning, stacklevel=2)
-        dtype = text[0].dtype
         self._runner, self._retried = Eager(self._wider.job(self._job)), True
         self._wider.calls += 1
-        images = self._runner.forward(start, [*map(self._wider.of, text)], [*map(self._wider.of, shifts)]).to(dtype)
+        images = self._runner.forward(start, [*map(self._wider.of, text)], [*map(self._wider.of, shifts)])
+        images = images.to(self._wider.decoded)
         if not images.isfinite().all():
             raise NonFiniteError(f"the images are not finite in {self._wider.dtype} either") from failure
         return images

@@ -22,6 +22,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.tape import Made, Memory
+from diffexplain_fast.engine.reference import rescaled
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
 
@@ -43,6 +44,7 @@ class Job:
         recording: whether a backward may follow.
         on_running_out: called when memory runs out, after which less is kept; None lets the error through.
         held: ``storage_key`` of tensors that stay allocated, such as weights; never moved to host memory.
+        guidance_rescale: strength of ``reference.rescaled``; 0 without.
     """
 
     denoiser: Denoiser
@@ -56,6 +58,7 @@ class Job:
     recording: bool
     on_running_out: Callable[[], None] | None = None
     held: Collection[int] = ()
+    guidance_rescale: float = 0.0
 
 
 class Trajectory:
@@ -169,6 +172,10 @@ class Trajectory:
             output = self._split_guidance(rows, text, shifts, level)
         else:
             output = job.denoiser(rows, text, shifts, level)
+        if job.guidance_rescale:
+            unconditional, conditional = output.to(sample.dtype).chunk(2)
+            guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
+            output = rescaled(guided, conditional, job.guidance_rescale)
         remembered = before if step.previous else None
         following, data = guided_step(sample, output, job.coefficients[i], remembered, job.noises[i])
         return (following,) if step.data is None else (following, data)

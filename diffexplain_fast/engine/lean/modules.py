@@ -12,6 +12,7 @@ from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.xl import decoding_vae
 
 
 class ModuleUNet:
@@ -96,6 +97,7 @@ def read_models(unet: Any, vae: Any, impl: str, savings: Collection[str]) -> tup
     denoiser: Denoiser
     decoder: Decoder
     with torch.inference_mode(False), torch.no_grad():
+        vae = decoding_vae(unet, vae)
         try:
             denoiser = LeanUNet(unet, impl, savings)
         except UnsupportedModelError as error:

@@ -167,7 +167,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
 def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, list[Tensor], Request]:
     """Return a lean model, its weights and a request, all on the meta device; a user's own module stays where it is."""
     if model.reason:
-        return model, list(module.parameters()), request
+        return model, list(getattr(model, "vae", module).parameters()), request
     twin = hollow(model, held_tensors([model]), [module])
     sample, *rest = (part.to("meta") for part in (request.sample, *request.text, *request.shifts))
     text, shifts = rest[: len(request.text)], rest[len(request.text) :]

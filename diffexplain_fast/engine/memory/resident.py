@@ -18,7 +18,7 @@ def weight_bytes(modules: Sequence[Any]) -> int:
 
 
 def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
-    """Return the bytes of what lean models hold beside the user's weights: weights in other layouts.
+    """Return the bytes of what models hold beside the user's weights: weights in other layouts or dtypes.
 
     Args:
         models: lean or fallback models.
@@ -26,7 +26,8 @@ def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
     """
     seen = {part.untyped_storage()._cdata for module in modules for part in module.parameters()}
     total = 0
-    for part in _inside(models):
+    held = [value for model in models for value in vars(model).values() if isinstance(value, nn.Module)]
+    for part in (*_inside(models), *(weight for module in held for weight in module.parameters())):
         if isinstance(part, Tensor):
             storage = part.untyped_storage()
             total += 0 if storage._cdata in seen else storage.nbytes()

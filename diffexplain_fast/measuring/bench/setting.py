@@ -89,10 +89,11 @@ class Sampled:
     def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
         """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
         negative, pooled = self.setting.negative, self.setting.pooled
-        if pooled is None:
-            return self.sampler(embeds, negative, latents=latents)
-        own = pooled.expand(len(embeds), -1)
-        return self.sampler(embeds, negative, latents, pooled_prompt_embeds=own, negative_pooled_prompt_embeds=pooled)
+        added: dict[str, Any] = {}
+        if pooled is not None:
+            added = {"pooled_prompt_embeds": pooled.expand(len(embeds), -1), "negative_pooled_prompt_embeds": pooled}
+        steady = torch.Generator().manual_seed(0)  # LCM's noise, the same at each call
+        return self.sampler(embeds, negative, latents, steady, **added)
 
 
 def _shared(model: Any) -> Any:

@@ -105,7 +105,7 @@ def of_pipeline(
     for model in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
         model.requires_grad_(False)
     with torch.no_grad():
-        negative, pooled = pipeline.encode_text([""])
+        negative, pooled = pipeline.unconditional()
         start = pipeline.token_embeddings(prompt).detach()
     setting = Setting(pipeline.unet, pipeline.vae, pipeline.scheduler, 20, 7.5, negative, pooled)
     return Workload(

@@ -9,6 +9,7 @@ from diffexplain_fast.engine.memory.resident import weight_bytes
 from diffexplain_fast.evidence.perturb import perturb
 from diffexplain_fast.evidence.recorded import graphed_head
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.xl import decoded_dtype
 
 
 @torch.enable_grad()
@@ -28,7 +29,8 @@ def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options
     with live_bytes() as text:
         conditioning = pipeline.encode_soft(soft, prefix=options.prefix)
         kept = text.now
-    like = {"dtype": conditioning.prompt_embeds.dtype, "device": pipeline.device}
+    del conditioning
+    like = {"dtype": decoded_dtype(pipeline.unet, pipeline.vae), "device": pipeline.device}
     pixels = torch.zeros(options.images_per_step, 3, *pipeline.image_size, **like).requires_grad_()
     head = graphed_head(classifier, target, allowed=False)
     with live_bytes() as found:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
@@ -139,4 +141,5 @@ def _random_start(problem: Problem, n_tokens: int, index: int) -> Start:
     """Return the mean of the vocabulary with a little noise."""
     table = problem.pipeline.word_table().detach().float()
     noise = normal(seeded_generator(problem.seed, "random start", index), n_tokens, table.shape[1])
-    return Start(f"random {index}", table.mean(0) + _SPREAD * table.std(0) * noise.to(table.device))
+    spread = table.std(0) if len(table) > 1 else torch.zeros_like(table[0])
+    return Start(f"random {index}", table.mean(0) + _SPREAD * spread * noise.to(table.device))

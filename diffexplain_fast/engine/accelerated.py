@@ -1,0 +1,24 @@
+"""A sampler in place of a pipeline's call."""
+
+from typing import Any
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+
+
+def accelerate(pipe: Any, memory: Any = "auto", *, backend: str = "fast", **options: Any) -> DifferentiableSampler:
+    """Return a fast sampler for a pipeline, which stays as it is.
+
+    Args:
+        pipe: a diffusers text-to-image pipeline or a ``Pipeline``; see ``DifferentiableSampler.from_pipe``.
+        memory: limit of all bytes, weights included, such as "8GiB"; see ``DifferentiableSampler``.
+        backend: see ``DifferentiableSampler``.
+        **options: as in ``DifferentiableSampler``.
+
+    Returns:
+        A sampler: whatever differentiates through the pipeline calls it in its place.
+
+    Raises:
+        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
+        ValueError: a pipeline that draws from more than text, or an option out of range.
+    """
+    return DifferentiableSampler.from_pipe(pipe, backend=backend, memory=memory, **options)

@@ -1,0 +1,96 @@
+"""Which backend runs the calls of a sampler, and the fast engine over the models where it runs them."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from diffexplain_fast.engine.checks import check_backend, check_bytes, check_graphs, check_numerics
+from diffexplain_fast.engine.fast.engine import FastEngine
+from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
+from diffexplain_fast.engine.memory.plan import parse_bytes
+
+Record = dict[str, str | int | float | None]
+
+
+class Backend:
+    """The choice between the fast engine and the reference, for models that may be replaced.
+
+    Args:
+        wanted: "fast", "reference" or "auto", as the other arguments in ``DifferentiableSampler``.
+        memory: byte limit.
+        savings: what is not computed twice.
+        cuda_graphs: whether calls are recorded.
+        deterministic: equal bits from equal calls.
+        retry_dtype: in which a float16 call that is not finite runs again.
+        host_memory: byte limit of pinned host memory.
+        reserve: bytes of ``memory`` that the caller needs.
+
+    Attributes:
+        name: "fast" or "reference".
+        reason: why.
+        engine: the fast engine over the models, None for the reference.
+        cuda_graphs: True, False or "auto".
+
+    Raises:
+        TypeError: an option of the wrong kind.
+        ValueError: an option that does not exist, or that the backend does not have.
+    """
+
+    def __init__(
+        self,
+        wanted: str,
+        memory: Any,
+        savings: str | Collection[str],
+        cuda_graphs: bool | str,
+        deterministic: bool,
+        retry_dtype: torch.dtype | None,
+        host_memory: Any,
+        reserve: Any,
+    ) -> None:
+        check_backend(wanted, memory)
+        self.cuda_graphs = check_graphs(cuda_graphs, wanted)
+        check_numerics(deterministic, retry_dtype, wanted)
+        check_bytes("host_memory", host_memory, wanted)
+        check_bytes("reserve", reserve, wanted)
+        self._options: dict[str, Any] = {
+            "memory": memory,
+            "savings": savings,
+            "deterministic": deterministic,
+            "retry_dtype": retry_dtype,
+            "host_memory": host_memory,
+        }
+        # The reference has none of these; the fast engine does, even through the user's own modules.
+        self._needs_fast = parse_bytes(memory) is not None or deterministic or retry_dtype is not None
+        self._wanted, self._reserve = wanted, reserve
+        self.name, self.reason = wanted, "asked for"
+        self.engine: FastEngine | None = None
+
+    def take(self, unet: Any, vae: Any) -> None:
+        """Read models, and decide what runs them.
+
+        Args:
+            unet: diffusers UNet.
+            vae: diffusers AutoencoderKL.
+        """
+        self.name, self.reason, self.engine = self._wanted, "asked for", None
+        if self._wanted == "reference":
+            return
+        engine = FastEngine(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve, **self._options)
+        if self._wanted == "auto":
+            self.name = "reference" if engine.unknown and not self._needs_fast else "fast"
+            self.reason = f"auto: {engine.unknown or 'the models are known to the fast engine'}"
+        self.engine = engine if self.name == "fast" else None
+
+    def reserve(self, reserve: int | str | None) -> None:
+        """Change what of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""
+        check_bytes("reserve", reserve, self.name)
+        self._reserve = reserve
+        if self.engine is not None:
+            self.engine.reserve(parse_bytes(reserve, "reserve") or 0)
+
+    def identity(self) -> Record:
+        """Return what runs and how, before any call: it decides the images and their gradient."""
+        implementations = "" if self.engine is None else self.engine.implementations
+        state = "" if self.engine is None else NO_CALL
+        return {"implementations": implementations, "cuda_graphs": state, "retried_calls": 0}

@@ -1,0 +1,221 @@
+"""What a call is given besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.checks import check_ready, check_tensor
+from diffexplain_fast.engine.reference import Conditions
+from diffexplain_fast.engine.schedules import Schedule
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.xl import pooled_width
+
+Generators = Sequence[torch.Generator]
+"""One generator for all images, or one for each."""
+
+
+def check_generators(generator: Any, batch: int) -> Generators:
+    """Return CPU generators: the given one, one for each image, or torch's global one, as in diffusers.
+
+    Args:
+        generator: a generator, a list of one for each image, or None.
+        batch: number of images.
+
+    Raises:
+        TypeError: not a generator, nor a list of generators.
+        ValueError: a generator of another device, whose numbers would differ from machine to machine, or as many as
+            there are no images.
+    """
+    if generator is None:
+        return [torch.default_generator]
+    several = isinstance(generator, list | tuple)
+    given = list(generator) if several else [generator]
+    for each in given:
+        if not isinstance(each, torch.Generator):
+            raise wrong_type("generator", f"a torch.Generator{' for each image' if several else ''}", each)
+        if each.device.type != "cpu":
+            raise wrong_value("generator", "a generator on the cpu", each.device)
+    if several and len(given) != batch:
+        raise wrong_value("generator", f"one generator, or one for each of {batch} images", f"{len(given)} of them")
+    return given
+
+
+class Unseeded:
+    """Counts a sampler's calls that draw without a generator, and warns once that they differ."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def count(self) -> None:
+        """Count a call; the second is the first whose numbers differ from those of release 0.1."""
+        self._calls += 1
+        if self._calls == 2:
+            what = "each call of a sampler without generator and latents now draws other noise, as in diffusers; "
+            remedy = "until 0.1 all drew the same: pass generator=torch.Generator().manual_seed(0) for that"
+            warnings.warn(what + remedy, FutureWarning, stacklevel=3)
+
+
+def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:
+    """Return standard normal noise [B, c, h, w] in the dtype and on the device of a tensor, drawn on the CPU."""
+    options: dict[str, Any] = {"dtype": like.dtype, "device": "cpu"}
+    if len(generators) == 1:
+        return torch.randn(tuple(shape), generator=generators[0], **options).to(like.device)
+    rows = [torch.randn((1, *shape[1:]), generator=each, **options) for each in generators]
+    return torch.cat(rows).to(like.device)
+
+
+def start_noise(unet: Any, latents: Tensor | None, batch: int, generators: Generators, weight: Tensor) -> Tensor:
+    """Return start noise in single precision or better, in which the sample is kept from step to step.
+
+    Args:
+        unet: says the size.
+        latents: noise that is given, or None.
+        batch: number of images.
+        generators: draw it.
+        weight: of the UNet, whose dtype and device the latents must have.
+
+    Raises:
+        TypeError: latents that are no tensor.
+        ValueError: latents of another shape, dtype or device, or none where the UNet does not say its size.
+    """
+    like = weight.new_empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
+    channels, size = unet.config.in_channels, getattr(unet.config, "sample_size", None)
+    if latents is not None:
+        check_tensor("latents", latents, (batch, channels, "h", "w"), weight)
+        return latents.to(like.dtype)
+    if size is None:
+        wanted = f"start noise [{batch}, {channels}, h, w], for unet.config.sample_size is None"
+        raise wrong_value("latents", wanted, None)
+    height, width = (size, size) if isinstance(size, int) else size
+    return noise_like((batch, channels, height, width), like, generators)
+
+
+def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:
+    """Return the unconditional rows before the conditional ones where guidance needs them.
+
+    Args:
+        name: of the negative argument.
+        positive: [B, ...].
+        negative: [1 or B, ...], or None.
+        guidance_scale: 1.0 for no guidance.
+
+    Raises:
+        TypeError: a negative that is no tensor.
+        ValueError: a negative that is needed and missing, or of another shape, dtype or device.
+    """
+    if guidance_scale == 1.0:
+        return positive
+    batch, *sizes = positive.shape
+    if negative is None:
+        wanted = f"a tensor for guidance_scale {guidance_scale} (without guidance, 1.0, none is needed)"
+        raise wrong_value(name, wanted, None)
+    check_tensor(name, negative, (f"1 or {batch}", *sizes), positive)
+    return torch.cat([negative.expand_as(positive), positive])
+
+
+def added_rows(
+    models: tuple[Any, Any],
+    embeds: Tensor,
+    given: dict[str, Tensor | None],
+    start: Tensor,
+    guidance_scale: float,
+) -> dict[str, Tensor] | None:
+    """Return pooled text and sizes for Stable Diffusion XL, None for other UNets, which take none.
+
+    Args:
+        models: UNet and VAE.
+        embeds: prompt embeddings [B, L, d].
+        given: ``pooled_prompt_embeds``, ``negative_pooled_prompt_embeds``, ``time_ids`` and ``negative_time_ids``.
+        start: start noise, which says the size of the image.
+        guidance_scale: 1.0 for no guidance.
+
+    Raises:
+        TypeError: one that is no tensor.
+        ValueError: one that is needed and missing, is not taken, or of another shape, dtype or device.
+    """
+    unet, vae = models
+    if getattr(unet.config, "addition_embed_type", None) is None:
+        for name, value in given.items():
+            if value is not None:
+                raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
+        return None
+    pooled, negative, time_ids, negative_ids = given.values()
+    batch, width = len(embeds), pooled_width(unet)
+    if pooled is None:
+        raise wrong_value("pooled_prompt_embeds", f"[{batch}, p], for this unet is a Stable Diffusion XL", None)
+    check_tensor("pooled_prompt_embeds", pooled, (batch, "p"), embeds)
+    if width is not None and pooled.shape[1] != width:
+        wanted = f"shape [{batch}, {width}], as the unet's configuration says"
+        raise wrong_value("pooled_prompt_embeds", wanted, list(pooled.shape))
+    if time_ids is None:
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        height, width = start.shape[2] * factor, start.shape[3] * factor
+        time_ids = embeds.new_tensor([[height, width, 0, 0, height, width]])
+    check_tensor("time_ids", time_ids, (f"1 or {batch}", 6), embeds)
+    time_ids = time_ids.expand(batch, -1)
+    negative_ids = time_ids if negative_ids is None else negative_ids
+    return {
+        "text_embeds": guided_rows("negative_pooled_prompt_embeds", pooled, negative, guidance_scale),
+        "time_ids": guided_rows("negative_time_ids", time_ids, negative_ids, guidance_scale),
+    }
+
+
+class Inputs(NamedTuple):
+    """The inputs of a call, checked and in the form that the engines read.
+
+    Attributes:
+        conditions: prompt embeddings, and pooled text and sizes of Stable Diffusion XL.
+        start: start noise [B, c, h, w] in single precision or better.
+        noises: for each step fresh noise like ``start``, or None.
+        constant_negative: whether no gradient is wanted for the unconditional rows.
+    """
+
+    conditions: Conditions
+    start: Tensor
+    noises: Sequence[Tensor | None]
+    constant_negative: bool
+
+
+def read_inputs(
+    models: tuple[Any, Any],
+    schedule: Schedule,
+    guidance_scale: float,
+    prompts: tuple[Tensor, Tensor | None],
+    latents: Tensor | None,
+    generator: Any,
+    sizes: dict[str, Tensor | None],
+    unseeded: Unseeded,
+) -> Inputs:
+    """Check what a call is given, and draw its noise.
+
+    Args:
+        models: UNet and VAE.
+        schedule: its steps say which draw fresh noise.
+        guidance_scale: 1.0 for no guidance.
+        prompts: prompt embeddings [B, L, d], and those of the unconditional rows or None.
+        latents: start noise, or None.
+        generator: see ``check_generators``.
+        sizes: see ``added_rows``.
+        unseeded: counts calls without a generator.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: an argument of the wrong shape, dtype or device, or one that is needed and missing.
+    """
+    unet, embeds = models[0], prompts[0]
+    weight, width = check_ready(*models), unet.config.cross_attention_dim
+    check_tensor("prompt_embeds", embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
+    generators = check_generators(generator, len(embeds))
+    if generator is None and (latents is None or any(step.noise for step in schedule.steps)):
+        unseeded.count()
+    start = start_noise(unet, latents, len(embeds), generators, weight)
+    added = added_rows(models, embeds, sizes, start, guidance_scale)
+    rows = guided_rows("negative_prompt_embeds", *prompts, guidance_scale)
+    noises = [noise_like(start.shape, start, generators) if step.noise else None for step in schedule.steps]
+    _, negative_pooled, time_ids, negative_ids = sizes.values()
+    unconditional = (prompts[1], negative_pooled, time_ids if negative_ids is None else negative_ids)
+    constant = not any(part is not None and part.requires_grad for part in unconditional)
+    return Inputs(Conditions(rows, added), start, noises, constant)

@@ -1,0 +1,61 @@
+"""Options of a pipeline's own call that change what the denoiser reads, checked when they are given."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+
+SIZES = ("original_size", "crops_coords_top_left", "target_size")
+NEGATIVE_SIZES = ("negative_original_size", "negative_crops_coords_top_left", "negative_target_size")
+"""Micro-conditions of Stable Diffusion XL, height before width; the second for the unconditional rows."""
+
+
+def check_call_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
+    """Return the options that are not None: ``clip_skip`` as a number, sizes as pairs of numbers.
+
+    Args:
+        options: by name, as diffusers' pipeline has them; None for none.
+        known: names that the pipeline has.
+
+    Raises:
+        TypeError: options that are no mapping, or a value of another kind.
+        UnknownNameError: an option that the pipeline does not have.
+        ValueError: a value out of range, or one negative size without the other.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise wrong_type("call_options", "a mapping of the pipeline's own options, or None", options)
+    found: dict[str, Any] = {}
+    for name, value in (options or {}).items():
+        if name not in known:
+            raise unknown_name("call_options", name, known)
+        if value is not None:
+            found[name] = check_clip_skip(value) if name == "clip_skip" else _pair(name, value)
+    # diffusers reads the negative sizes only if both are given.
+    given = [name for name in ("negative_original_size", "negative_target_size") if name in found]
+    if len(given) == 1 or ("negative_crops_coords_top_left" in found and not given):
+        wanted = "negative_original_size and negative_target_size, both or neither (diffusers leaves out one of them)"
+        raise wrong_value("call_options", wanted, " and ".join(name for name in NEGATIVE_SIZES if name in found))
+    return found
+
+
+def check_clip_skip(value: Any) -> int:
+    """Return how many layers at the end are skipped.
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: below 0.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type("clip_skip", "a whole number of layers", value)
+    if value < 0:
+        raise wrong_value("clip_skip", "at least 0", value)
+    return value
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise wrong_type(name, "a pair of numbers, height before width", value)
+    if len(value) != 2 or not all(isinstance(part, int | float) and math.isfinite(part) for part in value):
+        raise wrong_value(name, "a pair of finite numbers, height before width", value)
+    return tuple(value)

@@ -1,0 +1,55 @@
+"""What Stable Diffusion XL's UNet and VAE ask of a sampler, and those of 1.x and 2.x do not."""
+
+import copy
+from typing import Any
+
+import torch
+
+
+def pooled_width(unet: Any) -> int | None:
+    """Return the width of the pooled text that an XL UNet reads, None if it does not say.
+
+    Args:
+        unet: diffusers UNet2DConditionModel with ``addition_embed_type`` "text_time".
+    """
+    whole = getattr(unet.config, "projection_class_embeddings_input_dim", None)
+    each = getattr(unet.config, "addition_time_embed_dim", None)
+    return None if whole is None or each is None else whole - 6 * each
+
+
+def decodes_in_float32(unet: Any, vae: Any) -> bool:
+    """Whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in float16.
+
+    The XL pipelines do where the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
+
+    Args:
+        unet: diffusers UNet2DConditionModel.
+        vae: diffusers AutoencoderKL.
+    """
+    xl = getattr(unet.config, "addition_embed_type", None) == "text_time"
+    asks = getattr(vae.config, "force_upcast", False)
+    return bool(xl and asks and next(vae.parameters()).dtype == torch.float16)
+
+
+def decoded_dtype(unet: Any, vae: Any) -> torch.dtype:
+    """Return the dtype of the images that a VAE decodes.
+
+    Args:
+        unet: as in ``decodes_in_float32``.
+        vae: as there.
+    """
+    return torch.float32 if decodes_in_float32(unet, vae) else next(vae.parameters()).dtype
+
+
+def decoding_vae(unet: Any, vae: Any) -> Any:
+    """Return the VAE that decodes: the given one, or a frozen float32 copy without its encoder.
+
+    Args:
+        unet: as in ``decodes_in_float32``.
+        vae: as there; never changed.
+    """
+    if not decodes_in_float32(unet, vae):
+        return vae
+    unused = (getattr(vae, "encoder", None), getattr(vae, "quant_conv", None))
+    # What a deep copy's memory knows already is not copied.
+    return copy.deepcopy(vae, {id(part): None for part in unused}).requires_grad_(False).float()
