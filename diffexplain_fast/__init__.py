@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from diffexplain_fast.public_names import HOMES, lazily
+from diffexplain_fast.lazy import lazily
+from diffexplain_fast.public_names import HOMES
 
 if TYPE_CHECKING:
     from diffexplain_fast import tinyworld

@@ -1,9 +1,5 @@
 """Every public name of the package and the module that it is imported from, at first use."""
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any
-
 HOMES = {
     "ClassLogit": "targets",
     "ClassProbability": "targets",
@@ -21,20 +17,3 @@ HOMES = {
     "tinyworld": "tinyworld",
     "write_report": "report.writing",
 }
-
-
-def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's ``__getattr__`` that imports public names at first use.
-
-    Args:
-        package: name of the package.
-        homes: module of each name, relative to diffexplain_fast; where its last part is the name, the module itself.
-    """
-
-    def find(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = import_module(f"diffexplain_fast.{homes[name]}")
-        return home if homes[name].split(".")[-1] == name else getattr(home, name)
-
-    return find

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates
@@ -296,3 +297,7 @@ class Pipeline(ABC):
     def fingerprint(self) -> str:
         """Return the sha256 over the weights of all components, computed once."""
         return self._weights
+
+
+# Where ``load_pipeline`` was before; the adapters import this file.
+__getattr__ = lazily(__name__, {"load_pipeline": "models.loading"})

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from diffexplain_fast.public_names import lazily
+from diffexplain_fast.lazy import lazily
 from diffexplain_fast.tinyworld.render import SIZE, Scene, render
 from diffexplain_fast.tinyworld.store import (
     classifier_names,

@@ -3,7 +3,7 @@
 PACKAGE = "diffexplain_fast"
 RANKS = {
     **dict.fromkeys(
-        ("errors", "environment", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0
+        ("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0
     ),
     **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
     "ops": 2,
@@ -20,8 +20,10 @@ FLOORS = ("engine", "measuring", "methods")
 """Rooms whose folders are rooms of their own, such as ``engine/lean``, with the rank of the floor."""
 LAZY_DOOR = ("results/drawn.py", "report/writing.py")
 """``.plot()`` and ``.report()`` of a result: the one lazy arrow upward, and the one that may close a circle."""
-FACES = ("__init__.py", "public_names.py", "tinyworld/__init__.py", "tinyworld/recipe.py")
+FACES = ("__init__.py", "public_names.py", "tinyworld/__init__.py", "tinyworld/recipe/__init__.py")
 """Files that only publish names of other rooms, from anywhere; only a face imports a face."""
+LAZY = "lazy.py"
+"""What imports names at first use, for faces and for a file whose name has moved."""
 
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
@@ -107,7 +109,7 @@ DOORS = {
         "doctor": "cli",
         "resize_normalize": "models evidence",
     },
-    "recipe": {"__main__": "tinyworld", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
     "runs": {"checkpoint": ANY, "progress": ANY},

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffexplain_fast.methods.diffexplainer.optimise.state_files import STATE_FILES
 
 from diffexplain_fast.errors import CorruptFileError, StorageError
 from diffexplain_fast.file_systems import claimed
 from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Iteration
 from diffexplain_fast.runs import checkpoint
 from diffexplain_fast.runs.checkpoint import Answers, Checkpoints

@@ -15,11 +15,11 @@ from diffexplain_fast.evidence.evaluation import evaluate, pictures_of
 from diffexplain_fast.evidence.identity import answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
-from diffexplain_fast.methods.diffexplainer.optimise.state_files import STATE_FILES
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, new_state
+from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints

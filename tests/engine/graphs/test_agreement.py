@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.engine.fast.test_graphs import FIRST, REPLAYED, Rerun, graphed, state
 from torch import nn
 
 from diffexplain_fast.engine.fast.trajectory import Trajectory
@@ -12,6 +11,7 @@ from diffexplain_fast.engine.graphs.agreement import compare, multiplied, one_un
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.graphs.policy import Graphs
 from tests.engine.fast.cases import Case, inputs_of, results, sampler_for
+from tests.engine.graphs.test_recording import FIRST, REPLAYED, Rerun, graphed, state
 
 DTYPES = [torch.float32, torch.bfloat16]
 NUMBERS = [f"replay_{part}_{number}" for part in ("forward", "gradient") for number in ("distance", "bound")]

@@ -1,0 +1,22 @@
+"""Names that a package or a file gives from another file, imported at first use."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a package's ``__getattr__`` that imports public names at first use.
+
+    Args:
+        package: name of the package.
+        homes: module of each name, relative to diffexplain_fast; where its last part is the name, the module itself.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = import_module(f"diffexplain_fast.{homes[name]}")
+        return home if homes[name].split(".")[-1] == name else getattr(home, name)
+
+    return find
