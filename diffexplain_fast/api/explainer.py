@@ -78,6 +78,10 @@ class Explainer:
         self._texts: dict[str, Graphed] = {}
         self._sampler(None, None)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the samplers and recordings behind when pickled or copied: they are made again where they are used."""
+        return {**vars(self), "_samplers": {}, "_texts": {}}
+
     def __enter__(self) -> "Explainer":
         return self
 
