@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.accelerated import accelerate
+from diffexplain_fast.engine.graphs.recording import Graphs
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
+from tests.engine.graphs.test_recording import Rerun
 from tests.engine.plain import Plain, gradients, in_float64, make_scheduler, relative
 from tests.engine.samplers import embeds, own_pictures, sampler_of, seed
 from tests.tiny import tiny_sd, tiny_sdxl
@@ -222,3 +224,18 @@ def test_pooled_text_of_another_width_is_refused():
     sampler = sampler_of(pipe, "euler", guidance_scale=1.0)
     with pytest.raises(ValueError, match=r"pooled_prompt_embeds: wanted shape \[1, 24\], as .*, got \[1, 20\]"):
         sampler(embeds(width=40), pooled_prompt_embeds=torch.zeros(1, 20), generator=seed())
+
+
+def test_a_recording_belongs_to_one_strength_and_one_number_of_steps(sd, inputs):
+    """Calls that differ in either are recorded anew, and each replay is exact."""
+    given, options = inputs(), {"num_inference_steps": 3, "guidance_scale": 4.0, "memory": None}
+    sampler, eager = (DifferentiableSampler.from_pipe(sd, backend="fast", **options) for _ in range(2))
+    sampler._engine._graphs = Graphs("auto", Rerun)
+    for asked in ({}, {"guidance_rescale": 0.5}, {"guidance_rescale": 0.9}, {"num_inference_steps": 2}):
+        for _ in range(3):
+            found = []
+            for each in (sampler, eager):
+                images = each(given.prompt, given.negative, given.latents, **asked)
+                found.append((images.detach(), *gradients(images, given.cotangent, given.prompt, given.latents)))
+            assert all(relative(*pair) <= 1e-12 for pair in zip(*found, strict=True))
+        assert sampler.record()["cuda_graphs"].startswith("replayed"), sampler.record()["cuda_graphs"]
