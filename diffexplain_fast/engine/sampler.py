@@ -24,6 +24,7 @@ from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
 from diffexplain_fast.engine.reference import Conditions, decode, denoise, guided_denoiser
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._autograd import refuse_transforms
 
 
 class DifferentiableSampler:
@@ -153,14 +154,19 @@ class DifferentiableSampler:
                 and no crop if None, as in diffusers.
 
         Returns:
-            Images [B, 3, H, W], about [0, 1] and unclamped, in the VAE's dtype.
+            Images [B, 3, H, W], about [0, 1] and unclamped, in the VAE's dtype. The fast engine's first backward frees
+            what the call kept; a later one, of a second loss with ``retain_graph=True``, runs the call again first.
 
         Raises:
             TypeError: an argument of the wrong kind.
             ValueError: wrong shape, dtype or device, or a negative prompt is needed and missing.
                 Also ``cuda_graphs=True`` where a call cannot be recorded.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
+            RuntimeError: a call inside ``torch.func`` or forward mode. The backward of the fast engine raises it for a
+                second derivative, a batch of cotangents, and models edited since the call.
         """
+        given = (prompt_embeds, negative_prompt_embeds, latents, pooled_prompt_embeds, negative_pooled_prompt_embeds)
+        refuse_transforms("the sampler", *given)
         weight = check_ready(self.unet, self.vae)
         width = self.unet.config.cross_attention_dim
         check_tensor("prompt_embeds", prompt_embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.checkpointing import recomputing
 from diffexplain_fast.engine.fast.determinism import Deterministic, determinism
 from diffexplain_fast.engine.fast.heap import keep_heap
-from diffexplain_fast.engine.fast.node import Runner, sample_images
-from diffexplain_fast.engine.fast.replay import graphed_runner
+from diffexplain_fast.engine.fast.node import Eager, Runner, sample_images
+from diffexplain_fast.engine.fast.replay import Given, graphed_runner, repeating_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import GradientMode
@@ -161,7 +162,8 @@ class FastEngine:
         about = _about_first(schedule, start, conditions) if repeats and isinstance(self.denoiser, LeanUNet) else []
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
-        if recording:
+        repeated = recording and recomputing()  # whose backward is that of the call it repeats
+        if recording and not repeated:
             apart = guided and fixed_negative and not (start.requires_grad and mode.first_step == 0)
             shifts = constant[0] if constant else carried[: len(carried) // steps]
             levels = self._planning.levels(start, text, shifts, steps, mode, apart)
@@ -181,17 +183,26 @@ class FastEngine:
             {*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
         )
         given = start * schedule.init_noise_sigma, text, carried
-        runner = self._runner(job, *given)
+        runner = self._around(Eager(job), job, given) if repeated else self._runner(job, given)
         assert self._watch is not None
-        images = sample_images(runner, self._watch, *given)
+        images = sample_images(runner, partial(self._again, job), self._watch, *given)
         if about and job.first_unconditional is None and runner.first_unconditional is not None:
             self._first = ([part.clone() for part in about], runner.first_unconditional)
         return images
 
-    def _runner(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
+    def _runner(self, job: Job, given: Given) -> Runner:
         """Return what runs a call: replayed or eager, and with what was asked for around it."""
         with determinism(self._deterministic):
-            runner: Runner = graphed_runner(self._graphs, job, (start, text, shifts), self.unknown)
+            return self._around(graphed_runner(self._graphs, job, given, self.unknown), job, given)
+
+    def _again(self, job: Job, *given: Any) -> Runner:
+        """Return what runs a call once more, for a second backward."""
+        with determinism(self._deterministic):
+            return self._around(repeating_runner(self._graphs, job, given), job, given)
+
+    def _around(self, runner: Runner, job: Job, given: Given) -> Runner:
+        """Return a runner with what was asked for around it."""
+        _, text, _ = given
         if self._wider is not None and text[0].dtype == torch.float16:
             runner = Retrying(runner, job, self._wider)
         return Deterministic(runner) if self._deterministic else runner
