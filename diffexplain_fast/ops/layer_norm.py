@@ -26,6 +26,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
     Returns:
         [..., D], dtype of ``x``, differentiable in ``x``. Kept for backward: x, and mean and rstd [...] in float32.
+        Where squares leave the range of float32, for numbers above about 1e19, "triton" gives NaN.
 
     Raises:
         TypeError: an argument of the wrong kind.

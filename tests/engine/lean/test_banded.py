@@ -80,6 +80,13 @@ def test_far_from_zero_the_statistics_stay_exact(monkeypatch):
     assert relative(found.rstd[:, :, 0, 0].double(), wanted) < 1e-5
 
 
+def test_squares_beyond_the_range_are_not_finite():
+    """Zero in the place of NaN would quietly leave only the bias."""
+    x = 1e30 * torch.randn(1, 8, 16, 4).contiguous(memory_format=torch.channels_last)
+    found = streamed._statistics(streamed._of(x), 16, streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6))
+    assert found.rstd.isnan().all()
+
+
 def test_bands_hold_less(monkeypatch):
     monkeypatch.setattr(streamed, "_BAND", 2**14)
     decoder, latents = decoder_of((16, 32), 2, torch.float32), torch.randn(1, 4, 64, 64)
