@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "../checks.h"
@@ -33,6 +34,10 @@ constexpr int64_t GRAIN = 8192;  // elements, some 5 microseconds of work: less 
 // Elements beyond which rows are visited one by one: what comes from memory, not from a cache, the processor fetches
 // ahead only along one row of each tensor.
 constexpr int64_t NEAR = int64_t(1) << 20;
+
+// A power of two by which a norm makes numbers smaller whose squares leave the range of A; it sums them in double.
+template <class A>
+constexpr double SMALLER = std::is_same_v<A, double> ? 0x1p-540 : 1.0;
 
 INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -258,6 +258,27 @@ void statistics(const Shape& s, int64_t image, const A* moments, const A* shift,
   }
 }
 
+// Mean and rstd of a group of one image whose sums leave the range of A: of numbers that are all far smaller.
+template <class T, class A>
+void scaled_statistics(const Shape& s, const std::vector<Source<T>>& parts, int64_t image, int64_t group,
+                       const A* shift, double eps, A* mean, A* rstd) {
+  const double count = double(s.span) * s.pixels;
+  const auto sum = [&](auto&& f) {
+    double total = 0;
+    for (int64_t channel = group * s.span; channel < (group + 1) * s.span; ++channel) {
+      const auto& part = parts[channel >= parts[0].channels];
+      const double more = shift ? static_cast<double>(shift[image * s.channels + channel]) : 0.0;
+      for (int64_t p = image * s.pixels; p < (image + 1) * s.pixels; ++p)
+        total += f(SMALLER<A> * (static_cast<double>(part.at(p)[channel - part.offset]) + more));
+    }
+    return total / count;
+  };
+  const double centre = sum([](double u) { return u; });
+  const double square = sum([&](double u) { return (u - centre) * (u - centre); });
+  *mean = static_cast<A>(centre / SMALLER<A>);
+  *rstd = static_cast<A>(SMALLER<A> / std::sqrt(square + SMALLER<A> * SMALLER<A> * eps));
+}
+
 template <class T, bool SILU>
 void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>* shift, const Wide<T>* weight,
              const Wide<T>* bias, double eps, T* y, Wide<T>* mean, Wide<T>* rstd) {
@@ -274,6 +295,9 @@ void forward(const Shape& s, const std::vector<Source<T>>& parts, const Wide<T>*
       },
       [&](int64_t image) {
         statistics(s, image, scratch.sums(image, 0), shift, eps, mean, rstd);
+        for (int64_t g = image * s.groups; g < (image + 1) * s.groups; ++g)
+          if (!(rstd[g] > 0))
+            scaled_statistics(s, parts, image, g % s.groups, shift, eps, mean + g, rstd + g);
         scratch.spread(image, mean, rstd, shift);
       },
       [&](int64_t image, int64_t, int64_t start, int64_t pixels) {

@@ -25,6 +25,20 @@ INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
   for (int k = 0; k < N; ++k) total[k] = all[k];
 }
 
+// Sets mean and rstd of a row whose sum or sum of squares leaves the range of A: of numbers that are all far smaller.
+template <class T, class A>
+void scaled_statistics(const T* x, int64_t width, double eps, A* mean, A* rstd) {
+  double centre = 0, square = 0;
+  for (int64_t c = 0; c < width; ++c) centre += SMALLER<A> * static_cast<double>(x[c]);
+  centre /= width;
+  for (int64_t c = 0; c < width; ++c) {
+    const double d = SMALLER<A> * static_cast<double>(x[c]) - centre;
+    square += d * d;
+  }
+  *mean = static_cast<A>(centre / SMALLER<A>);
+  *rstd = static_cast<A>(SMALLER<A> / std::sqrt(square / width + SMALLER<A> * SMALLER<A> * eps));
+}
+
 template <int N, class T, class A>
 INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, const A* __restrict weight,
                          const A* __restrict bias, double eps, A* __restrict mean, A* __restrict rstd) {
@@ -36,7 +50,14 @@ INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, 
     const A d = at(k, c) - centre[k];
     return d * d;
   });
-  for (int k = 0; k < N; ++k) rstd[k] = scale[k] = A(1) / std::sqrt(scale[k] / A(width) + A(eps));
+  for (int k = 0; k < N; ++k) {
+    rstd[k] = A(1) / std::sqrt(scale[k] / A(width) + A(eps));
+    if (!(rstd[k] > A(0))) {
+      scaled_statistics(x + k * width, width, eps, mean + k, rstd + k);
+      centre[k] = mean[k];
+    }
+    scale[k] = rstd[k];
+  }
   for (int k = 0; k < N; ++k)
     for (int64_t c = 0; c < width; ++c)
       y[k * width + c] = static_cast<T>((at(k, c) - centre[k]) * scale[k] * weight[c] + bias[c]);

@@ -164,7 +164,8 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_moments_kernel(const 
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float away = sum[i] / count;
-      square[i] = fmaxf(square[i] - sum[i] * away, 0.0f);
+      const float spread = square[i] - sum[i] * away;
+      square[i] = spread < 0.0f ? 0.0f : spread;  // NaN stays: the squares left the range
       sum[i] = first[i] + away;
       if (p.shift.data) sum[i] += p.shift[at.image * p.channels + at.source.offset + at.channel + i];
     }
@@ -201,7 +202,8 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_statistics_kernel(con
   block_sum(square, unused);
   if (threadIdx.x == 0) {
     p.mean[blockIdx.x] = static_cast<float>(centre);
-    p.rstd[blockIdx.x] = static_cast<float>(1.0 / sqrt(square / all + p.eps));
+    // Not finite where squares left the range of float32: zero would quietly leave only the bias.
+    p.rstd[blockIdx.x] = isinf(square) ? NAN : static_cast<float>(1.0 / sqrt(square / all + p.eps));
   }
 }
 

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.backend import Backend, Record
-from diffexplain_fast.engine.checks import (
-    check_eta,
-    check_guidance,
-    check_modules,
-    check_rescale,
-)
+from diffexplain_fast.engine.checks import check_eta, check_guidance, check_modules, check_rescale
 from diffexplain_fast.engine.courses import Courses
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
@@ -24,6 +19,7 @@ from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import describe, wrong_type
 from diffexplain_fast.models.text_to_image import check_text_to_image
 from diffexplain_fast.models.xl import decoding_vae
+from diffexplain_fast.ops._autograd import refuse_transforms
 
 
 class DifferentiableSampler:
@@ -179,14 +175,19 @@ class DifferentiableSampler:
             eta: 0; see the class.
 
         Returns:
-            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes.
+            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes. The fast engine's
+            first backward frees what the call kept; a later one (``retain_graph=True``) runs the call again first.
 
         Raises:
             TypeError: an argument of the wrong kind.
             ValueError: wrong shape, dtype or device, or a negative prompt is needed and missing.
                 Also ``cuda_graphs=True`` where a call cannot be recorded.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
+            RuntimeError: a call inside ``torch.func`` or forward mode. The backward of the fast engine raises it for a
+                second derivative, a batch of cotangents, and models edited since the call.
         """
+        inputs = (prompt_embeds, negative_prompt_embeds, latents, pooled_prompt_embeds, negative_pooled_prompt_embeds)
+        refuse_transforms("the sampler", *inputs)
         self._follow()
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))

@@ -14,7 +14,7 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
 from diffexplain_fast.evidence.scores import Scores, scores_of
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.models.pipeline import Conditioning
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.targets import ClassLogit, ClassProbability
 
 FORWARD_BATCH = 8

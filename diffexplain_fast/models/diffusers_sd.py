@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state conditions the denoiser."""
 
-from diffexplain_fast.models.pipeline import Conditioning, Pipeline
+from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.transformers_clip import Layer, TextStates
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.call_options import NEGATIVE_SIZES, SIZES
-from diffexplain_fast.models.pipeline import Conditioning, Pipeline
+from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.transformers_clip import Layer, TextStates
 from diffexplain_fast.models.xl import pooled_width
 

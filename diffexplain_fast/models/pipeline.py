@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,31 +11,9 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
+from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates
-
-
-class Sampling(NamedTuple):
-    """How a pipeline is sampled.
-
-    Attributes:
-        steps: denoising steps, at least 1.
-        guidance_scale: at least 1.0, which means no unconditional row.
-    """
-
-    steps: int = 20
-    guidance_scale: float = 7.5
-
-
-_OF_SCHEDULER = {"LCMScheduler": Sampling(4, 1.0)}
-_OF_PIPELINE = {"tinyworld": Sampling(8, 3.0)}
-
-
-class Conditioning(NamedTuple):
-    """What the denoiser reads: hidden states [B, L, d] and, for Stable Diffusion XL, pooled text [B, p]."""
-
-    prompt_embeds: Tensor
-    pooled: Tensor | None
 
 
 class Pipeline(ABC):
@@ -136,7 +114,7 @@ class Pipeline(ABC):
     def usual_sampling(self) -> Sampling:
         """Steps and guidance scale that suit the pipeline: its scheduler decides, because LCM needs few steps."""
         scheduler = type(self.scheduler).__name__
-        return _OF_SCHEDULER.get(scheduler) or _OF_PIPELINE.get(self.name) or Sampling()
+        return OF_SCHEDULER.get(scheduler) or OF_PIPELINE.get(self.name) or Sampling()
 
     @property
     def embedding_dim(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops import _sdpa
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -43,6 +43,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
 
     Source: Vaswani et al. (arXiv 1706.03762), eq. 1; Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
     """
+    refuse_transforms("attention", q, k, v)
     check_tensors(q=q, k=k, v=v)
     for name, value in (("q", q), ("k", k)):
         if value.ndim != 4 or not value.is_floating_point() or 0 in value.shape[1:]:
@@ -129,9 +130,9 @@ class _Attention(torch.autograd.Function):
         return o
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, o, lse = ctx.saved_tensors
+    @first_order("attention")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], do: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, o, lse = saved
         return *attention_gradients(do.contiguous(), q, k, v, o, lse, ctx.scale, ctx.impl), None, None
 
 

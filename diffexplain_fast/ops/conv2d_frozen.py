@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._onednn import PackedWeight, applies, layout_bytes
 
@@ -32,6 +32,7 @@ def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
 
     Equivalent to: ``F.conv2d(x, weight, bias, stride, padding)``.
     """
+    refuse_transforms("conv2d_frozen", x)
     check_tensors(x=x, weight=weight)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise wrong_value("weight", f"[K, C, kh, kw] for x {list(x.shape)}", list(weight.shape))
@@ -109,7 +110,6 @@ class _Convolution(torch.autograd.Function):
         return convolution.forward(x)
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors
+    @first_order("conv2d_frozen")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.convolution.backward(dy, ctx.shape), None

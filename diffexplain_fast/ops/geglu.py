@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register, rows
@@ -33,6 +33,7 @@ def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
     Source: Shazeer, GLU Variants Improve Transformer (arXiv 2002.05202), eq. 5, with GELU by the error function, as
         diffusers has it (the tanh form is another function).
     """
+    refuse_transforms("geglu", h)
     check_tensors(h=h)
     if h.ndim < 1 or h.shape[-1] % 2 or not h.is_floating_point():
         raise wrong_value("h", "floating point [..., 2D]", f"{h.dtype} {list(h.shape)}")
@@ -50,9 +51,9 @@ class _Geglu(torch.autograd.Function):
         return forward(h)
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (h,) = ctx.saved_tensors
+    @first_order("geglu")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        (h,) = saved
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)
         return backward(dy.contiguous(), h), None
 

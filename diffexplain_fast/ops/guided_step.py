@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -61,6 +61,7 @@ def guided_step(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6; the samplers' tables are in ``engine.schedules``.
     """
+    refuse_transforms("guided_step", sample, output, before)
     check_tensors(sample=sample, output=output, coefficients=coefficients)
     if sample.dtype not in (torch.float32, torch.float64) or sample.ndim != 4:
         raise wrong_value("sample", "float32 or float64 [B, c, h, w]", f"{sample.dtype} {list(sample.shape)}")
@@ -87,9 +88,11 @@ class _GuidedStep(torch.autograd.Function):
         return forward(sample, output, before, noise, coefficients)
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, dfollowing: Tensor | None, ddata: Tensor | None) -> tuple[Tensor | None, ...]:
-        (coefficients,) = ctx.saved_tensors
+    @first_order("guided_step")
+    def backward(
+        ctx: Any, saved: tuple[Tensor, ...], dfollowing: Tensor | None, ddata: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        (coefficients,) = saved
         if dfollowing is None:
             if ddata is None:
                 return (None,) * 6

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register, rows
@@ -26,6 +26,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
     Returns:
         [..., D], dtype of ``x``, differentiable in ``x``. Kept for backward: x, and mean and rstd [...] in float32.
+        Where squares leave the range of float32, for numbers above about 1e19, "triton" gives NaN.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -35,6 +36,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
     Source: Ba, Kiros, Hinton, Layer Normalization (arXiv 1607.06450), eq. 4; the backward is its adjoint in x.
     """
+    refuse_transforms("layer_norm", x)
     check_tensors(x=x, weight=weight, bias=bias)
     if x.ndim < 1 or not x.is_floating_point():
         raise wrong_value("x", "floating point [..., D]", f"{x.dtype} {list(x.shape)}")
@@ -56,9 +58,9 @@ class _LayerNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, rstd = ctx.saved_tensors
+    @first_order("layer_norm")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, rstd = saved
         backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)
         return backward(dy.contiguous(), x, weight, mean, rstd), None, None, None, None
 

@@ -2,20 +2,26 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.ops._autocast import without_autocast
 
 MODES = ("bilinear", "bicubic")
+_DENSE = 2**22
+"""Weights up to which one matrix holds those of a whole line, 16 MiB in float32."""
+_BAND = 128
+"""Pixels that a block of a longer line reads at least, beside the reach of its filter."""
 
 
 @without_autocast
 def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Return images resized with antialiasing: W_h x W_w^T, where each W holds what one line of pixels becomes.
+
+    Memory is in proportion to the pixels of both images: a W of long lines is held as blocks along its diagonal.
 
     Args:
         pixels: images [..., H, W], floating point; half precision is computed in float32.
@@ -36,10 +42,12 @@ def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Ten
     if tuple(pixels.shape[-2:]) == tuple(size):
         return pixels
     dtype = torch.promote_types(pixels.dtype, torch.float32)
-    down, across = (
-        _weights(old, new, mode, dtype, pixels.device) for old, new in zip(pixels.shape[-2:], size, strict=True)
-    )
-    return (down @ (pixels.to(dtype) @ across.T)).to(pixels.dtype)
+    (height, width), (high, wide) = pixels.shape[-2:], size
+    down, across = (_weights(*sides, mode, dtype, pixels.device) for sides in ((height, high), (width, wide)))
+    made = pixels.to(dtype)
+    if height * wide > max(height * width, high * wide):  # wider and lower: between the two it would be the largest
+        return _across(_down(made, down), across).to(pixels.dtype)
+    return _down(_across(made, across), down).to(pixels.dtype)
 
 
 def resize_normalize(
@@ -93,10 +101,63 @@ def _check(pixels: Tensor, size: tuple[int, int], mode: str) -> None:
         raise wrong_value("mode", " or ".join(MODES), repr(mode))
 
 
+class _Block(NamedTuple):
+    """Weights [new, last - first] of some pixels of a new line, for pixels [first, last) of the old one."""
+
+    first: int
+    last: int
+    weights: Tensor
+
+
+def _across(pixels: Tensor, blocks: Sequence[_Block]) -> Tensor:
+    """Return [..., H, new] of pixels [..., H, W]."""
+    made = [pixels[..., block.first : block.last] @ block.weights.T for block in blocks]
+    return made[0] if len(made) == 1 else torch.cat(made, -1)
+
+
+def _down(pixels: Tensor, blocks: Sequence[_Block]) -> Tensor:
+    """Return [..., new, W] of pixels [..., H, W]."""
+    made = [block.weights @ pixels[..., block.first : block.last, :] for block in blocks]
+    return made[0] if len(made) == 1 else torch.cat(made, -2)
+
+
 @functools.lru_cache(maxsize=64)
-def _weights(old: int, new: int, mode: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return W [new, old], from a float64 identity: nearer to the truth than torch's own float32 weights."""
+def _weights(old: int, new: int, mode: str, dtype: torch.dtype, device: torch.device) -> tuple[_Block, ...]:
+    """Return W [new, old] in blocks, computed in float64: nearer to the truth than torch's own float32 weights."""
+    scale = old / new
+    reach = (1.0 if mode == "bilinear" else 2.0) * max(scale, 1.0)
+    rows = new if old * new <= _DENSE else max(1, int(max(2 * reach, _BAND) / scale))
+    blocks = []
     with torch.inference_mode(False), torch.no_grad():  # kept, so never an inference tensor
-        identity = torch.eye(old, dtype=torch.float64, device="cpu")[None, None]  # [1, 1, pixel, one line each]
-        weights = F.interpolate(identity, (new, old), mode=mode, antialias=True, align_corners=False)
-        return weights[0, 0].to(device, dtype)
+        for first in range(0, new, rows):
+            last = min(first + rows, new)
+            begin = max(0, int(scale * (first + 0.5) - reach + 0.5)) if rows < new else 0
+            end = min(old, int(scale * (last - 0.5) + reach + 0.5)) if rows < new else old
+            weights = _filtered(torch.arange(first, last), torch.arange(begin, end), scale, reach, mode)
+            blocks.append(_Block(begin, end, weights.to(device, dtype)))
+    return tuple(blocks)
+
+
+def _filtered(lines: Tensor, pixels: Tensor, scale: float, reach: float, mode: str) -> Tensor:
+    """Return float64 weights [new, old] of pixels around the centres of new ones, which sum to 1.
+
+    Args:
+        lines: indices of new pixels [new].
+        pixels: indices of old ones [old], all that carry a weight among them.
+        scale: old pixels for each new one.
+        reach: of the filter, in old pixels.
+        mode: "bilinear" or "bicubic".
+
+    Source: Keys (1981), eq. 4 with a = -1/2, stretched by the scale where that is above 1, as PIL and torch have it.
+    """
+    centres = scale * (lines.to("cpu", torch.float64) + 0.5)[:, None]
+    x = ((pixels.to("cpu", torch.float64) - centres + 0.5) * (1 / max(scale, 1.0))).abs()
+    if mode == "bilinear":
+        weights = 1 - x
+        inside = x < 1
+    else:
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        weights = torch.where(x < 1, near, far)
+        inside = x < 2
+    weights = torch.where(inside, weights, 0.0)
+    return weights / weights.sum(1, keepdim=True)

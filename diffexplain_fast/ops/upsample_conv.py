@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
@@ -94,6 +94,7 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
 
     Source: Shi et al., sub-pixel convolution (arXiv 1609.05158), the reverse of its section 3.
     """
+    refuse_transforms("upsample_conv", x)
     check_tensors(x=x)
     if not isinstance(packed, SubpixelWeight):
         raise wrong_type("packed", "a SubpixelWeight from pack_subpixel", packed)
@@ -116,8 +117,8 @@ class _UpsampleConv(torch.autograd.Function):
         return channels_last(blocks[:, :, 1:-1, 1:-1])
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    @first_order("upsample_conv")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.packed.adjoint(F.pad(dy, (1, 1, 1, 1)), ctx.impl), None, None
 
 

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels.configs import CONFIGS, launch
-from diffexplain_fast.kernels.primitives import sigmoid, unravel
+from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
@@ -151,7 +151,7 @@ def group_norm_silu_fwd_combine_kernel(
             mean = tl.sum(tl.sum(weighted, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
     variance = tl.sum(tl.sum(squares, 1), 0) / tl.sum(tl.sum(counts, 1), 0)
     tl.store(mean_ptr + pid, tl.load(origin_ptr + pid_n * C + pid_g * D) + mean)
-    tl.store(rstd_ptr + pid, tl.rsqrt(variance + EPS))
+    tl.store(rstd_ptr + pid, finite_rsqrt(variance + EPS))
 
 
 @triton.jit

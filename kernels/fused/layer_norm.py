@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels.configs import launch
+from diffexplain_fast.kernels.primitives import finite_rsqrt
 from torch import Tensor
 
 _TILE = 1024
@@ -48,7 +49,7 @@ def layer_norm_fwd_kernel(
     mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D
     x -= mean[:, None]
     rest = tl.where(mask_rest, rest - mean[:, None], 0.0)
-    rstd = tl.rsqrt((tl.sum(x * x, 1) + tl.sum(rest * rest, 1)) / D + EPS)
+    rstd = finite_rsqrt((tl.sum(x * x, 1) + tl.sum(rest * rest, 1)) / D + EPS)
     tl.store(mean_ptr + offs_r, mean, mask=mask_r)
     tl.store(rstd_ptr + offs_r, rstd, mask=mask_r)
     y = x * rstd[:, None] * tl.load(weight_ptr + offs_d).to(dtype) + tl.load(bias_ptr + offs_d).to(dtype)

@@ -18,6 +18,12 @@ def sigmoid(v):
 
 
 @triton.jit
+def finite_rsqrt(v):
+    """Return 1 / sqrt(v), NaN for an infinite sum of squares: zero would quietly leave only the bias of a norm."""
+    return tl.where(v == float("inf"), float("nan"), tl.rsqrt(v))
+
+
+@triton.jit
 def unravel(pid, inner, middle):
     """Return (outer, middle, inner) indices of a program in a one-dimensional grid, which alone has no size limit."""
     return pid // (inner * middle), pid // inner % middle, pid % inner

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.register_assert_rewrite("tests.ops.contract")
+pytest.register_assert_rewrite("tests.ops.contract", "tests.ops.normalisation")
 
 
 @pytest.fixture

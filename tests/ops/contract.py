@@ -13,7 +13,6 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from diffexplain_fast.ops._impl import interpreted, raw
-from diffexplain_fast.ops._load import CPP_MISSING
 from tests.budget import assert_within_budget
 from tests.ops.calls import (
     CPU,
@@ -264,32 +263,3 @@ class OwnKernels(OwnBackward):
                 for fake in made:
                     pairs = zip(outputs(fake), outputs(reference(*arguments)), strict=True)
                     assert all(significant(got) == significant(wanted) for got, wanted in pairs), name
-
-
-class Normalisation(OwnKernels):
-    """An op with a mean and a variance; ``make`` takes the mean of the input."""
-
-    wide: ClassVar[dict[str, Any]]
-    """Sizes with many elements for each mean."""
-    large: ClassVar[dict[str, Any]]
-    """Sizes beyond the caches, where the C++ kernels visit rows in another order: above 2^20 elements an image."""
-
-    def test_a_mean_far_from_zero_costs_no_more_than_its_rounding(self, impl: str) -> None:
-        """The difference of two squares, E[x^2] - E[x]^2, would be a thousand times further off."""
-        mean = 1000.0
-        call = self.at(self.first(), torch.float32, device_of(impl), mean=mean, **self.wide)
-        (y,), _, _ = evaluate(self.by(impl), call)
-        (truth,), _, _ = evaluate(self.plain, call.double())
-        assert (y - truth).abs().max() <= 16 * torch.finfo(torch.float32).eps * mean
-
-    def test_another_eps_is_used(self, impl: str) -> None:
-        call = self.at(self.first(), torch.float32, device_of(impl))
-        call.fixed["eps"] = 0.5
-        made, grads, cotangents = evaluate(self.by(impl), call)
-        expected, expected_grads, _ = evaluate(self.plain, call, cotangents)
-        for got, wanted in zip((*made, *grads), (*expected, *expected_grads), strict=True):
-            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-
-    @pytest.mark.skipif(bool(CPP_MISSING), reason=CPP_MISSING)
-    def test_beyond_the_caches(self) -> None:
-        self.compare("cpp", lambda: self.at(self.first(), torch.float32, **self.large))

@@ -13,7 +13,7 @@ from diffexplain_fast.ops import group_norm_silu
 from diffexplain_fast.ops._load import CPP_MISSING
 from diffexplain_fast.ops.reference import group_norm_silu as reference
 from tests.ops.calls import SIDES, Call, evaluate, size_of
-from tests.ops.contract import Normalisation
+from tests.ops.normalisation import Normalisation
 
 _SMALL = {"n": 2, "groups": 3, "height": 3, "width": 2}
 

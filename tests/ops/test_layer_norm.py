@@ -12,7 +12,7 @@ from torch import Tensor
 from diffexplain_fast.ops import layer_norm
 from diffexplain_fast.ops.reference import layer_norm as reference
 from tests.ops.calls import LENGTHS, SIDES, Call, size_of
-from tests.ops.contract import Normalisation
+from tests.ops.normalisation import Normalisation
 
 
 class TestLayerNorm(Normalisation):

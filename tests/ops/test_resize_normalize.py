@@ -1,5 +1,6 @@
 """The resize against torch's own, its gradient, its determinism, and every size it must refuse."""
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from diffexplain_fast.ops.resize_normalize import MODES, resize, resize_normalize
+from diffexplain_fast.engine.memory.counting import live_bytes
+from diffexplain_fast.ops.resize_normalize import MODES, _weights, resize, resize_normalize
 from tests.ops.calls import SIDES, Call
 from tests.ops.contract import Contract
 
@@ -176,3 +178,51 @@ def test_autocast_around_it_changes_nothing(size: tuple[int, int]) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = resize(pixels, size)
     assert torch.equal(inside, resize(pixels, size))
+
+
+LINES = [((1, 4096), (1, 224)), ((4096, 1), (224, 1)), ((1, 30000), (1, 500)), ((5000, 2), (1, 3)), ((2, 3), (7000, 1))]
+LINES += [((3, 900), (2, 8000)), ((1, 9000), (1, 8999))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("old", "new"), LINES, ids=str)
+def test_long_lines_are_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+    """Where one matrix would be large its blocks do the same; of one column torch's own result is wrong, see above."""
+    x = noise(2, 1, *old).requires_grad_()
+    y = resize(x, new, mode)
+    if new[1] == 1:
+        lying = x.transpose(2, 3).contiguous()
+        expected = F.interpolate(lying, new[::-1], mode=mode, antialias=True).transpose(2, 3)
+    else:
+        expected = F.interpolate(x, new, mode=mode, antialias=True)
+    assert torch.allclose(y, expected, rtol=0, atol=1e-12)
+    cotangent = noise(*y.shape)
+    got, wanted = (torch.autograd.grad(made, x, cotangent)[0] for made in (y, expected))
+    assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("old", "new"), [*LINES, ((1, 50000), (1, 60000)), ((50000, 1), (40000, 3)), ((1, 4000), (4000, 1))], ids=str
+)
+def test_memory_is_in_proportion_to_the_pictures(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+    """The square of 50,000 pixels would have 20 GB; a short line may have one dense matrix of 16 MiB, in float64 32."""
+    _weights.cache_clear()
+    x = noise(1, 1, *old, dtype=torch.float32)
+    with live_bytes() as live:
+        resize(x, new, mode)
+    pixels = max(old[0] * old[1], new[0] * new[1])
+    assert live.peak < 6 * 2**25 + 8000 * pixels
+
+
+def test_blocks_give_what_one_matrix_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(1, 3, 61, 47)
+    whole = [resize(x, size, mode) for size in ((20, 90), (150, 7)) for mode in MODES]
+    _weights.cache_clear()
+    module = sys.modules[_weights.__module__]  # the package has a function of that name
+    monkeypatch.setattr(module, "_DENSE", 16)
+    monkeypatch.setattr(module, "_BAND", 4)
+    assert len(_weights(61, 20, "bicubic", torch.float64, x.device)) > 3
+    parts = [resize(x, size, mode) for size in ((20, 90), (150, 7)) for mode in MODES]
+    _weights.cache_clear()
+    assert all(torch.allclose(*pair, rtol=0, atol=1e-13) for pair in zip(whole, parts, strict=True))

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.checkpointing import recomputing
 from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
-from diffexplain_fast.engine.fast.replay import graphed_runner
+from diffexplain_fast.engine.fast.replay import Given, graphed_runner, repeating_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
-from diffexplain_fast.engine.fast.runner import Runner
+from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.graphs.policy import Graphs
@@ -169,7 +170,8 @@ class FastEngine:
         recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *shifts))
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
-        if recording:
+        repeated = recording and recomputing()  # whose backward is that of the call it repeats
+        if recording and not repeated:
             first_split = split and not (start.requires_grad and mode.first_step == 0)
             levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
         job = Job(
@@ -187,14 +189,23 @@ class FastEngine:
             guidance_rescale=guidance_rescale if guidance_scale != 1.0 else 0.0,
         )
         given = start * schedule.init_noise_sigma, text, shifts
-        runner = self._runner(job, *given)
+        runner = self._around(Eager(job), job, given) if repeated else self._runner(job, given)
         assert self._watch is not None
-        return sample_images(runner, self._watch, *given)
+        return sample_images(runner, partial(self._again, job), self._watch, *given)
 
-    def _runner(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
+    def _runner(self, job: Job, given: Given) -> Runner:
         """Return what runs a call: replayed or eager, and with what was asked for around it."""
         with determinism(self._deterministic):
-            runner: Runner = graphed_runner(self._graphs, job, (start, text, shifts), self.unknown)
+            return self._around(graphed_runner(self._graphs, job, given, self.unknown), job, given)
+
+    def _again(self, job: Job, *given: Any) -> Runner:
+        """Return what runs a call once more, for a second backward."""
+        with determinism(self._deterministic):
+            return self._around(repeating_runner(self._graphs, job, given), job, given)
+
+    def _around(self, runner: Runner, job: Job, given: Given) -> Runner:
+        """Return a runner with what was asked for around it."""
+        start, text, _ = given
         if self._wider is not None and text[0].dtype == torch.float16:
             runner = Retrying(runner, job, self._wider)
         if self._deterministic:

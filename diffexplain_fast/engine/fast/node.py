@@ -1,48 +1,65 @@
 """The trajectory as one autograd node: whatever differentiates its images runs its backward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
 
+Again = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Runner]
+"""Makes a runner for the same call, of its start, text and time shifts."""
+
 
 def sample_images(
-    runner: Runner, watch: Watch, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]
+    runner: Runner, again: Again, watch: Watch, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]
 ) -> Tensor:
     """Run a call; images [B, 3, H, W] with one autograd node before them.
 
+    The first backward frees what the forward kept. A later one, of a second loss, runs the call again from its start,
+    text and shifts, which autograd keeps as long as the caller retains the graph.
+
     Args:
-        runner: runs it.
+        runner: runs it, and its first backward.
+        again: makes what runs it for each later backward.
         watch: the models as they are; if they are edited before the backward, that raises.
         start: as in ``Trajectory.forward``.
         text: as there.
         shifts: as there.
     """
-    return _Sampled.apply(runner, watch, len(text), start, *text, *shifts)
+    return _Sampled.apply(runner, again, watch, len(text), start, *text, *shifts)
 
 
 class _Sampled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, runner: Runner, watch: Watch, count: int, start: Tensor, *inputs: Tensor) -> Tensor:
-        ctx.runner, ctx.watch = runner, watch
-        ctx.save_for_backward(start, *inputs)  # to notice a change in place, and for a second derivative to raise
-        return runner.forward(start, inputs[:count], inputs[count:])
+    def forward(
+        ctx: Any, runner: Runner, again: Again, watch: Watch, count: int, start: Tensor, *inputs: Tensor
+    ) -> Tensor:
+        ctx.runner, ctx.again, ctx.watch, ctx.count = runner, again, watch, count
+        # To notice a change in place, for a second derivative to raise, and to run the call again.
+        ctx.save_for_backward(start, *inputs)
+        with apart_from_checkpoint():
+            return runner.forward(start, inputs[:count], inputs[count:])
 
     @staticmethod
-    @first_order
+    @first_order("the sampler")
     @without_autocast
-    def backward(ctx: Any, dimages: Tensor) -> tuple[Tensor | None, ...]:
-        runner, ctx.runner, _ = ctx.runner, None, ctx.saved_tensors
-        if runner is None:
-            raise RuntimeError("the sampler's backward ran before and freed what it kept; call the sampler again")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
+        runner, ctx.runner = ctx.runner, None
         if ctx.watch.touched():
             raise RuntimeError(
                 "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again"
             )
-        return None, None, None, *runner.backward(dimages)
+        with apart_from_checkpoint():
+            if runner is None:
+                wanted = ctx.needs_input_grad[4:]
+                given = [part.detach().requires_grad_(want) for part, want in zip(saved, wanted, strict=True)]
+                split = given[0], given[1 : ctx.count + 1], given[ctx.count + 1 :]
+                runner = ctx.again(*split)
+                runner.forward(*split)
+            return None, None, None, None, *runner.backward(dimages)

@@ -72,6 +72,18 @@ def graphed_runner(graphs: Graphs, job: Job, given: Given, unknown: str) -> Runn
     return Eager(job) if recording is None else Replay(recording, job)
 
 
+def repeating_runner(graphs: Graphs, job: Job, given: Given) -> Runner:
+    """Return what runs a call once more, for a second backward: a replay if a recording is there, never a new one.
+
+    Args:
+        graphs: has the recording.
+        job: the call.
+        given: its start, text and shifts.
+    """
+    recording = graphs.ready(lambda: _kind(job, *given))
+    return Eager(job) if recording is None else Replay(recording, job)
+
+
 def _record(job: Job, given: Given, recorder: Recorder) -> Recording:
     static = [static_copy(part) for part in _tensors(job, *given)]
     own, inputs = _with_tensors(job, given, static)

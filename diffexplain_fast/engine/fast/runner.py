@@ -9,7 +9,7 @@ from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 
 
 class Runner(Protocol):
-    """Runs one call: forward once, then backward at most once."""
+    """Runs one call: forward once, then backward at most once; a second backward needs a runner of its own."""
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; arguments as in ``Trajectory.forward``.

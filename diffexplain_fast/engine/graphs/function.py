@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.checkpointing import checkpointing
 from diffexplain_fast.engine.graphs.agreement import multiplied, one_unit_away, rounding_unit
 from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.graphs.recorder import Recorder
@@ -22,7 +23,7 @@ from diffexplain_fast.engine.graphs.recording import (
 )
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.watch import Watch, global_hooks, has_hooks
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import first_order, transformed
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -63,7 +64,9 @@ class Graphed:
         Raises:
             TypeError: the function returned something else than a tuple of tensors while it was recorded.
         """
-        if not (torch.is_grad_enabled() and any(part.requires_grad for part in inputs)):
+        if transformed(*inputs) or not (torch.is_grad_enabled() and any(part.requires_grad for part in inputs)):
+            return self._function(*inputs)
+        if checkpointing():  # which asks that a call and its repetition save the same tensors
             return self._function(*inputs)
         device = inputs[0].device
         obstacle = self._graphs.obstacle(device)
@@ -76,7 +79,7 @@ class Graphed:
         )
         if recording is None:
             return self._function(*inputs)
-        return _Replayed.apply(recording, *inputs)
+        return _Replayed.apply(recording, self._function, self._watch, *inputs)
 
     def _record(self, inputs: Sequence[Tensor], recorder: Recorder) -> Recording:
         static = [static_copy(part) for part in inputs]
@@ -116,20 +119,30 @@ def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
 
 class _Replayed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.recording, ctx.use = recording, Use()
-        ctx.save_for_backward(*inputs)  # for a second derivative to raise
+    def forward(
+        ctx: Any, recording: Recording, function: Function, watch: Watch, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.recording, ctx.use, ctx.function, ctx.watch = recording, Use(), function, watch
+        ctx.save_for_backward(*inputs)  # for a second derivative to raise, and for a second backward
         recording.taken(ctx.use)
         recording.fill(inputs)
         return tuple(recording.forward()[0])
 
     @staticmethod
-    @first_order
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.use.done:
-            raise RuntimeError("the backward ran before; call the function again")
-        ctx.use.done = True
-        return None, *ctx.recording.backward(cotangents)
+    @first_order("a recorded function")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        if not ctx.use.done:
+            ctx.use.done = True
+            return None, None, None, *ctx.recording.backward(cotangents)
+        # The recording may hold another call by now, so a second backward runs the function itself once more.
+        if ctx.watch.touched():
+            raise RuntimeError("a module was edited between the recorded call and its second backward; call it again")
+        given = [part.detach().requires_grad_(want) for part, want in zip(saved, ctx.needs_input_grad[3:], strict=True)]
+        with torch.enable_grad():
+            made = _checked(ctx.function(*given))
+        leaves = [part for part in given if part.requires_grad]
+        found = iter(torch.autograd.grad(made, leaves, cotangents, allow_unused=True))
+        return None, None, None, *(next(found) if part.requires_grad else None for part in given)
 
 
 def _hooks(modules: Sequence[nn.Module]) -> str:

@@ -88,6 +88,16 @@ class Graphs:
             return self._recording
         return None
 
+    def ready(self, kind: Callable[[], tuple]) -> Recording | None:
+        """Return a recording that replays a call now, None if there is none; a call that is repeated decides nothing.
+
+        Args:
+            kind: as in ``recording``.
+        """
+        if self._recording is None or self._recording.busy or (_settings(), kind()) != self._kind:
+            return None
+        return self._recording
+
     def _tried(self, recording: Recording) -> Recording:
         """Return a recording whose replay agrees with the call itself.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.reading import Norm
 from diffexplain_fast.engine.lean.resnet import Resnet
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, upsample_conv
@@ -97,12 +98,12 @@ class _Stage(torch.autograd.Function):
         return _filled(stage.last, lambda a, b: _activated(rows(a, b), stage.norm, about), height)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dimage: Tensor) -> tuple[Tensor | None, ...]:
-        (x,), stage, kept = ctx.saved_tensors, ctx.stage, ctx.kept
-        if not kept:
-            raise RuntimeError("the decoder's backward ran before and freed what it kept; call the decoder again")
+    @first_order("the sampler's last decoder stage")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dimage: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), stage, kept = saved, ctx.stage, ctx.kept
         rows, height = stage.rows(x)
+        if not kept:  # a backward before has used them up
+            kept = _outputs(stage, rows, height, ctx.statistics)
         dy = kept.pop()
         _overwrite(dy, _adjoint(_of(dy), _transposed(stage.last, _of(dimage)), height, stage.norm, ctx.about))
         for number in reversed(range(1, len(stage.resnets))):
@@ -111,6 +112,17 @@ class _Stage(torch.autograd.Function):
             del before
         kept.clear()
         return stage.input_adjoint(x, _backward(stage.resnets[0], rows, dy, height, ctx.statistics[0]), height), None
+
+
+def _outputs(stage: Stage, rows: Rows, height: int, statistics: Sequence[Sequence[Statistics]]) -> list[Tensor]:
+    """Return the blocks' outputs that a backward uses, all but the first, from known statistics."""
+    made = []
+    for number, resnet in enumerate(stage.resnets):
+        out, *_ = _forward(resnet, rows, height, statistics[number])
+        if number or len(stage.resnets) == 1:
+            made.append(out)
+        rows = _of(out)
+    return made
 
 
 def _forward(
@@ -211,6 +223,7 @@ def _statistics(rows: Rows, height: int, norm: Norm) -> Statistics:
     mean = torch.stack([count / total * each for count, each, _ in found]).sum(0)
     spread = [count / total * (variance + (each - mean) ** 2) for count, each, variance in found]
     rstd = torch.rsqrt(torch.stack(spread).sum(0) + norm.eps)
+    rstd = rstd.masked_fill(rstd == 0, torch.nan)  # squares beyond the range would quietly leave only the bias
     repeats = channels // norm.groups
     return Statistics(*(part.repeat_interleave(repeats, 1)[:, :, None, None] for part in (mean, rstd)))
 

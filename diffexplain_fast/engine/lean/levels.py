@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffexplain_fast.ops._autograd import first_order
+
 
 @dataclass(frozen=True)
 class Level:
@@ -66,12 +68,12 @@ class _Recomputed(torch.autograd.Function):
         return function(*tensors)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    @first_order("the sampler's block")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
         leaves = [
             None if tensor is None else tensor.detach().requires_grad_(want)
-            for tensor, want in zip(ctx.saved_tensors, wanted, strict=True)
+            for tensor, want in zip(saved, wanted, strict=True)
         ]
         with torch.enable_grad():
             out = ctx.function(*leaves)

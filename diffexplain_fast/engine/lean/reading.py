@@ -82,9 +82,9 @@ class _Linear(torch.autograd.Function):
         return F.linear(x, linear.weight, linear.bias)
 
     @staticmethod
-    @first_order
+    @first_order("the sampler's projection of the text")
     @without_autocast
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor, None]:
         return ctx.linear.backward(dy), None
 
 

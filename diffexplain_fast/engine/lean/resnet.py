@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -86,9 +87,9 @@ class _Resnet(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = ctx.saved_tensors
+    @first_order("the sampler's residual block")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = saved
         block, dy = ctx.block, channels_last(dy)
         if block.scale != 1.0:
             dy = dy / block.scale

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
+from diffexplain_fast.ops._autograd import first_order
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
@@ -128,9 +129,9 @@ class _SelfAttention(torch.autograd.Function):
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, *kept = ctx.saved_tensors
+    @first_order("the sampler's self-attention")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, *kept = saved
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
@@ -158,9 +159,9 @@ class _CrossAttention(torch.autograd.Function):
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, k, v, *kept = ctx.saved_tensors
+    @first_order("the sampler's cross-attention")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, k, v, *kept = saved
         block = ctx.block
         layer = block.cross
         do = layer.split(layer.out.backward(dy))
@@ -183,9 +184,9 @@ class _FeedForward(torch.autograd.Function):
         return block.narrow.forward(block.raw.geglu_fwd(h)).reshape(x.shape).add_(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, *kept = ctx.saved_tensors
+    @first_order("the sampler's feed-forward layer")
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, *kept = saved
         block = ctx.block
         h = kept[0] if kept else block.wide.forward(_normalise(x, block, 2)[0].flatten(0, 1))
         dh = block.raw.geglu_bwd(block.narrow.backward(dy.flatten(0, 1)), h)

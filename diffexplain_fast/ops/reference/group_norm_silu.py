@@ -1,7 +1,9 @@
-"""GroupNorm and SiLU written out: statistics and sums in float32, or in float64 for float64."""
+"""GroupNorm and SiLU written out: sums in float32, or in float64 for float64; statistics in float64."""
 
 import torch
 from torch import Tensor
+
+from diffexplain_fast.ops.reference._statistics import statistics
 
 
 def _normalised(u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,9 +35,7 @@ def group_norm_silu_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G]: see ``ops.group_norm_silu``."""
     u = _joined(x, skip, shift, torch.promote_types(x.dtype, torch.float32))
-    rows = _grouped(u, num_groups)
-    mean = rows.mean(-1)
-    rstd = ((rows - mean[:, :, None]).square().mean(-1) + eps).rsqrt()
+    mean, rstd = statistics(_grouped(u, num_groups), eps)
     _, v = _normalised(u, weight, bias, mean, rstd)
     y = v * v.sigmoid() if silu else v
     # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.

@@ -1,15 +1,15 @@
-"""LayerNorm over the last dimension written out."""
+"""LayerNorm over the last dimension written out: its statistics in float64."""
 
 import torch
 from torch import Tensor
+
+from diffexplain_fast.ops.reference._statistics import statistics
 
 
 def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return y [R, D], and mean and rstd [R]: see ``ops.layer_norm``."""
     u = x.to(torch.promote_types(x.dtype, torch.float32))
-    mean = u.mean(-1)
-    mean = mean + (u - mean[:, None]).mean(-1)  # what the first sum lost to rounding, if the mean is far from 0
-    rstd = ((u - mean[:, None]).square().mean(-1) + eps).rsqrt()
+    mean, rstd = statistics(u, eps)
     y = (u - mean[:, None]) * rstd[:, None] * weight.to(u.dtype) + bias.to(u.dtype)
     # Torch 2.11 compiles the gradient through a .to() that has nothing to do to zero.
     return y if y.dtype == x.dtype else y.to(x.dtype), mean, rstd

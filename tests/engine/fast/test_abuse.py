@@ -103,26 +103,6 @@ def test_two_graphs_of_one_sampler_end_in_any_order(pipe):
         assert torch.equal(pull(made[number], prompts[number]), wanted[number])
 
 
-@pytest.mark.parametrize("gradient", ["full", "checkpointed"])
-def test_a_second_backward_says_what_to_do(pipe, gradient):
-    prompt = embeds(dtype=F64).requires_grad_()
-    loss = images_of(sampler_of(pipe, backend="fast", gradient=gradient), prompt).square().sum()
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match=r"backward ran before and freed what it kept; call the sampler again"):
-        loss.backward()
-
-
-def test_a_second_derivative_is_refused(pipe):
-    prompt = embeds(dtype=F64).requires_grad_()
-    images = images_of(sampler_of(pipe, backend="fast"), prompt)
-    (gradient,) = torch.autograd.grad(images.sum(), prompt, create_graph=True)
-    loss = gradient.square().sum() + prompt.square().sum()
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(loss, prompt)
-
-
 def failing_loss(images):
     raise KeyError(f"a mistake in the user's loss over {images.shape}")
 

@@ -78,6 +78,6 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
         recording=True,
     )
     text = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
-    images = sample_images(Eager(job), Watch(), torch.zeros(1, 1, 1, 1), [text], [])
+    images = sample_images(Eager(job), lambda *_: Eager(job), Watch(), torch.zeros(1, 1, 1, 1), [text], [])
     (gradient,) = torch.autograd.grad(images, text, torch.ones(1, 1, 1, 1))
     assert gradient.dtype == torch.bfloat16 and gradient.item() == steps

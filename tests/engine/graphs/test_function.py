@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.graphs.policy import Graphs
@@ -99,13 +100,46 @@ def test_results_are_the_callers_own(graphed):
     assert graphed.state == REPLAYED and torch.equal(before, kept)
 
 
-def test_a_backward_runs_once_and_has_no_derivative(graphed):
+def test_later_backwards_run_the_function_again(graphed, model):
     states_of(graphed, [drawn(0), drawn(1)])
     x, y = drawn(2)
-    out = graphed(x, y)[0].sum()
-    torch.autograd.grad(out, x, retain_graph=True)
-    with pytest.raises(RuntimeError, match="the backward ran before; call the function again"):
+    y.requires_grad_()
+    (wanted,) = torch.autograd.grad(graphed._function(x, y)[0].square().sum(), x)
+    states_of(graphed, [(x, y)] * 2)
+    out = graphed(x, y)[0].square().sum()
+    assert graphed.state == REPLAYED
+    assert torch.equal(torch.autograd.grad(out, x, retain_graph=True)[0], wanted)
+    other = graphed(*drawn(3))[0]  # meanwhile the recording holds another call
+    assert torch.equal(torch.autograd.grad(out, (x, y), retain_graph=True)[0], wanted)
+    with torch.no_grad():
+        model[0].weight.mul_(1.5)
+    with pytest.raises(RuntimeError, match="a module was edited between the recorded call and its second backward"):
         torch.autograd.grad(out, x)
+    del other
+
+
+def test_checkpointing_around_a_replay(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    x, y = drawn(2)
+    (wanted,) = torch.autograd.grad(graphed._function(x, y)[0].square().sum(), x)
+    out = checkpoint(lambda x: graphed(x, y)[0].square(), x, use_reentrant=False).sum()
+    assert torch.equal(torch.autograd.grad(out, x, retain_graph=True)[0], wanted)
+    assert torch.equal(torch.autograd.grad(out, x)[0], wanted)
+
+
+def test_a_transformed_call_runs_the_function_itself(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    x, y = drawn(2)
+    (wanted,) = torch.autograd.grad(graphed._function(x, y)[0].sum(), x)
+    assert torch.allclose(torch.func.grad(lambda x: graphed(x, y)[0].sum())(x.detach()), wanted)
+    rows = graphed(x, y)[0]
+    with pytest.raises(RuntimeError, match=r"^a recorded function: wanted .* got a batch"):
+        torch.autograd.grad(rows[0], x, torch.eye(3, dtype=x.dtype), is_grads_batched=True)
+
+
+def test_a_replay_has_no_second_derivative(graphed):
+    states_of(graphed, [drawn(0), drawn(1)])
+    x, y = drawn(2)
     (dx,) = torch.autograd.grad(graphed(x, y)[0].sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="no second derivative"):
         dx.sum().backward()
