@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.recipe.making import make_classifier
     from diffexplain_fast.report.writing import plot, write_report
     from diffexplain_fast.results.explanation import Explanation
-    from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron
+    from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Neuron",
+    "Response",
+    "Target",
     "accelerate",
     "explain",
     "make_classifier",

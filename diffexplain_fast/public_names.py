@@ -13,6 +13,8 @@ HOMES = {
     "Explainer": "api.explainer",
     "Explanation": "results.explanation",
     "Neuron": "targets",
+    "Response": "targets",
+    "Target": "targets",
     "accelerate": "engine.sampler",
     "explain": "api.explainer",
     "make_classifier": "recipe.making",

@@ -72,7 +72,12 @@ def write_json_atomic(path: str | Path, value: Any) -> None:
         TypeError: a value that JSON does not have.
         StorageError: see ``write_bytes_atomic``.
     """
-    write_bytes_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # a name of a file that is no text, as Python reads it; JSON can spell it
+        data = json.dumps(value, indent=1).encode()
+    write_bytes_atomic(path, data + b"\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -26,6 +26,8 @@ from diffexplain_fast.storage import (
 )
 
 _RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
+_NEW = ("output", "reached")
+"""Fields that files of earlier versions lack, and that are written only where they say something."""
 
 
 @dataclass
@@ -34,15 +36,18 @@ class ActivationScore:
 
     Attributes:
         n: number of images.
-        rate: share whose argmax is the target class, None for a target that is no class.
-        interval: 95 % Wilson interval of the rate.
-        mean_logit: mean target score (the class logit, where there is a class).
-        mean_probability: mean softmax probability of the target class.
+        rate: share recognised as the target class (its argmax, or its own probability above one half where each class
+            is there or not), None for a target that is no class, and for a regression.
+        interval: 95 % interval of the rate (Wilson's), or for a regression of the mean (Student's, where n > 1), in the
+            output's units.
+        mean_logit: mean target score; where there is a class the mean of its logit (log-odds for a sigmoid, the
+            logarithm or the log-odds for probabilities), for an output of a regression its mean.
+        mean_probability: mean probability of the target class.
     """
 
     n: Count
     rate: Share | None
-    interval: tuple[Share, Share] | None
+    interval: tuple[float, float] | None
     mean_logit: float
     mean_probability: Share | None
 
@@ -78,7 +83,7 @@ class _Attribute(TypedDict):
     role: str
 
 
-class _Truth(TypedDict, total=False):
+class Truth(TypedDict, total=False):
     """The part of a truth that a report shows; a user's truth may be anything else."""
 
     attributes: list[_Attribute]
@@ -98,6 +103,10 @@ class Explanation(Drawn):
         history: one entry per iteration.
         settings: everything needed to repeat it.
         truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None.
+        output: what the classifier's numbers mean: "softmax", "sigmoid", "regression", "probabilities" or "independent
+            probabilities".
+        reached: for an output of a regression whether its mean over unseen draws lies beyond the 95th percentile of the
+            pictures of its name, in the direction of the target; None for other targets, and without a name.
     """
 
     target: str
@@ -109,6 +118,8 @@ class Explanation(Drawn):
     history: list[Iteration]
     settings: dict[str, Any]
     truth: dict[str, Any] | None = None
+    output: str = "softmax"
+    reached: bool | None = None
 
     def save(self, folder: str | Path) -> Path:
         """Write everything into a folder, which appears whole or not at all.
@@ -143,6 +154,7 @@ class Explanation(Drawn):
             "settings": self.settings,
             "truth": self.truth,
         }
+        record |= {name: getattr(self, name) for name in _NEW if getattr(self, name) != getattr(type(self), name)}
         write_json_atomic(folder / _RECORD, record)
         write_manifest(folder)
 
@@ -169,16 +181,23 @@ class Explanation(Drawn):
             record = read_as(dict[str, Any], read_json(path), str(path))
             if (found := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
-            for name, kind in (get_type_hints(cls) | {"truth": _Truth | None}).items():
-                if name not in ("images", "prompt_embeds"):
+            for name, kind in (get_type_hints(cls) | {"truth": Truth | None}).items():
+                if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
                 _read_image(folder, name, listed) for name in read_as(list[Any], record["images"], f"{path}, images")
             ]
+            for name, score in record["activation"].items():
+                _check_rate(score, f"{path}, activation, {name}")
             record["prompt_embeds"] = _read_soft(Path(folder) / _TENSORS)
             return cls(**record)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
+
+
+def _check_rate(score: ActivationScore, place: str) -> None:
+    if score.rate is not None and score.interval is not None:
+        read_as(tuple[Share, Share], list(score.interval), f"{place}, interval")
 
 
 def _read_soft(path: Path) -> torch.Tensor:

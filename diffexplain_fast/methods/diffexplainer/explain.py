@@ -24,6 +24,7 @@ from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.runs.checkpoint import Checkpoints
 from diffexplain_fast.runs.progress import Progress, counter
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 Callback = Callable[[Progress], None]
 Screened = dict[tuple, dict[tuple, list[Tensor]]]
@@ -69,19 +70,20 @@ def explain_target(
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     n_train = min(options.n_score, used)
     report = counter(callback, "evaluate")
-    activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
-    truth = (problem.classifier.truth or {}).get(label)
+    found = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(
         target=problem.target.describe(),
         label=label,
-        images=pictures_of(pixels),
+        images=pictures_of(found.pixels),
         prompt_embeds=soft.detach().cpu(),
-        activation=activation,
+        activation=found.activation,
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(soft, _NEAREST)],
         history=list(state.history),
-        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds},
-        truth=copy.deepcopy(truth),
+        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
+        truth=copy.deepcopy((problem.classifier.truth or {}).get(label)),
+        output=problem.classifier.output or SOFTMAX,
+        reached=found.reached,
     )
 
 
@@ -143,6 +145,6 @@ def configuration_of(problem: Problem, options: Options) -> dict[str, Any]:
 
 
 def _label(problem: Problem) -> str | None:
-    if problem.target.label is None or problem.classifier.labels is None:
+    if problem.label is None or problem.classifier.labels is None:
         return None
-    return problem.classifier.label_name(problem.target.label)
+    return problem.classifier.label_name(problem.label)
