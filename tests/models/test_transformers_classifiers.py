@@ -25,13 +25,14 @@ from transformers.utils import logging
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.targets import ClassLogit, Neuron
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.tiny import LABELS, seeded
 
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
 VIT = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 4}
-WEIGHTS = "model.safetensors"
+WEIGHTS, STEPS = "model.safetensors", "preprocessor_config.json"
+AS_THEY_ARE = {"image_processor_type": "ViTImageProcessor", "do_resize": False, "do_normalize": False}
 
 
 class Bomb:
@@ -51,6 +52,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seeded(lambda: ResNetForImageClassification(ResNetConfig(**RESNET, **NAMES))).save_pretrained(folder / "resnet")
     vit = ViTConfig(**VIT, image_size=12, num_labels=3)
     seeded(lambda: ViTForImageClassification(vit)).save_pretrained(folder / "vit")
+    for name, steps in (("resnet", AS_THEY_ARE), ("vit", {**AS_THEY_ARE, "do_resize": True, "size": 12})):
+        edit_json(folder / name / STEPS, **steps)
     seeded(lambda: ResNetModel(ResNetConfig(**RESNET))).save_pretrained(folder / "backbone")
     return folder
 
@@ -73,7 +76,7 @@ def pixels(size: int = 16) -> Tensor:
 def test_a_saved_resnet_loads(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
     level = logging.get_verbosity(), logging.is_progress_bar_enabled()
     classifier = Classifier.from_pretrained(saved / "resnet")
-    assert (classifier.name, classifier.labels, classifier.preprocess) == ("resnet", LABELS, None)
+    assert (classifier.name, classifier.labels, classifier.preprocess) == ("resnet", LABELS, Preprocess())
     assert classifier.device == torch.device("cpu") and classifier.truth is None
     model = ResNetForImageClassification.from_pretrained(saved / "resnet").eval()
     assert torch.equal(classifier(pixels()), model(pixels()).logits)
@@ -118,7 +121,26 @@ def test_dtype_and_device(saved: Path) -> None:
         Classifier.from_pretrained(saved / "resnet", dtype=torch.int8)
 
 
-def test_without_a_processor_the_configuration_names_the_size(saved: Path) -> None:
+def test_a_folder_without_names_and_processor_is_refused(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "vit", tmp_path / "vit"))
+    (folder / STEPS).unlink()
+    with pytest.raises(ValueError, match=r"classifier: wanted a preprocessor_config\.json, .* got none in"):
+        Classifier.from_pretrained(folder)
+
+
+def test_a_folder_without_a_processor_says_what_its_model_is_given(copy: Path) -> None:
+    (copy / STEPS).unlink()
+    with pytest.warns(
+        UserWarning, match=r"wanted a preprocessor_config\.json, .* pixels in \[0, 1\] of their own size"
+    ):
+        classifier = Classifier.from_pretrained(copy)
+    assert classifier.preprocess is None
+    edit_json(copy / "config.json", image_size=12)
+    with pytest.warns(UserWarning, match="of 12 x 12, which is wrong if it normalises them"):
+        assert Classifier.from_pretrained(copy).preprocess == Preprocess(size=(12, 12))
+
+
+def test_a_folder_without_names_has_no_labels(saved: Path) -> None:
     classifier = Classifier.from_pretrained(saved / "vit")
     assert classifier.preprocess == Preprocess(size=(12, 12))
     assert classifier.labels is None, "LABEL_0 is no name"
@@ -145,7 +167,8 @@ def test_without_a_processor_the_configuration_names_the_size(saved: Path) -> No
     ids=["size", "old", "resnet", "none"],
 )
 def test_the_preprocessing_of_a_folder(copy: Path, settings: dict, expected: Preprocess) -> None:
-    edit_json(copy / "preprocessor_config.json", **settings)
+    (copy / STEPS).unlink()
+    edit_json(copy / STEPS, **settings)
     classifier = Classifier.from_pretrained(copy)
     assert classifier.preprocess == expected
     assert torch.equal(classifier(pixels()), classifier.model(expected(pixels())).logits)
@@ -243,3 +266,34 @@ def test_a_source_that_is_nothing_is_named(source: str | Path) -> None:
 def test_a_source_of_another_kind_is_named(source: Any) -> None:
     with pytest.raises(TypeError, match="classifier: wanted a name, a hub id or a folder"):
         Classifier.from_pretrained(source)
+
+
+def test_a_folder_says_what_its_outputs_mean(copy: Path) -> None:
+    edit_json(copy / "config.json", problem_type="multi_label_classification")
+    classifier = Classifier.from_pretrained(copy)
+    assert classifier.output == "sigmoid"
+    response = classifier.respond(pixels())
+    p = ClassProbability("fish").bind(classifier)(response).exp()
+    assert torch.allclose(p, classifier.model(pixels()).logits[:, LABELS.index("fish")].sigmoid())
+    assert Classifier.from_pretrained(copy, output="softmax").output == "softmax"
+
+
+def test_a_folder_of_grey_pictures_is_refused_when_loaded(tmp_path: Path) -> None:
+    config = ResNetConfig(**RESNET, **NAMES, num_channels=1)
+    seeded(lambda: ResNetForImageClassification(config)).save_pretrained(tmp_path)
+    edit_json(tmp_path / STEPS, **AS_THEY_ARE)
+    with pytest.raises(ValueError, match=r"classifier: wanted three channels, .* got num_channels 1 in"):
+        Classifier.from_pretrained(tmp_path)
+
+
+def test_a_processor_of_another_size_than_the_model_is_refused_when_loaded(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "vit", tmp_path / "vit"))
+    edit_json(folder / STEPS, size=16)
+    with pytest.raises(ValueError, match=r"wanted a model that takes pixels \[3, 16, 16\], as preprocessor_config"):
+        Classifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("names", [list(LABELS), {str(i): LABELS[i] for i in (3, 1, 0, 2)}], ids=["list", "dict"])
+def test_names_as_a_list_or_in_any_order(copy: Path, names: Any) -> None:
+    edit_json(copy / "config.json", id2label=names)
+    assert Classifier.from_pretrained(copy).labels == LABELS
