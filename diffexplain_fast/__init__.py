@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.recipe.making import make_classifier
     from diffexplain_fast.report.writing import plot, write_report
     from diffexplain_fast.results.explanation import Explanation
-    from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron
+    from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Neuron",
+    "Response",
+    "Target",
     "accelerate",
     "explain",
     "gradients",
@@ -35,5 +37,4 @@ __all__ = [
     "tinyworld",
     "write_report",
 ]
-# So importing the package costs nothing and loads neither diffusers nor transformers.
-__getattr__ = lazily(__name__, HOMES)
+__getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

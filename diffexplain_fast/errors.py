@@ -1,7 +1,14 @@
 """Exceptions of the package, and the one form of message they share: the argument, what was wanted, what was got."""
 
 import difflib
-from collections.abc import Iterable
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+_LONGEST = 200
+"""Letters of a name that a message shows."""
+_CLOSE_LOOKS, _LIKELY, _PAIRS = 1000, 200, 20
+"""Names that are all looked at closely; of more those that are, and the pairs of letters that choose them."""
 
 
 class UnknownNameError(ValueError):
@@ -48,6 +55,21 @@ def wrong_type(argument: str, wanted: str, got: object) -> TypeError:
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return (not raise) an error that names the five known names nearest to ``name``."""
     options = list(known)
-    nearest = difflib.get_close_matches(name, options, n=5, cutoff=0.0)
-    wanted = f"one of {len(options)} known names, nearest: {', '.join(nearest)}"
-    return UnknownNameError(describe(argument, wanted, repr(name)))
+    nearest = difflib.get_close_matches(name[:_LONGEST], _likely(name[:_LONGEST], options), n=5, cutoff=0.0)
+    wanted = f"one of {len(options)} known names, nearest: {', '.join(one[:_LONGEST] for one in nearest)}"
+    return UnknownNameError(describe(argument, wanted, repr(name[:_LONGEST])))
+
+
+def _likely(name: str, options: Sequence[str]) -> list[str]:
+    """Return the names worth a close look, which takes about 0.1 ms each: those that share most pairs of letters."""
+    if len(options) <= _CLOSE_LOOKS:
+        return list(options)
+    places = range(len(name) - 1)
+    pairs = {name[i : i + 2] for i in places[:: max(1, len(places) // _PAIRS)]} or {name}
+    shared = [sum(map(option.__contains__, pairs)) for option in options]
+    counts = Counter(shared)
+    least = max(counts)
+    while least > 0 and sum(count for number, count in counts.items() if number >= least) < _LIKELY:
+        least -= 1
+    found = {option: number for option, number in zip(options, shared, strict=True) if number >= least}
+    return heapq.nsmallest(_LIKELY, found, key=lambda option: (-found[option], abs(len(option) - len(name))))

@@ -9,6 +9,8 @@ HOMES = {
     "Explainer": "api.explainer",
     "Explanation": "results.explanation",
     "Neuron": "targets",
+    "Response": "targets",
+    "Target": "targets",
     "accelerate": "engine.accelerated",
     "explain": "api.explainer",
     "gradients": "engine.gradients",

@@ -152,6 +152,8 @@ def test_algebra(classifier: Classifier) -> None:
         sum([a, b, c]): x + y + z,
         np.float32(0.5) * a: x / 2,
         0 * a + b: y,
+        a / 2: x / 2,
+        (a - b) / np.float32(-4): (y - x) / 4,
     }.items():
         assert torch.allclose(scores(target, classifier, images), expected, rtol=1e-12, atol=1e-12), target.describe()
 

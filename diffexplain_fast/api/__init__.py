@@ -1,1 +1,5 @@
 """The public entry: an Explainer owns pipeline, classifier and samplers, and runs methods with them."""
+
+from diffexplain_fast.api.explainer import Explainer, explain
+
+__all__ = ["Explainer", "explain"]

@@ -102,7 +102,8 @@ class Explainer:
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
 
         Args:
-            target: class index, label, or a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4", 17)``.
+            target: class index, label, "layer:unit", a target as ``ClassLogit("boat") + 0.5 * Neuron("layer4", 17)``
+                or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, else 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, else 7.5; 1.0 runs no unconditional row.
             checkpoint: folder to resume from and to write checkpoints to.
@@ -126,12 +127,18 @@ class Explainer:
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         with self._frozen():
+            self._settle()
             bound = as_target(target).bind(self.classifier)
             self._check_length(chosen)
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             return explain_target(problem, chosen, self._screened, checkpoint, callback)
+
+    def _settle(self) -> None:
+        """Let the classifier find out what its numbers mean, before anything depends on it or is recorded."""
+        size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
+        self.classifier.settle(torch.zeros(1, 3, *size, device=device, dtype=dtype))
 
     def _reserve(self, target: Any, options: Options) -> int | None:
         """Return what a limited sampler must leave free, None without a limit."""

@@ -65,7 +65,8 @@ def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]
 
 def summary(explanation: "Explanation") -> str:
     """Return one line: what was explained, the nearest words, how often the classifier agrees, and what it took."""
-    from diffexplain_fast.report.explanation import describe_steps
+    from diffexplain_fast.report.explanation import describe_outcome, describe_steps
+    from diffexplain_fast.targets.outputs import REGRESSION
 
     words = " ".join(token[0].word for token in explanation.words if token)
     parts = [f"{explanation.settings.get('classifier', 'classifier')}, {explanation.target}: {words}"]
@@ -73,4 +74,6 @@ def summary(explanation: "Explanation") -> str:
         if score.rate is not None and name != "train":
             prompt = "pictures of the explanation" if name == "held_out" else "pictures of the class name"
             parts.append(f"{prompt} recognised {score.rate:.0%} of {score.n}")
+    if explanation.output == REGRESSION:
+        parts.append(describe_outcome(explanation).removesuffix("."))
     return f"{'; '.join(parts)}. {describe_steps(explanation)}"

@@ -1,5 +1,6 @@
 """``diffexplain-fast explain``: explain one target of any classifier."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def explain(
             "classifier of transformers."
         ),
     ],
-    target: Annotated[str, typer.Argument(help='A class by label or number, or a neuron as "layer:unit".')],
+    target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
     pipeline: options.Pipeline = "tinyworld",
     scheduler: options.Scheduler = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = _OUT,
@@ -58,7 +59,7 @@ def explain(
         ProgressBars(target) as bars,
     ):
         explanation = explainer.explain(
-            int(target) if target.isdecimal() else target,
+            chosen_target(target, explainer.classifier.labels),
             prefix=prefix,
             n_tokens=n_tokens,
             iterations=iterations,
@@ -71,3 +72,13 @@ def explain(
     explanation.save(out / "explanation")
     print(summary(explanation))
     print(f"Open {explanation.report(out / 'report.html')}")
+
+
+def chosen_target(text: str, labels: Sequence[str] | None) -> int | str:
+    """Return what a target on the command line names: a label, else a class by number, else what explain() reads.
+
+    Args:
+        text: as it was typed.
+        labels: names of the classes, None if they have none.
+    """
+    return int(text) if text.isdecimal() and text not in (labels or ()) else text

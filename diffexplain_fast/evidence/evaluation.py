@@ -6,7 +6,7 @@ open, on training latents.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -15,17 +15,49 @@ from torch import Tensor
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.results.explanation import ActivationScore
-from diffexplain_fast.stats.intervals import wilson_interval
+from diffexplain_fast.stats.intervals import mean_interval, wilson_interval
+
+_USUAL = 0.95
+"""Share of the pictures of a name that a regression's output must leave behind."""
 
 
-def activation_score(batches: list[Scores]) -> ActivationScore:
-    """Summarise the scores of several batches: rate of argmax = target with its 95 % Wilson interval, and means."""
+class Evaluation(NamedTuple):
+    """What a finished soft prompt is worth.
+
+    Attributes:
+        activation: scores by name: "train", "held_out" and, with a class prompt, "class_name".
+        pixels: held-out images [n_images, 3, H, W].
+        direction: "rise" or "fall" for an output of a regression, None for other targets.
+        usual: for an output of a regression the value that its mean has to be beyond, None without a class prompt.
+        reached: whether the mean is beyond it, None without a class prompt.
+    """
+
+    activation: dict[str, ActivationScore]
+    pixels: Tensor
+    direction: str | None = None
+    usual: float | None = None
+    reached: bool | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an explanation's settings say of it."""
+        return {} if self.direction is None else {"direction": self.direction, "to_be_beyond": self.usual}
+
+
+def activation_score(batches: list[Scores], *, numbers: bool = False) -> ActivationScore:
+    """Summarise the scores of several batches: the rate of hits with its 95 % Wilson interval, and means.
+
+    Args:
+        batches: at least one.
+        numbers: whether they are of a regression's output, whose mean then has an interval instead.
+    """
     logit = torch.cat([part.logit for part in batches]).double()
     hits = [part.hit for part in batches if part.hit is not None]
     probabilities = [part.probability for part in batches if part.probability is not None]
     n = len(logit)
     if not hits:
-        return ActivationScore(n=n, rate=None, interval=None, mean_logit=float(logit.mean()), mean_probability=None)
+        interval = mean_interval(logit) if numbers else None
+        return ActivationScore(n=n, rate=None, interval=interval, mean_logit=float(logit.mean()), mean_probability=None)
     count = int(torch.cat(hits).sum())
     return ActivationScore(
         n=n,
@@ -44,8 +76,11 @@ def evaluate(
     n_train: int,
     n_images: int,
     report: Callable[[int, int], None],
-) -> tuple[dict[str, ActivationScore], Tensor]:
+) -> Evaluation:
     """Score a finished soft prompt.
+
+    An output of a regression has no rate; it counts as reached where its mean over held-out latents lies beyond the
+    95th percentile of the pictures of its name, in the direction of the target.
 
     Args:
         problem: what is explained.
@@ -57,7 +92,7 @@ def evaluate(
         report: receives images done and images in all.
 
     Returns:
-        Scores by name ("train", "held_out" and, with a class prompt, "class_name"), and pixels [n_images, 3, H, W].
+        What was found.
     """
     with torch.no_grad():
         explained = problem.encode_soft(soft)
@@ -69,6 +104,7 @@ def evaluate(
             runs.append(("class_name", problem.pipeline.encode_text([class_prompt], cut=True), "held_out", n_score))
     total, finished = sum(count for *_, count in runs), 0
     activation: dict[str, ActivationScore] = {}
+    values: dict[str, Tensor] = {}
     pictures: list[Tensor] = []
     for name, conditioning, stage, count in runs:
         parts = []
@@ -78,8 +114,17 @@ def evaluate(
             report(finished, total)
             if name == "held_out" and sum(map(len, pictures)) < n_images:
                 pictures.append(pixels)
-        activation[name] = activation_score(parts)
-    return activation, torch.cat(pictures)[:n_images]
+        activation[name] = activation_score(parts, numbers=problem.direction is not None)
+        values[name] = torch.cat([part.logit for part in parts]).double()
+    shown = Evaluation(activation, torch.cat(pictures)[:n_images])
+    if problem.direction is None:
+        return shown
+    shown = shown._replace(direction="rise" if problem.direction > 0 else "fall")
+    if "class_name" not in values:
+        return shown
+    sign = 1 if problem.direction > 0 else -1
+    usual = (sign * values["class_name"]).quantile(_USUAL)
+    return shown._replace(usual=sign * float(usual), reached=bool((sign * values["held_out"]).mean() > usual))
 
 
 def pictures_of(pixels: Tensor) -> list[Image.Image]:

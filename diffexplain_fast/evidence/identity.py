@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator, uniform
 from diffexplain_fast.runs.checkpoint import Answers
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 _PICTURES, _COARSE, _MIXES = 2, 4, 8
 _ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
@@ -26,7 +27,14 @@ def identity_of(problem: Problem) -> dict[str, Any]:
         "classifier_fingerprint": problem.classifier.fingerprint(),
         "sampler": problem.sampler.identity(),
         **_conditions(problem),
+        **_output_of(problem),
     }
+
+
+def _output_of(problem: Problem) -> dict[str, Any]:
+    """Return the kind of output where it is another than the one that every classifier had when there was only one."""
+    output = problem.classifier.output or SOFTMAX
+    return {} if output == SOFTMAX else {"output": output}
 
 
 def _conditions(problem: Problem) -> dict[str, Any]:

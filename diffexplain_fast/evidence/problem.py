@@ -16,6 +16,8 @@ from diffexplain_fast.evidence.scores import Scores, scores_of
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.targets import ClassLogit, ClassProbability
+from diffexplain_fast.targets.classes import sole_output
+from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
@@ -70,7 +72,7 @@ class Problem:
 
     @cached_property
     def _head(self) -> Graphed:
-        return graphed_head(self.classifier, self.target, self.sampler.records_calls)
+        return graphed_head(self.classifier, self.target, self.sampler.records_calls, has_label=self.label is not None)
 
     def record(self) -> dict[str, str]:
         """Return what text encoder and classifier did with CUDA graphs, for a result's settings."""
@@ -110,12 +112,33 @@ class Problem:
 
     def scores(self, pixels: Tensor) -> Scores:
         """Put pixels [B, 3, H, W] through the classifier."""
-        return scores_of(self._head(pixels), self.target.label)
+        said = self._head(pixels)  # first, for the kind of output may be found out in it
+        return scores_of(said, self.label, self.classifier.output or SOFTMAX)
+
+    @cached_property
+    def direction(self) -> float | None:
+        """Weight of the one output that a regression's target reads, below 0 where it is to fall; else None."""
+        sole = sole_output(self.target) if self.classifier.output == REGRESSION else None
+        return None if sole is None else sole[0]
+
+    @cached_property
+    def label(self) -> int | None:
+        """The class that the target is about, or the one output of a regression; None without any."""
+        if self.classifier.output != REGRESSION:
+            label: int | None = self.target.label
+            return label
+        sole = sole_output(self.target)
+        return None if sole is None else sole[1]
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether pictures can be hits: the target has a class."""
+        return self.label is not None and self.classifier.output != REGRESSION
 
     @property
     def plain_class(self) -> bool:
         """Whether the target is one class and nothing else."""
-        return isinstance(self.target, ClassLogit | ClassProbability)
+        return self.has_rate and isinstance(self.target, ClassLogit | ClassProbability)
 
     def merit(self, scores: Scores) -> Tensor:
         """Return what ranks prompts [B]: the probability of a plain class, else the target score.

@@ -1,10 +1,12 @@
 """Text encoder and classifier of a problem as functions of tensors, whose calls can be recorded into CUDA graphs."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.graphs.function import Graphed, graphed
+from diffexplain_fast.targets.base import checked_score
 
 
 def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
@@ -22,20 +24,26 @@ def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
     return graphed(encode, *pipeline.text_encoders, allowed=allowed)
 
 
-def graphed_head(classifier: Any, target: Any, allowed: bool) -> Graphed:
+def graphed_head(classifier: Any, target: Any, allowed: bool, *, has_label: bool) -> Graphed:
     """Return pixels [B, 3, H, W] -> target score [B], and logits [B, C] where the target has a class.
+
+    A target of the user's own is never recorded either, and sees copies, for it may work in place.
 
     Args:
         classifier: adapter from models.classifier; a plain function is never recorded, for what it reads is not known
             and no change of it would be noticed.
         target: bound target.
         allowed: whether calls may be recorded.
+        has_label: whether the target has a class, or is an output of a regression.
     """
 
     def respond(pixels: Tensor) -> tuple[Tensor, ...]:
         response = classifier.respond(pixels, target.layers)
-        score = target(response)
-        return (score,) if target.label is None else (score, response.logits)
+        shown = response
+        if not target.recordable:
+            shown = replace(response, pixels=response.pixels.clone(), logits=response.logits.clone())
+        score = checked_score(target(shown), response)
+        return (score, response.logits) if has_label else (score,)
 
-    known = isinstance(classifier.model, nn.Module)
+    known = isinstance(classifier.model, nn.Module) and target.recordable
     return graphed(respond, *classifier.modules, allowed=allowed and known)

@@ -1,33 +1,45 @@
 """Classifiers behind one interface: pixels in [0, 1] in, logits and activations out; nothing in them is changed."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.labels import checked_labels, find_label
+from diffexplain_fast.models.layers import checked_layers, first_tensor, named_layer
 from diffexplain_fast.models.loading import load_parts
+from diffexplain_fast.models.outputs import settled_output, stated_output
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.results.truth import checked_truths
-from diffexplain_fast.targets import Response, whole_number
+from diffexplain_fast.targets import Response
+from diffexplain_fast.targets.neurons import units_of
+from diffexplain_fast.targets.outputs import SOFTMAX, as_logits
 
 
 class Classifier:
-    """Any model of pixels [B, 3, H, W] in [0, 1] that gives logits [B, C].
+    """Any model of pixels [B, 3, H, W] in [0, 1] that gives logits, probabilities or numbers [B, C].
 
     The model runs in eval mode with frozen weights and is as before after every call. It stays on its device; pixels
-    are cast to the dtype of its weights.
+    are cast to the dtype of its weights, and are the caller's own afterwards: the model sees a copy.
 
     Args:
         model: module or function that returns logits [B, C], or an object with such ``logits``.
         preprocess: differentiable function of pixels [B, 3, H, W] in [0, 1] to what the model takes; None if the model
             takes such pixels.
-        labels: name of each class; two classes may share a name and are then told apart by index.
+        labels: name of each class, also as a dict from class index; two classes may share a name and are then told
+            apart by index. Of a model of one logit the first label is what a positive logit means, and a second one may
+            name its opposite.
+        output: what the model's numbers mean: "softmax" (logits, one class is right), "sigmoid" (log-odds, each class
+            is there or not), "regression" (numbers), "probabilities" (after a softmax) or "independent probabilities"
+            (each after a sigmoid). None for what the ``problem_type`` of a transformers model says; else one logit is a
+            sigmoid, answers to probe pictures that are probabilities are taken for it, both with a warning, and
+            everything else is a softmax.
         name: what results call the classifier.
         truth: for each label, what is known about its features: a dict, whose ``"attributes"`` a report shows, a list
             of dicts with ``"attribute"``, ``"effect"`` and maybe ``"interval"`` and ``"role"``. Kept as JSON values.
@@ -36,21 +48,24 @@ class Classifier:
         model: the model as it was given.
         preprocess: the function as it was given.
         labels: names of the classes, None if they have none.
+        output: the kind of output; None until the first call where nobody has said it.
         name: what results call the classifier.
         truth: for each label, what is known about its features; None if nothing is.
 
     Raises:
         TypeError: a model or preprocess that cannot be called, labels that are not strings, a truth without keys or
             with a value that JSON has not.
-        ValueError: no labels in a sequence of labels, a truth whose attributes have another structure.
+        ValueError: no labels in a sequence of labels, text that UTF-8 cannot encode, a kind of output that does not
+            exist, a truth whose attributes have another structure.
     """
 
     def __init__(
         self,
         model: Callable[..., Any],
         preprocess: Callable[[Tensor], Tensor] | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Any = None,
         *,
+        output: str | None = None,
         name: str | None = None,
         truth: dict | None = None,
     ) -> None:
@@ -61,8 +76,10 @@ class Classifier:
         if name is not None and not isinstance(name, str):
             raise wrong_type("name", "a string, or None", name)
         self.model, self.preprocess, self.truth = model, preprocess, checked_truths(truth)
-        self.labels = None if labels is None else _checked_labels(labels)
+        self.labels = None if labels is None else checked_labels(labels)
         self.name = name or getattr(model, "__qualname__", None) or type(model).__name__
+        self.output = stated_output(output, model)
+        self._classes: int | None = None
 
     @classmethod
     @torch.inference_mode(False)
@@ -70,6 +87,7 @@ class Classifier:
         cls,
         source: str | Path,
         *,
+        output: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device | None = None,
         revision: str | None = None,
@@ -80,6 +98,7 @@ class Classifier:
         Args:
             source: "timm/<name>", "torchvision/<name>", "tinyworld/<name>", otherwise a folder or hub id of a
                 transformers image classifier; a ``Path`` is always a folder.
+            output: what the model's numbers mean, see ``Classifier``; None for what its configuration says.
             dtype: dtype of the weights.
             device: where to put them, the CPU if None.
             revision: branch, tag or commit of a hub id; for torchvision the name of the weights.
@@ -88,7 +107,8 @@ class Classifier:
         Raises:
             ImportError: timm or torchvision is not installed; the message says how to install it.
             TypeError: a source that is no string or path, a dtype that is not floating point.
-            ValueError: no such model, or a folder that is no image classifier; the message says what is missing.
+            ValueError: no such model, or a folder that is no image classifier or does not say what it does to pixels;
+                the message says what is missing. A model that does not take what its preprocessing gives.
             UnsafeFileError: the weights are a pickle; nothing was read.
             CorruptFileError: a weight file is damaged.
             OSError: a hub id that is neither in the cache nor on the hub.
@@ -97,7 +117,8 @@ class Classifier:
             raise wrong_type("dtype", "a floating point torch.dtype", dtype)
         parts = load_parts(source, revision=revision, local_files_only=local_files_only)
         model = parts.model.to(device or "cpu", dtype).eval()
-        return cls(model, parts.preprocess, parts.labels, name=parts.name, truth=parts.truth)
+        output = parts.output if output is None else output
+        return cls(model, parts.preprocess, parts.labels, output=output, name=parts.name, truth=parts.truth)
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -113,21 +134,52 @@ class Classifier:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return logits [B, C] of pixels [B, 3, H, W] in [0, 1]; differentiable in the pixels and nothing else.
 
+        Of a model that gives probabilities they are their logarithm, or for independent ones their log-odds; of a
+        regression its outputs. One logit with two labels becomes two, the second the negative of the first.
+
         Raises:
             TypeError: pixels that are no tensor, or a model that returns no tensor.
             ValueError: pixels of wrong rank, channels, dtype or device; logits of another rank, or not one for each
-                label; a model that passes no gradient to its pixels.
+                label; a model that passes no gradient to its pixels; a kind of output that the logits cannot have.
+        """
+        output = self.settle(pixels)
+        values = self._values(pixels)
+        if pixels.requires_grad and torch.is_grad_enabled() and not values.requires_grad:
+            raise wrong_value("model", "logits differentiable in the pixels", "logits without a gradient")
+        logits = as_logits(values, output)
+        both = logits.shape[1] == 1 and self.labels is not None and len(self.labels) == 2
+        return torch.cat([logits, -logits], 1) if both else logits
+
+    def settle(self, pixels: Tensor) -> str:
+        """Return the kind of output, found out on probe pictures at the first call where nobody has said it.
+
+        Args:
+            pixels: images [B, 3, H, W]; the probe pictures have their shape, dtype and device.
+
+        Returns:
+            "softmax", "sigmoid", "regression", "probabilities" or "independent probabilities".
+
+        Raises:
+            ValueError: as calling the classifier; a kind that was said and that the answers contradict.
         """
         self._check_pixels(pixels)
+        if self._classes is None and not pixels.is_meta:
+            found = settled_output(self.output, self._values, pixels, self.labels, self.name)
+            self.output, self._classes = found
+        return self.output or SOFTMAX
+
+    def _values(self, pixels: Tensor) -> Tensor:
+        """Return what the model gives [B, C]."""
         with frozen(*self.modules):
-            seen = pixels if self.preprocess is None else self.preprocess(pixels)
+            seen: Any = pixels.clone()  # what follows may work in place
+            seen = seen if self.preprocess is None else self.preprocess(seen)
             if not isinstance(seen, Tensor):
                 raise wrong_type("preprocess", "a function that returns a tensor", seen)
             dtype = next((weight.dtype for weight in self._weights() if weight.is_floating_point()), seen.dtype)
-            output = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
-        logits = getattr(output, "logits", output)
-        self._check_logits(logits, pixels)
-        return logits
+            answer = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
+        values = getattr(answer, "logits", answer)
+        self._check_values(values, len(pixels))
+        return values
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier and keep what some of its layers put out.
@@ -144,14 +196,15 @@ class Classifier:
             UnknownNameError: a layer the model does not have.
             ValueError: a layer that did not run; otherwise as calling the classifier.
         """
-        wanted = _checked_layers(layers)
+        wanted = checked_layers(layers)
+        self.settle(pixels)  # before there are hooks, which would see the probe pictures
         activations: dict[str | nn.Module, Tensor] = {}
         handles: list[Any] = []
         try:
             for layer in wanted:
 
                 def keep(module: nn.Module, args: Any, output: Any, layer: str | nn.Module = layer) -> None:
-                    activations[layer] = _first_tensor(output, layer).clone()  # the next module may work in place
+                    activations[layer] = first_tensor(output, layer).clone()  # the next module may work in place
 
                 handles.append(self._submodule(layer).register_forward_hook(keep))
             logits = self(pixels)
@@ -161,7 +214,7 @@ class Classifier:
         for layer in wanted:
             if layer not in activations:
                 raise wrong_value("layer", "a module that runs when the model does", f"{layer}, which did not")
-        return Response(pixels, logits, activations)
+        return Response(pixels, logits, activations, self.output or SOFTMAX)
 
     def _weights(self) -> Iterator[Tensor]:
         if isinstance(self.model, nn.Module):
@@ -178,16 +231,16 @@ class Classifier:
         if self.device not in (None, pixels.device):
             raise wrong_value("pixels", f"device {self.device}, where the classifier is", pixels.device)
 
-    def _check_logits(self, logits: Any, pixels: Tensor) -> None:
-        if not isinstance(logits, Tensor):
-            raise wrong_type("model", "one that returns logits [B, C], or an object with logits", logits)
-        if logits.ndim != 2 or len(logits) != len(pixels) or not logits.is_floating_point():
-            got = f"{list(logits.shape)} in {logits.dtype}"
-            raise wrong_value("model", f"floating point logits [{len(pixels)}, C]", got)
-        if self.labels is not None and logits.shape[1] != len(self.labels):
-            raise wrong_value("labels", f"one for each of the {logits.shape[1]} logits", f"{len(self.labels)} labels")
-        if pixels.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            raise wrong_value("model", "logits differentiable in the pixels", "logits without a gradient")
+    def _check_values(self, values: Any, count: int) -> None:
+        if not isinstance(values, Tensor):
+            raise wrong_type("model", "one that returns logits [B, C], or an object with logits", values)
+        if values.ndim != 2 or len(values) != count or not values.is_floating_point():
+            got = f"{list(values.shape)} in {values.dtype}"
+            raise wrong_value("model", f"floating point logits [{count}, C]", got)
+        columns = values.shape[1]
+        named = None if self.labels is None else len(self.labels)
+        if named not in (None, columns) and not (columns == 1 and named == 2):
+            raise wrong_value("labels", f"one for each of the {columns} logits", f"{named} labels")
 
     def label_index(self, label: int | str) -> int:
         """Return the index of a class given by label or index.
@@ -197,21 +250,7 @@ class Classifier:
             UnknownNameError: no such label; the message names the five nearest.
             ValueError: an index out of range, a label that several classes share, or a label where there are none.
         """
-        labels = self.labels
-        if not isinstance(label, str):
-            index = whole_number("label", label, "a label or a class index")
-            if index < 0 or (labels is not None and index >= len(labels)):
-                wanted = "an index from 0" if labels is None else f"an index from 0 to {len(labels) - 1}"
-                raise wrong_value("label", wanted, index)
-            return index
-        if labels is None:
-            raise wrong_value("label", f"a class index, since {self.name} has no labels", repr(label))
-        found = [index for index, known in enumerate(labels) if known == label]
-        if not found:
-            raise unknown_name("label", label, labels)
-        if len(found) > 1:
-            raise wrong_value("label", f"an index, since classes {found} share this label", repr(label))
-        return found[0]
+        return find_label(self.labels, self.name, label, self._classes)
 
     def label_name(self, index: int) -> str:
         """Return the label of a class, or its index as text where there are no labels."""
@@ -226,29 +265,14 @@ class Classifier:
             UnknownNameError: no such name; the message names the five nearest.
             ValueError: a module that is not part of the model, or a model that has no modules.
         """
-        if not isinstance(layer, str | nn.Module):
-            raise wrong_type("layer", "a dotted name or a module", layer)
-        if not isinstance(self.model, nn.Module):
-            raise wrong_value("layer", "a classifier made from a torch module", f"the function {self.name}")
-        names = {name: module for name, module in self.model.named_modules(remove_duplicate=False) if name}
-        if isinstance(layer, str):
-            if layer not in names:
-                raise unknown_name("layer", layer, names)
-            return layer
-        for name, module in names.items():
-            if module is layer:
-                return name
-        raise wrong_value("layer", f"a module inside {self.name}", f"a {type(layer).__name__} that is not part of it")
+        return named_layer(self.model, self.name, layer)[0]
 
     def _submodule(self, layer: str | nn.Module) -> nn.Module:
-        name = self.resolve_layer(layer)
-        return cast(nn.Module, self.model).get_submodule(name)
+        return named_layer(self.model, self.name, layer)[1]
 
     def layer_units(self, layer: str | nn.Module) -> int | None:
         """Return how many units a layer puts out, as far as its module says so without being run."""
-        module = self._submodule(layer)
-        found = (getattr(module, key, None) for key in ("out_channels", "out_features", "num_features"))
-        return next((units for units in found if isinstance(units, int)), None)
+        return units_of(self._submodule(layer))
 
     def fingerprint(self) -> str:
         """Return the sha256 over the weights and the preprocessing; for a function without weights its name."""
@@ -258,29 +282,3 @@ class Classifier:
             return f"callable {getattr(self.model, '__module__', '')}.{self.name}"
         steps = repr(self.preprocess) if isinstance(self.preprocess, Preprocess) else ""
         return hashlib.sha256(f"{weights_sha256(**modules)} {steps}".encode()).hexdigest()
-
-
-def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str) or not isinstance(labels, Sequence):
-        raise wrong_type("labels", "a list of strings", labels)
-    for label in labels:
-        if not isinstance(label, str):
-            raise wrong_type("labels", "a list of strings", label)
-    if not labels:
-        raise wrong_value("labels", "one for each class, or None", "an empty list")
-    return tuple(labels)
-
-
-def _checked_layers(layers: Iterable[str | nn.Module]) -> tuple[str | nn.Module, ...]:
-    if isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable):
-        raise wrong_type("layers", "a list of dotted names or modules", layers)
-    return tuple(dict.fromkeys(layers))
-
-
-def _first_tensor(output: Any, layer: str | nn.Module) -> Tensor:
-    """Return a layer's output, or the first tensor in it."""
-    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else [output]
-    tensor = next((part for part in parts if isinstance(part, Tensor)), None)
-    if tensor is None:
-        raise wrong_type("layer", f"a module that puts out a tensor, as {layer} does not", output)
-    return tensor

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 
 class Parts(NamedTuple):
-    """A published classifier: its module, what comes before it, the names of its classes, and its truth."""
+    """A published classifier: its module, what comes before it, the names of its classes, its truth, and what its
+    numbers mean, None where its own configuration says it."""
 
     model: nn.Module
     preprocess: Callable[[Tensor], Tensor] | None
     labels: tuple[str, ...] | None
     name: str
     truth: dict | None = None
+    output: str | None = None
 
 
 def extra(library: str) -> ModuleType:

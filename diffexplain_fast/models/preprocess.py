@@ -1,8 +1,12 @@
 """What a classifier library does to an image before the model, as a differentiable function of pixels in [0, 1]."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from diffexplain_fast.models.constants import constant
@@ -13,6 +17,9 @@ from diffexplain_fast.ops.resize_normalize import resize
 class Preprocess:
     """Resize, centre crop, scale, exchange channels, normalise: each step only if it is given.
 
+    A bicubic resize overshoots at edges, and pictures of eight bits cannot: Pillow resizes one side after the other and
+    cuts off what lies outside [0, 1] after each. So does this, in the order of the Pillow that is installed.
+
     Args:
         size: (height, width), or the length of the shorter side, which keeps the aspect ratio; pixels.
         mode: interpolation of the resize, "bilinear" or "bicubic"; always antialiased.
@@ -22,6 +29,8 @@ class Preprocess:
         bgr: whether the model takes blue, green, red.
         mean: subtracted from each channel after scaling.
         std: divisor of each channel.
+        more_before: where the odd line of an uneven padding goes: True above and to the left, as transformers'
+            processors of Pillow pictures; False below and to the right, as its other ones and torchvision.
     """
 
     size: tuple[int, int] | int | None = None
@@ -32,11 +41,12 @@ class Preprocess:
     bgr: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    more_before: bool = field(default=False, repr=False)  # fingerprints made before it was there stay as they are
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return what the model takes, from pixels [B, 3, H, W] in [0, 1]."""
         if self.size is not None:
-            pixels = resize(pixels, self._resized(*pixels.shape[-2:]), self.mode)
+            pixels = self._resize(pixels, *self._resized(*pixels.shape[-2:]))
         if self.crop is not None:
             pixels = self._centre(pixels, *self.crop)
         if self.scale != 1.0:
@@ -49,6 +59,12 @@ class Preprocess:
             pixels = pixels / _channels(self.std, pixels)
         return pixels
 
+    def _resize(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        if self.mode != "bicubic":
+            return resize(pixels, (height, width), self.mode)
+        old, new = (pixels.shape[-2], pixels.shape[-1]), (height, width)
+        return _one_after_the_other(pixels, new, _is_width_first(old, new))
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if not isinstance(self.size, int):
             assert self.size is not None
@@ -60,10 +76,36 @@ class Preprocess:
     def _centre(self, pixels: Tensor, height: int, width: int) -> Tensor:
         down, across = max(height - pixels.shape[-2], 0), max(width - pixels.shape[-1], 0)
         if down or across:
-            pixels = F.pad(pixels, (across // 2, across - across // 2, down // 2, down - down // 2))
+            more = int(self.more_before)
+            left, top = (across + more) // 2, (down + more) // 2
+            pixels = F.pad(pixels, (left, across - left, top, down - top))
         borders = pixels.shape[-2] - height, pixels.shape[-1] - width
         top, left = (round(border / 2) if self.rounds else border // 2 for border in borders)
         return pixels[..., top : top + height, left : left + width]
+
+
+def _one_after_the_other(pixels: Tensor, size: tuple[int, int], width_first: bool) -> Tensor:
+    """Return pixels [..., H, W] of another size, each side resized bicubically and cut off to [0, 1]."""
+    first = (pixels.shape[-2], size[1]) if width_first else (size[0], pixels.shape[-1])
+    for step in (first, size):
+        if step != tuple(pixels.shape[-2:]):
+            pixels = resize(pixels, step, "bicubic").clamp(0, 1)
+    return pixels
+
+
+@functools.lru_cache(maxsize=64)
+def _is_width_first(old: tuple[int, int], new: tuple[int, int]) -> bool:
+    """Whether Pillow resizes the width first: from version 13 on it chooses by size, so a picture is put to it."""
+    if old[0] == new[0] or old[1] == new[1]:
+        return True
+    with torch.inference_mode(False), torch.no_grad():
+        generator = torch.Generator("cpu").manual_seed(0)
+        picture = torch.randint(2, old, generator=generator, device="cpu").double()
+        seen = Image.fromarray(picture.mul(255).byte().numpy()).resize(new[::-1], Image.Resampling.BICUBIC)
+        theirs = torch.from_numpy(np.array(seen)).double() / 255
+        ours = (_one_after_the_other(picture, new, width_first) for width_first in (True, False))
+        by_width, by_height = (float((one - theirs).abs().mean()) for one in ours)
+    return by_width <= by_height
 
 
 def _channels(values: tuple[float, ...], pixels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from diffexplain_fast.errors import UnsafeFileError, describe, unknown_name, wro
 from diffexplain_fast.models.parts import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 _SAFE_NAME = "model.safetensors"
 
@@ -52,7 +53,7 @@ def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Par
     overlay = {"file": weights, "custom_load": False}
     model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     preprocess = preprocess_of(timm.data.resolve_model_data_config(model))
-    return Parts(model, preprocess, _labels(timm, model), f"timm/{name}")
+    return Parts(model, preprocess, _labels(timm, model), f"timm/{name}", output=SOFTMAX)
 
 
 def preprocess_of(config: Mapping[str, Any]) -> Preprocess:

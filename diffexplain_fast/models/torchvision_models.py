@@ -10,6 +10,7 @@ from diffexplain_fast.errors import unknown_name, wrong_value
 from diffexplain_fast.models.parts import Parts, extra
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 _AS_TRAINED: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
@@ -51,7 +52,7 @@ def load_torchvision(name: str, *, revision: str | None, local_files_only: bool)
     model.load_state_dict(
         weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
     )
-    return Parts(model, preprocess, labels, f"torchvision/{name}")
+    return Parts(model, preprocess, labels, f"torchvision/{name}", output=SOFTMAX)
 
 
 def preprocess_of(transforms: Any) -> Preprocess:

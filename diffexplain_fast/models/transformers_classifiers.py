@@ -1,5 +1,6 @@
 """Image classifiers in the transformers format: safetensors weights, preprocessing as a differentiable function."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,13 @@ from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, Aut
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import describe, wrong_value
+from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.labels import labels_of_config
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
@@ -26,6 +30,8 @@ _LARGE_CONVNEXT = 384
 """From this size on ConvNext's processor squeezes the whole image instead of cutting its centre out; pixels."""
 _ORDINARY = ("Beit", "DINOv3ViT", "MobileNetV2", "MobileViT", "Segformer")
 """Processors with code of their own that leaves resize, crop, scale and normalisation of an image as they are."""
+_ANY_SIZE = 224
+"""Side of the picture that a model is tried on where neither processor nor configuration names a size; pixels."""
 _REMEDY = "or load the model yourself and pass it to Classifier(model, preprocess=...)"
 
 
@@ -52,13 +58,18 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
         folder = Path(str(found))
     if not (folder / _CONFIG).is_file():
         raise wrong_value("classifier", f"a transformers image classifier with {_CONFIG}", f"none in {folder}")
-    read_object(folder / _CONFIG)
+    content = read_object(folder / _CONFIG)
     check_weights("classifier", folder, (_WEIGHTS,))
     with _quiet():
-        config = _read_config(folder)
+        config = _read_config(folder, content)
+        _check_channels(folder, config)
         model = _read_model(folder, config)
         preprocess = _read_preprocess(folder, config)
-    return Parts(model, preprocess, _labels(config), name)
+    _check_size(folder, model.eval(), preprocess, config)
+    labels = labels_of_config(config.id2label, config.num_labels)
+    # Heads of transformers end in logits, so that nothing need be found out; one logit is said where it is used.
+    certain = config.problem_type is None and config.num_labels > 1
+    return Parts(model, preprocess, labels, name, output=SOFTMAX if certain else None)
 
 
 @contextmanager
@@ -75,15 +86,48 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(folder: Path, content: dict[str, Any]) -> Any:
+    if isinstance(names := content.get("id2label"), list):  # as some tools write it; transformers reads a dict
+        content = {**content, "id2label": dict(enumerate(names))}
+    elif isinstance(names, dict):
+        labels_of_config(names, 0)  # names a key that is no class index
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.for_model(**content) if isinstance(names, list) else _from_folder(folder)
     except ValueError as error:
         wanted = f"a {_CONFIG} with a model_type of transformers"
         raise wrong_value("classifier", wanted, f"{folder}: {str(error).splitlines()[0]}") from error
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise wrong_value("classifier", "an image classifier", f"the model_type {config.model_type!r} in {folder}")
     return config
+
+
+def _from_folder(folder: Path) -> Any:
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _check_channels(folder: Path, config: Any) -> None:
+    channels = getattr(config, "num_channels", 3)
+    if channels != 3:
+        wanted = f"three channels, red, green and blue, {_REMEDY}"
+        raise wrong_value("classifier", wanted, f"num_channels {channels} in {folder / _CONFIG}")
+
+
+def _check_size(folder: Path, model: Any, preprocess: Preprocess | None, config: Any) -> None:
+    """Let a model see one picture of the size that its processor gives: what it refuses, it refuses now."""
+    named = getattr(config, "image_size", None)
+    size = named if isinstance(named, int) else _ANY_SIZE
+    picture = torch.zeros(1, 3, size, size)
+    seen = picture if preprocess is None else preprocess(picture)
+    try:
+        with frozen(model), torch.no_grad():
+            answer = model(seen).logits
+    except (ValueError, RuntimeError, TypeError) as error:
+        given = f"pixels {list(seen.shape[1:])}, as {_STEPS} gives them"
+        got = f"a model in {folder} that does not: {str(error).strip().splitlines()[0]}"
+        raise wrong_value("classifier", f"a model that takes {given}", got) from error
+    if answer.shape[1] != config.num_labels:
+        wanted = f"one logit for each of the {config.num_labels} labels in {_CONFIG}"
+        raise wrong_value("classifier", wanted, f"{answer.shape[1]} logits")
 
 
 def _read_model(folder: Path, config: Any) -> Any:
@@ -105,19 +149,10 @@ def _read_model(folder: Path, config: Any) -> Any:
     return model
 
 
-def _labels(config: Any) -> tuple[str, ...] | None:
-    """Return the class names in order, None if nobody gave the classes names."""
-    names = config.id2label
-    labels = tuple(str(names[index]) for index in range(len(names)))
-    return None if labels == tuple(f"LABEL_{index}" for index in range(len(labels))) else labels
-
-
 def _read_preprocess(folder: Path, config: Any) -> Preprocess | None:
-    """Return what the folder's image processor does; without one, the size that the configuration names."""
+    """Return what the folder's image processor does."""
     if not (folder / _STEPS).is_file():
-        size = getattr(config, "image_size", None)
-        size = (size, size) if isinstance(size, int) else size
-        return None if size is None else Preprocess(size=(size[0], size[1]))
+        return _without_processor(folder, config)
     read_object(folder / _STEPS)
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -125,6 +160,23 @@ def _read_preprocess(folder: Path, config: Any) -> Preprocess | None:
         wanted = f"a {_STEPS} of a transformers image processor, {_REMEDY}"
         raise wrong_value("classifier", wanted, f"{folder}: {str(error).splitlines()[0]}") from error
     return preprocess_of(processor)
+
+
+def _without_processor(folder: Path, config: Any) -> Preprocess | None:
+    """Refuse a folder that says neither what its classes are called nor what its model does to pixels.
+
+    A folder whose classes have names was made to be used: its model is given pixels in [0, 1] of the size that the
+    configuration names, which a warning says.
+    """
+    wanted = f"a {_STEPS}, which says what the model does to pixels, {_REMEDY}"
+    if labels_of_config(config.id2label, config.num_labels) is None:
+        raise wrong_value("classifier", wanted, f"none in {folder}")
+    size = getattr(config, "image_size", None)
+    size = (size, size) if isinstance(size, int) else size
+    taken = "their own size" if size is None else f"{size[0]} x {size[1]}"
+    got = f"none in {folder}: its model is given pixels in [0, 1] of {taken}, which is wrong if it normalises them"
+    warnings.warn(describe("classifier", wanted, got), UserWarning, stacklevel=5)
+    return None if size is None else Preprocess(size=(size[0], size[1]))
 
 
 def preprocess_of(processor: Any) -> Preprocess:
@@ -145,12 +197,15 @@ def preprocess_of(processor: Any) -> Preprocess:
         size, crop = ((size, size), None) if large else (int(size / processor.crop_pct), (size, size))
     elif getattr(processor, "do_center_crop", False):
         crop = processor.crop_size.height, processor.crop_size.width
+    smallest = 0 if size is None else size if isinstance(size, int) else min(size)
+    pads = crop is not None and smallest < max(crop)
     scale = 255.0 * processor.rescale_factor if processor.do_rescale else 255.0
     normalise = processor.do_normalize
     return Preprocess(
         size=size,
         mode="bilinear" if size is None else _mode(processor.resample),
         crop=crop,
+        more_before=pads and type(processor).__name__.endswith("Pil"),
         scale=1.0 if abs(scale - 1) < 1e-6 else scale,
         bgr=bool(getattr(processor, "do_flip_channel_order", False)),
         mean=_per_channel(processor.image_mean) if normalise else None,

@@ -15,6 +15,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.plots import Curve, fit_curve
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.storage import write_bytes_atomic
+from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 CURVE_WIDTH, CURVE_HEIGHT = 300, 110
 _SCORES = {
@@ -73,6 +74,10 @@ class Section(NamedTuple):
     curve: Curve | None
     steps: str
     seconds: float
+    share: str
+    no_rate: str
+    mean: str
+    scale: str
     truth: list[TruthRow]
     more_truth: list[TruthRow]
     zero: float
@@ -143,6 +148,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
         curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if _moves(explanation) else None,
         steps=describe_steps(explanation),
         seconds=sum(item.seconds for item in explanation.history),
+        **_headings(explanation),
         truth=shown,
         more_truth=[row for row in rows if row not in shown],
         zero=zero,
@@ -160,12 +166,50 @@ def describe_outcome(explanation: Explanation) -> str:
     if score is None:
         return ""
     if score.rate is None:
-        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
+        return _describe_number(explanation, score, baseline)
     hits = round(score.rate * score.n)
-    sentence = f"{hits} of {score.n} pictures from unseen draws are classified as {explanation.label}"
+    pictures, name = f"{hits} of {score.n} pictures from unseen draws", explanation.label
+    sentence = f"{pictures} are classified as {name}"
+    if is_each_for_itself(explanation):
+        sentence = f"{pictures} have a probability above 0.5 of being {name}"
     if baseline is None or baseline.rate is None:
         return f"{sentence}."
     return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+
+
+def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
+    if not is_number(explanation):
+        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
+    within = "" if score.interval is None else f" [{score.interval[0]:.4g}, {score.interval[1]:.4g}]"
+    sentence = f"The mean {explanation.label or 'output'} is {score.mean_logit:.4g}{within} over {score.n} unseen draws"
+    if baseline is None or explanation.reached is None:
+        return f"{sentence}; an output without a name has no pictures of its name to compare with."
+    side = "below" if explanation.settings.get("direction") == "fall" else "above"
+    beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
+    reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
+    name = f"the name alone as the prompt gives {baseline.mean_logit:.4g}"
+    return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
+
+
+def is_number(explanation: Explanation) -> bool:
+    """Return whether the target is one output of a regression, whose scores are in its units."""
+    return explanation.output == REGRESSION and "direction" in explanation.settings
+
+
+def is_each_for_itself(explanation: Explanation) -> bool:
+    """Return whether each class is there or not, so that its own probability decides."""
+    return explanation.output in (SIGMOID, INDEPENDENT)
+
+
+def _headings(explanation: Explanation) -> dict[str, str]:
+    """Return what the columns of a section are called, and what stands where there is no rate."""
+    if is_number(explanation):
+        return {"share": "share", "no_rate": "a number has no rate", "mean": "output", "scale": "output"}
+    yes = "share with a probability above 0.5 of" if is_each_for_itself(explanation) else "share answered"
+    share = f'{yes} "{explanation.label or explanation.target}"'
+    scale = "log-odds" if is_each_for_itself(explanation) else "logit"
+    mean = "log-odds" if is_each_for_itself(explanation) and explanation.label is not None else "score"
+    return {"share": share, "no_rate": "the target is no class", "mean": mean, "scale": scale}
 
 
 def describe_steps(explanation: Explanation) -> str:

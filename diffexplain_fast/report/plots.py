@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,10 +97,13 @@ def _draw_scores(axis: Any, explanation: Explanation) -> None:
     for place, (_, score) in enumerate(rows):
         value = score.rate if rates else score.mean_logit
         axis.barh(place, value)
-        if rates and score.interval is not None:
+        if score.interval is not None:
             axis.plot(score.interval, (place, place), color="black")
     axis.set_yticks(range(len(rows)), [name for name, _ in rows])
     axis.invert_yaxis()
-    axis.set_xlabel("rate of argmax = target, 95 % interval" if rates else "mean target score")
+    own = explanation.output in (SIGMOID, INDEPENDENT)
+    hit = "probability of the target above 0.5" if own else "argmax = target"
+    number = "mean output, 95 % interval" if explanation.output == REGRESSION else "mean target score"
+    axis.set_xlabel(f"rate of {hit}, 95 % interval" if rates else number)
     if rates:
         axis.set_xlim(0, 1)

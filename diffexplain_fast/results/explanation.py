@@ -26,6 +26,8 @@ from diffexplain_fast.storage import (
 )
 
 _RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
+_NEW = ("output", "reached")
+"""Fields that files of earlier versions lack, and that are written only where they say something."""
 
 
 @dataclass
@@ -34,15 +36,18 @@ class ActivationScore:
 
     Attributes:
         n: number of images.
-        rate: share whose argmax is the target class, None for a target that is no class.
-        interval: 95 % Wilson interval of the rate.
-        mean_logit: mean target score (the class logit, where there is a class).
-        mean_probability: mean softmax probability of the target class.
+        rate: share recognised as the target class (its argmax, or its own probability above one half where each class
+            is there or not), None for a target that is no class, and for a regression.
+        interval: 95 % interval of the rate (Wilson's), or for a regression of the mean (Student's, where n > 1), in the
+            output's units.
+        mean_logit: mean target score; where there is a class the mean of its logit (log-odds for a sigmoid, the
+            logarithm or the log-odds for probabilities), for an output of a regression its mean.
+        mean_probability: mean probability of the target class.
     """
 
     n: Count
     rate: Share | None
-    interval: tuple[Share, Share] | None
+    interval: tuple[Number, Number] | None
     mean_logit: Number
     mean_probability: Probability | None
 
@@ -84,6 +89,10 @@ class Explanation(Drawn):
         settings: everything needed to repeat it; kept as JSON values, so tuples are lists and paths text.
         truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None; the last
             two may be missing. Kept as JSON values.
+        output: what the classifier's numbers mean: "softmax", "sigmoid", "regression", "probabilities" or "independent
+            probabilities".
+        reached: for an output of a regression whether its mean over unseen draws lies beyond the 95th percentile of the
+            pictures of its name, in the direction of the target; None for other targets, and without a name.
 
     Raises:
         TypeError: settings or a truth with a value that JSON has not.
@@ -99,6 +108,8 @@ class Explanation(Drawn):
     history: list[Iteration]
     settings: dict[str, Any]
     truth: dict[str, Any] | None = None
+    output: str = "softmax"
+    reached: bool | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Mapping):
@@ -142,6 +153,7 @@ class Explanation(Drawn):
             "settings": self.settings,
             "truth": checked_truth(self.truth, "truth"),
         }
+        record |= {name: getattr(self, name) for name in _NEW if getattr(self, name) != getattr(type(self), name)}
         write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
 
@@ -169,15 +181,22 @@ class Explanation(Drawn):
             if (found := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
-                if name not in ("images", "prompt_embeds"):
+                if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
                 _read_image(folder, name, files) for name in read_as(list[Any], record["images"], f"{path}, images")
             ]
+            for name, score in record["activation"].items():
+                _check_rate(score, f"{path}, activation, {name}")
             record["prompt_embeds"] = _read_soft(files[_TENSORS], Path(folder) / _TENSORS)
             return cls(**record)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
+
+
+def _check_rate(score: ActivationScore, place: str) -> None:
+    if score.rate is not None and score.interval is not None:
+        read_as(tuple[Share, Share], list(score.interval), f"{place}, interval")
 
 
 def _read_soft(data: bytes, path: Path) -> torch.Tensor:

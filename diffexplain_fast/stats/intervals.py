@@ -8,6 +8,8 @@ import torch
 
 from diffexplain_fast.errors import wrong_value
 
+_SIMPSON, _HALVINGS = 500, 50
+
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score interval of a rate, which stays inside [0, 1] and is honest for small n.
@@ -40,6 +42,59 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
     scale = 1 + z * z / n
     # At no hit and at all hits the formula is 0 and 1 exactly; rounding must not say otherwise.
     return 0.0 if hits == 0 else (centre - half) / scale, 1.0 if hits == n else (centre + half) / scale
+
+
+def mean_interval(values: Sequence[float] | torch.Tensor, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return Student's interval of a mean: mean -+ t s / sqrt(n), s the standard deviation with n - 1 below.
+
+    Args:
+        values: [n], at least one, finite.
+        confidence: coverage, in (0, 1).
+
+    Returns:
+        Lower and upper end, None for a single value, which says nothing about its spread.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    sample = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    if sample.ndim != 1 or len(sample) == 0 or not sample.isfinite().all():
+        raise wrong_value("values", "a list of finite numbers", values)
+    _quantile(confidence)
+    if len(sample) == 1:
+        return None
+    half = student_quantile((1 + confidence) / 2, len(sample) - 1) * float(sample.std()) / math.sqrt(len(sample))
+    return float(sample.mean()) - half, float(sample.mean()) + half
+
+
+def student_quantile(p: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution, to about twelve digits.
+
+    The distribution function is 1/2 plus the integral of the density, by Simpson's rule in the angle atan(t / sqrt(n)),
+    where the density is c cos^(n - 1) and has no tail; its inverse is found by halving.
+
+    Args:
+        p: probability, from 1/2 to below 1.
+        freedom: degrees of freedom n, at least 1.
+
+    Raises:
+        ValueError: an argument out of its range.
+    """
+    if not 0.5 <= p < 1:
+        raise wrong_value("p", "a probability from 0.5 to below 1", p)
+    if freedom < 1:
+        raise wrong_value("freedom", "at least 1", freedom)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    low, high = 0.0, math.pi / 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        angles = torch.linspace(0, middle, 2 * _SIMPSON + 1, dtype=torch.float64, device="cpu")
+        heights = angles.cos().pow(freedom - 1)
+        area = float(heights[:-1:2].sum() + 4 * heights[1::2].sum() + heights[2::2].sum()) * middle / (6 * _SIMPSON)
+        low, high = (middle, high) if scale * area < p - 0.5 else (low, middle)
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
 def bootstrap_interval(

@@ -14,6 +14,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from typer.testing import CliRunner
 
 from diffexplain_fast.cli.demo import chosen_classes
+from diffexplain_fast.cli.explain import chosen_target
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.ops.doctor import implementations, kernel_status
@@ -197,3 +198,17 @@ def test_the_demo_prefers_classes_with_a_shortcut() -> None:
     known = {label: truth(*row) for label, row in rows.items()}
     assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["tree", "fish", "boat"]
     assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "target"),
+    [
+        ("1", ("9", "8", "1", "0"), "1"),
+        ("3", ("9", "8", "1"), 3),
+        ("3", None, 3),
+        ("a:3", ("a", "b"), "a:3"),
+        ("a", None, "a"),
+    ],
+)
+def test_a_number_is_a_label_first_and_then_an_index(text: str, labels: tuple | None, target: int | str) -> None:
+    assert chosen_target(text, labels) == target

@@ -44,6 +44,10 @@ PROCESSORS: list[tuple[type, dict[str, Any]]] = [
 ROUNDING = 1.05
 """Pillow rounds to whole levels after each of its two passes: half a level each, and bicubic weights add a little."""
 
+ROUNDING_AT_EDGES = 1.13
+"""The same where neighbours are far apart: half a level of the first pass times 1.25, the most that the absolute values
+of bicubic weights add up to, and half a level of the second."""
+
 
 def picture(height: int = 61, width: int = 75) -> np.ndarray:
     """Return a picture [H, W, 3] of ramps and edges that bicubic overshoot keeps inside 0 to 255."""
@@ -68,6 +72,46 @@ def test_it_does_what_the_image_processor_does(kind: type, settings: dict[str, A
     assert got.shape == expected.shape
     level = steps.scale / 255 / torch.tensor(steps.std or (1.0,)).view(-1, 1, 1)
     assert ((got - expected) / level).abs().max() <= ROUNDING
+
+
+RANDOM = [
+    (CLIPImageProcessorPil, {"size": {"shortest_edge": 30}, "crop_size": 25}),
+    (CLIPImageProcessorPil, {"size": {"shortest_edge": 20}, "crop_size": 33}),
+    (
+        CLIPImageProcessorPil,
+        {"do_resize": False, "crop_size": {"height": 63, "width": 90}, "rescale_factor": 1 / 127.5},
+    ),
+    (ViTImageProcessorPil, {"size": {"height": 20, "width": 24}, "resample": 3}),
+    (ViTImageProcessorPil, {"size": {"height": 20, "width": 24}, "resample": 2}),
+    (ConvNextImageProcessorPil, {"size": 32}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), RANDOM, ids=[f"{kind.__name__}-{i}" for i, (kind, _) in enumerate(RANDOM)]
+)
+@pytest.mark.parametrize("size", [(61, 75), (40, 33), (10, 11)], ids=str)
+@pytest.mark.parametrize("extreme", [False, True])
+def test_random_pictures_overshoot_and_are_cut_off_as_by_the_processor(
+    kind: type, settings: dict[str, Any], size: tuple[int, int], extreme: bool
+) -> None:
+    processor = kind(**settings)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = np.where(image > 127, 255, 0).astype(np.uint8) if extreme else image
+    expected = processor(Image.fromarray(image), return_tensors="pt")["pixel_values"]
+    steps = preprocess_of(processor)
+    got = steps(as_pixels(image))
+    level = steps.scale / 255 / torch.tensor(steps.std or (1.0,)).view(-1, 1, 1)
+    assert got.shape == expected.shape and ((got - expected) / level).abs().max() <= ROUNDING_AT_EDGES
+
+
+@pytest.mark.parametrize("size", [(10, 10), (10, 14), (9, 20)], ids=str)
+def test_an_odd_padding_is_where_the_processor_puts_it(size: tuple[int, int]) -> None:
+    processor = CLIPImageProcessorPil(do_normalize=False, do_resize=False, crop_size={"height": 15, "width": 15})
+    white = np.full((*size, 3), 255, dtype=np.uint8)
+    expected = processor(Image.fromarray(white), return_tensors="pt")["pixel_values"]
+    assert torch.equal(preprocess_of(processor)(as_pixels(white)), expected)
+    assert repr(preprocess_of(processor)) == repr(Preprocess(crop=(15, 15))), "fingerprints stay as they are"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Classifier folders saved and loaded offline, and every folder that must be refused before anything is read."""
 
 import importlib.util
-import json
 import pickle
 import shutil
 from pathlib import Path
@@ -11,16 +10,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     GPT2Config,
-    ResNetConfig,
     ResNetForImageClassification,
-    ResNetModel,
-    ViTConfig,
-    ViTForImageClassification,
 )
 from transformers.utils import logging
 from transformers.utils.import_utils import DummyObject
@@ -30,12 +24,8 @@ from diffexplain_fast.models import transformers_classifiers
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.targets import ClassLogit, Neuron
+from tests.models.saved_classifiers import STEPS, VIT, WEIGHTS, edit_json, pixels
 from tests.tiny import LABELS, seeded
-
-NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
-RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
-VIT = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 4}
-WEIGHTS = "model.safetensors"
 
 
 class Bomb:
@@ -48,36 +38,10 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Classifiers of two kinds, and a backbone without a head."""
-    folder = tmp_path_factory.mktemp("classifiers")
-    seeded(lambda: ResNetForImageClassification(ResNetConfig(**RESNET, **NAMES))).save_pretrained(folder / "resnet")
-    vit = ViTConfig(**VIT, image_size=12, num_labels=3)
-    seeded(lambda: ViTForImageClassification(vit)).save_pretrained(folder / "vit")
-    seeded(lambda: ResNetModel(ResNetConfig(**RESNET))).save_pretrained(folder / "backbone")
-    return folder
-
-
-@pytest.fixture
-def copy(saved: Path, tmp_path: Path) -> Path:
-    """A saved ResNet that a test may damage."""
-    return Path(shutil.copytree(saved / "resnet", tmp_path / "resnet"))
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    content = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**content, **changes}))
-
-
-def pixels(size: int = 16) -> Tensor:
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
 def test_a_saved_resnet_loads(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
     level = logging.get_verbosity(), logging.is_progress_bar_enabled()
     classifier = Classifier.from_pretrained(saved / "resnet")
-    assert (classifier.name, classifier.labels, classifier.preprocess) == ("resnet", LABELS, None)
+    assert (classifier.name, classifier.labels, classifier.preprocess) == ("resnet", LABELS, Preprocess())
     assert classifier.device == torch.device("cpu") and classifier.truth is None
     model = ResNetForImageClassification.from_pretrained(saved / "resnet").eval()
     assert torch.equal(classifier(pixels()), model(pixels()).logits)
@@ -122,7 +86,26 @@ def test_dtype_and_device(saved: Path) -> None:
         Classifier.from_pretrained(saved / "resnet", dtype=torch.int8)
 
 
-def test_without_a_processor_the_configuration_names_the_size(saved: Path) -> None:
+def test_a_folder_without_names_and_processor_is_refused(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "vit", tmp_path / "vit"))
+    (folder / STEPS).unlink()
+    with pytest.raises(ValueError, match=r"classifier: wanted a preprocessor_config\.json, .* got none in"):
+        Classifier.from_pretrained(folder)
+
+
+def test_a_folder_without_a_processor_says_what_its_model_is_given(copy: Path) -> None:
+    (copy / STEPS).unlink()
+    with pytest.warns(
+        UserWarning, match=r"wanted a preprocessor_config\.json, .* pixels in \[0, 1\] of their own size"
+    ):
+        classifier = Classifier.from_pretrained(copy)
+    assert classifier.preprocess is None
+    edit_json(copy / "config.json", image_size=12)
+    with pytest.warns(UserWarning, match="of 12 x 12, which is wrong if it normalises them"):
+        assert Classifier.from_pretrained(copy).preprocess == Preprocess(size=(12, 12))
+
+
+def test_a_folder_without_names_has_no_labels(saved: Path) -> None:
     classifier = Classifier.from_pretrained(saved / "vit")
     assert classifier.preprocess == Preprocess(size=(12, 12))
     assert classifier.labels is None, "LABEL_0 is no name"
@@ -149,7 +132,8 @@ def test_without_a_processor_the_configuration_names_the_size(saved: Path) -> No
     ids=["size", "old", "resnet", "none"],
 )
 def test_the_preprocessing_of_a_folder(copy: Path, settings: dict, expected: Preprocess) -> None:
-    edit_json(copy / "preprocessor_config.json", **settings)
+    (copy / STEPS).unlink()
+    edit_json(copy / STEPS, **settings)
     classifier = Classifier.from_pretrained(copy)
     assert classifier.preprocess == expected
     assert torch.equal(classifier(pixels()), classifier.model(expected(pixels())).logits)
@@ -167,7 +151,7 @@ def test_a_folder_is_loaded_where_transformers_asks_for_torchvision(
     assert spec and spec.loader
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
-    edit_json(copy / "preprocessor_config.json", image_processor_type="ViTImageProcessor", size=20)
+    edit_json(copy / STEPS, image_processor_type="ViTImageProcessor", do_resize=True, size=20)
     parts = loaded.load_transformers(copy, revision=None, local_files_only=True)
     assert parts.preprocess.size == (20, 20)
 

@@ -158,6 +158,44 @@ def test_the_outcome_in_words() -> None:
     )
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "independent probabilities"])
+def test_classes_that_are_each_there_or_not(output: str, tmp_path: Path) -> None:
+    page = render(tmp_path, example(output=output))
+    text = " ".join(page.text.split())
+    assert "30 of 32 pictures from unseen draws have a probability above 0.5 of being boat" in text
+    assert 'share with a probability above 0.5 of "boat"' in text and "effect on the log-odds" in text
+    assert "mean log-odds" in text and "logit" not in text
+
+
+@pytest.mark.parametrize(
+    ("direction", "reached", "said"),
+    [
+        ("rise", True, "The target is reached, which takes a mean above 33.5,"),
+        ("fall", False, "The target is not reached, which takes a mean below 33.5,"),
+    ],
+)
+def test_a_regression_has_no_rate(direction: str, reached: bool, said: str, tmp_path: Path) -> None:
+    scores = {
+        "held_out": ActivationScore(8, None, (33.0, 35.0), 34.0, None),
+        "class_name": ActivationScore(8, None, (29.0, 31.0), 30.0, None),
+    }
+    settings = {"direction": direction, "to_be_beyond": 33.5}
+    number = example(
+        label="age",
+        target="ClassLogit(age)",
+        activation=scores,
+        output="regression",
+        reached=reached,
+        settings=settings,
+    )
+    text = " ".join(render(tmp_path, number).text.split())
+    assert "The mean age is 34 [33, 35] over 8 unseen draws; the name alone as the prompt gives 30." in text
+    assert said in text and "a number has no rate" in text and "mean output" in text and "[29, 31]" in text
+    assert "effect on the output" in text and "classified" not in text
+    _, axes = number.plot()
+    assert axes["activation"].get_xlabel() == "mean output, 95 % interval"
+
+
 @pytest.mark.parametrize(
     ("norms", "said"),
     [

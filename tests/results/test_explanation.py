@@ -61,6 +61,30 @@ def test_a_target_that_is_no_class(tmp_path: Path) -> None:
     assert_equal(Explanation.load(without.save(tmp_path / "neuron")), without)
 
 
+def test_a_regression_there_and_back(tmp_path: Path) -> None:
+    score = ActivationScore(8, None, (31.5, 36.25), 34.0, None)
+    number = example(activation={"held_out": score}, output="regression", reached=False)
+    found = Explanation.load(number.save(tmp_path / "age"))
+    assert_equal(found, number)
+    assert (found.output, found.reached) == ("regression", False)
+
+
+def test_what_earlier_versions_lack_is_written_only_where_it_says_something(tmp_path: Path) -> None:
+    record = json.loads((example().save(tmp_path / "a") / "explanation.json").read_text())
+    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached"}
+    found = Explanation.load(tmp_path / "a")
+    assert (found.output, found.reached) == ("softmax", None)
+    with pytest.raises(CorruptFileError, match="reached: wanted"):
+        Explanation.load(tampered(tmp_path / "b", reached="yes"))
+
+
+def test_names_that_are_no_text_go_there_and_back(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    found = example(settings={"classifier": folder})
+    assert_equal(Explanation.load(found.save(tmp_path / "a")), found)
+    assert "caf\\udce9" in found.report(tmp_path / "report.html").read_text()
+
+
 def test_an_effect_measured_once_has_no_interval(tmp_path: Path) -> None:
     open_ended = {"attribute": "background:snow", "effect": 5.0, "interval": [-math.inf, math.inf], "role": "none"}
     truth = {"attributes": [open_ended]}
@@ -164,12 +188,20 @@ def test_records_of_another_structure(tmp_path: Path, changes: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}], ids=str
+    "changes",
+    [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}],
+    ids=str,
 )
 def test_scores_that_are_none(tmp_path: Path, changes: dict) -> None:
     score = asdict(example().activation["held_out"])
     with pytest.raises(CorruptFileError, match=f"activation, held_out, {next(iter(changes))}: wanted"):
         Explanation.load(tampered(tmp_path / "a", activation={"held_out": score | changes}))
+
+
+def test_a_rate_has_an_interval_from_0_to_1(tmp_path: Path) -> None:
+    score = asdict(example().activation["held_out"]) | {"interval": [0.5, 7]}
+    with pytest.raises(CorruptFileError, match="activation, held_out, interval, 1: wanted a number from 0 to 1, got 7"):
+        Explanation.load(tampered(tmp_path / "a", activation={"held_out": score}))
 
 
 def test_a_record_that_is_a_list(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffexplain_fast.stats.intervals import bootstrap_interval, wilson_interval
+from diffexplain_fast.stats.intervals import bootstrap_interval, mean_interval, student_quantile, wilson_interval
 
 
 def test_wilson_by_hand() -> None:
@@ -57,3 +57,32 @@ def test_bootstrap_repeats_and_leaves_global_randomness_alone() -> None:
 def test_bootstrap_refuses(values: list) -> None:
     with pytest.raises(ValueError, match="values: wanted"):
         bootstrap_interval(values, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.706204736), (2, 4.302652730), (3, 3.182446305), (31, 2.039513446), (999, 1.962341461)],
+)
+def test_students_quantile_is_the_tables(freedom: int, quantile: float) -> None:
+    assert student_quantile(0.975, freedom) == pytest.approx(quantile, rel=1e-8)
+    assert student_quantile(0.5, freedom) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_interval_of_a_mean_by_hand() -> None:
+    low, high = mean_interval([1.0, 2.0, 3.0, 6.0]) or (0, 0)
+    half = 3.182446305 * math.sqrt(14 / 3) / 2
+    assert (low, high) == pytest.approx((3 - half, 3 + half))
+    assert mean_interval([2.0]) is None
+    assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("p", "freedom"), [(0.4, 3), (1.0, 3), (0.9, 0)])
+def test_a_quantile_that_is_none(p: float, freedom: int) -> None:
+    with pytest.raises(ValueError, match=r"p: wanted|freedom: wanted"):
+        student_quantile(p, freedom)
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [[1.0]]])
+def test_a_mean_of_nothing_is_refused(values: list) -> None:
+    with pytest.raises(ValueError, match="values: wanted a list of finite numbers"):
+        mean_interval(values)

@@ -78,7 +78,9 @@ def classifier_in(source: Any, dtype: torch.dtype | None, device: Any) -> Classi
     if dtype is None or not isinstance(model, nn.Module) or _are([model], dtype):
         return source
     model = copy.deepcopy(model).to(dtype)
-    return Classifier(model, source.preprocess, source.labels, name=source.name, truth=source.truth)
+    return Classifier(
+        model, source.preprocess, source.labels, output=source.output, name=source.name, truth=source.truth
+    )
 
 
 def _are(modules: Iterable[nn.Module], dtype: torch.dtype) -> bool:

@@ -24,6 +24,7 @@ from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
 from diffexplain_fast.runs.progress import Progress, counter
+from diffexplain_fast.targets.outputs import SOFTMAX
 
 Callback = Callable[[Progress], None]
 Screened = dict[tuple, dict[tuple, list[Tensor]]]
@@ -59,30 +60,29 @@ def explain_target(
         NonFiniteError: NaN or infinity in a loss, a picture or a score.
         StorageError: a checkpoint that cannot be written.
     """
-    began, identity, checkpoints = time.perf_counter(), identity_of(problem), None
-    label = _label(problem)
+    began, identity, checkpoints, label = time.perf_counter(), identity_of(problem), None, _label(problem)
     truth = checked_truth((problem.classifier.truth or {}).get(label), "truth")  # before the search: it may be set late
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem))
     state = _optimised(problem, options, screened, checkpoints, callback)
-    soft = state.best
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
-    n_train = min(options.n_score, used)
-    report = counter(callback, "evaluate")
-    activation, pixels = evaluate(problem, soft, class_prompt, options.n_score, n_train, options.n_images, report)
+    counts = (options.n_score, min(options.n_score, used), options.n_images)
+    found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(
         target=problem.target.describe(),
         label=label,
-        images=pictures_of(pixels),
-        prompt_embeds=soft.detach().cpu(),
-        activation=activation,
-        words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(soft, _NEAREST)],
+        images=pictures_of(found.pixels),
+        prompt_embeds=state.best.detach().cpu(),
+        activation=found.activation,
+        words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(state.best, _NEAREST)],
         history=list(state.history),
-        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds},
+        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
         truth=truth,
+        output=problem.classifier.output or SOFTMAX,
+        reached=found.reached,
     )
 
 
@@ -145,6 +145,6 @@ def configuration_of(problem: Problem, options: Options) -> dict[str, Any]:
 
 
 def _label(problem: Problem) -> str | None:
-    if problem.target.label is None or problem.classifier.labels is None:
+    if problem.label is None or problem.classifier.labels is None:
         return None
-    return problem.classifier.label_name(problem.target.label)
+    return problem.classifier.label_name(problem.label)

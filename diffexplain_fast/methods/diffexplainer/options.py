@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.models.labels import check_text
 from diffexplain_fast.targets import whole_number
 
 
@@ -72,20 +73,13 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("prefix", "start"):
-            if not isinstance(getattr(self, name), str):
-                raise wrong_type(name, "text", getattr(self, name))
+            if not isinstance(text := getattr(self, name), str):
+                raise wrong_type(name, "text", text)
+            check_text(name, [text])
         if not self.start.strip():
             raise wrong_value("start", '"auto", "screen", "class_name", "random" or words', repr(self.start))
-        least_one = (
-            "n_tokens",
-            "iterations",
-            "images_per_step",
-            "patience",
-            "validate_every",
-            "n_validation",
-            "n_images",
-        )
-        for name in (*least_one, "n_score", "checkpoint_every"):
+        steps = ("n_tokens", "iterations", "images_per_step", "patience", "validate_every", "checkpoint_every")
+        for name in (*steps, "n_validation", "n_images", "n_score"):
             self._take_count(name, least=1)
         for name in ("restarts", "cutouts"):
             self._take_count(name, least=0)
@@ -146,3 +140,4 @@ def _check_candidates(candidates: object) -> None:
     for word in candidates:
         if not isinstance(word, str) or not word.strip():
             raise wrong_value("candidates", "words that are not empty", repr(word))
+    check_text("candidates", candidates)

@@ -32,7 +32,7 @@ def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options
     del conditioning
     like = {"dtype": decoded_dtype(pipeline.unet, pipeline.vae), "device": pipeline.device}
     pixels = torch.zeros(options.images_per_step, 3, *pipeline.image_size, **like).requires_grad_()
-    head = graphed_head(classifier, target, allowed=False)
+    head = graphed_head(classifier, target, allowed=False, has_label=True)
     with live_bytes() as found:
         score, *_ = head(perturb(pixels, options.cutouts, options.noise, torch.Generator().manual_seed(0)))
         torch.autograd.grad(score.sum(), pixels)

@@ -132,7 +132,7 @@ def _candidates(problem: Problem, options: Options) -> list[str]:
             whole = dict.fromkeys(word for word in vocabulary if len(word) >= _SHORTEST_WORD and word.isalpha())
             words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
         else:
-            labels = list(problem.classifier.labels or ())
+            labels = list(dict.fromkeys(problem.classifier.labels or ()))
             words = labels if options.start == "screen" or len(labels) <= SMALL_VOCABULARY else []
     return [word for word in words if _fits(pipeline, word, options.n_tokens)]
 

@@ -68,7 +68,7 @@ class State:
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     """Return the state before the first step; a target without a class has no rate and so tries one start only."""
-    tried = starts[: 1 + options.restarts] if problem.target.label is not None else starts[:1]
+    tried = starts[: 1 + options.restarts] if problem.has_rate else starts[:1]
     softs = torch.stack([start.soft for start in tried])
     ranking: list[Ranked] = [{"name": start.name, "score": start.score} for start in starts]
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])

@@ -1,0 +1,20 @@
+"""What to explain: small differentiable scores of a classifier's response, which add and scale."""
+
+from diffexplain_fast.targets.base import Combination, FunctionTarget, Response, Target
+from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement
+from diffexplain_fast.targets.naming import as_target
+from diffexplain_fast.targets.neurons import Neuron
+from diffexplain_fast.targets.numbers import whole_number
+
+__all__ = [
+    "ClassLogit",
+    "ClassProbability",
+    "Combination",
+    "Disagreement",
+    "FunctionTarget",
+    "Neuron",
+    "Response",
+    "Target",
+    "as_target",
+    "whole_number",
+]

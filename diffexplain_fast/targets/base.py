@@ -1,0 +1,177 @@
+"""What every target is: a small differentiable score of a classifier's response, which adds and scales."""
+
+import math
+import numbers
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.targets.outputs import SOFTMAX
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a classifier says about B images.
+
+    Attributes:
+        pixels: the images [B, 3, H, W] in [0, 1].
+        logits: class logits [B, C]; of a model that gives probabilities their logarithm or log-odds, of a regression
+            its outputs.
+        activations: output of each layer that was asked for, under the name or module it was asked by.
+        output: what the logits mean, one of ``targets.outputs.OUTPUTS``.
+    """
+
+    pixels: Tensor
+    logits: Tensor
+    activations: Mapping[str | nn.Module, Tensor] = field(default_factory=dict)
+    output: str = SOFTMAX
+
+
+class Target:
+    """A score per image, to be maximised; targets add, subtract and scale.
+
+    A target of your own derives from this class and defines ``__call__``; a function of one ``Response`` that returns
+    scores [B] serves as a target too. ``label``, ``layers``, ``bind`` and ``describe`` may be given where they matter.
+
+    Attributes:
+        label: once bound, index of the class whose recognition counts as a hit, None if the target has no class.
+        layers: the layers whose activations the target reads.
+        recordable: whether the score follows from the response only, so that calls may be recorded into CUDA graphs.
+    """
+
+    label: Any = None
+    layers: Any = ()
+    recordable: bool = False
+
+    def bind(self, classifier: Any) -> "Target":
+        """Return a copy with labels and layers resolved; the target itself where it names none.
+
+        Args:
+            classifier: a ``Classifier``; nothing is run.
+
+        Raises:
+            UnknownNameError: a label, layer or unit the classifier does not have; the message names the five nearest.
+            ValueError: a target that has no meaning for the classifier's kind of output.
+        """
+        return self
+
+    def __call__(self, response: Response) -> Tensor:
+        """Return the score [B] of each image, differentiable in its pixels."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: wanted a __call__(response) that returns scores [B], got none"
+        )
+
+    def describe(self) -> str:
+        """Return the formula, for instance ``ClassLogit(boat) + 0.5 * Neuron(layer4, 17)``; results carry it."""
+        return type(self).__name__
+
+    def __add__(self, other: object) -> "Target":
+        return Combination((*terms_of(self), *terms_of(other))) if isinstance(other, Target) else NotImplemented
+
+    def __radd__(self, other: object) -> "Target":
+        return self if type(other) is int and other == 0 else NotImplemented  # what sum() starts from
+
+    def __sub__(self, other: object) -> "Target":
+        return self + -1.0 * other if isinstance(other, Target) else NotImplemented
+
+    def __neg__(self) -> "Target":
+        return -1.0 * self
+
+    def __mul__(self, factor: object) -> "Target":
+        if not isinstance(factor, numbers.Real) or isinstance(factor, bool):
+            return NotImplemented
+        if not math.isfinite(factor):
+            raise wrong_value("factor of a target", "a finite number", factor)
+        return Combination(tuple((float(factor) * weight, target) for weight, target in terms_of(self)))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: object) -> "Target":
+        if not isinstance(divisor, numbers.Real) or isinstance(divisor, bool):
+            return NotImplemented
+        if not math.isfinite(divisor) or divisor == 0:
+            raise wrong_value("divisor of a target", "a finite number that is not 0", divisor)
+        return Combination(tuple((weight / float(divisor), target) for weight, target in terms_of(self)))
+
+
+@dataclass(frozen=True)
+class Combination(Target):
+    """A weighted sum of targets, as pairs of weight and target."""
+
+    terms: tuple[tuple[float, Target], ...]
+
+    @property
+    def label(self) -> Any:
+        """Class of the term with the largest positive weight that has a class, the first among equals."""
+        positive = [(weight, target.label) for weight, target in self.terms if weight > 0 and target.label is not None]
+        return max(positive, key=operator.itemgetter(0))[1] if positive else None
+
+    @property
+    def layers(self) -> tuple[str | nn.Module, ...]:
+        return tuple(dict.fromkeys(layer for _, target in self.terms for layer in target.layers))
+
+    @property
+    def recordable(self) -> bool:  # type: ignore[override]
+        return all(target.recordable for _, target in self.terms)
+
+    def bind(self, classifier: Any) -> "Combination":
+        return Combination(tuple((weight, target.bind(classifier)) for weight, target in self.terms))
+
+    def __call__(self, response: Response) -> Tensor:
+        (first, *others) = (weight * target(response) for weight, target in self.terms)
+        return sum(others, start=first)
+
+    def describe(self) -> str:
+        text = ""
+        for weight, target in self.terms:
+            sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+            text += sign + (f"{abs(weight):.12g} * " if abs(weight) != 1 else "") + target.describe()
+        return text
+
+
+@dataclass(frozen=True)
+class FunctionTarget(Target):
+    """A function of the user's as a target.
+
+    Args:
+        function: takes a ``Response``, returns scores [B].
+    """
+
+    function: Callable[[Response], Tensor]
+
+    def __call__(self, response: Response) -> Tensor:
+        return self.function(response)
+
+    def describe(self) -> str:
+        return getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+
+
+def terms_of(target: Target) -> tuple[tuple[float, Target], ...]:
+    """Return a target as pairs of weight and target that add up to it."""
+    return target.terms if isinstance(target, Combination) else ((1.0, target),)
+
+
+def checked_score(score: Any, response: Response) -> Tensor:
+    """Return a target's score if it is one: any code of the user's may have made it.
+
+    Args:
+        score: what a target returned.
+        response: what it was called with.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: another shape than [B], or another dtype than floating point.
+    """
+    count = len(response.pixels)
+    if not isinstance(score, Tensor):
+        raise wrong_type("target", f"one that returns a tensor of scores [{count}]", score)
+    if score.shape != (count,) or not score.is_floating_point():
+        raise wrong_value("target", f"floating point scores [{count}]", f"{list(score.shape)} in {score.dtype}")
+    if response.pixels.requires_grad and torch.is_grad_enabled() and not score.requires_grad:
+        raise wrong_value("target", "a score differentiable in the pixels", "one without a gradient")
+    return score

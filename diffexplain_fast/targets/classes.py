@@ -1,0 +1,142 @@
+"""Targets that are about classes: their logit, their probability, and what two classifiers disagree about."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.targets.base import Response, Target, terms_of
+from diffexplain_fast.targets.outputs import REGRESSION, log_probability, no_probability
+
+
+@dataclass(frozen=True)
+class _ClassTarget(Target):
+    label: int | str = field()
+    name: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    recordable = True
+
+    def bind(self, classifier: Any) -> "_ClassTarget":
+        index = classifier.label_index(self.label)
+        return replace(self, label=index, name=_class_name(classifier, index))
+
+    def describe(self) -> str:
+        return f"{type(self).__name__}({self.name or self.label})"
+
+
+@dataclass(frozen=True)
+class ClassLogit(_ClassTarget):
+    """The logit of a class; of a regression the output itself.
+
+    For ``output="sigmoid"`` it is the log-odds of the class, for probabilities their logarithm ("probabilities") or
+    their log-odds ("independent probabilities").
+
+    Args:
+        label: label or index of the class.
+
+    Source: DiffExplainer (arXiv 2404.02618), equation 4, with the output layer's unit.
+    """
+
+    def __call__(self, response: Response) -> Tensor:
+        return response.logits[:, _checked_index(response.logits, self.label)]
+
+
+@dataclass(frozen=True)
+class ClassProbability(_ClassTarget):
+    """The log probability of a class, whose maximum is the minimum of the cross-entropy.
+
+    It is log softmax(logits)_c where one class is right, and log sigmoid(logits_c) where each class is there or not
+    (``output="sigmoid"`` or "independent probabilities").
+
+    Args:
+        label: label or index of the class.
+
+    Raises:
+        ValueError: bound to a regression, unless the target was a bare label, which then means the output itself.
+
+    Source: DiffExplainer (arXiv 2404.02618), equation 5.
+    """
+
+    bare: bool = field(default=False, repr=False, compare=False, kw_only=True)
+
+    def bind(self, classifier: Any) -> _ClassTarget:
+        if getattr(classifier, "output", None) != REGRESSION:
+            return super().bind(classifier)
+        if not self.bare:
+            raise no_probability()
+        return ClassLogit(self.label).bind(classifier)
+
+    def __call__(self, response: Response) -> Tensor:
+        return log_probability(response.logits, _checked_index(response.logits, self.label), response.output)
+
+
+@dataclass(frozen=True)
+class Disagreement(Target):
+    """How much more probable a class is here than for another classifier: log p(label) - log p_other(label).
+
+    Args:
+        other: another ``Classifier`` of the same images; its class is the one of the same label, or of the same index
+            if it has no labels.
+        label: label or index of the class in the classifier that is explained.
+
+    Raises:
+        TypeError: another that is no ``Classifier``.
+        ValueError: bound to or with a regression, whose outputs have no probability.
+
+    Source: DiG-IN (arXiv 2311.17833), maximal disagreement of two classifiers.
+    """
+
+    other: Any
+    label: int | str = field()
+    name: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    other_label: int | None = field(default=None, repr=False, compare=False, kw_only=True)
+    recordable = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.other) or not hasattr(self.other, "label_index"):
+            raise wrong_type("other", "a Classifier", self.other)
+
+    def bind(self, classifier: Any) -> "Disagreement":
+        """Return a copy with the label resolved in both classifiers."""
+        if REGRESSION in (getattr(classifier, "output", None), getattr(self.other, "output", None)):
+            raise no_probability()
+        index = classifier.label_index(self.label)
+        by_name = None not in (classifier.labels, self.other.labels) and classifier.labels != self.other.labels
+        other_label = self.other.label_index(classifier.label_name(index) if by_name else index)
+        return replace(self, label=index, name=_class_name(classifier, index), other_label=other_label)
+
+    def __call__(self, response: Response) -> Tensor:
+        theirs = self.other.respond(response.pixels)
+        other_label = _checked_index(theirs.logits, self.other_label)
+        ours = log_probability(response.logits, _checked_index(response.logits, self.label), response.output)
+        return ours - log_probability(theirs.logits, other_label, theirs.output)
+
+    def describe(self) -> str:
+        """Return the formula with the other classifier's name and the beginning of its fingerprint."""
+        return f"Disagreement({self.other.name} {self.other.fingerprint()[:8]}, {self.name or self.label})"
+
+
+def sole_output(target: Target) -> tuple[float, int] | None:
+    """Return weight and index of the one output that a bound target reads, None for any other target.
+
+    Args:
+        target: bound; ``-ClassLogit(0)`` gives (-1.0, 0).
+    """
+    (weight, term), *others = terms_of(target)
+    if others or weight == 0 or not isinstance(term, ClassLogit) or not isinstance(term.label, int):
+        return None
+    return weight, term.label
+
+
+def _class_name(classifier: Any, index: int) -> str:
+    """Return the label of a class, with its index where several classes share the label."""
+    name = classifier.label_name(index)
+    return f"{name} #{index}" if (classifier.labels or ()).count(name) > 1 else name
+
+
+def _checked_index(logits: Tensor, label: Any) -> int:
+    if not isinstance(label, int):
+        raise wrong_value("target", "a bound target: target.bind(classifier)", f"the unresolved label {label!r}")
+    if not 0 <= label < logits.shape[1]:
+        raise wrong_value("label", f"an index below {logits.shape[1]}, the number of logits", label)
+    return label

@@ -1,0 +1,43 @@
+"""What a user may name as a target."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.targets.base import FunctionTarget, Target
+from diffexplain_fast.targets.classes import ClassProbability
+from diffexplain_fast.targets.neurons import Neuron
+from diffexplain_fast.targets.numbers import whole_number
+
+_WANTED = "a class index, a label or a target"
+_LONGEST_UNIT = 18
+"""Digits; longer numbers are no unit of any layer, and Python refuses to read the longest."""
+
+
+def as_target(x: Any) -> Target:
+    """Return what a user names as a target.
+
+    Args:
+        x: a class index or label (its probability is explained, of a regression the output itself), "layer:unit" (that
+            neuron, unless it is a label), a target, or a function of a ``Response`` that returns scores [B].
+
+    Raises:
+        TypeError: anything else.
+        ValueError: nothing: None or an empty string; a tensor that is no scalar.
+    """
+    if isinstance(x, Target):
+        return x
+    if isinstance(x, type | nn.Module) or hasattr(x, "label_index"):
+        raise wrong_type("target", f"{_WANTED}, made already", x)
+    if callable(x):
+        return FunctionTarget(x)
+    if x is None or (isinstance(x, str) and not x.strip()):
+        raise wrong_value("target", _WANTED, "nothing: the target is empty")
+    if isinstance(x, str):
+        layer, _, unit = x.rpartition(":")
+        named = layer and unit.isascii() and unit.isdigit() and len(unit) <= _LONGEST_UNIT
+        return Neuron(layer, int(unit), text=x) if named else ClassProbability(x, bare=True)
+    if isinstance(x, Tensor) and x.ndim != 0:
+        raise wrong_value("target", "a scalar class index", f"a tensor of shape {list(x.shape)}")
+    return ClassProbability(whole_number("target", x, _WANTED), bare=True)

@@ -1,0 +1,45 @@
+"""What a classifier folder says about its outputs, channels, sizes and names, checked when it is loaded."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.targets import ClassProbability
+from tests.models.saved_classifiers import AS_THEY_ARE, NAMES, RESNET, STEPS, edit_json, pixels
+from tests.tiny import LABELS, seeded
+
+
+def test_a_folder_says_what_its_outputs_mean(copy: Path) -> None:
+    edit_json(copy / "config.json", problem_type="multi_label_classification")
+    classifier = Classifier.from_pretrained(copy)
+    assert classifier.output == "sigmoid"
+    response = classifier.respond(pixels())
+    p = ClassProbability("fish").bind(classifier)(response).exp()
+    assert torch.allclose(p, classifier.model(pixels()).logits[:, LABELS.index("fish")].sigmoid())
+    assert Classifier.from_pretrained(copy, output="softmax").output == "softmax"
+
+
+def test_a_folder_of_grey_pictures_is_refused_when_loaded(tmp_path: Path) -> None:
+    config = ResNetConfig(**RESNET, **NAMES, num_channels=1)
+    seeded(lambda: ResNetForImageClassification(config)).save_pretrained(tmp_path)
+    edit_json(tmp_path / STEPS, **AS_THEY_ARE)
+    with pytest.raises(ValueError, match=r"classifier: wanted three channels, .* got num_channels 1 in"):
+        Classifier.from_pretrained(tmp_path)
+
+
+def test_a_processor_of_another_size_than_the_model_is_refused_when_loaded(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "vit", tmp_path / "vit"))
+    edit_json(folder / STEPS, size=16)
+    with pytest.raises(ValueError, match=r"wanted a model that takes pixels \[3, 16, 16\], as preprocessor_config"):
+        Classifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("names", [list(LABELS), {str(i): LABELS[i] for i in (3, 1, 0, 2)}], ids=["list", "dict"])
+def test_names_as_a_list_or_in_any_order(copy: Path, names: Any) -> None:
+    edit_json(copy / "config.json", id2label=names)
+    assert Classifier.from_pretrained(copy).labels == LABELS
