@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.accelerated import accelerate
-from diffexplain_fast.engine.graphs.recording import Graphs
+from diffexplain_fast.engine.graphs.policy import Graphs
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
 from tests.engine.graphs.test_recording import Rerun

@@ -32,8 +32,8 @@ def test_it_explains_the_engine_in_fifteen_lines() -> None:
 
 def test_every_room_of_the_engine_has_its_line() -> None:
     named = {name.rpartition("/")[0] for name in FILE.findall(SECTIONS["In fifteen lines"])}
-    rooms = {path.parent.relative_to(ROOT / "diffexplain_fast").as_posix() for path in ROOT.glob("**/engine/*/*.py")}
-    assert {room for room in rooms if room.startswith("engine/")} <= named
+    rooms = {f"engine/{path.parent.name}" for path in (ROOT / "diffexplain_fast" / "engine").glob("*/*.py")}
+    assert len(rooms) >= 4 and rooms <= named
 
 
 @pytest.mark.parametrize(("task", "text"), TASKS, ids=[task for task, _ in TASKS])
@@ -51,12 +51,12 @@ NAMES = {
     "engine/fast/runner.py": ["class Runner", "class Eager"],
     "engine/fast/replay.py": ["class Replay", "def _kind"],
     "engine/fast/retry.py": ["class Retrying"],
-    "engine/fast/determinism.py": ["class Deterministic"],
+    "engine/fast/determinism.py": ["class WithSettings"],
     "engine/lean/levels.py": ["LEVELS"],
     "engine/lean/unet.py": ["def project", "levels, reason"],
     "engine/graphs/policy.py": ["class Graphs", "def recording"],
     "engine/memory/plan.py": ["def choose_levels"],
-    "engine/memory/planner.py": ["class Planner"],
+    "engine/memory/planner.py": ["class Planning"],
 }
 
 
