@@ -126,7 +126,7 @@ class _Replayed(torch.autograd.Function):
         ctx.save_for_backward(*inputs)  # for a second derivative to raise, and for a second backward
         recording.taken(ctx.use)
         recording.fill(inputs)
-        return tuple(recording.forward()[0])
+        return tuple(recording.forward())
 
     @staticmethod
     @first_order("a recorded function")

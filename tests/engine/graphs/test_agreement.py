@@ -48,16 +48,15 @@ def stale(which):
         def forward(self, start, text, shifts):
             job = self._job
             noises = [noise for noise in job.noises if noise is not None]
-            own = {"start": [start], "text": text, "noises": noises, "shifts": [p for s in job.shifts for p in s]}
+            own = {"start": [start], "text": text, "noises": noises, "shifts": shifts}
             if not Marked.replaying:
                 kept[which] = copies(own[which])
                 return real(self, start, text, shifts)
             old = iter(kept[which])
             if which == "noises":
                 self._job = replace(job, noises=[None if noise is None else next(old) for noise in job.noises])
-            if which == "shifts":
-                self._job = replace(job, shifts=[[next(old) for _ in step] for step in job.shifts])
-            start, text = (next(old) if which == "start" else start), (list(old) if which == "text" else text)
+            start = next(old) if which == "start" else start
+            text, shifts = (list(old) if which == name else now for name, now in (("text", text), ("shifts", shifts)))
             return real(self, start, text, shifts)
 
         monkeypatch.setattr(Trajectory, "forward", forward)
@@ -83,9 +82,7 @@ def other_rounding(monkeypatch):
     def step(self, i, sample, before, text, shifts, level):
         if Marked.replaying and level.keep_step:
             with torch.no_grad():
-                unit = torch.finfo(text[0].dtype).eps / 2
-                shifts = one_unit_away(shifts, unit)
-                self._job = replace(self._job, shifts=[shifts if j == i else s for j, s in enumerate(self._job.shifts)])
+                shifts = one_unit_away(shifts, torch.finfo(text[0].dtype).eps / 2)
         return real(self, i, sample, before, text, shifts, level)
 
     monkeypatch.setattr(Trajectory, "_step", step)
