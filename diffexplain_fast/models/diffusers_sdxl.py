@@ -4,7 +4,6 @@ Source: Podell et al., SDXL (2023), sections 2.1 and 2.2.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +22,9 @@ class StableDiffusionXL(Pipeline):
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     known_options = ("clip_skip", *SIZES, *NEGATIVE_SIZES)
 
-    def __init__(self, parts: Any, name: str, call_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, parts: object, name: str, call_options: Mapping[str, object] | None = None) -> None:
         super().__init__(parts, name, call_options)
-        self.zeros = bool(getattr(parts.config, "force_zeros_for_empty_prompt", False))
+        self.zeros = bool(getattr(getattr(parts, "config", None), "force_zeros_for_empty_prompt", False))
         wanted = pooled_width(self.unet)
         own = self.text_encoders[-1].config.projection_dim
         if wanted is not None and own != wanted:
@@ -47,7 +46,8 @@ class StableDiffusionXL(Pipeline):
         embeds, found = conditioning.prompt_embeds, {}
         for name, sizes in (("time_ids", SIZES), ("negative_time_ids", NEGATIVE_SIZES)):
             if name == "time_ids" or NEGATIVE_SIZES[0] in self.call_options:
-                pairs = [self.call_options.get(size, default) for size, default in zip(sizes, usual, strict=True)]
+                given = [self.call_options.get(size) for size in sizes]
+                pairs = [pair if isinstance(pair, tuple) else own for pair, own in zip(given, usual, strict=True)]
                 ids = embeds.new_tensor([[number for pair in pairs for number in pair]])
                 found[name] = ids.repeat(batch, 1)
         return found
