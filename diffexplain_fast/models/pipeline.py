@@ -11,7 +11,7 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
-from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling
+from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates, Tokenizer
 
@@ -275,7 +275,7 @@ class Pipeline(ABC):
     def _conditioning(self, states: list[TextStates]) -> Conditioning:
         """Join what the text encoders say."""
 
-    def extras(self, conditioning: Conditioning, batch: int) -> dict[str, Tensor]:
+    def extras(self, conditioning: Conditioning, batch: int) -> Sizes:
         """Return what else the sampler needs for ``batch`` images; nothing for Stable Diffusion 1.x and 2.x."""
         return {}
 

@@ -27,7 +27,7 @@ from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.targets.outputs import SOFTMAX
 
 Callback = Callable[[Progress], None]
-Screened = dict[tuple, dict[tuple, list[Tensor]]]
+Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
 """Pictures of screened words by sampler and by words; see ``Kept``."""
 
 _NEAREST = 5
