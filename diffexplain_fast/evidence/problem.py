@@ -17,7 +17,7 @@ from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Target, whole_number
 from diffexplain_fast.targets.classes import sole_output
 from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
@@ -127,8 +127,8 @@ class Problem:
     def label(self) -> int | None:
         """The class that the target is about, or the one output of a regression; None without any."""
         if self.classifier.output != REGRESSION:
-            label: int | None = self.target.label
-            return label
+            label = self.target.label
+            return None if label is None else whole_number("label of a bound target", label)
         sole = sole_output(self.target)
         return None if sole is None else sole[1]
 
