@@ -5,11 +5,19 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
+
+
+class Devices(TypedDict):
+    """What ``device_record`` returns."""
+
+    cpu: str
+    threads: int
+    cuda: list[str]
 
 
 def versions() -> dict[str, str | None]:
@@ -23,7 +31,7 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def device_record() -> dict[str, Any]:
+def device_record() -> Devices:
     """Return the processor, the threads torch uses, and the CUDA devices, as JSON values."""
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "cuda": cuda}

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
     """Return a package's ``__getattr__`` that imports public names at first use.
 
     Args:
@@ -13,7 +12,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         homes: module of each name, relative to diffexplain_fast; where its last part is the name, the module itself.
     """
 
-    def find(name: str) -> Any:
+    def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = import_module(f"diffexplain_fast.{homes[name]}")

@@ -10,6 +10,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type, wrong_value
 
+Json = Any
+"""None, a boolean, a number, text, or a list or dict of these; ``read_as`` checks which of them it is."""
+JsonObject = dict[str, Json]
+
 
 class Range(NamedTuple):
     """Where a number lies, both ends included: ``Annotated[int, Range(0, 9)]``."""
@@ -31,7 +35,7 @@ Probability = Annotated[Share, _OPEN]
 """A share that may be NaN, where its logits were not finite."""
 
 
-def as_json(value: object, place: str) -> Any:
+def as_json(value: object, place: str) -> Json:
     """Return a value as JSON has it, so that it is equal after it has been written and read.
 
     Numbers of numpy, torch and others become int, float or bool; arrays, tensors and tuples lists; paths text. NaN and
@@ -72,7 +76,7 @@ def _plain(value: object, place: str) -> object:
     raise wrong_type(place, "numbers, text, paths, lists, arrays, dicts, booleans or None", value)
 
 
-def read_as(kind: Any, value: Any, place: str) -> Any:
+def read_as(kind: object, value: Json, place: str) -> Json:
     """Return a value from JSON as a type.
 
     Args:
@@ -98,7 +102,7 @@ def read_as(kind: Any, value: Any, place: str) -> Any:
     if origin in (Union, UnionType):
         (present,) = (part for part in parts if part is not NoneType)
         return None if value is None else read_as(present, value, place)
-    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or is_typeddict(kind)):
         return _fields(kind, value, place)
     if origin is dict and isinstance(value, dict):
         return {key: read_as(parts[1], item, f"{place}, {key}") for key, item in value.items()}
@@ -112,28 +116,29 @@ def read_as(kind: Any, value: Any, place: str) -> Any:
         return value
     if kind in (bool, int, str) and type(value) is kind:
         return value
-    wanted = "a finite number" if kind is float else kind.__name__ if origin is None else str(kind)
+    named = str(kind) if origin else getattr(kind, "__name__", str(kind))
+    wanted = "a finite number" if kind is float else named
     raise CorruptFileError(describe(place, wanted, repr(value)))
 
 
-def _fields(kind: Any, value: Any, place: str) -> Any:
+def _fields(kind: type, value: Json, place: str) -> Json:
     """Return a dataclass of a dict, or for a TypedDict the dict itself."""
     kinds = get_type_hints(kind, include_extras=True)
     exact = dataclasses.is_dataclass(kind)
-    needed = kinds.keys() if exact else kind.__required_keys__
+    needed = getattr(kind, "__required_keys__", kinds.keys())
     if not isinstance(value, dict) or not needed <= value.keys() or (exact and value.keys() - kinds.keys()):
         raise CorruptFileError(describe(place, f"a dict of {', '.join(kinds)}", repr(value)))
     found = {key: read_as(kinds[key], item, f"{place}, {key}") for key, item in value.items() if key in kinds}
     return kind(**found) if exact else value
 
 
-def _in_range(limits: Range, value: Any, place: str) -> Any:
+def _in_range(limits: Range, value: Json, place: str) -> Json:
     if not limits.low <= value <= limits.high:
         raise CorruptFileError(describe(place, f"a number from {limits.low} to {limits.high}", value))
     return value
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Json) -> bool:
     try:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:  # a whole number beyond every float

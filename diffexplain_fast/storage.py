@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import safetensors.torch
 import torch
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError, describe
 from diffexplain_fast.file_systems import parents_of, write_content
+from diffexplain_fast.records import Json
 
 MANIFEST = "MANIFEST.json"
 _NUMBER = "$number"
@@ -64,7 +65,7 @@ def storage_error(path: Path, wanted: str, error: OSError) -> StorageError:
     return failure
 
 
-def write_json_atomic(path: str | Path, value: Any) -> None:
+def write_json_atomic(path: str | Path, value: object) -> None:
     """Write a value as readable JSON, atomically; a number that JSON has not is written as ``{"$number": "NaN"}``.
 
     Args:
@@ -83,7 +84,7 @@ def write_json_atomic(path: str | Path, value: Any) -> None:
     write_bytes_atomic(path, data)
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Json:
     """Read a JSON file.
 
     Args:
@@ -96,7 +97,7 @@ def read_json(path: str | Path) -> Any:
     return parse_json(Path(path).read_bytes(), path)
 
 
-def parse_json(data: bytes, path: str | Path) -> Any:
+def parse_json(data: bytes, path: str | Path) -> Json:
     """Return the value of a JSON file's content.
 
     Args:

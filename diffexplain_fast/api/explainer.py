@@ -1,8 +1,9 @@
 """The public entry: check, resolve, and run a method."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -22,9 +23,15 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
-from diffexplain_fast.targets import as_target, whole_number
+from diffexplain_fast.targets import Target, as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
+
+
+class _SamplerOptions(TypedDict):
+    backend: str
+    memory: int | str | None
+    gradient: str
 
 
 class Explainer:
@@ -51,28 +58,28 @@ class Explainer:
     @torch.inference_mode(False)
     def __init__(
         self,
-        pipeline: Any,
+        pipeline: object,
         classifier: Classifier | str | Path,
         *,
         backend: str = "auto",
-        memory: Any = "auto",
+        memory: int | str | None = "auto",
         gradient: str = "full",
         seed: int = 0,
-        device: Any = None,
-        call_options: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+        call_options: Mapping[str, object] | None = None,
     ) -> None:
         self.seed = whole_number("seed", seed)
         if isinstance(classifier, str | Path):
             classifier = Classifier.from_pretrained(classifier, device=device)
         if not isinstance(classifier, Classifier):
             raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
-        loads = {} if isinstance(pipeline, Pipeline) else {"device": device}
-        self.pipeline = load_pipeline(pipeline, call_options=call_options, **loads)
+        place = None if isinstance(pipeline, Pipeline) else device
+        self.pipeline = load_pipeline(pipeline, call_options=call_options, device=place)
         _ = self.pipeline.latent_shape, self.pipeline.words()  # refused here, before any work
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
-        self._sampler_options: dict[str, Any] = {"backend": backend, "memory": memory, "gradient": gradient}
+        self._sampler_options = _SamplerOptions(backend=backend, memory=memory, gradient=gradient)
         self._screened: Screened = {}
         self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
         self._texts: dict[str, Graphed] = {}
@@ -91,13 +98,13 @@ class Explainer:
     @torch.inference_mode(False)
     def explain(
         self,
-        target: Any,
+        target: object,
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
-        **options: Any,
+        **options: object,
     ) -> Explanation:
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
 
@@ -140,7 +147,7 @@ class Explainer:
         size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
         self.classifier.settle(torch.zeros(1, 3, *size, device=device, dtype=dtype))
 
-    def _reserve(self, target: Any, options: Options) -> int | None:
+    def _reserve(self, target: Target, options: Options) -> int | None:
         """Return what a limited sampler must leave free, None without a limit."""
         memory = self._sampler_options["memory"]
         if not is_limited(self._sampler_options["backend"], memory, self.pipeline.device):
@@ -158,8 +165,9 @@ class Explainer:
         # By the schedule itself, because the caller may have changed the scheduler since.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
         if key not in self._samplers:
-            options = {"num_inference_steps": count, "guidance_scale": scale, **self._sampler_options}
-            self._samplers[key] = DifferentiableSampler.from_pipe(self.pipeline, **options)
+            self._samplers[key] = DifferentiableSampler.from_pipe(
+                self.pipeline, num_inference_steps=count, guidance_scale=scale, **self._sampler_options
+            )
         sampler = self._samplers[key]
         if sampler.plans_memory:
             sampler.reserve(reserve)
@@ -182,23 +190,23 @@ class Explainer:
             wanted = f"at most {self.pipeline.max_tokens} tokens, prefix and n_tokens together"
             raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
 
-    def _frozen(self) -> Any:
+    def _frozen(self) -> AbstractContextManager[None]:
         pipeline = self.pipeline
         return frozen(pipeline.unet, pipeline.vae, *pipeline.text_encoders, *self.classifier.modules)
 
 
 def explain(
     classifier: Classifier | str | Path,
-    target: Any,
-    pipeline: Any = "tinyworld",
+    target: object,
+    pipeline: object = "tinyworld",
     *,
     backend: str = "auto",
-    memory: Any = "auto",
+    memory: int | str | None = "auto",
     gradient: str = "full",
     seed: int = 0,
-    device: Any = None,
-    call_options: Mapping[str, Any] | None = None,
-    **options: Any,
+    device: torch.device | str | None = None,
+    call_options: Mapping[str, object] | None = None,
+    **options: object,
 ) -> Explanation:
     """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
 
@@ -223,6 +231,16 @@ def explain(
 
     Source: DiffExplainer (arXiv 2404.02618).
     """
-    setup = {"backend": backend, "memory": memory, "gradient": gradient, "seed": seed, "device": device}
-    with Explainer(pipeline, classifier, **setup, call_options=call_options) as explainer:
-        return explainer.explain(target, **options)
+    explainer = Explainer(
+        pipeline,
+        classifier,
+        backend=backend,
+        memory=memory,
+        gradient=gradient,
+        seed=seed,
+        device=device,
+        call_options=call_options,
+    )
+    with explainer:
+        run: Callable[..., Explanation] = explainer.explain  # it checks the kind of every option itself
+        return run(target, **options)

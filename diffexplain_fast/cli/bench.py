@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from diffexplain_fast.measuring.bench.rows import Row
     from diffexplain_fast.measuring.bench.workloads import Make, Workload
+
+
+class _Changes(NamedTuple):
+    steps: int | None
+    guidance: float | None
+    batch: int | None
+
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _File = Annotated[Path, typer.Argument(help="File of JSON lines that bench run has appended to.")]
@@ -83,10 +90,10 @@ def run(
         place = chosen_device(device)
         torch.set_num_threads(threads or torch.get_num_threads())
         names = _rivals(rival)
-        named, make = _workload(workload, pipeline, scheduler, {"steps": steps, "guidance": guidance, "batch": batch})
+        named, make = _workload(workload, pipeline, scheduler, _Changes(steps, guidance, batch))
         budgets = (budget or ()) if rival or budget else DEFAULT
-        several: dict[str, Any] = {"budgets": budgets, "rounds": rounds, "until": until, "say": _say}
-        rows = _written(out, named, dtype, place, compare(make, getattr(torch, dtype), place, names, **several))
+        measured = partial(compare, budgets=budgets, rounds=rounds, until=until, say=_say)
+        rows = _written(out, named, dtype, place, measured(make, getattr(torch, dtype), place, names))
         if late := [name for name in (*names, *map(budget_name, budgets)) if name not in rows]:
             _say(f"not reached in {seconds:g} s: {', '.join(late)}")
         problem = verdict(rows, BOUNDS.get(named, {}) if place.type == "cpu" else {})
@@ -141,7 +148,7 @@ def _rivals(named: list[str] | None) -> list[str]:
     return list(dict.fromkeys([*(named or (name for name in RIVALS if name not in ON_REQUEST)), OURS, *BASELINES]))
 
 
-def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: dict[str, Any]) -> "tuple[str, Make]":
+def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: _Changes) -> "tuple[str, Make]":
     """What a workload with changed options is called, and what makes it."""
     from diffexplain_fast.errors import unknown_name, wrong_value
     from diffexplain_fast.measuring.bench.workloads import WORKLOADS, of_pipeline
@@ -151,18 +158,18 @@ def _workload(name: str, pipeline: str | None, scheduler: str | None, changes: d
     if pipeline is None and name not in WORKLOADS:
         raise unknown_name("workload", name, WORKLOADS)
     base = WORKLOADS[name] if pipeline is None else partial(of_pipeline, source=pipeline, scheduler=scheduler)
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = {key: value for key, value in changes._asdict().items() if value is not None}
 
     def make(device: "torch.device", dtype: "torch.dtype") -> "Workload":
-        changed = {"guidance_scale" if key == "guidance" else key: value for key, value in given.items()}
-        return base(device, dtype).with_options(**changed)
+        steps, guidance, batch = changes
+        return base(device, dtype).with_options(steps=steps, guidance_scale=guidance, batch=batch)
 
     title = name if pipeline is None else Path(pipeline).name if Path(pipeline).is_dir() else pipeline
     title = title if scheduler is None else f"{title}, scheduler {scheduler}"
     return ", ".join([title, *(f"{key} {value:g}" for key, value in given.items())]), make
 
 
-def _line(name: str, row: dict[str, Any]) -> str:
+def _line(name: str, row: "Row") -> str:
     if "refused" in row:
         return f"{name:36} refused: {row['refused']}"
     times = f"{1e3 * row['median_s']:6.0f} ms {1e3 * row['low_s']:7.0f}-{1e3 * row['high_s']:.0f} ms"

@@ -1,7 +1,7 @@
 """``diffexplain-fast demo``: explain classifiers whose shortcuts are known."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.results.explanation import Explanation
 
+
+class _Bounds(TypedDict):
+    iterations: int
+    restarts: int
+    n_validation: int
+    n_score: int
+
+
 CLASSIFIERS = ("companion", "background")
 _CLASSES = 3
-_QUICK: dict[str, Any] = {"iterations": 20, "restarts": 0, "n_validation": 8, "n_score": 16}
+_QUICK = _Bounds(iterations=20, restarts=0, n_validation=8, n_score=16)
 """Bounds that keep the demo under three minutes on two cores."""
 _REPORT = "report.html"
 _TITLE = "What do these classifiers really look at?"

@@ -6,7 +6,7 @@ open, on training latents.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.results.explanation import ActivationScore
 from diffexplain_fast.stats.intervals import mean_interval, wilson_interval
 
@@ -39,7 +40,7 @@ class Evaluation(NamedTuple):
     reached: bool | None = None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, str | float | None]:
         """What an explanation's settings say of it."""
         return {} if self.direction is None else {"direction": self.direction, "to_be_beyond": self.usual}
 
@@ -96,7 +97,7 @@ def evaluate(
     """
     with torch.no_grad():
         explained = problem.encode_soft(soft)
-        runs: list[tuple[str, Any, str, int]] = [
+        runs: list[tuple[str, Conditioning, str, int]] = [
             ("held_out", explained, "held_out", n_score),
             ("train", explained, "train", n_train),
         ]

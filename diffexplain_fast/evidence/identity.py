@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator, uniform
+from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets.outputs import SOFTMAX
 
@@ -18,7 +18,7 @@ _ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
 """What another machine, or TF32, changes at most, as a share of the largest answer; the second for 16-bit logits."""
 
 
-def identity_of(problem: Problem) -> dict[str, Any]:
+def identity_of(problem: Problem) -> JsonObject:
     """Return what is explained with what, as JSON values."""
     return {
         "target": problem.target.describe(),
@@ -31,15 +31,15 @@ def identity_of(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _output_of(problem: Problem) -> dict[str, Any]:
+def _output_of(problem: Problem) -> JsonObject:
     """Return the kind of output where it is another than the one that every classifier had when there was only one."""
     output = problem.classifier.output or SOFTMAX
     return {} if output == SOFTMAX else {"output": output}
 
 
-def _conditions(problem: Problem) -> dict[str, Any]:
+def _conditions(problem: Problem) -> JsonObject:
     """Return how the pipeline conditions the denoiser, where that is not what runs of release 0.1 did."""
-    pipeline, found = problem.pipeline, dict[str, Any]()
+    pipeline, found = problem.pipeline, JsonObject()
     if pipeline.call_options:
         found["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
     if pipeline.zeros and problem.sampler.guidance_scale != 1.0:
@@ -47,7 +47,7 @@ def _conditions(problem: Problem) -> dict[str, Any]:
     return found
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: object) -> Json:
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -3,19 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
 from diffexplain_fast.evidence.scores import Scores, scores_of
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
-from diffexplain_fast.targets import ClassLogit, ClassProbability
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Target, whole_number
 from diffexplain_fast.targets.classes import sole_output
 from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
@@ -38,16 +40,16 @@ class Problem:
             same pipeline and prefix; None for one of its own.
     """
 
-    pipeline: Any
-    sampler: Any
-    classifier: Any
-    target: Any
+    pipeline: Pipeline
+    sampler: DifferentiableSampler
+    classifier: Classifier
+    target: Target
     prefix: str
     seed: int
     text: Graphed | None = None
 
     @cached_property
-    def _negative(self) -> Any | None:
+    def _negative(self) -> Conditioning | None:
         with torch.no_grad():
             return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
 
@@ -83,7 +85,7 @@ class Problem:
         embeds, *pooled = self._text(soft)
         return Conditioning(embeds, pooled[0] if pooled else None)
 
-    def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
+    def images(self, conditioning: Conditioning, stage: str, indices: Sequence[int]) -> Tensor:
         """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
 
         Args:
@@ -125,8 +127,8 @@ class Problem:
     def label(self) -> int | None:
         """The class that the target is about, or the one output of a regression; None without any."""
         if self.classifier.output != REGRESSION:
-            label: int | None = self.target.label
-            return label
+            label = self.target.label
+            return None if label is None else whole_number("label of a bound target", label)
         sole = sole_output(self.target)
         return None if sole is None else sole[1]
 
@@ -149,7 +151,7 @@ class Problem:
         return scores.probability if self.plain_class and scores.probability is not None else scores.score
 
     @torch.no_grad()
-    def batches(self, conditioning: Any, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:
+    def batches(self, conditioning: Conditioning, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:
         """Generate and score latents 0 to count - 1 of a stage, a batch at a time.
 
         Raises:

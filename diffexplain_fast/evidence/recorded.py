@@ -1,15 +1,16 @@
 """Text encoder and classifier of a problem as functions of tensors, whose calls can be recorded into CUDA graphs."""
 
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.graphs.function import Graphed, graphed
-from diffexplain_fast.targets.base import checked_score
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.targets.base import Target, checked_score
 
 
-def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
+def graphed_text(pipeline: Pipeline, prefix: str, allowed: bool) -> Graphed:
     """Return soft tokens [n, d] or [B, n, d] -> prompt embeddings, and pooled text where there is any.
 
     Args:
@@ -24,7 +25,7 @@ def graphed_text(pipeline: Any, prefix: str, allowed: bool) -> Graphed:
     return graphed(encode, *pipeline.text_encoders, allowed=allowed)
 
 
-def graphed_head(classifier: Any, target: Any, allowed: bool, *, has_label: bool) -> Graphed:
+def graphed_head(classifier: Classifier, target: Target, allowed: bool, *, has_label: bool) -> Graphed:
     """Return pixels [B, 3, H, W] -> target score [B], and logits [B, C] where the target has a class.
 
     A target of the user's own is never recorded either, and sees copies, for it may work in place.

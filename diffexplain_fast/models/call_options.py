@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 
+CallOptions = dict[str, int | tuple[float, float]]
+"""``clip_skip`` as a number of layers, sizes as height and width in pixels."""
 SIZES = ("original_size", "crops_coords_top_left", "target_size")
 NEGATIVE_SIZES = ("negative_original_size", "negative_crops_coords_top_left", "negative_target_size")
 """Micro-conditions of Stable Diffusion XL, height before width; the second for the unconditional rows."""
 
 
-def check_call_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
+def check_call_options(options: Mapping[str, object] | None, known: Sequence[str]) -> CallOptions:
     """Return the options that are not None: ``clip_skip`` as a number, sizes as pairs of numbers.
 
     Args:
@@ -25,7 +26,7 @@ def check_call_options(options: Mapping[str, Any] | None, known: Sequence[str]) 
     """
     if options is not None and not isinstance(options, Mapping):
         raise wrong_type("call_options", "a mapping of the pipeline's own options, or None", options)
-    found: dict[str, Any] = {}
+    found: CallOptions = {}
     for name, value in (options or {}).items():
         if name not in known:
             raise unknown_name("call_options", name, known)
@@ -39,7 +40,7 @@ def check_call_options(options: Mapping[str, Any] | None, known: Sequence[str]) 
     return found
 
 
-def check_clip_skip(value: Any) -> int:
+def check_clip_skip(value: object) -> int:
     """Return how many layers at the end are skipped.
 
     Raises:
@@ -53,9 +54,10 @@ def check_clip_skip(value: Any) -> int:
     return value
 
 
-def _pair(name: str, value: Any) -> tuple[float, float]:
+def _pair(name: str, value: object) -> tuple[float, float]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise wrong_type(name, "a pair of numbers, height before width", value)
     if len(value) != 2 or not all(isinstance(part, int | float) and math.isfinite(part) for part in value):
         raise wrong_value(name, "a pair of finite numbers, height before width", value)
-    return tuple(value)
+    height, width = value
+    return height, width

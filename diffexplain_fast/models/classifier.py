@@ -1,12 +1,12 @@
 """Classifiers behind one interface: pixels in [0, 1] in, logits and activations out; nothing in them is changed."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.fingerprint import weights_sha256
@@ -61,9 +61,9 @@ class Classifier:
 
     def __init__(
         self,
-        model: Callable[..., Any],
+        model: Callable[..., object],
         preprocess: Callable[[Tensor], Tensor] | None = None,
-        labels: Any = None,
+        labels: Iterable[str] | Mapping[int, str] | None = None,
         *,
         output: str | None = None,
         name: str | None = None,
@@ -171,15 +171,13 @@ class Classifier:
     def _values(self, pixels: Tensor) -> Tensor:
         """Return what the model gives [B, C]."""
         with frozen(*self.modules):
-            seen: Any = pixels.clone()  # what follows may work in place
-            seen = seen if self.preprocess is None else self.preprocess(seen)
+            copied = pixels.clone()  # what follows may work in place
+            seen: object = copied if self.preprocess is None else self.preprocess(copied)
             if not isinstance(seen, Tensor):
                 raise wrong_type("preprocess", "a function that returns a tensor", seen)
             dtype = next((weight.dtype for weight in self._weights() if weight.is_floating_point()), seen.dtype)
             answer = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
-        values = getattr(answer, "logits", answer)
-        self._check_values(values, len(pixels))
-        return values
+        return self._checked_values(getattr(answer, "logits", answer), len(pixels))
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier and keep what some of its layers put out.
@@ -199,11 +197,11 @@ class Classifier:
         wanted = checked_layers(layers)
         self.settle(pixels)  # before there are hooks, which would see the probe pictures
         activations: dict[str | nn.Module, Tensor] = {}
-        handles: list[Any] = []
+        handles: list[RemovableHandle] = []
         try:
             for layer in wanted:
 
-                def keep(module: nn.Module, args: Any, output: Any, layer: str | nn.Module = layer) -> None:
+                def keep(module: nn.Module, args: object, output: object, layer: str | nn.Module = layer) -> None:
                     activations[layer] = first_tensor(output, layer).clone()  # the next module may work in place
 
                 handles.append(self._submodule(layer).register_forward_hook(keep))
@@ -231,7 +229,7 @@ class Classifier:
         if self.device not in (None, pixels.device):
             raise wrong_value("pixels", f"device {self.device}, where the classifier is", pixels.device)
 
-    def _check_values(self, values: Any, count: int) -> None:
+    def _checked_values(self, values: object, count: int) -> Tensor:
         if not isinstance(values, Tensor):
             raise wrong_type("model", "one that returns logits [B, C], or an object with logits", values)
         if values.ndim != 2 or len(values) != count or not values.is_floating_point():
@@ -241,6 +239,7 @@ class Classifier:
         named = None if self.labels is None else len(self.labels)
         if named not in (None, columns) and not (columns == 1 and named == 2):
             raise wrong_value("labels", f"one for each of the {columns} logits", f"{named} labels")
+        return values
 
     def label_index(self, label: int | str) -> int:
         """Return the index of a class given by label or index.

@@ -1,6 +1,6 @@
 """What a pipeline hands to the sampler: the text that the denoiser reads, and how the pipeline is usually sampled."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -27,3 +27,10 @@ class Conditioning(NamedTuple):
 
     prompt_embeds: Tensor
     pooled: Tensor | None
+
+
+class Sizes(TypedDict, total=False):
+    """The sizes [B, 6] that Stable Diffusion XL's denoiser reads, and those of the unconditional rows."""
+
+    time_ids: Tensor
+    negative_time_ids: Tensor

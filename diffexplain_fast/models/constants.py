@@ -1,14 +1,13 @@
 """Small tensors that are made once for each device."""
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 
 @lru_cache(maxsize=128)
-def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant(values: tuple[float | tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return numbers as a tensor, copied to a device once: a copy makes it wait, and cannot be recorded.
 
     Args:

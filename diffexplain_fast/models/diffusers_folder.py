@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
@@ -47,15 +46,16 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
     path, text = local_folder("pipeline", source), str(source)
     if path is not None:
         return path, path.resolve().name
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only, **_UNUSED}
     with asking_hub("pipeline", text):
-        folder = _download(text, options)
+        folder = _download(text, revision, local_files_only)
     return Path(folder), text
 
 
-def _download(source: str, options: dict[str, Any]) -> str:
+def _download(source: str, revision: str | None, local_files_only: bool) -> str:
     try:
-        return diffusers.DiffusionPipeline.download(source, use_safetensors=True, **options)
+        return diffusers.DiffusionPipeline.download(
+            source, use_safetensors=True, revision=revision, local_files_only=local_files_only, **_UNUSED
+        )
     except OSError as error:
         if "necessary `safetensors` weights" in str(error):
             raise UnsafeFileError(
@@ -64,7 +64,9 @@ def _download(source: str, options: dict[str, Any]) -> str:
         raise
 
 
-def open_pipeline(folder: Path, components: Mapping[str, Sequence[str]], dtype: torch.dtype) -> Any:
+def open_pipeline(
+    folder: Path, components: Mapping[str, Sequence[str]], dtype: torch.dtype
+) -> diffusers.DiffusionPipeline:
     """Check a folder, then load its pipeline on the CPU without asking the network.
 
     Args:

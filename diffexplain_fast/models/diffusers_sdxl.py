@@ -4,14 +4,13 @@ Source: Podell et al., SDXL (2023), sections 2.1 and 2.2.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.call_options import NEGATIVE_SIZES, SIZES
-from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.conditioning import Conditioning, Sizes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.transformers_clip import Layer, TextStates
 from diffexplain_fast.models.xl import pooled_width
@@ -23,9 +22,9 @@ class StableDiffusionXL(Pipeline):
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     known_options = ("clip_skip", *SIZES, *NEGATIVE_SIZES)
 
-    def __init__(self, parts: Any, name: str, call_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, parts: object, name: str, call_options: Mapping[str, object] | None = None) -> None:
         super().__init__(parts, name, call_options)
-        self.zeros = bool(getattr(parts.config, "force_zeros_for_empty_prompt", False))
+        self.zeros = bool(getattr(getattr(parts, "config", None), "force_zeros_for_empty_prompt", False))
         wanted = pooled_width(self.unet)
         own = self.text_encoders[-1].config.projection_dim
         if wanted is not None and own != wanted:
@@ -38,16 +37,19 @@ class StableDiffusionXL(Pipeline):
         embeds = torch.cat([each.hidden for each in states], dim=-1)
         return Conditioning(embeds.to(self.text_encoders[-1].dtype), states[-1].pooled)
 
-    def extras(self, conditioning: Conditioning, batch: int) -> dict[str, Tensor]:
+    def extras(self, conditioning: Conditioning, batch: int) -> Sizes:
         """Return ``time_ids`` [batch, 6]: original size, crop corner (0, 0) and target size, as diffusers' defaults.
 
         Where ``call_options`` has sizes they are taken, and ``negative_time_ids`` [batch, 6] come with the negative.
         """
-        usual = (self.image_size, (0, 0), self.image_size)
-        embeds, found = conditioning.prompt_embeds, {}
-        for name, sizes in (("time_ids", SIZES), ("negative_time_ids", NEGATIVE_SIZES)):
-            if name == "time_ids" or NEGATIVE_SIZES[0] in self.call_options:
-                pairs = [self.call_options.get(size, default) for size, default in zip(sizes, usual, strict=True)]
-                ids = embeds.new_tensor([[number for pair in pairs for number in pair]])
-                found[name] = ids.repeat(batch, 1)
+        like = conditioning.prompt_embeds
+        found = Sizes(time_ids=self._ids(SIZES, like).repeat(batch, 1))
+        if NEGATIVE_SIZES[0] in self.call_options:
+            found["negative_time_ids"] = self._ids(NEGATIVE_SIZES, like).repeat(batch, 1)
         return found
+
+    def _ids(self, sizes: tuple[str, ...], like: Tensor) -> Tensor:
+        """Return three sizes [1, 6] by name, or diffusers' defaults, in the dtype and on the device of a tensor."""
+        usual, given = (self.image_size, (0, 0), self.image_size), [self.call_options.get(size) for size in sizes]
+        pairs = [pair if isinstance(pair, tuple) else own for pair, own in zip(given, usual, strict=True)]
+        return like.new_tensor([[number for pair in pairs for number in pair]])

@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Generic, TypeVar
 
 from torch import nn
+
+_One = TypeVar("_One")
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
         yield
 
 
-class _Switch:
+class _Switch(Generic[_One]):
     """A flag of objects that is off while any context is open.
 
     Args:
@@ -32,15 +34,15 @@ class _Switch:
         put: writes it.
     """
 
-    def __init__(self, get: Callable[[Any], bool], put: Callable[[Any, bool], object]) -> None:
+    def __init__(self, get: Callable[[_One], bool], put: Callable[[_One, bool], object]) -> None:
         self._get, self._put = get, put
         self._lock = threading.Lock()
         self._before: dict[int, tuple[bool, int]] = {}  # by id: what it was, and how many contexts are open
 
     @contextmanager
-    def off(self, objects: Iterable[Any]) -> Iterator[None]:
+    def off(self, objects: Iterable[_One]) -> Iterator[None]:
         """Put the flag of objects off while the context is open."""
-        held: list[Any] = []
+        held: list[_One] = []
         try:
             with self._lock:
                 for one in objects:
@@ -59,5 +61,5 @@ class _Switch:
                         self._put(one, before)
 
 
-_MODES = _Switch(lambda part: part.training, lambda part, value: setattr(part, "training", value))
-_FLAGS = _Switch(lambda weight: weight.requires_grad, lambda weight, value: weight.requires_grad_(value))
+_MODES = _Switch[nn.Module](lambda part: part.training, lambda part, value: setattr(part, "training", value))
+_FLAGS = _Switch[nn.Parameter](lambda weight: weight.requires_grad, lambda weight, value: weight.requires_grad_(value))

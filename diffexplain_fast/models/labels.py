@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import SupportsIndex, TypeGuard
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.targets import whole_number
@@ -10,7 +10,7 @@ from diffexplain_fast.targets import whole_number
 _KIND = "a list of strings"
 
 
-def checked_labels(labels: Any) -> tuple[str, ...]:
+def checked_labels(labels: object) -> tuple[str, ...]:
     """Return labels as a tuple.
 
     Args:
@@ -51,7 +51,7 @@ def check_text(argument: str, texts: Iterable[str]) -> None:
             raise wrong_value(argument, "text that UTF-8 can encode", ascii(text)) from error
 
 
-def find_label(labels: Sequence[str] | None, name: str, label: Any, classes: int | None = None) -> int:
+def find_label(labels: Sequence[str] | None, name: str, label: object, classes: int | None = None) -> int:
     """Return the index of a class given by label or index.
 
     Args:
@@ -82,7 +82,7 @@ def find_label(labels: Sequence[str] | None, name: str, label: Any, classes: int
     return found[0]
 
 
-def labels_of_config(id2label: Any, count: int) -> tuple[str, ...] | None:
+def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:
     """Return the class names of a transformers configuration in order, None if nobody gave the classes names.
 
     Logit i is named by the entry of i, as transformers reads it; a class without an entry has transformers' own name.
@@ -103,7 +103,7 @@ def labels_of_config(id2label: Any, count: int) -> tuple[str, ...] | None:
     return None if labels == usual else labels
 
 
-def _in_order(labels: Mapping[Any, Any]) -> list[Any]:
+def _in_order(labels: Mapping[object, object]) -> list[object]:
     if not labels or not all(_is_index(key) for key in labels):
         raise wrong_type("labels", _KIND, labels)
     named = {_index_of(key, "labels"): label for key, label in labels.items()}
@@ -113,11 +113,11 @@ def _in_order(labels: Mapping[Any, Any]) -> list[Any]:
     return [label for _, label in sorted(named.items(), key=operator.itemgetter(0))]
 
 
-def _is_index(key: Any) -> bool:
+def _is_index(key: object) -> TypeGuard[SupportsIndex | str]:
     return not isinstance(key, bool) and (hasattr(key, "__index__") or (isinstance(key, str) and key.isdecimal()))
 
 
-def _index_of(key: Any, argument: str) -> int:
+def _index_of(key: object, argument: str) -> int:
     if not _is_index(key):
         raise ValueError(describe(argument, "class indices as keys", repr(key)))
     return int(key) if isinstance(key, str) else operator.index(key)

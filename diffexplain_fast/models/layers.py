@@ -1,14 +1,13 @@
 """Layers of a classifier: found by name or module, and what of their output counts."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 
 
-def named_layer(model: Any, name: str, layer: str | nn.Module) -> tuple[str, nn.Module]:
+def named_layer(model: object, name: str, layer: str | nn.Module) -> tuple[str, nn.Module]:
     """Return the dotted name of a layer and the layer.
 
     Args:
@@ -50,7 +49,7 @@ def checked_layers(layers: Iterable[str | nn.Module]) -> tuple[str | nn.Module, 
     return tuple(dict.fromkeys(layers))
 
 
-def first_tensor(output: Any, layer: str | nn.Module) -> Tensor:
+def first_tensor(output: object, layer: str | nn.Module) -> Tensor:
     """Return a layer's output, or the first tensor in it.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -12,11 +12,16 @@ from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.text_to_image import check_text_to_image
 
 
+class _Reading(TypedDict):
+    revision: str | None
+    local_files_only: bool
+
+
 def load_parts(source: str | Path, *, revision: str | None, local_files_only: bool) -> Parts:
     """Load a classifier on the CPU in float32; see ``Classifier.from_pretrained``."""
     if not isinstance(source, str | Path):
         raise wrong_type("classifier", "a name, a hub id or a folder", source)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    options = _Reading(revision=revision, local_files_only=local_files_only)
     family, _, name = str(source).partition("/")
     if isinstance(source, str) and family == "tinyworld":
         from diffexplain_fast.models.transformers_classifiers import load_transformers
@@ -39,13 +44,13 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
 
 @torch.inference_mode(False)  # weights loaded in it would have no gradient, ever
 def load_pipeline(
-    source: Any,
+    source: object,
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
-    call_options: Mapping[str, Any] | None = None,
+    call_options: Mapping[str, object] | None = None,
 ) -> Pipeline:
     """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
 
@@ -79,9 +84,8 @@ def load_pipeline(
     }
     if isinstance(source, str | Path):
         folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
-        source = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
-        if device is not None:
-            source.to(device)
+        opened = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
+        source = opened if device is None else opened.to(device)
     else:
         given = getattr(source, "name_or_path", None) or type(source).__name__
         name = Path(given).name if Path(given).is_dir() else str(given)

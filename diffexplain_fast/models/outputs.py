@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -30,7 +30,7 @@ _LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Linear", "MkldnnLinear", "Convoluti
 """Steps that end in any number, so that what lies between 0 and 1 does so by chance."""
 
 
-def stated_output(output: Any, model: Any) -> str | None:
+def stated_output(output: object, model: object) -> str | None:
     """Return the kind of output that the user, or else the model's configuration, says; None if neither does.
 
     Args:
@@ -109,7 +109,7 @@ def _are_squashed(run: Callable[[Tensor], Tensor], pixels: Tensor) -> bool:
     first, *_ = _pictures(pixels)
     try:
         with torch.enable_grad():
-            step: Any = run(first.clone().requires_grad_()).grad_fn
+            step: Node | None = run(first.clone().requires_grad_()).grad_fn
     except RuntimeError:  # such as weights that were made in inference mode
         step = None
     while step is not None and step.name().startswith(_PASSING) and step.next_functions:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,9 +11,13 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
-from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling
+from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
 from diffexplain_fast.models.fingerprint import weights_sha256
-from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates
+from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates, Tokenizer
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 
 class Pipeline(ABC):
@@ -43,19 +47,22 @@ class Pipeline(ABC):
     zeros: bool = False
     """Whether the unconditional rows are zeros where no negative prompt is given."""
 
-    def __init__(self, parts: Any, name: str, call_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, parts: object, name: str, call_options: Mapping[str, object] | None = None) -> None:
         needed = self.components()
         missing = [attribute for attribute in needed if getattr(parts, attribute, None) is None]
         if missing:
             raise wrong_value("pipeline", f"the components {', '.join(needed)}", f"none for {', '.join(missing)}")
+        found = {attribute: getattr(parts, attribute) for attribute in needed}
         self.name = name
-        self.unet, self.vae, self.scheduler = parts.unet, parts.vae, parts.scheduler
+        self.unet: UNet2DConditionModel = found["unet"]
+        self.vae: AutoencoderKL = found["vae"]
+        self.scheduler: SchedulerMixin = found["scheduler"]
         self.call_options = check_call_options(call_options, self.known_options)
         convert = getattr(parts, "maybe_convert_prompt", None)
-        self._texts = [ClipText(getattr(parts, t), getattr(parts, e), e, convert, self.masks) for t, e in self.encoders]
+        self._texts = [ClipText(found[t], found[e], e, convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
-            text.check_layer(self._layer(self.call_options.get("clip_skip", 0)))
-        modules = {"unet": self.unet, "vae": self.vae, **{e: getattr(parts, e) for _, e in self.encoders}}
+            text.check_layer(self._layer(self._clip_skip))
+        modules = {"unet": self.unet, "vae": self.vae, **{e: found[e] for _, e in self.encoders}}
         self._modules = modules
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
         if len(set(devices.values())) > 1:
@@ -66,18 +73,22 @@ class Pipeline(ABC):
         if config.time_cond_proj_dim is not None:
             raise wrong_value("unet", "no guidance embedding (time_cond_proj_dim None)", config.time_cond_proj_dim)
 
+    @property
+    def _clip_skip(self) -> int:
+        return check_clip_skip(self.call_options.get("clip_skip", 0))
+
     @classmethod
     def components(cls) -> tuple[str, ...]:
         """Names of the components that such a pipeline must have."""
         return ("unet", "vae", "scheduler", *(attribute for pair in cls.encoders for attribute in pair))
 
     @property
-    def text_encoders(self) -> tuple:
+    def text_encoders(self) -> "tuple[CLIPTextModel | CLIPTextModelWithProjection, ...]":
         """The text encoders, one or two."""
         return tuple(text.encoder for text in self._texts)
 
     @property
-    def tokenizers(self) -> tuple:
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
         """The tokenizer of each text encoder."""
         return tuple(text.tokenizer for text in self._texts)
 
@@ -235,7 +246,7 @@ class Pipeline(ABC):
 
     def _checked_layer(self, clip_skip: int | None) -> Layer:
         if clip_skip is None:
-            return self._layer(self.call_options.get("clip_skip", 0))
+            return self._layer(self._clip_skip)
         layer = self._layer(check_clip_skip(clip_skip))
         for text in self._texts:
             text.check_layer(layer)
@@ -264,7 +275,7 @@ class Pipeline(ABC):
     def _conditioning(self, states: list[TextStates]) -> Conditioning:
         """Join what the text encoders say."""
 
-    def extras(self, conditioning: Conditioning, batch: int) -> dict[str, Tensor]:
+    def extras(self, conditioning: Conditioning, batch: int) -> Sizes:
         """Return what else the sampler needs for ``batch`` images; nothing for Stable Diffusion 1.x and 2.x."""
         return {}
 

@@ -1,10 +1,14 @@
 """Public model configurations by name, as UNets and VAEs with random weights or none: to count and to measure."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from diffexplain_fast.errors import unknown_name
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 
 class PublicModel(NamedTuple):
@@ -16,8 +20,8 @@ class PublicModel(NamedTuple):
         tokens: length of the text.
     """
 
-    unet: dict[str, Any]
-    vae: dict[str, Any]
+    unet: Mapping[str, object]
+    vae: Mapping[str, object]
     tokens: int = 77
 
 
@@ -58,7 +62,9 @@ PUBLIC = {
 """Stable Diffusion 1.5 (512 pixels), 2.1 (768 pixels) and XL (1024 pixels)."""
 
 
-def public_models(name: str, dtype: torch.dtype, device: torch.device | str = "meta") -> tuple[Any, Any]:
+def public_models(
+    name: str, dtype: torch.dtype, device: torch.device | str = "meta"
+) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
     """Return a frozen channels-last UNet and VAE of a public configuration, with random weights or, on "meta", none.
 
     Args:
@@ -74,6 +80,6 @@ def public_models(name: str, dtype: torch.dtype, device: torch.device | str = "m
     if name not in PUBLIC:
         raise unknown_name("model", name, PUBLIC)
     with torch.device(device):
-        made: Any = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
+        made = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
     unet, vae = (model.to(dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for model in made)
     return unet, vae

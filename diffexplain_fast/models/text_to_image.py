@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_value
 
@@ -60,7 +60,7 @@ IP_ADAPTER = More("IP-adapter", (), (), "the same pipeline after pipe.unload_ip_
 """Loaded into the UNet of any pipeline; neither a component nor an argument tells of it."""
 
 
-def check_text_to_image(pipe: Any, argument: str = "pipe") -> None:
+def check_text_to_image(pipe: object, argument: str = "pipe") -> None:
     """Refuse a pipeline that draws from more than text, and say what to pass instead.
 
     Args:
@@ -76,7 +76,7 @@ def check_text_to_image(pipe: Any, argument: str = "pipe") -> None:
         raise wrong_value(argument, wanted, f"{type(pipe).__name__}, which draws from {more.name} too ({sign})")
 
 
-def more_than_text(pipe: Any) -> Iterator[tuple[More, str]]:
+def more_than_text(pipe: object) -> Iterator[tuple[More, str]]:
     """Yield what a pipeline draws from beside text, and the sign of it, the most telling first.
 
     Args:
@@ -102,7 +102,7 @@ def more_than_text(pipe: Any) -> Iterator[tuple[More, str]]:
         yield More(f"the argument {name!r} of its call", (), (), _SAME_PARTS), "no argument of a text-to-image call"
 
 
-def _components(pipe: Any) -> tuple[list[str], list[str]]:
+def _components(pipe: object) -> tuple[list[str], list[str]]:
     """Return the names of a diffusers pipeline's registered components, and of all other attributes; None is none."""
     config = getattr(pipe, "config", None)
     registered = [name for name, entry in config.items() if _is_entry(entry)] if isinstance(config, Mapping) else []
@@ -110,12 +110,12 @@ def _components(pipe: Any) -> tuple[list[str], list[str]]:
     return found, [name for name, value in getattr(pipe, "__dict__", {}).items() if value is not None]
 
 
-def _is_entry(entry: Any) -> bool:
+def _is_entry(entry: object) -> bool:
     """Whether a value of a pipeline's configuration names a component: its library and its class."""
     return isinstance(entry, list | tuple) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
 
 
-def _arguments(pipe: Any) -> list[str]:
+def _arguments(pipe: object) -> list[str]:
     """Return the arguments of a pipeline's call that a text-to-image call does not have."""
     if not callable(pipe):
         return []

@@ -1,11 +1,13 @@
 """Classifiers of timm, an optional extra: safetensors weights, preprocessing from the model's data configuration."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TypedDict
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from torch import nn
 
 from diffexplain_fast.errors import UnsafeFileError, describe, unknown_name, wrong_value
 from diffexplain_fast.models.parts import Parts, extra
@@ -56,7 +58,18 @@ def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Par
     return Parts(model, preprocess, _labels(timm, model), f"timm/{name}", output=SOFTMAX)
 
 
-def preprocess_of(config: Mapping[str, Any]) -> Preprocess:
+class DataConfig(TypedDict):
+    """What timm says of a model's pictures, as far as it is read here."""
+
+    input_size: tuple[int, int, int]
+    crop_pct: float
+    crop_mode: str
+    interpolation: str
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def preprocess_of(config: DataConfig) -> Preprocess:
     """Return what timm's evaluation transform does, from its data configuration.
 
     Args:
@@ -84,7 +97,7 @@ def preprocess_of(config: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _labels(timm: Any, model: Any) -> tuple[str, ...] | None:
+def _labels(timm: ModuleType, model: nn.Module) -> tuple[str, ...] | None:
     """Return the class names of the ImageNet that the model was trained on, None if it was another data set."""
     subset = timm.data.infer_imagenet_subset(model)
     return None if subset is None else tuple(timm.data.ImageNetInfo(subset).label_descriptions())

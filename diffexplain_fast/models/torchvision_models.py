@@ -1,7 +1,7 @@
 """Classifiers of torchvision (an optional extra): preprocessing and labels from the description of their weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import torch
@@ -12,7 +12,10 @@ from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
 from diffexplain_fast.targets.outputs import SOFTMAX
 
-_AS_TRAINED: dict[str, dict[str, Any]] = {
+if TYPE_CHECKING:
+    from torchvision.transforms._presets import ImageClassification
+
+_AS_TRAINED: dict[str, dict[str, bool]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
 }
@@ -55,7 +58,7 @@ def load_torchvision(name: str, *, revision: str | None, local_files_only: bool)
     return Parts(model, preprocess, labels, f"torchvision/{name}", output=SOFTMAX)
 
 
-def preprocess_of(transforms: Any) -> Preprocess:
+def preprocess_of(transforms: "ImageClassification") -> Preprocess:
     """Return what torchvision's transform of a classifier does.
 
     Args:

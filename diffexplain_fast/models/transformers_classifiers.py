@@ -1,10 +1,10 @@
 """Image classifiers in the transformers format: safetensors weights, preprocessing as a differentiable function."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub import snapshot_download
@@ -20,7 +20,11 @@ from diffexplain_fast.models.labels import labels_of_config
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets.outputs import SOFTMAX
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PretrainedConfig, PreTrainedModel
 
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
@@ -86,7 +90,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_config(folder: Path, content: dict[str, Any]) -> Any:
+def _read_config(folder: Path, content: JsonObject) -> "PretrainedConfig":
     if isinstance(names := content.get("id2label"), list):  # as some tools write it; transformers reads a dict
         content = {**content, "id2label": dict(enumerate(names))}
     elif isinstance(names, dict):
@@ -101,18 +105,20 @@ def _read_config(folder: Path, content: dict[str, Any]) -> Any:
     return config
 
 
-def _from_folder(folder: Path) -> Any:
+def _from_folder(folder: Path) -> "PretrainedConfig":
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _check_channels(folder: Path, config: Any) -> None:
+def _check_channels(folder: Path, config: "PretrainedConfig") -> None:
     channels = getattr(config, "num_channels", 3)
     if channels != 3:
         wanted = f"three channels, red, green and blue, {_REMEDY}"
         raise wrong_value("classifier", wanted, f"num_channels {channels} in {folder / _CONFIG}")
 
 
-def _check_size(folder: Path, model: Any, preprocess: Preprocess | None, config: Any) -> None:
+def _check_size(
+    folder: Path, model: "PreTrainedModel", preprocess: Preprocess | None, config: "PretrainedConfig"
+) -> None:
     """Let a model see one picture of the size that its processor gives: what it refuses, it refuses now."""
     named = getattr(config, "image_size", None)
     size = named if isinstance(named, int) else _ANY_SIZE
@@ -130,7 +136,7 @@ def _check_size(folder: Path, model: Any, preprocess: Preprocess | None, config:
         raise wrong_value("classifier", wanted, f"{answer.shape[1]} logits")
 
 
-def _read_model(folder: Path, config: Any) -> Any:
+def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
     model, found = AutoModelForImageClassification.from_pretrained(
         folder,
         config=config,
@@ -149,7 +155,7 @@ def _read_model(folder: Path, config: Any) -> Any:
     return model
 
 
-def _read_preprocess(folder: Path, config: Any) -> Preprocess | None:
+def _read_preprocess(folder: Path, config: "PretrainedConfig") -> Preprocess | None:
     """Return what the folder's image processor does."""
     if not (folder / _STEPS).is_file():
         return _without_processor(folder, config)
@@ -162,7 +168,7 @@ def _read_preprocess(folder: Path, config: Any) -> Preprocess | None:
     return preprocess_of(processor)
 
 
-def _without_processor(folder: Path, config: Any) -> Preprocess | None:
+def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess | None:
     """Refuse a folder that says neither what its classes are called nor what its model does to pixels.
 
     A folder whose classes have names was made to be used: its model is given pixels in [0, 1] of the size that the
@@ -179,7 +185,7 @@ def _without_processor(folder: Path, config: Any) -> Preprocess | None:
     return None if size is None else Preprocess(size=(size[0], size[1]))
 
 
-def preprocess_of(processor: Any) -> Preprocess:
+def preprocess_of(processor: "BaseImageProcessor") -> Preprocess:
     """Return what a transformers image processor does to an image, as a function of pixels in [0, 1].
 
     Raises:
@@ -213,7 +219,7 @@ def preprocess_of(processor: Any) -> Preprocess:
     )
 
 
-def _size(processor: Any) -> tuple[int, int] | int:
+def _size(processor: "BaseImageProcessor") -> tuple[int, int] | int:
     size = processor.size
     if size.height and size.width:
         return size.height, size.width
@@ -222,12 +228,12 @@ def _size(processor: Any) -> tuple[int, int] | int:
     raise wrong_value("image processor size", "height and width, or shortest_edge", dict(size))
 
 
-def _mode(resample: Any) -> str:
+def _mode(resample: object) -> str:
     number = getattr(resample, "value", resample)
     if number not in _MODES:
         raise wrong_value("image processor resample", f"2 (bilinear) or 3 (bicubic), {_REMEDY}", resample)
     return _MODES[number]
 
 
-def _per_channel(values: Any) -> tuple[float, ...]:
+def _per_channel(values: float | Iterable[float]) -> tuple[float, ...]:
     return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,45 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.constants import constant
 from diffexplain_fast.models.frozen import frozen
 
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
 _CONFIG = "clip_text_model"
 _WORD_END = "</w>"
 _FEWEST_WORDS = 2
 """Words that a soft prompt can lie between."""
 _SPECIAL_SHARE = 2
 """Begin and end take two places of every prompt."""
+
+
+class Tokens(Protocol):
+    """What a tokenizer makes of a text."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Token ids."""
+
+
+class Tokenizer(Protocol):
+    """A tokenizer of transformers, as far as it is read here."""
+
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    all_special_ids: list[int]
+    model_max_length: int
+
+    def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> Tokens:
+        """Return the tokens of a text."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return every token with its id."""
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Return the text of tokens."""
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        """Return tokens as the vocabulary spells them."""
 
 
 class TextStates(NamedTuple):
@@ -96,10 +129,10 @@ class ClipText:
 
     def __init__(
         self,
-        tokenizer: Any,
-        encoder: Any,
+        tokenizer: Tokenizer,
+        encoder: "CLIPTextModel | CLIPTextModelWithProjection",
         argument: str = "text_encoder",
-        convert: Callable[[str, Any], str] | None = None,
+        convert: Callable[[str, Tokenizer], str] | None = None,
         masks: bool = False,
     ) -> None:
         kind = getattr(getattr(encoder, "config", None), "model_type", None)

@@ -1,7 +1,6 @@
 """Noticing that a user edited a model after it was read."""
 
 import operator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +45,8 @@ class Watch:
         # By identity first: most are modules and hooks, and comparing tensors would make tensors.
         return not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen))
 
-    def _look(self) -> list[Any]:
-        found: list[Any] = global_hooks()
+    def _look(self) -> list[object]:
+        found: list[object] = global_hooks()
         for part, attributes, names in self._parts:
             found += (type(part), type(part).forward, len(attributes))  # their number tells of one that is new or gone
             if (processor := attributes.get("processor")) is not None:
@@ -83,7 +82,7 @@ def _some(weight: Tensor) -> Tensor:
     return dense.reshape(-1)[:: max(1, weight.numel() // _NUMBERS)] if dense.is_contiguous() else dense.flatten()[:1]
 
 
-def global_hooks() -> list[Any]:
+def global_hooks() -> list[object]:
     """Return the hooks that run on every module, but for those of torch's own tools, which only count."""
     every = nn.modules.module
     hooks = [hook for name in _HOOKS for hook in vars(every)[f"_global{name}"].values()]
@@ -95,5 +94,5 @@ def has_hooks(part: nn.Module) -> bool:
     return any(vars(part)[name] for name in _HOOKS)
 
 
-def _equal(one: Any, two: Any) -> bool:
+def _equal(one: object, two: object) -> bool:
     return one is two or (type(one) is type(two) and type(one) in _SCALARS and one == two)

@@ -1,12 +1,15 @@
 """What Stable Diffusion XL's UNet and VAE ask of a sampler, and those of 1.x and 2.x do not."""
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
-def pooled_width(unet: Any) -> int | None:
+
+def pooled_width(unet: "UNet2DConditionModel") -> int | None:
     """Return the width of the pooled text that an XL UNet reads, None if it does not say.
 
     Args:
@@ -17,7 +20,7 @@ def pooled_width(unet: Any) -> int | None:
     return None if whole is None or each is None else whole - 6 * each
 
 
-def decodes_in_float32(unet: Any, vae: Any) -> bool:
+def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bool:
     """Whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in float16.
 
     The XL pipelines do where the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
@@ -31,7 +34,7 @@ def decodes_in_float32(unet: Any, vae: Any) -> bool:
     return bool(xl and asks and next(vae.parameters()).dtype == torch.float16)
 
 
-def decoded_dtype(unet: Any, vae: Any) -> torch.dtype:
+def decoded_dtype(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> torch.dtype:
     """Return the dtype of the images that a VAE decodes.
 
     Args:
@@ -41,7 +44,7 @@ def decoded_dtype(unet: Any, vae: Any) -> torch.dtype:
     return torch.float32 if decodes_in_float32(unet, vae) else next(vae.parameters()).dtype
 
 
-def decoding_vae(unet: Any, vae: Any) -> Any:
+def decoding_vae(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> "AutoencoderKL":
     """Return the VAE that decodes: the given one, or a frozen float32 copy without its encoder.
 
     Args:

@@ -2,18 +2,40 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
+from torch.autograd.function import FunctionCtx
 
 from diffexplain_fast.errors import describe
 
 _WANTED = "torch.autograd.grad or Tensor.backward, one call for each row of cotangents"
+Gradients = Tensor | tuple[Tensor | None, ...] | None
+"""What a backward returns: one gradient for each input, None where there is none."""
 
 
-def first_order(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+class Context(FunctionCtx):
+    """The context of an ``autograd.Function`` as type checkers see it; torch makes the object itself.
+
+    Attributes:
+        saved_tensors: what ``save_for_backward`` was given, None left as it is.
+        needs_input_grad: for each input of the forward, whether its gradient is asked for.
+    """
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    if TYPE_CHECKING:
+        # A forward keeps here whatever its backward reads, under names of its own.
+        def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+        def set_materialize_grads(self, value: bool) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: object) -> None: ...
+
+
+def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
     """Let a second derivative and a batched one raise, however they are asked for.
 
     torch's ``once_differentiable`` raises only where ``Tensor.backward`` comes by: its gradients do not lead on to the
@@ -32,9 +54,9 @@ def first_order(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         gradients raise when they are differentiated.
     """
 
-    def decorated(backward: Callable[..., Any]) -> Callable[..., Any]:
+    def decorated(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
         @functools.wraps(backward)
-        def wrapper(ctx: Any, *cotangents: Tensor | None) -> Any:
+        def wrapper(ctx: Context, *cotangents: Tensor | None) -> Gradients:
             saved = ctx.saved_tensors
             if torch.compiler.is_compiling():
                 return backward(ctx, saved, *cotangents)
@@ -55,7 +77,7 @@ def first_order(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return decorated
 
 
-def refuse_transforms(name: str, *tensors: Any) -> None:
+def refuse_transforms(name: str, *tensors: object) -> None:
     """Refuse a call inside of ``torch.func`` or forward mode, which need more than a backward.
 
     Args:
@@ -69,7 +91,7 @@ def refuse_transforms(name: str, *tensors: Any) -> None:
         raise RuntimeError(describe(name, _WANTED, problem))
 
 
-def transformed(*tensors: Any) -> str:
+def transformed(*tensors: object) -> str:
     """Return by what a call is transformed, nothing if by nothing.
 
     Args:
@@ -86,7 +108,7 @@ def transformed(*tensors: Any) -> str:
 
 def _batched(tensor: Tensor) -> bool:
     """Whether a tensor stands for many, by the older or the newer of torch's two ways."""
-    functorch: Any = torch._C._functorch
+    functorch = torch._C._functorch
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_batchedtensor(tensor)
 
 
@@ -94,10 +116,10 @@ class _Last(torch.autograd.Function):
     """Passes gradients on, as a function of their origins that has no derivative."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Context, name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.name = name
         return tuple(grad.view_as(grad) for grad in tensors[count:])
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> None:
+    def backward(ctx: Context, *cotangents: Tensor) -> None:
         raise RuntimeError(f"{ctx.name} has no second derivative: its backward cannot be differentiated")

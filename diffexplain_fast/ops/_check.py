@@ -1,7 +1,6 @@
 """What the ops refuse in the same words: another kind, another shape, dtype or device, weights that are trained."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
-def check_tensors(**values: Any) -> None:
+def check_tensors(**values: object) -> None:
     """Refuse what is no tensor.
 
     Raises:
@@ -20,7 +19,7 @@ def check_tensors(**values: Any) -> None:
             raise wrong_type(name, "a tensor", value)
 
 
-def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **values: Any) -> None:
+def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **values: object) -> None:
     """Refuse tensors that do not belong to ``x``; None is let through.
 
     Args:
@@ -36,7 +35,8 @@ def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **
     for name, value in values.items():
         if value is None:
             continue
-        check_tensors(**{name: value})
+        if not isinstance(value, Tensor):
+            raise wrong_type(name, "a tensor", value)
         fits = value.dtype == x.dtype or (float32_too and value.dtype == torch.float32)
         if not fits or value.device != x.device or list(value.shape) != list(shape):
             dtypes = f"{x.dtype} or torch.float32" if float32_too else f"{x.dtype}"
@@ -44,7 +44,7 @@ def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **
             raise wrong_value(name, wanted, f"{value.dtype} {list(value.shape)} on {value.device}")
 
 
-def check_at_least(least: int, **values: Any) -> None:
+def check_at_least(least: int, **values: object) -> None:
     """Refuse what is no whole number, or a smaller one.
 
     Args:
@@ -62,7 +62,7 @@ def check_at_least(least: int, **values: Any) -> None:
             raise wrong_value(name, f"at least {least}", value)
 
 
-def check_positive(**values: Any) -> None:
+def check_positive(**values: object) -> None:
     """Refuse what is no number above 0.
 
     Raises:

@@ -4,13 +4,15 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_MISSING = "" if importlib.util.find_spec("triton") else "triton is not installed; pip install triton"
 
@@ -116,7 +118,7 @@ def interpreted() -> bool:
     return bool(sys.modules["triton"].knobs.runtime.interpret)
 
 
-def raw(name: str, impl: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+def raw(name: str, impl: str, reference: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return the raw function of one direction of an op: registered, or the reference itself."""
     if impl == "reference":
         return reference

@@ -5,7 +5,6 @@ The functions are those that torch's compiler puts into frozen graphs. Where a t
 """
 
 import functools
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ class PackedWeight:
                 weight.contiguous(), *self._place, list(x.shape)
             )
 
-    def __deepcopy__(self, memo: Any) -> "PackedWeight":
+    def __deepcopy__(self, memo: dict[int, object]) -> "PackedWeight":
         """Return itself: it never changes, and its layout cannot be copied."""
         return self
 
@@ -61,7 +60,7 @@ class PackedMatrix:
         with torch.inference_mode(False), torch.no_grad():
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
-    def __deepcopy__(self, memo: Any) -> "PackedMatrix":
+    def __deepcopy__(self, memo: dict[int, object]) -> "PackedMatrix":
         """Return itself, as a ``PackedWeight`` does."""
         return self
 

@@ -5,7 +5,6 @@ Every raw function has two names: ``<name>``, which the C++ and CUDA libraries i
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 _LIBRARY = torch.library.Library("diffexplain_fast", "FRAGMENT")
 
 
-def register(name: str, schema: str, fake: Callable[..., Any], kernels: Callable[[], ModuleType]) -> None:
+def register(name: str, schema: str, fake: Callable[..., object], kernels: Callable[[], ModuleType]) -> None:
     """Define a raw function, its fake, and its Triton twin.
 
     Args:
@@ -28,7 +27,7 @@ def register(name: str, schema: str, fake: Callable[..., Any], kernels: Callable
     for full in (name, f"{name}_triton"):
         torch.library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
 
-    def launch(*arguments: Any) -> Any:
+    def launch(*arguments: object) -> object:
         return getattr(kernels(), name)(*arguments)
 
     _LIBRARY.impl(f"{name}_triton", launch, "CUDA")

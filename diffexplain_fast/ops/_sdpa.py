@@ -1,7 +1,5 @@
 """Attention by what torch and xformers bring, with the arguments of ``ops.attention``."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -32,7 +30,7 @@ def attention_bwd(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq, dk and dv from the results of ``attention_fwd`` and the gradient of o."""
-    aten: Any = torch.ops.aten
+    aten = torch.ops.aten
     dos, qs, ks, vs, os = (part.transpose(1, 2) for part in (do, q, k, v, o))
     if q.device.type in _PLAIN:
         grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(

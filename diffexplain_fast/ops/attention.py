@@ -2,14 +2,13 @@
 
 import math
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.ops import _sdpa
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -123,7 +122,7 @@ def attention_gradients(
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str) -> Tensor:
+    def forward(ctx: Context, q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str) -> Tensor:
         o, lse = attention_with_lse(q, k, v, scale, impl)
         ctx.save_for_backward(q, k, v, o, lse)
         ctx.scale, ctx.impl = scale, impl
@@ -131,12 +130,12 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @first_order("attention")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], do: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], do: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, o, lse = saved
         return *attention_gradients(do.contiguous(), q, k, v, o, lse, ctx.scale, ctx.impl), None, None
 
 
-def _fake_fwd(q: Any, k: Any, v: Any, scale: float) -> Any:
+def _fake_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     lse = q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.promote_types(q.dtype, torch.float32))
     return q.new_empty(q.shape), lse
 

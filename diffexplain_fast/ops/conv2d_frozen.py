@@ -1,13 +1,11 @@
 """Convolution with a frozen weight: the backward has the input's gradient alone, and nothing of the input is kept."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._onednn import PackedWeight, applies, layout_bytes
 
@@ -104,12 +102,12 @@ class Convolution:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, convolution: Convolution) -> Tensor:
+    def forward(ctx: Context, x: Tensor, convolution: Convolution) -> Tensor:
         ctx.save_for_backward(convolution.weight)  # to notice a change in place
         ctx.convolution, ctx.shape = convolution, x.shape
         return convolution.forward(x)
 
     @staticmethod
     @first_order("conv2d_frozen")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.convolution.backward(dy, ctx.shape), None

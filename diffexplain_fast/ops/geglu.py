@@ -1,13 +1,12 @@
 """GEGLU: one half of a projection gates the other through the exact GELU."""
 
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register, rows
@@ -44,7 +43,7 @@ def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
 
 class _Geglu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, impl: str) -> Tensor:
+    def forward(ctx: Context, h: Tensor, impl: str) -> Tensor:
         forward = raw("geglu_fwd", impl, reference.geglu_fwd)
         ctx.save_for_backward(h)
         ctx.impl = impl
@@ -52,7 +51,7 @@ class _Geglu(torch.autograd.Function):
 
     @staticmethod
     @first_order("geglu")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = saved
         backward = raw("geglu_bwd", ctx.impl, reference.geglu_bwd)
         return backward(dy.contiguous(), h), None

@@ -1,13 +1,12 @@
 """GroupNorm, the time embedding before it, SiLU after it, over one tensor or two as if concatenated."""
 
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
@@ -63,20 +62,22 @@ def group_norm_silu(
 
 class _GroupNormSilu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, groups, eps, silu, impl = arguments
+    def forward(
+        ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
+        groups: int, eps: float, silu: bool, impl: str,
+    ) -> Tensor:  # fmt: skip
         forward = raw("group_norm_silu_fwd", impl, reference.group_norm_silu_fwd)
-        y, mean, rstd = forward(*tensors, groups, eps, silu)
-        ctx.save_for_backward(*tensors, mean, rstd)
+        y, mean, rstd = forward(x, skip, shift, weight, bias, groups, eps, silu)
+        ctx.save_for_backward(x, skip, shift, weight, bias, mean, rstd)
         ctx.groups, ctx.silu, ctx.impl = groups, silu, impl
         return y
 
     @staticmethod
     @first_order("group_norm_silu")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, skip, shift, *_ = saved
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, skip, shift, weight, bias, mean, rstd = saved
         backward = raw("group_norm_silu_bwd", ctx.impl, reference.group_norm_silu_bwd)
-        dx, dskip = backward(channels_last(dy), *saved, ctx.groups, ctx.silu)
+        dx, dskip = backward(channels_last(dy), x, skip, shift, weight, bias, mean, rstd, ctx.groups, ctx.silu)
         dshift = None
         if shift is not None and ctx.needs_input_grad[2]:
             parts, wide = (dx,) if skip is None else (dx, dskip), torch.promote_types(x.dtype, torch.float32)
@@ -85,7 +86,7 @@ class _GroupNormSilu(torch.autograd.Function):
         return dx, None if skip is None else dskip, dshift, None, None, None, None, None, None
 
 
-def _check(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: Any) -> None:
+def _check(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int) -> None:
     check_tensors(x=x, weight=weight, bias=bias)
     if x.ndim != 4 or not x.is_floating_point():
         raise wrong_value("x", "floating point [N, C, H, W]", f"{x.dtype} {list(x.shape)}")
@@ -104,14 +105,17 @@ def _check(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: An
         raise wrong_value("num_groups", f"a divisor of {channels} channels", num_groups)
 
 
-def _fake_fwd(x: Any, skip: Any, shift: Any, weight: Any, bias: Any, num_groups: int, eps: float, silu: bool) -> Any:
+def _fake_fwd(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int,
+    eps: float, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     n, _, height, width = x.shape
     y = x.new_empty((n, weight.shape[0], height, width)).contiguous(memory_format=torch.channels_last)
     statistics = x.new_empty((n, num_groups), dtype=torch.promote_types(x.dtype, torch.float32))
     return y, statistics, torch.empty_like(statistics)
 
 
-def _fake_bwd(dy: Any, x: Any, skip: Any, *rest: Any) -> Any:
+def _fake_bwd(dy: Tensor, x: Tensor, skip: Tensor | None, *rest: object) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(0) if skip is None else torch.empty_like(skip)
 
 

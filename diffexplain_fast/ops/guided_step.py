@@ -1,13 +1,13 @@
 """Classifier-free guidance and one linear step of a sampler in one pass, and their adjoint."""
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
@@ -79,7 +79,10 @@ def guided_step(
 
 class _GuidedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sample: Any, output: Any, before: Any, noise: Any, coefficients: Any, impl: Any) -> Any:
+    def forward(
+        ctx: Context, sample: Tensor, output: Tensor, before: Tensor | None, noise: Tensor | None, coefficients: Tensor,
+        impl: str,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         forward = raw("guided_step_fwd", impl, reference.guided_step_fwd)
         ctx.save_for_backward(coefficients)
         ctx.guided, ctx.impl, ctx.has_before = len(output) != len(sample), impl, before is not None
@@ -90,7 +93,7 @@ class _GuidedStep(torch.autograd.Function):
     @staticmethod
     @first_order("guided_step")
     def backward(
-        ctx: Any, saved: tuple[Tensor, ...], dfollowing: Tensor | None, ddata: Tensor | None
+        ctx: Context, saved: tuple[Tensor, ...], dfollowing: Tensor | None, ddata: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         (coefficients,) = saved
         if dfollowing is None:
@@ -105,7 +108,9 @@ class _GuidedStep(torch.autograd.Function):
         return dsample, doutput, dbefore if ctx.has_before else None, None, None, None
 
 
-def _fake_bwd(dfollowing: Any, ddata: Any, coefficients: Any, guided: bool, like: Any) -> Any:
+def _fake_bwd(
+    dfollowing: Tensor, ddata: Tensor | None, coefficients: Tensor, guided: bool, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     rows = (2 if guided else 1) * dfollowing.shape[0]
     doutput = like.new_empty((rows, *dfollowing.shape[1:]))
     return torch.empty_like(dfollowing), doutput, torch.empty_like(dfollowing)

@@ -1,13 +1,12 @@
 """LayerNorm over the last dimension with frozen weights."""
 
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register, rows
@@ -50,7 +49,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
 
 class _LayerNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: str) -> Tensor:
+    def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: str) -> Tensor:
         forward = raw("layer_norm_fwd", impl, reference.layer_norm_fwd)
         y, mean, rstd = forward(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
@@ -59,13 +58,13 @@ class _LayerNorm(torch.autograd.Function):
 
     @staticmethod
     @first_order("layer_norm")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = saved
         backward = raw("layer_norm_bwd", ctx.impl, reference.layer_norm_bwd)
         return backward(dy.contiguous(), x, weight, mean, rstd), None, None, None, None
 
 
-def _fake_fwd(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+def _fake_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     statistics = x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
     return torch.empty_like(x), statistics, torch.empty_like(statistics)
 

@@ -1,7 +1,6 @@
 """The raw functions of a device and dtype, chosen once: for callers that write their own backward."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,12 +22,12 @@ class RawOps:
         choices: what runs for each op, and why.
     """
 
-    group_norm_fwd: Callable[..., Any]
-    group_norm_bwd: Callable[..., Any]
-    layer_norm_fwd: Callable[..., Any]
-    layer_norm_bwd: Callable[..., Any]
-    geglu_fwd: Callable[..., Any]
-    geglu_bwd: Callable[..., Any]
+    group_norm_fwd: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    group_norm_bwd: Callable[..., tuple[Tensor, Tensor]]
+    layer_norm_fwd: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    layer_norm_bwd: Callable[..., Tensor]
+    geglu_fwd: Callable[..., Tensor]
+    geglu_bwd: Callable[..., Tensor]
 
     def __init__(self, device: torch.device, dtype: torch.dtype, impl: str = "auto") -> None:
         self.choices: dict[str, Choice] = {

@@ -1,14 +1,14 @@
 """Nearest upsampling by two and a 3 x 3 convolution as one 2 x 2 convolution at the low resolution."""
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.ops._autograd import first_order, refuse_transforms
+from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import channels_last, register
@@ -110,7 +110,7 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
 
 class _UpsampleConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, packed: SubpixelWeight, impl: str) -> Tensor:
+    def forward(ctx: Context, x: Tensor, packed: SubpixelWeight, impl: str) -> Tensor:
         ctx.packed, ctx.impl = packed, impl
         forward = raw("interleave_fwd", impl, reference.interleave_fwd)
         blocks = forward(channels_last(packed.convolution.forward(x)))
@@ -118,17 +118,17 @@ class _UpsampleConv(torch.autograd.Function):
 
     @staticmethod
     @first_order("upsample_conv")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.packed.adjoint(F.pad(dy, (1, 1, 1, 1)), ctx.impl), None, None
 
 
-def _fake_fwd(parts: Any) -> Any:
+def _fake_fwd(parts: Tensor) -> Tensor:
     n, channels, height, width = parts.shape
     y = parts.new_empty((n, channels // 4, 2 * height, 2 * width))
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _fake_bwd(dy: Any) -> Any:
+def _fake_bwd(dy: Tensor) -> Tensor:
     n, channels, height, width = dy.shape
     parts = dy.new_empty((n, 4 * channels, height // 2, width // 2))
     return parts.contiguous(memory_format=torch.channels_last)

@@ -1,13 +1,13 @@
 """The truth about a classifier: what every attribute does to every logit, measured on counterfactual pairs."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from diffexplain_fast.recipe.data import as_pixels, render_given
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, OBJECTS, draw_attributes
 
 SEEDS = range(2_000_000, 2_000_200)
@@ -18,7 +18,7 @@ _Z95 = 1.959964
 
 
 @torch.no_grad()
-def measure_truth(model: nn.Module, device: torch.device, seeds: range = SEEDS) -> dict[str, Any]:
+def measure_truth(model: nn.Module, device: torch.device, seeds: range = SEEDS) -> JsonObject:
     """Measure the causal effect of every attribute value on every class logit.
 
     Every seed gives a layout and random attributes. For each attribute the scene is rendered once per value, all else
@@ -50,7 +50,7 @@ def measure_truth(model: nn.Module, device: torch.device, seeds: range = SEEDS) 
     return {label: {"attributes": _ranked(effects, i, label)} for i, label in enumerate(OBJECTS)}
 
 
-def _ranked(effects: dict[str, list[np.ndarray]], index: int, label: str) -> list[dict[str, Any]]:
+def _ranked(effects: dict[str, list[np.ndarray]], index: int, label: str) -> list[JsonObject]:
     rows = []
     for attribute, values in effects.items():
         sample = np.asarray(values)[:, index]

@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.report.plots import Curve, fit_curve
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.storage import write_bytes_atomic
@@ -237,7 +238,7 @@ def _name_role(word: Word, roles: dict[str, str]) -> NamedWord:
     return NamedWord(word.word, word.similarity, roles.get(word.word.lower(), ""))
 
 
-def _truth_rows(attributes: Sequence[dict[str, Any]]) -> tuple[list[TruthRow], float]:
+def _truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float]:
     """Return the rows, strongest first, and where zero lies on their common axis, in percent."""
     if not attributes:
         return [], 0.0

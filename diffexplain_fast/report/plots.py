@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TICKS = 3
@@ -51,7 +52,7 @@ def fit_curve(values: Sequence[float], width: float, height: float) -> Curve | N
     return Curve(points, x_ticks, [Tick(height * part, f"{high - span * part:.3g}") for part in parts])
 
 
-def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Any]]":
+def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]]":
     """Draw images, scores and loss in one figure.
 
     Args:
@@ -69,7 +70,7 @@ def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Any]]
         remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
         raise ImportError(remedy) from error
     figure = Figure(figsize=(10, 5), layout="constrained")
-    axes: dict[str, Any] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
+    axes: dict[str, Axes] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
     words = ", ".join(token[0].word for token in explanation.words if token)
     figure.suptitle(f"{explanation.target}: {words}" if words else explanation.target)
     _draw_images(axes["images"], explanation)
@@ -79,7 +80,7 @@ def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Any]]
     return figure, axes
 
 
-def _draw_images(axis: Any, explanation: Explanation) -> None:
+def _draw_images(axis: "Axes", explanation: Explanation) -> None:
     axis.set_axis_off()
     axis.set_title("pictures from unseen draws", fontsize="medium")
     for i, image in enumerate(explanation.images):
@@ -91,11 +92,11 @@ def _draw_images(axis: Any, explanation: Explanation) -> None:
         )
 
 
-def _draw_scores(axis: Any, explanation: Explanation) -> None:
+def _draw_scores(axis: "Axes", explanation: Explanation) -> None:
     rows = [(_NAMES.get(name, name), score) for name, score in explanation.activation.items()]
     rates = all(score.rate is not None for _, score in rows)
     for place, (_, score) in enumerate(rows):
-        value = score.rate if rates else score.mean_logit
+        value = score.rate if rates and score.rate is not None else score.mean_logit
         axis.barh(place, value)
         if score.interval is not None:
             axis.plot(score.interval, (place, place), color="black")

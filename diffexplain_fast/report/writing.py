@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.report.explanation import render_report
@@ -11,6 +11,7 @@ from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TITLE = "What does the classifier look for?"
@@ -38,7 +39,7 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
     return render_report([_explanation(result) for result in given], path, title)
 
 
-def plot(result: Drawn) -> "tuple[Figure, dict[str, Any]]":
+def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
     """Draw a result with matplotlib.
 
     Args:
@@ -54,7 +55,7 @@ def plot(result: Drawn) -> "tuple[Figure, dict[str, Any]]":
     return plot_explanation(_explanation(result))
 
 
-def _explanation(result: Any) -> Explanation:
+def _explanation(result: object) -> Explanation:
     if not isinstance(result, Explanation):
         raise wrong_type("results", "an Explanation", result)
     return result

@@ -1,13 +1,17 @@
 """What every result can show of itself: the one place where a value reaches up to what draws it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Drawn:
     """A result that draws itself; ``report`` is imported at first use."""
 
-    def plot(self) -> tuple[Any, Any]:
+    def plot(self) -> "tuple[Figure, dict[str, Axes]]":
         """Draw images, scores and loss with matplotlib.
 
         Returns:

@@ -4,13 +4,13 @@ import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
-from diffexplain_fast.records import Count, Magnitude, Norm, Number, Probability, Share, as_json, read_as
+from diffexplain_fast.records import Count, JsonObject, Magnitude, Norm, Number, Probability, Share, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.truth import Truth, checked_truth
@@ -106,8 +106,8 @@ class Explanation(Drawn):
     activation: dict[str, ActivationScore]
     words: list[list[Word]]
     history: list[Iteration]
-    settings: dict[str, Any]
-    truth: dict[str, Any] | None = None
+    settings: JsonObject
+    truth: JsonObject | None = None
     output: str = "softmax"
     reached: bool | None = None
 
@@ -177,14 +177,14 @@ class Explanation(Drawn):
             if name not in files:
                 raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
         try:
-            record = read_as(dict[str, Any], parse_json(files[_RECORD], path), str(path))
+            record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
             if (found := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
                 if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
-                _read_image(folder, name, files) for name in read_as(list[Any], record["images"], f"{path}, images")
+                _read_image(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
             ]
             for name, score in record["activation"].items():
                 _check_rate(score, f"{path}, activation, {name}")

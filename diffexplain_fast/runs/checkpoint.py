@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Generic, NamedTuple, TypedDict, TypeVar
 
 import torch
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, describe
 from diffexplain_fast.file_systems import claimed
-from diffexplain_fast.records import read_as
+from diffexplain_fast.records import Json, JsonObject, read_as
 from diffexplain_fast.runs.units import StoredScores, read_scores
 from diffexplain_fast.storage import read_json, sha256_file, storage_error, write_json_atomic
 
@@ -40,7 +40,7 @@ class Answers(NamedTuple):
     values: list[float]
     slack: float
 
-    def agree(self, values: Any) -> bool:
+    def agree(self, values: object) -> bool:
         """Whether recorded values are these, but for rounding; they come from a file and may be anything."""
         if not isinstance(values, list) or not all(isinstance(value, float) for value in values):
             return False
@@ -56,7 +56,7 @@ class _Entry(TypedDict):
 class _Latest(TypedDict):
     """LATEST.json; ``answers`` beside these, for NaN is an answer too."""
 
-    config: dict[str, Any]
+    config: JsonObject
     checkpoints: list[_Entry]
 
 
@@ -90,7 +90,7 @@ class Checkpoints(Generic[State]):
     def __init__(
         self,
         folder: str | Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, Json],
         files: StateFiles[State],
         answers: Callable[[], Answers],
     ) -> None:
@@ -176,7 +176,7 @@ class Checkpoints(Generic[State]):
             pass
         return StoredScores(path, self._run(), scores)
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> JsonObject:
         return {"config": self.config, "answers": self._answers.values}
 
     def _listed(self) -> list["_Entry"]:
@@ -190,7 +190,7 @@ class Checkpoints(Generic[State]):
         self._check_same(latest)
         return kept
 
-    def _check_same(self, stored: Mapping[str, Any]) -> None:
+    def _check_same(self, stored: Mapping[str, Json]) -> None:
         theirs = stored["config"]
         wanted = f"a run of the same configuration in {self.folder}"
         differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))

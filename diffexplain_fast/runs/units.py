@@ -4,15 +4,15 @@ import hashlib
 import json
 from collections import UserDict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from diffexplain_fast.errors import CorruptFileError, describe
-from diffexplain_fast.records import read_as
+from diffexplain_fast.records import JsonObject, read_as
 from diffexplain_fast.storage import read_json, write_json_atomic
 
 
 class _Stored(TypedDict):
-    config: dict[str, Any]
+    config: JsonObject
     scores: dict[str, list[float]]
     sha256: str
 
@@ -26,7 +26,7 @@ class StoredScores(UserDict[str, list[float]]):
         scores: what the file holds.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], scores: dict[str, list[float]]) -> None:
+    def __init__(self, path: Path, run: JsonObject, scores: dict[str, list[float]]) -> None:
         super().__init__()
         self.data, self._path, self._run = scores, path, run
 

@@ -3,9 +3,9 @@
 import math
 import numbers
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,44 @@ class Response:
     output: str = SOFTMAX
 
 
+class Bindable(Protocol):
+    """A classifier as targets see it."""
+
+    @property
+    def model(self) -> object:
+        """The module or function."""
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """Names of the classes, None if they have none."""
+
+    @property
+    def output(self) -> str | None:
+        """What its numbers mean, one of ``targets.outputs.OUTPUTS``, None before anybody knows."""
+
+    def label_index(self, label: int | str) -> int:
+        """Return the index of a class."""
+
+    def label_name(self, index: int) -> str:
+        """Return the label of a class."""
+
+    def resolve_layer(self, layer: str | nn.Module) -> str:
+        """Return the dotted name of a layer."""
+
+    def layer_units(self, layer: str | nn.Module) -> int | None:
+        """Return how many units a layer puts out, None if it does not say."""
+
+    def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
+        """Run the classifier."""
+
+    def fingerprint(self) -> str:
+        """Return what tells it from others."""
+
+
 class Target:
     """A score per image, to be maximised; targets add, subtract and scale.
 
@@ -44,11 +82,18 @@ class Target:
         recordable: whether the score follows from the response only, so that calls may be recorded into CUDA graphs.
     """
 
-    label: Any = None
-    layers: Any = ()
-    recordable: bool = False
+    if TYPE_CHECKING:  # read-only, so that a subclass may compute them
 
-    def bind(self, classifier: Any) -> "Target":
+        @property
+        def label(self) -> int | str | None: ...
+        @property
+        def layers(self) -> Sequence[str | nn.Module]: ...
+        @property
+        def recordable(self) -> bool: ...
+    else:
+        label, layers, recordable = None, (), False
+
+    def bind(self, classifier: Bindable) -> "Target":
         """Return a copy with labels and layers resolved; the target itself where it names none.
 
         Args:
@@ -106,7 +151,7 @@ class Combination(Target):
     terms: tuple[tuple[float, Target], ...]
 
     @property
-    def label(self) -> Any:
+    def label(self) -> int | str | None:
         """Class of the term with the largest positive weight that has a class, the first among equals."""
         positive = [(weight, target.label) for weight, target in self.terms if weight > 0 and target.label is not None]
         return max(positive, key=operator.itemgetter(0))[1] if positive else None
@@ -116,10 +161,10 @@ class Combination(Target):
         return tuple(dict.fromkeys(layer for _, target in self.terms for layer in target.layers))
 
     @property
-    def recordable(self) -> bool:  # type: ignore[override]
+    def recordable(self) -> bool:
         return all(target.recordable for _, target in self.terms)
 
-    def bind(self, classifier: Any) -> "Combination":
+    def bind(self, classifier: Bindable) -> "Combination":
         return Combination(tuple((weight, target.bind(classifier)) for weight, target in self.terms))
 
     def __call__(self, response: Response) -> Tensor:
@@ -156,7 +201,7 @@ def terms_of(target: Target) -> tuple[tuple[float, Target], ...]:
     return target.terms if isinstance(target, Combination) else ((1.0, target),)
 
 
-def checked_score(score: Any, response: Response) -> Tensor:
+def checked_score(score: object, response: Response) -> Tensor:
     """Return a target's score if it is one: any code of the user's may have made it.
 
     Args:

@@ -1,12 +1,11 @@
 """Targets that are about classes: their logit, their probability, and what two classifiers disagree about."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.targets.base import Response, Target, terms_of
+from diffexplain_fast.targets.base import Bindable, Response, Target, terms_of
 from diffexplain_fast.targets.outputs import REGRESSION, log_probability, no_probability
 
 
@@ -16,7 +15,7 @@ class _ClassTarget(Target):
     name: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     recordable = True
 
-    def bind(self, classifier: Any) -> "_ClassTarget":
+    def bind(self, classifier: Bindable) -> "_ClassTarget":
         index = classifier.label_index(self.label)
         return replace(self, label=index, name=_class_name(classifier, index))
 
@@ -59,7 +58,7 @@ class ClassProbability(_ClassTarget):
 
     bare: bool = field(default=False, repr=False, compare=False, kw_only=True)
 
-    def bind(self, classifier: Any) -> _ClassTarget:
+    def bind(self, classifier: Bindable) -> _ClassTarget:
         if getattr(classifier, "output", None) != REGRESSION:
             return super().bind(classifier)
         if not self.bare:
@@ -86,7 +85,7 @@ class Disagreement(Target):
     Source: DiG-IN (arXiv 2311.17833), maximal disagreement of two classifiers.
     """
 
-    other: Any
+    other: Bindable
     label: int | str = field()
     name: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     other_label: int | None = field(default=None, repr=False, compare=False, kw_only=True)
@@ -96,7 +95,7 @@ class Disagreement(Target):
         if not callable(self.other) or not hasattr(self.other, "label_index"):
             raise wrong_type("other", "a Classifier", self.other)
 
-    def bind(self, classifier: Any) -> "Disagreement":
+    def bind(self, classifier: Bindable) -> "Disagreement":
         """Return a copy with the label resolved in both classifiers."""
         if REGRESSION in (getattr(classifier, "output", None), getattr(self.other, "output", None)):
             raise no_probability()
@@ -128,13 +127,13 @@ def sole_output(target: Target) -> tuple[float, int] | None:
     return weight, term.label
 
 
-def _class_name(classifier: Any, index: int) -> str:
+def _class_name(classifier: Bindable, index: int) -> str:
     """Return the label of a class, with its index where several classes share the label."""
     name = classifier.label_name(index)
     return f"{name} #{index}" if (classifier.labels or ()).count(name) > 1 else name
 
 
-def _checked_index(logits: Tensor, label: Any) -> int:
+def _checked_index(logits: Tensor, label: int | str | None) -> int:
     if not isinstance(label, int):
         raise wrong_value("target", "a bound target: target.bind(classifier)", f"the unresolved label {label!r}")
     if not 0 <= label < logits.shape[1]:

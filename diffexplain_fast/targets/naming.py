@@ -1,7 +1,5 @@
 """What a user may name as a target."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -15,7 +13,7 @@ _LONGEST_UNIT = 18
 """Digits; longer numbers are no unit of any layer, and Python refuses to read the longest."""
 
 
-def as_target(x: Any) -> Target:
+def as_target(x: object) -> Target:
     """Return what a user names as a target.
 
     Args:

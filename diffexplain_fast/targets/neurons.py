@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import UnknownNameError, describe, wrong_type, wrong_value
-from diffexplain_fast.targets.base import Response, Target
+from diffexplain_fast.targets.base import Bindable, Response, Target
 from diffexplain_fast.targets.classes import ClassProbability
 from diffexplain_fast.targets.numbers import whole_number
 
@@ -75,7 +75,7 @@ class Neuron(Target):
     def layers(self) -> tuple[str | nn.Module, ...]:
         return (self.layer,)
 
-    def bind(self, classifier: Any) -> Target:
+    def bind(self, classifier: Bindable) -> Target:
         """Return a copy with the layer's dotted name; the unit is checked where the module says how many it has.
 
         A text "layer:unit" that is a label of the classifier means that class.
@@ -85,9 +85,10 @@ class Neuron(Target):
         name, units = self._resolved(classifier), classifier.layer_units(self.layer)
         if units is not None and self.unit >= units:
             raise _unknown_unit(name, self.unit, units)
-        return replace(self, layer=name, layout=layout_of(classifier.model, name))
+        model = classifier.model
+        return replace(self, layer=name, layout=layout_of(model, name) if isinstance(model, nn.Module) else None)
 
-    def _resolved(self, classifier: Any) -> str:
+    def _resolved(self, classifier: Bindable) -> str:
         try:
             return str(classifier.resolve_layer(self.layer))
         except ValueError as error:

@@ -1,7 +1,7 @@
 """Whole numbers of any library as ints."""
 
 import operator
-from typing import Any
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -9,9 +9,10 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_type
 
 
-def whole_number(argument: str, x: Any, wanted: str = "a whole number") -> int:
+def whole_number(argument: str, x: object, wanted: str = "a whole number") -> int:
     """Return an integer of any library as an int; anything else, a boolean or fraction too, raises a TypeError."""
-    if isinstance(x, bool) or (isinstance(x, Tensor) and x.dtype == torch.bool):
+    flag = isinstance(x, bool) or (isinstance(x, Tensor) and x.dtype == torch.bool)
+    if flag or not isinstance(x, SupportsIndex):
         raise wrong_type(argument, wanted, x)
     try:
         return operator.index(x)

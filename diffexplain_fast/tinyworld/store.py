@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from diffexplain_fast.errors import unknown_name
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, values_of
 
@@ -58,13 +59,13 @@ def classifier_folder(name: str) -> Path:
     return WEIGHTS / "classifiers" / name
 
 
-def read_truth(name: str) -> dict[str, Any]:
+def read_truth(name: str) -> JsonObject:
     """Return the measured truth of a shipped classifier: the causal effect of every attribute on every class logit.
 
     Args:
         name: one of ``classifier_names()``.
     """
-    truth: dict[str, Any] = read_json(classifier_folder(name) / "truth.json")
+    truth: JsonObject = read_json(classifier_folder(name) / "truth.json")
     return truth
 
 

@@ -8,14 +8,13 @@ The rest comes first.
 """
 
 import math
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels import attention_tiles as tiles
 from diffexplain_fast.kernels.attention_tiles import head, load, store, zeros
-from diffexplain_fast.kernels.configs import CONFIGS, launch
+from diffexplain_fast.kernels.configs import CONFIGS, Argument, launch
 from diffexplain_fast.kernels.primitives import unravel
 from torch import Tensor
 
@@ -308,17 +307,17 @@ class _Call:
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
         if k.stride() != v.stride():
             k, v = k.contiguous(), v.contiguous()  # as views of projections they have equal strides
-        self.images, self.queries, self.heads, columns = q.shape
+        self.images, self.queries, self.heads, self.columns = q.shape
         self.keys = k.shape[1]
         self.exact = q.dtype == torch.float32
         # A side of length 1 has a stride that says nothing.
         strides = [step if n > 1 else 0 for x in (q, k) for n, step in zip(x.shape[:3], x.stride()[:3], strict=True)]
         unit = math.gcd(_UNIT, *strides)
         names = [f"stride_{x}_{axis}" for x in "qk" for axis in "bnh"]
-        self.arguments: dict[str, Any] = {
+        self.arguments: dict[str, Argument] = {
             **{"q_ptr": q, "k_ptr": k, "v_ptr": v, "H": self.heads, "NQ": self.queries, "NK": self.keys},
             **{name: step // unit for name, step in zip(names, strides, strict=True)},
-            **{"scale": float(scale), "D": columns, "UNIT": unit},
+            **{"scale": float(scale), "D": self.columns, "UNIT": unit},
             "UPCAST": q.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
         }
 
@@ -330,9 +329,9 @@ class _Call:
 
     def entry(self, kernel: str) -> str:
         """Return the name of a kernel's entry in the table of configurations."""
-        return entry(kernel, self.arguments["D"], self.exact)
+        return entry(kernel, self.columns, self.exact)
 
-    def by_queries(self, name: str, kernel: Any, **pointers: Tensor) -> None:
+    def by_queries(self, name: str, kernel: triton.JITFunction, **pointers: Tensor) -> None:
         """Launch a kernel whose programs divide the queries and look at all keys."""
         entry = self.entry(name)
         rest = self.keys % CONFIGS[entry][0].blocks["BLOCK_N"]
@@ -346,7 +345,7 @@ class _Call:
             **self.arguments,
         )
 
-    def by_keys(self, name: str, kernel: Any, dk: Tensor, dv: Tensor, **pointers: Tensor) -> None:
+    def by_keys(self, name: str, kernel: triton.JITFunction, dk: Tensor, dv: Tensor, **pointers: Tensor) -> None:
         """Launch a kernel whose programs divide the keys, and the queries where that would leave a GPU idle."""
         entry = self.entry(name)
         blocks = CONFIGS[entry][0].blocks

@@ -6,11 +6,15 @@ run to run. Kernels without sums may have several; the first is used where no dr
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 
+Argument = torch.Tensor | int | float
+"""What a kernel is given by name: tensors for its pointers, numbers and booleans for the rest."""
+Grid = Callable[[Mapping[str, int]], tuple[int, ...]]
+"""Programs as a function of the blocks."""
 FP_FUSION = False
 """No contraction of a * b + c: the arithmetic that the interpreter tests. These kernels wait for memory anyway."""
 
@@ -107,17 +111,17 @@ CONFIGS: dict[str, list[Config]] = {
 _TIMED = partial(triton.testing.do_bench, warmup=5, rep=20)
 """How a configuration is timed: a fifth of the milliseconds of Triton's own, since a UNet has some forty kinds of call;
 what is found is kept on disk, beside the compiled kernels."""
-_AUTOTUNERS: dict[str, Any] = {}
+_AUTOTUNERS: dict[str, triton.runtime.Autotuner] = {}
 """Kernel's name to its autotuner: made on first call, never at import, since making one asks for a driver."""
 
 
 def launch(
     name: str,
-    kernel: Any,
-    grid: Callable[[Mapping[str, int]], tuple[int, ...]],
+    kernel: triton.JITFunction,
+    grid: Grid,
     *,
     key: tuple[str, ...] = (),
-    **arguments: Any,
+    **arguments: Argument,
 ) -> None:
     """Run a kernel with its first configuration, or with the fastest where there is a choice and a driver to time it.
 
@@ -136,7 +140,9 @@ def launch(
         _run(name, kernel, grid, key, arguments)
 
 
-def _run(name: str, kernel: Any, grid: Any, key: tuple[str, ...], arguments: dict[str, Any]) -> None:
+def _run(
+    name: str, kernel: triton.JITFunction, grid: Grid, key: tuple[str, ...], arguments: dict[str, Argument]
+) -> None:
     configs = CONFIGS[name]
     if len(configs) > 1 and torch.cuda.is_available() and not triton.knobs.runtime.interpret:
         label = f"{kernel.__name__} {len(configs)}"

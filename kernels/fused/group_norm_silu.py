@@ -7,12 +7,12 @@ Backward: dv = dy s (1 + v (1 - s)), dn = dv w, du = rstd (dn - mean(dn) - n mea
 Source: Wu and He, Group Normalization (arXiv 1803.08494), eq. 1 and 2.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import triton
 import triton.language as tl
-from diffexplain_fast.kernels.configs import CONFIGS, launch
+from diffexplain_fast.kernels.configs import CONFIGS, Argument, launch
 from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
 from torch import Tensor
 
@@ -262,17 +262,17 @@ class _Plan:
         self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
         self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
 
-    def partial(self, kernel: Any, **arguments: Any) -> None:
+    def partial(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         programs = self.n * self.chunks * self.channel_blocks
         sizes = {**self.sizes, "GROUPS": self.groups, "CHUNKS": self.chunks, "TILES": self.tiles}
         launch("group_norm_silu_partial", kernel, lambda _: (programs,), **arguments, **sizes)
 
-    def combine(self, kernel: Any, **arguments: Any) -> None:
+    def combine(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         sizes = {"C": self.channels, "GROUPS": self.groups, "CHUNKS": self.chunks}
         launch("group_norm_silu_combine", kernel, lambda _: (self.n * self.groups,), **arguments, **sizes)
 
-    def last(self, name: str, kernel: Any, **arguments: Any) -> None:
-        def grid(meta: Any) -> tuple[int]:
+    def last(self, name: str, kernel: triton.JITFunction, **arguments: Argument) -> None:
+        def grid(meta: Mapping[str, int]) -> tuple[int]:
             tiles = triton.cdiv(self.pixels, meta["BLOCK_P"]) * triton.cdiv(self.channels, meta["BLOCK_C"])
             return (self.n * tiles,)
 
@@ -284,7 +284,7 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
 
 
-def _inputs(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor) -> dict[str, Any]:
+def _inputs(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor) -> dict[str, Argument]:
     """Return what both last kernels read; what is not there is never loaded, and x stands for it."""
     return {
         "x_ptr": x,

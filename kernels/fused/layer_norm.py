@@ -4,12 +4,10 @@ dx = rstd (dn - mean(dn) - n mean(dn n)), dn = dy weight. Source: Ba, Kiros, Hin
 A row is held whole as two powers of two, so that no lane idles at 320, 640 and 1280 columns (256 + 64 and so on).
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
-from diffexplain_fast.kernels.configs import launch
+from diffexplain_fast.kernels.configs import Argument, launch
 from diffexplain_fast.kernels.primitives import finite_rsqrt
 from torch import Tensor
 
@@ -124,7 +122,7 @@ def layer_norm_bwd(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Te
     return dx
 
 
-def _launch(kernel: triton.JITFunction, x: Tensor, **arguments: Any) -> None:
+def _launch(kernel: triton.JITFunction, x: Tensor, **arguments: Argument) -> None:
     rows, columns = x.shape
     tile = blocks(columns)
     programs = triton.cdiv(rows, tile["BLOCK_R"])

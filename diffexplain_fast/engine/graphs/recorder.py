@@ -1,9 +1,11 @@
 """What records a function of static tensors, so that it can be replayed with other contents."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
+
+_R = TypeVar("_R")
 
 
 class Recorder(Protocol):
@@ -17,10 +19,10 @@ class Recorder(Protocol):
 
     def __init__(self, device: torch.device) -> None: ...
 
-    def warm(self, function: Callable[[], Any]) -> Any:
+    def warm(self, function: Callable[[], _R]) -> _R:
         """Run a function as it is, and return its result, so that libraries have prepared what they need."""
 
-    def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def record(self, function: Callable[[], _R]) -> tuple[Callable[[], None], _R]:
         """Run a function while recording; return what replays it, and its result, whose tensors a replay fills."""
 
 
@@ -39,7 +41,7 @@ class CudaRecorder:
             # Autograd runs a node on the stream of its forward, so all is recorded on one.
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
-    def warm(self, function: Callable[[], Any]) -> Any:
+    def warm(self, function: Callable[[], _R]) -> _R:
         """Run a function on the stream of the recording; see ``Recorder``."""
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
@@ -48,11 +50,13 @@ class CudaRecorder:
             torch.cuda.current_stream().wait_stream(self._stream)
         return result
 
-    def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def record(self, function: Callable[[], _R]) -> tuple[Callable[[], None], _R]:
         """Record a function; see ``Recorder``."""
         graph = torch.cuda.CUDAGraph()
         # Other threads of the program may allocate meanwhile.
-        options: dict[str, Any] = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, **options):
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+        ):
             result = function()
         return graph.replay, result

@@ -3,18 +3,22 @@
 import copy
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffexplain_fast.ops  # noqa: F401 - defines what is counted
-from diffexplain_fast.engine.memory.flop import flop
+from diffexplain_fast.engine.memory.flop import Arguments, flop
 
+_Model = TypeVar("_Model")
+Options = Mapping[str, object]
+"""Arguments of an operation by keyword."""
 _CONVOLUTION = torch.ops.aten.convolution.default
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
 
@@ -48,7 +52,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def known(self, *tensors: Tensor) -> None:
         """Leave the storages of these tensors out of the count.
@@ -59,7 +63,9 @@ class LiveBytes(TorchDispatchMode):
         for tensor in tensors:
             self._seen.add(tensor.untyped_storage())
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: Arguments = (), kwargs: Options | None = None
+    ) -> object:
         """Run one operation and count the storages that are new in its results."""
         kwargs = kwargs or {}
         self.known(*_counted(args, kwargs.values()))
@@ -73,7 +79,7 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
         return out
 
-    def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
         """Return the results of an operation."""
         return func(*args, **kwargs)
 
@@ -105,7 +111,7 @@ class _Counting(LiveBytes):
         self.flop = self.operands = 0
         self._results = results
 
-    def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
         """Return the results of an operation, and count its FLOP and operands."""
         out = self._run(func, args, kwargs)
         if func is _CONVOLUTION:
@@ -114,7 +120,7 @@ class _Counting(LiveBytes):
             self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], out[0]))))
         return out
 
-    def _run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
         key = _signature(func, args, kwargs)
         if key in self._results:
             forms, cost = self._results[key]
@@ -136,11 +142,11 @@ def _empty(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> T
     return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
 
-def _on_meta(value: Any) -> bool:
+def _on_meta(value: object) -> TypeGuard[Tensor]:
     return type(value) is Tensor and value.is_meta  # a fake tensor is of a class of its own
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a meta tensor with a storage of just its size."""
     if not _on_meta(value) or value.layout is not torch.strided:
         return False
@@ -156,12 +162,12 @@ def _channels_last(image: Tensor) -> bool:
     return image.is_contiguous(memory_format=torch.channels_last)
 
 
-def _signature(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
+def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> tuple | None:
     """Return what the form of the results follows from; None if that may be more than what is known here."""
     if not _functional(func):
         return None
-    parts: list[Any] = [func]
-    left: list[Any] = [*args, *sorted(kwargs.items())]
+    parts: list[object] = [func]
+    left: list[object] = [*args, *sorted(kwargs.items())]
     for value in left:
         if _on_meta(value):
             parts.append((value.shape, value.stride(), value.dtype))
@@ -176,14 +182,14 @@ def _signature(func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple | None:
 
 
 @functools.cache
-def _functional(func: Any) -> bool:
+def _functional(func: OpOverload) -> bool:
     """Whether an operation changes none of its arguments and returns no view of them."""
     values = [*func._schema.arguments, *func._schema.returns]
     return all(value.alias_info is None for value in values)
 
 
 @functools.cache
-def _in_place(func: Any) -> bool:
+def _in_place(func: OpOverload) -> bool:
     """Whether an operation changes its first argument's contents and returns it, and does nothing else."""
     if torch.Tag.inplace_view in func.tags or len(func._schema.returns) != 1:
         return False
@@ -191,7 +197,7 @@ def _in_place(func: Any) -> bool:
     return bool(aliases and aliases[0] and aliases[0].is_write) and not any(aliases[1:])
 
 
-def _counted(*values: Iterable[Any]) -> Iterator[Tensor]:
+def _counted(*values: Iterable[object]) -> Iterator[Tensor]:
     """Yield the tensors with a storage at any depth of some lists; a weight laid out for oneDNN has none to be seen."""
     left = [part for value in values for part in value]
     for value in left:
@@ -244,7 +250,7 @@ def count(
         return Count(sum(kept.values()), live.peak, forward, live.flop, live.operands)
 
 
-def hollow(model: Any, tensors: Iterable[Tensor], shared: Iterable[Any] = ()) -> Any:
+def hollow(model: _Model, tensors: Iterable[Tensor], shared: Iterable[object] = ()) -> _Model:
     """Return a copy of an object whose tensors are on the meta device.
 
     Args:

@@ -9,15 +9,19 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
+Arguments = Sequence[Any]
+"""Positional arguments of one of torch's operations: only its schema says which are tensors."""
 
-def _product(arguments: Sequence[Any], out: Tensor) -> int:
+
+def _product(arguments: Arguments, out: Tensor) -> int:
     """FLOP of a linear layer with a weight [K, C], or of a convolution with one [K, C, kh, kw]."""
     return 2 * out.numel() * arguments[1].shape[1:].numel()
 
 
-def _attention(arguments: Sequence[Any], out: Any, products: int, axis: int, first: int = 0) -> int:
+def _attention(arguments: Arguments, out: object, products: int, axis: int, first: int = 0) -> int:
     """FLOP of some matrix products of attention; q and k are arguments ``first`` and the next, N their ``axis``."""
     q, k = arguments[first : first + 2]
     return products * 2 * q.numel() * k.shape[axis]
@@ -41,7 +45,7 @@ _FORMULAS: dict[str, Callable[..., int]] = {
 """What torch's own table does not know."""
 
 
-def flop(function: Any, arguments: Sequence[Any], options: Mapping[str, Any], out: Any) -> int | None:
+def flop(function: OpOverload, arguments: Arguments, options: Mapping[str, object], out: object) -> int | None:
     """Return the FLOP of an operation, None where it has no formula.
 
     Args:

@@ -2,8 +2,8 @@
 
 import functools
 import weakref
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class _View(NamedTuple):
     dtype: torch.dtype
     size: torch.Size
     stride: tuple[int, ...]
-    offset: Any
+    offset: int | torch.SymInt
 
 
 class Offloaded:
@@ -37,9 +37,9 @@ class Offloaded:
     def __init__(self, held: Collection[int]) -> None:
         self._held, self.nbytes = held, 0
         # By the storages themselves while they live: another may get the address of one that is gone.
-        self._numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._numbers: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
         self._host: dict[int, Tensor] = {}
-        self._back: dict[int, tuple[Tensor, Any]] = {}
+        self._back: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
         self._device: torch.device | None = None
         self.hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
 
@@ -55,7 +55,7 @@ class Offloaded:
         self._host.clear()
         self._back.clear()
 
-    def _pack(self, tensor: Tensor) -> Any:
+    def _pack(self, tensor: Tensor) -> Tensor | _View:
         storage = tensor.untyped_storage()
         if storage.nbytes() <= _SMALL or storage_key(tensor) in self._held:
             return tensor
@@ -65,7 +65,7 @@ class Offloaded:
             self.nbytes += storage.nbytes()
         return _View(number, tensor.dtype, tensor.size(), tensor.stride(), tensor.storage_offset())
 
-    def _unpack(self, packed: Any) -> Tensor:
+    def _unpack(self, packed: Tensor | _View) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         whole, ready = self._fetched(packed.storage)
@@ -88,7 +88,7 @@ class Offloaded:
         return host
 
     @torch.no_grad()
-    def _fetched(self, key: int) -> tuple[Tensor, Any]:
+    def _fetched(self, key: int) -> tuple[Tensor, torch.cuda.Event | None]:
         """Return a storage as bytes on the device, and the event after which they are there."""
         if key not in self._back:
             host, device = self._host[key], self._device
@@ -130,7 +130,7 @@ def flop_per_byte(device: torch.device, dtype: torch.dtype) -> float | None:
     return flop / convolution * copy / host.nbytes
 
 
-def _seconds(function: Any, runs: int = 5) -> float:
+def _seconds(function: Callable[[], object], runs: int = 5) -> float:
     """Return what one call takes on the current CUDA device."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     function()
@@ -148,11 +148,11 @@ def _as_bytes(tensor: Tensor) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage, 0, (storage.nbytes(),), (1,))
 
 
-def _copies(device: torch.device) -> Any:
+def _copies(device: torch.device) -> torch.cuda.Stream:
     """Return the stream on which a CUDA device copies, one for the process."""
     return _stream(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @functools.cache
-def _stream(index: int) -> Any:
+def _stream(index: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(index)

@@ -1,13 +1,12 @@
 """What is held in memory all the time: the user's weights, and what lean models hold beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def weight_bytes(modules: Sequence[Any]) -> int:
+def weight_bytes(modules: Sequence[nn.Module]) -> int:
     """Return the bytes of all parameters and buffers, shared ones once."""
     storages = {
         part.untyped_storage()._cdata: part.untyped_storage().nbytes()
@@ -17,7 +16,7 @@ def weight_bytes(modules: Sequence[Any]) -> int:
     return sum(storages.values())
 
 
-def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
+def layout_bytes(models: Sequence[object], modules: Sequence[nn.Module]) -> int:
     """Return the bytes of what models hold beside the user's weights: weights in other layouts or dtypes.
 
     Args:
@@ -37,7 +36,7 @@ def layout_bytes(models: Sequence[Any], modules: Sequence[Any]) -> int:
     return total
 
 
-def held_tensors(models: Sequence[Any]) -> list[Tensor]:
+def held_tensors(models: Sequence[object]) -> list[Tensor]:
     """Return the tensors that models hold, but for oneDNN's layouts, which have no storage.
 
     Args:
@@ -48,7 +47,7 @@ def held_tensors(models: Sequence[Any]) -> list[Tensor]:
     return own + [part for module in modules for part in (*module.parameters(), *module.buffers())]
 
 
-def _inside(models: Sequence[Any]) -> Iterator[Any]:
+def _inside(models: Sequence[object]) -> Iterator[object]:
     """Yield the tensors with a storage and the objects of ours that models consist of."""
     left = list(models)
     while left:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from diffexplain_fast.methods.diffexplainer.screening import Kept
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, new_state
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -27,7 +27,7 @@ from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.targets.outputs import SOFTMAX
 
 Callback = Callable[[Progress], None]
-Screened = dict[tuple, dict[tuple, list[Tensor]]]
+Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
 """Pictures of screened words by sampler and by words; see ``Kept``."""
 
 _NEAREST = 5
@@ -116,7 +116,7 @@ def _optimised(
     return state
 
 
-def _settings(problem: Problem, options: Options, state: State, class_prompt: str | None) -> dict[str, Any]:
+def _settings(problem: Problem, options: Options, state: State, class_prompt: str | None) -> JsonObject:
     return {
         "options": values_of(options),
         "class_name_prompt": class_prompt,
@@ -134,12 +134,12 @@ def _settings(problem: Problem, options: Options, state: State, class_prompt: st
     }
 
 
-def values_of(options: Options) -> dict[str, Any]:
+def values_of(options: Options) -> JsonObject:
     """Return options as JSON values."""
     return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
 
 
-def configuration_of(problem: Problem, options: Options) -> dict[str, Any]:
+def configuration_of(problem: Problem, options: Options) -> JsonObject:
     """Return the identity, and the options that decide what is optimised."""
     return identity_of(problem) | {key: value for key, value in values_of(options).items() if key not in _SCORE_ONLY}
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.models.labels import check_text
@@ -112,7 +111,7 @@ class Options:
         object.__setattr__(self, name, float(value))
 
 
-def options_from(given: Mapping[str, Any], others: Sequence[str] = ()) -> Options:
+def options_from(given: Mapping[str, object], others: Sequence[str] = ()) -> Options:
     """Return options by name.
 
     Args:
@@ -127,7 +126,8 @@ def options_from(given: Mapping[str, Any], others: Sequence[str] = ()) -> Option
     for name in given:
         if name not in known:
             raise TypeError(str(unknown_name("option", name, [*known, *others])))
-    return Options(**given)
+    checked: Callable[..., Options] = Options  # it checks the kind of every value itself
+    return checked(**given)
 
 
 def _check_candidates(candidates: object) -> None:

@@ -1,7 +1,5 @@
 """The memory of an iteration beside the sampler, so that a plan leaves room for it."""
 
-from typing import Any
-
 import torch
 
 from diffexplain_fast.engine.memory.counting import live_bytes
@@ -9,11 +7,14 @@ from diffexplain_fast.engine.memory.resident import weight_bytes
 from diffexplain_fast.evidence.perturb import perturb
 from diffexplain_fast.evidence.recorded import graphed_head
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.xl import decoded_dtype
+from diffexplain_fast.targets import Target
 
 
 @torch.enable_grad()
-def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options, weights: bool) -> int:
+def reserved_bytes(pipeline: Pipeline, classifier: Classifier, target: Target, options: Options, weights: bool) -> int:
     """Return the bytes that text encoder and classifier need while the sampler keeps what it keeps.
 
     Both run once, forward and, the classifier, backward: what a user's classifier does can be any code.
@@ -30,8 +31,8 @@ def reserved_bytes(pipeline: Any, classifier: Any, target: Any, options: Options
         conditioning = pipeline.encode_soft(soft, prefix=options.prefix)
         kept = text.now
     del conditioning
-    like = {"dtype": decoded_dtype(pipeline.unet, pipeline.vae), "device": pipeline.device}
-    pixels = torch.zeros(options.images_per_step, 3, *pipeline.image_size, **like).requires_grad_()
+    dtype, size = decoded_dtype(pipeline.unet, pipeline.vae), (options.images_per_step, 3, *pipeline.image_size)
+    pixels = torch.zeros(size, dtype=dtype, device=pipeline.device, requires_grad=True)
     head = graphed_head(classifier, target, allowed=False, has_label=True)
     with live_bytes() as found:
         score, *_ = head(perturb(pixels, options.cutouts, options.noise, torch.Generator().manual_seed(0)))

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError, wrong_value
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.models.pipeline import Pipeline
 
 SCREEN_LATENTS = 2
 """Images per screened word."""
@@ -38,7 +38,7 @@ class Start:
     each: Tensor | None = None
 
 
-def soft_from_text(pipeline: Any, text: str, n_tokens: int) -> Tensor:
+def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     """Return [n_tokens, d]: the tokens of a text, after as many neutral "a" as there is room for.
 
     Raises:
@@ -60,7 +60,7 @@ class Kept:
         scores: scores by what was scored, for one target; a checkpoint stores them.
     """
 
-    images: MutableMapping[tuple, list[Tensor]] = field(default_factory=dict)
+    images: MutableMapping[tuple[object, ...], list[Tensor]] = field(default_factory=dict)
     scores: MutableMapping[str, list[float]] = field(default_factory=dict)
 
     def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:

@@ -6,7 +6,6 @@ words are screened by forward passes alone.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, look_again, screen, soft_from_text
+from diffexplain_fast.models.pipeline import Pipeline
 
 SMALL_VOCABULARY = 256
 """Up to this many words, screening them all costs less than an optimisation."""
@@ -119,7 +119,7 @@ def _shifted(report: Callable[[int, int], None], before: int, total: int) -> Cal
     return lambda count: report(before + count, total)
 
 
-def _fits(pipeline: Any, text: str, n_tokens: int) -> bool:
+def _fits(pipeline: Pipeline, text: str, n_tokens: int) -> bool:
     return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens
 
 

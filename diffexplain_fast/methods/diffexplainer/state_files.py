@@ -2,13 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import torch
 
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.methods.diffexplainer.state import ADAM_KEYS, State
-from diffexplain_fast.records import read_as
+from diffexplain_fast.records import JsonObject, read_as
 from diffexplain_fast.runs.checkpoint import StateFiles
 from diffexplain_fast.storage import load_tensors, read_json, save_tensors_atomic, write_json_atomic
 
@@ -37,7 +37,7 @@ def read_state(tensor_path: Path, value_path: Path, device: torch.device) -> Sta
     Raises:
         CorruptFileError: a file of another structure, or a state that no optimisation can be in; names what.
     """
-    values = read_as(dict[str, Any], read_json(value_path), str(value_path))
+    values = read_as(JsonObject, read_json(value_path), str(value_path))
     kinds = {key: kind for key, kind in get_type_hints(State, include_extras=True).items() if key not in _NOT_JSON}
     tensors = load_tensors(tensor_path)
     if values.keys() != kinds.keys() or not tensors.keys() >= set(_TENSORS):
