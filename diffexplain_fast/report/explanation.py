@@ -106,7 +106,7 @@ def render_report(
         raise wrong_value("results", "at least one", "none")
     sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
     page = load_template("report.html").render(title=title, sections=sections, width=CURVE_WIDTH, height=CURVE_HEIGHT)
-    write_bytes_atomic(path, page.encode(errors="replace"))  # a label may hold half a surrogate pair
+    write_bytes_atomic(path, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
     return Path(path)
 
 

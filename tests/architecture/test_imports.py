@@ -115,7 +115,7 @@ CIRCLES = {
     },
     "of a door like the lazy one": {
         "results/other.py": "def f():\n    from diffexplain_fast.report.writing import x",
-        "report/writing.py": "from diffexplain_fast.results.explanation.other import x",
+        "report/writing.py": "from diffexplain_fast.results.other import x",
     },
 }
 

@@ -224,7 +224,7 @@ def test_curves_leave_out_what_is_not_finite() -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="explanations: wanted at least one"):
+    with pytest.raises(ValueError, match="results: wanted at least one"):
         render_report([], tmp_path / "a.html")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"a\.html"):

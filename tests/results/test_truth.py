@@ -113,4 +113,4 @@ def test_text_that_is_not_unicode(tmp_path: Path) -> None:
     found = Explanation.load(made.save(tmp_path / "a"))
     assert found.settings == made.settings and found.label == made.label
     found.report(tmp_path / "report.html")
-    assert "caf?" in (tmp_path / "report.html").read_text()
+    assert "caf\\udce9" in (tmp_path / "report.html").read_text()

@@ -209,7 +209,8 @@ def _level_costs(
         def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
             return denoiser(rows, keys, shifts, LEVELS[level])
 
-        counts[name] = count(function, [sample, *text], weights, results)
+        # The time shifts are kept for all steps together, as the text is.
+        counts[name] = count(function, [sample, *text], [*weights, *shifts], results)
     small = sample.nbytes
     least = min(found.total for found in counts.values())
 

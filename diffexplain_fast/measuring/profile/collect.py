@@ -20,9 +20,8 @@ from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_c
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
-_WARM_UP = 4
-"""Iterations until graphs are replayed: the first of a kind, another kind once the first prediction is known, and the
-one that is recorded come before."""
+_WARM_UP = 3
+"""Iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before."""
 _LAYOUTS = "weights in other layouts"
 """Name of a plan's part."""
 _POINTS = 400
