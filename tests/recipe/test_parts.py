@@ -61,6 +61,8 @@ def test_made_up_words_are_added_tokens_and_the_rest_is_the_same_everywhere():
 
 def test_merges_make_every_word_one_piece():
     assert learn_merges(["ab", "abb"]) == [("a", "b"), ("a", "b</w>"), ("ab", "b</w>")]
+    ties = ["fg", "de", "bc", "hi", "ab"]
+    assert learn_merges(ties) == [(a, f"{b}</w>") for a, b in sorted(ties)]
 
 
 def test_words_that_no_caption_uses_are_silent_and_made_up_ones_are_not():
