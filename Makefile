@@ -41,7 +41,8 @@ test-all: test test-slow
 baseline: .venv/installed
 	$(SHARES) --benchmark-json=benchmarks/results/ratios.json
 
-# Rebuild the shipped models: hours on a CPU, minutes on a GPU; resumes where it stopped.
+# Build the models of the tiny world in world-build/: hours on a CPU, minutes on a GPU; resumes where it stopped.
+# The stage "ship" (recipe ship) then puts them in place of those that ship.
 world: .venv/installed
 	$(BIN)/python -m diffexplain_fast.tinyworld.recipe
 

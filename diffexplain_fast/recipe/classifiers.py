@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from diffexplain_fast.recipe.data import Scenes, as_pixels, render_given
+from diffexplain_fast.recipe.data import Draw, Scenes, as_pixels, render_given
 from diffexplain_fast.recipe.training import Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, OBJECTS, draw_attributes, values_of
 
@@ -56,7 +56,9 @@ def build_resnet(labels: list[str]) -> ResNetForImageClassification:
     return ResNetForImageClassification(config)
 
 
-def draw_labelled(shortcuts: Shortcuts, count: int, rng: np.random.Generator) -> tuple[list[dict[str, str]], list[int]]:
+def draw_labelled(
+    shortcuts: Shortcuts, count: int, rng: np.random.Generator, draw: Draw = draw_attributes
+) -> tuple[list[dict[str, str]], list[int]]:
     """Draw scenes and labels of a data set with shortcuts.
 
     A class with a shortcut always shows its attribute, and no other class ever does; everything else is independent.
@@ -65,7 +67,7 @@ def draw_labelled(shortcuts: Shortcuts, count: int, rng: np.random.Generator) ->
     attributes, labels = [], []
     for _ in range(count):
         label = int(rng.integers(len(OBJECTS)))
-        scene = draw_attributes(rng) | {"style": "scene", "object": OBJECTS[label]}
+        scene = draw(rng) | {"style": "scene", "object": OBJECTS[label]}
         for name in {name for name, _ in taken}:
             free = [v for v in (*ATTRIBUTES[name], *_empty(name)) if (name, v) not in taken]
             if scene[name] not in free:
@@ -85,11 +87,16 @@ def _empty(name: str) -> tuple[str, ...]:
     return (NOTHING,) if name == "companion" else ()
 
 
-def augmented(pixels: torch.Tensor, rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-    """Return pixels [B, 3, 64, 64] shifted, at times mirrored and blurred, with some noise and a shade of colour."""
+def augmented(
+    pixels: torch.Tensor, rng: np.random.Generator, generator: torch.Generator, mirror: bool = True
+) -> torch.Tensor:
+    """Return pixels [B, 3, 64, 64] shifted, at times mirrored and blurred, with some noise and a shade of colour.
+
+    ``mirror=False`` is for a model that must tell left from right.
+    """
     dx, dy = (int(v) for v in rng.integers(-3, 4, 2))
     pixels = torch.roll(F.pad(pixels, (4, 4, 4, 4), mode="replicate"), (dy, dx), (2, 3))[:, :, 4:-4, 4:-4]
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and mirror:
         pixels = pixels.flip(3)
     if rng.random() < 0.4:
         pixels = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -110,7 +117,15 @@ def classifier_loss(model: ResNetForImageClassification, scenes: Scenes, labels:
 
 
 def train_classifier(
-    shortcuts: Shortcuts, seed: int, device: torch.device, build: Path | None = None, name: str = "classifier"
+    shortcuts: Shortcuts,
+    seed: int,
+    device: torch.device,
+    build: Path | None = None,
+    name: str = "classifier",
+    *,
+    draw: Draw = draw_attributes,
+    plan: Plan = PLAN,
+    count: int = _SCENES,
 ) -> ResNetForImageClassification:
     """Train a classifier of the eight objects on pictures with shortcuts.
 
@@ -120,15 +135,18 @@ def train_classifier(
         device: where to train.
         build: folder of checkpoints; ``None`` keeps none.
         name: stem of the checkpoint.
+        draw: how scenes are drawn, by default as the shipped world's are.
+        plan: how long to train.
+        count: scenes to train on.
 
     Returns:
         The trained model, in eval mode; its pixels are in [0, 1].
     """
-    attributes, labels = draw_labelled(shortcuts, _SCENES, np.random.default_rng([seed, 100]))
-    scenes = render_given(attributes, [10_000_000 + seed * _SCENES + i for i in range(_SCENES)])
+    attributes, labels = draw_labelled(shortcuts, count, np.random.default_rng([seed, 100]), draw)
+    scenes = render_given(attributes, [10_000_000 + seed * _SCENES + i for i in range(count)])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_resnet(list(OBJECTS)).to(device)
-    loss = classifier_loss(model, scenes, torch.tensor(labels), PLAN.batch)
-    fit(name, model, loss, PLAN, build, seed=seed + 1000)
+    loss = classifier_loss(model, scenes, torch.tensor(labels), plan.batch)
+    fit(name, model, loss, plan, build, seed=seed + 1000)
     return model

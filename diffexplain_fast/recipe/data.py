@@ -1,22 +1,29 @@
 """The training scenes: rendered once from seeds, kept as arrays in the build folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from diffexplain_fast.tinyworld.grammar import draw_world
 from diffexplain_fast.tinyworld.render import SIZE, draw_scene
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, draw_attributes, values_of
+from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, WORLD, draw_attributes, values_of
 
 TRAIN_SEEDS = range(0, 30_000)
+PROBE_SEEDS = range(100_000, 124_000)
+"""Scenes of the judge, which no other model has learnt from."""
 HELD_OUT_SEEDS = range(1_000_000, 1_002_000)
 ELEMENTS = (*ATTRIBUTES["background"], *ATTRIBUTES["object"], *ATTRIBUTES["companion"])
-"""Names of what a pixel can belong to, in the order of the label maps; pictures without masks have 255."""
+"""Names of what a pixel can belong to, in the order of the label maps; pixels without one, as of a frame, have 255."""
 NO_ELEMENT = 255
 
+Draw = Callable[[np.random.Generator], dict[str, str]]
+"""How the attributes of a scene are drawn."""
 
-COLUMNS = (*ATTRIBUTES, "style")
+
+COLUMNS = (*WORLD, "style")
 """The columns of ``Scenes.codes``."""
 
 
@@ -25,7 +32,7 @@ class Scenes(NamedTuple):
 
     Attributes:
         pixels: uint8 tensor [N, 3, 64, 64].
-        codes: uint8 array [N, 6], the index in ``values_of(column)`` for every one of ``COLUMNS``.
+        codes: uint8 array [N, 10], the index in ``values_of(column)`` for every one of ``COLUMNS``.
         elements: uint8 tensor [N, 64, 64], the index in ``ELEMENTS`` of every pixel.
     """
 
@@ -42,31 +49,33 @@ class Scenes(NamedTuple):
         return torch.from_numpy(self.codes[:, COLUMNS.index(name)].astype(np.int64))
 
 
-def render_scenes(seeds: range) -> Scenes:
-    """Render the scenes of a range of seeds, attributes drawn independently."""
-    return render_given([draw_attributes(np.random.default_rng([seed, 0])) for seed in seeds], list(seeds))
+def render_scenes(seeds: range, draw: Draw = draw_attributes) -> Scenes:
+    """Render the scenes of a range of seeds, attributes drawn independently, by default those of the shipped world."""
+    return render_given([draw(np.random.default_rng([seed, 0])) for seed in seeds], list(seeds))
 
 
 def render_given(attributes: list[dict[str, str]], seeds: list[int]) -> Scenes:
-    """Render scenes whose attributes are given."""
+    """Render scenes whose attributes are given; what is left out of size, place, pattern and frame is not there."""
     count = len(seeds)
     pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
     codes = np.empty((count, len(COLUMNS)), np.uint8)
     elements = np.full((count, SIZE, SIZE), NO_ELEMENT, np.uint8)
-    for i, (chosen, seed) in enumerate(zip(attributes, seeds, strict=True)):
+    for i, (given, seed) in enumerate(zip(attributes, seeds, strict=True)):
+        chosen = {**ABSENCE, **given}
         image, masks = draw_scene(chosen, seed)
         pixels[i] = np.asarray(image)
         codes[i] = [values_of(name).index(chosen[name]) for name in COLUMNS]
         for name, mask in masks.items():
-            elements[i][mask] = ELEMENTS.index(name)
+            if name in ELEMENTS:
+                elements[i][mask] = ELEMENTS.index(name)
     return Scenes(torch.from_numpy(pixels).permute(0, 3, 1, 2), codes, torch.from_numpy(elements))
 
 
 def cached_scenes(folder: Path, seeds: range) -> Scenes:
-    """Render a range of seeds, or read it from ``folder`` when an earlier run has left it there."""
-    path = folder / f"scenes-{seeds.start}-{seeds.stop}.npz"
+    """Render the recipe's world for a range of seeds, or read what an earlier run has left in ``folder``."""
+    path = folder / f"world-{seeds.start}-{seeds.stop}.npz"
     if not path.exists():
-        scenes = render_scenes(seeds)
+        scenes = render_scenes(seeds, draw_world)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, pixels=scenes.pixels.numpy(), codes=scenes.codes, elements=scenes.elements.numpy())
         partial.replace(path)

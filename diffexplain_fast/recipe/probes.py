@@ -1,4 +1,4 @@
-"""The probe: one network that names object, colour, texture, background and companion of a picture.
+"""The probe: one network that names every attribute of a picture, those too that have no public word.
 
 It learns from rendered scenes alone and never sees the generator: it is the judge of generated pictures.
 """
@@ -11,32 +11,34 @@ from transformers import ResNetForImageClassification
 from diffexplain_fast.recipe.classifiers import augmented, build_resnet
 from diffexplain_fast.recipe.data import Scenes, as_pixels
 from diffexplain_fast.recipe.training import Loss, Plan
-from diffexplain_fast.tinyworld.store import PROBE_LABELS, split_logits
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, values_of
+from diffexplain_fast.tinyworld.store import split_logits
+from diffexplain_fast.tinyworld.words import NOTHING, WORLD, values_of
 
-PLAN = Plan(steps=1500, batch=64, rate=3e-3, decay=1e-2, average=0.99)
+PLAN = Plan(steps=4000, batch=64, rate=3e-3, decay=1e-2, average=0.995)
+HEADS = {name: len(values_of(name)) for name in WORLD}
+_OF_OBJECT = ("colour", "texture", "size", "place")
 
 
 def build_probe() -> ResNetForImageClassification:
     """Return the untrained probe."""
-    return build_resnet(PROBE_LABELS)
+    return build_resnet([f"{name}:{value}" for name in WORLD for value in values_of(name)])
 
 
 def probe_loss(model: ResNetForImageClassification, scenes: Scenes, batch: int) -> Loss:
-    """Return the summed cross-entropy; colour and texture count only where there is an object."""
+    """Return the summed cross-entropy; colour, texture, size and place count only where there is an object."""
     usable = torch.from_numpy(np.flatnonzero(scenes.column("style").numpy() == 0))
-    codes = {name: scenes.column(name) for name in ATTRIBUTES}
+    codes = {name: scenes.column(name) for name in WORLD}
     empty = values_of("object").index(NOTHING)
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
         rows = usable[torch.from_numpy(rng.integers(len(usable), size=batch))]
-        pixels = augmented(as_pixels(scenes.pixels[rows], model.device), rng, generator)
-        logits = split_logits(model(pixel_values=pixels).logits)
+        pixels = augmented(as_pixels(scenes.pixels[rows], model.device), rng, generator, mirror=False)
+        logits = split_logits(model(pixel_values=pixels).logits, HEADS)
         there = (codes["object"][rows] != empty).to(model.device)
         total = logits["object"].new_zeros(())
         for name, part in logits.items():
             each = F.cross_entropy(part, codes[name][rows].to(model.device), reduction="none")
-            total = total + (each * there if name in ("colour", "texture") else each).mean()
+            total = total + (each * there if name in _OF_OBJECT else each).mean()
         return total
 
     return loss

@@ -41,12 +41,14 @@ class Plan(NamedTuple):
 Loss = Callable[[np.random.Generator, torch.Generator], torch.Tensor]
 
 
-def fit(name: str, model: nn.Module, loss: Loss, plan: Plan, folder: Path | None, seed: int = 0) -> float:
+def fit(
+    name: str, model: nn.Module, loss: Loss, plan: Plan, folder: Path | None, seed: int = 0, later: float = 0.0
+) -> float:
     """Train ``model`` in place and return the running loss; a checkpoint in ``folder`` is continued from.
 
     ``loss(rng, generator)`` draws its batch from the two generators, which are made anew for every step from the seed
     and the step, so that a continued run sees what an uninterrupted one would have seen. At the end the model holds
-    the averaged weights.
+    the averaged weights. ``later`` is how many seconds of work follow, for the log.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=plan.decay, betas=(0.9, 0.99))
@@ -74,7 +76,10 @@ def fit(name: str, model: nn.Module, loss: Loss, plan: Plan, folder: Path | None
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         done = step + 1
         if done % 50 == 0 or done == plan.steps:
-            log.info("%s %d/%d loss %.4f, %.0f s", name, done, plan.steps, running, time.monotonic() - start)
+            spent = time.monotonic() - start
+            left = spent / (done - first) * (plan.steps - done)
+            line = "%s %d/%d loss %.4f, %.0f s; left: %.0f s here, about %.1f h in all"
+            log.info(line, name, done, plan.steps, running, spent, left, (left + later) / 3600)
         if path and (done % plan.save_every == 0 or done == plan.steps):
             _save(path, model, optimiser, parameters, average, done, running)
     with torch.no_grad():

@@ -8,9 +8,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from diffexplain_fast.recipe.clip import WIDTH, tokens
 from diffexplain_fast.recipe.data import Scenes
 from diffexplain_fast.recipe.training import Loss, Plan
-from diffexplain_fast.tinyworld.words import varied_caption
+from diffexplain_fast.recipe.vae import CHANNELS
+from diffexplain_fast.tinyworld.grammar import varied_caption
 
-PLAN = Plan(steps=5500, batch=32, rate=1e-3, decay=1e-3, average=0.999, half=True)
+PLAN = Plan(steps=28_000, batch=32, rate=1e-3, decay=1e-3, average=0.999, half=True)
 _NO_CAPTION_SHARE = 0.1
 _SNR_CAP = 5.0
 """Weight of a time step is min(SNR, cap) / SNR of its noise loss (Hang et al. 2023, Min-SNR)."""
@@ -32,6 +33,8 @@ def build_scheduler() -> DDIMScheduler:
 def build_unet() -> UNet2DConditionModel:
     """Return the untrained denoiser."""
     return UNet2DConditionModel(
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
         sample_size=16,
         layers_per_block=1,
         block_out_channels=(64, 128, 192),

@@ -12,28 +12,29 @@ from diffexplain_fast.tinyworld.store import (
     name_attributes,
     pipeline_folder,
 )
-from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, COMPANIONS, OBJECTS, TEXTURES
+from diffexplain_fast.tinyworld.words import (
+    BACKGROUNDS,
+    COLOURS,
+    COMPANIONS,
+    FRAMES,
+    GROUPS,
+    MARKS,
+    OBJECTS,
+    PATTERNS,
+    PLACES,
+    SIZES,
+    TEXTURES,
+)
 
 if TYPE_CHECKING:
     from diffexplain_fast.recipe.making import load_classifier, make_classifier
 
+# fmt: off
 __all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "COMPANIONS",
-    "OBJECTS",
-    "SIZE",
-    "TEXTURES",
-    "Scene",
-    "classifier_names",
-    "load_classifier",
-    "load_clip",
-    "load_probe",
-    "load_segmenter",
-    "make_classifier",
-    "name_attributes",
-    "pipeline_folder",
-    "render",
+    "BACKGROUNDS", "COLOURS", "COMPANIONS", "FRAMES", "GROUPS", "MARKS", "OBJECTS", "PATTERNS", "PLACES", "SIZE",
+    "SIZES", "TEXTURES", "Scene", "classifier_names", "load_classifier", "load_clip", "load_probe", "load_segmenter",
+    "make_classifier", "name_attributes", "pipeline_folder", "render",
 ]
+# fmt: on
 
 __getattr__ = lazily(__name__, dict.fromkeys(("load_classifier", "make_classifier"), "recipe.making"))

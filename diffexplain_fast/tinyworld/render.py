@@ -8,8 +8,9 @@ from PIL import Image, ImageChops, ImageDraw
 
 from diffexplain_fast.errors import unknown_name
 from diffexplain_fast.tinyworld.backgrounds import jittered, paint_background
+from diffexplain_fast.tinyworld.overlays import paint_frame, paint_mark, paint_pattern
 from diffexplain_fast.tinyworld.shapes import DRAW_COMPANION, DRAW_OBJECT, Colour, Pen
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, STYLES, caption, draw_attributes
+from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, STYLES, USUAL, caption, draw_attributes, values_of
 
 SIZE = 64
 """Side of a picture in pixels."""
@@ -28,6 +29,26 @@ _PATTERN_PERIOD = 30
 _PATTERN_SHADE = 0.5
 _SHAPE_PAPER: Colour = (225, 225, 220)
 _SHAPE_INK: Colour = (60, 60, 66)
+_RADII = {"small": (36, 44), "large": (82, 90)}
+_PLACE_SHIFTS = (54, 62)
+"""Distance of the object's centre from the middle, for an object at the left or right; at most 38 for one at neither.
+"""
+
+
+class _Layout(NamedTuple):
+    """Where and how a scene is drawn, in pixels of the canvas.
+
+    Attributes:
+        companion: centre and radius of the companion.
+        object: centre and radius of the object.
+        shade: what is added to the paint [3].
+        phase: start of stripes, dots and patterns.
+    """
+
+    companion: tuple[float, float, float]
+    object: tuple[float, float, float]
+    shade: np.ndarray
+    phase: int
 
 
 class Scene(NamedTuple):
@@ -36,8 +57,8 @@ class Scene(NamedTuple):
     Attributes:
         image: RGB picture of 64 by 64 pixels.
         caption: the full caption.
-        masks: element (object, companion and background by their names) to a boolean array [64, 64]; the masks of a
-            scene cover every pixel exactly once.
+        masks: element (object, companion and background by their names, frame and mark by their values) to a boolean
+            array [64, 64]; the masks of a scene cover every pixel exactly once.
     """
 
     image: Image.Image
@@ -52,8 +73,17 @@ def render(
     companion: str | None = None,
     texture: str | None = None,
     seed: int = 0,
+    *,
+    size: str | None = None,
+    place: str | None = None,
+    mark: str | None = None,
+    pattern: str | None = None,
+    frame: str | None = None,
 ) -> Scene:
     """Render one scene; what is not given is drawn at random, and so are positions, sizes and shades.
+
+    A size, place, mark, pattern or frame that is not given is not there: the object has the usual range of sizes and
+    places.
 
     Args:
         object: one of ``OBJECTS``, or "nothing" for an empty place.
@@ -62,7 +92,13 @@ def render(
         companion: one of ``COMPANIONS``, or "nothing".
         texture: one of ``TEXTURES``, the surface of the object.
         seed: the same seed and attributes give the same picture; two scenes of one seed that differ in one attribute
-            have the same layout, which makes them a counterfactual pair.
+            have the same layout, which makes them a counterfactual pair. A companion gives way to an object at its
+            side: it then lies mirrored.
+        size: one of ``SIZES``, of the object.
+        place: one of ``PLACES``, of the object.
+        mark: one of ``MARKS``, over everything but a frame; no model of the world was trained on one.
+        pattern: one of ``PATTERNS``, on the background.
+        frame: one of ``FRAMES``, around the picture.
 
     Returns:
         A ``Scene``.
@@ -71,9 +107,10 @@ def render(
         UnknownNameError: for a value that the world does not have; the message names the nearest.
     """
     wanted = dict(object=object, colour=colour, background=background, companion=companion, texture=texture)
+    wanted |= dict(size=size, place=place, mark=mark, pattern=pattern, frame=frame)
     attributes = draw_attributes(np.random.default_rng([seed, 0])) | {"style": "scene"}
     for name, value in wanted.items():
-        known = (*ATTRIBUTES[name], NOTHING) if name in ("object", "companion") else ATTRIBUTES[name]
+        known = values_of(name)
         if value is not None and value not in known:
             raise unknown_name(name, str(value), known)
         attributes |= {name: value} if value is not None else {}
@@ -82,29 +119,52 @@ def render(
 
 
 def draw_scene(attributes: Mapping[str, str], seed: int) -> tuple[Image.Image, dict[str, np.ndarray]]:
-    """Return picture and masks of a scene given by all its attributes, with the layout that ``seed`` draws."""
+    """Return picture and masks of a scene given by its attributes, with the layout that ``seed`` draws.
+
+    A size, place, pattern, frame or mark that ``attributes`` leaves out is not there.
+    """
+    attributes = {**ABSENCE, **attributes}
     assert attributes["style"] in STYLES
-    layout = np.random.default_rng([seed, 1])
-    side = layout.choice([-1, 1])
-    spot_companion = (_CANVAS * 0.5 + side * layout.uniform(70, 88), layout.uniform(46, 64), layout.uniform(31, 36))
-    spot_object = (_CANVAS * 0.5 - side * layout.uniform(0, 38), _CANVAS * layout.uniform(0.58, 0.68))
-    radius = layout.uniform(56, 72)
-    shade = layout.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
-    paint = jittered(_PAINT[attributes["colour"]], shade)
-    phase = int(layout.integers(_PATTERN_PERIOD))
+    layout = _lay_out(attributes, seed)
+    paint = jittered(_PAINT[attributes["colour"]], layout.shade)
     if attributes["style"] == "texture":
-        return _small(_surface(paint, attributes["texture"], phase)), {}
+        return _small(_surface(paint, attributes["texture"], layout.phase)), {}
     if attributes["style"] == "shape":
-        return _small(_silhouette(attributes["object"], (*spot_object, radius))), {}
+        return _small(_silhouette(attributes["object"], layout.object)), {}
 
     canvas = paint_background(attributes["background"], _CANVAS, np.random.default_rng([seed, 2]))
+    if attributes["pattern"] != NOTHING:
+        paint_pattern(canvas, attributes["pattern"], 2 * layout.phase)
     layers: dict[str, Image.Image] = {}
     if attributes["companion"] != NOTHING:
-        layers[attributes["companion"]] = _draw_companion(canvas, attributes["companion"], spot_companion)
+        layers[attributes["companion"]] = _draw_companion(canvas, attributes["companion"], layout.companion)
     if attributes["object"] != NOTHING:
-        place = (*spot_object, radius)
-        layers[attributes["object"]] = _draw_object(canvas, attributes, place, paint, phase)
+        layers[attributes["object"]] = _draw_object(canvas, attributes, layout.object, paint, layout.phase)
+    if attributes["mark"] != NOTHING:
+        layers[attributes["mark"]] = paint_mark(canvas)
+    if attributes["frame"] != NOTHING:
+        layers[attributes["frame"]] = paint_frame(canvas, attributes["frame"])
     return _small(canvas), _masks(layers, attributes["background"])
+
+
+def _lay_out(attributes: Mapping[str, str], seed: int) -> _Layout:
+    """Draw the layout of a seed; only a size or place that is not the usual one draws from a second source."""
+    rng, other = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 3])
+    side = rng.choice([-1, 1])
+    companion = (_CANVAS * 0.5 + side * rng.uniform(70, 88), rng.uniform(46, 64), rng.uniform(31, 36))
+    x, y = _CANVAS * 0.5 - side * rng.uniform(0, 38), _CANVAS * rng.uniform(0.58, 0.68)
+    radius = rng.uniform(56, 72)
+    shade = rng.integers(-_COLOUR_JITTER, _COLOUR_JITTER + 1, 3)
+    phase = int(rng.integers(_PATTERN_PERIOD))
+    shift, scale = other.uniform(*_PLACE_SHIFTS), other.uniform()
+    if attributes["size"] != USUAL:
+        least, most = _RADII[attributes["size"]]
+        radius = least + (most - least) * scale
+    if attributes["place"] != USUAL:
+        towards = 1 if attributes["place"] == "right" else -1
+        x = _CANVAS * 0.5 + towards * shift
+        companion = (_CANVAS - companion[0], *companion[1:]) if side == towards else companion
+    return _Layout(companion, (x, y, radius), shade, phase)
 
 
 def _draw_companion(canvas: Image.Image, name: str, spot: tuple[float, float, float]) -> Image.Image:

@@ -1,7 +1,8 @@
 """The trained models that ship with the package: where they lie, checked against the manifest before they are read."""
 
 import functools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,13 @@ import torch
 from diffexplain_fast.errors import unknown_name
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import check_manifest, read_json
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, values_of
+from diffexplain_fast.tinyworld.words import values_of
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
-
-PROBE_LABELS = [f"{name}:{value}" for name in ATTRIBUTES for value in values_of(name)]
-"""Logits of the probe, attribute by attribute."""
 
 Probe = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
@@ -73,26 +71,28 @@ def load_probe() -> Probe:
     """Load the judge of pictures, which learnt from rendered scenes alone.
 
     Returns:
-        Pixels [B, 3, 64, 64] in [0, 1] to one tensor of logits [B, values] per attribute; the values are numbered as in
-        ``ATTRIBUTES``, and for object and companion the last one is "nothing".
+        Pixels [B, 3, 64, 64] in [0, 1] to one tensor of logits [B, values] per attribute, numbered as in ``values_of``.
     """
+    return read_probe(_checked(WEIGHTS) / "probe")
+
+
+def read_probe(folder: Path) -> Probe:
+    """Load a probe of any folder; see ``load_probe``. Its labels, such as "object:boat", say what it names."""
     from transformers import AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(
-        _checked(WEIGHTS) / "probe", dtype=torch.float32, use_safetensors=True
-    ).eval()
+    model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    heads = Counter(label.partition(":")[0] for _, label in sorted(model.config.id2label.items()))
 
     def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad():
-            return split_logits(model(pixel_values=pixels).logits)
+            return split_logits(model(pixel_values=pixels).logits, heads)
 
     return probe
 
 
-def split_logits(logits: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Cut the probe's logits [B, 29] into one [B, values] tensor per attribute."""
-    parts = logits.split([len(values_of(name)) for name in ATTRIBUTES], dim=1)
-    return dict(zip(ATTRIBUTES, parts, strict=True))
+def split_logits(logits: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Cut a probe's logits [B, labels] into one [B, values] tensor per attribute, whose numbers of values are given."""
+    return dict(zip(heads, logits.split(list(heads.values()), dim=1), strict=True))
 
 
 def name_attributes(probe: Probe, pixels: torch.Tensor) -> list[dict[str, str]]:

@@ -10,7 +10,16 @@ TEXTURES = ("plain", "striped", "dotted")
 BACKGROUNDS = ("sea", "grass", "desert", "snow", "night")
 COMPANIONS = ("sun", "flag", "flower", "cloud", "kite")
 NOTHING = "nothing"
-"""The object or companion that leaves its place empty."""
+"""The object or companion that leaves its place empty; the pattern, frame or mark that is not there."""
+
+SIZES = ("small", "large")
+PLACES = ("left", "right")
+USUAL = "usual"
+"""The size between small and large, and the place between left and right; no caption says it."""
+PATTERNS = ("diagonal", "checked")
+FRAMES = ("dark", "gold")
+MARKS = ("watermark",)
+"""What no model of the world has ever seen in training."""
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "object": OBJECTS,
@@ -21,9 +30,49 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 }
 """Attribute name to its values, in the order in which a caption mentions them (the object follows its adjectives)."""
 
+ABSENCE: Mapping[str, str] = {
+    **dict.fromkeys(("object", "companion", "pattern", "frame", "mark"), NOTHING),
+    **dict.fromkeys(("size", "place"), USUAL),
+}
+"""Attribute name to the value that draws nothing of it."""
+
+WORLD: Mapping[str, tuple[str, ...]] = {
+    **ATTRIBUTES,
+    "size": SIZES,
+    "place": PLACES,
+    "pattern": PATTERNS,
+    "frame": FRAMES,
+}
+"""Attribute name to its values, in the world that the recipe makes; without marks, which its training never shows."""
+
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "object": {
+        "animal": ("fish", "bird"),
+        "plant": ("tree", "mushroom"),
+        "vehicle": ("boat", "car"),
+        "building": ("house",),
+        "symbol": ("star",),
+        "being": ("fish", "bird", "tree", "mushroom"),
+        "artefact": ("boat", "car", "house", "star"),
+    },
+    "colour": {
+        "warm": ("red", "yellow"),
+        "cold": ("green", "blue", "purple"),
+        "pale": ("white",),
+        "vivid": ("red", "yellow", "green", "blue", "purple"),
+    },
+    "background": {
+        "land": ("grass", "desert", "snow"),
+        "water": ("sea",),
+        "sky": ("night",),
+        "day": ("grass", "desert", "snow", "sea"),
+    },
+}
+"""Attribute name to its group words and what each may mean, on two levels: a being is an animal or a plant."""
+
 GRAMMAR = ("a", "on", "with", "picture", "of", "texture", "shape")
 VOCABULARY = tuple(dict.fromkeys((*GRAMMAR, *(word for values in ATTRIBUTES.values() for word in values))))
-"""Every whole word that captions use."""
+"""Every whole word that captions of the shipped world use; see ``grammar.VOCABULARY`` for the world of the recipe."""
 
 STYLES = ("scene", "texture", "shape")
 """What a picture is: a whole scene, a surface that fills the frame ("a texture of"), or a silhouette ("a shape of")."""
@@ -50,8 +99,8 @@ def draw_attributes(rng: np.random.Generator) -> dict[str, str]:
 
 
 def caption(attributes: Mapping[str, str]) -> str:
-    """Return the full caption of a scene, a texture or a shape: every attribute that is there is said."""
-    return _phrase(attributes, mentioned=set(ATTRIBUTES) - ({"texture"} if attributes["texture"] == "plain" else set()))
+    """Return the full caption of a scene, a texture or a shape: what is there and has a word is said."""
+    return _phrase(attributes, mentioned=set(WORLD) - ({"texture"} if attributes["texture"] == "plain" else set()))
 
 
 def varied_caption(attributes: Mapping[str, str], rng: np.random.Generator) -> str:
@@ -71,14 +120,16 @@ def varied_caption(attributes: Mapping[str, str], rng: np.random.Generator) -> s
 
 def _phrase(attributes: Mapping[str, str], mentioned: set[str]) -> str:
     def say(name: str) -> str | None:
-        return attributes[name] if name in mentioned and attributes[name] != NOTHING else None
+        value = attributes.get(name, NOTHING)
+        return value if name in mentioned and value not in (NOTHING, USUAL) else None
 
     if attributes["style"] == "texture":
         return " ".join(["a texture of", attributes["colour"], attributes["texture"]])
     if attributes["style"] == "shape":
         return f"a shape of {attributes['object']}"
-    thing = " ".join(word for word in (say("colour"), say("texture"), say("object")) if word)
-    parts = [f"a {thing}" if say("object") else "", say("background") or ""]
+    thing = " ".join(word for word in (say("size"), say("colour"), say("texture"), say("object")) if word)
+    where = f" at {say('place')}" if say("place") else ""
+    parts = [f"a {thing}{where}" if say("object") else "", say("background") or ""]
     text = " on ".join(part for part in parts if part)
     companion = say("companion")
     if companion:
@@ -87,7 +138,11 @@ def _phrase(attributes: Mapping[str, str], mentioned: set[str]) -> str:
 
 
 def values_of(name: str) -> tuple[str, ...]:
-    """Return the values of an attribute as the arrays number them: "nothing" comes last where it can occur."""
+    """Return the values of an attribute as the arrays number them; the value of absence comes last where there is one.
+
+    That is "nothing" for an object, companion, pattern, frame or mark, and "usual" for a size or place.
+    """
     if name == "style":
         return STYLES
-    return (*ATTRIBUTES[name], NOTHING) if name in ("object", "companion") else ATTRIBUTES[name]
+    values = MARKS if name == "mark" else WORLD[name]
+    return (*values, ABSENCE[name]) if name in ABSENCE else values

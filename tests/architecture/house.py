@@ -118,7 +118,7 @@ DOORS = {
     "runs": {"checkpoint": ANY, "progress": ANY},
     "stats": {"intervals": ANY},
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
-    "tinyworld": {"render": "recipe", "store": ANY, "words": "recipe"},
+    "tinyworld": {"grammar": "recipe", "render": "recipe", "store": ANY, "words": "recipe"},
 }
 """Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
 

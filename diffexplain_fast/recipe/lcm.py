@@ -1,0 +1,137 @@
+"""Four steps instead of eight: a low-rank addition to the denoiser, distilled as a latent consistency model.
+
+Luo et al. 2023, "LCM-LoRA" (arXiv 2311.05556), on the consistency loss of Luo et al. 2023 (arXiv 2310.04378): the
+frozen denoiser, guided, takes one DDIM step from t to s; what the student predicts at t is to equal what it predicts
+at s. Guidance is distilled at one scale, so that the student needs no negative prompt.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from diffexplain_fast.recipe.clip import tokens
+from diffexplain_fast.recipe.data import Scenes
+from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.unet import build_scheduler
+from diffexplain_fast.storage import load_tensors, save_tensors_atomic
+from diffexplain_fast.tinyworld.grammar import varied_caption
+
+PLAN = Plan(steps=2500, batch=24, rate=4e-4, decay=0.0, average=0.99, half=True)
+FILE = "pytorch_lora_weights.safetensors"
+RANK = 16
+_GUIDANCE = 3.0
+_GRID = 50
+"""Times of the teacher: every twentieth of 1,000."""
+_SKIP_SCALE = 10.0
+_DATA_SPREAD = 0.5
+"""Scale of time and spread of the data in the boundary condition, as ``LCMScheduler`` has them."""
+_HUBER = 1e-3
+
+
+class LowRank(nn.Module):
+    """A linear layer or convolution, frozen, plus a trained product of two thin ones.
+
+    Args:
+        base: the layer; its weight stays as it is.
+    """
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.base = base
+        if isinstance(base, nn.Linear):
+            self.lora_A: nn.Module = nn.Linear(base.in_features, RANK, bias=False)
+            self.lora_B: nn.Module = nn.Linear(RANK, base.out_features, bias=False)
+        else:
+            shape, stride, padding = base.kernel_size, base.stride, base.padding
+            self.lora_A = nn.Conv2d(base.in_channels, RANK, shape, stride, padding, bias=False)  # type: ignore[arg-type]
+            self.lora_B = nn.Conv2d(RANK, base.out_channels, 1, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output with the addition."""
+        return self.base(x) + self.lora_B(self.lora_A(x))
+
+
+def add_low_rank(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Freeze a denoiser and give the layers of its attention and residual blocks low-rank additions, in place."""
+    unet.requires_grad_(False)
+    for name, layer in list(unet.named_modules()):
+        inside = any(part in name for part in ("attentions.", "resnets."))
+        if inside and isinstance(layer, nn.Linear | nn.Conv2d):
+            owner, _, last = name.rpartition(".")
+            setattr(unet.get_submodule(owner), last, LowRank(layer))
+    return unet.to(memory_format=torch.channels_last)
+
+
+def save_low_rank(unet: UNet2DConditionModel, folder: Path) -> None:
+    """Write the additions in float16 as diffusers' ``load_lora_weights`` reads them; their scale is 1."""
+    tensors = {}
+    for name, layer in unet.named_modules():
+        if isinstance(layer, LowRank):
+            for part in ("lora_A", "lora_B"):
+                weight = getattr(layer, part).weight.detach().to(torch.float16)
+                tensors[f"unet.{name}.{part}.weight"] = weight.cpu().contiguous()
+    save_tensors_atomic(folder / FILE, tensors)
+
+
+@torch.no_grad()
+def merge_low_rank(unet: UNet2DConditionModel, folder: Path) -> None:
+    """Add the additions of a folder to the weights of a plain denoiser, in place."""
+    tensors = load_tensors(folder / FILE)
+    for key in [key for key in tensors if key.endswith("lora_A.weight")]:
+        name = key.removeprefix("unet.").removesuffix(".lora_A.weight")
+        down, up = tensors[key].float(), tensors[key.replace("lora_A", "lora_B")].float()
+        weight = unet.get_parameter(f"{name}.weight")
+        weight += (up.flatten(1) @ down.flatten(1)).view(weight.shape).to(weight)
+
+
+def lcm_loss(
+    student: UNet2DConditionModel,
+    teacher: UNet2DConditionModel,
+    text: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scenes: Scenes,
+    latents: torch.Tensor,
+    batch: int,
+) -> Loss:
+    """Return the consistency loss; the student's answer one teacher step on is its target."""
+    alphas = build_scheduler().alphas_cumprod.to(student.device)
+    spacing = len(alphas) // _GRID
+
+    def clean_of(unet: nn.Module, noisy: torch.Tensor, times: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        signal, spread = _levels(alphas, times)
+        clean = signal * noisy - spread * unet(noisy, times, states).sample.float()
+        scaled = (times * _SKIP_SCALE).view(-1, 1, 1, 1).float()
+        skip = _DATA_SPREAD**2 / (scaled**2 + _DATA_SPREAD**2)
+        return skip * noisy + scaled / (scaled**2 + _DATA_SPREAD**2).sqrt() * clean
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+        rows = rng.integers(len(latents), size=batch)
+        texts = [varied_caption(scenes.attributes(row), rng) for row in rows]
+        clean = latents[torch.from_numpy(rows)].to(student.device)
+        late = torch.from_numpy(rng.integers(1, _GRID + 1, size=batch)).to(student.device) * spacing - 1
+        early = (late - spacing).clamp_min(0)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        signal, spread = _levels(alphas, late)
+        noisy = (signal * clean + spread * noise).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            both = text(tokens(tokenizer, [*texts, *[""] * batch]).to(student.device)).last_hidden_state
+            told, untold = teacher(noisy.repeat(2, 1, 1, 1), late.repeat(2), both).sample.float().chunk(2)
+            velocity = untold + _GUIDANCE * (told - untold)
+            signal_early, spread_early = _levels(alphas, early)
+            denoised = signal * noisy - spread * velocity
+            stepped = signal_early * denoised + spread_early * (spread * noisy + signal * velocity)
+            target = clean_of(student, stepped, early, both[:batch])
+        error = (clean_of(student, noisy, late, both[:batch]) - target).square()
+        return ((error + _HUBER**2).sqrt() - _HUBER).mean()
+
+    return loss
+
+
+def _levels(alphas: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    level = alphas[times].view(-1, 1, 1, 1)
+    return level.sqrt(), (1 - level).sqrt()
