@@ -135,9 +135,9 @@ MEASURING = (
     *(f"diffexplain_fast/cli/{command}.py" for command in ("bench", "profile", "estimate")),
 )
 """All files that measure, and show what was measured."""
-MEASURING_LINES = 4910
+MEASURING_LINES = 4908
 """At most so many lines in these files; may only be lowered."""
-ANY_IN_ANNOTATIONS = 211
+ANY_IN_ANNOTATIONS = 210
 """At most so many ``Any`` in annotations of the package; may only be lowered."""
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 OTHER_TESTS = ("architecture", "benchmarks", "csrc", "kernels")

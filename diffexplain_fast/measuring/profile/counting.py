@@ -70,7 +70,7 @@ class Counter(LiveBytes):
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
-    def run(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, object]) -> Any:
         """Return the results of an operation, which is noted."""
         out = func(*args, **kwargs)
         moved = _moved_bytes(func, args, kwargs, out)
