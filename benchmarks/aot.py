@@ -34,19 +34,12 @@ Table = dict[str, dict[str, list[int] | str]]
 
 
 class Usage(NamedTuple):
-    """What a compiled kernel uses.
+    """What a compiled kernel uses."""
 
-    Attributes:
-        registers: per thread, at most 255.
-        stack: bytes per thread; above 0 it spills.
-        shared: bytes per block.
-        tensor_core_instructions: in its machine code's listing, loops counted once.
-    """
-
-    registers: int
-    stack: int
-    shared: int
-    tensor_core_instructions: int
+    registers: int  # per thread, at most 255
+    stack: int  # bytes per thread; above 0 it spills
+    shared: int  # bytes per block
+    tensor_core_instructions: int  # in its machine code's listing, loops counted once
 
 
 def committed_table() -> dict[str, Any]:
@@ -56,15 +49,7 @@ def committed_table() -> dict[str, Any]:
 
 
 def compile_case(case: Case, chip: int) -> Usage:
-    """Compile a case for a compute capability, such as 90, and return what it uses.
-
-    Args:
-        case: kernel, types and constants.
-        chip: ten times the compute capability.
-
-    Returns:
-        Registers, stack, shared memory, tensor-core instructions.
-    """
+    """Compile a case for ten times a compute capability, such as 90, and return what it uses."""
     names = case.kernel.arg_names
     signature = {name: "constexpr" if name in case.constexprs else case.types[name] for name in names}
     # As at run time: without these there are no vector loads, and the figures are those of another kernel.
@@ -91,16 +76,7 @@ def compile_case(case: Case, chip: int) -> Usage:
 
 
 def over_limit(case: Case, chip: int, usage: Usage) -> list[str]:
-    """Return what a compiled case breaks: spills, too much shared memory, no tensor cores where they are wanted.
-
-    Args:
-        case: what was compiled.
-        chip: for which compute capability.
-        usage: what came out.
-
-    Returns:
-        One line per problem.
-    """
+    """Return a line for each problem of a case compiled for a chip: spills, too much shared memory, no tensor cores."""
     found = [f"{usage.stack} bytes of stack: it spills"] if usage.stack else []
     if usage.shared > SHARED_LIMIT[chip] * 1024:
         found.append(f"{usage.shared} bytes of shared memory, {SHARED_LIMIT[chip]} KiB exist")
@@ -110,11 +86,7 @@ def over_limit(case: Case, chip: int, usage: Usage) -> list[str]:
 
 
 def outdated(committed: Table) -> list[Case]:
-    """Return the cases whose entry in a table is missing, or follows from something else than what is here.
-
-    Args:
-        committed: case to hash and usage.
-    """
+    """Return the cases whose entry in a table is missing, or follows from something else than what is here."""
     every = [case for op in OPS.values() for case in op()]
     return [case for case in every if committed.get(case.name, {}).get("hash") != hash_of(case)]
 

@@ -18,47 +18,34 @@ _EPS = 1e-5
 
 
 class Case(NamedTuple):
-    """One kernel to compile.
+    """One kernel to compile."""
 
-    Attributes:
-        name: unique, kernel, dtype and blocks.
-        kernel: ``@triton.jit`` function.
-        types: argument to Triton's name of its type, such as "*fp16", "i32", "fp32"; constants excepted.
-        constexprs: constant to value.
-        config: warps and stages; its blocks are among the constants already.
-        aligned: integer arguments that are multiples of 16, as channels of real models are; pointers always are.
-        tensor_cores: whether its machine code must use them.
-        fp_fusion: as at the kernel's launch.
-    """
-
-    name: str
-    kernel: Any
+    name: str  # unique, kernel, dtype and blocks
+    kernel: Any  # ``@triton.jit`` function
+    # argument to Triton's name of its type, such as "*fp16", "i32", "fp32"; constants excepted
     types: Mapping[str, str]
-    constexprs: Mapping[str, Any]
-    config: Config
+    constexprs: Mapping[str, Any]  # constant to value
+    config: Config  # warps and stages; its blocks are among the constants already
+    # integer arguments that are multiples of 16, as channels of real models are; pointers always are
     aligned: tuple[str, ...] = ()
-    tensor_cores: bool = False
-    fp_fusion: bool = FP_FUSION
+    tensor_cores: bool = False  # whether its machine code must use them
+    fp_fusion: bool = FP_FUSION  # as at the kernel's launch
 
 
 def types_of(kernel: Any, constexprs: Mapping[str, Any], dtype: str, **other: str) -> dict[str, str]:
-    """Return the types of a kernel's arguments by the house's names.
+    """Return the types of a kernel's arguments except constants, by the house's names.
 
     Args:
         kernel: ``@triton.jit`` function.
-        constexprs: its constants, which have no type.
+        constexprs: its constants.
         dtype: of the tensors, "fp16", "bf16" or "fp32".
         other: types of arguments that are neither such tensors, nor statistics in float32, nor sizes in int32.
-
-    Returns:
-        Argument to type.
     """
-    found = {}
-    for name in kernel.arg_names:
-        if name not in constexprs:
-            usual = ("*fp32" if name in _FLOAT32 else f"*{dtype}") if name.endswith("_ptr") else "i32"
-            found[name] = other.get(name, usual)
-    return found
+
+    def usual(name: str) -> str:
+        return ("*fp32" if name in _FLOAT32 else f"*{dtype}") if name.endswith("_ptr") else "i32"
+
+    return {name: other.get(name, usual(name)) for name in kernel.arg_names if name not in constexprs}
 
 
 def cases(
@@ -72,9 +59,6 @@ def cases(
         flags: constants that do not depend on the configuration.
         aligned: integer arguments that are multiples of 16.
         other: types that its names do not tell, as in ``types_of``.
-
-    Yields:
-        One case per dtype and configuration.
     """
     for dtype in DTYPES:
         for config in CONFIGS[entry]:

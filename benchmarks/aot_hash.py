@@ -19,11 +19,7 @@ _PACKAGE = "diffexplain_fast.kernels"
 
 
 def hash_of(case: Case) -> str:
-    """Return the hash of a case: source, types, constants, warps, stages, and Triton's version.
-
-    Args:
-        case: kernel, types and constants.
-    """
+    """Return the hash of a case: source, types, constants, warps, stages, and Triton's version."""
     stem = case.kernel.__module__.removeprefix(f"{_PACKAGE}.")
     parts = {
         "source": [source_of(name) for name in sorted(with_imports(stem))],

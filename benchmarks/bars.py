@@ -102,15 +102,7 @@ def verdicts(rows: list[dict[str, Any]], base: dict[str, float]) -> dict[str, An
 
 
 def kept_rows(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of an interrupted run, none without one.
-
-    Args:
-        path: of its JSON.
-        about: what it must say of itself.
-
-    Raises:
-        SystemExit: it was made by another command or other versions.
-    """
+    """Return the rows of an interrupted run by the path of its JSON, none without one; exit if it is of another run."""
     if not path.exists():
         return []
     found = read_json(path)
@@ -151,11 +143,10 @@ def main() -> None:
                 bars = verdicts(rows, base)
                 rest = {"bars": bars, "rows": rows, "versions": versions(), "device": device_record()}
                 write_json_atomic(arguments.out, record | rest)
-    reached = [bar for name, bar in bars.items() if name != "excess on clean"]
-    for name, bar in bars.items():
-        if name != "excess on clean":
-            sys.stdout.write(f"{name:45} {bar['value']:.3f}  (bound {bar['bound']}) {bar['reached']}\n")
-    sys.exit(0 if all(bar["reached"] for bar in reached) else 1)
+    judged = {name: bar for name, bar in bars.items() if name != "excess on clean"}
+    for name, bar in judged.items():
+        sys.stdout.write(f"{name:45} {bar['value']:.3f}  (bound {bar['bound']}) {bar['reached']}\n")
+    sys.exit(0 if all(bar["reached"] for bar in judged.values()) else 1)
 
 
 if __name__ == "__main__":

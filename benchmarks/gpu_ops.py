@@ -12,7 +12,6 @@ of the ceiling for what waits for memory, faster than every library for attentio
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, results
+from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, mean_seconds, results
 from diffexplain_fast import ops
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder
 from diffexplain_fast.environment import device_record, versions
@@ -82,15 +81,13 @@ _ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = _RING) -> Iterator[dict[str, Any]]:
     """Yield a row for eager, for each other library and for each implementation, or one for ``torch.compile``.
 
+    Each has microseconds forward and backward, distance of result and gradient, shares of the ceilings; or a reason.
+
     Args:
         case: what is measured.
         ceilings: of the device.
         compiled: whether to measure eager's code compiled, instead of all others.
         ring: bytes of inputs.
-
-    Yields:
-        Microseconds forward and backward, distance of result and gradient and shares of the ceilings, or why there are
-        none.
     """
     first = case.inputs()
     count = min(_MOST, max(1, ring // sum(part.nbytes for part in first)))
@@ -131,11 +128,7 @@ def implementations(case: Case) -> dict[str, Callable[..., Any]]:
 
 
 def run_once(new: New) -> None:
-    """Run our implementations that run here once, forward and backward, at small shapes: for sanitizers.
-
-    Args:
-        new: makes the tensors.
-    """
+    """Run our implementations that run here once, forward and backward, at small shapes: for sanitizers."""
     for case in (*cases(new, SMALL), _whole_group_norm_silu(new)):
         inputs = [part.requires_grad_() for part in case.inputs()]
         cotangents = tuple(torch.randn_like(part) for part in results(case.eager(*inputs)))
@@ -175,11 +168,7 @@ def _figures(case: Case, ceilings: Ceilings, size: int, forward: float, backward
 
 
 def bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
-    """Return what is asked for, with what was measured, and whether it is met; nothing for what was not measured.
-
-    Args:
-        rows: of ``measure``.
-    """
+    """Return what is asked for, with what was measured, and whether it is met; nothing for what was not measured."""
     found = {}
     timed = [row for row in rows if "refused" not in row]
     ours = [row for row in timed if row["impl"].startswith("ours")]
@@ -189,7 +178,11 @@ def bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
             if shares:
                 found[f"{op} {shape}: {max(shares):.0%} of the ceiling (bar {_SHARE:.0%})"] = max(shares) >= _SHARE
     for shape in ATTENTION:
-        here = {row["impl"]: _both(row) for row in timed if (row["op"], row["shape"]) == ("attention", shape)}
+        here = {
+            row["impl"]: row["forward_us"] + row["backward_us"]
+            for row in timed
+            if (row["op"], row["shape"]) == ("attention", shape)
+        }
         own, others = (
             [us for impl, us in here.items() if (impl == "ours, triton") == own and impl not in _NEITHER]
             for own in (True, False)
@@ -200,19 +193,12 @@ def bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     return found
 
 
-def _both(row: dict[str, Any]) -> float:
-    return row["forward_us"] + row["backward_us"]
-
-
 def seconds(
     function: Callable[..., Any], sets: list[list[Tensor]], cotangents: Sequence[Sequence[Tensor]] = ()
 ) -> float:
-    """Return the median seconds of a call, over calls with each of the inputs; on a GPU in one CUDA graph.
+    """Return the median seconds of a call, over calls with each set of inputs; on a GPU in one CUDA graph.
 
-    Args:
-        function: called with the tensors of each set.
-        sets: inputs.
-        cotangents: of each set's results; with them the backwards follow, after all forwards.
+    With cotangents of each set's results the backwards follow, after all forwards.
     """
     device = sets[0][0].device
 
@@ -225,9 +211,7 @@ def seconds(
         return [torch.autograd.grad(results(y), inputs, dy) for y, inputs, dy in pairs]
 
     if device.type != "cuda":
-        start = time.perf_counter()
-        calls(len(sets))
-        return (time.perf_counter() - start) / len(sets)
+        return mean_seconds(lambda: calls(len(sets)), 1) / len(sets)
     recorder = CudaRecorder(device)
     for _ in range(_WARM):
         recorder.warm(lambda: calls(1))

@@ -1,7 +1,9 @@
 """Every op at any shape beside plain PyTorch: the cases of ``benchmarks.cpu_ops`` and ``benchmarks.gpu_ops``."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,45 +26,27 @@ _LIBRARIES = {
 
 
 class Case(NamedTuple):
-    """One op at one shape.
+    """One op at one shape."""
 
-    Attributes:
-        op: its name.
-        shape: of its input; of attention queries, keys and head dimension, with 2 images and 8 heads.
-        inputs: makes what is differentiated.
-        ours: the op, of the inputs, and of ``impl`` where it has several.
-        eager: plain PyTorch, of the inputs.
-        moved: numbers that the forward and the backward read and write at least.
-        flop: 2 per multiply-add of the forward and of the backward; 0 where the bytes decide.
-        impls: its implementations on a GPU; "torch" for an op that is calls of torch.
-        raw: forward and backward without autograd, of the cotangents and the inputs, where C++ has kernels of its own.
-        others: libraries that compute the same, by name.
-        detail: what the shape does not say.
-    """
-
-    op: str
-    shape: Shape
-    inputs: Callable[[], list[Tensor]]
-    ours: Callable[..., Any]
-    eager: Callable[..., Any]
-    moved: tuple[int, int]
-    flop: tuple[int, int] = (0, 0)
-    impls: tuple[str, ...] = ("torch",)
+    op: str  # its name
+    shape: Shape  # of its input; of attention queries, keys and head dimension, with 2 images and 8 heads
+    inputs: Callable[[], list[Tensor]]  # makes what is differentiated
+    ours: Callable[..., Any]  # the op, of the inputs, and of ``impl`` where it has several
+    eager: Callable[..., Any]  # plain PyTorch, of the inputs
+    moved: tuple[int, int]  # numbers that the forward and the backward read and write at least
+    flop: tuple[int, int] = (0, 0)  # 2 per multiply-add of the forward and of the backward; 0 where the bytes decide
+    impls: tuple[str, ...] = ("torch",)  # its implementations on a GPU; "torch" for an op that is calls of torch
+    # forward and backward without autograd, of the cotangents and the inputs, where C++ has kernels of its own
     raw: Callable[..., Tensor] | None = None
-    others: Mapping[str, Callable[..., Any]] = {}
-    detail: str = ""
+    others: Mapping[str, Callable[..., Any]] = {}  # libraries that compute the same, by name
+    detail: str = ""  # what the shape does not say
 
 
 class New(NamedTuple):
-    """Makes random tensors.
+    """Makes random tensors."""
 
-    Attributes:
-        device: where.
-        dtype: of the tensors.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
+    device: torch.device  # where
+    dtype: torch.dtype  # of the tensors
 
     def __call__(self, *shape: int) -> Tensor:
         """Return random numbers; four dimensions are laid out channels-last."""
@@ -71,24 +55,14 @@ class New(NamedTuple):
 
 
 def cases(new: New, shapes: Mapping[str, Sequence[Shape]]) -> Iterator[Case]:
-    """Yield the cases, one at a time.
-
-    Args:
-        new: makes the tensors.
-        shapes: by op; of GroupNorm the groups may follow, else there are 32.
-    """
+    """Yield the cases of shapes by op, one at a time; of GroupNorm the groups may follow, else there are 32."""
     for op, found in shapes.items():
         for shape in found:
             yield _MAKERS[op](new, *shape)
 
 
 def gradients(function: Callable[..., Any], cotangents: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-    """Return what computes the gradients of all inputs of a function.
-
-    Args:
-        function: of tensors.
-        cotangents: of its results.
-    """
+    """Return what computes the gradients of all inputs of a function, by the cotangents of its results."""
     return lambda *inputs: torch.autograd.grad(results(function(*inputs)), inputs, cotangents)
 
 
@@ -100,6 +74,15 @@ def results(made: Any) -> tuple[Tensor, ...]:
 def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     """Return the largest relative L2 distance between two lists of gradients."""
     return max(float((one - other).norm() / other.norm()) for one, other in zip(got, wanted, strict=True))
+
+
+def mean_seconds(function: Callable[[], Any], repeats: int) -> float:
+    """Return the mean seconds of a call on the CPU, after one that is not timed: the caches hold what ran before."""
+    function()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    return (time.perf_counter() - start) / repeats
 
 
 def _group_norm_silu(new: New, *shape: int) -> Case:
@@ -229,44 +212,36 @@ def _guided_step(new: New, *shape: int) -> Case:
 
 def _conv2d_frozen(new: New, *shape: int) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
-    return Case(
-        "conv2d_frozen",
-        shape,
-        inputs=lambda: [new(*shape)],
-        ours=lambda x: ops.conv2d_frozen(x, w, b, padding=1),
-        eager=lambda x: F.conv2d(x, w, b, padding=1),
-        moved=(2 * x + w.numel(), 2 * x + w.numel()),
-        flop=(18 * x * shape[1], 18 * x * shape[1]),
-    )
+    cost = 2 * x + w.numel(), 18 * x * shape[1]
+    ours, eager = (partial(run, weight=w, bias=b, padding=1) for run in (ops.conv2d_frozen, F.conv2d))
+    return _product("conv2d_frozen", new, shape, cost, ours, eager)
 
 
 def _linear_frozen(new: New, *shape: int) -> Case:
     w, b, x = new(8 * shape[1], shape[1]), new(8 * shape[1]), math.prod(shape)
-    return Case(
-        "linear_frozen",
-        shape,
-        inputs=lambda: [new(*shape)],
-        ours=lambda x: ops.linear_frozen(x, w, b),
-        eager=lambda x: F.linear(x, w, b),
-        moved=(9 * x + w.numel(), 9 * x + w.numel()),
-        flop=(2 * shape[0] * w.numel(), 2 * shape[0] * w.numel()),
-    )
+    cost = 9 * x + w.numel(), 2 * shape[0] * w.numel()
+    ours, eager = (partial(run, weight=w, bias=b) for run in (ops.linear_frozen, F.linear))
+    return _product("linear_frozen", new, shape, cost, ours, eager)
 
 
 def _upsample_conv(new: New, *shape: int) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
     packed = pack_subpixel(w, b)
-    product = 4 * 8 * x * shape[1]  # four phases of 2 x 2 taps
-    return Case(
-        "upsample_conv",
-        shape,
-        inputs=lambda: [new(*shape)],
-        ours=lambda x, impl: ops.upsample_conv(x, packed, impl=impl),
-        impls=("triton",),
-        eager=lambda x: F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, b, padding=1),
-        moved=(5 * x + 16 * shape[1] ** 2, 5 * x + 16 * shape[1] ** 2),
-        flop=(product, product),
-    )
+
+    def eager(x: Tensor) -> Tensor:
+        return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, b, padding=1)
+
+    cost = 5 * x + 16 * shape[1] ** 2, 4 * 8 * x * shape[1]  # four phases of 2 x 2 taps
+    ours = partial(ops.upsample_conv, packed=packed)
+    return _product("upsample_conv", new, shape, cost, ours, eager)._replace(impls=("triton",))
+
+
+def _product(
+    op: str, new: New, shape: Shape, cost: tuple[int, int], ours: Callable[..., Any], eager: Callable[..., Any]
+) -> Case:
+    """A product with a frozen weight, whose backward costs what its forward costs: numbers moved, and FLOP."""
+    moved, flop = cost
+    return Case(op, shape, lambda: [new(*shape)], ours, eager, moved=(moved, moved), flop=(flop, flop))
 
 
 def _resize_normalize(new: New, *shape: int) -> Case:

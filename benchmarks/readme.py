@@ -72,11 +72,7 @@ def table() -> str:
 
 
 def rendered(readme: str) -> str:
-    """Return a README with its table replaced.
-
-    Args:
-        readme: text with both marks.
-    """
+    """Return a README with its table replaced."""
     head, _, rest = readme.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return head + table() + tail

@@ -26,9 +26,8 @@ def estimate(
     from diffexplain_fast.engine.checks import check_guidance
     from diffexplain_fast.engine.memory.plan import parse_bytes
     from diffexplain_fast.errors import unknown_name, wrong_value
-    from diffexplain_fast.measuring.bench.efficiency import measured_efficiency
     from diffexplain_fast.measuring.bench.rows import read_rows
-    from diffexplain_fast.measuring.estimate import CARDS, GIB
+    from diffexplain_fast.measuring.estimate import CARDS, GIB, measured_efficiency
     from diffexplain_fast.measuring.estimate import estimate as count
 
     if gpu not in CARDS:

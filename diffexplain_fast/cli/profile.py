@@ -42,7 +42,7 @@ def profile(
     from diffexplain_fast.measuring.profile.collect import PROFILE, TRACE, profile_iteration
     from diffexplain_fast.measuring.profile.dtypes import parse_dtype
     from diffexplain_fast.measuring.profile.iteration import Iteration
-    from diffexplain_fast.measuring.profile.table import table
+    from diffexplain_fast.measuring.profile.profile import table
     from diffexplain_fast.report.profile_page import render_profile
     from diffexplain_fast.storage import confined
 

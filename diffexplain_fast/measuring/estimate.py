@@ -1,5 +1,6 @@
 """What an optimisation iteration needs on a card that is not here: its plan and its multiplications, counted."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -9,21 +10,19 @@ from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.memory.costs import Request, count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.memory.workspaces import CUBLAS_HOPPER, CUBLAS_PAIRS
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.measuring.bench.rivals import OURS
+from diffexplain_fast.measuring.bench.rows import Row, figure, group_of
 from diffexplain_fast.models.public import PUBLIC, public_models
 
 GIB = 2**30
 
 
 class Card(NamedTuple):
-    """A GPU by its data sheet.
+    """A GPU by its data sheet."""
 
-    Attributes:
-        gib: memory.
-        tflops: dense half precision with float32 sums, peak.
-    """
-
-    gib: float
-    tflops: float
+    gib: float  # memory
+    tflops: float  # dense half precision with float32 sums, peak
 
 
 CARDS = {
@@ -39,15 +38,10 @@ CARDS = {
 
 
 class Estimate(NamedTuple):
-    """What an iteration needs, from prompt embeddings to images and back.
+    """What an iteration needs, from prompt embeddings to images and back."""
 
-    Attributes:
-        plan: what each step keeps, and the predicted peak.
-        flop: multiplications and additions of the forward and backward, with what is computed again.
-    """
-
-    plan: Plan
-    flop: float
+    plan: Plan  # what each step keeps, and the predicted peak
+    flop: float  # multiplications and additions of the forward and backward, with what is computed again
 
 
 def estimate(
@@ -86,3 +80,28 @@ def estimate(
     plan = make_plan(counted, memory)
     costs = [cost[level] for cost, level in zip(counted.steps, plan.levels[:-1], strict=True)]
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)
+
+
+class Efficiency(NamedTuple):
+    """A measured share."""
+
+    share: float  # of the FLOP in a second that a large matrix product reached on the same card, in (0, 1]
+    source: str  # what was measured, where and when
+
+
+def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
+    """Return the share of the last row of ours on a GPU in half precision.
+
+    Args:
+        rows: in the order in which they were appended.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    found = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
+    found = [row for row in found if row.get("gpu") and figure(row, "share_of_ceiling")]
+    if not found:
+        wanted = f"a file with a row of {OURS!r}, measured on a GPU in bfloat16 or float16 (bench run --device cuda)"
+        raise wrong_value("rows", wanted, "none of them")
+    workload, dtype, device = group_of(found[-1])
+    return Efficiency(found[-1]["share_of_ceiling"], f"{workload} in {dtype} on {device}, {found[-1]['date']}")

@@ -43,14 +43,11 @@ class Roof(NamedTuple):
 
 
 def areas(timeline: Timeline, seconds: float) -> list[Area]:
-    """Return bytes by owner over time as layers that lie on one another, the first at the bottom.
+    """Return a layer for each owner of a timeline, the first at the bottom; none where nothing was counted.
 
     Args:
         timeline: what to show.
         seconds: what the width stands for.
-
-    Returns:
-        A layer for each owner of the timeline, none where nothing was counted.
     """
     highest = max(timeline.totals, default=0)
     if highest == 0 or seconds <= 0:
@@ -67,14 +64,11 @@ def areas(timeline: Timeline, seconds: float) -> list[Area]:
 
 
 def curve_points(curve: Sequence[tuple[float, int]], seconds: float) -> str:
-    """Return bytes over time as the points of an SVG line with steps, in a box of ``WIDTH`` and ``HEIGHT``.
+    """Return the points of an SVG line with steps, in a box of ``WIDTH`` and ``HEIGHT``; "" if nothing was allocated.
 
     Args:
         curve: seconds and bytes, by time.
         seconds: what the width stands for.
-
-    Returns:
-        Points, "" where nothing was allocated.
     """
     sizes = [size for _, size in curve]
     low, high = min(0, *sizes, 0), max(0, *sizes, 0)
@@ -88,19 +82,12 @@ def curve_points(curve: Sequence[tuple[float, int]], seconds: float) -> str:
 
 
 def roof(roofline: Roofline) -> Roof | None:
-    """Return the chart of FLOP/s over FLOP per byte.
-
-    Args:
-        roofline: what to show; work without FLOP has no place in it.
-
-    Returns:
-        The chart, None where no work has FLOP.
-    """
+    """Return the chart of FLOP/s over FLOP per byte of the work that has FLOP, None where no work has."""
+    every = [(work, False) for work in roofline.operators] + [(work, True) for work in roofline.families]
     shown = [
-        (work, place, large)
-        for works, large in ((roofline.operators, False), (roofline.families, True))
-        for work in works
-        if (place := _place(work)) is not None
+        (work, (work.intensity, work.flop / work.seconds), large)
+        for work, large in every
+        if work.intensity and work.flop is not None and work.seconds > 0
     ]
     if not shown:
         return None
@@ -130,24 +117,13 @@ def roof(roofline: Roofline) -> Roof | None:
 
 
 def describe(work: Work) -> str:
-    """Return what a kind of work reached, in one line.
-
-    Args:
-        work: counted or not.
-    """
+    """Return what a kind of work reached, in one line."""
     if work.share is None:
         return f"{work.name}: not counted"
     rate = f"{1e-9 * work.moved / work.seconds:.1f} GB/s"
     if work.flop is not None:
         rate = f"{1e-9 * work.flop / work.seconds:.1f} GFLOP/s, {rate}"
     return f"{work.name}: {rate}, {work.share:.0%} of the ceiling"
-
-
-def _place(work: Work) -> tuple[float, float] | None:
-    """Return intensity and FLOP/s, None without them."""
-    if not work.intensity or work.flop is None or work.seconds <= 0:
-        return None
-    return work.intensity, work.flop / work.seconds
 
 
 def _powers(values: Sequence[float]) -> range:

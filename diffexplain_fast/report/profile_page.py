@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,14 +40,11 @@ class ByteRow(NamedTuple):
 
 
 def render_profile(profile: Profile, path: str | Path) -> Path:
-    """Write a profile as one HTML file that needs no network.
+    """Write a profile as one HTML file that needs no network, and return the file.
 
     Args:
         profile: what to show.
         path: the file; its folder is made if it does not exist.
-
-    Returns:
-        The file.
 
     Raises:
         StorageError: no space or no permission.
@@ -61,7 +59,7 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
         whole=_pieces({share.name: share.seconds for share in profile.families}, profile.total),
         parts=_rows(merge_steps(profile.parts), profile),
         steps=_rows([part for part in profile.parts if part.name.startswith("step ")], profile),
-        families=_rows([share_of_itself(share) for share in profile.families], profile),
+        families=_rows([replace(share, families={share.name: share.seconds}) for share in profile.families], profile),
         kernels=_rows(profile.kernels, profile),
         roofline=profile.roofline,
         roof=None if profile.roofline is None else roof(profile.roofline),
@@ -83,15 +81,6 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
     return Path(path)
 
 
-def share_of_itself(share: Share) -> Share:
-    """Return a family's share with that family as its only piece.
-
-    Args:
-        share: of ``Profile.families``.
-    """
-    return Share(share.name, share.seconds, share.launches, {share.name: share.seconds})
-
-
 def _pieces(seconds: Mapping[str, float], whole: float) -> list[Piece]:
     """Return pieces in the order of the families, their widths in percent of ``whole``."""
     return [
@@ -104,15 +93,9 @@ def _pieces(seconds: Mapping[str, float], whole: float) -> list[Piece]:
 def _rows(shares: Sequence[Share], profile: Profile) -> list[Row]:
     """Return rows whose longest bar fills the track."""
     longest = max((share.seconds for share in shares), default=0.0)
+    total = profile.total or 1.0
     return [
-        Row(
-            share.name,
-            1e3 * share.seconds,
-            share.seconds / (profile.total or 1.0),
-            share.launches,
-            _pieces(share.families, longest),
-        )
-        for share in shares
+        Row(it.name, 1e3 * it.seconds, it.seconds / total, it.launches, _pieces(it.families, longest)) for it in shares
     ]
 
 

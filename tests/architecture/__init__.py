@@ -15,12 +15,12 @@ from tests.architecture.imports import (
 from tests.architecture.knowledge import known_backends, known_schedulers
 from tests.architecture.layout import misplaced_tests
 from tests.architecture.safety import misplaced_calls, unsafe_code
-from tests.architecture.sizes import over_budget
+from tests.architecture.sizes import over_budget, too_much_measuring
 from tests.architecture.source import sources
 
 IMPORT_RULES = (upward_imports, circular_imports, closed_doors, unused_doors, imported_faces, methods_that_meet)
 CODE_RULES = (known_backends, known_schedulers, too_much_any, over_budget, misplaced_calls, unsafe_code)
-RULES = (*IMPORT_RULES, *CODE_RULES, without_docstring, misplaced_tests)
+RULES = (*IMPORT_RULES, *CODE_RULES, too_much_measuring, without_docstring, misplaced_tests)
 """Rules that read the tree and run nothing of it."""
 
 __all__ = [

@@ -8,6 +8,8 @@ from tests.architecture.house import (
     FUNCTION_LINES,
     INIT_LINES,
     KERNEL_LINES,
+    MEASURING,
+    MEASURING_LINES,
     METHOD_LINES,
     PACKAGE,
     SETUP_LINES,
@@ -34,6 +36,13 @@ def over_budget(root: Path) -> list[str]:
             if isinstance(node, Scope) and (length := function_lines(node)) > FUNCTION_LINES:
                 found.append(f"{path}:{node.lineno}: {node.name} has {length} lines, over {FUNCTION_LINES}")
     return found
+
+
+def too_much_measuring(root: Path) -> list[str]:
+    """Return that measuring has more lines of Python than the house allows it, if it has."""
+    paths = {path for pattern in MEASURING for path in root.glob(pattern)}
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+    return [f"measuring: {lines} lines, over {MEASURING_LINES}"] if lines > MEASURING_LINES else []
 
 
 def function_lines(node: Scope) -> int:

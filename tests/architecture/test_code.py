@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture import annotations, documentation, fresh, knowledge, layout, safety, sizes
-from tests.architecture.house import ANY_IN_ANNOTATIONS
+from tests.architecture.house import ANY_IN_ANNOTATIONS, MEASURING_LINES
 from tests.architecture.trees import DOC, tree
 
 LONG = "\n".join(["def long():", *["    x = 1"] * 60])
@@ -43,6 +43,10 @@ BREACHES = {
     "a scheduler, of a module": (knowledge.known_schedulers, "evidence/a.py", "x = diffusers.DDIMScheduler()"),
     "a scheduler, by type": (knowledge.known_schedulers, "api/a.py", "x = type(pipe.scheduler).__name__"),
     "a scheduler, by class": (knowledge.known_schedulers, "api/a.py", "x = scheduler.__class__"),
+    "measuring": (sizes.too_much_measuring, "measuring/bench/a.py", "x = 1\n" * (MEASURING_LINES + 1)),
+    "benchmarks": (sizes.too_much_measuring, "../benchmarks/a.py", "x = 1\n" * (MEASURING_LINES + 1)),
+    "a command": (sizes.too_much_measuring, "cli/bench.py", "x = 1\n" * (MEASURING_LINES + 1)),
+    "a page": (sizes.too_much_measuring, "report/profile_page.py", "x = 1\n" * (MEASURING_LINES + 1)),
     "Any": (annotations.too_much_any, "models/a.py", f"x: tuple[{'Any, ' * (ANY_IN_ANNOTATIONS + 1)}] = y"),
 }
 
@@ -68,6 +72,8 @@ ALLOWED = {
     "a word": (knowledge.known_backends, "api/a.py", "x = word == 'slow'"),
     "a scheduler, by its adapter": (knowledge.known_schedulers, "models/a.py", "X = {'LCMScheduler': 4}"),
     "a scheduler handed on": (knowledge.known_schedulers, "api/a.py", "x = f(pipe.scheduler)"),
+    "measuring": (sizes.too_much_measuring, "measuring/bench/a.py", "x = 1\n" * MEASURING_LINES),
+    "explaining": (sizes.too_much_measuring, "models/a.py", "x = 1\n" * (MEASURING_LINES + 1)),
     "Any": (annotations.too_much_any, "models/a.py", f"x: tuple[{'Any, ' * ANY_IN_ANNOTATIONS}] = y"),
 }
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Kernel
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span
 from diffexplain_fast.measuring.profile.memory import Memory, Timeline
-from diffexplain_fast.measuring.profile.profile import Profile, summarise
+from diffexplain_fast.measuring.profile.profile import Profile, summarise, table
 from diffexplain_fast.measuring.profile.roofline import Ceilings, Roofline, Work
-from diffexplain_fast.measuring.profile.table import table
 from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, roof
 from diffexplain_fast.report.profile_page import render_profile
 
@@ -33,7 +32,7 @@ def example(on_gpu: bool = False, operator: str = "aten::mm") -> Profile:
         Call(f"{MARK}step 1", 1.0, 1.0, 0.0),
     ]
     calls += [Call(operator, 1.0, 3.0, 2.0, True, (("ampere_sgemm", 1.0),)), Call("aten::add", 3.0, 4.0, 1.5, True)]
-    kernels = [Kernel("ampere_sgemm", 1.0, 2.0), Kernel("reduce_kernel", 2.5, 3.0)] if on_gpu else []
+    kernels = [Span("ampere_sgemm", 1.0, 2.0), Span("reduce_kernel", 2.5, 3.0)] if on_gpu else []
     timeline = Timeline([0.0, 2.0], {"weights": [2**20, 2**20], "kept": [0, 3 * 2**20]})
     owners = {"weights, denoiser": 2**20, "text": 2**19}
     memory = Memory(4 * 2**20, "everything", owners, 5 * 2**20, [(0.0, 0), (1.0, 8)], timeline)

@@ -73,15 +73,20 @@ class LiveBytes(TorchDispatchMode):
         for tensor in _counted([out]):
             if (storage := tensor.untyped_storage()) not in self._seen:
                 self._seen.add(storage)
-                size = storage.nbytes()
-                self.now += size
-                weakref.finalize(storage, self._gone, size)
+                self.born(tensor)
         self.peak = max(self.peak, self.now)
         return out
 
     def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
         """Return the results of an operation."""
         return func(*args, **kwargs)
+
+    def born(self, tensor: Tensor) -> None:
+        """Count the storage of a tensor, which an operation has just made, until the storage is freed."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        self.now += size
+        weakref.finalize(storage, self._gone, size)
 
     def fresh(self, tensor: Tensor) -> bool:
         """Whether the storage of a tensor has not been seen."""

@@ -8,13 +8,12 @@ import torch
 from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench.rivals import HOLDING, OURS, Make, ours, ours_lean, ours_within
-from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
-from diffexplain_fast.measuring.bench.workloads import Workload
+from diffexplain_fast.measuring.bench.workloads import Images, Setting, Workload
 
 _MIB = 2**20
 DEFAULT = ("33%", "67%")
 _CHECKED_SHARE = 0.5
-"""Where the gradient under a limit in bytes is checked, for the few steps of the check need less than the limit."""
+"""Where the gradient under a limit in bytes is checked, because the few steps of the check need less than the limit."""
 
 
 def budget_name(budget: str) -> str:
@@ -63,30 +62,32 @@ def at_budgets(budgets: Sequence[str], workload: Workload, *, checked: bool = Fa
         try:
             least, most = span(workload)
         except Exception as problem:  # such as too little memory for everything; the rows say what it was
-            makes |= dict.fromkeys(shares, _refusing(problem))
+            makes |= dict.fromkeys(shares, _refusing(f"{type(problem).__name__}: {problem}"))
         else:
             makes |= {budget: ours_within(round(least + share * (most - least))) for budget, share in shares.items()}
     return {budget_name(budget): makes[budget] for budget in budgets}
 
 
-def _refusing(problem: Exception) -> Make:
+def _refusing(problem: str) -> Make:
     """What cannot be built."""
-    said = f"no share without the plans: {type(problem).__name__}: {problem}"
 
     def make(setting: Setting) -> Images:
-        raise ValueError(said)
+        raise ValueError(f"no share without the plans: {problem}")
 
     return make
 
 
 def span(workload: Workload) -> tuple[int, int]:
-    """Return the bytes that ours is predicted to need with one sample kept per step, and with everything kept.
-
-    Args:
-        workload: of which one forward of each is run.
-    """
-    least, most = (_predicted(workload, make(workload.setting)) for make in (ours_lean, ours))
-    return least, most
+    """Return the bytes that ours is predicted to need with one sample kept per step, and with everything kept."""
+    peaks = []
+    for make in (ours_lean, ours):
+        images = make(workload.setting)
+        with torch.enable_grad():
+            images(workload.embeds(workload.start.clone().requires_grad_()), workload.latents(0))
+        if images.sampler.plan is None:
+            raise ValueError("nothing was planned")
+        peaks.append(images.sampler.plan.peak)
+    return peaks[0], peaks[1]
 
 
 def memory_plan(names: Sequence[str], budgets: Sequence[str], peak: int | None) -> list[str]:
@@ -110,12 +111,3 @@ def memory_plan(names: Sequence[str], budgets: Sequence[str], peak: int | None) 
             held = f"nothing between iterations, at most {most} in one"
         lines.append(f"  {name}: {held}")
     return lines
-
-
-def _predicted(workload: Workload, images: Sampled) -> int:
-    with torch.enable_grad():
-        images(workload.embeds(workload.start.clone().requires_grad_()), workload.latents(0))
-    plan = images.sampler.plan
-    if plan is None:
-        raise ValueError("nothing was planned")
-    return plan.peak

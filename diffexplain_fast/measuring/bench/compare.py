@@ -18,20 +18,12 @@ import torch
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench import workloads
 from diffexplain_fast.measuring.bench.budgets import at_budgets, memory_plan
-from diffexplain_fast.measuring.bench.device import (
-    Held,
-    driver_state,
-    held_bytes,
-    joules,
-    matmul_ceiling,
-    memory,
-    needs,
-)
+from diffexplain_fast.measuring.bench.device import Held, driver_state, held_bytes, joules, memory, needs
 from diffexplain_fast.measuring.bench.gate import gates, gradient, reason, short, shown
 from diffexplain_fast.measuring.bench.rivals import OTHER_GRADIENT, OURS, PLAIN, RIVALS, Make
 from diffexplain_fast.measuring.bench.rows import Row
-from diffexplain_fast.measuring.bench.setting import Images, Sampled
-from diffexplain_fast.measuring.bench.workloads import Workload
+from diffexplain_fast.measuring.bench.workloads import Sampled, Workload
+from diffexplain_fast.measuring.profile.roofline import product_rate
 
 _LEAST_ROUNDS = 2
 """Fewer have no quantiles."""
@@ -39,6 +31,8 @@ _MORE_TO_WARM = 2
 """Iterations after the first that prepare, on noise of their own, as in the rounds: ours may be recorded in one."""
 BOUNDS = {"tinyworld": {"diffusers block checkpointing": 2.0, PLAIN: 1.3}}
 """By workload, how many times faster than these ours has to be on the CPU."""
+_Turn = tuple[float, float | None]
+"""Seconds of an iteration, and its energy in joules where the driver tells it."""
 
 
 class _Ready:
@@ -54,17 +48,17 @@ class _Ready:
 
     def __init__(self, make: Make, workload: Workload, rounds: int, device: torch.device, shared: Held) -> None:
         self._workload, self._device = workload, device
-        before, began = _free(device), time.perf_counter()
-        self._images: Images = make(workload.setting)
+        before, began = _held(device), time.perf_counter()
+        self._images = make(workload.setting)
         self._run(0)
         self.figures: Row = {"first_s": time.perf_counter() - began}
         for number in range(_MORE_TO_WARM):
             self._run(rounds + 1 + number)
-        own = Held(*(base + new - old for base, new, old in zip(shared, _free(device), before, strict=True)))
+        own = Held(*(base + new - old for base, new, old in zip(shared, _held(device), before, strict=True)))
         self.figures |= memory(partial(self._run, 0), device, own)
 
-    def turn(self, number: int) -> tuple[float, float | None]:
-        """Return the seconds of an iteration, and its energy in joules where the driver tells it."""
+    def turn(self, number: int) -> _Turn:
+        """Run and time one iteration."""
         energy, began = joules(self._device), time.perf_counter()
         self._run(number)
         took, now = time.perf_counter() - began, joules(self._device)
@@ -92,13 +86,13 @@ class _Beside:
         workload: what is measured.
         rounds: how many.
         device: where.
-        until: reading of ``time.monotonic`` after which no round begins but those that quantiles need.
+        until: reading of ``time.monotonic`` after which no round begins except those that quantiles need.
     """
 
     def __init__(
         self, ours: Make | None, workload: Workload, rounds: int, device: torch.device, until: float = math.inf
     ) -> None:
-        self._given = workload, rounds, device, _free(device)
+        self._given = workload, rounds, device, _held(device)
         self._make, self._rounds, self._device, self._until = ours, rounds, device, until
         self._ours: _Ready | None = None
         self._median: float | None = None
@@ -106,10 +100,7 @@ class _Beside:
     def row(self, make: Make) -> tuple[Row, bool]:
         """Return a rival's row, empty if too few of its rounds are complete, and whether it was interrupted.
 
-        Where there is no memory for both, ours makes room, and the ratio is that of their medians.
-
-        Args:
-            make: builds the rival, or is that of ours, which comes first.
+        Ours comes first. Where there is no memory for both, ours makes room, and the ratio is that of their medians.
         """
         row, full = self._tried(make)
         if make is self._make:
@@ -134,7 +125,7 @@ class _Beside:
             self._ours = _Ready(self._make, *self._given)
         ours = self._ours
         theirs = ours if ours is not None and make is self._make else _Ready(make, *self._given)
-        turns: list[list[tuple[float, float | None]]] = []
+        turns: list[list[_Turn]] = []
         interrupted = False
         try:
             for number in range(1, self._rounds + 1):
@@ -148,25 +139,23 @@ class _Beside:
         row = theirs.figures | self._times(turns, ours is not None) | theirs.said()
         return row | {"gpu": driver_state(self._device)}, interrupted
 
-    def _times(self, turns: Sequence[Sequence[tuple[float, float | None]]], together: bool) -> Row:
+    def _times(self, turns: Sequence[Sequence[_Turn]], together: bool) -> Row:
         every = [each[-1][0] for each in turns]
         low, *_, high = statistics.quantiles(every, n=5, method="inclusive")
         median, energy = statistics.median(every), [each[-1][1] for each in turns]
         ratio = self._median and median / self._median
         if together:
             ratio = statistics.median(each[-1][0] / each[0][0] for each in turns)
-        return {
-            "median_s": median,
-            "low_s": low,
-            "high_s": high,
-            "rounds": len(every),
+        used = [it for it in energy if it is not None]
+        times = {"median_s": median, "low_s": low, "high_s": high, "rounds": len(every)}
+        return times | {
             "times_ours": ratio,
             "interleaved": together,
-            "joules": statistics.mean(used) if (used := [it for it in energy if it is not None]) else None,
+            "joules": statistics.mean(used) if used else None,
         }
 
 
-def _free(device: torch.device) -> Held:
+def _held(device: torch.device) -> Held:
     """What this process holds after what nobody needs is gone: a recording lies in circles of references."""
     gc.collect()
     return held_bytes(device)
@@ -175,17 +164,14 @@ def _free(device: torch.device) -> Held:
 def measure(
     workload: Workload, rivals: Mapping[str, Make], rounds: int, device: torch.device, until: float = math.inf
 ) -> Iterator[tuple[str, Row]]:
-    """Yield each rival's figures as its rounds are complete, or why it has none; ours first.
+    """Yield each rival's name and figures as its rounds are complete, or why it has none; ours first.
 
     Args:
         workload: what is measured.
         rivals: by name.
-        rounds: at least 2.
+        rounds: at least 2; interrupted or late, those that were complete count, if they are enough.
         device: where.
         until: reading of ``time.monotonic`` after which no other rival is begun.
-
-    Yields:
-        Name and row. Interrupted or late, that of the rounds that were complete, if they are enough.
 
     Raises:
         KeyboardInterrupt: interrupted, after what could be yielded.
@@ -235,7 +221,7 @@ def compare(
     if rounds < _LEAST_ROUNDS:
         raise wrong_value("rounds", "at least 2, for quantiles", rounds)
     few, needed = short(whole := make(device, torch.float32)), needs(make, dtype, device)
-    ceiling = matmul_ceiling(device, dtype)
+    ceiling = product_rate(device, dtype)
     same = {
         "steps": whole.setting.steps,
         "guidance_scale": whole.setting.guidance_scale,

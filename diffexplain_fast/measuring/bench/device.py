@@ -1,10 +1,9 @@
-"""What is measured beside time: memory, multiplications, the device's ceiling, clocks, energy; None where unknown."""
+"""What is measured beside time: memory, multiplications, clocks, energy; None where the machine does not tell."""
 
 import ctypes
 import functools
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,15 +14,11 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from diffexplain_fast.engine.memory.counting import Count, Results, count, live_bytes
-from diffexplain_fast.measuring.bench.rivals import plain
 from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _PROCESS = Path("/proc/self")
 _RESET_PEAK = "5"
 """What, written to clear_refs, makes Linux forget the most memory that a process ever had."""
-_SIDES = {"cpu": 2048, "cuda": 8192}
-"""Rows and columns of the matrices whose product is the ceiling: large enough to keep the device busy."""
-_PRODUCTS = 5
 _QUERIES = {
     "driver": "driver_version",
     "sm_mhz": "clocks.sm",
@@ -33,15 +28,10 @@ _QUERIES = {
 
 
 class Held(NamedTuple):
-    """Bytes on a GPU between two iterations; 0 on the CPU.
+    """Bytes on a GPU between two iterations; 0 on the CPU."""
 
-    Attributes:
-        allocated: of tensors.
-        reserved: taken from the driver; a CUDA graph's own pool is in no other number.
-    """
-
-    allocated: int
-    reserved: int
+    allocated: int  # of tensors
+    reserved: int  # taken from the driver; a CUDA graph's own pool is in no other number
 
 
 NOTHING = Held(0, 0)
@@ -89,28 +79,17 @@ def memory(run: Callable[[], Any], device: torch.device, own: Held = NOTHING) ->
 
 
 def resident_bytes(run: Callable[[], Any]) -> int | None:
-    """Return how many bytes of resident memory a call needs at most beyond what is resident before it.
-
-    Args:
-        run: what is called, if this system tells.
-
-    Returns:
-        Bytes; None where there is no /proc/self/clear_refs to write to, as outside Linux.
-    """
+    """Return the bytes of resident memory that a call adds at most; None outside Linux, which tells them in /proc."""
     try:
-        _return_freed_memory()
+        # What the allocator keeps for later would hide what a call needs.
+        if _PROCESS.exists() and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            trim(0)
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
         before = _status("VmRSS")
         run()
         return max(_status("VmHWM") - before, 0)
     except OSError:
         return None
-
-
-def _return_freed_memory() -> None:
-    """Give the system back what the allocator keeps for later, which would hide what a call needs."""
-    if _PROCESS.exists() and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def _status(name: str) -> int:
@@ -122,34 +101,26 @@ def _status(name: str) -> int:
 
 
 class Needs(NamedTuple):
-    """What an iteration by plain autograd needs, counted without running it.
+    """What an iteration by plain autograd needs, counted without running it."""
 
-    Attributes:
-        flop: 2 for each multiply-add of matrix products, convolutions and attention, forward and backward.
-        peak: most bytes alive at once, without the weights.
-    """
-
-    flop: int
-    peak: int
+    flop: int  # 2 for each multiply-add of matrix products, convolutions and attention, forward and backward
+    peak: int  # most bytes alive at once, without the weights
 
 
 class _Fused(TorchFunctionMode):
     """Lets attention keep on the meta device what it keeps on a GPU: torch would count all weights of every query."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one function."""
-        if func is F.scaled_dot_product_attention and len(args) == 3 and (kwargs or {}).get("attn_mask") is None:
-            return torch.ops.aten._scaled_dot_product_flash_attention(*args, scale=(kwargs or {}).get("scale"))[0]
-        return func(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func is F.scaled_dot_product_attention and len(args) == 3 and options.get("attn_mask") is None:
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args, scale=options.get("scale"))[0]
+        return func(*args, **options)
 
 
 def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
     """Return what an iteration needs; None for models that cannot be run on tensors without contents.
 
-    Args:
-        make: the workload on a device in a dtype; on the meta device, if it can be made there, counting is quick.
-        dtype: of the models.
-        device: where it is counted if not.
+    Counting is quick on the meta device; a workload that cannot be made there is counted on the device it runs on.
     """
     for place in (torch.device("meta"), device):
         try:
@@ -160,18 +131,13 @@ def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
 
 
 def counted(workload: Workload) -> Needs:
-    """Return what an iteration needs, whose steps all take the same, so two of them are counted.
-
-    Args:
-        workload: on the meta device, or slower on any other.
-    """
+    """Return what an iteration needs: all steps take the same, so one and two of them are counted."""
     known: Results = {}
 
     def of(steps: int) -> Count:
         given = workload.with_options(steps=steps)
-        images = plain(given.setting)
-        fused = _Fused() if workload.setting.device.type == "meta" else nullcontext()
-        with fused:
+        images = given.setting.sampler(backend="reference")
+        with _Fused() if workload.setting.device.type == "meta" else nullcontext():
             return count(
                 lambda soft: given.loss(images(given.embeds(soft), given.latents(0))), [given.start], [], known
             )
@@ -179,25 +145,6 @@ def counted(workload: Workload) -> Needs:
     one, two = of(1), of(2)
     more = workload.setting.steps - 1
     return Needs(one.total + more * (two.total - one.total), one.peak + more * (two.peak - one.peak))
-
-
-def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the most FLOP in a second that a large matrix product reaches on a device.
-
-    Args:
-        device: with the threads torch uses, if it is the CPU.
-        dtype: of both matrices.
-    """
-    side = _SIDES[device.type]
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(1 + _PRODUCTS):
-        began = time.perf_counter()
-        torch.matmul(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return 2 * side**3 / min(seconds[1:])
 
 
 def driver_state(device: torch.device) -> dict[str, str | float | None] | None:
@@ -214,18 +161,12 @@ def driver_state(device: torch.device) -> dict[str, str | float | None] | None:
 
 
 def parse_driver_state(told: str) -> dict[str, str | float | None] | None:
-    """Return what a line of nvidia-smi says; None for what is not supported, and for another form.
-
-    Args:
-        told: comma-separated, in the order of the queries.
-    """
+    """Return what a line of nvidia-smi says; None for what is not supported, and for another form."""
     values = [value.strip() for value in told.strip().split(",")]
     if len(values) != len(_QUERIES):
         return None
-    found: dict[str, str | float | None] = {"driver": values[0]}
-    for name, value in list(zip(_QUERIES, values, strict=True))[1:]:
-        found[name] = float(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else None
-    return found
+    numbers = [float(value) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else None for value in values[1:]]
+    return dict(zip(_QUERIES, [values[0], *numbers], strict=True))
 
 
 def joules(device: torch.device) -> float | None:

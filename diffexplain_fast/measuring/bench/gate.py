@@ -11,8 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffexplain_fast.measuring.bench.rivals import OTHER_GRADIENT, Make, plain, step_checkpointing
-from diffexplain_fast.measuring.bench.setting import Images
-from diffexplain_fast.measuring.bench.workloads import Workload
+from diffexplain_fast.measuring.bench.workloads import Images, Workload
 
 AGREEMENT = 1e-2
 """Largest relative L2 distance of a float32 gradient to plain autograd's that counts as the same gradient."""
@@ -69,7 +68,7 @@ def true_float32() -> Iterator[None]:
 def gates(
     workload: Workload, rivals: Mapping[str, Make], until: float = math.inf
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each rival's relative L2 distance to plain autograd's gradient, and why it is refused if it is.
+    """Yield each rival's name, and its relative L2 distance to plain autograd's gradient or why it is refused.
 
     Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
 
@@ -77,9 +76,6 @@ def gates(
         workload: in float32, of few steps.
         rivals: by name; one that raises is refused with what it said.
         until: reading of ``time.monotonic`` after which no more are compared.
-
-    Yields:
-        Name and row.
     """
     truth = None
     for name, make in shown(rivals.items(), "comparing gradients"):
@@ -110,12 +106,7 @@ def _compared(workload: Workload, make: Make, truth: Tensor, other: bool) -> dic
 
 
 def shown(items: Iterable[_Item], doing: str) -> Iterable[_Item]:
-    """Return the same items, with a bar while they are worked on, on a terminal only.
-
-    Args:
-        items: to be worked on.
-        doing: beside the bar.
-    """
+    """Return the same items, with a bar that says what is done while they are worked on, on a terminal only."""
     return tqdm(list(items), desc=doing, leave=False, disable=None)
 
 

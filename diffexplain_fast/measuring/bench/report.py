@@ -1,9 +1,10 @@
-"""What was measured, as Markdown; and whether two runs agree."""
+"""What was measured, as Markdown with pictures; and whether two runs agree."""
 
+import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench.gate import AGREEMENT
@@ -22,30 +23,28 @@ torch took from the driver, resident how far the process grew on a CPU, left wha
 ceiling is what a large matrix product reaches on the device; the share counts the work of plain autograd, not what
 is computed again. The gradient column is the relative L2 distance to plain autograd's in float32. A dash is not
 measured."""
+_Text = Callable[[float], str]
 
 
-class _Column(NamedTuple):
-    """A column: its title and how a row's figure is written."""
-
-    title: str
-    key: str
-    text: Callable[[float], str]
+def _scaled(pattern: str, factor: float = 1.0) -> _Text:
+    return lambda value: pattern.format(factor * value)
 
 
-_COLUMNS = (
-    _Column("median", "median_s", lambda value: f"{1e3 * value:.0f} ms"),
-    _Column("20 %", "low_s", lambda value: f"{1e3 * value:.0f} ms"),
-    _Column("80 %", "high_s", lambda value: f"{1e3 * value:.0f} ms"),
-    _Column("times ours", "times_ours", lambda value: f"{value:.2f}"),
-    _Column("first result", "first_s", lambda value: f"{value:.1f} s"),
-    _Column("peak", "peak_bytes", lambda value: f"{value / _MIB:.1f} MiB"),
-    _Column("reserved", "reserved_bytes", lambda value: f"{value / _MIB:.0f} MiB"),
-    _Column("resident", "resident_bytes", lambda value: f"{value / _MIB:.0f} MiB"),
-    _Column("left", "left_bytes", lambda value: f"{value / _GIB:.1f} GiB"),
-    _Column("of ceiling", "share_of_ceiling", lambda value: f"{100 * value:.0f} %"),
-    _Column("energy", "joules", lambda value: f"{value:.1f} J"),
-    _Column("gradient", "gradient_distance", lambda value: f"{value:.1e}"),
-)
+_COLUMNS: dict[str, tuple[str, _Text]] = {
+    "median_s": ("median", _scaled("{:.0f} ms", 1e3)),
+    "low_s": ("20 %", _scaled("{:.0f} ms", 1e3)),
+    "high_s": ("80 %", _scaled("{:.0f} ms", 1e3)),
+    "times_ours": ("times ours", _scaled("{:.2f}")),
+    "first_s": ("first result", _scaled("{:.1f} s")),
+    "peak_bytes": ("peak", _scaled("{:.1f} MiB", 1 / _MIB)),
+    "reserved_bytes": ("reserved", _scaled("{:.0f} MiB", 1 / _MIB)),
+    "resident_bytes": ("resident", _scaled("{:.0f} MiB", 1 / _MIB)),
+    "left_bytes": ("left", _scaled("{:.1f} GiB", 1 / _GIB)),
+    "share_of_ceiling": ("of ceiling", _scaled("{:.0f} %", 100)),
+    "joules": ("energy", _scaled("{:.1f} J")),
+    "gradient_distance": ("gradient", _scaled("{:.1e}")),
+}
+"""By a row's key, a column's title and how the figure is written."""
 
 
 def escaped(text: object) -> str:
@@ -57,23 +56,18 @@ def escaped(text: object) -> str:
 
 
 def table(rows: Mapping[str, Row]) -> str:
-    """Return a Markdown table of the rows that were measured, fastest first, and the reasons of the refused below it.
-
-    Args:
-        rows: by rival; a column that none has a figure for is left out.
-    """
+    """Return a Markdown table of the measured rows, fastest first, and below it why others were refused."""
     measured = sorted((row for row in rows.values() if "refused" not in row), key=lambda row: row["median_s"])
-    columns = [column for column in _COLUMNS if any(row.get(column.key) is not None for row in measured)]
+    # A column that no row has a figure for is left out.
+    columns = {key: _COLUMNS[key] for key in _COLUMNS if any(row.get(key) is not None for row in measured)}
     lines = []
     if measured:
-        lines += [_line("rival", *(column.title for column in columns)), _line("---", *["---:"] * len(columns))]
+        lines += [_line("rival", *(title for title, _ in columns.values())), _line("---", *["---:"] * len(columns))]
     for row in measured:
-        figures = [row.get(column.key) for column in columns]
-        cells = ["-" if value is None else column.text(value) for column, value in zip(columns, figures, strict=True)]
+        cells = ["-" if row.get(key) is None else text(row[key]) for key, (_, text) in columns.items()]
         other = (row.get("gradient_distance") or 0) > AGREEMENT
         lines.append(_line(escaped(row["rival"]) + " (another gradient)" * other, *cells))
-    refused = [row for row in rows.values() if "refused" in row]
-    if refused:
+    if refused := [row for row in rows.values() if "refused" in row]:
         lines += ["", "Refused, and so without figures:", ""]
         lines += [f"- {escaped(row['rival'])}: {escaped(row['refused'])}" for row in refused]
     return "\n".join(lines)
@@ -83,12 +77,8 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def conditions(rows: Iterable[Row]) -> list[str]:
-    """Return, for each run that rows are of, a line with what was measured, when, and by which commit and versions.
-
-    Args:
-        rows: of one group.
-    """
+def _conditions(rows: Iterable[Row]) -> list[str]:
+    """A line for each run that rows are of: what was measured, when, and by which commit and versions."""
     found: dict[str, None] = {}
     for row in rows:
         known = {name: row.get(name) for name in ("steps", "guidance_scale", "batch", "rounds")}
@@ -128,13 +118,8 @@ def write_report(rows: Iterable[Row], out: str | Path) -> Path:
     pictures, missing = _pictures(groups)
     lines += ["", missing] if missing else []
     for number, (group, found) in enumerate(groups.items(), start=1):
-        lines += [
-            "",
-            f"## {escaped(group.workload)}, {escaped(group.dtype)}, {escaped(group.device)}",
-            "",
-            table(found),
-        ]
-        if said := conditions(found.values()):
+        lines += ["", f"## {', '.join(map(escaped, group))}", "", table(found)]
+        if said := _conditions(found.values()):
             lines += ["", *said]
         if number in pictures:
             name = f"iteration-{number}.png"
@@ -147,31 +132,59 @@ def write_report(rows: Iterable[Row], out: str | Path) -> Path:
 def _pictures(groups: Mapping[Group, Mapping[str, Row]]) -> tuple[dict[int, bytes], str | None]:
     """The picture of each group that has figures, by its number; or why there are none."""
     try:
-        from diffexplain_fast.measuring.bench.plots import picture
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         return {}, "No pictures: matplotlib is not installed. pip install 'diffexplain-fast[plot]' brings it."
     drawn = {
         number: [row for row in found.values() if "refused" not in row]
         for number, found in enumerate(groups.values(), start=1)
     }
-    return {number: picture(rows) for number, rows in drawn.items() if rows}, None
+    return {number: _picture(rows) for number, rows in drawn.items() if rows}, None
+
+
+def _picture(rows: Sequence[Row]) -> bytes:
+    """A PNG: time against peak memory with each rival's name, and times with their 20 % and 80 % quantiles."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(14, 5), layout="constrained")
+    scatter, bars = drawing.subplots(1, 2)
+    for number, row in enumerate(sorted(rows, key=lambda row: row["peak_bytes"])):
+        place = (1e3 * row["median_s"], row["peak_bytes"] / _MIB)
+        scatter.scatter(*place, color=_colour(row))
+        # Above and below by turns, because neighbours in memory may lie beside one another.
+        offset = (6, 6 if number % 2 else -12)
+        scatter.annotate(_name(row), place, xytext=offset, textcoords="offset points", fontsize=7)
+    scatter.set(xlabel="one iteration, ms", ylabel="peak memory, MiB", yscale="log")
+    scatter.margins(x=0.3, y=0.15)
+    ordered = sorted(rows, key=lambda row: row["median_s"])
+    for height, row in enumerate(ordered):
+        bars.barh(height, 1e3 * row["median_s"], color=_colour(row))
+        bars.plot((1e3 * row["low_s"], 1e3 * row["high_s"]), (height, height), color="black", marker="|")
+    bars.set_yticks(range(len(ordered)), [_name(row) for row in ordered], fontsize=7)
+    bars.invert_yaxis()
+    bars.set_xlabel("one iteration, ms: median, 20 % to 80 %")
+    target = io.BytesIO()
+    drawing.savefig(target, format="png", dpi=120)
+    return target.getvalue()
+
+
+def _colour(row: Row) -> str:
+    return "tab:orange" if row["rival"].startswith("ours") else "tab:blue"
+
+
+def _name(row: Row) -> Any:
+    """A rival's name, which matplotlib does not read as mathematics."""
+    return row["rival"].replace("$", r"\$")
 
 
 class Agreement(NamedTuple):
-    """How far the last two runs of a group agree.
+    """How far the last two runs of a group agree."""
 
-    Attributes:
-        group: of what.
-        runs: when the two began.
-        ratios: by rival, its time over ours in both runs; None where a run has no figure.
-        differing: rivals whose ratios differ by more than is allowed, or that a run has no figure for.
-        missing: by such a rival, the runs without its figure; one that was refused wherever it ran lacks none.
-    """
-
-    group: Group
-    runs: tuple[str, str]
-    ratios: dict[str, tuple[float | None, float | None]]
-    differing: list[str]
+    group: Group  # of what
+    runs: tuple[str, str]  # when the two began
+    ratios: dict[str, tuple[float | None, float | None]]  # by rival, its time over ours in both; None without figure
+    differing: list[str]  # rivals whose ratios differ by more than is allowed, or that a run has no figure for
+    # by such a rival, the runs without its figure; one that was refused wherever it ran lacks none
     missing: dict[str, list[str]]
 
 
@@ -195,17 +208,16 @@ def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
     for group, every in runs.items():
         if len(every) < 2:
             continue
-        last = list(every.items())[-2:]
-        names = list(dict.fromkeys(name for _, rivals in last for name in rivals))
-        ratios, missing = {}, {}
-        for name in names:
-            first, second = (figure(rivals.get(name, {}), _RATIO) for _, rivals in last)
-            ratios[name] = first, second
-            told = [rivals[name] for _, rivals in last if name in rivals]
-            if None in ratios[name] and not all("refused" in row for row in told):
-                missing[name] = [run for (run, _), ratio in zip(last, ratios[name], strict=True) if ratio is None]
+        (before, first), (after, second) = list(every.items())[-2:]
+        ratios: dict[str, tuple[float | None, float | None]] = {}
+        missing: dict[str, list[str]] = {}
+        for name in {**first, **second}:
+            pair = ratios[name] = figure(first.get(name, {}), _RATIO), figure(second.get(name, {}), _RATIO)
+            told = [rivals[name] for rivals in (first, second) if name in rivals]
+            if None in pair and not all("refused" in row for row in told):
+                missing[name] = [run for run, ratio in zip((before, after), pair, strict=True) if ratio is None]
         differing = [name for name, pair in ratios.items() if name in missing or _differ(*pair, within)]
-        found.append(Agreement(group, (last[0][0], last[1][0]), ratios, differing, missing))
+        found.append(Agreement(group, (before, after), ratios, differing, missing))
     if not found:
         raise wrong_value("file", "two runs of one workload, dtype and device", "at most one of each")
     return found

@@ -20,29 +20,16 @@ _NEEDED = ("rival", "workload", "dtype", "device")
 
 
 class Group(NamedTuple):
-    """What rows must share for their figures to stand side by side.
+    """What rows must share for their figures to stand side by side."""
 
-    Attributes:
-        workload: by name, with the options that were changed.
-        dtype: of the models.
-        device: name of the GPU, or of the processor with its threads.
-    """
-
-    workload: str
-    dtype: str
-    device: str
+    workload: str  # by name, with the options that were changed
+    dtype: str  # of the models
+    device: str  # name of the GPU, or of the processor with its threads
 
 
 def about(command: str, workload: str, dtype: str, device: torch.device) -> Row:
-    """Return what every row of a run says of itself: when, which commit and versions, by which command, on what.
-
-    Args:
-        command: as typed.
-        workload: by name, with the options that were changed.
-        dtype: of the models.
-        device: where it runs.
-    """
-    now = datetime.datetime.now().astimezone()
+    """Return what every row of a run says of itself: when, which commit and versions, by which command, on what."""
+    now, record = datetime.datetime.now().astimezone(), device_record()
     return {
         "date": now.date().isoformat(),
         "run": now.isoformat(),
@@ -50,15 +37,10 @@ def about(command: str, workload: str, dtype: str, device: torch.device) -> Row:
         "command": command,
         "workload": workload,
         "dtype": dtype,
-        "device": device_record() | {"name": _device_name(device)},
+        "device": record
+        | {"name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(record)},
         "versions": versions(),
     }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return _processor(device_record())
 
 
 def _processor(device: Mapping[str, Any]) -> str:
@@ -84,11 +66,11 @@ def commit() -> str | None:
 
 
 def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Append rows to a file, which is made if there is none.
+    """Append rows, which are JSON values, to a file, which is made if there is none.
 
     Args:
         path: of the file.
-        rows: JSON values.
+        rows: to append.
 
     Raises:
         StorageError: no space, no permission, or a path that cannot be a file.
@@ -137,11 +119,7 @@ def group_of(row: Row) -> Group:
 
 
 def latest(rows: Iterable[Row]) -> dict[Group, dict[str, Row]]:
-    """Return the last row of each rival of each group, measured or refused.
-
-    Args:
-        rows: in the order in which they were appended.
-    """
+    """Return the last row of each rival of each group, measured or refused."""
     found: dict[Group, dict[str, Row]] = {}
     for row in rows:
         found.setdefault(group_of(row), {})[row["rival"]] = row
@@ -149,12 +127,7 @@ def latest(rows: Iterable[Row]) -> dict[Group, dict[str, Row]]:
 
 
 def figure(row: Row, key: str) -> float | None:
-    """Return a figure of a row, None if it has none: not there, or no finite number above 0.
-
-    Args:
-        row: of a file, which may say anything.
-        key: name of the figure.
-    """
+    """Return a figure of a row, which may say anything; None if it has none, or no finite number above 0."""
     value = row.get(key)
     sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
     return value if sound else None

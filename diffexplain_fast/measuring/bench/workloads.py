@@ -1,5 +1,6 @@
-"""What an iteration is measured on: models, prompt, noise and target, of a public configuration or a pipeline."""
+"""What an iteration is measured on: models and options that all rivals share, prompt, noise and target."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,35 +10,81 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.measuring.bench.setting import Setting
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.public import PUBLIC, public_models
 
 _SIGNAL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _PROMPT = "a photo of a boat"
+Images = Callable[[Tensor, Tensor], Tensor]
+"""(prompt embeddings [B, L, d], start noise [B, c, h, w]) -> images [B, 3, H, W], about [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Models and sampling options that all rivals of a run share."""
+
+    unet: Any  # frozen diffusers UNet
+    vae: Any  # frozen diffusers VAE
+    scheduler: Any  # diffusers scheduler
+    steps: int  # denoising steps
+    guidance_scale: float  # at least 1
+    negative: Tensor  # negative prompt embeddings [1, L, d]
+    pooled: Tensor | None = None  # pooled text [1, p] of every row, for Stable Diffusion XL
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.negative.device
+
+    def copied(self) -> "Setting":
+        """Return a setting whose models may be changed: their weights lie where the originals' do until they are."""
+        return replace(self, unet=_shared(self.unet), vae=_shared(self.vae))
+
+    def added(self, text: Tensor, size: tuple[int, int]) -> dict[str, Tensor] | None:
+        """Return what XL is told beside its text [B, L, d], for uncropped images of a size; None for other models."""
+        if self.pooled is None:
+            return None
+        time_ids = text.new_tensor([[*size, 0, 0, *size]])
+        return {"text_embeds": self.pooled.expand(len(text), -1), "time_ids": time_ids.expand(len(text), -1)}
+
+    def sampler(self, **options: Any) -> "Sampled":
+        """Return images by our sampler, of the same options as ``DifferentiableSampler``, such as its backend."""
+        models = {"unet": self.unet, "vae": self.vae, "scheduler": self.scheduler}
+        options |= {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale}
+        return Sampled(self, DifferentiableSampler(**models, **options))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Images by our sampler."""
+
+    setting: Setting  # what is drawn with
+    sampler: DifferentiableSampler  # what draws; its plan says what is kept
+
+    def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
+        """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
+        negative, pooled = self.setting.negative, self.setting.pooled
+        added: dict[str, Any] = {}
+        if pooled is not None:
+            added = {"pooled_prompt_embeds": pooled.expand(len(embeds), -1), "negative_pooled_prompt_embeds": pooled}
+        steady = torch.Generator().manual_seed(0)  # LCM's noise, the same at each call
+        return self.sampler(embeds, negative, latents, steady, **added)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of iteration.
+    """One kind of iteration."""
 
-    Attributes:
-        setting: models and sampling options.
-        prompt: soft tokens [n, d] (or embeddings) that are optimised -> prompt embeddings [1, L, d].
-        start: where the optimisation starts.
-        latent_shape: channels, height and width of the start noise.
-        batch: images, at least 1.
-        loss: images [B, 3, H, W] -> scalar.
-    """
-
-    setting: Setting
+    setting: Setting  # models and sampling options
+    # soft tokens [n, d] (or embeddings) that are optimised -> prompt embeddings [1, L, d]
     prompt: Callable[[Tensor], Tensor]
-    start: Tensor
-    latent_shape: tuple[int, int, int]
-    batch: int
-    loss: Callable[[Tensor], Tensor]
+    start: Tensor  # where the optimisation starts
+    latent_shape: tuple[int, int, int]  # channels, height and width of the start noise
+    batch: int  # images, at least 1
+    loss: Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scalar
 
     def embeds(self, soft: Tensor) -> Tensor:
         """Return the prompt embeddings [B, L, d] of what is optimised."""
@@ -67,11 +114,8 @@ class Workload:
             raise wrong_value("steps", "at least 1 step", steps)
         if guidance_scale is not None and not 1 <= guidance_scale < math.inf:
             raise wrong_value("guidance", "at least 1, which is none, and finite", guidance_scale)
-        setting = replace(
-            self.setting,
-            steps=self.setting.steps if steps is None else steps,
-            guidance_scale=self.setting.guidance_scale if guidance_scale is None else guidance_scale,
-        )
+        changes: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
+        setting = replace(self.setting, **{name: value for name, value in changes.items() if value is not None})
         return replace(self, setting=setting, batch=self.batch if batch is None else batch)
 
 
@@ -108,35 +152,14 @@ def of_pipeline(
         negative, pooled = pipeline.unconditional()
         start = pipeline.token_embeddings(prompt).detach()
     setting = Setting(pipeline.unet, pipeline.vae, pipeline.scheduler, 20, 7.5, negative, pooled)
-    return Workload(
-        setting,
-        lambda soft: pipeline.encode_soft(soft).prompt_embeds,
-        start,
-        pipeline.latent_shape,
-        1,
-        _head(device, dtype),
-    )
+    shape, loss = pipeline.latent_shape, _head(device, dtype)
+    return Workload(setting, lambda soft: pipeline.encode_soft(soft).prompt_embeds, start, shape, 1, loss)
 
 
-def public(
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    model: str,
-    scheduler: Callable[[], Any],
-    steps: int,
-    guidance_scale: float,
+def _public(
+    device: torch.device, dtype: torch.dtype, *, model: str, scheduler: Callable[[], Any], steps: int, guidance: float
 ) -> Workload:
-    """One image of a public configuration with random weights, whose prompt embeddings are optimised.
-
-    Args:
-        device: of everything.
-        dtype: of everything.
-        model: key of ``PUBLIC``.
-        scheduler: makes a diffusers scheduler.
-        steps: denoising steps.
-        guidance_scale: at least 1.
-    """
+    """One image of a configuration of ``PUBLIC`` with random weights, whose prompt embeddings are optimised."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         # As diffusers loads them; another layout is a rival's choice.
@@ -148,14 +171,9 @@ def public(
             width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
             pooled = torch.randn(1, width).to(device, dtype)
         negative, start = (torch.randn(text).to(device, dtype) for _ in range(2))
-    return Workload(
-        Setting(unet, vae, scheduler(), steps, guidance_scale, negative, pooled),
-        lambda embeds: embeds,
-        start,
-        (unet.config.in_channels, side, side),
-        1,
-        _head(device, dtype),
-    )
+    setting = Setting(unet, vae, scheduler(), steps, guidance, negative, pooled)
+    shape, loss = (unet.config.in_channels, side, side), _head(device, dtype)
+    return Workload(setting, lambda embeds: embeds, start, shape, 1, loss)
 
 
 def _head(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -169,7 +187,7 @@ def _head(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor
 
 
 def _scheduler(name: str, **options: Any) -> Any:
-    """A diffusers scheduler by its class, imported here, for diffusers takes seconds."""
+    """A diffusers scheduler by its class, imported here, because diffusers takes seconds."""
     import diffusers
 
     return getattr(diffusers, name)(**_SIGNAL, **options)
@@ -182,10 +200,16 @@ _SD21 = partial(_DDIM, prediction_type="v_prediction")
 Make = Callable[[torch.device, torch.dtype], Workload]
 WORKLOADS: dict[str, Make] = {
     "tinyworld": tinyworld,
-    "sd15": partial(public, model="sd15", scheduler=_DDIM, steps=20, guidance_scale=7.5),
-    "sd15-50": partial(public, model="sd15", scheduler=_DDIM, steps=50, guidance_scale=7.5),
-    "sd15-lcm4": partial(public, model="sd15", scheduler=_LCM, steps=4, guidance_scale=1.0),
-    "sd21": partial(public, model="sd21", scheduler=_SD21, steps=20, guidance_scale=7.5),
-    "sdxl-4": partial(public, model="sdxl", scheduler=_EULER, steps=4, guidance_scale=1.0),
+    "sd15": partial(_public, model="sd15", scheduler=_DDIM, steps=20, guidance=7.5),
+    "sd15-50": partial(_public, model="sd15", scheduler=_DDIM, steps=50, guidance=7.5),
+    "sd15-lcm4": partial(_public, model="sd15", scheduler=_LCM, steps=4, guidance=1.0),
+    "sd21": partial(_public, model="sd21", scheduler=_SD21, steps=20, guidance=7.5),
+    "sdxl-4": partial(_public, model="sdxl", scheduler=_EULER, steps=4, guidance=1.0),
 }
 """Stable Diffusion 1.5 at 512 pixels, 2.1 at 768 and XL at 1024; "sd15" has 20 steps, as "sd21"."""
+
+
+def _shared(model: Any) -> Any:
+    """A copy of a model whose parameters are its own but lie where the model's do: many copies fit on one card."""
+    own = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
+    return copy.deepcopy(model, own).eval()

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.measuring.profile.counting import Counter, counting
+from diffexplain_fast.measuring.profile.counting import Counter, counting, match, starts
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, allocations, device_kernels, host_calls
 from diffexplain_fast.measuring.profile.iteration import BACKWARD, CLASSIFIER, Iteration
-from diffexplain_fast.measuring.profile.matching import match, starts
-from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, most_bytes, timeline
+from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, highest, most_bytes, timeline
 from diffexplain_fast.measuring.profile.profile import TOP, Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
@@ -24,8 +24,6 @@ _WARM_UP = 3
 """Iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before."""
 _LAYOUTS = "weights in other layouts"
 """Name of a plan's part."""
-_POINTS = 400
-"""Most points of the curve of bytes over time; each keeps the most of its moment."""
 
 
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
@@ -50,7 +48,7 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    # acc_events: there is one cycle alone, but older versions of torch warn that others would be lost.
+    # acc_events: there is only one cycle, but older versions of torch warn that others would be lost.
     with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
@@ -130,14 +128,10 @@ def _memory(
 def _curve(profiler: Any, calls: list[Call], on_gpu: bool) -> list[tuple[float, int]]:
     """Return seconds since the iteration began, and bytes allocated since then and not freed."""
     whole = next(call for call in calls if call.name == WHOLE)
-    span, now = whole.end - whole.start, 0
-    most: dict[int, int] = {0: 0}
-    for moment, size in allocations(profiler.profiler.kineto_results, on_gpu):
-        if whole.start <= moment < whole.end:
-            now += size
-            place = int(_POINTS * (moment - whole.start) / span)
-            most[place] = max(most.get(place, now), now)
-    return [(span * place / _POINTS, most[place]) for place in sorted(most)]
+    every = [(whole.start, 0), *allocations(profiler.profiler.kineto_results, on_gpu)]
+    changes = [(at - whole.start, size) for at, size in every if whole.start <= at < whole.end]
+    moments, sizes = [at for at, _ in changes], list(accumulate(size for _, size in changes))
+    return [(moment, sizes[number]) for moment, number in highest(moments, sizes, whole.end - whole.start)]
 
 
 def _trace(profiler: Any) -> bytes:

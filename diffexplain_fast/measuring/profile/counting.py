@@ -1,56 +1,48 @@
 """Count the operations of an iteration and the life of every tensor they make; no time is taken from such a run."""
 
 import weakref
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from diffexplain_fast.engine.memory.counting import LiveBytes
 from diffexplain_fast.engine.memory.flop import flop
-from diffexplain_fast.measuring.profile.moved import moved_bytes
+from diffexplain_fast.measuring.profile.events import Call
 
 _RANGE = "profiler::"
+_UNREAD = ("copy_", "fill_", "zero_", "normal_", "uniform_", "empty_like", "zeros_like", "ones_like", "full_like")
+"""Operations that do not read their first argument."""
+_PICKING = ("embedding", "index", "index_select", "gather")
+"""Operations that read no more of their first argument than they put out."""
 
 
 class Operation(NamedTuple):
-    """An operation as autograd sees it, without what it calls.
+    """An operation as autograd sees it, without what it calls."""
 
-    Attributes:
-        name: as torch's profiler gives it, such as "aten::mm".
-        flop: 2 per multiply-add, None where the operation has no formula.
-        moved: bytes read and written.
-    """
-
-    name: str
-    flop: int | None
-    moved: int
+    name: str  # as torch's profiler gives it, such as "aten::mm"
+    flop: int | None  # 2 per multiply-add, None where the operation has no formula
+    moved: int  # bytes read and written
 
 
 @dataclass
 class Life:
-    """A tensor's storage, from the operation that made it to its end; moments are numbers of operations before.
+    """A tensor's storage, from the operation that made it to its end; moments are numbers of operations before."""
 
-    Attributes:
-        size: bytes.
-        born: when it was made.
-        died: when it was freed, None if it outlives the count.
-        saved: from when to when autograd kept it for a backward; None where that outlives the count.
-        device: type of the device it is on.
-    """
-
-    size: int
+    size: int  # bytes
     born: int
-    died: int | None = None
+    died: int | None = None  # None if it outlives the count
+    # from when to when autograd kept it for a backward; None where that outlives the count
     saved: list[tuple[int, int | None]] = field(default_factory=list)
-    device: str = "cpu"
+    device: str = "cpu"  # type of the device it is on
 
 
-class Counter(TorchDispatchMode):
+class Counter(LiveBytes):
     """Sees every operation while it is open; use ``counting``.
 
     Attributes:
@@ -65,38 +57,37 @@ class Counter(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.lives: list[Life] = []
         self.ranges: list[tuple[int, str]] = []
-        self._found: weakref.WeakKeyDictionary[Any, Life | None] = weakref.WeakKeyDictionary()
+        self._life_of: weakref.WeakKeyDictionary[Any, Life] = weakref.WeakKeyDictionary()
         self._holders: dict[int, int] = {}
         self._pausing = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and note it."""
-        options = kwargs or {}
         name = func._schema.name
         if self._pausing or name.startswith(_RANGE):
             if name.endswith("_enter_new"):
                 self.ranges.append((len(self.operations), args[0]))
-            return func(*args, **options)
-        for tensor in _strided((args, options)):
-            self._found.setdefault(tensor.untyped_storage(), None)
-        out = func(*args, **options)
-        now = len(self.operations)
-        self.operations.append(Operation(name, flop(func, args, options, out), moved_bytes(func, args, options, out)))
-        for tensor in _strided(out):
-            storage = tensor.untyped_storage()
-            if storage not in self._found:
-                life = self._found[storage] = Life(storage.nbytes(), now, device=tensor.device.type)
-                self.lives.append(life)
-                weakref.finalize(storage, self._end, life)
+            return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, object]) -> Any:
+        """Return the results of an operation, which is noted."""
+        out = func(*args, **kwargs)
+        moved = _moved_bytes(func, args, kwargs, out)
+        self.operations.append(Operation(func._schema.name, flop(func, args, kwargs, out), moved))
         return out
 
-    def pack(self, tensor: Tensor) -> "Tensor | _Saved":
-        """Note that autograd keeps a tensor; the other hook of the pair is ``unpack``.
+    def born(self, tensor: Tensor) -> None:
+        """Begin the life of the storage of a tensor, which the last operation made."""
+        super().born(tensor)
+        storage = tensor.untyped_storage()
+        life = self._life_of[storage] = Life(storage.nbytes(), len(self.operations) - 1, device=tensor.device.type)
+        self.lives.append(life)
+        weakref.finalize(storage, self._end, life)
 
-        Args:
-            tensor: what it keeps.
-        """
-        life = self._found.get(tensor.untyped_storage()) if tensor.layout is torch.strided else None
+    def pack(self, tensor: Tensor) -> "Tensor | _Saved":
+        """Note that autograd keeps a tensor; the other hook of the pair is ``unpack``."""
+        life = self._life_of.get(tensor.untyped_storage()) if tensor.layout is torch.strided else None
         if life is None:
             return tensor
         self._pausing = True
@@ -111,11 +102,7 @@ class Counter(TorchDispatchMode):
         return saved
 
     def unpack(self, saved: "Tensor | _Saved") -> Tensor:
-        """Return what was packed.
-
-        Args:
-            saved: from ``pack``.
-        """
+        """Return what was packed."""
         return saved if isinstance(saved, Tensor) else saved.tensor
 
     def _release(self, life: Life) -> None:
@@ -142,6 +129,70 @@ def counting() -> Iterator[Counter]:
         yield counter
 
 
-def _strided(tree: Any) -> list[Tensor]:
-    """Return the tensors whose storage can be seen."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.layout is torch.strided]
+def _moved_bytes(function: Any, arguments: Sequence[Any], options: Mapping[str, Any], out: Any) -> int:
+    """The bytes of all tensors that an operation reads and of all that it writes, from their shapes.
+
+    Each counts once for reading and once for writing, however often caches were missed. Repeated elements of an
+    expanded tensor count once. What is looked up in a table counts, and not the table.
+    """
+    name = function._schema.name.removeprefix("aten::")
+    read, written = _tensors((arguments, options)), sum(map(_tensor_bytes, _tensors(out)))
+    if name in _UNREAD or name in _PICKING:
+        read = read[1:]
+    return sum(map(_tensor_bytes, read)) + written * (2 if name in _PICKING else 1)
+
+
+def _tensor_bytes(tensor: Tensor) -> int:
+    """The bytes of a tensor's different elements; of a weight laid out for oneDNN without its padding."""
+    shape = tensor.shape
+    if tensor.layout is torch.strided:
+        shape = torch.Size(n for n, stride in zip(shape, tensor.stride(), strict=True) if stride != 0)
+    return shape.numel() * tensor.element_size()
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def match(operations: Sequence[Operation], calls: Sequence[Call]) -> list[Call | None]:
+    """Return the call of each operation, None where the two runs had not equally many of its name.
+
+    The profile knows the time, the count knows the tensors. The n-th operation of a name is the n-th call of that name
+    which no other counted operation had called. In place or not is the same name: autograd adds gradients in place only
+    while nobody counts.
+
+    Args:
+        operations: of one iteration.
+        calls: of the host in another iteration of the same problem, by their start.
+    """
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, operation in enumerate(operations):
+        numbers[_key(operation.name)].append(number)
+    outermost: defaultdict[str, list[Call]] = defaultdict(list)
+    reached = float("-inf")
+    for call in calls:
+        if call.start >= reached and _key(call.name) in numbers:
+            outermost[_key(call.name)].append(call)
+            reached = call.end
+    found: list[Call | None] = [None] * len(operations)
+    for name, places in numbers.items():
+        if len(places) == len(outermost[name]):
+            for place, call in zip(places, outermost[name], strict=True):
+                found[place] = call
+    return found
+
+
+def _key(name: str) -> str:
+    return name.removesuffix("_")
+
+
+def starts(found: Sequence[Call | None], begin: float) -> list[float]:
+    """Return the seconds from ``begin``, on the clock of the calls, at which each operation of ``match`` began.
+
+    An operation without a call began as the one before it.
+    """
+    moments, latest = [], 0.0
+    for call in found:
+        latest = latest if call is None else max(latest, call.start - begin)
+        moments.append(latest)
+    return moments

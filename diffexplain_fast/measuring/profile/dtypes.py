@@ -1,7 +1,6 @@
 """Models in the dtype to be profiled: loaded in it, or converted on a copy, so that nobody's own objects change."""
 
 import copy
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -37,45 +36,30 @@ def parse_dtype(dtype: Any) -> torch.dtype | None:
 
 
 def pipeline_in(source: Any, dtype: torch.dtype | None, device: Any) -> Pipeline:
-    """Return a pipeline in a dtype.
+    """Return a pipeline in a dtype; refuses what ``load_pipeline`` refuses.
 
-    Args:
-        source: as in ``load_pipeline``; an object of another dtype is copied with all its weights.
-        dtype: of all models, None for that of an object, and float32 for what is loaded.
-        device: where to put what is loaded.
-
-    Raises:
-        TypeError: as ``load_pipeline``.
-        ValueError: as ``load_pipeline``.
+    An object of another dtype is copied with all its weights. None: that of an object, float32 for what is loaded.
     """
     if dtype is None:
         return load_pipeline(source, device=device)
     pipeline = load_pipeline(source, device=device, dtype=dtype)
-    if _are([pipeline.unet, pipeline.vae, *pipeline.text_encoders], dtype):
-        return pipeline
-    pipeline = copy.deepcopy(pipeline)
-    for module in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
-        module.to(dtype)
+    if not _are(dtype, pipeline.unet, pipeline.vae, *pipeline.text_encoders):
+        pipeline = copy.deepcopy(pipeline)
+        for module in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
+            module.to(dtype)
     return pipeline
 
 
 def classifier_in(source: Any, dtype: torch.dtype | None, device: Any) -> Classifier:
-    """Return a classifier in a dtype.
+    """Return a classifier in a dtype; refuses what ``Classifier.from_pretrained`` refuses.
 
-    Args:
-        source: a classifier, copied if it is a module of another dtype, or what ``Classifier.from_pretrained`` takes. A
-            model that is a function has no dtype and stays as it is.
-        dtype: of the weights, None for that of a classifier, and float32 for what is loaded.
-        device: where to put what is loaded.
-
-    Raises:
-        TypeError: as ``Classifier.from_pretrained``.
-        ValueError: as ``Classifier.from_pretrained``.
+    A classifier that is a module of another dtype is copied; one that is a function has no dtype and stays as it is.
+    None: the dtype of a classifier, float32 for what is loaded.
     """
     if not isinstance(source, Classifier):
         return Classifier.from_pretrained(source, device=device, dtype=dtype or torch.float32)
     model = source.model
-    if dtype is None or not isinstance(model, nn.Module) or _are([model], dtype):
+    if dtype is None or not isinstance(model, nn.Module) or _are(dtype, model):
         return source
     model = copy.deepcopy(model).to(dtype)
     return Classifier(
@@ -83,6 +67,6 @@ def classifier_in(source: Any, dtype: torch.dtype | None, device: Any) -> Classi
     )
 
 
-def _are(modules: Iterable[nn.Module], dtype: torch.dtype) -> bool:
+def _are(dtype: torch.dtype, *modules: nn.Module) -> bool:
     weights = [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
     return all(weight.dtype == dtype for weight in weights if weight.is_floating_point())

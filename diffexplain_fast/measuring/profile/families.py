@@ -70,9 +70,5 @@ _RULES = [(name, re.compile(pattern)) for name, pattern in _TABLE]
 
 
 def family(name: str) -> str:
-    """Return the family of an operator or kernel, one of ``FAMILIES``; the first rule of the table that fits decides.
-
-    Args:
-        name: as torch's profiler gives it, such as "aten::addmm" or the demangled name of a CUDA kernel.
-    """
+    """Return the family of an operator or kernel as torch's profiler names it: the first rule that fits decides."""
     return next((found for found, pattern in _RULES if pattern.fullmatch(name)), OTHER)

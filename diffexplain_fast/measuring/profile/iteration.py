@@ -1,24 +1,42 @@
-"""One optimisation iteration whose parts torch's profiler can tell apart."""
+"""One optimisation iteration of an explanation, whose parts torch's profiler can tell apart."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
-from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.measuring.profile.dtypes import classifier_in, parse_dtype, pipeline_in
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE
+from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.targets import ClassProbability
 
 TEXT, SAMPLER, DECODER, CLASSIFIER, BACKWARD = "text encoder", "sampler", "decoder", "classifier", ", backward"
+
+
+class _Marked(Problem):
+    """A problem that says which of its parts begins, forward and backward."""
+
+    def encode_soft(self, soft: Tensor) -> Conditioning:
+        _mark(TEXT)
+        conditioning = super().encode_soft(soft)
+        _mark_gradient(conditioning.prompt_embeds, TEXT + BACKWARD)
+        return conditioning
+
+    def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
+        _mark(SAMPLER)
+        pixels = super().images(conditioning, stage, indices)
+        _mark_gradient(pixels, (SAMPLER if self.sampler.backend == "fast" else DECODER) + BACKWARD)
+        _mark(CLASSIFIER)
+        return pixels
 
 
 class Iteration:
@@ -36,12 +54,6 @@ class Iteration:
         graphs: let the fast engine replay CUDA graphs; what runs in a replay cannot be told apart by step or owner.
         dtype: "float32", "bfloat16" or "float16" for all models, or such a torch.dtype; objects of another one are
             copied. None: that of the objects, float32 for models that are named.
-
-    Attributes:
-        problem: what is run.
-        batch: images.
-        on_gpu: whether the models are on a GPU.
-        graphs: whether the fast engine may replay CUDA graphs.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -70,10 +82,10 @@ class Iteration:
         classifier, models = classifier_in(classifier, wanted, device), pipeline_in(pipeline, wanted, device)
         options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
         sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
-        self.problem = Problem(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
-        self.batch, self.on_gpu = batch, models.device.type == "cuda"
-        self.graphs, self._hooked = graphs, sampler.backend == "reference"
-        self._soft = models.word_table()[: Options.n_tokens].detach().clone()
+        self.problem: Problem = _Marked(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
+        self.batch, self.graphs = batch, graphs
+        self.on_gpu = models.device.type == "cuda"
+        self._soft = models.word_table()[: Options.n_tokens].detach() / self.problem.embedding_scale
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the models by the part they belong to."""
@@ -84,20 +96,12 @@ class Iteration:
 
     def run(self) -> Tensor:
         """Run one iteration, wait for the device, and return the gradient of the soft tokens [n, d]."""
-        problem = self.problem
-        preprocess = [part for part in (problem.classifier.preprocess,) if isinstance(part, nn.Module)]
+        preprocess = [part for part in (self.problem.classifier.preprocess,) if isinstance(part, nn.Module)]
         models = frozen(*self.modules().values(), *preprocess)
         with models, torch.enable_grad(), self._inner_marks(), record_function(WHOLE):
-            mark(TEXT)
             soft = self._soft.clone().requires_grad_()
-            conditioning = problem.encode_soft(soft)
-            _mark_gradient(conditioning.prompt_embeds, TEXT + BACKWARD)
-            mark(SAMPLER)
-            pixels = problem.images(conditioning, "train", range(self.batch))
-            _mark_gradient(pixels, (DECODER if self._hooked else SAMPLER) + BACKWARD)
-            mark(CLASSIFIER)
-            loss = -problem.scores(pixels).score.mean()
-            mark(CLASSIFIER + BACKWARD)
+            loss, _ = loss_of(self.problem, Options(images_per_step=self.batch), soft, 0)
+            _mark(CLASSIFIER + BACKWARD)
             (gradient,) = torch.autograd.grad(loss, soft)
             if self.on_gpu:
                 torch.cuda.synchronize()
@@ -106,46 +110,33 @@ class Iteration:
     @contextmanager
     def _inner_marks(self) -> Iterator[None]:
         """Mark the steps and the decoder of the reference, which runs the modules; the fast engine names its own."""
-        handles: list[RemovableHandle] = []
-        if not self._hooked:
+        if self.problem.sampler.backend != "reference":
             yield
             return
-        last = self.problem.sampler.num_inference_steps
-        steps = iter([(step_name(i), step_name(i - 1, backward=True)) for i in range(1, last + 1)])
-        decoder = iter([(DECODER, step_name(last, backward=True))])
+        last, pipeline = self.problem.sampler.num_inference_steps, self.problem.pipeline
+        steps = iter([(f"step {i}", f"step {i - 1}{BACKWARD}") for i in range(1, last + 1)])
+        decoder = iter([(DECODER, f"step {last}{BACKWARD}")])
+        handles = [
+            module.register_forward_pre_hook(_marking(names))
+            for module, names in ((pipeline.unet, steps), (pipeline.vae.decoder, decoder))
+        ]
         try:
-            handles.append(self.problem.pipeline.unet.register_forward_pre_hook(_marking(steps)))
-            handles.append(self.problem.pipeline.vae.decoder.register_forward_pre_hook(_marking(decoder)))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def mark(name: str) -> None:
-    """Say that a part of the iteration begins.
-
-    Args:
-        name: of the part.
-    """
+def _mark(name: str) -> None:
+    """Say that a part of the iteration begins."""
     with record_function(MARK + name):
         pass
-
-
-def step_name(number: int, backward: bool = False) -> str:
-    """Return the name of a step of the sampler.
-
-    Args:
-        number: from 1.
-        backward: its backward and not its forward.
-    """
-    return f"step {number}{BACKWARD if backward else ''}"
 
 
 def _mark_gradient(tensor: Tensor, name: str) -> None:
     """Mark the moment at which the gradient of a tensor is known."""
     if tensor.requires_grad:
-        tensor.register_hook(lambda gradient: mark(name))
+        tensor.register_hook(lambda gradient: _mark(name))
 
 
 def _marking(names: Iterator[tuple[str, str]]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -153,7 +144,7 @@ def _marking(names: Iterator[tuple[str, str]]) -> Callable[[nn.Module, tuple[Any
 
     def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         now, later = next(names)
-        mark(now)
+        _mark(now)
         _mark_gradient(arguments[0], later)
 
     return hook

@@ -19,7 +19,7 @@ from diffexplain_fast.measuring.profile.counting import Operation
 from diffexplain_fast.measuring.profile.events import Call
 from diffexplain_fast.measuring.profile.families import HOST, MOVES, family
 
-_SIDE = {"cpu": 1536, "cuda": 8192}
+SIDES = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is the ceiling, by type of device."""
 _SMALLER = 4
 """What the side is divided by where a product would take longer than ``_PATIENCE``, as float16 on many CPUs."""
@@ -33,79 +33,62 @@ _COPYING = ("aten::clone", "aten::_to_copy")
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the machine can do, measured.
+    """What the machine can do, measured."""
 
-    Attributes:
-        dtype: of the product.
-        flop_rate: FLOP/s of a large matrix product, under torch's settings of precision.
-        byte_rate: bytes/s, read and written, of a large copy.
-    """
-
-    dtype: str
-    flop_rate: float
-    byte_rate: float
+    dtype: str  # of the product
+    flop_rate: float  # FLOP/s of a large matrix product, under torch's settings of precision
+    byte_rate: float  # bytes/s, read and written, of a large copy
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one kind of work did.
+    """What one kind of work did."""
 
-    Attributes:
-        name: of the family or operator.
-        kind: family.
-        calls: how many calls were counted and found in the profile; nothing below covers others.
-        of: how many calls there were.
-        seconds: of these calls with what they call; on a GPU in their kernels.
-        flop: 2 per multiply-add, None where no call has a formula.
-        moved: bytes that the calls read and write, each tensor once for each call.
-        intensity: FLOP per byte moved, None without FLOP.
-        share: of what the ceilings allow, None where nothing was counted; above 1 where caches hold the data.
-    """
-
-    name: str
-    kind: str
-    calls: int
-    of: int
-    seconds: float
-    flop: int | None
-    moved: int
-    intensity: float | None
+    name: str  # of the family or operator
+    kind: str  # family
+    calls: int  # how many calls were counted and found in the profile; nothing below covers others
+    of: int  # how many calls there were
+    seconds: float  # of these calls with what they call; on a GPU in their kernels
+    flop: int | None  # 2 per multiply-add, None where no call has a formula
+    moved: int  # bytes that the calls read and write, each tensor once for each call
+    intensity: float | None  # FLOP per byte moved, None without FLOP
+    # of what the ceilings allow, None where nothing was counted; above 1 where caches hold the data
     share: float | None
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Kinds of work under their ceilings.
+    """Kinds of work under their ceilings."""
 
-    Attributes:
-        ceilings: measured in the same run.
-        families: the longest first, those of which nothing was counted last. Where some operations of a family have a
-            formula for FLOP, others do not count.
-        operators: the longest.
-    """
-
-    ceilings: Ceilings
+    ceilings: Ceilings  # measured in the same run
+    # the longest first, those of which nothing was counted last. Where some operations of a family have a formula for
+    # FLOP, others do not count
     families: Sequence[Work]
-    operators: Sequence[Work]
+    operators: Sequence[Work]  # the longest
 
 
 def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Time a large product and a large copy; takes a few seconds at most.
+    """Time a large product in a dtype, and a large copy; takes a few seconds at most."""
+    source = torch.ones(_COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = _fastest(lambda: target.copy_(source), device)
+    return Ceilings(str(dtype).removeprefix("torch."), product_rate(device, dtype), 2 * _COPIED / copy)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the most FLOP in a second that a large matrix product reaches.
 
     Of a factor as it is and a transposed one, as in a linear layer, the faster is taken: some kernels have one of them.
 
     Args:
-        device: where.
+        device: where, with the threads torch uses if it is the CPU.
         dtype: of the matrices.
     """
-    side = _SIDE.get(device.type, _SIDE["cpu"])
-    rate, transposed = max((_product_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
+    side = SIDES.get(device.type, SIDES["cpu"])
+    rate, transposed = max((_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
     if 2 * side**3 / rate < _PATIENCE:
-        rate = max(rate, _product_rate(device, dtype, side, transposed))
-    source = torch.ones(_COPIED, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    copy = _fastest(lambda: target.copy_(source), device)
-    return Ceilings(str(dtype).removeprefix("torch."), rate, 2 * _COPIED / copy)
+        rate = max(rate, _rate(device, dtype, side, transposed))
+    return rate
 
 
 def make_roofline(
@@ -123,7 +106,7 @@ def make_roofline(
         found: the call of each in the profile, from ``match``.
         calls: all calls of the host, by their start.
         on_gpu: whether the time is that of kernels.
-        ceilings: from ``measure_ceilings``.
+        ceilings: of the same machine.
         top: how many operators.
     """
     seconds = _kernel_seconds(found, calls) if on_gpu else [call and call.end - call.start for call in found]
@@ -144,12 +127,7 @@ def make_roofline(
 
 
 def attainable(ceilings: Ceilings, intensity: float) -> float:
-    """Return the most FLOP/s at an intensity in FLOP per byte.
-
-    Args:
-        ceilings: of the machine.
-        intensity: above 0.
-    """
+    """Return the most FLOP/s that ceilings allow at an intensity in FLOP per byte, above 0."""
     return min(ceilings.flop_rate, intensity * ceilings.byte_rate)
 
 
@@ -184,7 +162,7 @@ def _kind(name: str) -> str:
     return MOVES if name in _COPYING else family(name)
 
 
-def _product_rate(device: torch.device, dtype: torch.dtype, side: int, transposed: bool) -> float:
+def _rate(device: torch.device, dtype: torch.dtype, side: int, transposed: bool) -> float:
     """Return the FLOP/s of a product of square matrices, the second of which may be a transposed view."""
     generator = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))

@@ -16,15 +16,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from diffexplain_fast.errors import NonFiniteError
-from diffexplain_fast.evidence.perturb import perturb
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
-from diffexplain_fast.evidence.seeds import seeded_generator
 from diffexplain_fast.methods.diffexplainer.descent import descend
+from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.results.explanation import Iteration
@@ -83,15 +80,9 @@ def _advance(problem: Problem, options: Options, state: State) -> None:
 
 @torch.enable_grad()
 def _step(problem: Problem, options: Options, state: State) -> None:
-    began, number, count = time.perf_counter(), len(state.history), options.images_per_step
-    first = number * count if options.fresh_latents else 0
+    began, number = time.perf_counter(), len(state.history)
     soft = state.soft.clone().requires_grad_()
-    pixels = problem.images(problem.encode_soft(soft * problem.embedding_scale), "train", range(first, first + count))
-    generator = seeded_generator(problem.seed, "perturb", number)
-    scores = problem.scores(perturb(pixels, options.cutouts, options.noise, generator))
-    loss = -scores.score.mean()
-    if options.word_pull:
-        loss = loss + options.word_pull * word_distance(soft, problem.vocabulary)
+    loss, scores = loss_of(problem, options, soft, number)
     value, norm = loss.item(), 0.0
     satisfied = _satisfied(problem, options, scores)
     if not satisfied:
@@ -112,11 +103,6 @@ def _satisfied(problem: Problem, options: Options, scores: Scores) -> bool:
     if options.stop_probability is None or not problem.plain_class or scores.probability is None:
         return False
     return bool((scores.probability >= options.stop_probability).all())
-
-
-def word_distance(soft: Tensor, vocabulary: Tensor) -> Tensor:
-    """Return mean_i min_w (1 - cos(v_i, E_w)) for soft tokens [n, d] and a vocabulary [V, d] of unit rows."""
-    return 1 - (normalize(soft, dim=-1) @ vocabulary.T).amax(-1).mean()
 
 
 def _validate(problem: Problem, options: Options, state: State) -> float:

@@ -13,8 +13,7 @@ from diffexplain_fast.measuring.profile.collect import profile_iteration
 from diffexplain_fast.measuring.profile.events import host_calls
 from diffexplain_fast.measuring.profile.iteration import Iteration
 from diffexplain_fast.measuring.profile.memory import KEPT, OWNERS, TRANSIENT, WEIGHTS, Memory, Timeline
-from diffexplain_fast.measuring.profile.profile import summarise
-from diffexplain_fast.measuring.profile.table import table
+from diffexplain_fast.measuring.profile.profile import summarise, table
 from diffexplain_fast.models.classifier import Classifier
 from tests.tiny import LABELS, tiny_classifier, tiny_sd, tiny_sdxl
 

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor
 from torch.profiler import profile, record_function
 
-from diffexplain_fast.measuring.profile.counting import Counter, Operation, counting
+from diffexplain_fast.measuring.profile.counting import Counter, Operation, counting, match, starts
 from diffexplain_fast.measuring.profile.events import Call, host_calls
-from diffexplain_fast.measuring.profile.matching import match, starts
 from diffexplain_fast.measuring.profile.memory import KEPT, bytes_by_owner
 from diffexplain_fast.ops._onednn import PackedMatrix, PackedWeight, applies
 from diffexplain_fast.ops.attention import attention

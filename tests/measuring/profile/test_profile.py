@@ -2,11 +2,9 @@
 
 import pytest
 
-from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Kernel
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span, split_parts
 from diffexplain_fast.measuring.profile.memory import Memory, Timeline
-from diffexplain_fast.measuring.profile.parts import split_parts
-from diffexplain_fast.measuring.profile.profile import Share, gaps_between, merge_steps, summarise
-from diffexplain_fast.measuring.profile.table import table
+from diffexplain_fast.measuring.profile.profile import Share, gaps_between, merge_steps, summarise, table
 
 MEMORY = Memory(3 * 2**20, "everything", {"weights, denoiser": 2**20}, None, [(0.0, 0)], Timeline([], {}))
 ABOUT = {
@@ -53,7 +51,7 @@ def test_kernels_count_where_they_were_launched() -> None:
     calls = host([], [])
     launching = Call("aten::mm", 0.5, 0.6, 0.1, True, (("ampere_sgemm", 2.0),))
     later = Call("aten::cudnn_convolution", 8.0, 8.1, 0.1, True, (("winograd_a", 1.0), ("Memset (Device)", 0.5)))
-    kernels = [Kernel("ampere_sgemm", 5.0, 7.0), Kernel("winograd_a", 8.5, 9.5), Kernel("Memset (Device)", 9.5, 10.0)]
+    kernels = [Span("ampere_sgemm", 5.0, 7.0), Span("winograd_a", 8.5, 9.5), Span("Memset (Device)", 9.5, 10.0)]
     found = summarise([*calls, launching, later], kernels, True, MEMORY, ABOUT)
     parts = {part.name: part for part in found.parts}
     assert parts["text encoder"].families == {"matmul": 2.0} and parts["text encoder"].launches == 1
@@ -74,9 +72,7 @@ def test_operators_count_by_their_own_time() -> None:
 
 
 def test_gaps_of_overlapping_kernels() -> None:
-    found = gaps_between(
-        [Kernel("a", 0, 4), Kernel("b", 1, 2), Kernel("c", 3, 5), Kernel("d", 6, 7), Kernel("e", 9, 9.5)]
-    )
+    found = gaps_between([Span("a", 0, 4), Span("b", 1, 2), Span("c", 3, 5), Span("d", 6, 7), Span("e", 9, 9.5)])
     assert found.seconds == 3 and found.number == 2 and found.longest == 2
     assert gaps_between([]).seconds == 0
 

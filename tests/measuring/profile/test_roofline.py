@@ -7,16 +7,17 @@ import torch
 
 from diffexplain_fast.measuring.profile.counting import Operation
 from diffexplain_fast.measuring.profile.events import Call
-from diffexplain_fast.measuring.profile.profile import Profile, summarise
+from diffexplain_fast.measuring.profile.profile import Profile, summarise, table
 from diffexplain_fast.measuring.profile.roofline import (
+    SIDES,
     Ceilings,
     Roofline,
     Work,
     attainable,
     make_roofline,
     measure_ceilings,
+    product_rate,
 )
-from diffexplain_fast.measuring.profile.table import table
 from tests.measuring.profile.test_profile import ABOUT, MEMORY, host
 
 CEILINGS = Ceilings("float16", flop_rate=100.0, byte_rate=10.0)
@@ -82,3 +83,8 @@ def test_ceilings_are_measured() -> None:
     found = measure_ceilings(torch.device("cpu"), torch.float32)
     assert found.dtype == "float32" and 1e8 < found.flop_rate < 1e15 and 1e8 < found.byte_rate < 1e13
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_small_product_takes_no_longer_than_its_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIDES, "cpu", 128)
+    assert 1e6 < product_rate(torch.device("cpu"), torch.float32) < 1e15

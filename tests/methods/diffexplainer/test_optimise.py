@@ -9,7 +9,7 @@ from torch import nn
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.descent import descend
-from diffexplain_fast.methods.diffexplainer.optimise import word_distance
+from diffexplain_fast.methods.diffexplainer.loss import word_distance
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.targets import ClassLogit, Neuron

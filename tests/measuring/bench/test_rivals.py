@@ -14,7 +14,7 @@ from diffexplain_fast.measuring.bench.device import memory
 from diffexplain_fast.measuring.bench.gate import AGREEMENT, gates, gradient, short
 from diffexplain_fast.measuring.bench.rivals import ON_REQUEST, OTHER_GRADIENT, RIVALS, plain
 from diffexplain_fast.measuring.bench.workloads import Workload
-from tests.benchmarks.tiny_workload import tiny_workload
+from tests.measuring.bench.tiny_workload import tiny_workload
 from tests.tiny import tiny_sd2, tiny_sdxl
 
 USUAL = [name for name in RIVALS if name not in ON_REQUEST]

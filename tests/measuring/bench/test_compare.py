@@ -14,8 +14,8 @@ from torch import Tensor
 from diffexplain_fast.measuring.bench import gate
 from diffexplain_fast.measuring.bench import rows as results
 from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS, ours, plain
-from diffexplain_fast.measuring.bench.setting import Images, Setting
-from tests.benchmarks.command import bench, offer_tiny, run, scaled
+from diffexplain_fast.measuring.bench.workloads import Images, Setting
+from tests.measuring.bench.command import bench, offer_tiny, run, scaled
 from tests.tiny import tiny_sd
 
 
@@ -183,7 +183,7 @@ def test_bad_input_is_named_and_nothing_is_written(name: str, tmp_path: Path) ->
     assert code == 2 and said.format(folder=tmp_path) in text and not rows and "Traceback" not in text
 
 
-@pytest.mark.skipif(not (Path(__file__).parents[2] / ".git").exists(), reason="a copy of the tree, without git")
+@pytest.mark.skipif(not (Path(__file__).parents[3] / ".git").exists(), reason="a copy of the tree, without git")
 def test_a_commit_is_only_named_in_our_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (
         ["init", "-q"],

@@ -15,7 +15,7 @@ from diffexplain_fast.errors import CorruptFileError, StorageError
 from diffexplain_fast.measuring.bench.report import agreements, escaped, table, write_report
 from diffexplain_fast.measuring.bench.rows import append_rows, group_of, latest, read_rows
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB = 2**20
 
 

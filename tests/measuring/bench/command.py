@@ -10,18 +10,18 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from diffexplain_fast.cli.main import app
-from diffexplain_fast.measuring.bench import compare as iteration
-from diffexplain_fast.measuring.bench import device as measures
+from diffexplain_fast.measuring.bench import compare
 from diffexplain_fast.measuring.bench.rivals import BASELINES
 from diffexplain_fast.measuring.bench.workloads import WORKLOADS
-from tests.benchmarks.tiny_workload import tiny_workload
+from diffexplain_fast.measuring.profile import roofline
+from tests.measuring.bench.tiny_workload import tiny_workload
 
 
 def offer_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offer a tiny workload, and bounds that ours reaches on it unless it sleeps."""
     monkeypatch.setitem(WORKLOADS, "tiny", tiny_workload)
-    monkeypatch.setitem(measures._SIDES, "cpu", 128)
-    monkeypatch.setitem(iteration.BOUNDS, "tiny", dict.fromkeys(BASELINES, 0.3))
+    monkeypatch.setitem(roofline.SIDES, "cpu", 128)
+    monkeypatch.setitem(compare.BOUNDS, "tiny", dict.fromkeys(BASELINES, 0.3))
 
 
 def bench(out: Path, *arguments: str, workload: tuple[str, ...] = ("--workload", "tiny")) -> tuple[list[Any], int, str]:

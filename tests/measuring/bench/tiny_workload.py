@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from diffexplain_fast.measuring.bench.setting import Setting
-from diffexplain_fast.measuring.bench.workloads import Workload
+from diffexplain_fast.measuring.bench.workloads import Setting, Workload
 from tests.tiny import CONTEXT, LATENT_SIZE, tiny_classifier, tiny_sd
 
 

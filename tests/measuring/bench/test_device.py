@@ -8,11 +8,11 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffexplain_fast.measuring.bench import device as measures
+from diffexplain_fast.measuring.bench import device
 from diffexplain_fast.measuring.bench.budgets import at_budgets, parse_budget, span
 from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import PLAIN, RIVALS
-from tests.benchmarks.tiny_workload import tiny_workload
+from tests.measuring.bench.tiny_workload import tiny_workload
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -24,7 +24,7 @@ def test_flop_of_all_steps_follow_from_two() -> None:
         model.set_attn_processor(AttnProcessor())  # whose products torch's own counter knows on the CPU
     with FlopCounterMode(display=False) as counter:
         gradient(given, RIVALS[PLAIN](given.setting), 0)
-    assert measures.counted(given).flop == counter.get_total_flops()
+    assert device.counted(given).flop == counter.get_total_flops()
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it there")
@@ -35,48 +35,43 @@ def test_resident_memory_is_what_a_call_adds() -> None:
         torch.ones(64 * MIB, dtype=torch.uint8)
 
     for _ in range(2):  # whatever was there before
-        found = measures.resident_bytes(run)
+        found = device.resident_bytes(run)
         assert found is not None and 60 * MIB < found < 80 * MIB
-    nothing = measures.resident_bytes(lambda: None)
+    nothing = device.resident_bytes(lambda: None)
     assert nothing is not None and nothing < 8 * MIB and not kept.any()
 
 
 def test_what_the_system_does_not_tell_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "_PROCESS", tmp_path / "none")
-    found = measures.memory(lambda: torch.ones(MIB), CPU)
+    monkeypatch.setattr(device, "_PROCESS", tmp_path / "none")
+    found = device.memory(lambda: torch.ones(MIB), CPU)
     assert found == {"peak_bytes": 4 * MIB, "reserved_bytes": None, "resident_bytes": None, "left_bytes": None}
-    assert measures.driver_state(CPU) is None and measures.joules(CPU) is None
+    assert device.driver_state(CPU) is None and device.joules(CPU) is None
 
 
 def test_the_driver_is_believed_number_by_number() -> None:
-    told = measures.parse_driver_state("580.65.06, 1980, [N/A], 700.00\n")
+    told = device.parse_driver_state("580.65.06, 1980, [N/A], 700.00\n")
     assert told == {"driver": "580.65.06", "sm_mhz": 1980.0, "memory_mhz": None, "power_limit_w": 700.0}
-    assert measures.parse_driver_state("No devices were found") is None
+    assert device.parse_driver_state("No devices were found") is None
 
 
 def test_no_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*arguments: object, **options: object) -> None:
         raise FileNotFoundError("nvidia-smi")
 
-    monkeypatch.setattr(measures, "_uuid", lambda device: "GPU-0")
+    monkeypatch.setattr(device, "_uuid", lambda device: "GPU-0")
     monkeypatch.setattr(subprocess, "run", absent)
-    assert measures.driver_state(torch.device("cuda")) is None
-
-
-def test_a_matrix_product_takes_no_longer_than_the_ceiling_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(measures._SIDES, "cpu", 128)
-    assert 1e6 < measures.matmul_ceiling(CPU, torch.float32) < 1e15
+    assert device.driver_state(torch.device("cuda")) is None
 
 
 @pytest.mark.gpu
 def test_a_gpu_tells_reserved_and_left_memory() -> None:
-    device = torch.device("cuda")
-    others = torch.zeros(256 * MIB, dtype=torch.uint8, device=device)
-    found = measures.memory(lambda: torch.ones(64 * MIB, dtype=torch.uint8, device=device), device)
+    card = torch.device("cuda")
+    others = torch.zeros(256 * MIB, dtype=torch.uint8, device=card)
+    found = device.memory(lambda: torch.ones(64 * MIB, dtype=torch.uint8, device=card), card)
     assert found["peak_bytes"] is not None and 64 * MIB <= found["peak_bytes"] < 80 * MIB
     assert found["reserved_bytes"] is not None and found["reserved_bytes"] >= found["peak_bytes"]
     assert found["left_bytes"] and found["resident_bytes"] is None and not others.any()
-    assert measures.driver_state(device) is not None
+    assert device.driver_state(card) is not None
 
 
 def test_budgets() -> None:
@@ -114,7 +109,7 @@ def test_without_plans_a_share_is_refused_but_bytes_are_not(monkeypatch: pytest.
 
 def test_copies_share_their_weights_until_they_are_changed() -> None:
     setting = tiny_workload(CPU, torch.float32).setting
-    unet, _ = setting.copies()
+    unet = setting.copied().unet
     pairs = list(zip(unet.parameters(), setting.unet.parameters(), strict=True))
     assert all(own is not theirs and own.data_ptr() == theirs.data_ptr() for own, theirs in pairs)
     strides = [theirs.stride() for _, theirs in pairs]

@@ -18,8 +18,8 @@ from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.measuring.bench import compare as iteration
 from diffexplain_fast.measuring.bench import rows as results
 from diffexplain_fast.measuring.bench.rivals import BASELINES, OURS, RIVALS, ours, plain
-from diffexplain_fast.measuring.bench.setting import Images, Sampled, Setting
-from tests.benchmarks.command import bench, offer_tiny, run, scaled
+from diffexplain_fast.measuring.bench.workloads import Images, Sampled, Setting
+from tests.measuring.bench.command import bench, offer_tiny, run, scaled
 
 
 @pytest.fixture(autouse=True)
