@@ -126,8 +126,8 @@ def read_models(
         except UnsupportedModelError as error:
             denoiser = ModuleUNet(unet, str(error), trained.unet)
         try:
-            _check_trained(vae, trained.vae, ())
             decoder = LeanDecoder(vae, impl)
+            _check_trained(vae, trained.vae, ())
         except UnsupportedModelError as error:
             decoder = ModuleDecoder(vae, str(error), trained.vae)
     return denoiser, decoder
