@@ -1,4 +1,4 @@
-"""Raise a reward of a diffusion model by LoRA: the gradient of a classifier's probability flows back through the sampler.
+"""Raise a reward of a diffusion model by LoRA: a classifier's probability, differentiated through the whole sampler.
 
 Needs ``pip install peft``. Run: ``python examples/align_lora.py``; 12 steps take about a minute on two cores.
 """
@@ -9,11 +9,11 @@ from peft import LoraConfig
 import diffexplain_fast as dx
 from diffexplain_fast.models.loading import load_pipeline
 
-PROMPT, LABEL = "a photo of a boat", "fish"
+PROMPT, LABEL = "a photo of a tree", "tree"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
-def align(steps: int = 12, batch: int = 2, rank: int = 4, sampling_steps: int = 4, rate: float = 2e-2) -> list[float]:
+def align(steps: int = 12, batch: int = 2, rank: int = 4, sampling_steps: int = 4, rate: float = 1e-2) -> list[float]:
     """Return the mean probability of ``LABEL`` in pictures of ``PROMPT`` before each step of the optimizer."""
     torch.manual_seed(0)
     classifier = dx.Classifier.from_pretrained("tinyworld/background")

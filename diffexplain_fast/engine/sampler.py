@@ -26,7 +26,7 @@ class DifferentiableSampler:
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
-        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed. For trained weights see ``docs/engine.md``.
+        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed. Trained weights: ``docs/engine.md``.
         vae: diffusers AutoencoderKL; never changed. A float16 one of Stable Diffusion XL whose configuration has
             ``force_upcast`` decodes in float32, as in diffusers' pipeline, on a copy that a plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
