@@ -78,7 +78,9 @@ class Backend:
             return
         engine = FastEngine(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve, **self._options)
         if self._wanted == "auto":
-            self.name = "reference" if engine.unknown and not self._needs_fast else "fast"
+            # The reference has all steps in one graph, which training seldom has the memory for.
+            needs_fast = self._needs_fast or engine.trained
+            self.name = "reference" if engine.unknown and not needs_fast else "fast"
             self.reason = f"auto: {engine.unknown or 'the models are known to the fast engine'}"
         self.engine = engine if self.name == "fast" else None
 

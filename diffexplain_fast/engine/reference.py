@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
-from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.frozen import frozen, trainable
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(sample [B, c, h, w], timestep []) -> (guided) noise or velocity [B, c, h, w]."""
@@ -51,19 +51,20 @@ def guided_denoiser(
     """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
 
     Args:
-        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call.
+        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call, but for
+            what is ``trainable``.
         conditions: B rows if ``guidance_scale`` is 1, else 2B.
         guidance_scale: s, at least 1.
         guidance_rescale: strength of ``rescaled``, which only guidance has.
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
-    guided = guidance_scale != 1.0
+    guided, trained = guidance_scale != 1.0, trainable(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
         rows = torch.cat([sample, sample]) if guided else sample
         # Frozen here and not around the loop, so that a recompute during backward is frozen too.
-        with frozen(unet):
+        with frozen(unet, but=trained):
             output = unet(
                 rows.to(conditions.embeds.dtype),
                 timestep,
@@ -143,12 +144,15 @@ def denoise(
 
 
 def decode(vae: Any, latents: Tensor, gradient: Differentiated) -> Tensor:
-    """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents; the VAE is frozen meanwhile."""
-    config = vae.config
+    """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents.
+
+    The VAE is frozen meanwhile, but for what is ``trainable``.
+    """
+    config, trained = vae.config, trainable(vae)
     shift = getattr(config, "shift_factor", None) or 0.0
 
     def decoder(rows: Tensor) -> Tensor:
-        with frozen(vae):
+        with frozen(vae, but=trained):
             return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
 
     rows = (latents / config.scaling_factor + shift).to(next(vae.parameters()).dtype)

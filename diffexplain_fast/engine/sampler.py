@@ -23,10 +23,10 @@ from diffexplain_fast.ops._autograd import refuse_transforms
 
 
 class DifferentiableSampler:
-    """Text-to-image sampling as a function whose gradient reaches the prompt embeddings and the start latents.
+    """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
-        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed, its weights get no gradient.
+        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed. Trained weights: ``docs/engine.md``.
         vae: diffusers AutoencoderKL; never changed. A float16 one of Stable Diffusion XL whose configuration has
             ``force_upcast`` decodes in float32, as in diffusers' pipeline, on a copy that a plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
@@ -54,7 +54,7 @@ class DifferentiableSampler:
         deterministic: let the fast backend give equal bits from equal calls, some of it slower; only in the sampler's
             part. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
         retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
-            finite, with a warning, on copies of the models that it makes then; None raises NonFiniteError.
+            finite, with a warning, on copies of the models; None, or trained weights, raises NonFiniteError.
         host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
             "16GiB", where that is faster than computing them again; None for none. Such calls use no CUDA graphs.
         reserve: what of ``memory`` the caller needs beside the sampler, such as a classifier with its activations, as

@@ -1,6 +1,7 @@
 """Noticing that a user edited a model after it was read."""
 
 import operator
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,17 @@ class Watch:
 
     Args:
         *modules: the models to watch.
+        trained: parameters that an optimizer changes between calls: no edit, except of dtype and place.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
+    def __init__(self, *modules: nn.Module, trained: Collection[Tensor] = ()) -> None:
         parts = [part for module in modules for part in module.modules()]
         self._parts = [(part, vars(part), [name for name in vars(part) if name not in _INTERNAL]) for part in parts]
         self._weights = [weight for module in modules for weight in module.parameters()]
+        self._trained = {*map(id, trained)}
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
         for weight in self._weights:
-            if weight.is_floating_point() and not weight.is_meta:
+            if weight.is_floating_point() and not weight.is_meta and id(weight) not in self._trained:
                 self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _some(weight.detach())))
         self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
 
@@ -63,7 +66,11 @@ class Watch:
 
     def _place(self) -> list[tuple]:
         """Return where every weight is, how often it was changed in place, and its dtype."""
-        return [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype) for one in self._weights]
+        unversioned = self._trained
+        return [
+            (one.data_ptr(), 0 if id(one) in unversioned or one.is_inference() else one._version, one.dtype)
+            for one in self._weights
+        ]
 
     @torch.no_grad()
     def _measure(self) -> list[Tensor]:

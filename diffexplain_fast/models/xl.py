@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.frozen import trainable
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -50,9 +53,15 @@ def decoding_vae(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> "Autoenc
     Args:
         unet: as in ``decodes_in_float32``.
         vae: as there; never changed.
+
+    Raises:
+        ValueError: a copy is needed, and weights of the VAE are to get a gradient.
     """
     if not decodes_in_float32(unet, vae):
         return vae
+    if trainable(vae):
+        wanted = "frozen weights (vae.requires_grad_(False)) or float32 ones, as it decodes on a float32 copy"
+        raise wrong_value("vae", wanted, "trainable weights in float16")
     unused = (getattr(vae, "encoder", None), getattr(vae, "quant_conv", None))
     # What a deep copy's memory knows already is not copied.
     return copy.deepcopy(vae, {id(part): None for part in unused}).requires_grad_(False).float()

@@ -167,12 +167,18 @@ def tiny_decoder(pipe):
     )
 
 
+def trained(pipe):
+    pipe.unet.requires_grad_(False)
+    pipe.unet.conv_in.weight.requires_grad_(True)
+
+
 OWN_MODULES = {
     "FreeU": freeu,
     "tiled or sliced VAE": tiled,
     "hooks on a module": hooked,
     "attention processors of your own": processed,
     "another VAE, such as `AutoencoderTiny`": tiny_decoder,
+    "trained weights, except LoRA on attention and feed-forward projections": trained,
 }
 
 

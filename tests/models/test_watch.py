@@ -129,7 +129,7 @@ def test_nothing_is_read_again_without_an_edit(pipe):
     sampler = sampler_of(pipe, backend="fast")
     lean = sampler._engine.denoiser
     run(sampler)
-    pipe.unet.train()
+    pipe.unet.requires_grad_(False).train()  # one whose weights all require grad would be trained now
     pipe.vae.requires_grad_(False)
     run(sampler)
     assert sampler._engine.denoiser is lean

@@ -18,7 +18,7 @@ from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.graphs.policy import Graphs
-from diffexplain_fast.engine.lean.modules import fallback_notes, read_models
+from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained, fallback_notes, read_models
 from diffexplain_fast.engine.lean.savings import parse_savings
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
@@ -27,7 +27,7 @@ from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.search import AlgorithmSearch
-from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
@@ -77,6 +77,7 @@ class FastEngine:
         if next(vae.parameters()).device.type == "cpu":
             keep_heap()
         self._watch: Watch | None = None
+        self._trained = NOT_TRAINED
         self._shifts: dict[tuple, list[Tensor]] = {}
         self.refresh()
 
@@ -89,6 +90,11 @@ class FastEngine:
     def unknown(self) -> str:
         """Why a model runs through its own modules, empty if both are known."""
         return fallback_notes(self.denoiser, self.decoder)
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights of the models get a gradient."""
+        return bool(self._trained.every)
 
     @property
     def implementations(self) -> str:
@@ -111,15 +117,18 @@ class FastEngine:
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
-        if self._watch is not None and not self._watch.edited():
+        trained = Trained(*(tuple(trainable(module)) for module in self._modules))
+        same = [*map(id, trained.every)] == [*map(id, self._trained.every)]
+        if self._watch is not None and same and not self._watch.edited():
             return
-        self.denoiser, self.decoder = self._read(*self._modules)
+        self._trained = trained
+        self.denoiser, self.decoder = self._read(*self._modules, trained=trained)
         with torch.inference_mode(False), torch.no_grad():
-            self._watch = Watch(*self._modules)
+            self._watch = Watch(*self._modules, trained=trained.every)
         self._graphs.clear()
         if self._wider is not None:
             self._wider.clear()
-        self._planning = Planning(self.denoiser, self.decoder, self._modules, self._limits)
+        self._planning = Planning(self.denoiser, self.decoder, self._modules, self._limits, trained.every)
         self._shifts.clear()
 
     def reserve(self, reserve: int) -> None:
@@ -163,11 +172,15 @@ class FastEngine:
         """
         self.refresh()
         start = start.detach() if mode.first_step > 0 else start
-        split = guidance_scale != 1.0 and constant_negative and "first" in self._savings
+        trained = self._trained if torch.is_grad_enabled() else NOT_TRAINED
+        # A trained UNet has a gradient through the unconditional rows too.
+        split = guidance_scale != 1.0 and constant_negative and "first" in self._savings and not trained.unet
         text = self.denoiser.project(conditions.embeds)
         shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
-        recording = torch.is_grad_enabled() and any(part.requires_grad for part in (start, *text, *shifts))
+        recording = torch.is_grad_enabled() and any(
+            part.requires_grad for part in (start, *text, *shifts, *trained.every)
+        )
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
         repeated = recording and recomputing()  # whose backward is that of the call it repeats
@@ -187,11 +200,12 @@ class FastEngine:
             on_running_out=self._keep_less,
             held={*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
             guidance_rescale=guidance_rescale if guidance_scale != 1.0 else 0.0,
+            trained=trained,
         )
         given = start * schedule.init_noise_sigma, text, shifts
         runner = self._around(Eager(job), job, given) if repeated else self._runner(job, given)
         assert self._watch is not None
-        return sample_images(runner, partial(self._again, job), self._watch, *given)
+        return sample_images(runner, partial(self._again, job), self._watch, *given, trained.every)
 
     def _runner(self, job: Job, given: Given) -> Runner:
         """Return what runs a call: replayed or eager, and with what was asked for around it."""
@@ -206,7 +220,7 @@ class FastEngine:
     def _around(self, runner: Runner, job: Job, given: Given) -> Runner:
         """Return a runner with what was asked for around it."""
         start, text, _ = given
-        if self._wider is not None and text[0].dtype == torch.float16:
+        if self._wider is not None and text[0].dtype == torch.float16 and not job.trained.every:
             runner = Retrying(runner, job, self._wider)
         if self._deterministic:
             return WithSettings(runner, partial(determinism, True))

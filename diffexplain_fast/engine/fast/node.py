@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
+from diffexplain_fast.models.frozen import unhooked
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
@@ -17,7 +18,13 @@ Again = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Runner]
 
 
 def sample_images(
-    runner: Runner, again: Again, watch: Watch, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]
+    runner: Runner,
+    again: Again,
+    watch: Watch,
+    start: Tensor,
+    text: Sequence[Tensor],
+    shifts: Sequence[Tensor],
+    weights: Sequence[Tensor] = (),
 ) -> Tensor:
     """Run a call; images [B, 3, H, W] with one autograd node before them.
 
@@ -31,35 +38,39 @@ def sample_images(
         start: as in ``Trajectory.forward``.
         text: as there.
         shifts: as there.
+        weights: parameters of the models that get a gradient; the runner reads them itself.
     """
-    return _Sampled.apply(runner, again, watch, len(text), start, *text, *shifts)
+    return _Sampled.apply(runner, again, watch, (len(text), len(weights)), start, *text, *shifts, *weights)
 
 
 class _Sampled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, runner: Runner, again: Again, watch: Watch, count: int, start: Tensor, *inputs: Tensor
+        ctx: Any, runner: Runner, again: Again, watch: Watch, counts: tuple[int, int], start: Tensor, *inputs: Tensor
     ) -> Tensor:
-        ctx.runner, ctx.again, ctx.watch, ctx.count = runner, again, watch, count
+        ctx.runner, ctx.again, ctx.watch, ctx.text = runner, again, watch, counts[0]
+        ctx.given = 1 + len(inputs) - counts[1]
+        # Autograd hands saved ones out as other objects than the models hold.
+        ctx.weights = inputs[ctx.given - 1 :]
         # To notice a change in place, for a second derivative to raise, and to run the call again.
         ctx.save_for_backward(start, *inputs)
         with apart_from_checkpoint():
-            return runner.forward(start, inputs[:count], inputs[count:])
+            return runner.forward(start, inputs[: ctx.text], inputs[ctx.text : ctx.given - 1])
 
     @staticmethod
     @first_order("the sampler")
     @without_autocast
     def backward(ctx: Any, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
-        if ctx.watch.touched():
+        if ctx.watch.touched() or not all(weight.requires_grad for weight in ctx.weights):
             raise RuntimeError(
                 "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again"
             )
-        with apart_from_checkpoint():
+        with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:
-                wanted = ctx.needs_input_grad[4:]
-                given = [part.detach().requires_grad_(want) for part, want in zip(saved, wanted, strict=True)]
-                split = given[0], given[1 : ctx.count + 1], given[ctx.count + 1 :]
+                pairs = zip(saved[: ctx.given], ctx.needs_input_grad[4:], strict=False)
+                given = [part.detach().requires_grad_(want) for part, want in pairs]
+                split = given[0], given[1 : ctx.text + 1], given[ctx.text + 1 :]
                 runner = ctx.again(*split)
                 runner.forward(*split)
             return None, None, None, None, *runner.backward(dimages)

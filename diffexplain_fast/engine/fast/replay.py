@@ -68,6 +68,7 @@ def graphed_runner(graphs: Graphs, job: Job, given: Given, unknown: str) -> Runn
     # Hooks and Python state of a user's own modules would not run in a replay.
     device = given[0].device
     obstacle = graphs.obstacle(device) or ("steps are kept in host memory" if "host" in job.levels else unknown)
+    obstacle = obstacle or ("weights of the models get a gradient" if job.trained.every else "")
     recording = graphs.recording(device, obstacle, lambda: _kind(job, *given), lambda by: _record(job, given, by))
     return Eager(job) if recording is None else Replay(recording, job)
 
@@ -80,7 +81,7 @@ def repeating_runner(graphs: Graphs, job: Job, given: Given) -> Runner:
         job: the call.
         given: its start, text and shifts.
     """
-    recording = graphs.ready(lambda: _kind(job, *given))
+    recording = None if job.trained.every else graphs.ready(lambda: _kind(job, *given))
     return Eager(job) if recording is None else Replay(recording, job)
 
 

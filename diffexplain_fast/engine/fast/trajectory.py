@@ -9,16 +9,17 @@ projected text. Steps are kept or computed again one at a time, so no graph ever
 """
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import record_function
 
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.tape import Made, Memory
@@ -45,6 +46,7 @@ class Job:
         on_running_out: called when memory runs out, after which less is kept; None lets the error through.
         held: ``storage_key`` of tensors that stay allocated, such as weights; never moved to host memory.
         guidance_rescale: strength of ``reference.rescaled``; 0 without.
+        trained: parameters of denoiser and decoder that get a gradient.
     """
 
     denoiser: Denoiser
@@ -59,6 +61,7 @@ class Job:
     on_running_out: Callable[[], None] | None = None
     held: Collection[int] = ()
     guidance_rescale: float = 0.0
+    trained: Trained = NOT_TRAINED
 
 
 class Trajectory:
@@ -80,15 +83,18 @@ class Trajectory:
             shifts: the denoiser's time shifts in one list, as many for each step.
         """
         job = self._job
-        self._leaves = [part.detach().requires_grad_(job.recording and part.requires_grad) for part in (*text, *shifts)]
+        given = [part.detach().requires_grad_(job.recording and part.requires_grad) for part in (*text, *shifts)]
+        self._text, self._shifts, self._leaves = given[: len(text)], given[len(text) :], [*given, *job.trained.unet]
         self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)
-        self._count, self._moved = len(text), start.requires_grad
+        self._moved, reached = start.requires_grad, any(leaf.requires_grad for leaf in self._leaves)
         sample: Tensor = start
         before: Tensor | None = None
         moving = job.recording and start.requires_grad and job.mode.first_step == 0
         finite = Finite("forward", text[0].dtype)
         for i in range(len(job.schedule.steps)):
-            recorded, level = job.recording and i >= job.mode.first_step, LEVELS[job.levels[i]]
+            # Where only the decoder is trained, no step has a gradient.
+            recorded = job.recording and i >= job.mode.first_step and (moving or reached)
+            level = LEVELS[job.levels[i]]
             sample = sample.detach().requires_grad_(moving)
             before = None if before is None else before.detach().requires_grad_(moving)
             step = self._part(i, sample, before)
@@ -109,7 +115,9 @@ class Trajectory:
         return images.detach(), finite
 
     def backward(self, dimages: Tensor) -> tuple[list[Tensor | None], Finite]:
-        """Return the gradients of start latents, text and time shifts, None where none is wanted; and what to check.
+        """Return the gradients of start latents, text, time shifts and trained weights, and what to check.
+
+        There is None where none is wanted, and for a weight that nothing reaches.
 
         Args:
             dimages: gradient of the images.
@@ -119,12 +127,14 @@ class Trajectory:
         finite.note("the loss", [dimages])
         scale = scale_of([dimages], dimages.dtype)
         decoder, level = functools.partial(job.decoder, self._clean), LEVELS[job.levels[-1]]
+        inputs = [tensor for tensor in (self._clean, *job.trained.vae) if tensor.requires_grad]
         with record_function("decoder, backward"):
-            (dclean,) = memory.backward(decoder, level, self._images, [self._clean], [scaled(dimages, scale)])
-        assert dclean is not None
-        adjoints: list[Tensor | None] = [divided(dclean, scale), None]
-        finite.note("the decoder", adjoints)
-        totals = [torch.zeros_like(leaf, dtype=_wide(leaf.dtype)) if leaf.requires_grad else None for leaf in leaves]
+            found = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)])
+        by_input = dict(zip(map(id, inputs), found, strict=True))
+        adjoints = _divided([by_input.get(id(self._clean)), None], scale)
+        decoded = _divided([by_input.get(id(weight)) for weight in job.trained.vae], scale)
+        finite.note("the decoder", [*adjoints, *decoded])
+        sums = _Sums(leaves)
         first = len(job.schedule.steps) - len(memory.made)
         for i in reversed(range(first, len(job.schedule.steps))):
             sample, before, graph = memory.made.pop()
@@ -135,23 +145,20 @@ class Trajectory:
             step = self._part(i, sample, before)
             with record_function(f"step {i + 1}, backward"):
                 found = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
-            by_input = {id(tensor): grad for tensor, grad in zip(inputs, found, strict=True) if grad is not None}
-            for leaf, total in zip(leaves, totals, strict=True):
-                if total is not None and id(leaf) in by_input:
-                    total.add_(divided(by_input[id(leaf)].to(total.dtype), scale))
-            reached = [by_input.get(id(part)) for part in (sample, before)]
-            adjoints = [None if grad is None else divided(grad, scale) for grad in reached]
+            by_input = dict(zip(map(id, inputs), found, strict=True))
+            sums.add(by_input, scale)
+            adjoints = _divided([by_input.get(id(part)) for part in (sample, before)], scale)
             adjoints[0] = torch.zeros_like(sample) if adjoints[0] is None else adjoints[0]
             finite.note(_name(job, i), [*adjoints, *found])
-        grads = [None if total is None else total.to(leaf.dtype) for total, leaf in zip(totals, leaves, strict=True)]
+        grads = sums.found()
         finite.note("the sum over the steps", grads)
-        return [adjoints[0] if self._moved else None, *grads], finite
+        return [adjoints[0] if self._moved else None, *grads, *decoded], finite
 
     def _part(self, i: int, sample: Tensor, before: Tensor | None) -> Callable[[Level], tuple[Tensor, ...]]:
         """Return a step as a function of its storage level."""
-        text, shifts = self._leaves[: self._count], self._leaves[self._count :]
-        each = len(shifts) // len(self._job.schedule.steps)
-        return functools.partial(self._step, i, sample, before, text, shifts[i * each : (i + 1) * each])
+        each = len(self._shifts) // len(self._job.schedule.steps)
+        shifts = self._shifts[i * each : (i + 1) * each]
+        return functools.partial(self._step, i, sample, before, self._text, shifts)
 
     def _step(
         self,
@@ -192,13 +199,52 @@ class Trajectory:
         return torch.cat([unconditional, self._job.denoiser(rows, *halves[1], level)])
 
 
+class _Sums:
+    """Gradients of leaves summed over the steps, in float32 at least.
+
+    A parameter that no step reaches has none, as in plain autograd; text and time have zeros.
+
+    Args:
+        leaves: what is differentiated in, where it requires grad.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self._leaves = leaves
+        self._totals = [
+            _zeros(leaf) if leaf.requires_grad and not isinstance(leaf, nn.Parameter) else None for leaf in leaves
+        ]
+
+    def add(self, by_input: Mapping[int, Tensor | None], scale: Tensor | float) -> None:
+        """Add a step's gradients.
+
+        Args:
+            by_input: gradients by the leaf's id.
+            scale: of their cotangents.
+        """
+        for number, leaf in enumerate(self._leaves):
+            grad = by_input.get(id(leaf))
+            if grad is not None:
+                total = self._totals[number]
+                total = self._totals[number] = _zeros(leaf) if total is None else total
+                total.add_(divided(grad.to(total.dtype), scale))
+
+    def found(self) -> list[Tensor | None]:
+        """Return the sums in the leaves' dtypes."""
+        pairs = zip(self._totals, self._leaves, strict=True)
+        return [None if total is None else total.to(leaf.dtype) for total, leaf in pairs]
+
+
+def _zeros(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf, dtype=torch.promote_types(leaf.dtype, torch.float32), requires_grad=False)
+
+
+def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tensor | None]:
+    return [None if grad is None else divided(grad, scale) for grad in grads]
+
+
 def _name(job: Job, i: int) -> str:
     step = job.schedule.steps[i]
     return f"step {i + 1} of {len(job.schedule.steps)} (timestep {step.timestep:g})"
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def coefficients(step: Step, guidance_scale: float) -> list[float]:

@@ -1,6 +1,6 @@
 """What a step of the trajectory keeps for its backward, and what it computes again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,32 +51,42 @@ LEVELS: dict[str, Level] = {
 """From the most kept to the least: L3, L4, L5, L5 in host memory, L6, block, bands, and one sample per step."""
 
 
-def run(level: Level, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
-    """Call a function of tensors, keeping its inside or only its arguments, as the level says."""
+def run(
+    level: Level, function: Callable[..., Tensor], *tensors: Tensor | None, trained: Sequence[Tensor] = ()
+) -> Tensor:
+    """Call a function of tensors, keeping its inside or only its arguments, as the level says.
+
+    Args:
+        level: decides.
+        function: what to call.
+        *tensors: its arguments.
+        trained: parameters that the function reads beside them, and that a gradient is wanted for.
+    """
     if level.keep_blocks or not torch.is_grad_enabled():
         return function(*tensors)
-    return _Recomputed.apply(function, *tensors)
+    return _Recomputed.apply(function, len(tensors), *tensors, *trained)
 
 
 class _Recomputed(torch.autograd.Function):
     """A function that keeps its arguments and runs again in the backward; nothing in it is random."""
 
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
-        ctx.function = function
+    def forward(ctx: Any, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
+        ctx.function, ctx.count, ctx.trained = function, count, tensors[count:]
         ctx.save_for_backward(*tensors)
-        return function(*tensors)
+        return function(*tensors[:count])
 
     @staticmethod
     @first_order("the sampler's block")
     def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[1:]
+        wanted, count = ctx.needs_input_grad[2:], ctx.count
         leaves = [
             None if tensor is None else tensor.detach().requires_grad_(want)
-            for tensor, want in zip(saved, wanted, strict=True)
+            for tensor, want in zip(saved[:count], wanted[:count], strict=True)
         ]
         with torch.enable_grad():
             out = ctx.function(*leaves)
-        inputs = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want and leaf is not None]
+        every = (*leaves, *ctx.trained)  # the function reads those itself, so they are no copies
+        inputs = [leaf for leaf, want in zip(every, wanted, strict=True) if want and leaf is not None]
         found = iter(torch.autograd.grad(out, inputs, dy))
-        return None, *(next(found) if want else None for want in wanted)
+        return None, None, *(next(found) if want else None for want in wanted)

@@ -1,10 +1,10 @@
 """The models of an engine: lean where they are known, else the user's own modules, recomputed step by step."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.levels import Level
@@ -15,18 +15,34 @@ from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.xl import decoding_vae
 
 
+class Trained(NamedTuple):
+    """The parameters of UNet and VAE that get a gradient."""
+
+    unet: Sequence[nn.Parameter] = ()
+    vae: Sequence[nn.Parameter] = ()
+
+    @property
+    def every(self) -> list[nn.Parameter]:
+        """All of them, the UNet's first."""
+        return [*self.unet, *self.vae]
+
+
+NOT_TRAINED = Trained()
+
+
 class ModuleUNet:
     """A UNet called as diffusers calls it; the text reaches it unprojected. See ``Denoiser``.
 
     Args:
         unet: diffusers UNet2DConditionModel or a module called like one.
         reason: why it is not a ``LeanUNet``.
+        weights: parameters that get a gradient.
     """
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, unet: Any, reason: str) -> None:
-        self.unet, self.reason = unet, reason
+    def __init__(self, unet: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+        self.unet, self.reason, self._weights = unet, reason, weights
 
     def project(self, embeds: Tensor) -> list[Tensor]:
         """Return the embeddings themselves, [R, L, width]."""
@@ -53,7 +69,7 @@ class ModuleUNet:
         timestep, *conditions = shifts
         added = dict(zip(("text_embeds", "time_ids"), conditions, strict=True)) if conditions else None
         rows = sample.repeat(len(text[0]) // len(sample), 1, 1, 1)
-        with frozen(self.unet):
+        with frozen(self.unet, but=self._weights):
             return self.unet(
                 rows, timestep[0], encoder_hidden_states=text[0], added_cond_kwargs=added, return_dict=False
             )[0]
@@ -65,12 +81,13 @@ class ModuleDecoder:
     Args:
         vae: diffusers AutoencoderKL.
         reason: why it is not a ``LeanDecoder``.
+        weights: parameters that get a gradient.
     """
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, vae: Any, reason: str) -> None:
-        self.vae, self.reason = vae, reason
+    def __init__(self, vae: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+        self.vae, self.reason, self._weights = vae, reason, weights
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped.
@@ -81,11 +98,13 @@ class ModuleDecoder:
         """
         config = self.vae.config
         rows = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        with frozen(self.vae):
+        with frozen(self.vae, but=self._weights):
             return self.vae.decode(rows.to(next(self.vae.parameters()).dtype), return_dict=False)[0] / 2 + 0.5
 
 
-def read_models(unet: Any, vae: Any, impl: str, savings: Collection[str]) -> tuple[Denoiser, Decoder]:
+def read_models(
+    unet: Any, vae: Any, impl: str, savings: Collection[str], trained: Trained = NOT_TRAINED
+) -> tuple[Denoiser, Decoder]:
     """Return denoiser and decoder.
 
     Args:
@@ -93,20 +112,38 @@ def read_models(unet: Any, vae: Any, impl: str, savings: Collection[str]) -> tup
         vae: diffusers AutoencoderKL.
         impl: "auto" or "reference", for every op.
         savings: names from ``SAVINGS``.
+        trained: parameters that get a gradient.
     """
     denoiser: Denoiser
     decoder: Decoder
+    weights = [*trained.unet, *trained.vae]
     with torch.inference_mode(False), torch.no_grad():
         vae = decoding_vae(unet, vae)
+    with torch.inference_mode(False), torch.no_grad(), frozen(unet, vae, but=weights):
         try:
             denoiser = LeanUNet(unet, impl, savings)
+            _check_trained(unet, trained.unet, denoiser.trained())
         except UnsupportedModelError as error:
-            denoiser = ModuleUNet(unet, str(error))
+            denoiser = ModuleUNet(unet, str(error), trained.unet)
         try:
             decoder = LeanDecoder(vae, impl)
+            _check_trained(vae, trained.vae, ())
         except UnsupportedModelError as error:
-            decoder = ModuleDecoder(vae, str(error))
+            decoder = ModuleDecoder(vae, str(error), trained.vae)
     return denoiser, decoder
+
+
+def _check_trained(model: nn.Module, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+    """Refuse a model with a trained parameter that its lean twin has no gradient for.
+
+    Raises:
+        UnsupportedModelError: names the first one.
+    """
+    left = {*map(id, weights)} - {*map(id, known)}
+    names = [name for name, weight in model.named_parameters() if id(weight) in left]
+    if names:
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise UnsupportedModelError(f"trainable weights: {names[0]}{others}")
 
 
 def fallback_notes(denoiser: Denoiser, decoder: Decoder) -> str:

@@ -6,6 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.lean.adapters import (
+    LoraLayer,
+    Thin,
+    adapted,
+    adapted_backward,
+    matrices,
+    matrix_gradients,
+    plain_adapter,
+    read_thin,
+)
 from diffexplain_fast.models.watch import global_hooks, has_hooks
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import first_order
@@ -59,33 +69,37 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
 
 
 class Linear(NamedTuple):
-    """Frozen weight [K, C] and bias [K] or None."""
+    """Frozen weight [K, C], bias [K] or None, and what is trained beside them."""
 
     weight: Tensor
     bias: Tensor | None
+    thin: tuple[Thin, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W^T + b for [..., C], with a gradient that ``torch.autocast`` around the backward leaves alone."""
-        if x.requires_grad and torch.is_grad_enabled():
-            return _Linear.apply(x, self)
-        return F.linear(x, self.weight, self.bias)
+        if torch.is_grad_enabled() and (x.requires_grad or self.thin):
+            return _Linear.apply(x, self, *matrices(self.thin))
+        return adapted(F.linear(x, self.weight, self.bias), x, self.thin)
 
     def backward(self, dy: Tensor) -> Tensor:
         """Return the gradient of x, dy W, for [..., K]."""
-        return dy @ self.weight
+        return adapted_backward(dy @ self.weight, dy, self.thin)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Linear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:
         ctx.linear = linear
-        return F.linear(x, linear.weight, linear.bias)
+        ctx.save_for_backward(*((x, *trained) if trained else ()))
+        return linear(x)
 
     @staticmethod
     @first_order("the sampler's projection of the text")
     @without_autocast
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor, None]:
-        return ctx.linear.backward(dy), None
+    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        linear = ctx.linear
+        grads = matrix_gradients((linear.thin, saved[0], dy)) if saved else []
+        return linear.backward(dy), None, *grads
 
 
 def add_product(total: Tensor, x: Tensor, weight: Tensor) -> None:
@@ -103,7 +117,7 @@ class Norm(NamedTuple):
 
 
 def linear(module: Any) -> Linear:
-    """Read a linear layer, or a 1 x 1 convolution, which is one per pixel; LoRA is added to the weight.
+    """Read a linear layer, or a 1 x 1 convolution, which is one per pixel; LoRA is added to the weight, unless trained.
 
     Raises:
         UnsupportedModelError: another kind of module.
@@ -113,7 +127,7 @@ def linear(module: Any) -> Linear:
         if weight.shape[2:] != (1, 1):
             raise UnsupportedModelError(f"a {tuple(weight.shape[2:])} convolution where a linear layer was expected")
         weight = weight[:, :, 0, 0]
-    return Linear(weight, bias)
+    return Linear(weight, bias, _trained(module))
 
 
 def conv(module: Any) -> Convolution:
@@ -142,7 +156,7 @@ def norm(module: Any) -> Norm:
 
 
 def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias as they act: those of the module, or of PEFT's base layer plus its active LoRA."""
+    """Weight and bias as they act: those of the module, or of PEFT's base layer plus its active LoRA if not trained."""
     base: Any = getattr(module, "base_layer", module)
     if type(base) not in kinds:
         # diffusers' own LoRA-compatible classes and quantised layers compute something else than their weight says.
@@ -151,13 +165,26 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
         )
     weight: Tensor = base.weight.detach()
     if base is not module:
-        if not hasattr(module, "get_delta_weight"):
+        if not hasattr(module, "get_delta_weight") or not hasattr(module, "lora_A"):
             raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is no LoRA")
         if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
             raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
-        if not module.merged and not module.disable_adapters:
-            with torch.no_grad():
-                for adapter in module.active_adapters:
-                    if adapter in module.lora_A:
-                        weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
+        with torch.no_grad():
+            for adapter in _acting(module):
+                if read_thin(module, adapter) is None:
+                    weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
     return weight, None if base.bias is None else base.bias.detach()
+
+
+def _acting(module: LoraLayer) -> list[str]:
+    """Return the names of a LoRA layer's adapters that act."""
+    idle = module.merged or module.disable_adapters
+    return [] if idle else [adapter for adapter in module.active_adapters if adapter in module.lora_A]
+
+
+def _trained(module: LoraLayer) -> tuple[Thin, ...]:
+    """Return a layer's adapters that are trained; of other kinds than two plain matrices none are read."""
+    if not hasattr(module, "base_layer"):
+        return ()
+    found = (read_thin(module, adapter) for adapter in _acting(module) if plain_adapter(module, adapter))
+    return tuple(thin for thin in found if thin is not None)

@@ -37,7 +37,7 @@ class Resnet:
         self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
         self.shortcut: Tensor | None = None
         if module.conv_shortcut is not None:
-            self.shortcut, bias = linear(module.conv_shortcut)
+            self.shortcut, bias, _ = linear(module.conv_shortcut)
             if bias is not None:  # the convolution adds it with its own
                 self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, matrices, matrix_gradients
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
@@ -72,15 +73,24 @@ class Block:
         self.raw = raw
         self.norms = [norm(part) for part in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
-        self.wide, self.narrow = (PackedLinear(*linear(part)) for part in (module.ff.net[0].proj, module.ff.net[2]))
+        wide, narrow = linear(module.ff.net[0].proj), linear(module.ff.net[2])
+        self.wide, self.narrow = (PackedLinear(part.weight, part.bias) for part in (wide, narrow))
+        self.wide_thin, self.narrow_thin = wide.thin, narrow.thin
+        layer, cross = self.attention, self.cross
+        # Of the text's projections, `cross.k` and `cross.v`, autograd sees the matrices where the text is projected.
+        self.trained = (
+            matrices(layer.q.thin, layer.k.thin, layer.v.thin, layer.out.thin),
+            matrices(cross.q.thin, cross.out.thin),
+            matrices(wide.thin, narrow.thin),
+        )
 
     def __call__(self, x: Tensor, k: Tensor, v: Tensor, level: Level) -> Tensor:
         """Return [R, N, C] for hidden states x [B, N, C] and text keys and values [R, L, heads, d], R = B or 2B."""
-        x = _SelfAttention.apply(x, self, level)
+        x = _SelfAttention.apply(x, self, level, *self.trained[0])
         if len(k) != len(x):
             x = x.repeat(len(k) // len(x), 1, 1)  # the rows of guidance part here
-        x = _CrossAttention.apply(x, k, v, self, level)
-        return _FeedForward.apply(x, self, level)
+        x = _CrossAttention.apply(x, k, v, self, level, *self.trained[1])
+        return _FeedForward.apply(x, self, level, *self.trained[2])
 
 
 class Transformer:
@@ -102,6 +112,7 @@ class Transformer:
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
         self.impl = raw.chosen("group_norm_silu")
+        self.trained = [matrix for block in self.blocks for group in block.trained for matrix in group]
 
     def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
@@ -115,82 +126,99 @@ class Transformer:
 
 
 class _SelfAttention(torch.autograd.Function):
-    """x + out(attention(norm(x)))."""
+    """x + out(attention(norm(x))); the matrices trained in it are arguments for autograd to see them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level) -> Tensor:
+    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.attention, block.raw
         n, mean, rstd = _normalise(x, block, 0)
         q, k, v = _project(layer, n)
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keep_qkv else ())
-        ctx.save_for_backward(x, mean, rstd, *kept)
-        ctx.block = block
+        ctx.save_for_backward(x, mean, rstd, *trained, *kept)
+        ctx.block, ctx.trained = block, len(trained)
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
     @first_order("the sampler's self-attention")
     def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, *kept = saved
+        (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        q, k, v = kept[2:] or _project(layer, _normalise(x, block, 0)[0])
+        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # read only where it is computed
+        q, k, v = kept[2:] or _project(layer, n)
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
-        dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
-        dn = layer.q.backward(dq.flatten(0, 1).flatten(1))
-        for weights, gradient in ((layer.k, dk), (layer.v, dv)):
-            add_product(dn, gradient.flatten(0, 1).flatten(1), weights.weight)
-        return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None
+        dq, dk, dv = (
+            part.flatten(0, 1).flatten(1) for part in block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
+        )
+        dn = layer.q.backward(dq)
+        for projection, gradient in ((layer.k, dk), (layer.v, dv)):
+            add_product(dn, gradient, projection.weight)
+            adapted_backward(dn, gradient, projection.thin)
+        inputs = [(part.thin, n, grad) for part, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
+        grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
+        return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None, *grads
 
 
 class _CrossAttention(torch.autograd.Function):
-    """x + out(attention(norm(x), k, v))."""
+    """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level) -> Tensor:
+    def forward(ctx: Any, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.cross, block.raw
         n, mean, rstd = _normalise(x, block, 1)
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keep_qkv else ())
-        ctx.save_for_backward(x, mean, rstd, k, v, *kept)
-        ctx.block = block
+        ctx.save_for_backward(x, mean, rstd, k, v, *trained, *kept)
+        ctx.block, ctx.trained = block, len(trained)
         return layer.out(o.flatten(2)).add_(x)
 
     @staticmethod
     @first_order("the sampler's cross-attention")
     def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, k, v, *kept = saved
+        (x, mean, rstd, k, v), kept = saved[:5], saved[5 + ctx.trained :]
         block = ctx.block
         layer = block.cross
         do = layer.split(layer.out.backward(dy))
-        q = kept[2] if len(kept) > 2 else layer.split(layer.q(_normalise(x, block, 1)[0]))
+        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 1)[0]  # as in self-attention
+        q = kept[2] if kept[2:] else layer.split(layer.q(n))
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
-        dx = _normalise_backward(layer.q.backward(dq.flatten(2)), x, block, 1, mean, rstd).add_(dy)
-        return dx, dk, dv, None, None
+        dq = dq.flatten(2)
+        grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
+        dx = _normalise_backward(layer.q.backward(dq), x, block, 1, mean, rstd).add_(dy)
+        return dx, dk, dv, None, None, *grads
 
 
 class _FeedForward(torch.autograd.Function):
-    """x + narrow(geglu(wide(norm(x))))."""
+    """x + narrow(geglu(wide(norm(x)))); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level) -> Tensor:
+    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         n, mean, rstd = _normalise(x, block, 2)
-        h = block.wide.forward(n.flatten(0, 1))
-        ctx.save_for_backward(x, mean, rstd, *((h,) if level.keep_projection else ()))
-        ctx.block = block
-        return block.narrow.forward(block.raw.geglu_fwd(h)).reshape(x.shape).add_(x)
+        n = n.flatten(0, 1)
+        h = adapted(block.wide.forward(n), n, block.wide_thin)
+        ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keep_projection else ()))
+        ctx.block, ctx.trained = block, len(trained)
+        gated = block.raw.geglu_fwd(h)
+        return adapted(block.narrow.forward(gated), gated, block.narrow_thin).reshape(x.shape).add_(x)
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")
     def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, *kept = saved
-        block = ctx.block
-        h = kept[0] if kept else block.wide.forward(_normalise(x, block, 2)[0].flatten(0, 1))
-        dh = block.raw.geglu_bwd(block.narrow.backward(dy.flatten(0, 1)), h)
-        return _normalise_backward(block.wide.backward(dh), x, block, 2, mean, rstd).add_(dy), None, None
+        (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
+        block, grads, rows = ctx.block, [], dy.flatten(0, 1)
+        n = x if kept and not ctx.trained else _normalise(x, block, 2)[0].flatten(0, 1)  # as in self-attention
+        h = kept[0] if kept else adapted(block.wide.forward(n), n, block.wide_thin)
+        dgated = adapted_backward(block.narrow.backward(rows), rows, block.narrow_thin)
+        dh = block.raw.geglu_bwd(dgated, h)
+        if ctx.trained:
+            gated = block.raw.geglu_fwd(h) if block.narrow_thin else rows
+            grads = matrix_gradients((block.wide_thin, n, dh), (block.narrow_thin, gated, rows))
+        dn = adapted_backward(block.wide.backward(dh), dh, block.wide_thin)
+        return _normalise_backward(dn, x, block, 2, mean, rstd).add_(dy), None, None, *grads
 
 
 def _project(layer: Attention, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:

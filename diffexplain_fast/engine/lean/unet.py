@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.lean.adapters import matrices
 from diffexplain_fast.engine.lean.levels import Level, run
 from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, norm
@@ -114,6 +115,13 @@ class LeanUNet:
         yield from self.middle
         yield from (resnet for stage in self.up for resnet, _ in stage.layers)
 
+    def trained(self) -> list[Tensor]:
+        """Return the matrices of adapters that get a gradient here."""
+        parts = list(self.transformers())
+        crosses = [block.cross for part in parts for block in part.blocks]
+        text = matrices(*(layer.thin for cross in crosses for layer in (cross.k, cross.v)))
+        return [*text, *(matrix for part in parts for matrix in part.trained)]
+
     def project(self, embeds: Tensor) -> list[Tensor]:
         """Return the text keys and values of every cross-attention, [R, L, heads, d] each, k before v.
 
@@ -193,7 +201,7 @@ def _attended(x: Tensor, transformer: Transformer | None, pairs: list[TextKeys],
     def function(hidden: Tensor, *text: Tensor) -> Tensor:
         return transformer(hidden, pairs_of(text), level)
 
-    return run(level, function, x, *flat_list(own))
+    return run(level, function, x, *flat_list(own), trained=transformer.trained)
 
 
 def read_down(module: Any) -> Convolution:

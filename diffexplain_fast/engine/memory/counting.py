@@ -263,7 +263,9 @@ def hollow(model: _Model, tensors: Iterable[Tensor], shared: Iterable[object] = 
         tensors: those it holds.
         shared: objects that the copy has in common with it.
     """
-    twins = {id(part): _empty(part.shape, part.stride(), part.dtype) for part in tensors}
+    twins = {
+        id(part): _empty(part.shape, part.stride(), part.dtype).requires_grad_(part.requires_grad) for part in tensors
+    }
     return copy.deepcopy(model, {**{id(part): part for part in shared}, **twins})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.gradients import Differentiated
@@ -57,10 +58,19 @@ class Planning:
         decoder: lean decoder, or the user's own module.
         modules: the user's UNet and VAE, whose weights count.
         limits: what plans may use.
+        trained: parameters that get a gradient.
     """
 
-    def __init__(self, denoiser: Denoiser, decoder: Decoder, modules: Sequence[nn.Module], limits: Limits) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        decoder: Decoder,
+        modules: Sequence[nn.Module],
+        limits: Limits,
+        trained: Sequence[Tensor] = (),
+    ) -> None:
         self._denoiser, self._decoder, self._modules, self._limits = denoiser, decoder, modules, limits
+        self._trained_bytes = sum(map(_gradient_bytes, trained))
         self._plans: dict[tuple, Plan] = {}
         self._requests: dict[tuple, tuple[Request, int | None]] = {}
         self._key: tuple | None = None
@@ -152,14 +162,19 @@ class Planning:
 
     def _count(self, request: Request, fastest: bool = False) -> Counted:
         counted = count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
-        if not self._limits.reserve:
-            return counted
-        return counted._replace(weights={**counted.weights, "reserve": self._limits.reserve})
+        more = {"gradients of trainable weights": self._trained_bytes, "reserve": self._limits.reserve}
+        return counted._replace(weights={**counted.weights, **{name: size for name, size in more.items() if size}})
 
     def _possible(self, levels: list[str]) -> list[str]:
         """Return the levels, with "step" in place of those that a model cannot have."""
         models = [*[self._denoiser] * (len(levels) - 1), self._decoder]
         return [level if level in model.levels else "step" for level, model in zip(levels, models, strict=True)]
+
+
+def _gradient_bytes(weight: Tensor) -> int:
+    """Return the bytes of a weight's gradient: of one step, summed over the steps, and as it is handed over."""
+    wide = torch.promote_types(weight.dtype, torch.float32).itemsize
+    return weight.numel() * (2 * weight.element_size() + wide)
 
 
 def _hollow(tensor: Tensor) -> Tensor:

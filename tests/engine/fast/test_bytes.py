@@ -42,6 +42,36 @@ def test_kept_per_step(model, level, limit):
     assert counted(model, level).kept <= limit * MIB
 
 
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+LEVELS_OF_STEPS = ("keep", "project", "lean", "attend", "block")
+
+
+@functools.cache
+def counted_with_lora(level):
+    """The same step of Stable Diffusion 1.5 with LoRA of rank 16, and the bytes of its gradients."""
+    unet, _ = public_models("sd15", DTYPE)
+    unet.add_adapter(pytest.importorskip("peft").LoraConfig(r=16, target_modules=ATTENTION))
+    unet.to(DTYPE).eval()
+    lean, size = LeanUNet(unet, "triton"), unet.config.sample_size
+    text = lean.project(meta(2, PUBLIC["sd15"].tokens, unet.config.cross_attention_dim))
+    shifts = [meta(1, block.conv1.weight.shape[0]) for block in lean.resnets()]
+    inputs = [meta(1, 4, size, size), *(part.detach() for part in text)]
+    trained = lean.trained()
+    assert len(trained) == 2 * 16 * 8
+    found = count(lambda x, *keys: lean(x, keys, shifts, LEVELS[level]), inputs, list(unet.parameters()))
+    # Of each matrix one step's gradient, which the peak has, the sum in float32, and what is handed over.
+    return found, sum(6 * matrix.numel() for matrix in trained)
+
+
+@pytest.mark.parametrize("level", LEVELS_OF_STEPS)
+def test_lora_keeps_nothing_more(level):
+    """Rank 16 on all attention projections: nothing beside what the level keeps, and thin gradients."""
+    frozen, (trained, gradients) = counted("sd15", level), counted_with_lora(level)
+    assert trained.kept == frozen.kept
+    assert trained.peak + gradients <= 1.25 * frozen.peak
+    assert frozen.total < trained.total < 1.1 * frozen.total
+
+
 @functools.cache
 def counted_decoder(level):
     """The decoder at 512 x 512, with the Triton kernels."""
