@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests run in so many processes, one thread each.
 WORKERS ?= 2
-SHARES = --threads 1 --device cpu --steps 2 --rival "ours, one sample per step" --rival "plain autograd"
+SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
 .PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture
 .DELETE_ON_ERROR:
@@ -30,7 +30,7 @@ architecture: .venv/installed
 # At most 12 minutes on two cores; test-all adds what takes longer.
 test: check
 	$(BIN)/python -m pytest -ra -n $(WORKERS) -m "not slow"
-	$(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py -m slow
+	$(SHARES) --benchmark-compare=benchmarks/results/ratios.json --benchmark-compare-fail=median:50%
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -ra -n $(WORKERS) -m slow
@@ -39,8 +39,7 @@ test-all: test test-slow
 
 # Our shares of plain autograd's time, by which make test judges later changes.
 baseline: .venv/installed
-	rm -f benchmarks/results/ratios.jsonl
-	$(BIN)/diffexplain-fast bench run $(SHARES) --out benchmarks/results/ratios.jsonl
+	$(SHARES) --benchmark-json=benchmarks/results/ratios.json
 
 # Build the models of the tiny world in world-build/: hours on a CPU, minutes on a GPU; resumes where it stopped.
 # The stage "ship" (recipe ship) then puts them in place of those that ship.

@@ -1,57 +1,42 @@
-"""Ours is no slower beside plain autograd than when the baseline was measured; a slowed one is noticed.
+"""Ours is no slower beside plain autograd than when the baseline was measured; a slowed one is noticed."""
 
-Shares of plain autograd's time drift less from machine to machine than times. ``make baseline`` writes the rows that
-``make test`` holds later changes to.
-"""
-
-import os
+import itertools
+import re
+import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pytest_benchmark.utils import parse_compare_fail
 from torch import Tensor
 
-from diffexplain_fast.measuring.bench.compare import measure
-from diffexplain_fast.measuring.bench.rivals import OURS, PLAIN, RIVALS
-from diffexplain_fast.measuring.bench.rows import Row, read_rows
-from diffexplain_fast.measuring.bench.workloads import Images, Setting, Workload, tinyworld
+from benchmarks.ratios import BASELINE, NAMES, Clock, shares, small_workload
+from diffexplain_fast.measuring.bench.rivals import RIVALS
+from diffexplain_fast.measuring.bench.workloads import Images, Setting
+from diffexplain_fast.storage import read_json
 from tests.measuring.bench.tiny_workload import tiny_workload
 
-BASELINE = Path(__file__).parents[2] / "benchmarks" / "results" / "ratios.jsonl"
-LEAN = "ours, one sample per step"
-MOST = 1.28
-"""How many times the baseline's share ours may take."""
-CPU = torch.device("cpu")
-
-
-def shares(rows: Iterable[tuple[str, Row]]) -> dict[str, float]:
-    """Return the time of ours over plain autograd's, everything kept and one sample per step."""
-    ratios = {name: row["times_ours"] for name, row in rows}
-    return {name: ratios[name] / ratios[PLAIN] for name in (OURS, LEAN)}
-
-
-def slower(found: dict[str, float], baseline: dict[str, float]) -> list[str]:
-    """Return which of ours take more of plain autograd's time than is allowed."""
-    return [name for name, share in found.items() if share > MOST * baseline[name]]
-
-
-def measured(workload: Workload, rounds: int) -> dict[str, float]:
-    """Return the shares of a workload on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return shares(measure(workload, {name: RIVALS[name] for name in (OURS, PLAIN, LEAN)}, rounds, CPU))
-    finally:
-        torch.set_num_threads(threads)
+CLOCK = Clock()
+"""It tells shares of plain autograd's time, which pytest-benchmark takes for seconds."""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="make test runs it by itself")
-def test_ours_takes_no_larger_share_than_the_baseline() -> None:
-    found = measured(tinyworld(CPU, torch.float32).with_options(steps=2), 9)
-    assert not slower(found, shares((row["rival"], row) for row in read_rows(BASELINE))), found
+@pytest.mark.benchmark(timer=CLOCK.read)
+@pytest.mark.parametrize("name", NAMES)
+def test_share_of_plain_autograds_time(name: str, benchmark: Any) -> None:
+    if benchmark.disabled:
+        pytest.skip("pytest-benchmark is off in xdist's processes; make test runs it by itself")
+    each = shares(small_workload(), name)
+    benchmark.pedantic(lambda: CLOCK.advance(next(each)), rounds=9)
+
+
+def allowed() -> Any:
+    """The comparison that make test asks pytest-benchmark for."""
+    (rule,) = re.findall(r"--benchmark-compare-fail=(\S+)", Path("Makefile").read_text())
+    return parse_compare_fail(rule)
 
 
 def slowed(make: Callable[[Setting], Images]) -> Callable[[Setting], Images]:
@@ -71,16 +56,31 @@ def slowed(make: Callable[[Setting], Images]) -> Callable[[Setting], Images]:
     return made
 
 
-@pytest.mark.parametrize("name", [OURS, LEAN])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_slowed_fast_path_fails_the_comparison(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = tiny_workload(CPU, torch.float32)
-    before = measured(given, 3)
+    given, threads = tiny_workload(torch.device("cpu"), torch.float32), torch.get_num_threads()
+
+    def median() -> dict[str, float]:
+        return {"median": statistics.median(itertools.islice(shares(given, name), 5))}
+
+    before = median()
     monkeypatch.setitem(RIVALS, name, slowed(RIVALS[name]))
-    after = measured(given, 3)
-    assert name in slower(after, before) and not slower(before, before)
+    after = median()
+    assert not allowed().fails(before, before) and not allowed().fails(before, after)
+    assert allowed().fails(after, before)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_clock_stands_still_until_it_is_advanced() -> None:
+    clock = Clock()
+    began = clock.read()
+    clock.advance(0.7)
+    assert clock.read() - began == clock.read() - began == 0.7
 
 
 def test_the_baseline_says_what_it_is_of() -> None:
-    rows = read_rows(BASELINE)
-    assert all(row["commit"] and row["versions"]["torch"] and row["device"]["threads"] == 1 for row in rows)
-    assert all(0 < share < 5 for share in shares((row["rival"], row) for row in rows).values())
+    baseline = read_json(BASELINE)
+    assert baseline["commit_info"]["id"] and baseline["versions"]["torch"] and baseline["device"]["cpu"]
+    assert baseline["machine_info"] == {}
+    medians = {row["params"]["name"]: row["stats"]["median"] for row in baseline["benchmarks"]}
+    assert set(medians) == set(NAMES) and all(0 < share < 5 for share in medians.values())
