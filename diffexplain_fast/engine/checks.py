@@ -1,6 +1,7 @@
 """Checks of what a sampler is made of and called with."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -55,12 +56,13 @@ def check_guidance(guidance_scale: Any) -> float:
         TypeError: not a number.
         ValueError: NaN, infinite or below 1.
     """
-    if not isinstance(guidance_scale, int | float) or isinstance(guidance_scale, bool):
+    if not isinstance(guidance_scale, Real) or isinstance(guidance_scale, bool):
         raise wrong_type("guidance_scale", "a number", guidance_scale)
-    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+    scale = float(guidance_scale)
+    if not (math.isfinite(scale) and scale >= 1):
         wanted = "a finite number of at least 1.0, which means no guidance (diffusers runs none below 1.0 either)"
         raise wrong_value("guidance_scale", wanted, guidance_scale)
-    return float(guidance_scale)
+    return scale
 
 
 def check_rescale(guidance_rescale: Any) -> float:
@@ -70,11 +72,12 @@ def check_rescale(guidance_rescale: Any) -> float:
         TypeError: not a number.
         ValueError: outside [0, 1].
     """
-    if not isinstance(guidance_rescale, int | float) or isinstance(guidance_rescale, bool):
+    if not isinstance(guidance_rescale, Real) or isinstance(guidance_rescale, bool):
         raise wrong_type("guidance_rescale", "a number", guidance_rescale)
-    if not 0 <= guidance_rescale <= 1:
+    strength = float(guidance_rescale)
+    if not 0 <= strength <= 1:
         raise wrong_value("guidance_rescale", "a number from 0, which rescales nothing, to 1", guidance_rescale)
-    return float(guidance_rescale)
+    return strength
 
 
 def check_eta(eta: Any) -> None:
@@ -84,7 +87,7 @@ def check_eta(eta: Any) -> None:
         TypeError: not a number.
         ValueError: anything but 0.
     """
-    if not isinstance(eta, int | float) or isinstance(eta, bool):
+    if not isinstance(eta, Real) or isinstance(eta, bool):
         raise wrong_type("eta", "the number 0", eta)
     if eta != 0:
         raise wrong_value("eta", "0, DDIM without fresh noise", eta)

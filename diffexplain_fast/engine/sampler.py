@@ -114,8 +114,8 @@ class DifferentiableSampler:
         if courses is not self._courses:
             self.schedule, _ = courses.of(self._spacing)
             self._courses = courses
+        check_modules(parts.unet, parts.vae)  # an IP-adapter may have been loaded into the same UNet
         if parts.unet is not self.unet or parts.vae is not self.vae:
-            check_modules(parts.unet, parts.vae)
             self._take(parts.unet, parts.vae)
 
     @classmethod

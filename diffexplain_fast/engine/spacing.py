@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -31,11 +32,11 @@ class Spacing(NamedTuple):
             TypeError: no whole number, or no sequence of numbers.
             ValueError: both timesteps and sigmas, or values that are not finite.
         """
-        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+        if not isinstance(num_inference_steps, Integral) or isinstance(num_inference_steps, bool):
             raise wrong_type("num_inference_steps", "a whole number", num_inference_steps)
         if timesteps is not None and sigmas is not None:
             raise wrong_value("timesteps", "None where sigmas are given: one of the two", "both")
-        return cls(num_inference_steps, _numbers("timesteps", timesteps), _numbers("sigmas", sigmas))
+        return cls(int(num_inference_steps), _numbers("timesteps", timesteps), _numbers("sigmas", sigmas))
 
     def changed(self, num_inference_steps: Any, timesteps: Any, sigmas: Any) -> "Spacing":
         """Return the spacing of a call that may say other steps: this one if all three are None; see ``of``."""

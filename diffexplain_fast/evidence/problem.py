@@ -17,7 +17,7 @@ from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Target, whole_number
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.classes import sole_output
 from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
@@ -128,7 +128,7 @@ class Problem:
         """The class that the target is about, or the one output of a regression; None without any."""
         if self.classifier.output != REGRESSION:
             label = self.target.label
-            return None if label is None else whole_number("label of a bound target", label)
+            return None if label is None else self.classifier.label_index(label)
         sole = sole_output(self.target)
         return None if sole is None else sole[1]
 

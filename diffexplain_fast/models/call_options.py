@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 
@@ -47,17 +48,21 @@ def check_clip_skip(value: object) -> int:
         TypeError: not a whole number.
         ValueError: below 0.
     """
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise wrong_type("clip_skip", "a whole number of layers", value)
     if value < 0:
         raise wrong_value("clip_skip", "at least 0", value)
-    return value
+    return int(value)
 
 
 def _pair(name: str, value: object) -> tuple[float, float]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise wrong_type(name, "a pair of numbers, height before width", value)
-    if len(value) != 2 or not all(isinstance(part, int | float) and math.isfinite(part) for part in value):
+    if len(value) != 2 or not all(map(_is_finite, value)):
         raise wrong_value(name, "a pair of finite numbers, height before width", value)
-    height, width = value
+    height, width = (part if isinstance(part, int | float) else part.item() for part in value)
     return height, width
+
+
+def _is_finite(part: object) -> bool:
+    return isinstance(part, Real) and not isinstance(part, bool) and math.isfinite(part)

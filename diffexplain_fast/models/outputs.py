@@ -92,11 +92,15 @@ def settled_output(
 
 def _noticed(values: Tensor, tolerance: float, run: Callable[[Tensor], Tensor], pixels: Tensor) -> str:
     classes = values.shape[1]
-    inside = bool(((values >= 0) & (values <= 1)).all()) and bool(((values > 0) & (values < 1)).any())
-    if inside and classes > 1 and _add_up(values, tolerance):
-        return PROBABILITIES
-    if inside and _are_squashed(run, pixels):
-        return INDEPENDENT
+    if len(values) and bool(((values >= 0) & (values <= 1)).all()):
+        # A head that is always certain answers 0 or 1 only: then the last step of its graph decides.
+        last, between = _last_step(run, pixels), bool(((values > 0) & (values < 1)).any())
+        if classes > 1 and _add_up(values, tolerance) and (between or last.startswith("Softmax")):
+            return PROBABILITIES
+        if last.startswith(("Sigmoid", "Hardsigmoid")):
+            return INDEPENDENT
+        if between and not last.startswith(_LINEAR) and _stay_inside(run, pixels):
+            return INDEPENDENT
     return SIGMOID if classes == 1 else SOFTMAX
 
 
@@ -104,8 +108,8 @@ def _add_up(values: Tensor, tolerance: float) -> bool:
     return bool(((values.sum(1) - 1).abs() <= tolerance).all())
 
 
-def _are_squashed(run: Callable[[Tensor], Tensor], pixels: Tensor) -> bool:
-    """Whether answers between 0 and 1 cannot be others: by the last step that made them, or else by wild pictures."""
+def _last_step(run: Callable[[Tensor], Tensor], pixels: Tensor) -> str:
+    """Return the name of the last step that made the answers, empty if there is no graph."""
     first, *_ = _pictures(pixels)
     try:
         with torch.enable_grad():
@@ -114,11 +118,11 @@ def _are_squashed(run: Callable[[Tensor], Tensor], pixels: Tensor) -> bool:
         step = None
     while step is not None and step.name().startswith(_PASSING) and step.next_functions:
         step = step.next_functions[0][0]
-    name = "" if step is None else step.name()
-    if name.startswith(("Sigmoid", "Hardsigmoid")):
-        return True
-    if name.startswith(_LINEAR):
-        return False
+    return "" if step is None else step.name()
+
+
+def _stay_inside(run: Callable[[Tensor], Tensor], pixels: Tensor) -> bool:
+    """Whether answers to wild pictures are between 0 and 1 too."""
     try:
         with torch.no_grad():
             values = torch.cat([run((2 * _WILD) * (batch - 0.5)) for batch in _pictures(pixels)])

@@ -242,7 +242,8 @@ def _truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float
     """Return the rows, strongest first, and where zero lies on their common axis, in percent."""
     if not attributes:
         return [], 0.0
-    attributes = [{"interval": _OPEN, "role": "none"} | row for row in attributes]
+    given = [{key: value for key, value in row.items() if value is not None} for row in attributes]
+    attributes = [{"interval": _OPEN, "role": "none"} | row for row in given]
     ends = [0.0, *(end for row in attributes for end in (*row["interval"], row["effect"]) if math.isfinite(end))]
     low, span = min(ends), (max(ends) - min(ends)) or 1.0
 

@@ -15,8 +15,8 @@ class _Effect(TypedDict):
 class _Attribute(_Effect, total=False):
     """The measured effect of an attribute such as "background:snow" on the class logit."""
 
-    interval: tuple[Number, Number]
-    role: str
+    interval: tuple[Number, Number] | None
+    role: str | None
 
 
 class Truth(TypedDict, total=False):

@@ -83,7 +83,7 @@ class Neuron(Target):
         if self.text is not None and self.text in (classifier.labels or ()):
             return ClassProbability(self.text, bare=True).bind(classifier)
         name, units = self._resolved(classifier), classifier.layer_units(self.layer)
-        if units is not None and self.unit >= units:
+        if self.channel is None and units is not None and self.unit >= units:
             raise _unknown_unit(name, self.unit, units)
         model = classifier.model
         return replace(self, layer=name, layout=layout_of(model, name) if isinstance(model, nn.Module) else None)

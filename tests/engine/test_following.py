@@ -109,3 +109,14 @@ def test_a_replaced_part_that_does_not_fit_is_refused_at_every_call_and_the_old_
 def test_accelerate_takes_every_backend(backend):
     sampler = accelerate(tiny_sd2(), backend=backend, num_inference_steps=1, guidance_scale=1.0)
     assert sampler.backend == ("reference" if backend == "reference" else "fast")
+
+
+def test_a_patched_decode_is_run_as_it_is(pipe):
+    decode = pipe.vae._decode
+    pipe.vae._decode = lambda latents, *given, **options: decode(2 * latents, *given, **options)
+    latents = torch.randn(1, 4, 8, 8, generator=seed())
+    options = {"num_inference_steps": 2, "guidance_scale": 1.0}
+    fast, reference = (sampler_of(pipe, backend=backend, **options) for backend in ("fast", "reference"))
+    with torch.no_grad():
+        assert relative(fast(embeds(), latents=latents), reference(embeds(), latents=latents)) <= 1e-5
+    assert "another decode" in fast._engine.unknown

@@ -3,6 +3,7 @@
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -150,3 +151,11 @@ def test_calls_are_recorded_by_the_fast_engine_only_and_where_they_may_be(pipe):
     assert sampler_of(pipe, backend="fast").records_calls
     assert not sampler_of(pipe, backend="fast", cuda_graphs=False).records_calls
     assert not sampler_of(pipe, backend="reference").records_calls
+
+
+def test_numbers_of_numpy_are_numbers():
+    sampler = sampler_of(
+        tiny_sd(), num_inference_steps=np.int64(2), guidance_scale=np.float32(3), memory=np.int64(2**33)
+    )
+    assert (sampler.num_inference_steps, sampler.guidance_scale) == (2, 3.0)
+    assert type(sampler.num_inference_steps) is int and type(sampler.guidance_scale) is float

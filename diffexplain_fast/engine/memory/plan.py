@@ -12,6 +12,7 @@ kept by early steps and much by late ones, whose memory is free again when the e
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -94,8 +95,9 @@ def parse_bytes(memory: object, name: str = "memory") -> int | None:
     wanted = "'auto', None, a number of bytes, or text such as '8GiB'"
     if memory is None or memory == "auto":
         return None
-    if isinstance(memory, bool) or not isinstance(memory, int | str):
+    if isinstance(memory, bool) or not isinstance(memory, Integral | str):
         raise wrong_type(name, wanted, memory)
+    memory = memory if isinstance(memory, str) else int(memory)
     if isinstance(memory, str):
         found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]i?B|B|)\s*", memory)
         if found is None:
