@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_statistics_kernel(con
   if (threadIdx.x == 0) {
     p.mean[blockIdx.x] = static_cast<float>(centre);
     // Not finite where squares left the range of float32: zero would quietly leave only the bias.
-    p.rstd[blockIdx.x] = isinf(square) ? NAN : static_cast<float>(1.0 / sqrt(square / all + p.eps));
+    p.rstd[blockIdx.x] = square > 1.7e308 ? NAN : static_cast<float>(1.0 / sqrt(square / all + p.eps));
   }
 }
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import torch
 
-from diffexplain_fast.engine.checks import is_limited
+from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
@@ -83,7 +83,9 @@ class Explainer:
         self._screened: Screened = {}
         self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
         self._texts: dict[str, Graphed] = {}
-        self._sampler(None, None)
+        self._read: tuple[object, ...] = ()
+        with self._frozen():
+            self._sampler(None, None)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the samplers and recordings behind when pickled or copied: they are made again where they are used."""
@@ -158,13 +160,15 @@ class Explainer:
     def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
         usual = self.pipeline.usual_sampling
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
-        scale = usual.guidance_scale if guidance is None else guidance
-        parts = (self.pipeline.unet, self.pipeline.vae)
-        if any(parts != (known.unet, known.vae) for known in self._samplers.values()):
+        scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
+        parts = (self.pipeline, self.pipeline.unet, self.pipeline.vae)
+        if parts != self._read or any(known.edited for known in self._samplers.values()):
             self._forget()
+            self._read = parts
         # By the schedule itself, because the caller may have changed the scheduler since.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
         if key not in self._samplers:
+            self._samplers.clear()  # a sampler holds packed weights and a recording, which no other's plan counts
             self._samplers[key] = DifferentiableSampler.from_pipe(
                 self.pipeline, num_inference_steps=count, guidance_scale=scale, **self._sampler_options
             )

@@ -73,9 +73,9 @@ class Backend:
             unet: diffusers UNet.
             vae: diffusers AutoencoderKL.
         """
-        self.name, self.reason, self.engine = self._wanted, "asked for", None
         if self._wanted == "reference":
             return
+        # First, because it may refuse the models; the old ones then still run.
         engine = FastEngine(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve, **self._options)
         if self._wanted == "auto":
             # The reference has all steps in one graph, which training seldom has the memory for.

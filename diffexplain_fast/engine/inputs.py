@@ -55,7 +55,7 @@ class Unseeded:
         if self._calls == 2:
             what = "each call of a sampler without generator and latents now draws other noise, as in diffusers; "
             remedy = "until 0.1 all drew the same: pass generator=torch.Generator().manual_seed(0) for that"
-            warnings.warn(what + remedy, FutureWarning, stacklevel=3)
+            warnings.warn(what + remedy, FutureWarning, stacklevel=4)
 
 
 def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:

@@ -98,12 +98,9 @@ class DifferentiableSampler:
         self._courses, self.gradient = Courses(scheduler, mode), str(mode)
         self.schedule, _ = self._courses.of(self._spacing)
         self._parts: Any = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
-        numerics = (deterministic, retry_dtype)
-        self._backend = Backend(backend, memory, savings, cuda_graphs, *numerics, host_memory, reserve)
         self._unseeded = Unseeded()
-        self._take(unet, vae)
-
-    def _take(self, unet: Any, vae: Any) -> None:
+        options = (savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve)
+        self._backend = Backend(backend, memory, *options)
         self._backend.take(unet, vae)
         self._modules = (unet, vae)
 
@@ -116,7 +113,8 @@ class DifferentiableSampler:
             self._courses = courses
         check_modules(parts.unet, parts.vae)  # an IP-adapter may have been loaded into the same UNet
         if parts.unet is not self.unet or parts.vae is not self.vae:
-            self._take(parts.unet, parts.vae)
+            self._backend.take(parts.unet, parts.vae)
+            self._modules = (parts.unet, parts.vae)
 
     @classmethod
     def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
@@ -253,6 +251,11 @@ class DifferentiableSampler:
         return self._engine is not None
 
     @property
+    def edited(self) -> bool:
+        """Whether the fast engine would read its models anew in a call."""
+        return self._engine is not None and self._engine.edited()
+
+    @property
     def records_calls(self) -> bool:
         """Whether calls may be recorded into CUDA graphs; what runs beside the sampler may then be recorded too."""
         return self._engine is not None and self.cuda_graphs is not False
@@ -265,10 +268,7 @@ class DifferentiableSampler:
     def record(self) -> Record:
         """Return what ran, for a result's settings: every value is a plain number or text.
 
-        ``cuda_graphs`` says whether the last call that recorded a gradient replayed CUDA graphs, and if not, why not.
-        From the fast engine there are also the relative L2 distances of the last recording's replay from the same call
-        run operation by operation, ``replay_forward_distance`` and ``replay_gradient_distance``, with the largest that
-        rounding explains, ``replay_forward_bound`` and ``replay_gradient_bound``: None before a call is recorded.
+        The fast engine adds what CUDA graphs did, and how far a replay was from the call itself: ``FastEngine.record``.
         """
         return self.identity() | ({} if self._engine is None else self._engine.record())
 

@@ -63,7 +63,7 @@ class Pipeline(ABC):
         for text in self._texts:
             text.check_layer(self._layer(self._clip_skip))
         modules = {"unet": self.unet, "vae": self.vae, **{e: found[e] for _, e in self.encoders}}
-        self._modules = modules
+        self._hashed: tuple[list[object], str] | None = None
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
         if len(set(devices.values())) > 1:
             raise wrong_value("pipeline", "all components on one device", devices)
@@ -279,13 +279,13 @@ class Pipeline(ABC):
         """Return what else the sampler needs for ``batch`` images; nothing for Stable Diffusion 1.x and 2.x."""
         return {}
 
-    @cached_property
-    def _weights(self) -> str:
-        return weights_sha256(**self._modules)
-
     def fingerprint(self) -> str:
-        """Return the sha256 over the weights of all components, computed once."""
-        return self._weights
+        """Return the sha256 over the weights of all components, computed once for each set of them."""
+        modules = {"unet": self.unet, "vae": self.vae}
+        modules |= dict(zip((name for _, name in self.encoders), self.text_encoders, strict=True))
+        if self._hashed is None or self._hashed[0] != [*modules.values()]:
+            self._hashed = [*modules.values()], weights_sha256(**modules)
+        return self._hashed[1]
 
 
 # Where ``load_pipeline`` was before; the adapters import this file.

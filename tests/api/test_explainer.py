@@ -20,7 +20,7 @@ from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.engine.plain import make_scheduler
 from tests.explaining import QUICK, assert_same_result, quick_explainer, quick_explanation
-from tests.tiny import LABELS, tiny_classifier, tiny_sd, tiny_sd2, tiny_sdxl
+from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
 
 
 def test_an_explanation_holds_everything() -> None:
@@ -239,3 +239,21 @@ def test_a_replaced_scheduler_or_unet_is_followed() -> None:
         "DDIMScheduler",
         "EulerDiscreteScheduler",
     )
+
+
+def test_an_explainer_goes_on_from_its_own_checkpoint_in_any_mode(tmp_path: Path) -> None:
+    """A UNet in training mode is frozen while it explains, so it is the same run before and after the first call."""
+    pipe = tiny_sd()
+    pipe.unet.train()
+    with quick_explainer(pipe=pipe) as explainer:
+        first = explainer.explain("boat", checkpoint=tmp_path / "run", **QUICK)
+        assert_same_result(first, explainer.explain("boat", checkpoint=tmp_path / "run", **QUICK))
+    assert pipe.unet.training
+
+
+def test_another_unet_of_the_pipeline_is_another_run(tmp_path: Path) -> None:
+    with quick_explainer() as explainer:
+        explainer.explain("boat", checkpoint=tmp_path / "run", **QUICK)
+        explainer.pipeline.unet = seeded(lambda: tiny_unet(16), seed=1)
+        with pytest.raises(ValueError, match="pipeline_fingerprint"):
+            explainer.explain("boat", checkpoint=tmp_path / "run", **QUICK)

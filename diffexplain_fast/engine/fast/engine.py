@@ -31,6 +31,8 @@ from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
+_KEPT = 32
+"""Time shifts of so many schedules are kept."""
 _AGREEMENT = ("replay_forward_distance", "replay_forward_bound", "replay_gradient_distance", "replay_gradient_bound")
 
 
@@ -115,13 +117,19 @@ class FastEngine:
         distances = dict(zip(_AGREEMENT, values, strict=True))
         return {"cuda_graphs": self._graphs.state, "retried_calls": retried, **distances}
 
+    def edited(self) -> bool:
+        """Whether a weight, processor, hook, option or the choice of trained weights changed since they were read."""
+        same = [*map(id, self._trainable().every)] == [*map(id, self._trained.every)]
+        return self._watch is None or not same or self._watch.edited()
+
+    def _trainable(self) -> Trained:
+        return Trained(*(tuple(trainable(module)) for module in self._modules))
+
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
-        trained = Trained(*(tuple(trainable(module)) for module in self._modules))
-        same = [*map(id, trained.every)] == [*map(id, self._trained.every)]
-        if self._watch is not None and same and not self._watch.edited():
+        if not self.edited():
             return
-        self._trained = trained
+        self._trained = trained = self._trainable()
         self.denoiser, self.decoder = self._read(*self._modules, trained=trained)
         with torch.inference_mode(False), torch.no_grad():
             self._watch = Watch(*self._modules, trained=trained.every)
@@ -220,7 +228,7 @@ class FastEngine:
     def _around(self, runner: Runner, job: Job, given: Given) -> Runner:
         """Return a runner with what was asked for around it."""
         start, text, _ = given
-        if self._wider is not None and text[0].dtype == torch.float16 and not job.trained.every:
+        if self._wider is not None and text[0].dtype == torch.float16 and not self._trained.every:
             runner = Retrying(runner, job, self._wider)
         if self._deterministic:
             return WithSettings(runner, partial(determinism, True))
@@ -231,6 +239,8 @@ class FastEngine:
         """Return the time shifts of all steps in one list; they carry a gradient only with ``added``."""
         if added is None:
             key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
+            if len(self._shifts) >= _KEPT:
+                self._shifts.clear()
             if key not in self._shifts or "time" not in self._savings:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
                     self._shifts[key] = list(chain(*self.denoiser.shifts(timesteps.clone(), None)))

@@ -42,7 +42,7 @@ class Wider:
 
     def clear(self) -> None:
         """Forget the copies: the models were edited."""
-        self._models = None
+        self._models, self.decoded = None, decoded_dtype(*self._modules)
 
     def job(self, job: Job) -> Job:
         """Return a call over the copies.
