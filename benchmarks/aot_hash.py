@@ -20,11 +20,10 @@ _PACKAGE = "diffexplain_fast.kernels"
 
 def hash_of(case: Case) -> str:
     """Return the hash of a case: source, types, constants, warps, stages, and Triton's version."""
-    function = case.kernel.fn  # also of the interpreter's kernels
-    stem = function.__module__.removeprefix(f"{_PACKAGE}.")
+    stem = case.kernel.fn.__module__.removeprefix(f"{_PACKAGE}.")
     parts = {
         "source": [source_of(name) for name in sorted(with_imports(stem))],
-        "kernel": function.__name__,
+        "kernel": case.kernel.fn.__name__,
         "types": dict(case.types),
         "constants": {name: str(value) for name, value in case.constexprs.items()},
         "config": [case.config.num_warps, case.config.num_stages],
