@@ -1,5 +1,6 @@
 """The public entry: check, resolve, and run a method."""
 
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TypedDict
 import torch
 
 from diffexplain_fast.engine.checks import check_guidance, is_limited
+from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
@@ -31,15 +33,18 @@ _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callba
 class _SamplerOptions(TypedDict):
     backend: str
     memory: int | str | None
-    gradient: str
+    gradient: GradientMode | str
+
+
+_COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
 class Explainer:
     """Explain a classifier with a latent diffusion pipeline; changes nothing in the modules of either.
 
     Args:
-        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object, a hub id, a local folder, or a loaded
-            ``Pipeline``.
+        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object, whose components may be replaced later, a
+            hub id, a local folder, or a loaded ``Pipeline``.
         classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
         backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
         memory: byte budget of everything, text encoders and classifier included, such as "8GiB"; "auto" is what is free
@@ -63,7 +68,7 @@ class Explainer:
         *,
         backend: str = "auto",
         memory: int | str | None = "auto",
-        gradient: str = "full",
+        gradient: GradientMode | str = "full",
         seed: int = 0,
         device: torch.device | str | None = None,
         call_options: Mapping[str, object] | None = None,
@@ -80,6 +85,8 @@ class Explainer:
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
         self._sampler_options = _SamplerOptions(backend=backend, memory=memory, gradient=gradient)
+        self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
+        self._components, self._call_options = _components(self._given), call_options
         self._screened: Screened = {}
         self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
         self._texts: dict[str, Graphed] = {}
@@ -90,6 +97,13 @@ class Explainer:
     def __getstate__(self) -> dict[str, object]:
         """Leave the samplers and recordings behind when pickled or copied: they are made again where they are used."""
         return {**vars(self), "_samplers": {}, "_texts": {}}
+
+    def _follow(self) -> None:
+        """Read the caller's pipeline again if a component of it was replaced since."""
+        found = _components(self._given)
+        if any(map(operator.is_not, found, self._components)):
+            self.pipeline = load_pipeline(self._given, call_options=self._call_options)
+            self._components = found
 
     def __enter__(self) -> "Explainer":
         return self
@@ -135,6 +149,7 @@ class Explainer:
         chosen = options_from(options, _OTHER_OPTIONS)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
+        self._follow()
         with self._frozen():
             self._settle()
             bound = as_target(target).bind(self.classifier)
@@ -199,6 +214,11 @@ class Explainer:
         return frozen(pipeline.unet, pipeline.vae, *pipeline.text_encoders, *self.classifier.modules)
 
 
+def _components(pipeline: object) -> list[object]:
+    """Return the components of a diffusers pipeline that an explanation uses, None for those that it has not."""
+    return [getattr(pipeline, name, None) for name in _COMPONENTS]
+
+
 def explain(
     classifier: Classifier | str | Path,
     target: object,
@@ -206,7 +226,7 @@ def explain(
     *,
     backend: str = "auto",
     memory: int | str | None = "auto",
-    gradient: str = "full",
+    gradient: GradientMode | str = "full",
     seed: int = 0,
     device: torch.device | str | None = None,
     call_options: Mapping[str, object] | None = None,

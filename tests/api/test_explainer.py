@@ -20,7 +20,7 @@ from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Neuron
 from tests.engine.plain import make_scheduler
 from tests.explaining import QUICK, assert_same_result, quick_explainer, quick_explanation
-from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
+from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet, tiny_vae
 
 
 def test_an_explanation_holds_everything() -> None:
@@ -257,3 +257,21 @@ def test_another_unet_of_the_pipeline_is_another_run(tmp_path: Path) -> None:
         explainer.pipeline.unet = seeded(lambda: tiny_unet(16), seed=1)
         with pytest.raises(ValueError, match="pipeline_fingerprint"):
             explainer.explain("boat", checkpoint=tmp_path / "run", **QUICK)
+
+
+@pytest.mark.parametrize("name", ["scheduler", "unet", "vae", "text_encoder"])
+def test_a_component_replaced_in_the_callers_pipeline_is_followed(name: str) -> None:
+    quick = {**QUICK, "iterations": 1}
+    pipe = tiny_sd()
+    with quick_explainer(pipe=pipe) as explainer:
+        explainer.explain("boat", **quick)
+        other = {
+            "scheduler": lambda: EulerDiscreteScheduler.from_config(pipe.scheduler.config),
+            "unet": lambda: seeded(lambda: tiny_unet(16), seed=1),
+            "vae": lambda: seeded(tiny_vae, seed=1),
+            "text_encoder": lambda: seeded(lambda: type(pipe.text_encoder)(pipe.text_encoder.config), seed=1),
+        }
+        setattr(pipe, name, other[name]().eval() if name != "scheduler" else other[name]())
+        followed = explainer.explain("boat", **quick)
+    with quick_explainer(pipe=pipe) as fresh:
+        assert_same_result(followed, fresh.explain("boat", **quick))
