@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture
+.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture wheel
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -62,3 +62,7 @@ aot: .venv/installed
 # One optimisation iteration, ours beside what people do today, on the tiny world.
 bench: .venv/installed
 	$(BIN)/diffexplain-fast bench run --threads 2 --device cpu --out benchmarks/results/iteration-cpu.jsonl
+
+# Build the wheel with the CPU kernels inside, and try it in an empty environment without a compiler; leaves dist/*.whl.
+wheel: .venv/installed
+	benchmarks/wheel.sh

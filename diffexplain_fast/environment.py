@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import torch
 
+CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
@@ -45,6 +46,23 @@ def default_device() -> torch.device:
 def cublas_workspace_config() -> str | None:
     """Return the size of cuBLAS's workspaces that the environment asks for, None where it asks for none."""
     return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what takes long to make and can be made again; it need not exist.
+
+    It is what the environment variable ``DIFFEXPLAIN_FAST_CACHE`` says, otherwise ``diffexplain_fast`` in
+    ``XDG_CACHE_HOME`` or in ``~/.cache``.
+    """
+    own, shared = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own)
+    return (Path(shared) if shared else Path.home() / ".cache") / "diffexplain_fast"
+
+
+def may_compile() -> bool:
+    """Whether the first use may compile the C++ kernels: ``DIFFEXPLAIN_FAST_BUILD=0`` forbids it."""
+    return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
 
 
 def _installed(name: str) -> str | None:
