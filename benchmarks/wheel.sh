@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 rm -rf dist/*.whl build/lib build/bdist.*
-DIFFEXPLAIN_FAST_BUILD=1 "$builder" -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+DIFFEXPLAIN_FAST_BUILD=auto "$builder" -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
 wheel=$(echo dist/*.whl)
 echo "$wheel $(du -k "$wheel" | cut -f1) KiB"
 
