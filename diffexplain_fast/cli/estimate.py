@@ -29,6 +29,9 @@ def estimate(
     from diffexplain_fast.measuring.bench.rows import read_rows
     from diffexplain_fast.measuring.estimate import CARDS, GIB, measured_efficiency
     from diffexplain_fast.measuring.estimate import estimate as count
+    from diffexplain_fast.ops.doctor import TRITON_MISSING
+    from diffexplain_fast.prediction.predict import predict
+    from diffexplain_fast.prediction.rates import GPUS
 
     if gpu not in CARDS:
         raise unknown_name("gpu", gpu, CARDS)
@@ -45,6 +48,9 @@ def estimate(
     print(found.plan)
     print(f"\nestimated, for {gpu} ({card.gib:g} GiB, {card.tflops:g} TFLOP/s by its data sheet; nothing was run):")
     print(f"{found.flop / 1e12:.1f} TFLOP an iteration, {1e3 * floor:.0f} ms if it reached its peak, which none does")
+    if gpu in GPUS and not TRITON_MISSING:
+        told = predict(model, gpu, steps=steps, guided=guided, batch=batch, memory=limit)
+        print(f"{told.ms:.0f} ms by the time model of traced launches (bench model says where they go)")
     if efficiency is not None:
         print(f"{1e3 * floor / efficiency:.0f} ms at {100 * efficiency:g} % of the peak, as you assume")
     if measured is not None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from diffexplain_fast.cli import bench
+from diffexplain_fast.cli.bench_model import model
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.estimate import estimate
@@ -63,6 +64,6 @@ def _stop(code: int, message: str) -> NoReturn:
 
 for _command in (demo, explain, profile, doctor):
     app.command()(_exits(_command))
-for _command in (bench.run, bench.report, bench.agree, estimate):
+for _command in (bench.run, bench.report, bench.agree, estimate, model):
     bench_app.command()(_exits(_command))
 app.add_typer(bench_app, name="bench")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _LIBRARY = torch.library.Library("diffexplain_fast", "FRAGMENT")
+_KERNELS: dict[str, Callable[[], ModuleType]] = {}
 
 
 def register(name: str, schema: str, fake: Callable[..., object], kernels: Callable[[], ModuleType]) -> None:
@@ -27,11 +28,18 @@ def register(name: str, schema: str, fake: Callable[..., object], kernels: Calla
     for full in (name, f"{name}_triton"):
         torch.library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
 
+    _KERNELS[name] = kernels
+
     def launch(*arguments: object) -> object:
-        return getattr(kernels(), name)(*arguments)
+        return launcher(name)(*arguments)
 
     _LIBRARY.impl(f"{name}_triton", launch, "CUDA")
     _LIBRARY.impl(f"{name}_triton", launch, "CPU")  # in the interpreter
+
+
+def launcher(name: str) -> Callable[..., object]:
+    """Return the Triton launcher of a raw function; imports Triton."""
+    return getattr(_KERNELS[name](), name)
 
 
 def channels_last(tensor: Tensor) -> Tensor:

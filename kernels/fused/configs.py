@@ -4,7 +4,9 @@ A kernel whose sums depend on its blocks has one configuration: a second one, ch
 run to run. Kernels without sums may have several; the first is used where no driver can time them.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -115,6 +117,34 @@ _AUTOTUNERS: dict[str, triton.runtime.Autotuner] = {}
 """Kernel's name to its autotuner: made on first call, never at import, since making one asks for a driver."""
 
 
+class Launched(NamedTuple):
+    """A launch that was noted, because its tensors are on the meta device.
+
+    Attributes:
+        kernel: name of the kernel.
+        programs: their number, with the first configuration.
+        bytes: of all tensors that the kernel was given, each storage once.
+    """
+
+    kernel: str
+    programs: int
+    bytes: int
+
+
+_NOTED: list[Launched] = []
+
+
+@contextmanager
+def noted() -> Iterator[list[Launched]]:
+    """Note the launches of launchers that are called with meta tensors, on which no kernel runs."""
+    before = list(_NOTED)
+    _NOTED.clear()
+    try:
+        yield _NOTED
+    finally:
+        _NOTED[:] = before
+
+
 def launch(
     name: str,
     kernel: triton.JITFunction,
@@ -133,6 +163,11 @@ def launch(
         arguments: the kernel's arguments by name, blocks excepted; the first tensor's device is where it runs.
     """
     device = next(value.device for value in arguments.values() if isinstance(value, torch.Tensor))
+    if device.type == "meta":
+        tensors = [value for value in arguments.values() if isinstance(value, torch.Tensor)]
+        size = sum({value.untyped_storage()._cdata: value.nbytes for value in tensors}.values())
+        _NOTED.append(Launched(kernel.__name__, math.prod(grid(CONFIGS[name][0].blocks)), size))
+        return
     if device.type != "cuda":
         _run(name, kernel, grid, key, arguments)
         return

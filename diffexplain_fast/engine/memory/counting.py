@@ -100,7 +100,7 @@ Results = dict[tuple, tuple[list[tuple], int]]
 """Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
 
 
-class _Counting(LiveBytes):
+class Counting(LiveBytes):
     """Counts FLOP too; on the meta device it runs an operation once for equal arguments.
 
     Args:
@@ -236,7 +236,7 @@ def count(
             # A view of a weight becomes a fake one, so the fakes of the weights are made beforehand.
             weights = [fake.from_tensor(weight) for weight in weights]
         inputs = [torch.empty(part.shape, dtype=part.dtype, device=part.device).requires_grad_() for part in like]
-        live = stack.enter_context(_Counting({} if results is None else results))
+        live = stack.enter_context(Counting({} if results is None else results))
         outside = [*inputs, *weights]
         live.known(*outside)
         arguments = {tensor.untyped_storage()._cdata for tensor in outside}
