@@ -19,14 +19,15 @@ cd "$work"
 # A path on which there is no compiler: what runs is what the wheel brought.
 mkdir bin
 for tool in env sh uname; do ln -s "$(command -v $tool)" bin/; done
-export PATH=$work/bin HOME=$work
-venv/bin/diffexplain-fast doctor | tee doctor.txt
+bare=(env -i PATH="$work/bin" HOME="$work")
+"${bare[@]}" venv/bin/diffexplain-fast doctor > doctor.txt
+cat doctor.txt
 "$builder" - <<'CHECK'
 import pathlib, re
 said = pathlib.Path("doctor.txt").read_text()
 assert re.search(r"^C\+\+ kernels +loaded$", said, re.M), "doctor: wanted the C++ kernels of the wheel to be loaded"
 CHECK
-venv/bin/diffexplain-fast bench run --device cpu --threads 2 --rounds "${ROUNDS:-9}" --out bench.jsonl
+"${bare[@]}" venv/bin/diffexplain-fast bench run --device cpu --threads 2 --rounds "${ROUNDS:-9}" --out bench.jsonl
 "$builder" - <<'CHECK'
 import json, pathlib
 rows = {row["rival"]: row for row in map(json.loads, pathlib.Path("bench.jsonl").read_text().splitlines())}

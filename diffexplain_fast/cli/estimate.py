@@ -48,12 +48,12 @@ def estimate(
     print(found.plan)
     print(f"\nestimated, for {gpu} ({card.gib:g} GiB, {card.tflops:g} TFLOP/s by its data sheet; nothing was run):")
     print(f"{found.flop / 1e12:.1f} TFLOP an iteration, {1e3 * floor:.0f} ms if it reached its peak, which none does")
-    if gpu in GPUS and not TRITON_MISSING:
-        told = predict(model, gpu, steps=steps, guided=guided, batch=batch, memory=limit)
-        print(f"{told.ms:.0f} ms by the time model of traced launches (bench model says where they go)")
     if efficiency is not None:
         print(f"{1e3 * floor / efficiency:.0f} ms at {100 * efficiency:g} % of the peak, as you assume")
     if measured is not None:
         share, source = measured
         print(f"{1e3 * floor / share:.0f} ms at {100 * share:.0f} % of what a large product reaches, as {source},")
         print("if such a product reaches the data sheet's number on this card")
+    if gpu in GPUS and not TRITON_MISSING:
+        told = predict(model, gpu, steps=steps, guided=guided, batch=batch, memory=limit)
+        print(f"{told.ms:.0f} ms by the time model of traced launches (bench model says where they go)")
