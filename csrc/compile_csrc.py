@@ -21,12 +21,12 @@ LINK = ["-shared", f"-L{TORCH}/lib", "-Xlinker", "--no-as-needed", "-ltorch", "-
 
 
 def cpu_command(sources: list[str], out: str, *flags: str) -> list[str]:
-    """Return what compiles the library of the CPU; ``flags`` come last and so win."""
+    """Return the command that compiles the library of the CPU; ``flags`` come last, so they override the others."""
     return ["g++", *VECTOR, *STABLE, *sources, "-o", out, *LINK, *flags]
 
 
 def cuda_command(sources: list[str], chips: list[str], *flags: str) -> list[str]:
-    """Return what compiles CUDA sources, with PTX for chips newer than the last."""
+    """Return the command that compiles CUDA sources, with PTX for chips that are newer than the last."""
     code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in chips]
     code.append(f"-gencode=arch=compute_{chips[-1]},code=compute_{chips[-1]}")
     host = ["-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
@@ -42,7 +42,7 @@ class BuildStable(build_ext):
             folder.mkdir(parents=True, exist_ok=True)
         if ext.name.endswith("_cpu"):
             return self.call(*cpu_command(ext.sources, str(out)))
-        # CPU builds of torch have no libtorch_cuda.so to link; at run time the loaded one takes the place of this.
+        # CPU builds of torch have no libtorch_cuda.so to link to; at run time, the loaded one replaces this stub.
         stub = ["g++", "-shared", "-x", "c++", "/dev/null", "-Wl,-soname,libtorch_cuda.so", "-o"]
         self.call(*stub, f"{temp}/libtorch_cuda.so")
         return self.call(*cuda_command(ext.sources, CHIPS, "-o", str(out), *LINK, f"-L{temp}", "-ltorch_cuda"))
@@ -53,6 +53,7 @@ class BuildStable(build_ext):
 
 
 def why_not() -> str:
+    """Return the reason why this machine cannot compile csrc, or an empty string if it can."""
     if MODE == "0":
         return "DIFFEXPLAIN_FAST_BUILD=0"
     if TORCH is None:
@@ -61,13 +62,13 @@ def why_not() -> str:
 
 
 def has_cuda() -> bool:
-    """Whether the CUDA library is worth compiling: torch can use it, or it was asked for."""
+    """Return whether to compile the CUDA library: torch can use it, or DIFFEXPLAIN_FAST_BUILD=1 asks for it."""
     version = (TORCH / "version.py").read_text() if TORCH else ""
     return bool(shutil.which("nvcc") and (MODE == "1" or "cuda: Optional[str] = '" in version))
 
 
 def extensions() -> list[Extension]:
-    """Return the libraries that this machine can build, and say in one sentence why not if it cannot."""
+    """Return the libraries that this machine can build; print the reason in one sentence if it cannot build any."""
     if (reason := why_not()) and MODE == "1":
         raise SystemExit(f"DIFFEXPLAIN_FAST_BUILD=1, but {reason}")
     if reason:
