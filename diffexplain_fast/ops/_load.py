@@ -1,4 +1,4 @@
-"""The compiled libraries: loaded once, and a failure's text kept for whoever asks why."""
+"""The compiled libraries: each is loaded once, and the text of a failure is kept as the reason."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _BUILD = "pip install --no-build-isolation -e . with a C++ compiler (and nvcc fo
 
 
 def _load(stem: str) -> str:
-    """Load ``diffexplain_fast/<stem>*.so``; return why it is not there, nothing if it is."""
+    """Load ``diffexplain_fast/<stem>*.so``; return why it is missing, or an empty string."""
     paths = sorted(Path(__file__).parents[1].glob(f"{stem}*.so"))
     if not paths:
         return f"{stem} was not built; build it: {_BUILD}"
@@ -20,6 +20,6 @@ def _load(stem: str) -> str:
 
 
 CPP_MISSING = _load("_C_cpu")
-"""Why there are no C++ kernels, empty if there are."""
+"""Why C++ kernels are missing, or an empty string."""
 CUDA_MISSING = _load("_C_cuda") if torch.version.cuda else "this torch has no CUDA; install a CUDA build of torch"
-"""Why there are no CUDA kernels, empty if there are."""
+"""Why CUDA kernels are missing, or an empty string."""
