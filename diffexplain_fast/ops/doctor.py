@@ -19,9 +19,9 @@ def implementations() -> list[dict[str, str]]:
 
 
 def kernel_status() -> dict[str, str]:
-    """Return for each kind of kernel that it is available, or what is missing and how to get it."""
+    """Return for each kind of kernel whether it is available, or the missing part and how to get it."""
     return {
-        "Triton kernels": TRITON_MISSING or "there, for CUDA devices",
+        "Triton kernels": TRITON_MISSING or "available, for CUDA devices",
         "CUDA kernels": CUDA_MISSING or "loaded",
         "C++ kernels": CPP_MISSING or "loaded",
     }

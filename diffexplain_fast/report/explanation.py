@@ -22,7 +22,7 @@ CURVE_WIDTH, CURVE_HEIGHT = 300, 110
 _SCORES = {
     "held_out": "Explanation, unseen draws",
     "train": "Explanation, draws it was tuned on",
-    "class_name": "Class name alone",
+    "class_name": "Only the class name",
 }
 _OPEN = (-math.inf, math.inf)
 """The interval of an effect without a known interval."""
@@ -175,7 +175,7 @@ def describe_outcome(explanation: Explanation) -> str:
         sentence = f"{pictures} have a probability above 0.5 of being {name}"
     if baseline is None or baseline.rate is None:
         return f"{sentence}."
-    return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+    return f"{sentence}; with only the class name as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
 
 
 def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
@@ -188,7 +188,7 @@ def _describe_number(explanation: Explanation, score: ActivationScore, baseline:
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
     beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
-    name = f"the name alone as the prompt gives {baseline.mean_logit:.4g}"
+    name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
     return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
 
 
