@@ -1,4 +1,4 @@
-"""``python -m tests.architecture``: the house in figures, and every broken rule; if there is one, the exit code is 1."""
+"""``python -m tests.architecture``: the house in figures, and every broken rule; the exit code is 1 if there is one."""
 
 import sys
 from collections import Counter
