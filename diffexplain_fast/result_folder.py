@@ -1,4 +1,4 @@
-"""A folder of results that appears whole or not at all, whoever reads, writes or kills in the meantime.
+"""A folder of results that appears whole or not at all, also with other readers and writers, and after kills.
 
 Every kind of result is saved by ``write_folder`` and read by ``read_folder``, which guarantee:
 

@@ -30,6 +30,7 @@ INLINE Normal<double> normal(double g) {
   return {0.5 * std::erfc(-0.70710678118654752440 * g), 0.39894228040143267794 * std::exp(-0.5 * g * g)};
 }
 
+// h [rows, 2 width] to y [rows, width].
 template <class T>
 CLONES void forward_rows(const T* h, T* y, int64_t rows, int64_t width) {
   using A = Wide<T>;
@@ -43,6 +44,7 @@ CLONES void forward_rows(const T* h, T* y, int64_t rows, int64_t width) {
   }
 }
 
+// dy [rows, width] and h [rows, 2 width] to dh [rows, 2 width].
 template <class T>
 CLONES void backward_rows(const T* dy, const T* h, T* dh, int64_t rows, int64_t width) {
   using A = Wide<T>;

@@ -17,10 +17,11 @@ constexpr int64_t FIRST = 8;    // pixels whose mean is subtracted in a chunk: a
 // Per-channel numbers of one image, starting at the first channel of a source.
 template <class A>
 struct Channels {
-  const A *mean, *rstd, *weight, *bias;  // mean minus shift, so that n = (x - mean) rstd
+  const A *mean, *rstd, *weight, *bias;  // [channels] each; mean minus shift, so that n = (x - mean) rstd
   Channels from(int64_t channel) const { return {mean + channel, rstd + channel, weight + channel, bias + channel}; }
 };
 
+// Adds up N pixels x [N, channels] minus origin [channels], and their squares.
 template <int N, class T, class A>
 INLINE void add_moments(const T* __restrict x, int64_t channels, const A* __restrict origin, A* __restrict sum,
                         A* __restrict square) {
@@ -36,6 +37,7 @@ INLINE void add_moments(const T* __restrict x, int64_t channels, const A* __rest
   }
 }
 
+// Sets origin [channels] to the mean of the first pixels x [pixels, channels], and adds up the moments of all of them.
 template <class T>
 CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, Wide<T>* __restrict origin, Wide<T>* sum,
                     Wide<T>* square) {
@@ -48,6 +50,7 @@ CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, Wid
   for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, origin, sum, square);
 }
 
+// N pixels x [N, channels] to y, whose pixels are `stride` apart.
 template <int N, bool SILU, class T, class A>
 INLINE void normalise_rows(const T* __restrict x, T* __restrict y, int64_t channels, int64_t stride, Channels<A> of) {
   const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
@@ -76,6 +79,7 @@ INLINE A adjoint(A dy, A n, A weight, A bias) {
 }
 
 // Adds up dn and dn n; stores dn in `keep`, except in low precision, where the second pass computes it again.
+// x and keep are [N, channels], pixels of dy are `stride` apart, sum and product are [channels].
 template <int N, bool SILU, class T, class A>
 INLINE void add_adjoints(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride,
                          Channels<A> of, T* __restrict keep, A* __restrict sum, A* __restrict product) {
@@ -105,6 +109,7 @@ CLONES void adjoints(bool near, const T* x, const T* dy, int64_t pixels, int64_t
     add_adjoints<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum, product);
 }
 
+// N pixels of dx [N, channels]; first and second [channels] are the means of dn and of dn n.
 template <int N, bool SILU, class T, class A>
 INLINE void finish_rows(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride, Channels<A> of,
                         const A* __restrict first, const A* __restrict second, T* __restrict dx) {
@@ -170,8 +175,8 @@ struct Shape {
 
 template <class T>
 struct Source {  // one of the two tensors whose channels are concatenated
-  const T* data;
-  T* out;
+  const T* data;  // [images, pixels, channels]
+  T* out;         // the same
   int64_t channels, offset;
   const T* at(int64_t pixel) const { return data + pixel * channels; }
   T* out_at(int64_t pixel) const { return out + pixel * channels; }

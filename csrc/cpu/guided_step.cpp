@@ -14,6 +14,7 @@ INLINE void add(A* __restrict sum, A factor, const A* __restrict x, int64_t coun
   for (int64_t i = 0; i < count; ++i) sum[i] += factor * x[i];
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, unconditional is null.
 template <class A, class T>
 CLONES void forward(const A* __restrict sample, const T* __restrict unconditional, const T* __restrict conditional,
                     const A* before, const A* noise, const A* k, A* __restrict following, A* __restrict data,
@@ -36,6 +37,7 @@ CLONES void forward(const A* __restrict sample, const T* __restrict unconditiona
   if (noise) add(following, k[NOISE], noise, count);
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, dunconditional is null.
 template <class A, class T>
 CLONES void backward(const A* __restrict dfollowing, const A* __restrict ddata, const A* k, A* __restrict dsample,
                      T* __restrict dunconditional, T* __restrict dconditional, A* __restrict dbefore, int64_t count) {

@@ -41,6 +41,7 @@ void scaled_statistics(const T* x, int64_t width, double eps, A* mean, A* rstd) 
   *rstd = static_cast<A>(SMALLER<A> / std::sqrt(square / width + SMALLER<A> * SMALLER<A> * eps));
 }
 
+// N rows x and y [N, width]; weight and bias are [width], mean and rstd [N].
 template <int N, class T, class A>
 INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, const A* __restrict weight,
                          const A* __restrict bias, double eps, A* __restrict mean, A* __restrict rstd) {
@@ -75,6 +76,7 @@ CLONES void forward(bool near, const T* x, T* y, int64_t rows, int64_t width, co
   for (; r < rows; ++r) forward_rows<1>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
 }
 
+// N rows dy, x and dx [N, width]; weight is [width], mean and rstd [N].
 template <int N, class T, class A>
 INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t width,
                           const A* __restrict weight, const A* __restrict mean, const A* __restrict rstd) {

@@ -11,8 +11,8 @@ namespace diffexplain {
 
 template <class T>
 struct Source {  // one of the two tensors whose channels are concatenated
-  const T* data;
-  T* out;
+  const T* data;  // [images, pixels, channels]
+  T* out;         // the same
   int64_t channels, offset, tiles;
 };
 
@@ -29,10 +29,12 @@ struct Numbers {
 template <class T>
 struct Problem {
   Source<T> sources[2];
-  const T* dy;
-  T* y;
-  Numbers<T> shift, weight, bias;
-  float *mean, *rstd, *partial, *averages;  // averages [2, images, groups]: means of dn and of dn n
+  const T* dy;                     // [images, pixels, channels]
+  T* y;                            // the same
+  Numbers<T> shift, weight, bias;  // shift [images, channels], weight and bias [channels]
+  float *mean, *rstd;              // [images, groups]
+  float* partial;                  // [images, chunks, 2, channels]
+  float* averages;                 // [2, images, groups]: means of dn and of dn n
   int64_t images, pixels, channels, groups, span, chunk, chunks, tiles;
   float eps;
   __device__ int64_t group_of(int64_t image, int64_t channel) const {

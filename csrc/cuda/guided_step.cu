@@ -8,6 +8,7 @@ namespace {
 enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT, COEFFICIENTS = 8 };
 constexpr int WIDE = VECTOR_BYTES / sizeof(float);
 
+// All tensors are [count], the coefficients k [8]; without guidance, unconditional is null.
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS)
     guided_step_fwd_kernel(const float* sample, const T* unconditional, const T* conditional, const float* before,
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(THREADS)
   store(data + at, clean);
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, dunconditional is null.
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS)
     guided_step_bwd_kernel(const float* dfollowing, const float* ddata, const float* k, float* dsample,

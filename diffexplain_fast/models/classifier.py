@@ -230,7 +230,7 @@ class Classifier:
         if not pixels.is_floating_point():
             raise wrong_value("pixels", "a floating point dtype, values in [0, 1]", pixels.dtype)
         if self.device not in (None, pixels.device):
-            raise wrong_value("pixels", f"device {self.device}, where the classifier is", pixels.device)
+            raise wrong_value("pixels", f"device {self.device}, that of the classifier", pixels.device)
 
     def _checked_values(self, values: object, count: int) -> Tensor:
         if not isinstance(values, Tensor):

@@ -27,7 +27,7 @@ def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bo
     """Return whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in
     float16.
 
-    The XL pipelines do where the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
+    The XL pipelines do so if the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
 
     Args:
         unet: diffusers UNet2DConditionModel.

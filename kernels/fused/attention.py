@@ -324,7 +324,7 @@ class _Call:
 
     @property
     def short(self) -> bool:
-        """Whether one program can hold all keys, with their gradients."""
+        """True if one program can hold all keys with their gradients."""
         entry = self.entry("short")
         return entry in CONFIGS and self.keys <= CONFIGS[entry][0].blocks["BLOCK_N"]
 

@@ -178,7 +178,7 @@ def test_a_layer_without_a_tensor_is_named() -> None:
         (torch.zeros(0, 3, 8, 8), ValueError, r"at least one image, got \[0, 3, 8, 8\]"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ValueError, r"floating point dtype, .* got torch\.uint8"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), ValueError, r"floating point dtype, .* got torch\.complex64"),
-        (torch.zeros(1, 3, 8, 8, device="meta"), ValueError, "device cpu, where the classifier is, got meta"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), ValueError, "device cpu, that of the classifier, got meta"),
     ],
 )
 def test_bad_pixels_are_named(x: Any, error: type[Exception], message: str) -> None:
