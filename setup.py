@@ -1,6 +1,6 @@
-"""What pyproject.toml cannot say: where packages and data lie, and the optional compiled kernels in csrc.
+"""Settings that pyproject.toml cannot hold: folders of packages and data, and the optional compiled kernels in csrc.
 
-DIFFEXPLAIN_FAST_BUILD: auto (what the machine can build), 0 (nothing) or 1 (everything, or fail).
+DIFFEXPLAIN_FAST_BUILD: auto (all that the machine can build), 0 (nothing) or 1 (everything, or fail).
 TORCH_CUDA_ARCH_LIST: chips to compile for.
 """
 
