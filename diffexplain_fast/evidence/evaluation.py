@@ -5,7 +5,7 @@ target class. This module adds a Wilson interval, and scores held-out start late
 the gap between the two shows over-fitting.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,10 +16,13 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.results.explanation import ActivationScore
+from diffexplain_fast.results.pictures import Answer, Picture
 from diffexplain_fast.stats.intervals import mean_interval, wilson_interval
 
 _USUAL = 0.95
 """Share of the pictures of the name that the mean output of a regression must exceed."""
+_MOST_FAILURES = 8
+"""Number of failures that are shown beside the first pictures; their share is in the scores."""
 
 
 class Evaluation(NamedTuple):
@@ -27,14 +30,14 @@ class Evaluation(NamedTuple):
 
     Attributes:
         activation: scores by name: "train", "held_out" and, with a class prompt, "class_name".
-        pixels: held-out images [n_images, 3, H, W].
+        pictures: pictures with the classifier's answers: "held_out", "failures" and, with a class prompt, "class_name".
         direction: "rise" or "fall" for an output of a regression, None for other targets.
         usual: for an output of a regression, the value that its mean must exceed, None without a class prompt.
         reached: True if the mean exceeds it, None without a class prompt.
     """
 
     activation: dict[str, ActivationScore]
-    pixels: Tensor
+    pictures: dict[str, list[Picture]]
     direction: str | None = None
     usual: float | None = None
     reached: bool | None = None
@@ -89,7 +92,7 @@ def evaluate(
         class_prompt: the prompt of the class-name baseline, None without a class name; cut at the context.
         n_score: number of held-out latents; the baseline uses the same ones, so the two compare in pairs.
         n_train: number of training latents, at most as many as were used.
-        n_images: number of held-out images to return, at most ``n_score``.
+        n_images: number of held-out images to return, at most ``n_score``, and of images of the class name.
         report: function that receives the number of images done and of all images.
 
     Returns:
@@ -106,18 +109,19 @@ def evaluate(
     total, finished = sum(count for *_, count in runs), 0
     activation: dict[str, ActivationScore] = {}
     values: dict[str, Tensor] = {}
-    pictures: list[Tensor] = []
+    pictures: dict[str, list[Picture]] = {}
     for name, conditioning, stage, count in runs:
-        batches = []
+        batches, first = [], 0
         for pixels, scores in problem.batches(conditioning, stage, count):
             batches.append(scores)
             finished += len(pixels)
             report(finished, total)
-            if name == "held_out" and sum(map(len, pictures)) < n_images:
-                pictures.append(pixels)
+            if stage == "held_out":
+                _add_pictures(pictures, name, first, pixels, scores, n_images, problem.classifier.label_name)
+            first += len(pixels)
         activation[name] = activation_score(batches, numbers=problem.direction is not None)
         values[name] = torch.cat([batch.logit for batch in batches]).double()
-    shown = Evaluation(activation, torch.cat(pictures)[:n_images])
+    shown = Evaluation(activation, pictures)
     if problem.direction is None:
         return shown
     shown = shown._replace(direction="rise" if problem.direction > 0 else "fall")
@@ -126,6 +130,54 @@ def evaluate(
     sign = 1 if problem.direction > 0 else -1
     usual = (sign * values["class_name"]).quantile(_USUAL)
     return shown._replace(usual=sign * float(usual), reached=bool((sign * values["held_out"]).mean() > usual))
+
+
+def _add_pictures(
+    shown: dict[str, list[Picture]],
+    name: str,
+    first: int,
+    pixels: Tensor,
+    scores: Scores,
+    count: int,
+    name_class: Callable[[int], str],
+) -> None:
+    """Add a batch of pictures to those that are shown.
+
+    Args:
+        shown: pictures by group, extended here: the first ``count`` of each prompt under its name, and under "failures"
+            the first later pictures of "held_out" that are not recognised as the target class.
+        name: "held_out" or "class_name".
+        first: number of the first picture's start latent.
+        pixels: [B, 3, H, W] in [0, 1].
+        scores: scores of these pictures.
+        count: number of pictures to show.
+        name_class: function from the index of a class to its label.
+    """
+    group, failures = shown.setdefault(name, []), shown.setdefault("failures", [])
+    kept = min(max(count - first, 0), len(pixels))
+    group += _pictures(range(kept), first, pixels, scores, name_class)
+    if name == "held_out" and scores.hit is not None:
+        missed = [i for i in range(kept, len(pixels)) if not scores.hit[i]]
+        failures += _pictures(missed[: _MOST_FAILURES - len(failures)], first, pixels, scores, name_class)
+
+
+def _pictures(
+    places: Sequence[int], first: int, pixels: Tensor, scores: Scores, name_class: Callable[[int], str]
+) -> list[Picture]:
+    if not places:
+        return []
+    images = pictures_of(pixels[list(places)])
+    return [Picture(image, _answer(i, first, scores, name_class)) for i, image in zip(places, images, strict=True)]
+
+
+def _answer(i: int, first: int, scores: Scores, name_class: Callable[[int], str]) -> Answer:
+    return Answer(
+        latent=first + i,
+        logit=float(scores.logit[i]),
+        probability=None if scores.probability is None else float(scores.probability[i]),
+        hit=None if scores.hit is None else bool(scores.hit[i]),
+        label=None if scores.answer is None else name_class(int(scores.answer[i])),
+    )
 
 
 def pictures_of(pixels: Tensor) -> list[Image.Image]:

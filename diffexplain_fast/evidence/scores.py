@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX, is_hit, log_probability
+from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX, answered_class, is_hit, log_probability
 
 
 class Scores(NamedTuple):
@@ -17,12 +17,14 @@ class Scores(NamedTuple):
         probability: probability of the target class [B], None without a class and for a regression.
         hit: bool [B], True for images that are recognised as the target class; None without a class and for a
             regression.
+        answer: index of the answered class [B], None where several classes, or none, may be right.
     """
 
     score: Tensor
     logit: Tensor
     probability: Tensor | None
     hit: Tensor | None
+    answer: Tensor | None = None
 
 
 def scores_of(answers: Sequence[Tensor], label: int | None, output: str = SOFTMAX) -> Scores:
@@ -40,4 +42,5 @@ def scores_of(answers: Sequence[Tensor], label: int | None, output: str = SOFTMA
     if output == REGRESSION:
         return Scores(score, logits[:, label], None, None)
     probability = log_probability(logits, label, output).exp()
-    return Scores(score, logits[:, label], probability, is_hit(logits, label, output))
+    hit, answer = is_hit(logits, label, output), answered_class(logits, output)
+    return Scores(score, logits[:, label], probability, hit, answer)

@@ -1,8 +1,8 @@
 """An explanation as a value, and its files: JSON, safetensors, PNG, and a manifest of sha256."""
 
-import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
@@ -13,10 +13,11 @@ from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
 from diffexplain_fast.records import Count, JsonObject, Magnitude, Norm, Number, Probability, Share, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.images import png_bytes, read_png
+from diffexplain_fast.results.pictures import Picture, picture_records, read_pictures
 from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
     MANIFEST,
-    confined,
     parse_json,
     parse_tensors,
     save_tensors_atomic,
@@ -94,6 +95,10 @@ class Explanation(Drawn):
         reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
 
+        pictures: pictures with the classifier's answer to each, by group: "held_out" (those of ``images``),
+            "class_name" (of only the class name, from the same start noise) and "failures" (the first further pictures
+            of unseen start noise that are not recognised); empty in files of earlier versions.
+
     Raises:
         TypeError: settings or a truth with a value that JSON does not have.
         ValueError: a truth whose attributes have another structure.
@@ -110,6 +115,7 @@ class Explanation(Drawn):
     truth: JsonObject | None = None
     output: str = "softmax"
     reached: bool | None = None
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Mapping):
@@ -138,9 +144,15 @@ class Explanation(Drawn):
     def _write(self, folder: Path) -> None:
         names = [f"images/{i:03d}.png" for i in range(len(self.images))]
         for name, image in zip(names, self.images, strict=True):
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            write_bytes_atomic(folder / name, buffer.getvalue())
+            write_bytes_atomic(folder / name, png_bytes(image))
+        written = {id(image): name for name, image in zip(names, self.images, strict=True)}
+
+        def name_of(image: Image.Image, name: str) -> str:
+            if id(image) not in written:
+                write_bytes_atomic(folder / name, png_bytes(image))
+                written[id(image)] = name
+            return written[id(image)]
+
         save_tensors_atomic(folder / _TENSORS, {"prompt_embeds": self.prompt_embeds.detach().cpu().contiguous()})
         record = {
             "format": _FORMAT,
@@ -154,6 +166,7 @@ class Explanation(Drawn):
             "truth": checked_truth(self.truth, "truth"),
         }
         record |= {name: getattr(self, name) for name in _NEW if getattr(self, name) != getattr(type(self), name)}
+        record |= {"pictures": picture_records(self.pictures, name_of)} if self.pictures else {}
         write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
 
@@ -181,11 +194,11 @@ class Explanation(Drawn):
             if (recorded_format := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", recorded_format))
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
-                if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
+                if name not in ("images", "prompt_embeds", "pictures") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
-            record["images"] = [
-                _read_image(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
-            ]
+            read = cache(lambda name: read_png(folder, name, files))
+            record["images"] = [read(name) for name in read_as(list[str], record["images"], f"{path}, images")]
+            record["pictures"] = read_pictures(record.get("pictures", {}), read, f"{path}, pictures")
             for name, score in record["activation"].items():
                 _check_rate(score, f"{path}, activation, {name}")
             record["prompt_embeds"] = _read_soft(files[_TENSORS], Path(folder) / _TENSORS)
@@ -204,15 +217,3 @@ def _read_soft(data: bytes, path: Path) -> torch.Tensor:
     if soft.ndim != 2 or not soft.is_floating_point():
         raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
     return soft
-
-
-def _read_image(folder: str | Path, name: str, files: Mapping[str, bytes]) -> Image.Image:
-    path = confined(folder, name)
-    if name not in files:
-        raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
-    try:
-        with Image.open(io.BytesIO(files[name]), formats=["PNG"]) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptFileError(describe(str(path), "a PNG image", error)) from error

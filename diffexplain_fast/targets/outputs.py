@@ -63,6 +63,16 @@ def is_hit(logits: Tensor, label: int, output: str) -> Tensor:
     return logits.argmax(1) == label if output in _ONE_RIGHT else logits[:, label] > 0
 
 
+def answered_class(logits: Tensor, output: str) -> Tensor | None:
+    """Return the index of the answered class [B], or None where several classes, or none, may be right.
+
+    Args:
+        logits: [B, C], from ``as_logits``.
+        output: one of ``OUTPUTS``.
+    """
+    return logits.argmax(1) if output in _ONE_RIGHT else None
+
+
 def no_probability() -> ValueError:
     """Return (not raise) the error for a probability of a regression's output."""
     wanted = "a target with a meaning for a regression, such as ClassLogit or -ClassLogit (its output, or its negative)"

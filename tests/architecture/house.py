@@ -121,7 +121,7 @@ DOORS = {
     "prediction": dict.fromkeys(("compiled", "predict", "rates"), "cli"),
     "recipe": {"__init__": "tinyworld", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
-    "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
+    "results": {"drawn": "report", "explanation": ANY, "pictures": "evidence report", "truth": "models methods"},
     "runs": {"checkpoint": ANY, "progress": ANY},
     "stats": {"intervals": ANY},
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},

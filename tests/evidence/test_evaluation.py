@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffexplain_fast.evidence.evaluation import activation_score
+from diffexplain_fast.evidence.evaluation import _add_pictures, activation_score
 from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.stats.intervals import wilson_interval
 from tests.explaining import QUICK, quick_explainer
@@ -48,3 +48,35 @@ def test_held_out_latents_are_never_trained_on() -> None:
     # Without a gradient run validation, held-out latents, and the training latents again; only the last may be shared.
     assert len(used["grad"] & used["no grad"]) == trained
     assert len(used["no grad"]) == QUICK["n_validation"] + QUICK["n_score"] + trained
+
+
+def test_pictures_are_shown_with_their_answers() -> None:
+    with quick_explainer() as explainer:
+        found = explainer.explain("boat", **QUICK)
+        assert {name: len(shown) for name, shown in found.pictures.items() if name != "failures"} == {
+            "held_out": 2,
+            "class_name": 2,
+        }
+        assert [picture.image for picture in found.pictures["held_out"]] == found.images
+        for name in ("held_out", "class_name"):
+            assert [picture.answer.latent for picture in found.pictures[name]] == [0, 1]
+        everything = explainer.explain("boat", **{**QUICK, "n_images": QUICK["n_score"]}).pictures
+    answers = [picture.answer for picture in everything["held_out"]]
+    assert everything["failures"] == [] and len(answers) == QUICK["n_score"]
+    score = found.activation["held_out"]
+    assert sum(bool(answer.hit) for answer in answers) == round((score.rate or 0) * score.n)
+    assert sum(answer.logit for answer in answers) / len(answers) == pytest.approx(score.mean_logit, rel=1e-5)
+    assert all(answer.hit == (answer.label == "boat") for answer in answers)
+    missed = [answer for answer in answers[2:] if not answer.hit]
+    assert [picture.answer.latent for picture in found.pictures["failures"]] == [answer.latent for answer in missed]
+
+
+def test_further_failures_are_kept_and_classes_that_do_not_exclude_one_another_have_no_answer() -> None:
+    shown: dict = {}
+    hit = torch.tensor([True, False, False, True])
+    scores = Scores(torch.arange(4.0), torch.arange(4.0), torch.full((4,), 0.25), hit)
+    _add_pictures(shown, "held_out", 4, torch.zeros(4, 3, 8, 8), scores, 6, str)
+    assert [picture.answer.latent for picture in shown["held_out"]] == [4, 5]
+    assert [(p.answer.latent, p.answer.logit, p.answer.label) for p in shown["failures"]] == [(6, 2.0, None)]
+    _add_pictures(shown, "class_name", 4, torch.zeros(4, 3, 8, 8), scores, 6, str)
+    assert len(shown["class_name"]) == 2 and len(shown["failures"]) == 1

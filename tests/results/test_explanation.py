@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
+from diffexplain_fast.results.pictures import Answer, Picture
 from diffexplain_fast.storage import MANIFEST, write_manifest
 
 
@@ -71,11 +72,46 @@ def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_fields_that_earlier_versions_lack_are_written_only_if_they_differ_from_the_default(tmp_path: Path) -> None:
     record = json.loads((example().save(tmp_path / "a") / "explanation.json").read_text())
-    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached"}
+    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached", "pictures"}
     found = Explanation.load(tmp_path / "a")
-    assert (found.output, found.reached) == ("softmax", None)
+    assert (found.output, found.reached, found.pictures) == ("softmax", None, {})
     with pytest.raises(CorruptFileError, match="reached: wanted"):
         Explanation.load(tampered(tmp_path / "b", reached="yes"))
+
+
+def with_pictures() -> Explanation:
+    """Return the example with the answers to its pictures, pictures of the class name, and a failure."""
+    found = example()
+    other = Image.new("RGB", (8, 8), "green")
+    shown = [Picture(image, Answer(i, 2.5, 0.9, True, "boat")) for i, image in enumerate(found.images)]
+    missed = Picture(other, Answer(9, -1.0, None, False))
+    return example(images=found.images, pictures={"held_out": shown, "class_name": [missed], "failures": []})
+
+
+def test_pictures_and_their_answers_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
+    folder = with_pictures().save(tmp_path / "a")
+    assert sorted(os.listdir(folder / "images")) == ["000.png", "001.png", "class_name-000.png"]
+    found, saved = Explanation.load(folder).pictures, with_pictures().pictures
+    assert list(found) == list(saved)
+    for group in saved:
+        assert [picture.answer for picture in found[group]] == [picture.answer for picture in saved[group]]
+        pixels = [[picture.image.tobytes() for picture in shown[group]] for shown in (found, saved)]
+        assert pixels[0] == pixels[1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"image": "images/000.png", "answer": {"latent": -1, "logit": 0.0}}, "pictures, held_out, 0, answer: wanted"),
+        ({"image": 3, "answer": asdict(Answer(0, 0.0))}, "pictures, held_out, 0, image: wanted str"),
+        ({"image": "images/none.png", "answer": asdict(Answer(0, 0.0))}, "none.png: wanted an image"),
+        ({"answer": asdict(Answer(0, 0.0))}, "the record of an explanation"),
+    ],
+    ids=["answer", "name", "no file", "no image"],
+)
+def test_pictures_of_another_structure_are_refused(tmp_path: Path, entry: dict, said: str) -> None:
+    with pytest.raises(CorruptFileError, match=said):
+        Explanation.load(tampered(tmp_path / "a", pictures={"held_out": [entry]}))
 
 
 def test_names_that_are_not_text_are_loaded_as_they_were_saved(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.evidence.evaluation import evaluate, pictures_of
+from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
@@ -74,7 +74,7 @@ def explain_target(
     return Explanation(
         target=problem.target.describe(),
         label=label,
-        images=pictures_of(found.pixels),
+        images=[picture.image for picture in found.pictures["held_out"]],
         prompt_embeds=state.best.detach().cpu(),
         activation=found.activation,
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(state.best, _NEAREST)],
@@ -83,6 +83,7 @@ def explain_target(
         truth=truth,
         output=problem.classifier.output or SOFTMAX,
         reached=found.reached,
+        pictures=found.pictures,
     )
 
 
@@ -145,6 +146,5 @@ def configuration_of(problem: Problem, options: Options) -> JsonObject:
 
 
 def _label(problem: Problem) -> str | None:
-    if problem.label is None or problem.classifier.labels is None:
-        return None
-    return problem.classifier.label_name(problem.label)
+    label, classifier = problem.label, problem.classifier
+    return None if label is None or classifier.labels is None else classifier.label_name(label)
