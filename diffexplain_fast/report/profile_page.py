@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.measuring.profile.families import FAMILIES
 from diffexplain_fast.measuring.profile.profile import Profile, Share, merge_steps
-from diffexplain_fast.report.explanation import load_template
+from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, describe, roof
 from diffexplain_fast.storage import write_bytes_atomic
 

@@ -1,0 +1,92 @@
+"""The words of a report, each explained in two sentences or less for a reader who does not know the field."""
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A term of a report.
+
+    Attributes:
+        name: the term, as in a list of words.
+        text: what the term means.
+    """
+
+    name: str
+    text: str
+
+
+GLOSSARY = {
+    "target": Entry(
+        "target",
+        "The number of the classifier that is explained: the probability of a class, an output, the activity of a "
+        "neuron, or a sum of them.",
+    ),
+    "token": Entry(
+        "soft token",
+        "A diffusion model reads a prompt as a row of vectors, about one for each word. A soft token is such a vector "
+        "that the search may choose freely, so it need not be a word.",
+    ),
+    "similarity": Entry(
+        "cosine similarity",
+        "How closely two vectors point in the same direction: 1 is the same direction, 0 means unrelated. A soft token "
+        "whose nearest word has 0.9 practically is this word; if all its words are low, no word names it.",
+    ),
+    "noise": Entry(
+        "start noise (a draw)",
+        "A diffusion model makes each picture out of random noise. Each draw of noise gives another picture of the "
+        "same prompt; the same noise under two prompts gives two pictures that can be compared.",
+    ),
+    "unseen": Entry(
+        "unseen (held out)",
+        "Start noise that the search never used. Its pictures show whether the explanation holds beyond the pictures "
+        "with which it was found.",
+    ),
+    "name": Entry(
+        "class-name prompt",
+        "A prompt of only the name of the class. Its pictures are what the explanation has to be compared with.",
+    ),
+    "share": Entry(
+        "share",
+        "The number of pictures that the classifier recognises as the class, divided by the number of all pictures.",
+    ),
+    "interval": Entry(
+        "95 % interval",
+        "The range of values that fit the measurement: in 95 of 100 such measurements it contains the true value. "
+        "More pictures make it shorter.",
+    ),
+    "probability": Entry(
+        "probability",
+        "The classifier's own confidence that a picture shows the class, from 0 to 100 %. It need not be right.",
+    ),
+    "logit": Entry(
+        "logit",
+        "The number that the classifier computes for a class before it becomes a probability. It has no unit; one more "
+        "multiplies the odds of the class against each other class by 2.7.",
+    ),
+    "log-odds": Entry(
+        "log-odds",
+        "A probability p as log(p / (1 - p)): 0 is one half, and one more multiplies the odds by 2.7. It has no unit.",
+    ),
+    "output": Entry("output", "The number that the classifier returns, in its own unit."),
+    "effect": Entry(
+        "effect",
+        "The mean change of the classifier's number when only this attribute of a scene changes and everything else "
+        "stays the same. Below zero, the attribute speaks against the class.",
+    ),
+    "spurious": Entry(
+        "spurious",
+        "An attribute that changes the answer although it is not part of the class, such as snow around a boat. A "
+        "classifier that relies on it takes a shortcut.",
+    ),
+    "core": Entry("core", "An attribute that belongs to the class itself, such as the boat in pictures of boats."),
+    "gradient": Entry(
+        "step of the gradient",
+        "The classifier's answer is differentiated through the whole diffusion model, and the prompt moves a little "
+        "in the direction that makes the answer stronger.",
+    ),
+    "loss": Entry(
+        "loss",
+        "The number that the steps make smaller: the lower, the more the pictures convince the classifier.",
+    ),
+}
+"""Terms by key; templates name the key."""

@@ -1,0 +1,96 @@
+"""What all pages share: templates that escape what they show, pictures inside the file, and one script by its hash."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from PIL import Image, features
+
+from diffexplain_fast.report.glossary import GLOSSARY
+from diffexplain_fast.storage import write_bytes_atomic
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SIDES = (512, 384, 256, 192, 128, 96, 64)
+"""Largest sides in pixels to which the pictures of a section may be scaled down, the best first."""
+_EXACT_SIDE = 128
+"""Pictures that were never larger than this are stored without loss."""
+_SECTION_BYTES = 320_000
+"""Bytes that the pictures of one section may have in the file, so that eight sections stay under 3 MB."""
+
+
+class Inlined(NamedTuple):
+    """A picture inside the page: its data as an address, and its size in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+def load_template(name: str) -> Template:
+    """Return a template of this folder; it escapes all values that it shows.
+
+    Args:
+        name: name of its file.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def write_page(name: str, path: str | Path, title: str, terms: Sequence[str] = (), **values: object) -> Path:
+    """Write a page whose template extends ``page.html``.
+
+    Args:
+        name: file of the template.
+        path: the file; its folder is created if it does not exist.
+        title: heading of the page.
+        terms: keys of ``GLOSSARY`` that the page explains.
+        **values: further values that the template shows.
+
+    Returns:
+        The file.
+
+    Raises:
+        StorageError: no space or no permission.
+    """
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {"title": title, "script": Markup(script), "script_hash": digest}
+    page = load_template(name).render(shared, glossary={term: GLOSSARY[term] for term in terms}, **values)
+    write_bytes_atomic(path, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
+    return Path(path)
+
+
+def inline_pictures(images: Sequence[Image.Image], limit: int = _SECTION_BYTES) -> list[Inlined]:
+    """Return pictures as addresses of data, scaled down until all together have at most ``limit`` bytes.
+
+    Args:
+        images: the pictures of one section.
+        limit: bytes; the smallest size is taken if none keeps within it.
+    """
+    inlined: list[Inlined] = []
+    for side in _SIDES:
+        inlined = [_inline(image, side) for image in images]
+        if sum(len(picture.source) for picture in inlined) <= limit:
+            break
+    return inlined
+
+
+def _inline(image: Image.Image, side: int) -> Inlined:
+    exact = max(image.size) <= _EXACT_SIDE
+    small = image.convert("RGB")
+    small.thumbnail((side, side))
+    buffer, kind = io.BytesIO(), "webp" if features.check("webp") else "png"
+    small.save(buffer, format=kind, **({"lossless": exact, "quality": 80} if kind == "webp" else {"optimize": True}))
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Inlined(f"data:image/{kind};base64,{data}", *small.size)

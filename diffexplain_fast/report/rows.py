@@ -1,0 +1,74 @@
+"""The rows of a report's tables: scores of prompts, and measured effects of attributes on a common axis."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.report.sentences import moving_steps
+from diffexplain_fast.results.explanation import ActivationScore, Explanation
+
+_OPEN = (-math.inf, math.inf)
+"""The interval of an effect without a known interval."""
+
+
+class TruthRow(NamedTuple):
+    """The measured effect of one attribute; ``left``, the widths and the places are percent of the axis."""
+
+    kind: str
+    value: str
+    effect: float
+    low: float
+    high: float
+    role: str
+    left: float
+    width: float
+    low_place: float
+    high_place: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the interval is known."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+class ScoreRow(NamedTuple):
+    """The score of one prompt; the class-name prompt is the baseline."""
+
+    name: str
+    baseline: bool
+    score: ActivationScore
+
+
+def score_rows(explanation: Explanation) -> list[ScoreRow]:
+    """Return the scores of an explanation, those on unseen draws first."""
+    used = "the steps used" if moving_steps(explanation) else "the steps looked at, none of which changed the prompt"
+    names = {
+        "held_out": "Explanation, unseen start noise",
+        "class_name": "Only the class name, the same unseen start noise",
+        "train": f"Explanation, start noise that {used}",
+    }
+    scores = explanation.activation
+    return [ScoreRow(text, key == "class_name", scores[key]) for key, text in names.items() if key in scores]
+
+
+def truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float]:
+    """Return the rows, the largest effects of either sign first, and the position of zero on their axis in percent."""
+    if not attributes:
+        return [], 0.0
+    known = [{key: value for key, value in row.items() if value is not None} for row in attributes]
+    attributes = [{"interval": _OPEN, "role": "none"} | row for row in known]
+    ends = [0.0, *(end for row in attributes for end in (*row["interval"], row["effect"]) if math.isfinite(end))]
+    low, span = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / span, 2) if math.isfinite(value) else 0.0
+
+    rows = []
+    for row in sorted(attributes, key=lambda row: (math.isnan(row["effect"]), -abs(row["effect"]))):
+        kind, _, value = row["attribute"].rpartition(":")
+        left, right = sorted((place(0.0), place(row["effect"])))
+        bottom, top = row["interval"]
+        places = left, right - left, place(bottom), place(top)
+        rows.append(TruthRow(kind, value, row["effect"], bottom, top, row["role"], *places))
+    return rows, place(0.0)

@@ -1,0 +1,160 @@
+"""What an explanation says, as sentences: the verdict, the outcome on unseen draws, and the steps of the gradient."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diffexplain_fast.results.explanation import ActivationScore, Explanation
+from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
+
+YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
+"""Levels of a verdict: most pictures convince, some do, none do; or the target has no rate."""
+
+
+class Verdict(NamedTuple):
+    """The verdict on a target.
+
+    Attributes:
+        level: one of "yes", "some", "no" and "number".
+        headline: the answer in a sentence.
+        more: further sentences: the comparison with the class name, and shortcuts among the words.
+        short: the rate in a few words, "" without a rate.
+        shortcuts: words nearest to a token that the truth calls spurious.
+    """
+
+    level: str
+    headline: str
+    more: list[str]
+    short: str
+    shortcuts: list[str]
+
+
+def verdict_of(explanation: Explanation) -> Verdict:
+    """Return the verdict on the target of an explanation.
+
+    "Yes" means that the interval of the rate on unseen draws lies above one half.
+
+    Args:
+        explanation: the explanation.
+    """
+    score, shortcuts = explanation.activation.get("held_out"), _shortcuts(explanation)
+    if score is None or score.rate is None:
+        headline = describe_outcome(explanation) or "The result has no scores on unseen start noise."
+        return Verdict(NUMBER, headline, _describe_shortcuts(shortcuts), "", shortcuts)
+    hits, low = round(score.rate * score.n), (score.interval or (score.rate, score.rate))[0]
+    level = YES if low >= 0.5 else SOME if hits else NO
+    name, words = explanation.label or explanation.target, nearest_words(explanation)
+    pictures = f"pictures of “{words}”" if words else "the pictures of the explanation"
+    answers = f"The classifier answers “{name}” to"
+    if has_independent_classes(explanation):
+        answers = f"The classifier sees “{name}” in"
+    counted = f"{_count(hits, score)} from unseen start noise"
+    headline = {
+        YES: f"{answers} {pictures}: {counted}.",
+        SOME: f"{answers} only some {pictures}: {counted}.",
+        NO: f"No convincing pictures were found: {_first_lower(answers)} none of {score.n} {pictures}.",
+    }[level]
+    more = [*_compare(score, explanation.activation.get("class_name")), *_describe_shortcuts(shortcuts)]
+    return Verdict(level, headline, more, f"{hits} of {score.n}", shortcuts)
+
+
+def nearest_words(explanation: Explanation) -> str:
+    """Return the nearest word of each soft token, in one line."""
+    return " ".join(token[0].word for token in explanation.words if token)
+
+
+def _shortcuts(explanation: Explanation) -> list[str]:
+    """Return the nearest words of the tokens that the truth calls spurious."""
+    rows = (explanation.truth or {}).get("attributes", [])
+    known = {row["attribute"].rpartition(":")[2].lower() for row in rows if row.get("role") == "spurious"}
+    return list(dict.fromkeys(token[0].word for token in explanation.words if token and token[0].word.lower() in known))
+
+
+def _describe_shortcuts(words: Sequence[str]) -> list[str]:
+    if not words:
+        return []
+    named = " and ".join(f"“{word}”" for word in words)
+    return [f"According to the measured truth, {named} {'is a shortcut' if len(words) == 1 else 'are shortcuts'}."]
+
+
+def _compare(score: ActivationScore, baseline: ActivationScore | None) -> list[str]:
+    if baseline is None or baseline.rate is None:
+        return []
+    counted = f"With only the class name as the prompt: {_count(round(baseline.rate * baseline.n), baseline)}"
+    if score.interval is None or baseline.interval is None:
+        return [f"{counted}."]
+    if score.interval[0] > baseline.interval[1]:
+        return [f"{counted}, clearly fewer."]
+    if score.interval[1] < baseline.interval[0]:
+        return [f"{counted}, clearly more: the name convinces the classifier better than this explanation."]
+    return [f"{counted}, which is no clear difference."]
+
+
+def _count(hits: int, score: ActivationScore) -> str:
+    return f"{hits} of {score.n} ({100 * hits / score.n:.0f} %)"
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def describe_outcome(explanation: Explanation) -> str:
+    """Return a sentence: how often the classifier agrees on unseen draws, and how often for the class name.
+
+    Args:
+        explanation: the explanation.
+    """
+    score, baseline = explanation.activation.get("held_out"), explanation.activation.get("class_name")
+    if score is None:
+        return ""
+    if score.rate is None:
+        return _describe_number(explanation, score, baseline)
+    hits = round(score.rate * score.n)
+    pictures, name = f"{hits} of {score.n} pictures from unseen draws", explanation.label
+    sentence = f"{pictures} are classified as {name}"
+    if has_independent_classes(explanation):
+        sentence = f"{pictures} have a probability above 0.5 of being {name}"
+    if baseline is None or baseline.rate is None:
+        return f"{sentence}."
+    return f"{sentence}; with only the class name as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+
+
+def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
+    if not is_number(explanation):
+        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
+    within = "" if score.interval is None else f" [{score.interval[0]:.4g}, {score.interval[1]:.4g}]"
+    sentence = f"The mean {explanation.label or 'output'} is {score.mean_logit:.4g}{within} over {score.n} unseen draws"
+    if baseline is None or explanation.reached is None:
+        return f"{sentence}; an output without a name has no pictures of its name to compare with."
+    side = "below" if explanation.settings.get("direction") == "fall" else "above"
+    beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
+    reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
+    name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
+    return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
+
+
+def is_number(explanation: Explanation) -> bool:
+    """Return whether the target is one output of a regression, whose scores are in its units."""
+    return explanation.output == REGRESSION and "direction" in explanation.settings
+
+
+def has_independent_classes(explanation: Explanation) -> bool:
+    """Return whether the classes are independent, so that the probability of a class decides."""
+    return explanation.output in (SIGMOID, INDEPENDENT)
+
+
+def describe_steps(explanation: Explanation) -> str:
+    """Return a sentence: whether the gradient moved the prompt, or its first words were enough.
+
+    Args:
+        explanation: the explanation.
+    """
+    moved = moving_steps(explanation)
+    if not moved:
+        return "No step of the gradient was taken: the words that the search started from convinced the classifier."
+    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first."
+
+
+def moving_steps(explanation: Explanation) -> int:
+    """Return the number of steps that changed the prompt: a step with convincing pictures computes no gradient."""
+    return sum(item.gradient_norm > 0 for item in explanation.history)

@@ -1,0 +1,133 @@
+"""Reports in a real browser: phone, tablet and desk, light and dark, keyboard, screen reader and print."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffexplain_fast.report.explanation import render_report
+from diffexplain_fast.results.explanation import ActivationScore, Explanation
+from diffexplain_fast.results.pictures import Answer, Picture
+from tests.report.browser import THEMES, WIDTHS, browser, opened, violations
+from tests.report.pages import example
+
+LONG = "Staffordshire_bullterrier_or_a_word_that_never_ends_" * 3
+
+
+def shown(label: str) -> dict[str, list[Picture]]:
+    """Return pictures of every group, some recognised and some not."""
+    image = Image.linear_gradient("L").resize((96, 96))
+    answers = [Answer(i, 1.0, 0.9 - i / 10, i < 6, label if i < 6 else "house") for i in range(8)]
+    groups = {"held_out": answers, "class_name": answers[::-1], "failures": answers[6:]}
+    return {name: [Picture(image.copy(), answer) for answer in found] for name, found in groups.items()}
+
+
+def results() -> list[Explanation]:
+    """Return explanations of every kind: with and without pictures, a class, a neuron, a long label."""
+    score = ActivationScore(8, None, None, 1.5, None)
+    kinds: list[dict[str, Any]] = [
+        {"pictures": shown("boat")},
+        {"label": "fish", "pictures": shown("fish"), "output": "sigmoid"},
+        {"label": LONG, "target": f"ClassProbability({LONG})", "pictures": shown(LONG)},
+        {"label": None, "target": "Neuron(layer4, 17)", "activation": {"held_out": score}, "truth": None, "words": []},
+    ]
+    explanations = [example(**kind) for kind in kinds]
+    for explanation in explanations:
+        if held_out := explanation.pictures.get("held_out"):
+            explanation.images = [picture.image for picture in held_out]
+    return explanations
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all kinds of results."""
+    return render_report(results(), tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Any]:
+    """A browser, shared by the tests of this file."""
+    with browser() as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("theme", THEMES)
+def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, page_file: Path, width: int, theme: str) -> None:
+    with opened(started, page_file, width, theme) as page:
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wide = page.evaluate(
+            "[...document.querySelectorAll('section *:not(svg *)')].filter(e => e.scrollWidth > e.clientWidth + 1"
+            " && getComputedStyle(e).display !== 'inline' && e.clientWidth > 1).map(e => e.outerHTML.slice(0, 200))"
+        )
+        assert wide == []
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+        assert dark == (theme == "dark")
+        assert violations(page) == []
+
+
+def test_everything_that_can_be_pressed_is_reached_by_the_keyboard(started: Any, page_file: Path) -> None:
+    with opened(started, page_file) as page:
+        wanted = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, summary')].filter(e => e.checkVisibility()).length"
+        )
+        page.evaluate("window.reached = new Set()")
+        for _ in range(wanted + 2):
+            page.keyboard.press("Tab")
+            page.evaluate("reached.add(document.activeElement)")
+        names = page.evaluate("[...reached].map(e => e.tagName)")
+        assert {"A", "BUTTON", "INPUT", "SUMMARY"} <= set(names)
+        assert len([name for name in names if name != "BODY"]) == wanted
+        page.keyboard.press("Shift+Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid"
+
+
+def test_a_dotted_word_opens_its_explanation_and_escape_closes_it(started: Any, page_file: Path) -> None:
+    with opened(started, page_file) as page:
+        page.focus("button[popovertarget=term-logit]")
+        page.keyboard.press("Enter")
+        assert page.is_visible("#term-logit") and "no unit" in page.inner_text("#term-logit")
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        assert not page.is_visible("#term-logit")
+
+
+def test_the_filter_hides_other_results(started: Any, page_file: Path) -> None:
+    with opened(started, page_file) as page:
+        page.fill("#filter", "FISH background")
+        seen = page.evaluate("[...document.querySelectorAll('main section')].map(e => e.checkVisibility())")
+        assert seen == [False, True, False, False]
+        assert page.inner_text("#filter-status") == "1 of 4 shown"
+        assert page.locator("[data-entry]:visible").count() == 1
+        page.fill("#filter", "")
+        assert page.locator("main section:visible").count() == 4 and page.inner_text("#filter-status") == ""
+
+
+def test_without_script_everything_is_there_except_the_filter(started: Any, page_file: Path) -> None:
+    with opened(started, page_file, java_script_enabled=False) as page:
+        assert page.locator("main section:visible").count() == 4 and not page.is_visible("#filter")
+        assert page.locator("nav a:visible").count() == 4
+        page.click("summary >> nth=0")
+        assert page.is_visible("details >> nth=0 >> table")
+
+
+def test_pictures_are_decoded_when_they_come_into_view(started: Any, page_file: Path) -> None:
+    with opened(started, page_file, 390) as page:
+        page.locator("#explanation-3 img").last.scroll_into_view_if_needed()
+        page.wait_for_function("document.querySelector('#explanation-3 .wide img').naturalWidth === 96")
+
+
+def test_print_opens_what_is_folded_except_the_settings(started: Any, page_file: Path, tmp_path: Path) -> None:
+    with opened(started, page_file, theme="dark") as page:
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        opened_parts = page.evaluate("[...document.querySelectorAll('details')].map(e => [e.className, e.open])")
+        assert opened_parts and all(is_open == (name != "settings") for name, is_open in opened_parts)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert not page.evaluate("[...document.querySelectorAll('details')].some(e => e.open)")
+        assert len(page.pdf(format="A4")) > 10_000

@@ -1,0 +1,37 @@
+"""The verdict follows from the rates, and says so in sentences."""
+
+import pytest
+
+from diffexplain_fast.report.explanation import describe_outcome
+from diffexplain_fast.report.sentences import verdict_of
+from diffexplain_fast.results.explanation import ActivationScore
+from tests.report.pages import example
+
+
+def test_the_outcome_is_told_in_a_sentence() -> None:
+    assert describe_outcome(example()) == (
+        "30 of 32 pictures from unseen draws are classified as boat; with only the class name as the prompt, 8 of 32."
+    )
+
+
+@pytest.mark.parametrize(
+    ("held_out", "name", "said"),
+    [
+        ((30, 0.8), (8, 0.42), "The classifier answers “boat” to pictures of “snow boat”: 30 of 32 (94 %)"),
+        ((30, 0.8), (8, 0.42), "8 of 32 (25 %), clearly fewer."),
+        ((14, 0.28), (9, 0.45), "only some pictures of “snow boat”: 14 of 32 (44 %) from unseen start noise."),
+        ((14, 0.28), (9, 0.45), "9 of 32 (28 %), which is no clear difference."),
+        ((0, 0.0), (30, 0.98), "No convincing pictures were found: the classifier answers “boat” to none of 32"),
+        ((0, 0.0), (30, 0.98), "clearly more: the name convinces the classifier better than this explanation."),
+    ],
+)
+def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: str) -> None:
+    def score(hits: int, low: float, high: float) -> ActivationScore:
+        return ActivationScore(32, hits / 32, (low, high), 0.0, 0.5)
+
+    hits, low = held_out
+    scores = {"held_out": score(hits, low, max(0.1, hits / 32)), "class_name": score(name[0], name[0] / 40, name[1])}
+    verdict = verdict_of(example(activation=scores))
+    assert said in " ".join([verdict.headline, *verdict.more])
+    assert verdict.level == {30: "yes", 14: "some", 0: "no"}[hits] and verdict.short == f"{hits} of 32"
+    assert verdict.shortcuts == ["snow"]
