@@ -1,11 +1,22 @@
 """A sampler in place of a pipeline's call."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
+from diffexplain_fast.engine.options import CommonOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.models.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
-def accelerate(pipe: Any, memory: Any = "auto", *, backend: str = "fast", **options: Any) -> DifferentiableSampler:
+def accelerate(
+    pipe: "DiffusionPipeline | Pipeline",
+    memory: int | str | None = "auto",
+    *,
+    backend: str = "fast",
+    **options: Unpack[CommonOptions],
+) -> DifferentiableSampler:
     """Return a fast sampler for a pipeline, which stays as it is.
 
     Args:

@@ -1,7 +1,8 @@
 """Which backend runs the calls of a sampler, and the fast engine over the models where it runs them."""
 
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,6 +10,9 @@ from diffexplain_fast.engine.checks import check_backend, check_bytes, check_gra
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.plan import parse_bytes
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 Record = dict[str, str | int | float | None]
 
@@ -40,33 +44,34 @@ class Backend:
     def __init__(
         self,
         wanted: str,
-        memory: Any,
+        memory: int | str | None,
         savings: str | Collection[str],
         cuda_graphs: bool | str,
         deterministic: bool,
         retry_dtype: torch.dtype | None,
-        host_memory: Any,
-        reserve: Any,
+        host_memory: int | str | None,
+        reserve: int | str | None,
     ) -> None:
         check_backend(wanted, memory)
         self.cuda_graphs = check_graphs(cuda_graphs, wanted)
         check_numerics(deterministic, retry_dtype, wanted)
         check_bytes("host_memory", host_memory, wanted)
         check_bytes("reserve", reserve, wanted)
-        self._options: dict[str, Any] = {
-            "memory": memory,
-            "savings": savings,
-            "deterministic": deterministic,
-            "retry_dtype": retry_dtype,
-            "host_memory": host_memory,
-        }
+        self._read = partial(
+            FastEngine,
+            memory=memory,
+            savings=savings,
+            deterministic=deterministic,
+            retry_dtype=retry_dtype,
+            host_memory=host_memory,
+        )
         # The reference has none of these; the fast engine does, even through the user's own modules.
         self._needs_fast = parse_bytes(memory) is not None or deterministic or retry_dtype is not None
         self._wanted, self._reserve = wanted, reserve
         self.name, self.reason = wanted, "asked for"
         self.engine: FastEngine | None = None
 
-    def take(self, unet: Any, vae: Any) -> None:
+    def take(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> None:
         """Read models, and decide what runs them.
 
         Args:
@@ -76,7 +81,7 @@ class Backend:
         if self._wanted == "reference":
             return
         # First, because it may refuse the models; the old ones then still run.
-        engine = FastEngine(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve, **self._options)
+        engine = self._read(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve)
         if self._wanted == "auto":
             # The reference has all steps in one graph, which training seldom has the memory for.
             needs_fast = self._needs_fast or engine.trained

@@ -4,13 +4,13 @@ Such checkpointing takes away whatever is saved while it is active, and computes
 graphs of single steps, each with a backward of its own, are no part of that: a sampling keeps what its plan says.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
 
-def apart_from_checkpoint() -> AbstractContextManager[Any]:
+def apart_from_checkpoint() -> AbstractContextManager[object]:
     """Return a context in which the caller's checkpointing takes nothing away; other hooks of the caller's still do."""
     if not checkpointing():
         return nullcontext()
@@ -24,5 +24,5 @@ def recomputing() -> bool:
 
 def checkpointing() -> bool:
     """Whether what is saved goes to torch's checkpointing; there is no public way to ask."""
-    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    hooks: Sequence[object] = torch._C._autograd._top_saved_tensors_default_hooks(False)
     return bool(hooks) and getattr(hooks[0], "__module__", "") == torch.utils.checkpoint.__name__

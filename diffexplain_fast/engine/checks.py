@@ -19,7 +19,7 @@ _ABSENT = {
 """Options of a UNet that ask for inputs the sampler does not have, and what is wanted instead."""
 
 
-def check_modules(unet: Any, vae: Any) -> None:
+def check_modules(unet: object, vae: object) -> None:
     """Refuse modules that are no diffusers UNet and VAE, or need other inputs than prompts and latents.
 
     Raises:
@@ -49,7 +49,7 @@ def check_modules(unet: Any, vae: Any) -> None:
         raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
 
 
-def check_guidance(guidance_scale: Any) -> float:
+def check_guidance(guidance_scale: object) -> float:
     """Return a guidance scale as a float.
 
     Raises:
@@ -65,7 +65,7 @@ def check_guidance(guidance_scale: Any) -> float:
     return scale
 
 
-def check_rescale(guidance_rescale: Any) -> float:
+def check_rescale(guidance_rescale: object) -> float:
     """Return the strength of rescaled guidance as a float.
 
     Raises:
@@ -80,7 +80,7 @@ def check_rescale(guidance_rescale: Any) -> float:
     return strength
 
 
-def check_eta(eta: Any) -> None:
+def check_eta(eta: object) -> None:
     """Refuse fresh noise in DDIM's steps, which the sampler does not draw.
 
     Raises:
@@ -93,7 +93,7 @@ def check_eta(eta: Any) -> None:
         raise wrong_value("eta", "0, DDIM without fresh noise", eta)
 
 
-def check_backend(backend: Any, memory: Any) -> None:
+def check_backend(backend: object, memory: object) -> None:
     """Refuse a backend that does not exist, and a byte limit that is none or that the reference cannot keep.
 
     Raises:
@@ -109,7 +109,7 @@ def check_backend(backend: Any, memory: Any) -> None:
         raise wrong_value("memory", wanted, repr(memory))
 
 
-def is_limited(backend: str, memory: Any, device: Any) -> bool:
+def is_limited(backend: str, memory: object, device: torch.device | str) -> bool:
     """Whether a sampler works under a byte limit.
 
     Args:
@@ -121,7 +121,7 @@ def is_limited(backend: str, memory: Any, device: Any) -> bool:
     return limited and backend != "reference"
 
 
-def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
+def check_graphs(cuda_graphs: object, backend: str) -> bool | str:
     """Return whether CUDA graphs are wanted: True, False or "auto".
 
     Raises:
@@ -138,7 +138,7 @@ def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     return cuda_graphs
 
 
-def check_bytes(name: str, value: Any, backend: str) -> None:
+def check_bytes(name: str, value: object, backend: str) -> None:
     """Refuse what is no number of bytes, and any for the reference.
 
     Args:
@@ -156,7 +156,7 @@ def check_bytes(name: str, value: Any, backend: str) -> None:
         raise wrong_value(name, "None with backend='reference', which plans no memory", repr(value))
 
 
-def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
+def check_numerics(deterministic: object, retry_dtype: object, backend: str) -> None:
     """Refuse what is no such option, and what the reference does not offer.
 
     Raises:
@@ -177,7 +177,7 @@ def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
         raise wrong_value("retry_dtype", "None with backend='reference', which does not retry", retry_dtype)
 
 
-def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:
+def check_tensor(name: str, tensor: object, shape: tuple[int | str, ...], like: Tensor) -> None:
     """Refuse what is no tensor of a shape, or not of the dtype and on the device of ``like``.
 
     Args:

@@ -1,10 +1,13 @@
 """The ways a sampler may go: the schedule of each spacing of its scheduler, and what of it is differentiated."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diffexplain_fast.engine.gradients import Differentiated, GradientMode
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.spacing import Spacing
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 _KEPT = 32
 """Schedules that are kept; each is a few numbers a step."""
@@ -18,12 +21,12 @@ class Courses:
         gradient: how the loop is differentiated.
     """
 
-    def __init__(self, scheduler: Any, gradient: GradientMode) -> None:
+    def __init__(self, scheduler: "SchedulerMixin", gradient: GradientMode) -> None:
         self._scheduler, self._gradient = scheduler, gradient
         self._config = getattr(scheduler, "config", None)
         self._known: dict[Spacing, tuple[Schedule, Differentiated]] = {}
 
-    def over(self, scheduler: Any) -> "Courses":
+    def over(self, scheduler: "SchedulerMixin") -> "Courses":
         """Return courses over a scheduler: these, unless it is another one or was configured anew since.
 
         Args:

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,11 +14,14 @@ from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.xl import pooled_width
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
 Generators = Sequence[torch.Generator]
 """One generator for all images, or one for each."""
 
 
-def check_generators(generator: Any, batch: int) -> Generators:
+def check_generators(generator: object, batch: int) -> Generators:
     """Return CPU generators: the given one, one for each image, or torch's global one, as in diffusers.
 
     Args:
@@ -32,15 +36,17 @@ def check_generators(generator: Any, batch: int) -> Generators:
     if generator is None:
         return [torch.default_generator]
     several = isinstance(generator, list | tuple)
-    given = list(generator) if several else [generator]
-    for each in given:
+    generators: list[torch.Generator] = []
+    for each in generator if isinstance(generator, list | tuple) else [generator]:
         if not isinstance(each, torch.Generator):
             raise wrong_type("generator", f"a torch.Generator{' for each image' if several else ''}", each)
         if each.device.type != "cpu":
             raise wrong_value("generator", "a generator on the cpu", each.device)
-    if several and len(given) != batch:
-        raise wrong_value("generator", f"one generator, or one for each of {batch} images", f"{len(given)} of them")
-    return given
+        generators.append(each)
+    if several and len(generators) != batch:
+        got = f"{len(generators)} of them"
+        raise wrong_value("generator", f"one generator, or one for each of {batch} images", got)
+    return generators
 
 
 class Unseeded:
@@ -60,14 +66,16 @@ class Unseeded:
 
 def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:
     """Return standard normal noise [B, c, h, w] in the dtype and on the device of a tensor, drawn on the CPU."""
-    options: dict[str, Any] = {"dtype": like.dtype, "device": "cpu"}
+    draw = partial(torch.randn, dtype=like.dtype, device="cpu")
     if len(generators) == 1:
-        return torch.randn(tuple(shape), generator=generators[0], **options).to(like.device)
-    rows = [torch.randn((1, *shape[1:]), generator=each, **options) for each in generators]
+        return draw(tuple(shape), generator=generators[0]).to(like.device)
+    rows = [draw((1, *shape[1:]), generator=each) for each in generators]
     return torch.cat(rows).to(like.device)
 
 
-def start_noise(unet: Any, latents: Tensor | None, batch: int, generators: Generators, weight: Tensor) -> Tensor:
+def start_noise(
+    unet: "UNet2DConditionModel", latents: Tensor | None, batch: int, generators: Generators, weight: Tensor
+) -> Tensor:
     """Return start noise in single precision or better, in which the sample is kept from step to step.
 
     Args:
@@ -117,7 +125,7 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
 
 
 def added_rows(
-    models: tuple[Any, Any],
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
     embeds: Tensor,
     given: dict[str, Tensor | None],
     start: Tensor,
@@ -180,12 +188,12 @@ class Inputs(NamedTuple):
 
 
 def read_inputs(
-    models: tuple[Any, Any],
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
     schedule: Schedule,
     guidance_scale: float,
     prompts: tuple[Tensor, Tensor | None],
     latents: Tensor | None,
-    generator: Any,
+    generator: object,
     sizes: dict[str, Tensor | None],
     unseeded: Unseeded,
 ) -> Inputs:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,12 @@ from torch.utils.checkpoint import checkpoint
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import frozen, trainable
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(sample [B, c, h, w], timestep []) -> (guided) noise or velocity [B, c, h, w]."""
@@ -46,7 +52,7 @@ def rescaled(guided: Tensor, conditional: Tensor, strength: Tensor | float) -> T
 
 
 def guided_denoiser(
-    unet: Any, conditions: Conditions, guidance_scale: float, guidance_rescale: float = 0.0
+    unet: "UNet2DConditionModel", conditions: Conditions, guidance_scale: float, guidance_rescale: float = 0.0
 ) -> Denoiser:
     """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
 
@@ -65,13 +71,14 @@ def guided_denoiser(
         rows = torch.cat([sample, sample]) if guided else sample
         # Frozen here and not around the loop, so that a recompute during backward is frozen too.
         with frozen(unet, but=trained):
-            output = unet(
+            output: Tensor = unet(
                 rows.to(conditions.embeds.dtype),
                 timestep,
                 encoder_hidden_states=conditions.embeds,
                 added_cond_kwargs=conditions.added,
                 return_dict=False,
-            )[0].to(sample.dtype)
+            )[0]
+        output = output.to(sample.dtype)
         if not guided:
             return output
         unconditional, conditional = output.chunk(2)
@@ -116,11 +123,7 @@ def advance(
 
 
 def denoise(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    start: Tensor,
-    noises: Sequence[Tensor | None],
-    gradient: Differentiated,
+    denoiser: Denoiser, schedule: Schedule, start: Tensor, noises: Sequence[Tensor | None], gradient: Differentiated
 ) -> Tensor:
     """Run the sampler from noise to clean latents.
 
@@ -134,7 +137,7 @@ def denoise(
     Returns:
         Clean latents [B, c, h, w], in the scale the VAE was trained on times its scaling factor.
     """
-    take: Callable = _recomputed(advance) if gradient.checkpointed else advance
+    take = _recomputed(advance) if gradient.checkpointed else advance
     sample, before = start * schedule.init_noise_sigma, None
     timesteps = schedule.timesteps(start.device)
     for i, (step, timestep, noise) in enumerate(zip(schedule.steps, timesteps, noises, strict=True)):
@@ -143,22 +146,31 @@ def denoise(
     return sample
 
 
-def decode(vae: Any, latents: Tensor, gradient: Differentiated) -> Tensor:
-    """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents.
+def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
+    """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
+    return (_recomputed(vae_images) if gradient.checkpointed else vae_images)(vae, latents, trainable(vae))
 
-    The VAE is frozen meanwhile, but for what is ``trainable``.
+
+def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return images [B, 3, H, W], about [0, 1] and unclamped.
+
+    Args:
+        vae: diffusers AutoencoderKL; frozen meanwhile, except for ``weights``.
+        latents: clean latents [B, c, h, w].
+        weights: parameters that get a gradient.
     """
-    config, trained = vae.config, trainable(vae)
-    shift = getattr(config, "shift_factor", None) or 0.0
-
-    def decoder(rows: Tensor) -> Tensor:
-        with frozen(vae, but=trained):
-            return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
-
-    rows = (latents / config.scaling_factor + shift).to(next(vae.parameters()).dtype)
-    return (_recomputed(decoder) if gradient.checkpointed else decoder)(rows)
+    factor, shift = latent_scaling(vae)
+    rows = (latents / factor + shift).to(next(vae.parameters()).dtype)
+    with frozen(vae, but=weights):
+        images: Tensor = vae.decode(rows, return_dict=False)[0]
+    return images / 2 + 0.5
 
 
-def _recomputed(function: Callable) -> Callable:
+def latent_scaling(vae: "AutoencoderKL") -> tuple[float, float]:
+    """Return the factor by which latents are divided before a VAE decodes them, and the shift that is added then."""
+    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+
+
+def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """The same function, storing its arguments alone; no random state, for nothing in it is random."""
     return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)

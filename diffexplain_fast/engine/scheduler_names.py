@@ -3,7 +3,7 @@
 import copy
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +11,9 @@ from diffexplain_fast.engine.schedules import OPTIONS
 from diffexplain_fast.errors import unknown_name
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -53,7 +56,7 @@ def load_with_scheduler(
     return changed
 
 
-def _same_noise(kind: str, scheduler: Any) -> Any:
+def _same_noise(kind: str, scheduler: "SchedulerMixin") -> "SchedulerMixin":
     """A scheduler of another class with a scheduler's configuration, and the options that the sampler asks for."""
     import diffusers  # takes seconds
 

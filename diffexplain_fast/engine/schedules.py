@@ -11,13 +11,17 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type, wrong_value
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+    from diffusers.configuration_utils import FrozenDict
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Schedule:
     @classmethod
     def from_scheduler(
         cls,
-        scheduler: Any,
+        scheduler: "SchedulerMixin",
         num_inference_steps: int,
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
@@ -120,7 +124,7 @@ class Schedule:
 
 
 _COMMAND = "; on the command line --scheduler"
-OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, object] = {
     "thresholding": False,
     "clip_sample": False,
     "algorithm_type": "dpmsolver++",
@@ -132,7 +136,7 @@ OPTIONS: dict[str, Any] = {
 """Values of the schedulers' options, where they have them, for which a step is linear and the one tabulated here."""
 
 
-def _check_options(name: str, config: Any) -> None:
+def _check_options(name: str, config: "FrozenDict") -> None:
     for option, value in OPTIONS.items():
         if config.get(option, value) != value:
             wanted = f"{value!r}, as in {name}.from_config(scheduler.config, {option}={value!r}){_COMMAND}"
@@ -143,7 +147,7 @@ def _check_options(name: str, config: Any) -> None:
         )
 
 
-def _levels(scheduler: Any) -> list[tuple[float, float]]:
+def _levels(scheduler: "SchedulerMixin") -> list[tuple[float, float]]:
     """Signal and noise (sqrt(alpha), sqrt(1 - alpha)) at each timestep of a variance-preserving scheduler."""
     alphas, timesteps = scheduler.alphas_cumprod.tolist(), scheduler.timesteps.tolist()
     if max(timesteps) >= len(alphas):
@@ -156,7 +160,7 @@ def _level(alpha: float) -> tuple[float, float]:
     return math.sqrt(alpha), math.sqrt(1 - alpha)
 
 
-def _data(scheduler: Any, signal: float, noise: float) -> tuple[float, float]:
+def _data(scheduler: "SchedulerMixin", signal: float, noise: float) -> tuple[float, float]:
     """Factors of sample and output in the clean sample: (x - noise o) / signal, or signal x - noise o for v."""
     if scheduler.config.prediction_type == "v_prediction":
         return signal, -noise
@@ -166,7 +170,7 @@ def _data(scheduler: Any, signal: float, noise: float) -> tuple[float, float]:
     return 1 / signal, -noise / signal
 
 
-def _ddim(scheduler: Any) -> list[Step]:
+def _ddim(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = signal' d + noise' e, where d and e are the clean sample and the noise seen in x_i (eta 0)."""
     timesteps, steps = scheduler.timesteps.tolist(), []
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
@@ -188,7 +192,7 @@ def _ddim(scheduler: Any) -> list[Step]:
     return steps
 
 
-def _lcm(scheduler: Any) -> list[Step]:
+def _lcm(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = signal' (c_out d + c_skip x_i) + noise' z; the last step adds no noise."""
     timesteps, levels, steps = scheduler.timesteps.tolist(), _levels(scheduler), []
     following = [*levels[1:], (1.0, 0.0)]
@@ -197,18 +201,12 @@ def _lcm(scheduler: Any) -> list[Step]:
         of_sample, of_output = _data(scheduler, *level)
         clean = c_out * of_sample + c_skip, c_out * of_output
         steps.append(
-            Step(
-                timestep,
-                sample=next_signal * clean[0],
-                output=next_signal * clean[1],
-                noise=next_noise,
-                clean=clean,
-            )
+            Step(timestep, sample=next_signal * clean[0], output=next_signal * clean[1], noise=next_noise, clean=clean)
         )
     return steps
 
 
-def _euler(scheduler: Any) -> list[Step]:
+def _euler(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = x_i + (sigma' - sigma) (x_i - d) / sigma in the variance-exploding scale, x = clean + sigma noise."""
     sigmas, steps = scheduler.sigmas.tolist(), []
     v = scheduler.config.prediction_type == "v_prediction"
@@ -222,7 +220,7 @@ def _euler(scheduler: Any) -> list[Step]:
     return steps
 
 
-def _dpm_solver(scheduler: Any) -> list[Step]:
+def _dpm_solver(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = (noise' / noise) x_i + signal' (1 - sigma' / sigma) (d_i + (d_i - d_{i-1}) h / (2 h_before)).
 
     h is the step in log(1 / sigma); first-order steps (the first, and where configured the last) drop the difference.
@@ -258,7 +256,7 @@ def _dpm_solver(scheduler: Any) -> list[Step]:
     return steps
 
 
-_TABLES: dict[str, Callable[[Any], list[Step]]] = {
+_TABLES: dict[str, Callable[["SchedulerMixin"], list[Step]]] = {
     "DDIMScheduler": _ddim,
     "LCMScheduler": _lcm,
     "EulerDiscreteScheduler": _euler,

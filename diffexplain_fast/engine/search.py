@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 
@@ -45,6 +44,6 @@ class AlgorithmSearch:
         return held_settings(_search) if device.type in cls.devices else nullcontext()
 
 
-def _search() -> Mapping[str, Any]:
+def _search() -> Mapping[str, bool]:
     fixed = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
     return {} if fixed else {CUDNN_BENCHMARK: True}

@@ -7,7 +7,7 @@ to a default: cuDNN off, TF32 on.
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -20,8 +20,8 @@ CUDNN_BENCHMARK = "cuDNN benchmark"
 class _Setting(NamedTuple):
     """How a setting is read and written."""
 
-    read: Callable[[], Any]
-    write: Callable[[Any], None]
+    read: Callable[[], object]
+    write: Callable[..., None]
 
 
 def _write_algorithms(value: tuple[bool, bool]) -> None:
@@ -42,12 +42,12 @@ _SETTINGS = {
     CUDNN_BENCHMARK: _Setting(torch._C._get_cudnn_benchmark, torch._C._set_cudnn_benchmark),
 }
 _LOCK = threading.Lock()
-_HOLDERS: list[dict[str, Any]] = []
+_HOLDERS: list[dict[str, object]] = []
 """For each open context, in the order of entry, the values that its settings had before."""
 
 
 @contextmanager
-def held_settings(choose: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+def held_settings(choose: Callable[[], Mapping[str, object]]) -> Iterator[None]:
     """Hold settings at values while the context is open.
 
     Contexts may be nested, and may overlap in any order in several threads. A setting has its first value again when
@@ -56,7 +56,7 @@ def held_settings(choose: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
     Args:
         choose: returns values by the names of this module. No other context is entered or left while it runs.
     """
-    before: dict[str, Any] = {}
+    before: dict[str, object] = {}
     try:
         with _LOCK:
             values = choose()
@@ -70,7 +70,7 @@ def held_settings(choose: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
             _release(before)
 
 
-def _release(before: dict[str, Any]) -> None:
+def _release(before: dict[str, object]) -> None:
     """Give settings back; where a later context holds one too, that context gives it back instead."""
     place = next((i for i, holder in enumerate(_HOLDERS) if holder is before), None)
     if place is None:

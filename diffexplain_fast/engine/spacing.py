@@ -25,7 +25,7 @@ class Spacing(NamedTuple):
     sigmas: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, num_inference_steps: Any, timesteps: Any = None, sigmas: Any = None) -> "Spacing":
+    def of(cls, num_inference_steps: object, timesteps: object = None, sigmas: object = None) -> "Spacing":
         """Return a spacing from what a caller gives: as in diffusers, given values count and the number does not.
 
         Raises:
@@ -38,7 +38,7 @@ class Spacing(NamedTuple):
             raise wrong_value("timesteps", "None where sigmas are given: one of the two", "both")
         return cls(int(num_inference_steps), _numbers("timesteps", timesteps), _numbers("sigmas", sigmas))
 
-    def changed(self, num_inference_steps: Any, timesteps: Any, sigmas: Any) -> "Spacing":
+    def changed(self, num_inference_steps: object, timesteps: object, sigmas: object) -> "Spacing":
         """Return the spacing of a call that may say other steps: this one if all three are None; see ``of``."""
         if num_inference_steps is None and timesteps is None and sigmas is None:
             return self
@@ -65,14 +65,15 @@ class Spacing(NamedTuple):
         config = scheduler.config
         for name, values in zip(_GIVEN, (self.timesteps, self.sigmas), strict=True):
             if values is not None:
-                return _give(scheduler, name, values)
+                _give(scheduler, name, values)
+                return
         most = min(config.num_train_timesteps, config.get("original_inference_steps", config.num_train_timesteps))
         if not 1 <= self.num_inference_steps <= most:
             raise wrong_value("num_inference_steps", f"1 to {most} for this scheduler", self.num_inference_steps)
-        return scheduler.set_timesteps(self.num_inference_steps)
+        scheduler.set_timesteps(self.num_inference_steps)
 
 
-def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
+def _numbers(name: str, values: object) -> tuple[float, ...] | None:
     if values is None:
         return None
     found = values.tolist() if hasattr(values, "tolist") else values  # of a tensor or an array
@@ -83,7 +84,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
     return tuple(found)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return hasattr(value, "__float__") and not isinstance(value, bool | str)
 
 

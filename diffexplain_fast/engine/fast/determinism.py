@@ -6,13 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.runner import Runner
-from diffexplain_fast.engine.settings import (
-    ALGORITHMS,
-    CUDNN_BENCHMARK,
-    CUDNN_DETERMINISTIC,
-    FILL,
-    held_settings,
-)
+from diffexplain_fast.engine.settings import ALGORITHMS, CUDNN_BENCHMARK, CUDNN_DETERMINISTIC, FILL, held_settings
 
 Settings = Callable[[], AbstractContextManager[None]]
 """Makes a context in which settings of torch are changed."""

@@ -1,9 +1,9 @@
 """The fast engine of one sampler: lean models, what is computed once, and one call."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ from diffexplain_fast.engine.search import AlgorithmSearch
 from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 _KEPT = 32
 """Time shifts of so many schedules are kept."""
@@ -58,16 +61,16 @@ class FastEngine:
 
     def __init__(
         self,
-        unet: Any,
-        vae: Any,
-        memory: Any = "auto",
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        memory: int | str | None = "auto",
         impl: str = "auto",
         savings: str | Collection[str] = "all",
         graphs: Graphs | None = None,
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
-        host_memory: Any = None,
-        reserve: Any = None,
+        host_memory: int | str | None = None,
+        reserve: int | str | None = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
         self._graphs, self._search = Graphs() if graphs is None else graphs, AlgorithmSearch()
@@ -80,7 +83,7 @@ class FastEngine:
             keep_heap()
         self._watch: Watch | None = None
         self._trained = NOT_TRAINED
-        self._shifts: dict[tuple, list[Tensor]] = {}
+        self._shifts: dict[Hashable, list[Tensor]] = {}
         self.refresh()
 
     @property
@@ -119,7 +122,11 @@ class FastEngine:
 
     def edited(self) -> bool:
         """Whether a weight, processor, hook, option or the choice of trained weights changed since they were read."""
-        same = [*map(id, self._trainable().every)] == [*map(id, self._trained.every)]
+        return self._differs(self._trainable())
+
+    def _differs(self, trained: Trained) -> bool:
+        """Whether the models differ from those that were read, or other weights are trained."""
+        same = [*map(id, trained.every)] == [*map(id, self._trained.every)]
         return self._watch is None or not same or self._watch.edited()
 
     def _trainable(self) -> Trained:
@@ -127,9 +134,10 @@ class FastEngine:
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
-        if not self.edited():
+        trained = self._trainable()
+        if not self._differs(trained):
             return
-        self._trained = trained = self._trainable()
+        self._trained = trained
         self.denoiser, self.decoder = self._read(*self._modules, trained=trained)
         with torch.inference_mode(False), torch.no_grad():
             self._watch = Watch(*self._modules, trained=trained.every)
@@ -220,8 +228,9 @@ class FastEngine:
         with determinism(self._deterministic):
             return self._around(graphed_runner(self._graphs, job, given, self.unknown), job, given)
 
-    def _again(self, job: Job, *given: Any) -> Runner:
+    def _again(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
         """Return what runs a call once more, for a second backward."""
+        given = start, text, shifts
         with determinism(self._deterministic):
             return self._around(repeating_runner(self._graphs, job, given), job, given)
 

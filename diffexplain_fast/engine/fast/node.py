@@ -1,9 +1,7 @@
 """The trajectory as one autograd node: whatever differentiates its images runs its backward."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
@@ -11,7 +9,7 @@ from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.frozen import unhooked
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 Again = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Runner]
 """Makes a runner for the same call, of its start, text and time shifts."""
@@ -43,10 +41,16 @@ def sample_images(
     return _Sampled.apply(runner, again, watch, (len(text), len(weights)), start, *text, *shifts, *weights)
 
 
-class _Sampled(torch.autograd.Function):
+class _Sampled(TensorFunction):
     @staticmethod
     def forward(
-        ctx: Any, runner: Runner, again: Again, watch: Watch, counts: tuple[int, int], start: Tensor, *inputs: Tensor
+        ctx: Context,
+        runner: Runner,
+        again: Again,
+        watch: Watch,
+        counts: tuple[int, int],
+        start: Tensor,
+        *inputs: Tensor,
     ) -> Tensor:
         ctx.runner, ctx.again, ctx.watch, ctx.text = runner, again, watch, counts[0]
         ctx.given = 1 + len(inputs) - counts[1]
@@ -60,7 +64,7 @@ class _Sampled(torch.autograd.Function):
     @staticmethod
     @first_order("the sampler")
     @without_autocast
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
         if ctx.watch.touched() or not all(weight.requires_grad for weight in ctx.weights):
             raise RuntimeError(

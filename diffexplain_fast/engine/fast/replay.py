@@ -1,6 +1,6 @@
 """Calls of the sampler that replay a recording of a whole call, forward and backward."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -140,7 +140,7 @@ def _with_tensors(job: Job, given: Given, tensors: Sequence[Tensor]) -> tuple[Jo
     return own, inputs
 
 
-def _kind(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple:
+def _kind(job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Hashable:
     return (
         (job.schedule, job.guidance_rescale, job.split_guidance, job.mode, tuple(job.levels)),
         kind_of(_tensors(job, start, text, shifts)),

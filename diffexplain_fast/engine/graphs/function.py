@@ -1,7 +1,6 @@
 """Any function of tensors recorded into CUDA graphs, forward and backward: what is around the sampler."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from diffexplain_fast.engine.graphs.recording import (
 )
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.watch import Watch, global_hooks, has_hooks
-from diffexplain_fast.ops._autograd import first_order, transformed
+from diffexplain_fast.ops._autograd import Context, first_order, transformed
 
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -79,7 +78,10 @@ class Graphed:
         )
         if recording is None:
             return self._function(*inputs)
-        return _Replayed.apply(recording, self._function, self._watch, *inputs)
+        results: tuple[Tensor, ...] = _Replayed.apply(  # type: ignore[no-untyped-call]
+            recording, self._function, self._watch, *inputs
+        )
+        return results
 
     def _record(self, inputs: Sequence[Tensor], recorder: Recorder) -> Recording:
         static = [static_copy(part) for part in inputs]
@@ -120,7 +122,7 @@ def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
 class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, recording: Recording, function: Function, watch: Watch, *inputs: Tensor
+        ctx: Context, recording: Recording, function: Function, watch: Watch, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.recording, ctx.use, ctx.function, ctx.watch = recording, Use(), function, watch
         ctx.save_for_backward(*inputs)  # for a second derivative to raise, and for a second backward
@@ -130,7 +132,7 @@ class _Replayed(torch.autograd.Function):
 
     @staticmethod
     @first_order("a recorded function")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.use.done:
             ctx.use.done = True
             return None, None, None, *ctx.recording.backward(cotangents)
@@ -156,7 +158,7 @@ def _hooks(modules: Sequence[nn.Module]) -> str:
     return ""
 
 
-def _checked(made: Any) -> tuple[Tensor, ...]:
+def _checked(made: object) -> tuple[Tensor, ...]:
     if not isinstance(made, tuple) or not all(isinstance(part, Tensor) for part in made):
         raise wrong_type("function", "one that returns a tuple of tensors", made)
     if not all(part.requires_grad for part in made):

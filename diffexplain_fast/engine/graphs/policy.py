@@ -1,10 +1,10 @@
 """When a call is recorded and when it is replayed."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import torch
 
+from diffexplain_fast.engine.graphs.agreement import fp32_precisions
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder, Recorder
 from diffexplain_fast.engine.graphs.recording import Agreement, Recording
 from diffexplain_fast.engine.search import AlgorithmSearch
@@ -36,8 +36,8 @@ class Graphs:
         """Forget everything: the models are others, or memory ran out."""
         self._recording: Recording | None = None
         self.agreement: Agreement | None = None
-        self._kind: tuple | None = None
-        self._failed: dict[tuple, str] = {}
+        self._kind: Hashable = None
+        self._failed: dict[Hashable, str] = {}
 
     def obstacle(self, device: torch.device) -> str:
         """Return why no call on a device is recorded, nothing if some may be."""
@@ -48,11 +48,7 @@ class Graphs:
         return ""
 
     def recording(
-        self,
-        device: torch.device,
-        obstacle: str,
-        kind: Callable[[], tuple],
-        record: Callable[[Recorder], Recording],
+        self, device: torch.device, obstacle: str, kind: Callable[[], Hashable], record: Callable[[Recorder], Recording]
     ) -> Recording | None:
         """Return a recording that a call replays, None if the call runs operation by operation.
 
@@ -88,7 +84,7 @@ class Graphs:
             return self._recording
         return None
 
-    def ready(self, kind: Callable[[], tuple]) -> Recording | None:
+    def ready(self, kind: Callable[[], Hashable]) -> Recording | None:
         """Return a recording that replays a call now, None if there is none; a call that is repeated decides nothing.
 
         Args:
@@ -116,15 +112,14 @@ class Graphs:
         self.state = f"eager: {obstacle}"
 
 
-def _settings() -> tuple:
+def _settings() -> Hashable:
     """Return the settings of torch that decide how a call computes."""
-    cuda: Any = torch.backends.cuda
-    cudnn: Any = torch.backends.cudnn
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
     return (
-        cuda.matmul.fp32_precision,
+        fp32_precisions(),
         cuda.matmul.allow_fp16_reduced_precision_reduction,
         cuda.matmul.allow_bf16_reduced_precision_reduction,
-        (cudnn.enabled, cudnn.deterministic, cudnn.conv.fp32_precision),
+        (cudnn.enabled, cudnn.deterministic),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
     )

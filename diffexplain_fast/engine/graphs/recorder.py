@@ -39,7 +39,8 @@ class CudaRecorder:
         self._device = device
         with torch.cuda.device(device):
             # Autograd runs a node on the stream of its forward, so all is recorded on one.
-            self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
 
     def warm(self, function: Callable[[], _R]) -> _R:
         """Run a function on the stream of the recording; see ``Recorder``."""

@@ -6,7 +6,7 @@ it was recorded with, what the same call gave operation by operation, up to roun
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -90,11 +90,7 @@ class Recording:
     """
 
     def __init__(
-        self,
-        static: Sequence[Tensor],
-        ways: Callable[[], tuple[Forward, Backward]],
-        recorder: Recorder,
-        trial: Trial,
+        self, static: Sequence[Tensor], ways: Callable[[], tuple[Forward, Backward]], recorder: Recorder, trial: Trial
     ) -> None:
         self._static = list(static)
         self._user: weakref.ref[Use] | None = None
@@ -160,7 +156,7 @@ def static_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def kind_of(tensors: Sequence[Tensor]) -> tuple:
+def kind_of(tensors: Sequence[Tensor]) -> Hashable:
     """Return what a recording fixes of tensors."""
     return tuple((part.shape, part.stride(), part.dtype, part.device, part.requires_grad) for part in tensors)
 

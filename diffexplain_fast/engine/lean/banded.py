@@ -6,7 +6,7 @@ of the decoder, never exists; residual blocks write their adjoints where what th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.reading import Norm
 from diffexplain_fast.engine.lean.resnet import Resnet
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, upsample_conv
@@ -80,9 +80,9 @@ class Stage(NamedTuple):
         return dx
 
 
-class _Stage(torch.autograd.Function):
+class _Stage(TensorFunction):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stage: Stage) -> Tensor:
+    def forward(ctx: Context, x: Tensor, stage: Stage) -> Tensor:
         rows, height = stage.rows(x)
         kept, statistics = [], []
         for number, resnet in enumerate(stage.resnets):
@@ -99,7 +99,7 @@ class _Stage(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's last decoder stage")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dimage: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dimage: Tensor) -> tuple[Tensor | None, ...]:
         (x,), stage, kept = saved, ctx.stage, ctx.kept
         rows, height = stage.rows(x)
         if not kept:  # a backward before has used them up
@@ -216,7 +216,7 @@ def _statistics(rows: Rows, height: int, norm: Norm) -> Statistics:
     dtype = torch.promote_types(wide.dtype, torch.float32)
     channels = wide.shape[1]
     for first, last in _bands(wide.numel(), height):
-        band = rows(first, last).to(dtype).unflatten(1, (norm.groups, -1))
+        band = torch.unflatten(rows(first, last).to(dtype), 1, (norm.groups, -1))
         variance, mean = torch.var_mean(band, (2, 3, 4), correction=0)
         found.append((band[0, 0].numel(), mean, variance))
     total = sum(count for count, _, _ in found)
@@ -230,7 +230,7 @@ def _statistics(rows: Rows, height: int, norm: Norm) -> Statistics:
 
 def _grouped(sums: Tensor, groups: int) -> Tensor:
     """Return the mean over each group's channels of [N, C, 1, 1], for every channel."""
-    by_group = sums.unflatten(1, (groups, -1))
+    by_group = torch.unflatten(sums, 1, (groups, -1))
     return by_group.mean(2, keepdim=True).expand_as(by_group).flatten(1, 2)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.banded import Stage
@@ -10,6 +11,7 @@ from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_pl
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.transformer import Attention
 from diffexplain_fast.engine.lean.upsample import read_up
+from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -45,8 +47,8 @@ class LeanDecoder:
             known(block, "UpDecoderBlock2D")
         if type(decoder.conv_act) is not nn.SiLU:
             raise UnsupportedModelError("another activation before the last convolution")
-        config = vae.config
-        self.scale, self.offset = 1 / config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+        factor, self.offset = latent_scaling(vae)
+        self.scale = 1 / factor
         self.quant = None if vae.post_quant_conv is None else linear(vae.post_quant_conv)
         self.first, self.last = conv(decoder.conv_in), conv(decoder.conv_out)
         self.middle = [Resnet(part, self.raw) for part in decoder.mid_block.resnets]
@@ -101,7 +103,7 @@ class LeanDecoder:
         q, k, v = (layer.split(part(h)) for part in (layer.q, layer.k, layer.v))
         impl = "reference" if self.raw.chosen("attention") == "reference" else "sdpa"
         h = layer.out(attention(q, k, v, layer.scale, impl=impl).flatten(2))
-        return x + h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return x + torch.unflatten(h, 1, x.shape[2:]).permute(0, 3, 1, 2)
 
     def _leave(self, x: Tensor) -> Tensor:
         group, impl = self.norm, self.raw.chosen("group_norm_silu")

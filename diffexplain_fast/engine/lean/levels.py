@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,18 @@ def run(
     return _Recomputed.apply(function, len(tensors), *tensors, *trained)
 
 
-class _Recomputed(torch.autograd.Function):
+class _Recomputed(TensorFunction):
     """A function that keeps its arguments and runs again in the backward; nothing in it is random."""
 
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Context, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
         ctx.function, ctx.count, ctx.trained = function, count, tensors[count:]
         ctx.save_for_backward(*tensors)
         return function(*tensors[:count])
 
     @staticmethod
     @first_order("the sampler's block")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         wanted, count = ctx.needs_input_grad[2:], ctx.count
         leaves = [
             None if tensor is None else tensor.detach().requires_grad_(want)

@@ -1,7 +1,7 @@
 """The models of an engine: lean where they are known, else the user's own modules, recomputed step by step."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,12 @@ from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.xl import decoding_vae
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 
 class Trained(NamedTuple):
@@ -41,7 +45,7 @@ class ModuleUNet:
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, unet: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, unet: "UNet2DConditionModel", reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
         self.unet, self.reason, self._weights = unet, reason, weights
 
     def project(self, embeds: Tensor) -> list[Tensor]:
@@ -70,9 +74,10 @@ class ModuleUNet:
         added = dict(zip(("text_embeds", "time_ids"), conditions, strict=True)) if conditions else None
         rows = sample.repeat(len(text[0]) // len(sample), 1, 1, 1)
         with frozen(self.unet, but=self._weights):
-            return self.unet(
+            output: Tensor = self.unet(
                 rows, timestep[0], encoder_hidden_states=text[0], added_cond_kwargs=added, return_dict=False
             )[0]
+        return output
 
 
 class ModuleDecoder:
@@ -86,7 +91,7 @@ class ModuleDecoder:
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, vae: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
         self.vae, self.reason, self._weights = vae, reason, weights
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
@@ -96,14 +101,15 @@ class ModuleDecoder:
             latents: clean latents [B, c, h, w].
             level: not used.
         """
-        config = self.vae.config
-        rows = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        with frozen(self.vae, but=self._weights):
-            return self.vae.decode(rows.to(next(self.vae.parameters()).dtype), return_dict=False)[0] / 2 + 0.5
+        return vae_images(self.vae, latents, self._weights)
 
 
 def read_models(
-    unet: Any, vae: Any, impl: str, savings: Collection[str], trained: Trained = NOT_TRAINED
+    unet: "UNet2DConditionModel",
+    vae: "AutoencoderKL",
+    impl: str,
+    savings: Collection[str],
+    trained: Trained = NOT_TRAINED,
 ) -> tuple[Denoiser, Decoder]:
     """Return denoiser and decoder.
 

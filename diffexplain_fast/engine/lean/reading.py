@@ -1,5 +1,6 @@
 """Reading the weights of the user's modules, sharing them wherever their layout allows."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from diffexplain_fast.engine.lean.adapters import (
 )
 from diffexplain_fast.models.watch import global_hooks, has_hooks
 from diffexplain_fast.ops._autocast import without_autocast
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 
@@ -27,7 +28,7 @@ class UnsupportedModelError(ValueError):
     """A part of a model that the fast engine does not know; the model then runs through its own modules."""
 
 
-def known(module: Any, *names: str) -> None:
+def known(module: object, *names: str) -> None:
     """Refuse a module that is not of one of diffusers' own classes, or whose class was given another ``forward``.
 
     Args:
@@ -47,7 +48,7 @@ def known(module: Any, *names: str) -> None:
         raise UnsupportedModelError(f"{kind.__name__} computes by {computes.__module__}.{computes.__qualname__}")
 
 
-def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
+def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
     """Refuse a model whose options or hooks make it compute something else than what is built here.
 
     Args:
@@ -86,9 +87,9 @@ class Linear(NamedTuple):
         return adapted_backward(dy @ self.weight, dy, self.thin)
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(TensorFunction):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:
         ctx.linear = linear
         ctx.save_for_backward(*((x, *trained) if trained else ()))
         return linear(x)
@@ -96,7 +97,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @first_order("the sampler's projection of the text")
     @without_autocast
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         linear = ctx.linear
         grads = matrix_gradients((linear.thin, saved[0], dy)) if saved else []
         return linear.backward(dy), None, *grads

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -66,9 +66,9 @@ class Resnet:
         return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self)
 
 
-class _Resnet(torch.autograd.Function):
+class _Resnet(TensorFunction):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
+    def forward(ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
         one, two, raw = block.norm1, block.norm2, block.raw
         a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, one.weight, one.bias, one.groups, one.eps, True)
         h = channels_last(block.conv1.forward(a))
@@ -88,7 +88,7 @@ class _Resnet(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's residual block")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = saved
         block, dy = ctx.block, channels_last(dy)
         if block.scale != 1.0:

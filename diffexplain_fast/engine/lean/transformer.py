@@ -10,7 +10,7 @@ from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, mat
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
@@ -49,7 +49,7 @@ class Attention:
 
     def split(self, x: Tensor) -> Tensor:
         """Return [B, N, heads, d] of a projection [B, N, heads d]."""
-        return x.unflatten(-1, (self.heads, -1))
+        return torch.unflatten(x, -1, (self.heads, -1))
 
 
 class Block:
@@ -121,15 +121,15 @@ class Transformer:
         h = self.enter(h.permute(0, 2, 3, 1).flatten(1, 2))
         for block, (k, v) in zip(self.blocks, keys, strict=True):
             h = block(h, k, v, level)
-        h = self.leave(h).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        h = torch.unflatten(self.leave(h), 1, x.shape[2:]).permute(0, 3, 1, 2)
         return h + (x if len(x) == len(h) else torch.cat([x] * (len(h) // len(x))))
 
 
-class _SelfAttention(torch.autograd.Function):
+class _SelfAttention(TensorFunction):
     """x + out(attention(norm(x))); the matrices trained in it are arguments for autograd to see them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.attention, block.raw
         n, mean, rstd = _normalise(x, block, 0)
         q, k, v = _project(layer, n)
@@ -141,7 +141,7 @@ class _SelfAttention(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's self-attention")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block = ctx.block
         layer = block.attention
@@ -161,11 +161,11 @@ class _SelfAttention(torch.autograd.Function):
         return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None, *grads
 
 
-class _CrossAttention(torch.autograd.Function):
+class _CrossAttention(TensorFunction):
     """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.cross, block.raw
         n, mean, rstd = _normalise(x, block, 1)
         q = layer.split(layer.q(n))
@@ -177,7 +177,7 @@ class _CrossAttention(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's cross-attention")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd, k, v), kept = saved[:5], saved[5 + ctx.trained :]
         block = ctx.block
         layer = block.cross
@@ -192,11 +192,11 @@ class _CrossAttention(torch.autograd.Function):
         return dx, dk, dv, None, None, *grads
 
 
-class _FeedForward(torch.autograd.Function):
+class _FeedForward(TensorFunction):
     """x + narrow(geglu(wide(norm(x)))); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         n, mean, rstd = _normalise(x, block, 2)
         n = n.flatten(0, 1)
         h = adapted(block.wide.forward(n), n, block.wide_thin)
@@ -207,7 +207,7 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block, grads, rows = ctx.block, [], dy.flatten(0, 1)
         n = x if kept and not ctx.trained else _normalise(x, block, 2)[0].flatten(0, 1)  # as in self-attention

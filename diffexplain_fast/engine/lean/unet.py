@@ -19,7 +19,7 @@ from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 
-_PLAIN: dict[str, Any] = {
+_PLAIN: dict[str, object] = {
     "act_fn": "silu",
     "attention_type": "default",
     "class_embed_type": None,

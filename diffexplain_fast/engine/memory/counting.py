@@ -3,9 +3,9 @@
 import copy
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Count(NamedTuple):
     operands: int = 0
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that operations make while it is open, and the most at once.
 
     Attributes:
@@ -50,7 +50,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
@@ -77,7 +77,7 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
         return out
 
-    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         """Return the results of an operation."""
         return func(*args, **kwargs)
 
@@ -96,11 +96,12 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-Results = dict[tuple, tuple[list[tuple], int]]
+_Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
+Results = dict[Hashable, tuple[list[_Form], int]]
 """Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
 
 
-class _Counting(LiveBytes):
+class _Counting(LiveBytes):  # type: ignore[no-untyped-call]
     """Counts FLOP too; on the meta device it runs an operation once for equal arguments.
 
     Args:
@@ -116,16 +117,16 @@ class _Counting(LiveBytes):
         self.flop = self.operands = 0
         self._results = results
 
-    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         """Return the results of an operation, and count its FLOP and operands."""
         out = self._run(func, args, kwargs)
         if func is _CONVOLUTION:
-            self.operands = max(self.operands, sum(map(_bytes, (*args[:2], out))))
+            self.operands = max(self.operands, sum(map(_bytes, (*args[:2], *_listed(out)))))
         elif func is _CONVOLUTION_BACKWARD:
-            self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], out[0]))))
+            self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], _listed(out)[0]))))
         return out
 
-    def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         key = _signature(func, args, kwargs)
         if key in self._results:
             forms, cost = self._results[key]
@@ -137,10 +138,14 @@ class _Counting(LiveBytes):
             out = out.contiguous(memory_format=torch.channels_last)  # the meta kernel forgets it, no other does
         cost = flop(func, args, kwargs, out) or 0
         self.flop += cost
-        found = out if isinstance(out, tuple | list) else (out,)
-        if key is not None and all(_plain(part) and self.fresh(part) for part in found):
-            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in found], cost
+        tensors = [part for part in _listed(out) if _plain(part) and self.fresh(part)]
+        if key is not None and len(tensors) == len(_listed(out)):
+            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in tensors], cost
         return out
+
+
+def _listed(out: object) -> Sequence[object]:
+    return out if isinstance(out, tuple | list) else (out,)
 
 
 def _empty(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -159,15 +164,15 @@ def _plain(value: object) -> TypeGuard[Tensor]:
     return value.numel() > 0 and value.untyped_storage().nbytes() == (last + 1) * value.element_size()
 
 
-def _bytes(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.numel() * tensor.element_size()
+def _bytes(value: object) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
 def _channels_last(image: Tensor) -> bool:
     return image.is_contiguous(memory_format=torch.channels_last)
 
 
-def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> tuple | None:
+def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> Hashable:
     """Return what the form of the results follows from; None if that may be more than what is known here."""
     if not _functional(func):
         return None
@@ -214,10 +219,7 @@ def _counted(*values: Iterable[object]) -> Iterator[Tensor]:
 
 
 def count(
-    function: Callable[..., Tensor],
-    like: Sequence[Tensor],
-    weights: Iterable[Tensor],
-    results: Results | None = None,
+    function: Callable[..., Tensor], like: Sequence[Tensor], weights: Iterable[Tensor], results: Results | None = None
 ) -> Count:
     """Count a differentiable function's forward and backward.
 

@@ -18,13 +18,13 @@ Arguments = Sequence[Any]
 
 def _product(arguments: Arguments, out: Tensor) -> int:
     """FLOP of a linear layer with a weight [K, C], or of a convolution with one [K, C, kh, kw]."""
-    return 2 * out.numel() * arguments[1].shape[1:].numel()
+    return 2 * out.numel() * int(arguments[1].shape[1:].numel())
 
 
 def _attention(arguments: Arguments, out: object, products: int, axis: int, first: int = 0) -> int:
     """FLOP of some matrix products of attention; q and k are arguments ``first`` and the next, N their ``axis``."""
     q, k = arguments[first : first + 2]
-    return products * 2 * q.numel() * k.shape[axis]
+    return products * 2 * int(q.numel() * k.shape[axis])
 
 
 # Backward: scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.

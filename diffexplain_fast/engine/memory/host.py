@@ -99,7 +99,7 @@ class Offloaded:
             copies.wait_stream(torch.cuda.current_stream(device))  # what had this memory before may still be read
             with torch.cuda.stream(copies):
                 given.copy_(host, non_blocking=True)
-                ready = torch.cuda.Event()
+                ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 ready.record(copies)
             self._back[key] = given, ready
         return self._back[key]
@@ -132,14 +132,14 @@ def flop_per_byte(device: torch.device, dtype: torch.dtype) -> float | None:
 
 def _seconds(function: Callable[[], object], runs: int = 5) -> float:
     """Return what one call takes on the current CUDA device."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     function()
     begin.record()
     for _ in range(runs):
         function()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / runs / 1e3
+    return float(begin.elapsed_time(end)) / runs / 1e3
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
@@ -155,4 +155,4 @@ def _copies(device: torch.device) -> torch.cuda.Stream:
 
 @functools.cache
 def _stream(index: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream(index)
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """Which level each step of a call has: plans made once for each kind of call, under the limits of the moment."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,13 +9,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
-from diffexplain_fast.engine.memory.costs import (
-    Counted,
-    Request,
-    count_levels,
-    least_limit,
-    make_plan,
-)
+from diffexplain_fast.engine.memory.costs import Counted, Request, count_levels, least_limit, make_plan
 from diffexplain_fast.engine.memory.host import flop_per_byte
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.memory.resident import available_bytes, layout_bytes, weight_bytes
@@ -71,10 +65,10 @@ class Planning:
     ) -> None:
         self._denoiser, self._decoder, self._modules, self._limits = denoiser, decoder, modules, limits
         self._trained_bytes = sum(map(_gradient_bytes, trained))
-        self._plans: dict[tuple, Plan] = {}
-        self._requests: dict[tuple, tuple[Request, int | None]] = {}
-        self._key: tuple | None = None
-        self._counted: dict[tuple, Counted] = {}
+        self._plans: dict[Hashable, Plan] = {}
+        self._requests: dict[Hashable, tuple[Request, int | None]] = {}
+        self._key: Hashable = None
+        self._counted: dict[Hashable, Counted] = {}
 
     @property
     def plan(self) -> Plan | None:
@@ -133,13 +127,13 @@ class Planning:
         weight = next(self._modules[0].parameters())
         return flop_per_byte(weight.device, weight.dtype)
 
-    def _planned(self, key: tuple) -> Plan:
+    def _planned(self, key: Hashable) -> Plan:
         """Return the plan of a kind of call; made once, until memory runs out under it."""
         if key not in self._plans:
             self._plans[key] = self._quick_plan(key) or self._full_plan(key)
         return self._plans[key]
 
-    def _quick_plan(self, key: tuple) -> Plan | None:
+    def _quick_plan(self, key: Hashable) -> Plan | None:
         """Return the plan that keeps everything, if it is within the limit: most levels need not be counted then."""
         if self._limits.eased < 1.0 or key in self._counted:
             return None
@@ -149,7 +143,7 @@ class Planning:
         except ValueError:
             return None
 
-    def _full_plan(self, key: tuple) -> Plan:
+    def _full_plan(self, key: Hashable) -> Plan:
         request, limit = self._requests[key]
         if key not in self._counted:
             self._counted[key] = self._count(request)

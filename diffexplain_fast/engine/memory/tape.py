@@ -6,7 +6,7 @@ A part is a function of a storage level: a step, or the decoder.
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ from diffexplain_fast.engine.memory.host import Offloaded
 _LEANEST = LEVELS["bands"]
 """How a part is computed again once memory has run out."""
 
-Part = Callable[[Level], Any]
+Outputs = Tensor | tuple[Tensor, ...]
+_Some = TypeVar("_Some", bound=Outputs)
 
 
 class Kept(NamedTuple):
     """A part's outputs with their graph, and what of it is in host memory."""
 
-    outputs: Any
+    outputs: Outputs
     stored: Offloaded | None = None
 
 
@@ -52,7 +53,7 @@ class Memory:
         self.made: list[Made] = []
         self.ran_out = False
 
-    def forward(self, part: Part, level: Level, keep: bool) -> tuple[Any, Kept | None]:
+    def forward(self, part: Callable[[Level], _Some], level: Level, keep: bool) -> tuple[_Some, Kept | None]:
         """Run a part forward.
 
         Args:
@@ -82,7 +83,7 @@ class Memory:
 
     def backward(
         self,
-        part: Part,
+        part: Callable[[Level], Outputs],
         level: Level,
         kept: list[Kept],
         inputs: Sequence[Tensor],
@@ -121,14 +122,14 @@ class Memory:
             self._tell()
 
 
-def _again(part: Part, level: Level) -> Kept:
+def _again(part: Callable[[Level], Outputs], level: Level) -> Kept:
     with torch.enable_grad():
         return Kept(part(level))
 
 
 def _gradients(kept: Kept, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     outputs, stored = kept
-    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
     if stored is not None:
         stored.fetch()
