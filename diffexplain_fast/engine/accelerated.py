@@ -1,4 +1,4 @@
-"""A sampler in place of a pipeline's call."""
+"""A fast sampler for a pipeline."""
 
 from typing import TYPE_CHECKING, Unpack
 
@@ -26,10 +26,10 @@ def accelerate(
         **options: as in ``DifferentiableSampler``.
 
     Returns:
-        A sampler: whatever differentiates through the pipeline calls it in its place.
+        A sampler, to be called in place of the pipeline by code that differentiates through the pipeline.
 
     Raises:
-        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
+        TypeError: ``pipe`` lacks a component, or an option has the wrong kind.
         ValueError: a pipeline that draws from more than text, or an option out of range.
     """
     return DifferentiableSampler.from_pipe(pipe, backend=backend, memory=memory, **options)

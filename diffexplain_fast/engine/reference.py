@@ -23,11 +23,11 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 class Conditions(NamedTuple):
-    """What the denoiser reads besides the sample: one row per image, after B unconditional rows if there is guidance.
+    """Inputs of the denoiser besides the sample: one row per image, after B unconditional rows if there is guidance.
 
     Attributes:
         embeds: prompt embeddings [B or 2B, L, d].
-        added: Stable Diffusion XL's ``text_embeds`` [B or 2B, p] and ``time_ids`` [B or 2B, 6], None for others.
+        added: Stable Diffusion XL's ``text_embeds`` [B or 2B, p] and ``time_ids`` [B or 2B, 6], None for other models.
     """
 
     embeds: Tensor
@@ -35,14 +35,14 @@ class Conditions(NamedTuple):
 
 
 def rescaled(guided: Tensor, conditional: Tensor, strength: Tensor | float) -> Tensor:
-    """Return a guided prediction [B, c, h, w] with, in part, the standard deviation of the conditional one, per image.
+    """Return a guided prediction [B, c, h, w] whose standard deviation is moved to that of the conditional prediction.
 
     Equivalent to: diffusers' ``rescale_noise_cfg(guided, conditional, strength)``.
 
     Args:
         guided: classifier-free guidance's prediction.
         conditional: the prediction without guidance.
-        strength: 0 for the guided prediction as it is, 1 for the whole rescaling.
+        strength: 0 for the guided prediction unchanged, 1 for the standard deviation of the conditional one, per image.
 
     Source: Lin et al. (arXiv 2305.08891), eqs. 15 and 16.
     """
@@ -57,8 +57,8 @@ def guided_denoiser(
     """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
 
     Args:
-        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call, but for
-            what is ``trainable``.
+        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call, except for the
+            weights that are ``trainable``.
         conditions: B rows if ``guidance_scale`` is 1, else 2B.
         guidance_scale: s, at least 1.
         guidance_rescale: strength of ``rescaled``, which only guidance has.
@@ -69,7 +69,7 @@ def guided_denoiser(
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
         rows = torch.cat([sample, sample]) if guided else sample
-        # Frozen here and not around the loop, so that a recompute during backward is frozen too.
+        # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
         with frozen(unet, but=trained):
             output: Tensor = unet(
                 rows.to(conditions.embeds.dtype),
@@ -105,11 +105,11 @@ def advance(
         detached: cut the gradient between the sample and the denoiser.
         timestep: the step's timestep [] on the sample's device.
         sample: x_i [B, c, h, w].
-        before: the step before's prediction of the clean sample, None at the first step.
+        before: prediction of the clean sample at the previous step, None at the first step.
         noise: standard normal noise, None if the step adds none.
 
     Returns:
-        x_{i+1} and the prediction of the clean sample (None if the schedule never asks for it).
+        x_{i+1} and the prediction of the clean sample, None if the schedule never needs the prediction.
     """
     rows = step.input_scale * sample
     output = denoiser(rows.detach() if detached else rows, timestep)
@@ -132,7 +132,7 @@ def denoise(
         schedule: coefficients of every step.
         start: unit-variance noise [B, c, h, w].
         noises: for each step standard normal noise like ``start``, None where the step adds none.
-        gradient: what of the loop is differentiated.
+        gradient: which part of the loop is differentiated.
 
     Returns:
         Clean latents [B, c, h, w], in the scale the VAE was trained on times its scaling factor.
@@ -172,5 +172,5 @@ def latent_scaling(vae: "AutoencoderKL") -> tuple[float, float]:
 
 
 def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The same function, storing its arguments alone; no random state, for nothing in it is random."""
+    """Return the function, storing only its arguments for the backward; nothing in it is random."""
     return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)

@@ -182,7 +182,7 @@ class DifferentiableSampler:
 
         Raises:
             TypeError: an argument of the wrong kind.
-            ValueError: wrong shape, dtype or device, no negative prompt, or ``cuda_graphs=True`` that cannot be kept.
+            ValueError: wrong shape, dtype or device, no negative prompt, or no recording despite ``cuda_graphs=True``.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
             RuntimeError: a call inside ``torch.func`` or forward mode. In the backward of the fast engine: a second
                 derivative, a batch of cotangents, or models edited since the call.

@@ -1,7 +1,7 @@
-"""Settings of torch that hold for all threads, changed while a call runs and given back afterwards.
+"""Settings of torch that hold for all threads, changed while a call runs and put back afterwards.
 
-Only the settings that are named change. ``torch.backends.cudnn.flags`` would also set every flag that it is not given
-to a default: cuDNN off, TF32 on.
+Only the named settings change. ``torch.backends.cudnn.flags`` would also set every other flag to a default: cuDNN off,
+TF32 on.
 """
 
 import threading
@@ -25,7 +25,7 @@ class _Setting(NamedTuple):
 
 
 def _write_algorithms(value: tuple[bool, bool]) -> None:
-    # torch.use_deterministic_algorithms would set an option of the compiler, too.
+    # torch.use_deterministic_algorithms would also set an option of the compiler.
     torch._C._set_deterministic_algorithms(value[0], warn_only=value[1])
 
 
@@ -54,7 +54,7 @@ def held_settings(choose: Callable[[], Mapping[str, object]]) -> Iterator[None]:
     the last context that holds the setting is left.
 
     Args:
-        choose: returns values by the names of this module. No other context is entered or left while it runs.
+        choose: returns values by the names above. No other context is entered or left while the function runs.
     """
     before: dict[str, object] = {}
     try:
@@ -71,7 +71,7 @@ def held_settings(choose: Callable[[], Mapping[str, object]]) -> Iterator[None]:
 
 
 def _release(before: dict[str, object]) -> None:
-    """Give settings back; where a later context holds one too, that context gives it back instead."""
+    """Put settings back; if a later context holds the same setting, that context puts it back instead."""
     place = next((i for i, holder in enumerate(_HOLDERS) if holder is before), None)
     if place is None:
         return

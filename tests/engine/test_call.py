@@ -177,7 +177,7 @@ def test_the_gradient_reaches_the_sizes_of_the_unconditional_rows(sdxl, xl_input
             "euler",
             {"sigmas": [1.0, 0.0], "timesteps": [3]},
             ValueError,
-            "timesteps: wanted None where sigmas are given",
+            "timesteps: wanted None where sigmas are passed",
         ),
         ("ddim", {"generator": [seed(), 3]}, TypeError, "generator: wanted a torch.Generator.*got int"),
         ("ddim", {"generator": [seed()]}, ValueError, "generator: wanted one generator, or one for each of 2 images"),
@@ -213,7 +213,9 @@ def test_a_unet_that_does_not_say_its_size_needs_latents(pipe):
     unet = copy.deepcopy(pipe.unet)
     unet.register_to_config(sample_size=None)
     sampler = sampler_of(SimpleNamespace(unet=unet, vae=pipe.vae), guidance_scale=1.0)
-    with pytest.raises(ValueError, match=r"latents: wanted start noise \[1, 4, h, w\], for unet.config.sample_size is"):
+    with pytest.raises(
+        ValueError, match=r"latents: wanted start noise \[1, 4, h, w\], because unet.config.sample_size is"
+    ):
         sampler(embeds())
     with torch.no_grad():
         assert sampler(embeds(), latents=torch.zeros(1, 4, 6, 6)).shape == (1, 3, 12, 12)

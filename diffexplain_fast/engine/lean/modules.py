@@ -1,4 +1,4 @@
-"""The models of an engine: lean where they are known, else the user's own modules, recomputed step by step."""
+"""The models of an engine: lean models if they are known, else the user's own modules, recomputed step by step."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
 
     @property
     def every(self) -> list[nn.Parameter]:
-        """All of them, the UNet's first."""
+        """All these parameters, the UNet's first."""
         return [*self.unet, *self.vae]
 
 
@@ -35,7 +35,7 @@ NOT_TRAINED = Trained()
 
 
 class ModuleUNet:
-    """A UNet called as diffusers calls it; the text reaches it unprojected. See ``Denoiser``.
+    """A UNet called as diffusers calls it, with unprojected text. See ``Denoiser``.
 
     Args:
         unet: diffusers UNet2DConditionModel or a module called like one.
@@ -53,23 +53,11 @@ class ModuleUNet:
         return [embeds]
 
     def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
-        """Return for every step the timestep [1] and Stable Diffusion XL's conditions, where there are any.
-
-        Args:
-            timesteps: [N].
-            added: conditions of R rows, None for others.
-        """
+        """Return for every step the timestep [1] and Stable Diffusion XL's conditions, if there are any."""
         return [[timestep[None], *((added or {}).values())] for timestep in timesteps]
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
-        """Return the denoiser's output [R, c, h, w].
-
-        Args:
-            sample: latents [B, c, h, w], R = B or 2B.
-            text: the embeddings of R rows.
-            shifts: one step of ``shifts``.
-            level: not used; the trajectory computes the whole step again.
-        """
+        """Return the output [R, c, h, w], at every level alike: the trajectory computes the whole step again."""
         timestep, *conditions = shifts
         added = dict(zip(("text_embeds", "time_ids"), conditions, strict=True)) if conditions else None
         rows = sample.repeat(len(text[0]) // len(sample), 1, 1, 1)
@@ -95,12 +83,7 @@ class ModuleDecoder:
         self.vae, self.reason, self._weights = vae, reason, weights
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
-        """Return images [B, 3, H, W], about [0, 1] and unclamped.
-
-        Args:
-            latents: clean latents [B, c, h, w].
-            level: not used.
-        """
+        """Return images [B, 3, H, W], about [0, 1] and unclamped, at every level alike."""
         return vae_images(self.vae, latents, self._weights)
 
 
@@ -143,22 +126,17 @@ def _check_trained(model: nn.Module, weights: Sequence[Tensor], known: Sequence[
     """Refuse a model with a trained parameter that its lean twin has no gradient for.
 
     Raises:
-        UnsupportedModelError: names the first one.
+        UnsupportedModelError: names the first such parameter.
     """
-    left = {*map(id, weights)} - {*map(id, known)}
-    names = [name for name, weight in model.named_parameters() if id(weight) in left]
+    unknown = {*map(id, weights)} - {*map(id, known)}
+    names = [name for name, weight in model.named_parameters() if id(weight) in unknown]
     if names:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise UnsupportedModelError(f"trainable weights: {names[0]}{others}")
 
 
 def fallback_notes(denoiser: Denoiser, decoder: Decoder) -> str:
-    """Return which models run through their own modules and why, empty if both are known.
-
-    Args:
-        denoiser: lean UNet or ``ModuleUNet``.
-        decoder: lean decoder or ``ModuleDecoder``.
-    """
+    """Return which models run through their own modules and why, empty if both models are known."""
     notes = [
         f"the {name} runs through its own modules ({model.reason})"
         for name, model in (("UNet", denoiser), ("VAE", decoder))

@@ -1,4 +1,4 @@
-"""Transformer2DModel: self-attention, cross-attention to text whose keys come projected, GEGLU feed-forward."""
+"""Transformer2DModel: self-attention, cross-attention to projected text, GEGLU feed-forward."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ class Attention:
     Args:
         module: diffusers Attention.
         raw: raw functions to run.
-        residual: whether the module itself adds its input and has a norm of its own, as the VAE's does.
+        residual: whether the module adds its input and has a norm of its own, as in the VAE.
 
     Raises:
         UnsupportedModelError: an option that changes what plain attention computes.
@@ -42,7 +42,7 @@ class Attention:
         self.raw, self.heads, self.scale = raw, module.heads, float(module.scale)
         self.q, self.k, self.v = linear(module.to_q), linear(module.to_k), linear(module.to_v)
         if abs(self.scale - (len(self.q.weight) // self.heads) ** -0.5) > 1e-6:
-            # Diffusers' processors for PyTorch 2 ignore it, the others do not.
+            # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
         self.norm = norm(module.group_norm) if residual else None
@@ -71,13 +71,13 @@ class Block:
         if not plain or module.attn2 is None:
             raise UnsupportedModelError("a transformer block without layer norms or cross-attention")
         self.raw = raw
-        self.norms = [norm(part) for part in (module.norm1, module.norm2, module.norm3)]
+        self.norms = [norm(layer_norm) for layer_norm in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
         wide, narrow = linear(module.ff.net[0].proj), linear(module.ff.net[2])
-        self.wide, self.narrow = (PackedLinear(part.weight, part.bias) for part in (wide, narrow))
+        self.wide, self.narrow = (PackedLinear(layer.weight, layer.bias) for layer in (wide, narrow))
         self.wide_thin, self.narrow_thin = wide.thin, narrow.thin
         layer, cross = self.attention, self.cross
-        # Of the text's projections, `cross.k` and `cross.v`, autograd sees the matrices where the text is projected.
+        # Autograd sees the matrices of `cross.k` and `cross.v` where the text is projected, and not here.
         self.trained = (
             matrices(layer.q.thin, layer.k.thin, layer.v.thin, layer.out.thin),
             matrices(cross.q.thin, cross.out.thin),
@@ -88,7 +88,7 @@ class Block:
         """Return [R, N, C] for hidden states x [B, N, C] and text keys and values [R, L, heads, d], R = B or 2B."""
         x = _SelfAttention.apply(x, self, level, *self.trained[0])
         if len(k) != len(x):
-            x = x.repeat(len(k) // len(x), 1, 1)  # the rows of guidance part here
+            x = x.repeat(len(k) // len(x), 1, 1)  # from here on, the rows of guidance differ
         x = _CrossAttention.apply(x, k, v, self, level, *self.trained[1])
         return _FeedForward.apply(x, self, level, *self.trained[2])
 
@@ -126,7 +126,7 @@ class Transformer:
 
 
 class _SelfAttention(TensorFunction):
-    """x + out(attention(norm(x))); the matrices trained in it are arguments for autograd to see them."""
+    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them."""
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
@@ -146,17 +146,17 @@ class _SelfAttention(TensorFunction):
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # read only where it is computed
+        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # n is read only if it is computed
         q, k, v = kept[2:] or _project(layer, n)
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = (
-            part.flatten(0, 1).flatten(1) for part in block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
+            grad.flatten(0, 1).flatten(1) for grad in block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         )
         dn = layer.q.backward(dq)
         for projection, gradient in ((layer.k, dk), (layer.v, dv)):
             add_product(dn, gradient, projection.weight)
             adapted_backward(dn, gradient, projection.thin)
-        inputs = [(part.thin, n, grad) for part, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
+        inputs = [(projection.thin, n, grad) for projection, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
         grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
         return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None, *grads
 

@@ -251,7 +251,7 @@ def test_a_recording_is_freed_with_its_sampler():
     sampler, given = graphed(sampler_for(Case(), "fast", memory=None)), inputs_of("sd15")
     for seed in range(2):
         results(sampler, inputs_of("sd15", seed=seed), ("prompt_embeds",))
-    images = weakref.ref(sampler._engine._graphs._recording._made.tensors[0])
+    images = weakref.ref(sampler._engine._graphs._recording._outcome.tensors[0])
     del sampler, given
     gc.collect()
     assert images() is None

@@ -74,7 +74,7 @@ def test_far_from_zero_the_statistics_stay_exact(monkeypatch):
     monkeypatch.setattr(streamed, "_BAND", 64)
     norm = streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6)
     x = (torch.randn(1, 8, 16, 4, dtype=torch.float64) + 1000).contiguous(memory_format=torch.channels_last)
-    found = streamed._statistics(streamed._of(x.float()), 16, norm)
+    found = streamed._statistics(streamed._rows_of(x.float()), 16, norm)
     variance = x.float().double().unflatten(1, (4, 2)).var((2, 3, 4), correction=0)
     wanted = (variance + 1e-6).rsqrt().repeat_interleave(2, 1)
     assert relative(found.rstd[:, :, 0, 0].double(), wanted) < 1e-5
@@ -83,7 +83,7 @@ def test_far_from_zero_the_statistics_stay_exact(monkeypatch):
 def test_squares_beyond_the_range_are_not_finite():
     """Zero in the place of NaN would quietly leave only the bias."""
     x = 1e30 * torch.randn(1, 8, 16, 4).contiguous(memory_format=torch.channels_last)
-    found = streamed._statistics(streamed._of(x), 16, streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6))
+    found = streamed._statistics(streamed._rows_of(x), 16, streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6))
     assert found.rstd.isnan().all()
 
 

@@ -9,7 +9,7 @@ import torch
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.memory.costs import least_limit
 from diffexplain_fast.engine.memory.counting import live_bytes
-from diffexplain_fast.engine.memory.tape import Made, Memory
+from diffexplain_fast.engine.memory.tape import KeptStep, Memory
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -92,7 +92,7 @@ def test_what_was_kept_is_free_when_it_is_let_go():
     with live_bytes() as live:
         outputs, kept = memory.forward(lambda level: (x * x.exp(),), LEVELS["keep"], keep=True)
         assert kept and live.now >= 2 * x.nbytes
-        memory.made.append(Made(x, None, kept))
+        memory.steps.append(KeptStep(x, None, kept))
         del outputs, kept
 
         def part(level):
@@ -100,7 +100,7 @@ def test_what_was_kept_is_free_when_it_is_let_go():
                 held = x.sin() * 2
                 raise torch.OutOfMemoryError(f"no memory left but {held.nbytes}")
             gc.collect()
-            assert live.now < x.nbytes and memory.made == [Made(x, None, None)]
+            assert live.now < x.nbytes and memory.steps == [KeptStep(x, None, None)]
             return (x * 2,)
 
         with pytest.warns(RuntimeWarning, match=RAN_OUT):
