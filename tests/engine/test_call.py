@@ -54,7 +54,7 @@ def test_a_call_that_says_how_draws_the_pipelines_own_pictures(pipe, kind, asked
 @pytest.mark.parametrize(
     ("kind", "options", "steps"), [("euler", {"sigmas": [9.0, 2.0, 0.0]}, 2), ("dpm", {"timesteps": [800, 400, 3]}, 3)]
 )
-def test_given_values_are_counted_and_recorded(pipe, kind, options, steps):
+def test_timesteps_and_sigmas_of_a_sampler_are_counted_and_recorded(pipe, kind, options, steps):
     sampler = sampler_of(pipe, kind, **options)
     record = sampler.record()
     assert record["num_inference_steps"] == steps == len(sampler.schedule.steps)
@@ -102,7 +102,7 @@ def test_without_guidance_nothing_is_rescaled(pipe):
     assert torch.equal(one, two)
 
 
-def test_other_sizes_of_the_unconditional_rows_are_those_of_xl():
+def test_negative_time_ids_are_used_as_in_diffusers_xl_pipeline():
     pipe = tiny_sdxl()
     pipe.scheduler = make_scheduler("ddim")
     pipe.set_progress_bar_config(disable=True)
@@ -184,7 +184,7 @@ def test_the_gradient_reaches_the_sizes_of_the_unconditional_rows(sdxl, xl_input
         ("ddim", {"generator": []}, ValueError, "one for each of 2 images, got 0 of them"),
     ],
 )
-def test_bad_wishes_are_named(pipe, kind, asked, error, message):
+def test_a_bad_option_of_a_call_is_refused_by_name(pipe, kind, asked, error, message):
     sampler = sampler_of(pipe, kind, num_inference_steps=2)
     with pytest.raises(error, match=message):
         sampler(embeds(2), embeds(seed=1), **asked)

@@ -47,7 +47,7 @@ def both_ways(decoder, latents, level):
 @pytest.mark.parametrize("band", [1, 300, 4000, 2**20])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 @pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
-def test_bands_give_what_the_whole_gives(monkeypatch, widths, layers, band):
+def test_bands_give_the_images_and_gradients_of_the_whole_decoder(monkeypatch, widths, layers, band):
     """From bands of one row to the whole image in one."""
     monkeypatch.setattr(streamed, "_BAND", band)
     decoder = decoder_of(widths, layers)
@@ -87,7 +87,7 @@ def test_squares_beyond_the_range_are_not_finite():
     assert found.rstd.isnan().all()
 
 
-def test_bands_hold_less(monkeypatch):
+def test_bands_hold_fewer_bytes_than_the_whole_decoder(monkeypatch):
     monkeypatch.setattr(streamed, "_BAND", 2**14)
     decoder, latents = decoder_of((16, 32), 2, torch.float32), torch.randn(1, 4, 64, 64)
     peaks = {}
@@ -108,7 +108,7 @@ def test_a_second_backward_computes_again_what_the_first_used_up(channels):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_checkpointing_and_a_second_derivative(level):
+def test_checkpointing_gives_the_same_gradient_and_a_second_derivative_raises(level):
     decoder = decoder_of((16, 32))
     latents = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
     (wanted,) = torch.autograd.grad(decoder(latents, LEVELS[level]).square().sum(), latents)

@@ -51,7 +51,7 @@ class Failing:
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
 @pytest.mark.parametrize("part", ["denoiser", "decoder"])
 @pytest.mark.parametrize("fails", [{"lean_only": True}, {"calls": [0]}, {"calls": [3]}], ids=str)
-def test_the_gradient_stays_the_same(pipe, gradient, part, fails):
+def test_the_gradient_stays_the_same_after_memory_ran_out(pipe, gradient, part, fails):
     wanted = run(sampler_of(pipe, backend="reference"))
     sampler = sampler_of(pipe, backend="fast", gradient=gradient, memory=None)
     failing = Failing(getattr(sampler._engine, part), **fails)
@@ -77,14 +77,14 @@ def test_later_calls_keep_less_down_to_the_least(pipe):
     assert peaks[-1] <= least_limit(*sampler._engine._planning._counted.values()) and "keep" not in levels[-1][:-1]
 
 
-def test_what_fits_in_no_way_says_so(pipe):
+def test_a_call_that_does_not_fit_at_the_leanest_level_raises(pipe):
     sampler = sampler_of(pipe, backend="fast")
     sampler._engine.denoiser = Failing(sampler._engine.denoiser, calls=range(100))
     with pytest.warns(RuntimeWarning, match=RAN_OUT), pytest.raises(torch.OutOfMemoryError):
         run(sampler)
 
 
-def test_what_was_kept_is_free_when_it_is_let_go():
+def test_kept_tensors_are_freed_when_memory_runs_out():
     """Neither the exception nor an argument holds the graph of the part that failed, or of those before."""
     told = []
     memory, x = Memory((), lambda: told.append(True)), torch.ones(1000, requires_grad=True)
