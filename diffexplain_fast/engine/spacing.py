@@ -4,9 +4,12 @@ import inspect
 import math
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 _BY_VALUE = ("timesteps", "sigmas")
 
@@ -56,7 +59,7 @@ class Spacing(NamedTuple):
         pairs = zip(_BY_VALUE, (self.timesteps, self.sigmas), strict=True)
         return {name: " ".join(f"{value:g}" for value in values) for name, values in pairs if values is not None}
 
-    def apply(self, scheduler: Any) -> None:
+    def apply(self, scheduler: "SchedulerMixin") -> None:
         """Set these steps on a scheduler, which is a copy of the caller's.
 
         Raises:
@@ -88,7 +91,7 @@ def _is_number(value: object) -> bool:
     return hasattr(value, "__float__") and not isinstance(value, bool | str)
 
 
-def _set_values(scheduler: Any, name: str, values: tuple[float, ...]) -> None:
+def _set_values(scheduler: "SchedulerMixin", name: str, values: tuple[float, ...]) -> None:
     kind, config = type(scheduler).__name__, scheduler.config
     if name not in inspect.signature(scheduler.set_timesteps).parameters:
         raise wrong_value(name, f"None for {kind}, whose set_timesteps takes no {name}", f"{len(values)} of them")

@@ -1,6 +1,6 @@
 """The lean VAE decoder: a user's AutoencoderKL from latents to images, recomputed block by block."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.ops.upsample_conv import upsample_conv
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 
 class LeanDecoder:
     """A frozen AutoencoderKL decoder, which is a ``Decoder``.
@@ -32,7 +35,7 @@ class LeanDecoder:
 
     levels, reason = ("keep", "block", "bands"), ""
 
-    def __init__(self, vae: Any, impl: str = "auto") -> None:
+    def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
         known(vae, "AutoencoderKL")
         known(vae.decoder, "Decoder")
         known(vae.decoder.mid_block, "UNetMidBlock2D")
