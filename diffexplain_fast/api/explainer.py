@@ -82,15 +82,15 @@ class Explainer:
         self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
         self._components, self._call_options = _components(self._given), call_options
         self._screened: Screened = {}
-        self._last: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
+        self._current: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
         self._texts: dict[str, Graphed] = {}
         self._read: tuple[object, ...] = ()
         with self._frozen():
             self._sampler(None, None)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the samplers and recordings behind when pickled or copied: they are made again where they are used."""
-        return {**vars(self), "_last": None, "_texts": {}}
+        """Leave sampler and recordings out of a pickle or copy, because they are made again where they are used."""
+        return {**vars(self), "_current": None, "_texts": {}}
 
     def _follow(self) -> None:
         """Read the caller's pipeline again if a component of it was replaced since."""
@@ -171,16 +171,16 @@ class Explainer:
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
         scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
         parts = (self.pipeline, self.pipeline.unet, self.pipeline.vae)
-        if parts != self._read or (self._last is not None and self._last[1].edited):
+        if parts != self._read or (self._current is not None and self._current[1].edited):
             self._forget()
             self._read = parts
         # By the schedule itself, because the caller may have changed the scheduler since.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
-        if self._last is None or self._last[0] != key:
-            self._last = None  # first, because a sampler holds weights and a recording that no other's plan counts
+        if self._current is None or self._current[0] != key:
+            self._current = None  # first, because a sampler holds weights and a recording that no other's plan counts
             options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
-            self._last = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
-        sampler = self._last[1]
+            self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
+        sampler = self._current[1]
         if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
@@ -192,7 +192,7 @@ class Explainer:
         return self._texts[prefix]
 
     def _forget(self) -> None:
-        self._last = None
+        self._current = None
         self._texts.clear()
         self._screened.clear()
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from diffexplain_fast.models.frozen import trainable
 from tests.engine.fast.cases import cotangent_of, inputs_of, parts
 from tests.engine.fast.trained import (
     assert_same,
@@ -207,3 +208,15 @@ def test_trained_weights_of_a_vae_that_decodes_in_float32_are_refused():
     for backend in ("fast", "reference"):
         with pytest.raises(ValueError, match="vae: wanted frozen weights"):
             sampler_of(models, backend, model="sdxl")(**inputs_of("sdxl", dtype=torch.float16))
+
+
+def test_a_call_after_an_edit_asks_once_which_weights_are_trained(monkeypatch):
+    models, asked = models_of(), []
+    sampler = sampler_of(models)
+    monkeypatch.setattr(
+        "diffexplain_fast.engine.fast.engine.trainable", lambda module: (asked.append(module), trainable(module))[1]
+    )
+    with torch.no_grad():
+        models.unet.conv_out.weight.mul_(2)
+        sampler(**inputs_of("sd15"))
+    assert asked == [models.unet, models.vae]
