@@ -1,6 +1,7 @@
 """Bad modules, options and arguments of the sampler: each is refused with what was wanted and what was got."""
 
 import copy
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.checks import is_limited
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd, tiny_sdxl, tiny_unet
@@ -159,3 +161,8 @@ def test_numbers_of_numpy_are_numbers():
     )
     assert (sampler.num_inference_steps, sampler.guidance_scale) == (2, 3.0)
     assert type(sampler.num_inference_steps) is int and type(sampler.guidance_scale) is float
+
+
+def test_the_typed_options_are_the_arguments_of_the_sampler() -> None:
+    arguments = inspect.signature(DifferentiableSampler).parameters.keys() - {"unet", "vae", "scheduler"}
+    assert SamplerOptions.__annotations__.keys() == arguments

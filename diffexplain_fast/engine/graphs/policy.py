@@ -73,7 +73,7 @@ class Graphs:
             try:
                 with AlgorithmSearch.on(device):
                     self._recording = self._tried(record(self._recorder(device)))
-            except (RuntimeError, NonFiniteError) as problem:  # out of memory, too, and a call that cannot be recorded
+            except (RuntimeError, NonFiniteError) as problem:  # also when memory runs out
                 self._failed[this_kind] = f"recording failed: {str(problem).strip().partition(chr(10))[0]}"
         if self._recording is None:
             self._eager(self._failed[this_kind])

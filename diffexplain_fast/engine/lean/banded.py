@@ -74,7 +74,7 @@ class Stage(NamedTuple):
         dx = torch.empty_like(x)
         for first, last in _bands(4 * x[:, :, 0].numel(), x.shape[2]):
             low, high = max(2 * first - 1, 0), min(2 * last + 1, height)
-            # One more line on either side, of zeros beyond the image: the blocks begin a line before it.
+            # One more line on either side, of zeros beyond the image, because the blocks begin one line earlier.
             lines = (1, 1, low - 2 * first + 1, 2 * last + 1 - high)
             dx[:, :, first:last] = self.up.adjoint(F.pad(adjoint(low, high), lines), self.impl)
         return dx

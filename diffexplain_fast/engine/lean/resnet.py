@@ -37,7 +37,7 @@ class Resnet:
         self.shortcut: Tensor | None = None
         if module.conv_shortcut is not None:
             self.shortcut, bias, _ = linear(module.conv_shortcut)
-            if bias is not None:  # the convolution adds it with its own
+            if bias is not None:  # the convolution adds the shortcut's bias with its own
                 self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
 
     def shift(self, embedding: Tensor) -> Tensor | None:

@@ -159,9 +159,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     if moved:
         parts["in host memory, not on the device"] = moved
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
-    forward = sum(
-        max(level.again for level in cost.values()) for cost in costs
-    )  # at the level that computes everything again
+    forward = sum(max(level.again for level in cost.values()) for cost in costs)  # at the leanest level
     peak = weights + max(working, kept + head.working)
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
@@ -207,7 +205,7 @@ def _level_costs(
     names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
     for name in names or ["lean"]:
-        # Every level is counted with the time shifts as constants: they are small.
+        # Every level is counted with the time shifts as constants, because the shifts are small.
         def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
             return denoiser(rows, keys, shifts, LEVELS[level])
 
@@ -225,7 +223,7 @@ def _level_costs(
         return costs
     last: Count = counts["lean"]
     if names and request.flop_per_byte is not None:
-        # Copies run beside the computation, there in the forward and back in the backward.
+        # Copies run beside the computation: to host memory in the forward, back in the backward.
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
         costs["host"] = cost(last, 0, time, last.total - least, last.kept)

@@ -231,7 +231,7 @@ def count(
     with ExitStack() as stack:
         if any(tensor.device.type != "meta" for tensor in (*like, *weights)):
             fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            # A view of a weight becomes a fake one, so the fakes of the weights are made beforehand.
+            # A view of a weight becomes a fake tensor, so the fakes of the weights are made beforehand.
             weights = [fake.from_tensor(weight) for weight in weights]
         inputs = [torch.empty(each.shape, dtype=each.dtype, device=each.device).requires_grad_() for each in like]
         live = stack.enter_context(_Counting({} if results is None else results))
