@@ -1,11 +1,11 @@
 # Two commands on a fresh machine: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests run in so many processes, one thread each.
+# Number of processes for the tests, each with one thread.
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture
+.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture wheel
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -23,11 +23,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Rooms, arrows, circles, doors, Any and lines; fails where a rule of the house is broken.
+# Rooms, arrows, circles, doors, Any and lines; fails if a rule of the house is broken.
 architecture: .venv/installed
 	$(BIN)/python -m tests.architecture
 
-# At most 12 minutes on two cores; test-all adds what takes longer.
+# At most 12 minutes on two cores; test-all adds the tests that take longer.
 test: check
 	$(BIN)/python -m pytest -ra -n $(WORKERS) -m "not slow"
 	$(SHARES) --benchmark-compare=benchmarks/results/ratios.json --benchmark-compare-fail=median:50%
@@ -37,16 +37,16 @@ test-slow: .venv/installed
 
 test-all: test test-slow
 
-# Our shares of plain autograd's time, by which make test judges later changes.
+# Our shares of plain autograd's time, with which make test compares later changes.
 baseline: .venv/installed
 	$(SHARES) --benchmark-json=benchmarks/results/ratios.json
 
-# Build the models of the tiny world in world-build/: hours on a CPU, minutes on a GPU; resumes where it stopped.
-# The stage "ship" (recipe ship) then puts them in place of those that ship.
+# Build the models of the tiny world in world-build/: hours on a CPU, minutes on a GPU; it resumes where it stopped.
+# The stage "ship" (recipe ship) then replaces the models that ship.
 world: .venv/installed
 	$(BIN)/python -m diffexplain_fast.tinyworld.recipe
 
-# Measure what the tiny world and its explanations must reach; writes benchmarks/results/.
+# Measure the bars that the tiny world and its explanations must reach; writes benchmarks/results/.
 bars: .venv/installed
 	$(BIN)/python -m benchmarks.gates
 	$(BIN)/python -m benchmarks.bars
@@ -59,6 +59,10 @@ build: .venv/installed
 aot: .venv/installed
 	$(BIN)/python -m benchmarks.aot
 
-# One optimisation iteration, ours beside what people do today, on the tiny world.
+# Measure one optimisation iteration on the tiny world, against today's usual code.
 bench: .venv/installed
 	$(BIN)/diffexplain-fast bench run --threads 2 --device cpu --out benchmarks/results/iteration-cpu.jsonl
+
+# Build the wheel with the CPU kernels inside, and try it in an empty environment without a compiler; leaves dist/*.whl.
+wheel: .venv/installed
+	benchmarks/wheel.sh

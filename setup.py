@@ -1,6 +1,6 @@
-"""What pyproject.toml cannot say: where packages and data lie, and the optional compiled kernels in csrc.
+"""Settings that pyproject.toml cannot hold: folders of packages and data, and the optional compiled kernels in csrc.
 
-DIFFEXPLAIN_FAST_BUILD: auto (what the machine can build), 0 (nothing) or 1 (everything, or fail).
+DIFFEXPLAIN_FAST_BUILD: auto (all that the machine can build), 0 (nothing) or 1 (everything, or fail).
 TORCH_CUDA_ARCH_LIST: chips to compile for.
 """
 
@@ -14,11 +14,17 @@ from compile_csrc import BuildStable, extensions
 
 compiled = extensions()
 setup(
-    packages=[*find_packages(include=["diffexplain_fast", "diffexplain_fast.*"]), "diffexplain_fast.kernels"],
+    packages=[
+        *find_packages(include=["diffexplain_fast", "diffexplain_fast.*"]),
+        "diffexplain_fast.kernels",
+        "diffexplain_fast.csrc",
+    ],
     # kernels/ itself has no __init__.py: on the path it would replace Hugging Face's package of that name.
-    package_dir={"diffexplain_fast.kernels": "kernels/fused"},
+    # csrc travels with the package, so that the first use can compile it where an installation did not.
+    package_dir={"diffexplain_fast.kernels": "kernels/fused", "diffexplain_fast.csrc": "csrc"},
     package_data={
         "diffexplain_fast": ["py.typed"],
+        "diffexplain_fast.csrc": ["*.h", "cpu/*", "cuda/*"],
         "diffexplain_fast.report": ["templates/*"],
         "diffexplain_fast.tinyworld": ["weights/**/*"],
     },

@@ -1,7 +1,8 @@
-// What the CPU and the CUDA kernels refuse, in the words of diffexplain_fast/errors.py, and the switch over dtypes.
+// Checks of the arguments of the CPU and CUDA kernels, in the form of diffexplain_fast/errors.py, and the switch over
+// dtypes.
 //
-// The wrappers in ops/ have checked what a user passes; this is for who calls the registered functions themselves: with
-// a wrong size or layout a kernel would read memory that is not its own.
+// The wrappers in ops/ check the arguments of a user. These checks protect a caller of the registered functions: with a
+// wrong size or layout, a kernel would read memory outside of its tensors.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -62,7 +63,7 @@ inline void check(const char* name, const Tensor& tensor, const Tensor& like, Sc
   }
 }
 
-// Refuses per-channel weights that are neither of the dtype of `x` nor its wide type; any stride will do.
+// Refuses per-channel weights unless they have the dtype of `x` or its wide type; any stride is accepted.
 inline void check_weights(const char* name, const Tensor& weights, const Tensor& x,
                           std::initializer_list<int64_t> sizes) {
   const bool wide = weights.scalar_type() == wide_type(x);
@@ -80,11 +81,11 @@ inline Tensor empty(const Tensor& like, ScalarType dtype, std::initializer_list<
   const int64_t dims = static_cast<int64_t>(sizes.size());
   const Strides dense(sizes.begin(), dims, layout);
   const auto device = like.device();
-  AtenTensorHandle made = nullptr;
+  AtenTensorHandle handle = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       dims, sizes.begin(), dense.of, torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-      like.is_cpu() ? aoti_torch_device_type_cpu() : aoti_torch_device_type_cuda(), device.index(), &made));
-  return Tensor(made);
+      like.is_cpu() ? aoti_torch_device_type_cpu() : aoti_torch_device_type_cuda(), device.index(), &handle));
+  return Tensor(handle);
 }
 
 // Calls f with a value of the tensor's number type.

@@ -1,69 +1,46 @@
-"""How csrc is compiled: one library for the CPU, one for CUDA, against torch's stable ABI, for torch 2.10 and later."""
+"""How setup.py compiles csrc against torch's stable ABI; the rules themselves lie in the package, for its first use."""
 
-import glob
 import importlib.util
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
 
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
-TORCH = (spec := importlib.util.find_spec("torch")) and pathlib.Path(spec.origin).parent  # None in an isolated build
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
 MODE = os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto")
 CHIPS = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0;8.6;8.9;9.0;12.0").replace(".", "").replace("+PTX", "").split(";")
 HINT = "; DIFFEXPLAIN_FAST_BUILD=0 installs without compiled kernels"
-STABLE = ["-std=c++17", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000ULL", f"-I{TORCH}/include"]
-VECTOR = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-LINK = ["-shared", f"-L{TORCH}/lib", "-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
 
-
-def cpu_command(sources: list[str], out: str, *flags: str) -> list[str]:
-    """Return what compiles the library of the CPU; ``flags`` come last and so win."""
-    return ["g++", *VECTOR, *STABLE, *sources, "-o", out, *LINK, *flags]
-
-
-def cuda_command(sources: list[str], chips: list[str], *flags: str) -> list[str]:
-    """Return what compiles CUDA sources, with PTX for chips newer than the last."""
-    code = [f"-gencode=arch=compute_{chip},code=sm_{chip}" for chip in chips]
-    code.append(f"-gencode=arch=compute_{chips[-1]},code=compute_{chips[-1]}")
-    host = ["-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
-    return ["nvcc", "-t", "0", "-DUSE_CUDA", *host, *code, *STABLE, *sources, *flags]
+# By its path: importing the package would import torch, which an isolated build does not have.
+_spec = importlib.util.spec_from_file_location("compile_rules", ROOT / "diffexplain_fast" / "ops" / "_compile.py")
+rules = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(rules)
+cpu_command, cuda_command = rules.cpu_command, rules.cuda_command
 
 
 class BuildStable(build_ext):
     """Compile csrc against torch's stable ABI: one library for the CPU, one for CUDA, each for torch 2.10 and later."""
 
     def build_extension(self, ext: Extension) -> None:
-        out, temp = pathlib.Path(self.get_ext_fullpath(ext.name)), pathlib.Path(self.build_temp).resolve()
-        for folder in (out.parent, temp):
-            folder.mkdir(parents=True, exist_ok=True)
-        if ext.name.endswith("_cpu"):
-            return self.call(*cpu_command(ext.sources, str(out)))
-        # CPU builds of torch have no libtorch_cuda.so to link; at run time the loaded one takes the place of this.
-        stub = ["g++", "-shared", "-x", "c++", "/dev/null", "-Wl,-soname,libtorch_cuda.so", "-o"]
-        self.call(*stub, f"{temp}/libtorch_cuda.so")
-        return self.call(*cuda_command(ext.sources, CHIPS, "-o", str(out), *LINK, f"-L{temp}", "-ltorch_cuda"))
-
-    def call(self, *command: str) -> None:
-        if subprocess.call(command):
-            raise SystemExit(f"diffexplain_fast: {command[0]} could not compile csrc{HINT}")
+        out, kind = pathlib.Path(self.get_ext_fullpath(ext.name)), ext.name.rpartition("_")[2]
+        try:
+            rules.build(kind, CSRC, out, pathlib.Path(self.build_temp).resolve() / "csrc", CHIPS)
+        except rules.CompileError as error:
+            raise SystemExit(f"{error}\ndiffexplain_fast: csrc/{kind} could not be compiled{HINT}") from None
 
 
 def why_not() -> str:
-    if MODE == "0":
-        return "DIFFEXPLAIN_FAST_BUILD=0"
-    if TORCH is None:
-        return "torch is not importable here; use pip install --no-build-isolation"
-    return "" if shutil.which("g++") else "g++ was not found"
+    return "DIFFEXPLAIN_FAST_BUILD=0" if MODE == "0" else rules.missing_tool("cpu")
 
 
 def has_cuda() -> bool:
     """Whether the CUDA library is worth compiling: torch can use it, or it was asked for."""
-    version = (TORCH / "version.py").read_text() if TORCH else ""
-    return bool(shutil.which("nvcc") and (MODE == "1" or "cuda: Optional[str] = '" in version))
+    version = (rules.TORCH / "version.py").read_text() if rules.TORCH else ""
+    wanted = MODE == "1" or "cuda: Optional[str] = '" in version
+    return wanted and not rules.missing_tool("cuda")
 
 
 def extensions() -> list[Extension]:
@@ -73,9 +50,6 @@ def extensions() -> list[Extension]:
     if reason:
         sys.stderr.write(f"diffexplain_fast: installed without compiled kernels ({reason})\n")
         return []
-    sources = {"cpu": glob.glob("csrc/cpu/*.cpp"), "cuda": glob.glob("csrc/cuda/*.cu") if has_cuda() else []}
-    return [
-        Extension(f"diffexplain_fast._C_{kind}", sorted(files), py_limited_api=True)
-        for kind, files in sources.items()
-        if files
-    ]
+    kinds = ("cpu", "cuda") if has_cuda() else ("cpu",)
+    files = {kind: [str(path.relative_to(ROOT)) for path in rules.sources_of(CSRC, kind)] for kind in kinds}
+    return [Extension(f"diffexplain_fast._C_{kind}", files[kind], py_limited_api=True) for kind in kinds]

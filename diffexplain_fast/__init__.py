@@ -1,4 +1,4 @@
-"""Explain image classifiers by optimising what a diffusion model draws."""
+"""Explain image classifiers by optimising the prompt of a diffusion model."""
 
 from typing import TYPE_CHECKING
 

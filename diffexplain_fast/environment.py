@@ -1,4 +1,4 @@
-"""Versions and devices: what ``doctor`` prints and every result records."""
+"""Versions and devices, which ``doctor`` prints and every result records."""
 
 import os
 import platform
@@ -9,11 +9,12 @@ from typing import TypedDict
 
 import torch
 
+CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
 class Devices(TypedDict):
-    """What ``device_record`` returns."""
+    """The result of ``device_record``."""
 
     cpu: str
     threads: int
@@ -21,30 +22,47 @@ class Devices(TypedDict):
 
 
 def versions() -> dict[str, str | None]:
-    """Return the version of Python, of this package and of what it runs on; None for what is not installed."""
+    """Return the versions of Python, this package and its libraries; None for a library that is not installed."""
     return {
         "python": platform.python_version(),
-        # From a checkout that is not installed, the package itself says it.
+        # In a checkout that is not installed, only the package knows its version.
         "diffexplain_fast": _installed("diffexplain-fast") or sys.modules["diffexplain_fast"].__version__,
-        "torch": str(torch.__version__),  # with the build, such as +cu130, which the package's own record may leave out
+        "torch": str(torch.__version__),  # includes the build, such as +cu130, which the metadata may lack
         **{name: _installed(name) for name in _PACKAGES},
     }
 
 
 def device_record() -> Devices:
-    """Return the processor, the threads torch uses, and the CUDA devices, as JSON values."""
+    """Return the processor, the number of threads that torch uses, and the CUDA devices, as JSON values."""
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "cuda": cuda}
 
 
 def default_device() -> torch.device:
-    """Return the first CUDA device if there is one, else the CPU."""
+    """Return the first CUDA device, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def cublas_workspace_config() -> str | None:
-    """Return the size of cuBLAS's workspaces that the environment asks for, None where it asks for none."""
+    """Return the size of cuBLAS's workspaces that the environment sets, or None."""
     return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what takes long to make and can be made again; it need not exist.
+
+    It is what the environment variable ``DIFFEXPLAIN_FAST_CACHE`` says, otherwise ``diffexplain_fast`` in
+    ``XDG_CACHE_HOME`` or in ``~/.cache``.
+    """
+    own, shared = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own)
+    return (Path(shared) if shared else Path.home() / ".cache") / "diffexplain_fast"
+
+
+def may_compile() -> bool:
+    """Whether the first use may compile the C++ kernels: ``DIFFEXPLAIN_FAST_BUILD=0`` forbids it."""
+    return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
 
 
 def _installed(name: str) -> str | None:

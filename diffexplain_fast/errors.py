@@ -1,4 +1,4 @@
-"""Exceptions of the package, and the one form of message they share: the argument, what was wanted, what was got."""
+"""Exceptions of the package, and the form of their messages: the argument, the wanted value, the value it got."""
 
 import difflib
 import heapq
@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 200
-"""Letters of a name that a message shows."""
+"""Most letters of a name that a message shows."""
 _CLOSE_LOOKS, _LIKELY, _PAIRS = 1000, 200, 20
-"""Names that are all looked at closely; of more those that are, and the pairs of letters that choose them."""
+"""Most names that are compared letter by letter; from more names, pairs of letters select so many."""
 
 
 class UnknownNameError(ValueError):
@@ -16,7 +16,7 @@ class UnknownNameError(ValueError):
 
 
 class UnsafeFileError(ValueError):
-    """A file that would run code when read (pickle), or a path that leaves its folder."""
+    """A file that would run code when it is read (pickle), or a path that leaves its folder."""
 
 
 class CorruptFileError(ValueError):
@@ -24,14 +24,14 @@ class CorruptFileError(ValueError):
 
 
 class StorageError(OSError):
-    """A result could not be written; what was written before is intact."""
+    """A result could not be written; files that were written before are intact."""
 
 
 class NonFiniteError(ArithmeticError):
     """A loss, gradient or image is NaN or infinite; the message names the iteration or step.
 
     Attributes:
-        last_good: what was found before the failure, None if nothing was.
+        last_good: the best state before the failure, or None.
     """
 
     last_good: object | None = None
@@ -56,12 +56,12 @@ def unknown_name(argument: str, name: str, known: Iterable[str]) -> UnknownNameE
     """Return (not raise) an error that names the five known names nearest to ``name``."""
     options = list(known)
     nearest = difflib.get_close_matches(name[:_LONGEST], _likely(name[:_LONGEST], options), n=5, cutoff=0.0)
-    wanted = f"one of {len(options)} known names, nearest: {', '.join(one[:_LONGEST] for one in nearest)}"
+    wanted = f"one of {len(options)} known names, nearest: {', '.join(option[:_LONGEST] for option in nearest)}"
     return UnknownNameError(describe(argument, wanted, repr(name[:_LONGEST])))
 
 
 def _likely(name: str, options: Sequence[str]) -> list[str]:
-    """Return the names worth a close look, which takes about 0.1 ms each: those that share most pairs of letters."""
+    """Return the names that share most pairs of letters; comparing a name letter by letter takes about 0.1 ms."""
     if len(options) <= _CLOSE_LOOKS:
         return list(options)
     places = range(len(name) - 1)
@@ -71,5 +71,5 @@ def _likely(name: str, options: Sequence[str]) -> list[str]:
     least = max(counts)
     while least > 0 and sum(count for number, count in counts.items() if number >= least) < _LIKELY:
         least -= 1
-    found = {option: number for option, number in zip(options, shared, strict=True) if number >= least}
-    return heapq.nsmallest(_LIKELY, found, key=lambda option: (-found[option], abs(len(option) - len(name))))
+    candidates = {option: number for option, number in zip(options, shared, strict=True) if number >= least}
+    return heapq.nsmallest(_LIKELY, candidates, key=lambda option: (-candidates[option], abs(len(option) - len(name))))

@@ -1,4 +1,4 @@
-"""What writers need of a file system: a file that is theirs while they live, renames, and data that is on the disk."""
+"""File-system functions for writers: a file claimed by a living process, renames, and data that is on the disk."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there the existence of the file is the claim
+except ImportError:  # Windows has no fcntl: there, the existence of the file is the claim
     fcntl = None  # type: ignore[assignment]
 
 _NO_RENAME_OVER = {errno.EEXIST, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -21,24 +21,24 @@ _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOT
 _PATIENCE = 5.0
 """Seconds to wait for another writer of the same file."""
 _FIXED = {errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}
-"""Errors of a file that cannot be replaced by another one, though it may be written."""
+"""Errors for a file that may be written but cannot be replaced by another one."""
 _PAUSE = 0.002
-"""Seconds between two looks at a file that another writer has."""
+"""Seconds between two attempts to claim a file that another writer has."""
 
 
 def claim(path: Path, patience: float) -> int:
-    """Make a file that no other caller of this function has, in this process or in another one.
+    """Create a file that no other caller of this function has, in this or in another process.
 
-    The claim is a lock of the kernel on the new file, so it ends with the process, also by kill -9: a file that nobody
-    has locked is a leftover and is removed. On a file system without locks a leftover cannot be told from a claim.
+    The claim is a lock of the kernel on the new file, so it ends with the process, also by kill -9. A file without a
+    lock is a leftover and is removed. On a file system without locks, a leftover looks like a claim.
 
     Args:
         path: the file; its folder exists.
         patience: seconds to wait for another writer.
 
     Returns:
-        The descriptor of the new, empty file, open for writing. ``release`` ends the claim, and so does renaming the
-        file and closing the descriptor.
+        The descriptor of the new, empty file, open for writing. The claim ends by ``release``, or if the file is
+        renamed and the descriptor closed.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -55,7 +55,7 @@ def claim(path: Path, patience: float) -> int:
                     raise TimeoutError(errno.ETIMEDOUT, f"another process is writing there ({path})") from None
                 time.sleep(_PAUSE)
             continue
-        # Whoever looked between the two calls took it for a leftover, and has removed it or is about to.
+        # Between the two calls, another writer could mistake the file for a leftover and remove it.
         if _lock(descriptor) is not False and is_file_at(descriptor, path):
             return descriptor
         os.close(descriptor)
@@ -65,8 +65,8 @@ def release(descriptor: int, path: Path) -> None:
     """End a claim and remove its file if it is still there.
 
     Args:
-        descriptor: what ``claim`` returned.
-        path: where the file is now.
+        descriptor: descriptor that ``claim`` returned.
+        path: present path of the file.
     """
     try:
         if is_file_at(descriptor, path):
@@ -91,11 +91,11 @@ def claimed(path: Path, patience: float) -> Iterator[None]:
 
 
 def is_file_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one that lies at a path.
+    """Return whether an open file is the file at a path.
 
     Args:
-        descriptor: of the open file.
-        path: where to look; links are not followed.
+        descriptor: descriptor of the open file.
+        path: the path; links are not followed.
     """
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
@@ -105,13 +105,13 @@ def is_file_at(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def parents_of(path: Path) -> Iterator[None]:
-    """Make the folders above a path, and remove those that were missing if the body fails.
+    """Create the folders above a path; if the body fails, remove those that were created.
 
     Args:
-        path: of a file or folder that the body writes.
+        path: path of a file or folder that the body writes.
 
     Raises:
-        OSError: a folder cannot be made.
+        OSError: a folder cannot be created.
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
@@ -124,19 +124,19 @@ def parents_of(path: Path) -> Iterator[None]:
 
 
 def short_name(name: str) -> str:
-    """Return a hidden name that stands for another one and is short, however long the other is."""
+    """Return a hidden name derived from another name; it is short even if the other name is long."""
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Rename a file over another one, in two steps on a file system that cannot do it in one.
+    """Rename a file so that it replaces another one, in two steps on a file system that cannot do it in one.
 
     Args:
         source: the new file.
-        target: the file that it replaces, or nothing.
+        target: the file to replace; need not exist.
 
     Raises:
-        OSError: the file could not be renamed; the target is as it was.
+        OSError: the file could not be renamed; the target is unchanged.
     """
     try:
         os.replace(source, target)
@@ -155,14 +155,14 @@ def replace_file(source: Path, target: Path) -> None:
 
 
 def write_content(place: Path, data: bytes) -> None:
-    """Replace a file by another one of new content, or write in place if it cannot be replaced, as a mount point.
+    """Replace a file by a new one, or write in place if it cannot be replaced, for example a mount point.
 
     Args:
         place: the file, not a link; its folder exists.
         data: the whole content.
 
     Raises:
-        OSError: no space or no permission; the file is as it was.
+        OSError: no space or no permission; the file is unchanged.
     """
     try:
         _replace_content(place, data)
@@ -173,11 +173,11 @@ def write_content(place: Path, data: bytes) -> None:
 
 
 def _replace_content(place: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it over."""
+    """Write a new file beside the old one and rename it, so that it replaces the old one."""
     temporary = place.with_name(f"{short_name(place.name)}.tmp")
     try:
         descriptor = claim(temporary, _PATIENCE)
-    except OSError:  # a writer that stands still, another user's leftover, or no locks: a name of our own always goes
+    except OSError:  # a stopped writer, another user's leftover, or no locks: a unique name always works
         temporary = place.with_name(f"{short_name(place.name)}.{secrets.token_hex(4)}.tmp")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -192,7 +192,7 @@ def _replace_content(place: Path, data: bytes) -> None:
 
 
 def _overwrite_content(place: Path, data: bytes) -> None:
-    """Write a file in place, and put its old content back if that fails."""
+    """Write a file in place; if that fails, restore its old content."""
     before = place.read_bytes()
     with open(place, "r+b", buffering=0) as file:
         try:
@@ -212,11 +212,11 @@ def _write_whole(file: FileIO, data: bytes) -> None:
 
 
 def remove_all(folder: Path, *, except_name: str) -> None:
-    """Remove what is in a folder, as far as that may be done.
+    """Remove the content of a folder, as far as permissions allow.
 
     Args:
-        folder: the folder, which stays.
-        except_name: a name in it that stays.
+        folder: the folder, which is not removed.
+        except_name: name of an entry that is not removed.
     """
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -226,7 +226,7 @@ def remove_all(folder: Path, *, except_name: str) -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder unless something is in it.
+    """Remove a folder if it is empty.
 
     Args:
         folder: the folder; need not exist.
@@ -236,12 +236,12 @@ def remove_empty(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut; a no-op where folders cannot be opened or synchronised."""
+    """Make the renames in a folder survive a power cut, if the system can open and synchronise folders."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # a folder may be written and searched without being listed
+    except PermissionError:  # a folder can be writable without being readable
         return
     try:
         sync(descriptor)
@@ -250,7 +250,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Flush an open file or folder to the disk, where its file system can do that."""
+    """Flush an open file or folder to the disk, if its file system can do that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -259,7 +259,7 @@ def sync(descriptor: int) -> None:
 
 
 def _remove_leftover(path: Path) -> bool:
-    """Remove a file that no living writer has locked; return whether nothing of that name is in the way now."""
+    """Remove a file that no living writer has locked; return True if the name is free now."""
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
@@ -276,7 +276,7 @@ def _remove_leftover(path: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock an open file; False: another writer has locked it; None: the file system has no locks."""
+    """Lock an open file; return False if another writer has locked it, None if the file system has no locks."""
     if fcntl is None:
         return None
     try:

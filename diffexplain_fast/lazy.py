@@ -1,4 +1,4 @@
-"""Names that a package or a file gives from another file, imported at first use."""
+"""Names of a package or file that come from another file and are imported at first use."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -9,7 +9,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
 
     Args:
         package: name of the package.
-        homes: module of each name, relative to diffexplain_fast; where its last part is the name, the module itself.
+        homes: module of each name, relative to diffexplain_fast; if its last part is the name, the module is the value.
     """
 
     def find(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Every public name of the package and the module that it is imported from, at first use."""
+"""Every public name of the package, and the module from which it is imported at first use."""
 
 HOMES = {
     "ClassLogit": "targets",

@@ -1,4 +1,4 @@
-"""Values made plain for JSON, and values from JSON checked against the types of the records that they become."""
+"""Values converted to JSON, and values from JSON checked against the types of their records."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type, wrong_value
 
 Json = Any
-"""None, a boolean, a number, text, or a list or dict of these; ``read_as`` checks which of them it is."""
+"""None, a boolean, a number, text, or a list or dict of these; ``read_as`` checks the type."""
 JsonObject = dict[str, Json]
 
 
 class Range(NamedTuple):
-    """Where a number lies, both ends included: ``Annotated[int, Range(0, 9)]``."""
+    """The range of a number, with both ends: ``Annotated[int, Range(0, 9)]``."""
 
     low: float
     high: float
@@ -28,25 +28,25 @@ Share = Annotated[float, Range(0, 1)]
 Magnitude = Annotated[float, Range(0, math.inf)]
 _OPEN = object()
 Number = Annotated[float, _OPEN]
-"""Any float: infinite and NaN too, as a measurement that failed or an open interval gives."""
+"""Any float, also infinite and NaN, as from a failed measurement or an open interval."""
 Norm = Annotated[Magnitude, _OPEN]
 """A magnitude that may be infinite or NaN."""
 Probability = Annotated[Share, _OPEN]
-"""A share that may be NaN, where its logits were not finite."""
+"""A share that may be NaN, if its logits were not finite."""
 
 
 def as_json(value: object, place: str) -> Json:
-    """Return a value as JSON has it, so that it is equal after it has been written and read.
+    """Return a value as JSON values, so that it is equal after it has been written and read.
 
-    Numbers of numpy, torch and others become int, float or bool; arrays, tensors and tuples lists; paths text. NaN and
-    infinities stay: ``write_json_atomic`` and ``read_json`` keep them.
+    Numbers of numpy, torch and others become int, float or bool; arrays, tensors and tuples become lists; paths become
+    text. NaN and infinities stay, because ``write_json_atomic`` and ``read_json`` keep them.
 
     Args:
         value: dicts with text as keys, sequences, arrays, text, paths, numbers, booleans and None, nested.
-        place: the argument, for the message.
+        place: name of the argument in the message.
 
     Raises:
-        TypeError: a value of another kind; names its place.
+        TypeError: a value of another kind; the message names its place.
         ValueError: a value that contains itself.
     """
     try:
@@ -81,36 +81,37 @@ def read_as(kind: object, value: Json, place: str) -> Json:
 
     Args:
         kind: ``Any``, bool, int, float (finite), str, one of them in a ``Range`` or with None, list, tuple or dict of
-            them, a dataclass (its fields and no others) or a TypedDict (its keys, and maybe others).
-        value: from JSON.
-        place: the file and what in it, for the message.
+            them, a dataclass (exactly its fields) or a TypedDict (its keys, optionally with others).
+        value: value from JSON.
+        place: the file and the place in it, for the message.
 
     Returns:
-        The value, with tuples and dataclasses made of their lists and dicts.
+        The value, with tuples for lists and dataclasses for dicts, if ``kind`` says so.
 
     Raises:
-        CorruptFileError: the value is of another type or out of its range; names the place.
+        CorruptFileError: the value is of another type or out of its range; the message names the place.
     """
-    origin, parts = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
     if origin is Annotated:
-        if _OPEN in parts and type(value) is float and not math.isfinite(value):
+        if _OPEN in arguments and type(value) is float and not math.isfinite(value):
             return value
-        value = read_as(parts[0], value, place)
-        return _in_range(parts[1], value, place) if isinstance(parts[1], Range) else value
+        value = read_as(arguments[0], value, place)
+        return _in_range(arguments[1], value, place) if isinstance(arguments[1], Range) else value
     if origin in (Union, UnionType):
-        (present,) = (part for part in parts if part is not NoneType)
+        (present,) = (argument for argument in arguments if argument is not NoneType)
         return None if value is None else read_as(present, value, place)
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or is_typeddict(kind)):
         return _fields(kind, value, place)
     if origin is dict and isinstance(value, dict):
-        return {key: read_as(parts[1], item, f"{place}, {key}") for key, item in value.items()}
+        return {key: read_as(arguments[1], item, f"{place}, {key}") for key, item in value.items()}
     if origin is list and isinstance(value, list):
-        return [read_as(parts[0], item, f"{place}, {i}") for i, item in enumerate(value)]
-    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return [read_as(arguments[0], item, f"{place}, {i}") for i, item in enumerate(value)]
+    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
         return tuple(
-            read_as(part, item, f"{place}, {i}") for i, (part, item) in enumerate(zip(parts, value, strict=True))
+            read_as(argument, item, f"{place}, {i}")
+            for i, (argument, item) in enumerate(zip(arguments, value, strict=True))
         )
     if kind is float and _is_finite(value):
         return value
@@ -122,14 +123,14 @@ def read_as(kind: object, value: Json, place: str) -> Json:
 
 
 def _fields(kind: type, value: Json, place: str) -> Json:
-    """Return a dataclass of a dict, or for a TypedDict the dict itself."""
+    """Return the dataclass of a dict, or the same dict for a TypedDict."""
     kinds = get_type_hints(kind, include_extras=True)
     exact = dataclasses.is_dataclass(kind)
     needed = getattr(kind, "__required_keys__", kinds.keys())
     if not isinstance(value, dict) or not needed <= value.keys() or (exact and value.keys() - kinds.keys()):
         raise CorruptFileError(describe(place, f"a dict of {', '.join(kinds)}", repr(value)))
-    found = {key: read_as(kinds[key], item, f"{place}, {key}") for key, item in value.items() if key in kinds}
-    return kind(**found) if exact else value
+    fields = {key: read_as(kinds[key], item, f"{place}, {key}") for key, item in value.items() if key in kinds}
+    return kind(**fields) if exact else value
 
 
 def _in_range(limits: Range, value: Json, place: str) -> Json:
@@ -141,5 +142,5 @@ def _in_range(limits: Range, value: Json, place: str) -> Json:
 def _is_finite(value: Json) -> bool:
     try:
         return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # a whole number that is too large for a float
         return False

@@ -1,21 +1,22 @@
-"""A folder of results that appears whole or not at all, whoever reads, writes or kills in the meantime.
+"""A folder of results that appears whole or not at all, also with other readers and writers, and after kills.
 
-Every kind of result is saved by ``write_folder`` and read by ``read_folder``. What they guarantee:
+Every kind of result is saved by ``write_folder`` and read by ``read_folder``, which guarantee:
 
 - A reader gets all files of one save: the old result or the new one, never some of each and never half a file.
-- Of several writers each waits for its turn, and the last one's result stays. A writer that waits too long is told.
-- A save that fails, or is killed at any moment, leaves the old result or the new one, whole. What it leaves beside them
-  is hidden, is ignored by readers and is removed by the next save to the same place. Nobody's live save is touched.
-- Nothing else in the place is lost: a folder with anything but a result in it is refused.
-- A folder that exists stays the same folder, with its owner and permissions, because only files in it are renamed: it
-  may be a mount point, the current folder, the end of a link, or in a folder that may not be written.
+- Several writers wait for one another, and the result of the last one stays. A writer that waits too long gets an
+  error.
+- A save that fails, or is killed at any moment, leaves the old result or the new one, whole. Its other files are
+  hidden, readers ignore them, and the next save to the same place removes them. A save that is still running is not
+  touched.
+- Other files in the place are never lost: a folder that holds anything except a result is refused.
+- An existing folder stays the same folder, with its owner and permissions, because only files in it are renamed: it may
+  be a mount point, the current folder, the end of a link, or lie in a folder without write permission.
 
-How: a save claims the folder by a locked file in it and writes all files into a hidden folder inside. *Renaming that
-folder from* ``.diffexplain-new`` *to* ``.diffexplain-saved`` *is the moment at which the new result takes the place of
-the old one*: readers prefer the manifest and the files in there. Then the files move to their places, the manifest
-last. Whoever claims the folder next completes what a killed writer had left of that. A folder that does not exist is
-made beside its place, under a hidden name, and renamed when it is complete.
-"""
+A save works as follows. It claims the folder by a locked file in it and writes all files into a hidden folder inside.
+*Renaming that folder from* ``.diffexplain-new`` *to* ``.diffexplain-saved`` *is the moment at which the new result
+takes the place of the old one*: readers prefer the manifest and the files in it. Then the files move to their places,
+the manifest last. If a writer is killed while it moves them, the next one that claims the folder completes the move. A
+folder that does not exist is created beside its place, under a hidden name, and renamed when it is complete."""
 
 import errno
 import hashlib
@@ -44,22 +45,24 @@ from diffexplain_fast.storage import MANIFEST, confined, parse_manifest, read_ma
 
 _LOCK, _NEW, _SAVED = ".diffexplain-lock", ".diffexplain-new", ".diffexplain-saved"
 _PATIENCE = 60.0
-"""Seconds that a writer waits for the others, and a reader for a folder that is replaced all the time."""
-Found = TypeVar("Found")
+"""Seconds that a writer waits for other writers, and that a reader tries to read a folder that others keep
+replacing."""
+Result = TypeVar("Result")
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> Path:
-    """Save a result into a folder, which appears whole or not at all; see the module for what is guaranteed.
+    """Save a result into a folder, which appears whole or not at all; the module lists the guarantees.
 
     Args:
         target: a new or empty folder, or a saved result, which is replaced; or a link to one.
-        write: writes all files into the empty folder that it is given. A manifest is added if it writes none.
+        write: function that writes all files into the empty folder that it receives. If it writes no manifest, a
+            manifest is added.
 
     Returns:
-        The folder, as it was given.
+        ``target``.
 
     Raises:
-        ValueError: the folder holds anything else, or is a link to nothing.
+        ValueError: the folder holds anything else, or is a broken link.
         StorageError: no space, no permission, or other processes keep saving there; a result saved there before is
             intact.
     """
@@ -67,7 +70,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> Path:
         saved = False
         while not saved:
             check_replaceable(target)
-            saved = _saved(Path(os.path.realpath(target)), write)
+            saved = _save(Path(os.path.realpath(target)), write)
     except OSError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise storage_error(target, "space and permission for a result", cause) from error
@@ -78,13 +81,13 @@ def read_folder(folder: str | Path) -> dict[str, bytes]:
     """Return the files of a saved result, all of one save, however often it is replaced in the meantime.
 
     Args:
-        folder: what ``write_folder`` wrote.
+        folder: folder that ``write_folder`` wrote.
 
     Returns:
-        The content by the path inside the folder, as the manifest names them; each has its recorded size and sha256.
+        The content of each file by its path in the manifest; all have their recorded size and sha256.
 
     Raises:
-        CorruptFileError: no manifest, a damaged one, or a file that is missing or differs; names it.
+        CorruptFileError: no manifest, a damaged one, or a missing or changed file, which the message names.
         UnsafeFileError: the manifest names a path outside the folder.
     """
     place = Path(folder)
@@ -92,27 +95,27 @@ def read_folder(folder: str | Path) -> dict[str, bytes]:
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuse to replace what ``write_folder`` has not written; changes nothing.
+    """Refuse a place that ``write_folder`` may not replace, without any change of it.
 
     Args:
-        target: where a result will be saved.
+        target: place where a result will be saved.
 
     Raises:
-        ValueError: a file, a folder with anything else in it, or a link to nothing.
+        ValueError: a file, a folder with other files in it, or a broken link.
     """
     for path in (target, *target.parents):
         if path.is_symlink() and not path.exists():
             end = os.path.realpath(path)
-            raise wrong_value("folder", "a folder or a link to one", f"{path}, a link to {end}, where nothing is")
+            raise wrong_value("folder", "a folder or a link to one", f"{path}, a link to {end}, which does not exist")
     if target.exists():
         _while_it_changes(target, lambda: _refuse_others(target))
 
 
-def _saved(place: Path, write: Callable[[Path], None]) -> bool:
-    """Save into a folder; False: another writer has made or removed it in the meantime, and nothing was saved."""
+def _save(place: Path, write: Callable[[Path], None]) -> bool:
+    """Save into a folder, or return False if another writer has created or removed it since; then nothing is saved."""
     if not place.is_dir():
         with parents_of(place):
-            return _made(place, write)
+            return _create(place, write)
     try:
         lock = claim(place / _LOCK, _PATIENCE)
     except FileNotFoundError:
@@ -125,8 +128,8 @@ def _saved(place: Path, write: Callable[[Path], None]) -> bool:
     return True
 
 
-def _made(place: Path, write: Callable[[Path], None]) -> bool:
-    """Save into a folder that does not exist, made beside its place; otherwise as ``_saved``."""
+def _create(place: Path, write: Callable[[Path], None]) -> bool:
+    """Create a folder beside its place, save into it and rename it; the result is as in ``_save``."""
     beside = _beside(place)
     beside.mkdir(exist_ok=True)
     try:
@@ -148,12 +151,12 @@ def _made(place: Path, write: Callable[[Path], None]) -> bool:
 
 
 def _beside(place: Path) -> Path:
-    """Return where a folder is made that does not exist; the name is short, however long its own is."""
+    """Return the path at which a new folder is created; its name is short even if the folder's name is long."""
     return place.parent / f"{short_name(place.name)}.saving"
 
 
 def _remove_leftover(beside: Path) -> None:
-    """Remove what a killed writer left beside a folder that somebody else has made since."""
+    """Remove the files that a killed writer left beside a folder that another writer has created since."""
     if beside.is_dir():
         with suppress(OSError), claimed(beside / _LOCK, 0.0):
             remove_all(beside, except_name=_LOCK)
@@ -161,7 +164,7 @@ def _remove_leftover(beside: Path) -> None:
 
 
 def _renamed(beside: Path, place: Path) -> bool:
-    """Rename a complete folder to its place; False: somebody has made another folder there."""
+    """Rename a complete folder to its place, or return False if another writer has created a folder there."""
     try:
         os.rename(beside, place)
     except OSError:
@@ -184,7 +187,7 @@ def _replace(place: Path, lock: int, write: Callable[[Path], None]) -> None:
             write_manifest(new)
         sync_folder(new)
         if not is_file_at(lock, place / _LOCK):
-            raise OSError(errno.ESTALE, "a folder that was moved or removed while it was saved into")
+            raise OSError(errno.ESTALE, "the folder was moved or removed during the save")
         os.rename(new, place / _SAVED)
         sync_folder(place)
     finally:
@@ -192,7 +195,7 @@ def _replace(place: Path, lock: int, write: Callable[[Path], None]) -> None:
 
 
 def _settle(place: Path) -> None:
-    """Bring a claimed folder to rest: complete a save that has taken effect, and remove what has not."""
+    """Complete a save that has taken effect in a claimed folder, and remove one that has not."""
     shutil.rmtree(place / _NEW, ignore_errors=True)
     saved = place / _SAVED
     if (saved / MANIFEST).is_file():
@@ -204,7 +207,7 @@ def _settle(place: Path) -> None:
                 remove_empty(place / folder)
         changed = {place}
         for name in names:
-            if (moving := confined(saved, name)).is_file():  # else a killed writer had moved it
+            if (moving := confined(saved, name)).is_file():  # otherwise a killed writer has moved it
                 path = confined(place, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(moving, path)
@@ -217,7 +220,7 @@ def _settle(place: Path) -> None:
 
 
 def _names(folder: Path) -> set[str]:
-    """Return the files that a manifest names, none where there is no manifest."""
+    """Return the files that the manifest of a folder names; none if there is no manifest."""
     return set(read_manifest(folder)) if (folder / MANIFEST).is_file() else set()
 
 
@@ -225,14 +228,14 @@ def _refuse_others(target: Path) -> None:
     others = [target.name]
     if target.is_dir():
         ours = {MANIFEST} | _names(target) | _names(target / _SAVED)
-        others = sorted(name for name in _found(target) if name not in ours)
+        others = sorted(name for name in _files_in(target) if name not in ours)
     if others:
-        wanted = "a new or empty folder, or a saved result and nothing else"
+        wanted = "a new or empty folder, or a folder with only a saved result"
         raise wrong_value("folder", wanted, f"{target} with {', '.join(others[:5])}")
 
 
-def _found(target: Path) -> Iterator[str]:
-    """Yield what lies in a folder at any depth, links too, except folders and what saving itself puts there."""
+def _files_in(target: Path) -> Iterator[str]:
+    """Yield the files and links in a folder at any depth, except the files of the saving itself."""
     for base, folders, files in os.walk(target):
         inside = Path(base).relative_to(target)
         if inside == Path():
@@ -242,8 +245,8 @@ def _found(target: Path) -> Iterator[str]:
         yield from ((inside / name).as_posix() for name in (*files, *links))
 
 
-def _while_it_changes(folder: Path, look: Callable[[], Found]) -> Found:
-    """Return what ``look`` returns; where it fails, look again if a save has changed the folder in the meantime."""
+def _while_it_changes(folder: Path, look: Callable[[], Result]) -> Result:
+    """Return the result of ``look``; if it fails, call it again if a save has changed the folder since."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         before = _state(folder)
@@ -255,15 +258,15 @@ def _while_it_changes(folder: Path, look: Callable[[], Found]) -> Found:
 
 
 def _state(folder: Path) -> list[tuple[int, ...] | None]:
-    """Return what tells the manifests of a folder, and so the save that it holds, from earlier and later ones."""
-    found: list[tuple[int, ...] | None] = []
+    """Return numbers of the manifests of a folder that change with every save."""
+    stats: list[tuple[int, ...] | None] = []
     for path in (folder / _SAVED / MANIFEST, folder / MANIFEST):
         try:
             stat = path.stat()
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+            stats.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
         except OSError:
-            found.append(None)
-    return found
+            stats.append(None)
+    return stats
 
 
 def _bytes_or_none(path: Path) -> bytes | None:
@@ -278,12 +281,12 @@ def _contents(place: Path) -> dict[str, bytes]:
         if (manifest := _bytes_or_none(home / MANIFEST)) is not None:
             files = parse_manifest(manifest, home / MANIFEST)
             return {name: _content(place, name, entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    wanted = "a manifest (a folder this package has written whole)"
+    wanted = "a manifest (a folder that this package has written completely)"
     raise CorruptFileError(describe(str(place / MANIFEST), wanted, "no file"))
 
 
 def _content(place: Path, name: str, size: int, sha256: str) -> bytes:
-    """Return a file's content, from where it was written or from where it is moved to, in this order."""
+    """Return the content of a file, from the folder in which it was written or else from its final place."""
     path = confined(place, name)
     contents = [_bytes_or_none(confined(place / _SAVED, name)), _bytes_or_none(path)]
     for data in contents:
@@ -291,7 +294,7 @@ def _content(place: Path, name: str, size: int, sha256: str) -> bytes:
             return data
     last = contents[-1]
     if last is None:
-        raise CorruptFileError(describe(str(path), "the file its manifest names", "no file"))
+        raise CorruptFileError(describe(str(path), "the file that its manifest names", "no file"))
     if len(last) != size:
         raise CorruptFileError(describe(str(path), f"{size} bytes", len(last)))
     raise CorruptFileError(describe(str(path), f"sha256 {sha256}", hashlib.sha256(last).hexdigest()))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, tensors without pickle, sha256 manifests, paths that stay inside."""
+"""Files that are complete or absent: atomic writes, tensors without pickle, sha256 manifests, confined paths."""
 
 import errno
 import hashlib
@@ -22,22 +22,22 @@ _NUMBER = "$number"
 
 
 class ManifestEntry(TypedDict):
-    """What a manifest records of one file."""
+    """The entry of one file in a manifest."""
 
     bytes: int
     sha256: str
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
-    """Replace a file by new content, or leave it exactly as it was.
+    """Replace the content of a file, or leave the file unchanged.
 
-    A reader sees the old content or the new one; of several writers the last one wins. A link is followed, so the
-    file that it leads to is replaced. What a killed writer left beside the file is removed by the next one. The one
-    exception is a file that cannot be replaced, such as a mount point or one in a folder that may not be written: it
-    is written in place.
+    A reader sees the old content or the new one; the last of several writers wins. A link is followed, so its target is
+    replaced. The next writer removes the files that a killed writer left beside the file. There is one exception: a
+    file that cannot be replaced, such as a mount point or a file in a folder without write permission, is written in
+    place.
 
     Args:
-        path: the file; its folder is made if it does not exist.
+        path: the file; its folder is created if it does not exist.
         data: the whole content.
 
     Raises:
@@ -59,14 +59,14 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
 
 
 def storage_error(path: Path, wanted: str, error: OSError) -> StorageError:
-    """Return (not raise) the package's error for a file that could not be written, with the system's number."""
+    """Return (not raise) the package's error for a file that could not be written, with the system's errno."""
     failure = StorageError(describe(str(path), wanted, error.strerror or error))
     failure.errno = error.errno
     return failure
 
 
 def write_json_atomic(path: str | Path, value: object) -> None:
-    """Write a value as readable JSON, atomically; a number that JSON has not is written as ``{"$number": "NaN"}``.
+    """Write a value as readable JSON, atomically; numbers that JSON lacks are written as ``{"$number": "NaN"}``.
 
     Args:
         path: the file.
@@ -79,7 +79,7 @@ def write_json_atomic(path: str | Path, value: object) -> None:
     text = json.dumps(_tagged(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         data = text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, as a path that is not UTF-8 has: JSON's own escapes keep it
+    except UnicodeEncodeError:  # half a surrogate pair, as in a path that is not UTF-8: JSON's escapes keep it
         data = (json.dumps(_tagged(value), indent=1, allow_nan=False) + "\n").encode()
     write_bytes_atomic(path, data)
 
@@ -91,7 +91,7 @@ def read_json(path: str | Path) -> Json:
         path: the file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         CorruptFileError: the content is not JSON.
     """
     return parse_json(Path(path).read_bytes(), path)
@@ -102,7 +102,7 @@ def parse_json(data: bytes, path: str | Path) -> Json:
 
     Args:
         data: the content.
-        path: where it was read, for the message.
+        path: path of the file, for the message.
 
     Raises:
         CorruptFileError: the content is not JSON.
@@ -114,7 +114,7 @@ def parse_json(data: bytes, path: str | Path) -> Json:
 
 
 def _tagged(value: object) -> object:
-    """Replace the floats that JSON has not."""
+    """Replace the floats that JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return {_NUMBER: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, dict):
@@ -122,9 +122,9 @@ def _tagged(value: object) -> object:
     return [_tagged(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _untagged(found: dict[str, object]) -> object:
-    name = found.get(_NUMBER) if len(found) == 1 else None
-    return float(name) if name in ("NaN", "Infinity", "-Infinity") else found
+def _untagged(entry: dict[str, object]) -> object:
+    name = entry.get(_NUMBER) if len(entry) == 1 else None
+    return float(name) if name in ("NaN", "Infinity", "-Infinity") else entry
 
 
 def save_tensors_atomic(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -132,7 +132,7 @@ def save_tensors_atomic(path: str | Path, tensors: Mapping[str, torch.Tensor]) -
 
     Args:
         path: the file.
-        tensors: contiguous, sharing no memory, on any device.
+        tensors: contiguous tensors that share no memory, on any device.
 
     Raises:
         StorageError: see ``write_bytes_atomic``.
@@ -141,14 +141,14 @@ def save_tensors_atomic(path: str | Path, tensors: Mapping[str, torch.Tensor]) -
 
 
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read named tensors from safetensors, onto the CPU; a flipped bit needs ``check_manifest`` to be seen.
+    """Read named tensors from safetensors to the CPU; only ``check_manifest`` detects a flipped bit.
 
     Args:
         path: the file.
 
     Raises:
-        FileNotFoundError: there is none.
-        CorruptFileError: the file is truncated, or not safetensors at all.
+        FileNotFoundError: the file does not exist.
+        CorruptFileError: the file is truncated, or not safetensors.
     """
     try:
         return safetensors.torch.load_file(path, device="cpu")
@@ -161,7 +161,7 @@ def parse_tensors(data: bytes, path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         data: the content.
-        path: where it was read, for the message.
+        path: path of the file, for the message.
 
     Raises:
         CorruptFileError: the content is not safetensors.
@@ -179,21 +179,21 @@ def sha256_file(path: str | Path) -> str:
         path: the file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def confined(folder: str | Path, relative: str) -> Path:
-    """Return ``folder / relative`` if that lies inside the folder, links followed.
+    """Return ``folder / relative`` with links resolved, if that is inside the folder.
 
     Args:
         folder: the folder.
-        relative: a path that was read from a file, and may be anything.
+        relative: path that was read from a file, so it can be any text.
 
     Raises:
-        UnsafeFileError: the path is absolute, leaves the folder, or is no path.
+        UnsafeFileError: the path is absolute, leaves the folder, or is not a path.
     """
     root = Path(os.path.realpath(folder))
     wanted = f"a path inside {root}"
@@ -209,7 +209,7 @@ def write_manifest(folder: str | Path) -> None:
     """Record size and sha256 of every file below a folder in its ``MANIFEST.json``.
 
     Args:
-        folder: the folder; call this when all else is written.
+        folder: the folder; all other files must be written before this call.
 
     Raises:
         StorageError: see ``write_bytes_atomic``.
@@ -223,31 +223,33 @@ def write_manifest(folder: str | Path) -> None:
 
 
 def read_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
-    """Return what a manifest records: path inside the folder to ``{"bytes", "sha256"}``.
+    """Return the entries of a manifest: ``{"bytes", "sha256"}`` by the path inside the folder.
 
     Args:
         folder: the folder that holds ``MANIFEST.json``.
 
     Raises:
         CorruptFileError: there is no manifest, or it is damaged.
-        UnsafeFileError: it names a path outside the folder.
+        UnsafeFileError: the manifest names a path outside the folder.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise CorruptFileError(describe(str(path), "a manifest (a folder this package has written whole)", "no file"))
+        raise CorruptFileError(
+            describe(str(path), "a manifest (a folder that this package has written completely)", "no file")
+        )
     return parse_manifest(path.read_bytes(), path)
 
 
 def parse_manifest(data: bytes, path: Path) -> dict[str, ManifestEntry]:
-    """Return what the content of a manifest records; see ``read_manifest``.
+    """Return the entries in the content of a manifest; see ``read_manifest``.
 
     Args:
         data: the content.
         path: the manifest's file, in the folder that its paths must not leave.
 
     Raises:
-        CorruptFileError: it is damaged.
-        UnsafeFileError: it names a path outside the folder.
+        CorruptFileError: the manifest is damaged.
+        UnsafeFileError: the manifest names a path outside the folder.
     """
     value = parse_json(data, path)
     files = value.get("files") if isinstance(value, dict) else None
@@ -272,16 +274,16 @@ def check_manifest(folder: str | Path) -> dict[str, ManifestEntry]:
         The manifest's entries, as ``read_manifest``.
 
     Raises:
-        CorruptFileError: a file is missing or differs; names it.
+        CorruptFileError: a file is missing or differs; the message names the file.
         UnsafeFileError: the manifest names a path outside the folder.
     """
     files = read_manifest(folder)
     for name, entry in files.items():
         path = confined(folder, name)
         if not path.is_file():
-            raise CorruptFileError(describe(str(path), "the file its manifest names", "no file"))
+            raise CorruptFileError(describe(str(path), "the file that its manifest names", "no file"))
         if path.stat().st_size != entry["bytes"]:
             raise CorruptFileError(describe(str(path), f"{entry['bytes']} bytes", path.stat().st_size))
-        if (found := sha256_file(path)) != entry["sha256"]:
-            raise CorruptFileError(describe(str(path), f"sha256 {entry['sha256']}", found))
+        if (digest := sha256_file(path)) != entry["sha256"]:
+            raise CorruptFileError(describe(str(path), f"sha256 {entry['sha256']}", digest))
     return files

@@ -1,4 +1,4 @@
-"""Raise a reward of a diffusion model by LoRA: a classifier's probability, differentiated through the whole sampler.
+"""Train a LoRA of a diffusion model for a reward, a classifier's probability, through the whole sampler.
 
 Needs ``pip install peft``. Run: ``python examples/align_lora.py``; 12 steps take about a minute on two cores.
 """

@@ -1,17 +1,17 @@
-"""How far a kernel may be from the truth: as far as plain PyTorch in the same dtype, times a small factor."""
+"""The error budget of a kernel: the error of plain PyTorch in the same dtype, times a small factor."""
 
 import torch
 from torch import Tensor
 
 
 def assert_within_budget(name: str, got: Tensor, plain: Tensor, truth: Tensor, factor: float = 2.0) -> None:
-    """Hold ``got`` against ``factor`` times the error of plain PyTorch (same dtype and inputs), plus rounding.
+    """Assert that the error of ``got`` is at most ``factor`` times that of plain PyTorch, plus rounding.
 
     Args:
-        name: what is compared, for the message.
+        name: name of the compared value, for the message.
         got: the kernel's result.
         plain: plain PyTorch's result.
-        truth: the float64 reference on the same, already rounded, inputs.
+        truth: the float64 reference for the same inputs, which are already rounded.
         factor: 2 for values, 3 for gradients.
     """
     assert got.dtype == plain.dtype and got.shape == plain.shape == truth.shape and truth.dtype == torch.float64, name

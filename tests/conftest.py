@@ -1,4 +1,4 @@
-"""What every test runs under: no network, few threads, a fixed seed; and a count of the tests that have a marker."""
+"""The conditions of every test: no network, few threads, a fixed seed; and a count of the tests with a marker."""
 
 import importlib.util
 import os
@@ -14,24 +14,24 @@ import pytest
 import torch
 
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is decorated; later is too late
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is decorated, so it cannot be set later
 
 from tests.interpreter import skipped_without_loops, why_no_loops
 
 _NO_LOOPS = why_no_loops()
 
-# A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them are about.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MARKED = ("gpu", "slow")
 """Markers whose tests are counted in the summary."""
-_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # workers would wait for one another's threads
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # with more threads, workers would wait for one another
 os.environ["OMP_NUM_THREADS"] = str(_THREADS)  # of the processes that tests start
 torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a CUDA device where there is none."""
+    """Skip tests that need a CUDA device if there is none."""
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
@@ -39,13 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """Skip what Triton's interpreter cannot run with these versions."""
+    """Skip tests that Triton's interpreter cannot run with the installed versions."""
     with skipped_without_loops(_NO_LOOPS):
         return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many marked tests ran and how many were skipped."""
+    """Print how many marked tests ran and how many were skipped."""
     for marker in _MARKED:
         found = {
             outcome: len(
@@ -68,7 +68,7 @@ def fixed_seed() -> None:
 
 @pytest.fixture
 def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill fresh memory with NaN: what a kernel forgets to write shows up."""
+    """Fill new memory with NaN, so that elements that a kernel does not write are seen."""
     for name in ("empty", "empty_like", "empty_strided"):
 
         def nan(*args: object, _real: object = getattr(torch, name), **options: object) -> torch.Tensor:

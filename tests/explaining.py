@@ -27,7 +27,7 @@ QUICK: dict[str, Any] = {
 
 
 class FailingClassifier(nn.Module):
-    """The tiny classifier, with something that happens instead of an answer at one of its calls while gradients run."""
+    """The tiny classifier; at one of its calls with gradients, a given event replaces the answer."""
 
     def __init__(self, call: int, happen: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def quick_explanation(module: nn.Module | None = None, target: Any = "boat", **o
 
 
 def assert_same_result(first: Explanation, second: Explanation) -> None:
-    """Assert that two explanations are equal to the last bit, times aside."""
+    """Assert that two explanations are equal to the last bit, except for times."""
     assert torch.equal(first.prompt_embeds, second.prompt_embeds)
     assert [image.tobytes() for image in first.images] == [image.tobytes() for image in second.images]
     assert first.activation == second.activation

@@ -1,4 +1,4 @@
-"""What Triton's interpreter cannot do with the versions that are installed."""
+"""Loops that Triton's interpreter cannot run with the installed versions."""
 
 import importlib.metadata
 import os
@@ -8,15 +8,16 @@ from contextlib import contextmanager
 import pytest
 
 REFUSAL = "only 0-dimensional arrays can be converted to Python scalars"
-"""What numpy says to the interpreter of Triton before 3.7, which makes the end of a loop an int of an array [1]."""
+"""The error of numpy in the interpreter of Triton before 3.7, which converts an array [1] to the int that ends a
+loop."""
 
 
 def why_no_loops(triton: str | None = None, numpy: str | None = None) -> str:
-    """Return why the interpreter cannot run a loop to a number that is known at run time only, "" if it can.
+    """Return why the interpreter cannot run a loop whose end is known only at run time, or "" if it can.
 
     Args:
-        triton: its version, by default the installed one's.
-        numpy: its version, by default the installed one's.
+        triton: version of Triton, by default the installed one.
+        numpy: version of numpy, by default the installed one.
     """
     if os.environ.get("TRITON_INTERPRET") != "1":
         return ""
@@ -34,10 +35,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @contextmanager
 def skipped_without_loops(why: str) -> Iterator[None]:
-    """Skip the test whose kernel meets numpy's refusal; every other failure, and every failure elsewhere, stays one.
+    """Skip a test whose kernel meets numpy's refusal; all other failures remain failures.
 
     Args:
-        why: from ``why_no_loops``.
+        why: result of ``why_no_loops``.
     """
     try:
         yield

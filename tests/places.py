@@ -1,4 +1,5 @@
-"""Unusual places to write to: mount points (the test is skipped where mounting is not allowed), and another user's."""
+"""Unusual places to write to: mount points (without permission to mount, the test is skipped) and other users'
+folders."""
 
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 @contextmanager
 def mounted_folder(place: Path) -> Iterator[None]:
-    """Make a folder that is a mount point, as the volume of a container is.
+    """Create a folder that is a mount point, like the volume of a container.
 
     Args:
         place: the folder, which does not exist.
@@ -24,7 +25,7 @@ def mounted_folder(place: Path) -> Iterator[None]:
 
 @contextmanager
 def bound_file(place: Path) -> Iterator[Path]:
-    """Make a file that is a mount point, as a single file of a container may be.
+    """Create a file that is a mount point, like a single file that is mounted into a container.
 
     Args:
         place: the file, which does not exist.
@@ -41,17 +42,17 @@ def bound_file(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """Make a folder that every user may enter, as those of pytest are not."""
+    """Create a folder that every user may enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
 def run_as_nobody(code: str, *arguments: object) -> str:
-    """Run code in a process of a user to whom nothing belongs, if this one is root, and return what it prints.
+    """Run code in a new process and return its output; if this user is root, the process runs as a user without files.
 
     Args:
-        code: run after ``sys`` is imported and this package's modules for files.
+        code: Python code; ``sys`` and this package's modules for files are already imported.
         arguments: ``sys.argv[1:]``.
     """
     start = (

@@ -40,6 +40,6 @@ def test_everything_imports_without_triton() -> None:
 
 
 def test_every_file_has_a_ranked_room() -> None:
-    """The check of imports would pass on an empty tree."""
+    """The check of imports would pass for an empty tree."""
     rooms = {path.split("/")[1].removesuffix(".py") for path, _ in rules.sources(ROOT, "diffexplain_fast")}
     assert rooms - {"__init__"} <= set(rules.RANKS) and len(rooms) > 10

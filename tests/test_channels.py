@@ -1,4 +1,4 @@
-"""Which axis of a layer's output a neuron's units lie along."""
+"""The axis of a neuron's units in a layer's output."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ WIDTH = 8
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Normalises [B, C, H, W], as timm and torchvision call it."""
+    """Normalises [B, C, H, W]; the name is that of timm and torchvision."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, C, H, W]."""
@@ -24,7 +24,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class ChannelsLast(nn.Module):
-    """As Swin: [B, H, W, C] all the way; ``block`` has a residual around a perceptron."""
+    """Like Swin: [B, H, W, C] in every layer; ``block`` has a residual around a perceptron."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ChannelsLast(nn.Module):
 
 
 class ConvNext(nn.Module):
-    """As ConvNeXt: a depthwise convolution, then a perceptron on [B, H, W, C], out as [B, C, H, W]."""
+    """Like ConvNeXt: a depthwise convolution, then a perceptron on [B, H, W, C]; the output is [B, C, H, W]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus what is inside."""
+        """Return x plus the output of the inner layers."""
         return x + self.inner(x)
 
 
@@ -74,9 +74,9 @@ def value(model: nn.Module, target: Neuron, size: Any) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     "size", [(16, 16), (32, 32), (32, 16), (12, 32)], ids=str
-)  # 32 makes sides as long as channels
+)  # with 32 pixels, sides are as long as channels
 @pytest.mark.parametrize("layer", ["norm", "block", "block.inner", "block.inner.2", "head"])
-def test_channels_come_last(layer: str, size: tuple[int, int]) -> None:
+def test_channels_that_come_last_are_found(layer: str, size: tuple[int, int]) -> None:
     got, output = value(seeded(ChannelsLast), Neuron(layer, 2), size)
     assert torch.equal(got, output[..., 2].flatten(1).mean(1) if output.ndim > 2 else output[:, 2])
 
@@ -85,12 +85,12 @@ def test_channels_come_last(layer: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("layer", "axis"), [("stem", 1), ("stem.1", 1), ("depthwise", 1), ("mix", 3), ("mix.0", 3), ("mix.2", 3)]
 )
-def test_channels_of_a_convnext(layer: str, axis: int, size: tuple[int, int]) -> None:
+def test_the_channels_of_a_convnext_are_found(layer: str, axis: int, size: tuple[int, int]) -> None:
     got, output = value(seeded(ConvNext), Neuron(layer, 2), size)
     assert torch.equal(got, output.select(axis, 2).flatten(1).mean(1))
 
 
-def test_a_norm_that_is_told_its_order() -> None:
+def test_data_format_decides_the_channel_axis() -> None:
     norm = LayerNorm2d(4)
     norm.data_format = "channels_first"
     model = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.Flatten(), nn.Linear(64, 2))
@@ -114,17 +114,17 @@ def test_a_norm_that_is_told_its_order() -> None:
         ((2, 5, 5, 7), Layout(units=5), None),
     ],
 )
-def test_what_tells_the_channel_axis(shape: tuple, layout: Layout, axis: int | None) -> None:
+def test_kinds_units_and_shape_decide_the_channel_axis(shape: tuple, layout: Layout, axis: int | None) -> None:
     assert channel_axis(shape, layout, (28, 28)) == axis
 
 
-def test_pictures_that_are_not_square_have_such_outputs() -> None:
+def test_the_ratio_of_the_picture_decides_the_channel_axis() -> None:
     assert channel_axis((2, 3, 8, 8), Layout(), (12, 32)) == -1
     assert channel_axis((2, 8, 3, 8), Layout(), (12, 32)) == 1
     assert channel_axis((2, 8, 8, 3), Layout(), (32, 32)) == -1
 
 
-def test_a_channel_that_nothing_tells_has_to_be_named() -> None:
+def test_a_channel_axis_that_cannot_be_inferred_must_be_named() -> None:
     model = nn.Sequential(nn.Unflatten(2, (4, 4)), nn.Flatten(1), nn.Linear(48, 2))
     cube = nn.Sequential(nn.Upsample((3, 3)), nn.Identity(), nn.Flatten(), nn.Linear(27, 2))
     with pytest.raises(ValueError, match=r"channel: wanted the axis of the units in the output \[2, 3, 3, 3\] of 1"):
@@ -137,19 +137,19 @@ def test_a_channel_that_nothing_tells_has_to_be_named() -> None:
 
 
 @pytest.mark.parametrize("channel", [4, -4, -5])
-def test_an_axis_that_is_not_there_is_refused(channel: int) -> None:
+def test_an_axis_that_does_not_exist_is_refused(channel: int) -> None:
     with pytest.raises(ValueError, match=r"channel: wanted an axis of the output \[2, 8, 4, 4\]"):
         value(seeded(ConvNext), Neuron("depthwise", 0, channel=channel), (16, 16))
 
 
-def test_the_batch_is_no_channel() -> None:
+def test_the_batch_axis_is_refused_as_channel() -> None:
     with pytest.raises(ValueError, match="channel: wanted an axis of the output that is not 0"):
         Neuron("a", 0, channel=0)
     with pytest.raises(TypeError, match="channel: wanted a whole number"):
         Neuron("a", 0, channel=True)
 
 
-def test_an_output_whose_rows_are_no_images_is_refused() -> None:
+def test_an_output_without_one_row_for_each_image_is_refused() -> None:
     windows = nn.Sequential(nn.Unflatten(2, (2, 2)), nn.Flatten(0, 1), nn.Unflatten(0, (-1, 3)), nn.Flatten())
     model = nn.Sequential(windows[0], windows[1], windows[2], windows[3], nn.Linear(48, 2))
     with pytest.raises(ValueError, match=r"output of 1: wanted one row for each of the 2 images first, got .*\[6"):
@@ -157,6 +157,6 @@ def test_an_output_whose_rows_are_no_images_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("layer", "unit"), [("norm", 8), ("block", 8), ("head", 3)])
-def test_a_unit_that_is_not_there_is_refused_with_the_range(layer: str, unit: int) -> None:
+def test_a_unit_that_does_not_exist_is_refused_with_the_range(layer: str, unit: int) -> None:
     with pytest.raises(UnknownNameError, match=rf"unit: wanted one of {unit} units of {layer}.*from 0 to {unit - 1}"):
         value(seeded(ChannelsLast), Neuron(layer, unit), (32, 32))

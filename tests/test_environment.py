@@ -1,4 +1,4 @@
-"""What doctor prints and results record is true of this machine."""
+"""The versions and devices that doctor prints and results record are those of this machine."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""The examples run, and do what they say."""
+"""The examples run, and have the effect that they state."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One file: whatever lies at its path, whoever else writes it, and whatever its file system cannot do."""
+"""Writing one file: with anything at its path, with other writers, and on every kind of file system."""
 
 import errno
 import fcntl
@@ -19,10 +19,10 @@ from diffexplain_fast.storage import write_bytes_atomic
 from tests.places import bound_file, public_folder, run_as_nobody
 
 LONGEST = 255
-"""Bytes of a name on the usual file systems."""
+"""Longest name in bytes on the usual file systems."""
 
 
-def test_the_longest_names(tmp_path: Path) -> None:
+def test_files_with_the_longest_names_are_written(tmp_path: Path) -> None:
     for name in ("n" * LONGEST, "ü" * (LONGEST // 2)):
         write_bytes_atomic(tmp_path / name, b"a")
         write_bytes_atomic(tmp_path / name, b"b")
@@ -70,7 +70,7 @@ def test_folders_made_for_a_file_that_cannot_be_written_are_removed(tmp_path: Pa
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_that_is_a_mount_point(tmp_path: Path) -> None:
+def test_a_file_that_is_a_mount_point_is_written_in_place(tmp_path: Path) -> None:
     with bound_file(tmp_path / "report.html") as behind:
         for content in (b"longer than the next", b"short"):
             write_bytes_atomic(tmp_path / "report.html", content)
@@ -78,7 +78,7 @@ def test_a_file_that_is_a_mount_point(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["behind", "report.html"]
 
 
-def test_a_file_in_a_folder_that_may_not_be_written() -> None:
+def test_a_file_in_a_folder_without_write_permission_is_written_in_place() -> None:
     with public_folder() as folder:
         path = folder / "report.html"
         path.write_bytes(b"longer than the next")
@@ -90,7 +90,7 @@ def test_a_file_in_a_folder_that_may_not_be_written() -> None:
 
 
 def refusing(call: Callable[..., Any], number: int, when: Callable[..., bool]) -> Callable[..., Any]:
-    """Return a system call as a file system has it that cannot do some of it."""
+    """Return a system call as on a file system that lacks a part of it."""
 
     def refuse(*given: Any) -> Any:
         if when(*given):
@@ -100,14 +100,18 @@ def refusing(call: Callable[..., Any], number: int, when: Callable[..., bool]) -
     return refuse
 
 
-def test_a_file_system_that_cannot_rename_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_replaced_on_a_file_system_that_cannot_rename_over_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "replace", refusing(os.replace, errno.EEXIST, lambda _, target: os.path.exists(target)))
     for content in (b"one", b"two"):
         write_bytes_atomic(tmp_path / "a", content)
         assert (tmp_path / "a").read_bytes() == content and os.listdir(tmp_path) == ["a"]
 
 
-def test_a_file_system_that_cannot_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_file_stays_on_a_file_system_that_cannot_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a").write_bytes(b"old")
     monkeypatch.setattr(os, "replace", refusing(os.replace, errno.EEXIST, lambda *_: True))
     monkeypatch.setattr(os, "rename", refusing(os.rename, errno.ENOSYS, lambda source, _: ".tmp" in str(source)))
@@ -117,7 +121,9 @@ def test_a_file_system_that_cannot_rename_keeps_the_old_file(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_without_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_is_written_on_a_file_system_without_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, number, lambda *_: True))
     write_bytes_atomic(tmp_path / "a", b"x")
     assert (tmp_path / "a").read_bytes() == b"x"
@@ -132,12 +138,12 @@ def test_a_disk_that_fails_at_fsync_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process see a file system without locks."""
+    """Make this process see a file system without locks."""
     monkeypatch.setattr(fcntl, "flock", refusing(fcntl.flock, errno.ENOTSUP, lambda *_: True))
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a file that is there nobody can tell whether its writer lives: it is left, and another name is used."""
+def test_a_file_is_written_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the writer of an existing file lives cannot be known: the file stays, and another name is used."""
     without_locks(monkeypatch)
     descriptor = claim(tmp_path / "claim", 0.0)
     with pytest.raises(OSError, match="if no other process is writing there, remove"):
@@ -163,8 +169,8 @@ def test_a_claim_is_waited_for(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_writer_left_is_replaced(tmp_path: Path) -> None:
-    """The process is killed when all is written and nothing is renamed."""
+def test_the_files_of_a_killed_writer_are_replaced(tmp_path: Path) -> None:
+    """The process is killed after all files are written, before any is renamed."""
     code = (
         "import os, signal, sys; from diffexplain_fast import storage\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,4 +1,4 @@
-"""Targets of the user's own: a function, and a class with as little as it needs."""
+"""Targets of the user: a function, and a class with only the methods that it needs."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from tests.tiny import tiny_classifier
 
 
 def margin(response: dx.Response) -> Tensor:
-    """How far the first logit is above the second."""
+    """Return the difference of the first two logits."""
     return response.logits[:, 0] - response.logits[:, 1]
 
 
 class Margin(dx.Target):
-    """The same as a class."""
+    """The same target as a class."""
 
     def __call__(self, response: dx.Response) -> Tensor:
         """Return the score [B]."""
@@ -37,7 +37,7 @@ def test_a_function_and_a_class_score_as_the_sum_of_targets_does() -> None:
     assert (by_function.target, by_class.target) == ("margin", "Margin")
 
 
-def test_they_add_and_scale() -> None:
+def test_functions_and_classes_add_and_scale() -> None:
     response = dx.Response(torch.rand(2, 3, 4, 4), torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
     target = (Margin() + as_target(margin)) / 4
     assert target(response).tolist() == [1.0, -1.0]
@@ -54,14 +54,14 @@ def test_they_add_and_scale() -> None:
         (lambda response: response.logits[:, 0].detach(), ValueError, "a score differentiable in the pixels"),
     ],
 )
-def test_an_answer_that_is_no_score_is_named(answer: Any, error: type[Exception], message: str) -> None:
+def test_an_answer_that_is_not_a_score_is_named(answer: Any, error: type[Exception], message: str) -> None:
     with quick_explainer() as explainer, pytest.raises(error, match=message):
         explainer.explain(answer, **QUICK)
 
 
 @pytest.mark.parametrize("x", [Margin, tiny_classifier(), dx.Classifier(tiny_classifier())], ids=lambda x: str(type(x)))
-def test_what_is_no_function_of_a_response_is_refused(x: Any) -> None:
-    with pytest.raises(TypeError, match="target: wanted a class index, a label or a target, made already"):
+def test_a_value_that_is_not_a_function_of_a_response_is_refused(x: Any) -> None:
+    with pytest.raises(TypeError, match="target: wanted a class index, a label or a target, already created"):
         as_target(x)
 
 

@@ -1,4 +1,4 @@
-"""What the README says is true: its examples run, its links and commands exist."""
+"""The README is true: its examples run, and its links and commands exist."""
 
 import re
 from pathlib import Path
@@ -28,16 +28,16 @@ def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 2 and "tinyworld" in BLOCKS[0]
 
 
-def test_it_says_whether_the_models_are_there() -> None:
+def test_the_readme_says_whether_the_models_are_shipped() -> None:
     assert ("not in this\ncommit" in TEXT) != SHIPPED
 
 
-def test_links_lead_somewhere() -> None:
+def test_every_link_leads_to_a_file() -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in target]
     assert targets and all((ROOT / target).exists() for target in targets)
 
 
-def test_commands_exist() -> None:
+def test_every_named_command_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"(?:`|^)make (\w+)", TEXT, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,4 +1,4 @@
-"""Values from JSON become records, or the place of what is wrong is named."""
+"""Values from JSON become records, or the error names the place of a wrong value."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
@@ -11,14 +11,14 @@ from diffexplain_fast.records import Count, Magnitude, Range, Share, read_as
 
 @dataclass
 class Point:
-    """A dataclass with a tuple, as JSON has none."""
+    """A dataclass with a tuple, which JSON does not have."""
 
     name: str
     place: tuple[float, float] | None
 
 
 class Open(TypedDict, total=False):
-    """A dict that may hold more."""
+    """A dict that may have further keys."""
 
     points: list[Point]
 
@@ -43,11 +43,11 @@ class Open(TypedDict, total=False):
         (Open, {}),
     ],
 )
-def test_what_fits_comes_back_as_it_is(kind: Any, value: Any) -> None:
+def test_a_value_of_the_right_type_comes_back_unchanged(kind: Any, value: Any) -> None:
     assert read_as(kind, value, "a.json") is value or read_as(kind, value, "a.json") == value
 
 
-def test_dataclasses_and_tuples_are_made() -> None:
+def test_dataclasses_and_tuples_are_created() -> None:
     assert read_as(list[Point], [{"name": "a", "place": [1, 2.5]}], "a.json") == [Point("a", (1, 2.5))]
 
 
@@ -80,6 +80,6 @@ def test_dataclasses_and_tuples_are_made() -> None:
         (Open, [], "wanted a dict of points"),
     ],
 )
-def test_what_does_not_is_named(kind: Any, value: Any, message: str) -> None:
+def test_a_value_of_another_type_is_named(kind: Any, value: Any, message: str) -> None:
     with pytest.raises(CorruptFileError, match=message):
         read_as(kind, value, "a.json")

@@ -1,4 +1,4 @@
-"""A folder of results is the old one or the new one, wherever it lies and whoever reads, writes or kills."""
+"""A folder of results is the old one or the new one, in any place, with other readers and writers, and after kills."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ LOCK = ".diffexplain-lock"
 
 
 def files_of(number: int) -> dict[str, bytes]:
-    """Return the files of a result; which there are depends on the number, and all content names it."""
+    """Return the files of a result; the number decides their names and appears in their content."""
     names = ["record.json", *(f"images/{i}.png" for i in range(number % 4))]
     return {name: f"{name} of {number} ".encode() * 100 for name in names}
 
@@ -35,7 +35,7 @@ def save(place: Path, number: int) -> Path:
 
 
 def assert_at_rest(place: Path, number: int) -> None:
-    """Assert that a folder holds the result of a number and nothing else."""
+    """Assert that a folder holds only the result of a number."""
     assert read_folder(place) == files_of(number)
     found = {path.relative_to(place).as_posix() for path in place.rglob("*")}
     assert found - {"images"} == {MANIFEST, *files_of(number)}
@@ -49,7 +49,7 @@ def test_a_result_is_replaced_by_one_of_other_files(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == ["a"]
 
 
-def test_through_links(tmp_path: Path) -> None:
+def test_a_result_is_saved_and_read_through_links(tmp_path: Path) -> None:
     (tmp_path / "disk" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(Path("disk", "deep"))
     (tmp_path / "parent").symlink_to("disk")
@@ -65,7 +65,7 @@ def test_through_links(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_to_no_folder_are_refused(tmp_path: Path) -> None:
-    """What a link leads to may be a disk that is not mounted: a folder made there would hide behind it."""
+    """A link may lead to a disk that is not mounted, which would later hide a folder that was created in its place."""
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "file").write_text("mine")
@@ -77,7 +77,7 @@ def test_links_that_lead_to_no_folder_are_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_link_inside_a_result_is_somebody_elses(tmp_path: Path) -> None:
+def test_a_folder_with_a_foreign_link_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a", 0)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a" / "images").symlink_to(tmp_path / "elsewhere")
@@ -87,7 +87,7 @@ def test_a_link_inside_a_result_is_somebody_elses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "."])
-def test_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_result_is_saved_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     for number in (3, 2):
@@ -104,7 +104,7 @@ def test_a_current_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: 
         save(Path("a"), 1)
 
 
-def test_a_mount_point(tmp_path: Path) -> None:
+def test_a_result_is_saved_into_a_mount_point(tmp_path: Path) -> None:
     with mounted_folder(tmp_path / "volume"):
         for number in (3, 2):
             save(tmp_path / "volume", number)
@@ -112,7 +112,7 @@ def test_a_mount_point(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == ["volume"]
 
 
-def test_a_folder_in_one_that_may_not_be_written() -> None:
+def test_a_result_is_saved_into_a_folder_whose_parent_may_not_be_written() -> None:
     code = "for _ in '12': result_folder.write_folder(storage.Path(sys.argv[1]), lambda n: (n / 'a').write_bytes(b'a'))"
     with public_folder() as folder:
         (folder / "theirs").mkdir()
@@ -130,7 +130,7 @@ def test_a_folder_keeps_its_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o700
 
 
-def test_the_longest_name(tmp_path: Path) -> None:
+def test_a_folder_with_the_longest_name_is_saved(tmp_path: Path) -> None:
     place = tmp_path / ("n" * LONGEST)
     assert_at_rest(save(place, 3), 3)
     assert_at_rest(save(place, 2), 2)
@@ -139,7 +139,9 @@ def test_the_longest_name(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [place.name]
 
 
-def test_file_systems_that_lack_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_is_saved_on_file_systems_that_lack_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "replace", refusing(os.replace, errno.EEXIST, lambda _, target: os.path.exists(target)))
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, errno.EINVAL, lambda *_: True))
     without_locks(monkeypatch)
@@ -191,8 +193,8 @@ def test_a_writer_that_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytes
     assert_at_rest(save(tmp_path / "a", 1), 1)
 
 
-def test_a_live_save_beside_is_left_alone(tmp_path: Path) -> None:
-    """While one writer makes a new folder, another one makes a folder there itself and saves into it."""
+def test_a_save_that_still_runs_beside_is_not_touched(tmp_path: Path) -> None:
+    """While one writer creates a new folder, another one creates the same folder and saves into it."""
 
     def write(folder: Path) -> None:
         if not (tmp_path / "a").exists():
@@ -211,5 +213,5 @@ def test_damage_is_not_mistaken_for_a_save(tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match=r"record\.json: wanted 1700 bytes, got 1"):
         read_folder(tmp_path / "a")
     (tmp_path / "a" / "record.json").unlink()
-    with pytest.raises(CorruptFileError, match=r"record\.json: wanted the file its manifest names"):
+    with pytest.raises(CorruptFileError, match=r"record\.json: wanted the file that its manifest names"):
         read_folder(tmp_path / "a")

@@ -55,7 +55,7 @@ print("every moment")
 
 @pytest.mark.slow
 def test_a_writer_may_be_killed_at_every_moment(tmp_path: Path) -> None:
-    """It is killed before its first call of the system that changes a folder, then before its second, and so on."""
+    """The writer is killed before its first system call that changes a folder, then before the second, and so on."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -102,8 +102,8 @@ print([os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]) for job in jobs])
 """
 
 
-def test_many_processes_read_and_write(tmp_path: Path) -> None:
-    """Ten new folders with three writers each, then one folder for a second."""
+def test_many_processes_read_and_write_only_whole_results(tmp_path: Path) -> None:
+    """First ten new folders get three writers each, then one folder gets writers for a second."""
     command = [sys.executable, "-c", MANY, tmp_path / "a", "1.0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "[0, 0, 0, 0, 0]\n", done.stdout + done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Interruptions, failures and repetition: equal bits, nothing left behind in the user's modules, nothing leaked."""
+"""Interruptions, failures and repetition: equal bits, unchanged modules of the user, and no leaks."""
 
 import gc
 import math
@@ -41,7 +41,7 @@ def interrupt_at(iteration: int) -> Callable[[Progress], None]:
 
 
 def module_state(explainer: Explainer) -> list:
-    """Everything of the user's modules, and of the process, that an explanation might leave changed."""
+    """The state of the user's modules and of the process that an explanation might change."""
     pipeline = explainer.pipeline
     modules = [pipeline.unet, pipeline.vae, *pipeline.text_encoders, explainer.classifier.model]
     state: list = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]
@@ -61,7 +61,7 @@ def module_state(explainer: Explainer) -> list:
 
 
 def unusual(explainer: Explainer) -> None:
-    """Leave the modules in modes and flags that no library would choose, so that restoring them shows."""
+    """Put the modules into unusual modes and flags, so that a missing restore is seen."""
     explainer.pipeline.unet.mid_block.train()
     explainer.pipeline.text_encoders[0].train()
     explainer.classifier.model.train()
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("scored", [1, 2, 4])
 def test_ctrl_c_while_screening_then_resume_screens_on_and_gives_the_same_bits(tmp_path: Path, scored: int) -> None:
-    """Six words and the class name are three batches, then single words are looked at again, then there are pairs."""
+    """Six words and the class name are three batches; then single words are scored again, then pairs."""
     options = {"start": "auto", "iterations": 1, "candidates": ["red", "blue", "snow", "desert", "tree", "house"]}
 
     def explain(stop_after: float) -> tuple[Explanation | None, int]:
@@ -186,7 +186,7 @@ def test_nan_names_the_iteration_and_keeps_the_last_good_state(tmp_path: Path) -
     assert_same_result(resumed, quick_explanation(FailingClassifier(-1, not_a_number)))
 
 
-def test_nan_where_no_gradient_runs_is_named_too() -> None:
+def test_nan_without_a_gradient_is_named_too() -> None:
     broken = tiny_classifier()
     with torch.no_grad():
         broken.head.weight[0, 0] = float("nan")
@@ -195,7 +195,7 @@ def test_nan_where_no_gradient_runs_is_named_too() -> None:
 
 
 @pytest.mark.parametrize("happen", [None, fail, interrupt, not_a_number], ids=["success", "error", "ctrl-c", "nan"])
-def test_everything_is_as_before(happen: Callable[[Tensor], Tensor] | None) -> None:
+def test_an_explanation_leaves_every_module_unchanged(happen: Callable[[Tensor], Tensor] | None) -> None:
     module: nn.Module = tiny_classifier() if happen is None else FailingClassifier(2, happen)
     with quick_explainer(module) as explainer:
         unusual(explainer)
@@ -209,7 +209,7 @@ def test_everything_is_as_before(happen: Callable[[Tensor], Tensor] | None) -> N
         assert module_state(explainer) == before
 
 
-def test_a_callback_that_fails_leaves_everything_as_before() -> None:
+def test_a_callback_that_fails_leaves_models_unchanged() -> None:
     with quick_explainer() as explainer:
         unusual(explainer)
         before = module_state(explainer)

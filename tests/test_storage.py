@@ -1,4 +1,4 @@
-"""Files are whole or absent, damage is seen, and no path leaves its folder."""
+"""Files are complete or absent, damage is detected, and no path leaves its folder."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_no_space_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["state.bin"]
 
 
-def test_a_full_device(tmp_path: Path) -> None:
+def test_a_full_device_is_told(tmp_path: Path) -> None:
     """In that process ``open`` leads to /dev/full, which answers every write with "no space left"."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
@@ -70,20 +70,20 @@ def test_a_full_device(tmp_path: Path) -> None:
     assert "No space left" in done.stdout and not path.exists()
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"kept")
     with pytest.raises(StorageError, match=r"file.inside\.bin: wanted space and permission for 1 bytes, got") as caught:
         write_bytes_atomic(tmp_path / "file" / "inside.bin", b"x")
     assert caught.value.errno is not None and (tmp_path / "file").read_bytes() == b"kept"
 
 
-def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="got Is a directory"):
         write_bytes_atomic(tmp_path, b"x")
     assert os.listdir(tmp_path) == []
 
 
-def test_no_permission(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     code = (
@@ -96,7 +96,7 @@ def test_no_permission(tmp_path: Path) -> None:
     assert done.stdout.startswith("StorageError 13") and "Permission denied" in done.stdout
 
 
-def test_json_there_and_back(tmp_path: Path) -> None:
+def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
     value = {"word": "Größe", "list": [1, 2.5, None, True]}
     write_json_atomic(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
@@ -106,20 +106,20 @@ def test_json_there_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000], ids=["empty", "open", "bytes", "deep"])
-def test_json_that_is_none(tmp_path: Path, content: bytes) -> None:
+def test_content_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(CorruptFileError, match=r"a\.json: wanted JSON"):
         read_json(tmp_path / "a.json")
 
 
-def test_tensors_there_and_back(tmp_path: Path) -> None:
+def test_tensors_are_read_as_they_were_written(tmp_path: Path) -> None:
     tensors = {"half": torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).half(), "count": torch.tensor(7)}
     save_tensors_atomic(tmp_path / "a.safetensors", tensors)
     loaded = load_tensors(tmp_path / "a.safetensors")
     assert loaded.keys() == tensors.keys() and all(torch.equal(loaded[key], tensors[key]) for key in tensors)
 
 
-def test_tensor_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
     save_tensors_atomic(tmp_path / "a", {"x": torch.zeros(100)})
     whole = (tmp_path / "a").read_bytes()
     torch.save({"x": torch.zeros(3)}, tmp_path / "pickle")
@@ -155,7 +155,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    assert load_tensors(path)["x"].shape == (64,)  # safetensors itself sees nothing
+    assert load_tensors(path)["x"].shape == (64,)  # safetensors does not detect it
     with pytest.raises(CorruptFileError, match=r"w\.safetensors: wanted sha256"):
         check_manifest(tmp_path)
 
@@ -174,7 +174,7 @@ def test_missing_and_cut_files_are_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [[], {}, {"files": []}, {"files": {"a": {"bytes": "1", "sha256": "x"}}}])
-def test_a_manifest_of_another_structure(tmp_path: Path, value: object) -> None:
+def test_a_manifest_of_another_structure_is_refused(tmp_path: Path, value: object) -> None:
     write_json_atomic(tmp_path / MANIFEST, value)
     with pytest.raises(CorruptFileError, match="another structure"):
         check_manifest(tmp_path)
@@ -184,7 +184,7 @@ ESCAPES = ["../secret", "a/../../secret", "/etc/passwd", "", ".", "a/..", "link/
 
 
 @pytest.mark.parametrize("relative", ESCAPES)
-def test_paths_that_leave_the_folder(tmp_path: Path, relative: str) -> None:
+def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, relative: str) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     (tmp_path / "secret").write_bytes(b"s")
@@ -196,5 +196,5 @@ def test_paths_that_leave_the_folder(tmp_path: Path, relative: str) -> None:
         check_manifest(folder)
 
 
-def test_paths_that_stay(tmp_path: Path) -> None:
+def test_paths_inside_the_folder_are_returned(tmp_path: Path) -> None:
     assert confined(tmp_path, "a/b.png") == tmp_path.resolve() / "a" / "b.png"

@@ -42,12 +42,12 @@ def pixels() -> Tensor:
     ],
     ids=str,
 )
-def test_ways_to_name_a_target(x: Any, expected: Target) -> None:
+def test_a_target_is_named_by_index_label_neuron_or_object(x: Any, expected: Target) -> None:
     assert as_target(x) == expected
 
 
 @pytest.mark.parametrize("x", [None, "", "  "])
-def test_no_target_is_refused(x: Any) -> None:
+def test_an_empty_target_is_refused(x: Any) -> None:
     with pytest.raises(ValueError, match="target is empty"):
         as_target(x)
 
@@ -55,7 +55,7 @@ def test_no_target_is_refused(x: Any) -> None:
 @pytest.mark.parametrize(
     "x", [1.0, True, ["boat"], b"boat", torch.tensor(1.0), torch.tensor(True), object()], ids=lambda x: type(x).__name__
 )
-def test_other_kinds_are_refused(x: Any) -> None:
+def test_values_of_other_kinds_are_refused_as_targets(x: Any) -> None:
     with pytest.raises(TypeError, match=r"^target: wanted a class index, a label or a target"):
         as_target(x)
 

@@ -1,4 +1,4 @@
-"""Targets: their values and gradients, their algebra, and what they are called."""
+"""Targets: their values, gradients, algebra and descriptions."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.tiny import LABELS, seeded, tiny_classifier
 
 
 class Tokens(nn.Module):
-    """A tiny transformer classifier: its block gives tokens [B, T, D], its recurrent part a tuple, its head [B, C]."""
+    """A tiny transformer classifier: its block returns tokens [B, T, D], its recurrent layer a tuple."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ CASES: dict[str, Callable[[], Target]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradients(case: str, classifier: Classifier) -> None:
+def test_gradients_of_targets_are_exact(case: str, classifier: Classifier) -> None:
     target = CASES[case]()
     assert scores(target, classifier, pixels()).shape == (2,)
     assert gradcheck(lambda x: scores(target, classifier, x), pixels(1, 6).requires_grad_())
 
 
 @pytest.mark.parametrize("target", [Neuron("block", 5), Neuron("rows", 1), Neuron("block.linear1", 3)], ids=str)
-def test_gradients_of_tokens_and_tuples(target: Target, tokens: Classifier) -> None:
+def test_gradients_of_neurons_in_tokens_and_tuples_are_exact(target: Target, tokens: Classifier) -> None:
     assert gradcheck(lambda x: scores(target, tokens, x), pixels(1).requires_grad_(), fast_mode=True)
 
 
@@ -84,7 +84,7 @@ def test_each_score_is_of_its_own_image(classifier: Classifier) -> None:
         assert torch.allclose(scores(make(), classifier, images), alone, rtol=1e-10)
 
 
-def test_values_of_class_targets(classifier: Classifier) -> None:
+def test_class_targets_have_the_values_of_their_formulas(classifier: Classifier) -> None:
     images = pixels()
     logits = classifier(images)
     assert torch.equal(scores(ClassLogit("house"), classifier, images), logits[:, 2])
@@ -99,7 +99,7 @@ def test_a_probability_of_half_precision_logits_is_computed_in_float32() -> None
     assert math.isclose(float(score[0]), -math.log1p(math.exp(-12)), rel_tol=1e-2)
 
 
-def test_values_of_neurons(classifier: Classifier, tokens: Classifier) -> None:
+def test_a_neuron_is_the_mean_over_positions(classifier: Classifier, tokens: Classifier) -> None:
     images, model = pixels(), classifier.model
     with torch.no_grad():
         maps = model.eval().layer1(images * 2 - 1)
@@ -137,7 +137,7 @@ def test_disagreement_about_a_class_the_other_lacks(classifier: Classifier) -> N
         Disagreement(other, "boat").bind(classifier)
 
 
-def test_algebra(classifier: Classifier) -> None:
+def test_targets_add_subtract_and_scale(classifier: Classifier) -> None:
     images = pixels()
     a, b, c = ClassLogit("boat"), Neuron("layer1", 1), ClassProbability(2)
     x, y, z = (scores(target, classifier, images) for target in (a, b, c))
@@ -158,7 +158,7 @@ def test_algebra(classifier: Classifier) -> None:
         assert torch.allclose(scores(target, classifier, images), expected, rtol=1e-12, atol=1e-12), target.describe()
 
 
-def test_what_a_target_is_called(classifier: Classifier) -> None:
+def test_a_target_describes_its_formula(classifier: Classifier) -> None:
     target = ClassLogit(0) + 0.5 * Neuron(classifier.model.layer2, 7)
     assert target.describe() == "ClassLogit(0) + 0.5 * Neuron(Sequential, 7)"
     assert target.bind(classifier).describe() == "ClassLogit(boat) + 0.5 * Neuron(layer2, 7)"

@@ -1,4 +1,4 @@
-"""Tiny pipelines and a classifier of real components with random weights: made in memory, equal every time."""
+"""Tiny pipelines and a classifier of real components with random weights, created in memory and equal every time."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WORDS = ("a", "photo", "of", "the", "tree", "red", "blue", "boat", "fish", "house", "snow", "desert")
-"""Words that are one token each; every other lower-case word falls into its letters."""
+"""Words of one token each; every other lower-case word is split into its letters."""
 LABELS = ("boat", "fish", "house", "tree")
 CONTEXT = 16
-"""Longest prompt in tokens, begin and end included."""
+"""Longest prompt in tokens, with begin and end."""
 LATENT_SIZE, IMAGE_SIZE = 8, 16
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 _Made = TypeVar("_Made")
 
 
 def seeded(make: Callable[[], _Made], seed: int = 0) -> _Made:
-    """Return ``make()`` under a fixed seed; the global random state stays as it was."""
+    """Return ``make()`` under a fixed seed; the global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
 
 def tiny_tokenizer(words: Sequence[str] = WORDS, context: int = CONTEXT, pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """Return a CLIPTokenizer in which each of ``words`` is one token and letters are the rest."""
+    """Return a CLIPTokenizer in which each of ``words`` is one token; the other tokens are letters."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + ["!", ","]
     pieces = [piece for letter in letters for piece in (letter, f"{letter}</w>")]
     merges: list[tuple[str, str]] = []
@@ -125,7 +125,7 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
     def make() -> StableDiffusionXLPipeline:
         first, second = tiny_tokenizer(), tiny_tokenizer(pad="!")
         second_config = text_config(second, 24, layers=3)
-        second_config.eos_token_id = 2  # as published; the place of the highest id is then pooled
+        second_config.eos_token_id = 2  # as published, so that the position of the highest id is pooled
         unet = tiny_unet(
             16 + 24,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),

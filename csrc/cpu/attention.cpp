@@ -1,15 +1,15 @@
-// Attention of one batch and head after the other, four queries at a time against all keys: made for the few and short
-// heads of small images, where the calls of a large product cost more than its arithmetic.
+// Attention, one batch element and head after another, with four queries at a time against all keys. It is made for the
+// few and short heads of small images, where the calls of a large matrix product cost more than its arithmetic.
 //
-// There is one product, of a narrow matrix and one whose rows lie side by side; keys, and in the backward values, are
-// transposed once for it. Sums over queries run from the first to the last, whatever the number of threads.
+// There is only one kind of product: a narrow matrix times a matrix with contiguous rows. Keys, and in the backward
+// also values, are transposed once for it. Sums over queries run from the first to the last for any number of threads.
 #include "common.h"
 
 namespace diffexplain {
 namespace {
 
-constexpr int ROWS = 4;       // queries at a time
-constexpr int64_t LANES = 16;  // results of each that are summed in registers
+constexpr int ROWS = 4;       // queries that are computed together
+constexpr int64_t LANES = 16;  // results of each query that are summed in registers
 
 INLINE int64_t padded(int64_t n) { return divide_up(n, LANES) * LANES; }
 
@@ -20,7 +20,7 @@ struct Rows {
   int64_t step;
 };
 
-// [B, N, H, D] with any strides but 1 for the last.
+// [B, N, H, D] with stride 1 in the last dimension and any strides in the others.
 template <class T>
 struct Heads {
   T* data;
@@ -38,7 +38,8 @@ struct Heads {
   }
 };
 
-// c [N, width] = a [N, depth] b [depth, width], width a multiple of the lanes; rows of b and c are `width` apart.
+// c [N, width] = a [N, depth] b [depth, width]; width is a multiple of LANES, rows of a are `step` apart, rows of b and
+// c are `width` apart.
 template <int N, class A>
 INLINE void multiply(const A* __restrict a, int64_t step, const A* __restrict b, int64_t depth, int64_t width,
                      A* __restrict c) {
@@ -67,7 +68,7 @@ INLINE void add_outer(const A* __restrict a, int64_t step, const A* __restrict b
     }
 }
 
-// Copies rows [n, columns], each followed by zeros up to `width`.
+// Copies rows [n, columns] to [n, width]; zeros fill each row.
 template <class T, class A>
 INLINE void copy_rows(Rows<const T> from, int64_t n, int64_t columns, int64_t width, A* __restrict to) {
   for (int64_t r = 0; r < n; ++r, to += width) {
@@ -77,7 +78,7 @@ INLINE void copy_rows(Rows<const T> from, int64_t n, int64_t columns, int64_t wi
   }
 }
 
-// Copies rows [n, columns] to columns [columns, width], each followed by zeros.
+// Copies rows [n, columns] to their transpose [columns, width]; zeros fill each row.
 template <class T, class A>
 INLINE void transpose(Rows<const T> from, int64_t n, int64_t columns, int64_t width, A* __restrict to) {
   for (int64_t c = 0; c < columns; ++c)
@@ -86,13 +87,14 @@ INLINE void transpose(Rows<const T> from, int64_t n, int64_t columns, int64_t wi
     for (int64_t c = 0; c < columns; ++c) to[c * width + r] = static_cast<A>(from.data[r * from.step + c]);
 }
 
+// Writes the first `columns` of each of n rows [n, width].
 template <class T, class A>
 INLINE void store_rows(const A* __restrict from, int64_t n, int64_t columns, int64_t width, Rows<T> to) {
   for (int64_t r = 0; r < n; ++r)
     for (int64_t c = 0; c < columns; ++c) to.data[r * to.step + c] = static_cast<T>(from[r * width + c]);
 }
 
-// exp, which lets a NaN through.
+// exp(x), and NaN for NaN.
 template <class A>
 INLINE A exponential_or_nan(A x) {
   const A y = exponential(x);
@@ -110,15 +112,15 @@ struct Inputs {
   double scale;
 };
 
-// Memory of one thread: arrays of so many numbers one after the other.
+// Memory of one thread, from which arrays are taken one after another.
 template <class A>
 class Scratch {
  public:
   explicit Scratch(int64_t numbers) : memory_(numbers), next_(memory_.data()) {}
   A* take(int64_t numbers) {
-    A* taken = next_;
+    A* array = next_;
     next_ += numbers;
-    return taken;
+    return array;
   }
 
  private:
@@ -126,6 +128,8 @@ class Scratch {
   A* next_;
 };
 
+// N queries q [N, columns] against kt [columns, wide] and v [keys, width]; rows [N, width], scores [N, wide] and sums
+// [N, width] are scratch.
 template <int N, class T, class A>
 INLINE void forward_rows(const Inputs<T>& in, Rows<const T> q, Rows<T> o, A* lse, const A* kt, const A* v, A* rows,
                          A* scores, A* sums) {
@@ -177,6 +181,8 @@ CLONES void forward(const Inputs<T>& in, const Heads<T>& o, Wide<T>* lse, int64_
   }
 }
 
+// Scratch of one head: kt and vt [columns, wide], k, dk and dv [keys, width], q, dy and sums [ROWS, width], weights and
+// dweights [ROWS, wide].
 template <class A>
 struct Work {
   A *kt, *vt, *k, *q, *dy, *weights, *dweights, *dk, *dv, *sums;
@@ -214,10 +220,10 @@ CLONES void backward(const Inputs<T>& in, const Heads<const T>& o, const Heads<c
   const int64_t wide = padded(keys), width = padded(columns);
   Scratch<A> scratch(2 * columns * wide + 3 * keys * width + ROWS * (3 * width + 2 * wide));
   Work<A> at;
-  for (A** part : {&at.kt, &at.vt}) *part = scratch.take(columns * wide);
-  for (A** part : {&at.k, &at.dk, &at.dv}) *part = scratch.take(keys * width);
-  for (A** part : {&at.q, &at.dy, &at.sums}) *part = scratch.take(ROWS * width);
-  for (A** part : {&at.weights, &at.dweights}) *part = scratch.take(ROWS * wide);
+  for (A** array : {&at.kt, &at.vt}) *array = scratch.take(columns * wide);
+  for (A** array : {&at.k, &at.dk, &at.dv}) *array = scratch.take(keys * width);
+  for (A** array : {&at.q, &at.dy, &at.sums}) *array = scratch.take(ROWS * width);
+  for (A** array : {&at.weights, &at.dweights}) *array = scratch.take(ROWS * wide);
   for (int64_t i = first; i < last; ++i) {
     const int64_t b = i / heads, h = i % heads;
     transpose(in.k.at(b, h), keys, columns, wide, at.kt);
@@ -240,7 +246,7 @@ CLONES void backward(const Inputs<T>& in, const Heads<const T>& o, const Heads<c
   }
 }
 
-// Refuses what is not [B, N, H, D] of the dtype of q, on the CPU, with columns side by side.
+// Refuses a tensor unless it is [B, N, H, D] on the CPU, has the dtype of q, and contiguous columns.
 void check_heads(const char* name, const Tensor& x, const Tensor& q, int64_t rows) {
   STD_TORCH_CHECK(x.dim() == 4 && x.is_cpu(), name, ": wanted [B, N, H, D] on the CPU");
   STD_TORCH_CHECK(x.scalar_type() == q.scalar_type(), name, ": wanted the dtype of q");
@@ -259,7 +265,7 @@ Sizes checked_sizes(const Tensor& q, const Tensor& k, const Tensor& v) {
   return {q.size(2), q.size(1), k.size(1), q.size(3)};
 }
 
-// Heads that make up a grain, whose multiplications take a sixteenth of the time of what a grain counts.
+// Number of heads in a grain. A multiplication takes a sixteenth of the time of an element that a grain counts.
 int64_t heads_at_once(const Sizes& size) {
   return grain(divide_up(size.queries * size.keys * std::max<int64_t>(size.columns, 1), 16));
 }
@@ -293,11 +299,11 @@ std::tuple<Tensor, Tensor, Tensor> attention_bwd(const Tensor& dy, const Tensor&
   by_dtype("q", q, [&](auto zero) {
     using T = decltype(zero);
     const Inputs<T> in{Heads<const T>(q), Heads<const T>(k), Heads<const T>(v), size, scale};
-    const Heads<const T> made(o), grad(dy);
+    const Heads<const T> out(o), grad(dy);
     const Heads<T> to_q(dq), to_k(dk), to_v(dv);
     const auto* sums = lse.const_data_ptr<Wide<T>>();
     torch::stable::parallel_for(0, q.size(0) * size.heads, heads_at_once(size), [&](int64_t i, int64_t end) {
-      backward<T>(in, made, grad, sums, to_q, to_k, to_v, i, end);
+      backward<T>(in, out, grad, sums, to_q, to_k, to_v, i, end);
     });
   });
   return {dq, dk, dv};

@@ -1,25 +1,27 @@
-// GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or two as if concatenated.
+// GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or over two as if concatenated.
 //
-// Two passes over the pixels of an image, each along whole rows of channels: the first adds up what the groups need,
-// per channel, in chunks of CHUNK pixels whatever the number of threads; the chunks are then combined in a fixed order
-// in float64. So any number of threads gives the same bits. Statistics are of differences from the mean of a chunk's
-// first pixels, so that neither a large mean nor one large pixel eats the variance.
+// There are two passes over the pixels of an image, each along whole rows of channels. The first adds up the sums that
+// the groups need, per channel, in chunks of CHUNK pixels for any number of threads; the chunks are then combined in a
+// fixed order in float64. So any number of threads gives the same bits. Statistics are those of the differences from
+// the mean of a chunk's first pixels, so that neither a large mean nor one large pixel costs the digits of the
+// variance.
 #include "common.h"
 
 namespace diffexplain {
 namespace {
 
 constexpr int64_t CHUNK = 128;  // pixels: few enough for a sequential float32 sum
-constexpr int ROWS = 4;         // pixels between two visits to the numbers of a channel
-constexpr int64_t FIRST = 8;    // pixels of a chunk whose mean is taken off: one large pixel costs a bit of precision
+constexpr int ROWS = 4;         // pixels between two reads of the numbers of a channel
+constexpr int64_t FIRST = 8;    // pixels whose mean is subtracted in a chunk: a single pixel could be an outlier
 
-// Per-channel numbers of one image, from the first channel of a source on.
+// Per-channel numbers of one image, starting at the first channel of a source.
 template <class A>
 struct Channels {
-  const A *mean, *rstd, *weight, *bias;  // mean less the shift, so that n = (x - mean) rstd
+  const A *mean, *rstd, *weight, *bias;  // [channels] each; mean minus shift, so that n = (x - mean) rstd
   Channels from(int64_t channel) const { return {mean + channel, rstd + channel, weight + channel, bias + channel}; }
 };
 
+// Adds up N pixels x [N, channels] minus origin [channels], and their squares.
 template <int N, class T, class A>
 INLINE void add_moments(const T* __restrict x, int64_t channels, const A* __restrict origin, A* __restrict sum,
                         A* __restrict square) {
@@ -35,6 +37,7 @@ INLINE void add_moments(const T* __restrict x, int64_t channels, const A* __rest
   }
 }
 
+// Sets origin [channels] to the mean of the first pixels x [pixels, channels], and adds up the moments of all of them.
 template <class T>
 CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, Wide<T>* __restrict origin, Wide<T>* sum,
                     Wide<T>* square) {
@@ -47,6 +50,7 @@ CLONES void moments(bool near, const T* x, int64_t pixels, int64_t channels, Wid
   for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, origin, sum, square);
 }
 
+// N pixels x [N, channels] to y, whose pixels are `stride` apart.
 template <int N, bool SILU, class T, class A>
 INLINE void normalise_rows(const T* __restrict x, T* __restrict y, int64_t channels, int64_t stride, Channels<A> of) {
   const A* __restrict mean = of.mean, * __restrict rstd = of.rstd, * __restrict weight = of.weight, * __restrict bias = of.bias;
@@ -74,7 +78,8 @@ INLINE A adjoint(A dy, A n, A weight, A bias) {
   return dy * weight * (s + v * s * (A(1) - s));
 }
 
-// The sums of dn and of dn n; keeps dn in `keep`, except in the low precisions, which compute it twice.
+// Adds up dn and dn n; stores dn in `keep`, except in low precision, where the second pass computes it again.
+// x and keep are [N, channels], pixels of dy are `stride` apart, sum and product are [channels].
 template <int N, bool SILU, class T, class A>
 INLINE void add_adjoints(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride,
                          Channels<A> of, T* __restrict keep, A* __restrict sum, A* __restrict product) {
@@ -104,6 +109,7 @@ CLONES void adjoints(bool near, const T* x, const T* dy, int64_t pixels, int64_t
     add_adjoints<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, keep + p * channels, sum, product);
 }
 
+// N pixels of dx [N, channels]; first and second [channels] are the means of dn and of dn n.
 template <int N, bool SILU, class T, class A>
 INLINE void finish_rows(const T* __restrict x, const T* __restrict dy, int64_t channels, int64_t stride, Channels<A> of,
                         const A* __restrict first, const A* __restrict second, T* __restrict dx) {
@@ -130,7 +136,7 @@ CLONES void finish(bool near, const T* x, const T* dy, int64_t pixels, int64_t c
     finish_rows<1, SILU>(x + p * channels, dy + p * stride, channels, stride, of, first, second, dx + p * channels);
 }
 
-// Adds up two rows of sums per chunk, [chunks, 2, channels], in their order.
+// Adds up the sums of all chunks, [chunks, 2, channels], from the first chunk to the last.
 template <class A>
 CLONES void combine(const A* partial, int64_t chunks, int64_t channels, double* __restrict total) {
   std::fill(total, total + 2 * channels, 0.0);
@@ -140,8 +146,8 @@ CLONES void combine(const A* partial, int64_t chunks, int64_t channels, double* 
   }
 }
 
-// Adds up [chunks, 3, channels], sums of differences from a chunk's own origin, of their squares, and the origins, to
-// sums of differences from the first origin and of their squares.
+// Combines [chunks, 3, channels] (sums of differences from the origin of a chunk, sums of their squares, and the
+// origins) to sums of differences from the first origin and sums of their squares.
 template <class A>
 CLONES void combine_moments(const A* partial, int64_t pixels, int64_t channels, double* __restrict level,
                             double* __restrict square) {
@@ -168,9 +174,9 @@ struct Shape {
 };
 
 template <class T>
-struct Source {  // one of the two tensors whose channels lie side by side
-  const T* data;
-  T* out;
+struct Source {  // one of the two tensors whose channels are concatenated
+  const T* data;  // [images, pixels, channels]
+  T* out;         // the same
   int64_t channels, offset;
   const T* at(int64_t pixel) const { return data + pixel * channels; }
   T* out_at(int64_t pixel) const { return out + pixel * channels; }
@@ -183,8 +189,9 @@ std::vector<Source<T>> sources(const Tensor& x, const std::optional<Tensor>& ski
   return out;
 }
 
-// One pass after the other: `first` and `last` get (image, chunk, first pixel, pixels), `between` the image. An image
-// stays with one thread where the images divide evenly, which saves a wait and finds the image in the cache.
+// Runs the two passes: `first` and `last` get (image, chunk, first pixel, pixels), `between` gets the image. If the
+// images divide evenly among the threads, one thread does all of an image: nothing waits, and the image stays in its
+// cache.
 template <class First, class Between, class Last>
 void two_passes(const Shape& s, First&& first, Between&& between, Last&& last) {
   const auto chunked = [&](auto&& pass, int64_t i) {
@@ -214,7 +221,7 @@ void two_passes(const Shape& s, First&& first, Between&& between, Last&& last) {
   over_chunks(last);
 }
 
-// Scratch of one call, for all images: so many sums of every chunk, and numbers per channel.
+// Scratch of one call for all images: `kinds` sums of each channel and chunk, and 4 rows of numbers per channel.
 template <class A>
 struct Scratch {
   std::vector<A> memory;
@@ -223,10 +230,10 @@ struct Scratch {
   Scratch(const Shape& shape, int64_t kinds)
       : memory(shape.images * shape.channels * (kinds * shape.chunks + 4)), s(shape), kinds(kinds) {}
   A* sums(int64_t image, int64_t chunk) { return memory.data() + (image * s.chunks + chunk) * kinds * s.channels; }
-  A* row(int64_t image, int64_t i) {  // of 4
+  A* row(int64_t image, int64_t i) {
     return memory.data() + (s.images * s.chunks * kinds + image * 4 + i) * s.channels;
   }
-  // Fills rows 0 and 1 with the mean less the shift and rstd of every channel.
+  // Fills row 0 with mean minus shift and row 1 with rstd of every channel.
   void spread(int64_t image, const A* mean, const A* rstd, const A* shift) {
     for (int64_t g = 0; g < s.groups; ++g) {
       std::fill_n(row(image, 0) + g * s.span, s.span, mean[image * s.groups + g]);
@@ -258,7 +265,7 @@ void statistics(const Shape& s, int64_t image, const A* moments, const A* shift,
   }
 }
 
-// Mean and rstd of a group of one image whose sums leave the range of A: of numbers that are all far smaller.
+// Mean and rstd of a group of one image whose sums overflow A; they are computed from numbers scaled by SMALLER.
 template <class T, class A>
 void scaled_statistics(const Shape& s, const std::vector<Source<T>>& parts, int64_t image, int64_t group,
                        const A* shift, double eps, A* mean, A* rstd) {
@@ -331,7 +338,7 @@ void backward(const Shape& s, const std::vector<Source<T>>& parts, const T* dy, 
       [&](int64_t image) {
         std::vector<double> sums(2 * s.channels);
         combine(scratch.sums(image, 0), s.chunks, s.channels, sums.data());
-        for (int64_t i = 0; i < 2 * s.groups; ++i) {  // the means of dn, then those of dn n
+        for (int64_t i = 0; i < 2 * s.groups; ++i) {  // the means of dn, then the means of dn n
           const int64_t at = i / s.groups * s.channels + i % s.groups * s.span;
           const A average = static_cast<A>(sum_of(sums.data() + at, s.span) / (double(s.span) * s.pixels));
           std::fill_n(scratch.row(image, 2) + at, s.span, average);

@@ -4,16 +4,17 @@
 namespace diffexplain {
 namespace {
 
-// Order of the coefficients: see ops/guided_step.py.
+// The coefficients have the order that ops/guided_step.py describes.
 enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT, COEFFICIENTS = 8 };
 
-constexpr int64_t BLOCK = 1024;  // elements that stay in the nearest cache from one loop to the next
+constexpr int64_t BLOCK = 1024;  // elements that stay in the L1 cache from one loop to the next
 
 template <class A>
 INLINE void add(A* __restrict sum, A factor, const A* __restrict x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sum[i] += factor * x[i];
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, unconditional is null.
 template <class A, class T>
 CLONES void forward(const A* __restrict sample, const T* __restrict unconditional, const T* __restrict conditional,
                     const A* before, const A* noise, const A* k, A* __restrict following, A* __restrict data,
@@ -36,6 +37,7 @@ CLONES void forward(const A* __restrict sample, const T* __restrict unconditiona
   if (noise) add(following, k[NOISE], noise, count);
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, dunconditional is null.
 template <class A, class T>
 CLONES void backward(const A* __restrict dfollowing, const A* __restrict ddata, const A* k, A* __restrict dsample,
                      T* __restrict dunconditional, T* __restrict dconditional, A* __restrict dbefore, int64_t count) {
@@ -57,7 +59,7 @@ CLONES void backward(const A* __restrict dfollowing, const A* __restrict ddata, 
   for (int64_t i = 0; i < count; ++i) dconditional[i] = static_cast<T>(share * output[i]);
 }
 
-// Calls f(first, count) for blocks of the elements, in parallel where there are many.
+// Calls f(first, count) for blocks of the elements, in parallel if there are many.
 template <class F>
 void over_blocks(int64_t elements, F&& f) {
   torch::stable::parallel_for(0, divide_up(elements, BLOCK), grain(BLOCK), [&](int64_t block, int64_t end) {
@@ -78,7 +80,7 @@ void by_sample(const Tensor& sample, F&& f) {
   }
 }
 
-// Checks a tensor of any number of dimensions against another one's sizes, the first of them `times` as large.
+// Refuses a tensor unless its sizes are those of `like`, with the first one `times` as large.
 void check_same(const char* name, const Tensor& tensor, const Tensor& like, ScalarType dtype, int64_t times = 1) {
   STD_TORCH_CHECK(tensor.dim() == 4 && like.dim() == 4, name, ": wanted [B, c, h, w]");
   check(name, tensor, like, dtype, {times * like.size(0), like.size(1), like.size(2), like.size(3)});

@@ -1,10 +1,11 @@
-// Four phases of an image, one after another in the channels, to the pixels of every 2 x 2 block, and back.
+// Copies four phases of an image, which follow one another in the channels, to the pixels of each 2 x 2 block, and
+// back.
 #include "common.h"
 
 namespace diffexplain {
 namespace {
 
-// Calls f with the offsets of C numbers in the phases [N, H, W, 4, C] and in the image [N, 2H, 2W, C], for all of them.
+// Calls f for each run of C numbers, with its offsets in the phases [N, H, W, 4, C] and in the image [N, 2H, 2W, C].
 template <class F>
 void over_blocks(int64_t n, int64_t h, int64_t w, int64_t c, F&& f) {
   torch::stable::parallel_for(0, n * h, grain(4 * w * c), [&](int64_t row, int64_t end) {

@@ -1,17 +1,18 @@
-// LayerNorm over the last dimension: mean, then deviations from it. Of small tensors several rows at a time, whose sums
-// do not wait for one another; of large ones row after row, which the processor fetches ahead.
+// LayerNorm over the last dimension: first the mean, then the deviations from it. Small tensors are computed several
+// rows at a time, so that their sums do not wait for one another; large ones row by row, which the processor
+// prefetches.
 #include "common.h"
 
-// Sums may be taken in any order. Else the lanes of a vector are added up one by one, which is a fifth of the time.
+// The compiler may add in any order: otherwise it adds up the lanes of a vector one by one, a fifth of the time.
 #pragma GCC optimize("associative-math", "no-signed-zeros")
 
 namespace diffexplain {
 namespace {
 
-constexpr int SUMS = 4;  // running sums side by side
-constexpr int BLOCK = SUMS;  // rows that no two threads share, so that what a row is summed with is always the same
+constexpr int SUMS = 4;  // sums that run in parallel
+constexpr int BLOCK = SUMS;  // rows that always go to one thread together, so that the grouping of rows never changes
 
-// Sums f(k, column) over the columns, for k up to N.
+// Sums f(k, column) over the columns for each k below N.
 template <int N, class A, class F>
 INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
   A a = 0, b = 0, c = 0, d = 0;
@@ -25,7 +26,8 @@ INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
   for (int k = 0; k < N; ++k) total[k] = all[k];
 }
 
-// Sets mean and rstd of a row whose sum or sum of squares leaves the range of A: of numbers that are all far smaller.
+// Sets mean and rstd of a row whose sum or sum of squares overflows A; they are computed from numbers scaled by
+// SMALLER.
 template <class T, class A>
 void scaled_statistics(const T* x, int64_t width, double eps, A* mean, A* rstd) {
   double centre = 0, square = 0;
@@ -39,6 +41,7 @@ void scaled_statistics(const T* x, int64_t width, double eps, A* mean, A* rstd) 
   *rstd = static_cast<A>(SMALLER<A> / std::sqrt(square / width + SMALLER<A> * SMALLER<A> * eps));
 }
 
+// N rows x and y [N, width]; weight and bias are [width], mean and rstd [N].
 template <int N, class T, class A>
 INLINE void forward_rows(const T* __restrict x, T* __restrict y, int64_t width, const A* __restrict weight,
                          const A* __restrict bias, double eps, A* __restrict mean, A* __restrict rstd) {
@@ -73,12 +76,13 @@ CLONES void forward(bool near, const T* x, T* y, int64_t rows, int64_t width, co
   for (; r < rows; ++r) forward_rows<1>(x + r * width, y + r * width, width, weight, bias, eps, mean + r, rstd + r);
 }
 
+// N rows dy, x and dx [N, width]; weight is [width], mean and rstd [N].
 template <int N, class T, class A>
 INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __restrict dx, int64_t width,
                           const A* __restrict weight, const A* __restrict mean, const A* __restrict rstd) {
   const auto n = [&](int k, int64_t c) INLINED { return (static_cast<A>(x[k * width + c]) - mean[k]) * rstd[k]; };
   const auto dn = [&](int k, int64_t c) INLINED { return static_cast<A>(dy[k * width + c]) * weight[c]; };
-  A total[2 * N];  // of each row the sums of dn and of dn n
+  A total[2 * N];  // the sums of dn and of dn n for each row
   sums_over_columns<2 * N>(width, total, [&](int k, int64_t c) INLINED {
     const A d = dn(k / 2, c);
     return k % 2 ? d * n(k / 2, c) : d;
@@ -93,7 +97,7 @@ INLINE void backward_rows(const T* __restrict dy, const T* __restrict x, T* __re
 template <class T>
 CLONES void backward(bool near, const T* dy, const T* x, T* dx, int64_t rows, int64_t width, const Wide<T>* weight,
                      const Wide<T>* mean, const Wide<T>* rstd) {
-  constexpr int N = SUMS / 2;  // each has two
+  constexpr int N = SUMS / 2;  // each row has two sums
   int64_t r = 0;
   for (; near && r + N <= rows; r += N)
     backward_rows<N>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
@@ -101,7 +105,7 @@ CLONES void backward(bool near, const T* dy, const T* x, T* dx, int64_t rows, in
     backward_rows<1>(dy + r * width, x + r * width, dx + r * width, width, weight, mean + r, rstd + r);
 }
 
-// Calls f(first, count) for rows of the width, in parallel where there are many.
+// Calls f(first, count) for rows of the width, in parallel if there are many.
 template <class F>
 void over_rows(int64_t rows, int64_t width, F&& f) {
   torch::stable::parallel_for(0, divide_up(rows, BLOCK), grain(BLOCK * width), [&](int64_t block, int64_t end) {

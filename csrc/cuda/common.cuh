@@ -1,4 +1,4 @@
-// What the CUDA kernels share: vectors of numbers, sums over a block in a fixed order, and how a launch is made.
+// Shared by the CUDA kernels: vectors of numbers, sums over a block in a fixed order, and launches.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -35,7 +35,7 @@ __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
   *reinterpret_cast<Vector<T, N>*>(to) = made;
 }
 
-// Sums of two numbers over the block, the same in every thread, always in the same order.
+// Returns to every thread the sums of two numbers over the block, added always in the same order.
 __device__ __forceinline__ void block_sum(double& a, double& b) {
   __shared__ double sums[2][THREADS];
   const int t = threadIdx.x;

@@ -1,10 +1,10 @@
-// GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or two as if concatenated.
+// GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or over two as if concatenated.
 #include "group_norm_silu.cuh"
 
 namespace diffexplain {
 namespace {
 
-constexpr int64_t BLOCKS_WANTED = 1024;  // about one full load of a large card
+constexpr int64_t BLOCKS_WANTED = 1024;  // about as many as a large card runs at once
 constexpr int64_t CHUNK_LEAST = 64, CHUNK_MOST = 512;
 
 struct Arguments {
@@ -34,7 +34,7 @@ Numbers<T> numbers(const Tensor& tensor) {
   return {tensor.data_ptr(), tensor.scalar_type() == ScalarType::Float};
 }
 
-// Contiguous copies of what may have any stride; alive until the kernels are queued.
+// Contiguous copies of the arguments that may have any stride; they live until the kernels are queued.
 struct Dense {
   Tensor weight, bias;
   std::optional<Tensor> shift;
@@ -62,7 +62,7 @@ Problem<T> problem(const Arguments& a, const Dense& dense, const Tensor& mean, c
   return p;
 }
 
-// Cuts the work by its shape alone, so that the same shape always gives the same bits.
+// Divides the work only by its shape, so that the same shape always gives the same bits.
 template <class T, int N>
 Tensor plan(Problem<T>& p, const Tensor& like) {
   for (Source<T>& source : p.sources) source.tiles = (source.channels + LANES<N> * N - 1) / (LANES<N> * N);
@@ -117,7 +117,7 @@ void backward(Problem<T> p, const Tensor& like, bool silu) {
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-// Calls f with a value of a number type that the kernels are made for.
+// Calls f with a value of a number type that the kernels support.
 template <class F>
 void by_kernel_dtype(const Tensor& x, F&& f) {
   STD_TORCH_CHECK(x.scalar_type() != ScalarType::Double, "x: wanted float32, bfloat16 or float16, got float64");

@@ -1,4 +1,4 @@
-// Device code of GroupNorm, the shift before it and SiLU after it: channels-last, one tensor or two side by side.
+// Device code of GroupNorm, the shift before it and SiLU after it, channels-last, over one tensor or two concatenated.
 //
 // A block takes a chunk of the pixels of one image and a tile of channels of one source; a thread takes a vector of N
 // channels of every ROWS-th pixel. Partial results go to a workspace [images, chunks, 2, channels], which one block per
@@ -10,13 +10,13 @@
 namespace diffexplain {
 
 template <class T>
-struct Source {  // one of the two tensors whose channels lie side by side
-  const T* data;
-  T* out;
+struct Source {  // one of the two tensors whose channels are concatenated
+  const T* data;  // [images, pixels, channels]
+  T* out;         // the same
   int64_t channels, offset, tiles;
 };
 
-// Per-channel numbers, of the dtype of the activations or float32.
+// Per-channel numbers in the dtype of the activations or in float32.
 template <class T>
 struct Numbers {
   const void* data;
@@ -29,10 +29,12 @@ struct Numbers {
 template <class T>
 struct Problem {
   Source<T> sources[2];
-  const T* dy;
-  T* y;
-  Numbers<T> shift, weight, bias;
-  float *mean, *rstd, *partial, *averages;  // averages [2, images, groups]: of dn, and of dn n
+  const T* dy;                     // [images, pixels, channels]
+  T* y;                            // the same
+  Numbers<T> shift, weight, bias;  // shift [images, channels], weight and bias [channels]
+  float *mean, *rstd;              // [images, groups]
+  float* partial;                  // [images, chunks, 2, channels]
+  float* averages;                 // [2, images, groups]: means of dn and of dn n
   int64_t images, pixels, channels, groups, span, chunk, chunks, tiles;
   float eps;
   __device__ int64_t group_of(int64_t image, int64_t channel) const {
@@ -40,28 +42,29 @@ struct Problem {
   }
 };
 
-// e^x: as exact as torch's where the result is stored in float32, quick where it is rounded anyway.
+// e^x: as exact as torch's if the result is stored in float32, and faster if it is rounded to a lower precision.
 template <class T>
 __device__ __forceinline__ float exponential(float x) {
   if constexpr (sizeof(T) == sizeof(float)) return expf(x);
   return __expf(x);
 }
 
-// The lanes of a vector kernel read 128 bytes of a pixel; numbers that are not aligned go one by one, 32 to a warp.
+// The lanes of a vector kernel read 128 bytes of a pixel. Numbers that are not aligned are read one per thread, 32 per
+// warp.
 template <int N>
 constexpr int LANES = N > 1 ? 8 : 32;
 template <int N>
 constexpr int ROWS = THREADS / LANES<N>;
 
-// What a thread works on.
+// The part of the work of one thread.
 template <class T, int N>
 struct Place {
   Source<T> source;
-  int64_t image, chunk, begin, end, channel;  // channel: the thread's first, in the source
+  int64_t image, chunk, begin, end, channel;  // channel: the first of the thread, counted in the source
   bool inside;
   __device__ explicit Place(const Problem<T>& p) {
     const unsigned tiles = static_cast<unsigned>(p.tiles), chunks = static_cast<unsigned>(p.chunks);
-    const unsigned rest = blockIdx.x / tiles;  // the launch has seen to it that 32 bits do, which divide fast
+    const unsigned rest = blockIdx.x / tiles;  // 32 bits divide fast; the launch has checked that they are enough
     int64_t tile = blockIdx.x % tiles;
     chunk = rest % chunks;
     image = rest / chunks;
@@ -82,7 +85,7 @@ struct Place {
   }
 };
 
-// Numbers of a thread's channels: n = (x - mean) rstd, mean less the shift.
+// Per-channel numbers of a thread: n = (x - mean) rstd, where mean has the shift subtracted.
 template <class T, int N>
 struct Channels {
   float mean[N], rstd[N], weight[N], bias[N];
@@ -98,7 +101,8 @@ struct Channels {
   }
 };
 
-// Adds two numbers per channel over the rows of the block, in their order; the first row then has the sums.
+// Adds up two numbers per channel over the rows of the block, from the first to the last; the first row then has the
+// sums.
 template <int N>
 __device__ __forceinline__ void sum_rows(float (&a)[N], float (&b)[N]) {
   __shared__ float sums[2][N][THREADS];
@@ -139,8 +143,8 @@ __device__ __forceinline__ void write_partial(const Problem<T>& p, const Place<T
   }
 }
 
-// Mean of a chunk and sum of squared deviations from it, per channel; summed as differences from the chunk's first
-// pixel, so that a large mean does not eat the variance.
+// Mean of a chunk and sum of squared deviations from it, per channel. The sums are of differences from the chunk's
+// first pixel, so that a large mean does not cost the digits of the variance.
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS) group_norm_silu_moments_kernel(const Problem<T> p) {
   const Place<T, N> at(p);
@@ -165,7 +169,7 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_moments_kernel(const 
     for (int i = 0; i < N; ++i) {
       const float away = sum[i] / count;
       const float spread = square[i] - sum[i] * away;
-      square[i] = spread < 0.0f ? 0.0f : spread;  // NaN stays: the squares left the range
+      square[i] = spread < 0.0f ? 0.0f : spread;  // a NaN stays, which an overflow of the squares gives
       sum[i] = first[i] + away;
       if (p.shift.data) sum[i] += p.shift[at.image * p.channels + at.source.offset + at.channel + i];
     }
@@ -173,7 +177,7 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_moments_kernel(const 
   write_partial(p, at, sum, square);
 }
 
-// The two partial numbers of item i of a group, and the pixels they stand for.
+// The two partial numbers of item i of a group, and the number of pixels that they cover.
 template <class T>
 __device__ __forceinline__ float2 partial_at(const Problem<T>& p, int64_t image, int64_t group, int64_t i,
                                              double& count) {
@@ -202,7 +206,7 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_statistics_kernel(con
   block_sum(square, unused);
   if (threadIdx.x == 0) {
     p.mean[blockIdx.x] = static_cast<float>(centre);
-    // Not finite where squares left the range of float32: zero would quietly leave only the bias.
+    // rstd is not finite if squares overflow float32: with 0, the output would silently be only the bias.
     p.rstd[blockIdx.x] = square > 1.7e308 ? NAN : static_cast<float>(1.0 / sqrt(square / all + p.eps));
   }
 }
@@ -224,7 +228,7 @@ __global__ void __launch_bounds__(THREADS) group_norm_silu_fwd_kernel(const Prob
   }
 }
 
-// n and dn = dy silu'(v) w of a thread's channels at one pixel, in place of x and dy.
+// Replaces x and dy of a thread's channels at one pixel by n and dn = dy silu'(v) w.
 template <class T, int N, bool SILU>
 __device__ __forceinline__ void adjoint(const Channels<T, N>& c, float (&x)[N], float (&dy)[N]) {
 #pragma unroll

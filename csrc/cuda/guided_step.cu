@@ -4,10 +4,11 @@
 namespace diffexplain {
 namespace {
 
-// Order of the coefficients: see ops/guided_step.py.
+// The coefficients have the order that ops/guided_step.py describes.
 enum { GUIDANCE, SAMPLE, OUTPUT, BEFORE, NOISE, DATA_SAMPLE, DATA_OUTPUT, COEFFICIENTS = 8 };
 constexpr int WIDE = VECTOR_BYTES / sizeof(float);
 
+// All tensors are [count], the coefficients k [8]; without guidance, unconditional is null.
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS)
     guided_step_fwd_kernel(const float* sample, const T* unconditional, const T* conditional, const float* before,
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     next[i] = k[SAMPLE] * x[i] + k[OUTPUT] * o[i];
-    if (before) next[i] += k[BEFORE] * d[i];  // only where there is one: a factor may be infinite
+    if (before) next[i] += k[BEFORE] * d[i];  // only if it exists: with an infinite factor, 0 would become NaN
     if (noise) next[i] += k[NOISE] * z[i];
     clean[i] = k[DATA_SAMPLE] * x[i] + k[DATA_OUTPUT] * o[i];
   }
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(THREADS)
   store(data + at, clean);
 }
 
+// All tensors are [count], the coefficients k [8]; without guidance, dunconditional is null.
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS)
     guided_step_bwd_kernel(const float* dfollowing, const float* ddata, const float* k, float* dsample,
@@ -113,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> guided_step_bwd(const Tensor& dfollowing, con
     const float *f = dfollowing.const_data_ptr<float>(), *k = coefficients.const_data_ptr<float>();
     const float* d = ddata ? ddata->const_data_ptr<float>() : nullptr;
     float *x = dsample.mutable_data_ptr<float>(), *b = dbefore.mutable_data_ptr<float>();
-    const bool fits = count % WIDE == 0 && aligned(f) && aligned(d);  // what is fresh is aligned
+    const bool fits = count % WIDE == 0 && aligned(f) && aligned(d);  // new tensors are always aligned
     const auto kernel = fits ? guided_step_bwd_kernel<T, WIDE> : guided_step_bwd_kernel<T, 1>;
     kernel<<<grid(count, fits ? WIDE : 1), THREADS, 0, current_stream(dfollowing)>>>(f, d, k, x, u, c, b, count);
     STD_CUDA_KERNEL_LAUNCH_CHECK();

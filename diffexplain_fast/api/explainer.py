@@ -1,4 +1,4 @@
-"""The public entry: check, resolve, and run a method."""
+"""The public entry: it checks arguments, resolves names, and runs a method."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -34,23 +34,23 @@ _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "to
 
 
 class Explainer:
-    """Explain a classifier with a latent diffusion pipeline; changes nothing in the modules of either.
+    """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
-        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object, whose components may be replaced later, a
+        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object (its components may be replaced later), a
             hub id, a local folder, or a loaded ``Pipeline``.
         classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
         backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
-        memory: byte budget of everything, text encoders and classifier included, such as "8GiB"; "auto" is what is free
-            on a CUDA device, None no limit. For backends that plan their memory.
+        memory: limit of bytes for everything, text encoders and classifier included, such as "8GiB"; "auto" is the free
+            memory of a CUDA device, None means no limit. For backends that plan their memory.
         gradient: "full", "checkpointed", "last:K", "detached" or "shortcut:K"; see ``DifferentiableSampler``.
-        seed: every random number follows from it; the same seed gives the same bits on one machine.
-        device: where to load models that are named; modules given stay where they are.
-        call_options: options of the pipeline's own call that change what it draws, by name: ``clip_skip`` and, for
-            Stable Diffusion XL, its sizes, such as ``original_size`` and ``negative_original_size``. None for none.
+        seed: source of every random number; the same seed gives the same bits on one machine.
+        device: device for models that are loaded by name; modules that are passed stay on their device.
+        call_options: options of the pipeline's call that change its pictures, by name: ``clip_skip`` and, for Stable
+            Diffusion XL, its sizes, such as ``original_size`` and ``negative_original_size``; or None.
 
     Raises:
-        TypeError: a classifier that is neither a ``Classifier`` nor a name; a seed that is no whole number.
+        TypeError: a classifier that is neither a ``Classifier`` nor a name; a seed that is not a whole number.
         ValueError: classifier and pipeline on different devices; a backend or gradient that does not exist.
     """
 
@@ -74,7 +74,7 @@ class Explainer:
             raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
         place = None if isinstance(pipeline, Pipeline) else device
         self.pipeline = load_pipeline(pipeline, call_options=call_options, device=place)
-        _ = self.pipeline.latent_shape, self.pipeline.words()  # refused here, before any work
+        _ = self.pipeline.latent_shape, self.pipeline.words()  # raises here, before any work
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
@@ -89,11 +89,11 @@ class Explainer:
             self._sampler(None, None)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave sampler and recordings out of a pickle or copy, because they are made again where they are used."""
+        """Return the state without samplers and recordings, which a copy creates again when it needs them."""
         return {**vars(self), "_current": None, "_texts": {}}
 
     def _follow(self) -> None:
-        """Read the caller's pipeline again if a component of it was replaced since."""
+        """Read the caller's pipeline again if one of its components was replaced."""
         found = _components(self._given)
         if any(map(operator.is_not, found, self._components)):
             self.pipeline = load_pipeline(self._given, call_options=self._call_options)
@@ -119,12 +119,13 @@ class Explainer:
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
 
         Args:
-            target: class index, label, "layer:unit", a target as ``ClassLogit("boat") + 0.5 * Neuron("layer4", 17)``
-                or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
-            num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, else 20.
-            guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, else 7.5; 1.0 runs no unconditional row.
-            checkpoint: folder to resume from and to write checkpoints to.
-            callback: receives a ``Progress`` after every step.
+            target: class index, label, "layer:unit", a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4",
+                17)`` or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
+            num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
+            guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
+                row.
+            checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
+            callback: function that receives a ``Progress`` after every step.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
                 n_score and the others of ``Options``.
 
@@ -135,7 +136,8 @@ class Explainer:
             TypeError: an argument of the wrong kind, or an option that does not exist.
             ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
                 checkpoint of another configuration.
-            NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best before it.
+            NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best state before
+                it.
             StorageError: a checkpoint that cannot be written.
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
@@ -154,16 +156,16 @@ class Explainer:
             return explain_target(problem, chosen, self._screened, checkpoint, callback)
 
     def _settle(self) -> None:
-        """Let the classifier find out what its numbers mean, before anything depends on it or is recorded."""
+        """Settle the classifier's kind of output before any other value depends on it or is recorded."""
         size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
         self.classifier.settle(torch.zeros(1, 3, *size, device=device, dtype=dtype))
 
     def _reserve(self, target: Target, options: Options) -> int | None:
-        """Return what a limited sampler must leave free, None without a limit."""
+        """Return the bytes that a limited sampler must leave free, or None without a limit."""
         memory = self._sampler_options["memory"]
         if not is_limited(self._sampler_options["backend"], memory, self.pipeline.device):
             return None
-        # In free memory there are no weights.
+        # Free memory does not contain weights, so they do not count.
         return reserved_bytes(self.pipeline, self.classifier, target, options, weights=memory != "auto")
 
     def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
@@ -174,10 +176,10 @@ class Explainer:
         if parts != self._read or (self._current is not None and self._current[1].edited):
             self._forget()
             self._read = parts
-        # By the schedule itself, because the caller may have changed the scheduler since.
+        # The key contains the schedule, because the caller may have changed the scheduler.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
         if self._current is None or self._current[0] != key:
-            self._current = None  # first, because a sampler holds weights and a recording that no other's plan counts
+            self._current = None  # the plan of a sampler does not count packed weights and recordings of others
             options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
             self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
         sampler = self._current[1]
@@ -186,7 +188,7 @@ class Explainer:
         return sampler
 
     def _text(self, prefix: str, sampler: DifferentiableSampler) -> Graphed:
-        """Return the text encoder on soft tokens, with one recording for all targets of a prefix."""
+        """Return the text encoder for soft tokens; all targets with the same prefix share its recording."""
         if prefix not in self._texts:
             self._texts[prefix] = graphed_text(self.pipeline, prefix, allowed=sampler.records_calls)
         return self._texts[prefix]
@@ -208,7 +210,7 @@ class Explainer:
 
 
 def _components(pipeline: object) -> list[object]:
-    """Return the components of a diffusers pipeline that an explanation uses, None for those that it has not."""
+    """Return the components of a diffusers pipeline that an explanation uses, None for those that it does not have."""
     return [getattr(pipeline, name, None) for name in _COMPONENTS]
 
 
@@ -237,7 +239,7 @@ def explain(
         seed: see ``Explainer``.
         device: see ``Explainer``.
         call_options: see ``Explainer``.
-        **options: everything ``Explainer.explain`` takes.
+        **options: all arguments of ``Explainer.explain``.
 
     Returns:
         The explanation.
@@ -259,5 +261,5 @@ def explain(
         call_options=call_options,
     )
     with explainer:
-        run: Callable[..., Explanation] = explainer.explain  # it checks the kind of every option itself
+        run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
         return run(target, **options)

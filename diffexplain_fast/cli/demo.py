@@ -34,9 +34,9 @@ def demo(
 ) -> None:
     """First run: explain two shipped classifiers.
 
-    Explains three classes of each and writes a report. Everything ships with the package: no download, no GPU. One
-    classifier was taught to recognise some classes by what stands beside the object, the other by the background. The
-    method does not know which; the report shows what it finds beside the measured truth.
+    Explains three classes of each and writes a report. All models ship with the package: it needs no download and no
+    GPU. One classifier was trained to recognise some classes by a second object in the picture, the other by the
+    background. The method does not know which; the report shows its findings beside the measured truth.
     """
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.models.loading import load_pipeline
@@ -60,7 +60,7 @@ def demo(
 
 
 def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]:
-    """Return the classes to show: those with the strongest shortcuts, by the truth, which the method never reads."""
+    """Return the classes with the strongest shortcuts according to the truth, which the method never reads."""
     truth = classifier.truth or {}
     labels = classifier.labels or ()
 
@@ -72,7 +72,7 @@ def chosen_classes(classifier: "Classifier", count: int = _CLASSES) -> list[str]
 
 
 def summary(explanation: "Explanation") -> str:
-    """Return one line: what was explained, the nearest words, how often the classifier agrees, and what it took."""
+    """Return one line: target, nearest words, rates of agreement, and time."""
     from diffexplain_fast.report.explanation import describe_outcome, describe_steps
     from diffexplain_fast.targets.outputs import REGRESSION
 

@@ -1,4 +1,4 @@
-"""What ``--device`` names."""
+"""The device that ``--device`` names."""
 
 import torch
 
@@ -7,26 +7,27 @@ from diffexplain_fast.errors import wrong_value
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """Return the device of a name, by default the GPU if there is one.
+    """Return the device of a name; without a name, the GPU if there is one.
 
     Args:
         name: "cpu", "cuda", or "cuda:" with a number.
 
     Raises:
-        ValueError: another name, or a GPU that torch does not find; the message names ``--device`` and what is there.
+        ValueError: another name, or a GPU that torch does not find; the message names ``--device`` and the devices.
     """
     if name is None:
         return default_device()
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise wrong_value("--device", _there(), repr(name)) from None
+        raise wrong_value("--device", _devices(), repr(name)) from None
     if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
         return device
-    raise wrong_value("--device", _there(), repr(name))
+    raise wrong_value("--device", _devices(), repr(name))
 
 
-def _there() -> str:
+def _devices() -> str:
+    """Return a text that names the devices of this machine."""
     count = torch.cuda.device_count()
     if count:
         return f"'cpu', or 'cuda' or 'cuda:N' with N below {count}"

@@ -1,16 +1,16 @@
-"""``diffexplain-fast doctor``: what is installed, and what would run where."""
+"""``diffexplain-fast doctor``: installed libraries, devices, and the implementation of each op."""
 
 
 def doctor() -> None:
-    """Show versions, devices and what would run.
+    """Show versions, devices and implementations.
 
-    For the engine and for each op: which implementation would run here, and why.
+    For the engine and for each op, it shows the implementation that runs on this machine, and why.
     """
     from diffexplain_fast.environment import default_device, device_record, versions
     from diffexplain_fast.ops.doctor import implementations, kernel_status
 
     record = device_record()
-    rows = [(name, found or "not installed") for name, found in versions().items()]
+    rows = [(name, version or "not installed") for name, version in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
     rows += [*kernel_status().items(), ("tinyworld", _tinyworld())]
@@ -22,7 +22,7 @@ def doctor() -> None:
 
 
 def _tinyworld() -> str:
-    """Return whether the shipped models are there and undamaged."""
+    """Return a text that says whether the shipped models are present and undamaged."""
     from diffexplain_fast.tinyworld.store import classifier_names
 
     try:

@@ -29,6 +29,9 @@ def estimate(
     from diffexplain_fast.measuring.bench.rows import read_rows
     from diffexplain_fast.measuring.estimate import CARDS, GIB, measured_efficiency
     from diffexplain_fast.measuring.estimate import estimate as count
+    from diffexplain_fast.ops.doctor import TRITON_MISSING
+    from diffexplain_fast.prediction.predict import predict
+    from diffexplain_fast.prediction.rates import GPUS
 
     if gpu not in CARDS:
         raise unknown_name("gpu", gpu, CARDS)
@@ -51,3 +54,6 @@ def estimate(
         share, source = measured
         print(f"{1e3 * floor / share:.0f} ms at {100 * share:.0f} % of what a large product reaches, as {source},")
         print("if such a product reaches the data sheet's number on this card")
+    if gpu in GPUS and not TRITON_MISSING:
+        told = predict(model, gpu, steps=steps, guided=guided, batch=batch, memory=limit)
+        print(f"{told.ms:.0f} ms by the time model of traced launches (bench model says where they go)")

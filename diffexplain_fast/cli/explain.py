@@ -23,17 +23,17 @@ def explain(
             "classifier of transformers."
         ),
     ],
-    target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
+    target: Annotated[str, typer.Argument(help='A class by label or number, or a neuron as "layer:unit".')],
     pipeline: options.Pipeline = "tinyworld",
     scheduler: options.Scheduler = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = _OUT,
     prefix: Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')] = "",
-    n_tokens: Annotated[int, typer.Option(help="How many tokens to search.")] = Options.n_tokens,
+    n_tokens: Annotated[int, typer.Option(help="Number of tokens to search.")] = Options.n_tokens,
     iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
     lr: Annotated[float, typer.Option(help="Step size.")] = Options.lr,
-    steps: Annotated[int | None, typer.Option(help="Sampler steps; by default what suits the pipeline.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps; the default depends on the pipeline.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance scale; by default what suits the pipeline.")
+        float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
@@ -43,7 +43,7 @@ def explain(
 
     Finds a prompt whose pictures make the classifier answer with the class, and writes a report.
 
-    Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
+    After an interruption, even by a power cut, the same command continues from the last checkpoint to the same result.
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer
@@ -75,10 +75,10 @@ def explain(
 
 
 def chosen_target(text: str, labels: Sequence[str] | None) -> int | str:
-    """Return what a target on the command line names: a label, else a class by number, else what explain() reads.
+    """Return the target of the command line: a label, the number of a class, or else a text for ``explain``.
 
     Args:
-        text: as it was typed.
+        text: text that the user typed.
         labels: names of the classes, None if they have none.
     """
     return int(text) if text.isdecimal() and text not in (labels or ()) else text

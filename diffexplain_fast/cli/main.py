@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from diffexplain_fast.cli import bench
+from diffexplain_fast.cli.bench_model import model
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.estimate import estimate
@@ -15,7 +16,7 @@ from diffexplain_fast.cli.explain import explain
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
 
-HELP = """Explain an image classifier: find what makes it answer with a class, in pictures, words and numbers.
+HELP = """Explain an image classifier: find the pictures and words that make it answer with a class, with numbers.
 
 A diffusion model draws pictures, and the gradient of the classifier's answer changes its prompt. The report shows
 the pictures, the words nearest to the prompt, and how often the classifier agrees on pictures it was not tuned on.
@@ -23,7 +24,7 @@ the pictures, the words nearest to the prompt, and how often the classifier agre
 Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
-BENCH_HELP = """Measure one optimisation iteration beside what people do today, and show what was measured."""
+BENCH_HELP = """Measure one optimisation iteration against today's usual code, and show the measurements."""
 
 
 def _group(text: str) -> typer.Typer:
@@ -40,7 +41,7 @@ app, bench_app = _group(HELP), _group(BENCH_HELP)
 
 
 def _exits(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors a user can act on into one line and an exit code; any other error is 1, with its traceback."""
+    """Turn errors that a user can mend into one line and an exit code; other errors exit with 1 and a traceback."""
 
     @functools.wraps(command)
     def run(*args: object, **options: object) -> None:
@@ -63,6 +64,6 @@ def _stop(code: int, message: str) -> NoReturn:
 
 for _command in (demo, explain, profile, doctor):
     app.command()(_exits(_command))
-for _command in (bench.run, bench.report, bench.agree, estimate):
+for _command in (bench.run, bench.report, bench.agree, estimate, model):
     bench_app.command()(_exits(_command))
 app.add_typer(bench_app, name="bench")

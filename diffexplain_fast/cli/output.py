@@ -1,4 +1,4 @@
-"""Whether ``--out`` can be written: asked before anything is computed, which may take minutes."""
+"""A check that ``--out`` can be written, before any computation, which may take minutes."""
 
 import os
 from collections.abc import Iterable
@@ -9,20 +9,22 @@ from diffexplain_fast.result_folder import check_replaceable
 
 
 def check_folder(out: Path, files: Iterable[str] = (), explanations: Iterable[str] = ()) -> None:
-    """Refuse a folder that cannot be written, or that holds something else where a result will be.
+    """Refuse a folder that cannot be written, or that has something else in the place of a result.
 
     Args:
         out: the folder, new or existing.
-        files: names of files in it, which are replaced.
-        explanations: names of folders in it, in which earlier explanations are replaced.
+        files: names of files in the folder, which are replaced.
+        explanations: names of folders in the folder, in which earlier explanations are replaced.
 
     Raises:
-        ValueError: not such a folder; the message names ``--out``.
+        ValueError: the folder cannot be used; the message names ``--out``.
     """
     _check_writable(out, "a folder, new or existing")
     for name in files:
         if (out / name).is_dir():
-            raise wrong_value("--out", f"a folder in which {name} is a file or not there", f"the folder {out / name}")
+            raise wrong_value(
+                "--out", f"a folder in which {name} is a file or does not exist", f"the folder {out / name}"
+            )
     for name in explanations:
         try:
             check_replaceable(out / name)
@@ -37,7 +39,7 @@ def check_file(out: Path) -> None:
         out: the file, new or existing.
 
     Raises:
-        ValueError: not such a file; the message names ``--out``.
+        ValueError: the file cannot be used; the message names ``--out``.
     """
     wanted = "a file, new or existing"
     if not _is_there(out, wanted):
@@ -49,20 +51,20 @@ def check_file(out: Path) -> None:
 
 
 def _check_writable(folder: Path, wanted: str) -> None:
-    """Refuse a folder that neither can be written nor made."""
+    """Refuse a folder that can be neither written nor created."""
     nearest = next(place for place in (folder, *folder.parents) if _is_there(place, wanted))
     if not nearest.is_dir():
-        raise wrong_value("--out", wanted, f"{nearest}, which is no folder")
+        raise wrong_value("--out", wanted, f"{nearest}, which is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise wrong_value("--out", wanted, f"{nearest}, which may not be written")
 
 
 def _is_there(path: Path, wanted: str) -> bool:
-    """Return whether there is anything of that name, a link to nothing too, in whose place no folder can be made."""
+    """Return whether anything has that name, also a broken link, so that no folder can be created there."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:  # such as a name that is too long
+    except OSError as error:  # for example a name that is too long
         raise wrong_value("--out", wanted, f"{path}: {error.strerror}") from error
     return True

@@ -14,7 +14,7 @@ class ProgressBars:
     """One bar per phase of an explanation; a context manager, and the ``callback`` of ``Explainer.explain``.
 
     Args:
-        name: stands in front of every bar.
+        name: text in front of every bar.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,7 +34,7 @@ class ProgressBars:
             if self._bar is not None:
                 self._bar.close()
             self._phase = event.phase
-            # A resumed run begins in the middle; counting what was done before would spoil the time left.
+            # A resumed run begins in the middle; its earlier steps must not count in the estimate of the time left.
             self._bar = tqdm(
                 initial=event.iteration - 1,
                 total=event.iterations,

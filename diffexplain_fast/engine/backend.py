@@ -10,11 +10,15 @@ from diffexplain_fast.engine.checks import check_backend, check_bytes, check_gra
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.plan import parse_bytes
+from diffexplain_fast.engine.memory.resident import weight_bytes
+from diffexplain_fast.ops.raw import RawOps
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
 Record = dict[str, str | int | float | None]
+_SMALL = 2**28
+"""Bytes of weights up to which the graph of a whole call, which the reference keeps, is no worry for a computer."""
 
 
 class Backend:
@@ -78,8 +82,9 @@ class Backend:
         if self._wanted == "auto":
             # The reference has all steps in one graph, for which training seldom has enough memory.
             needs_fast = self._needs_fast or engine.trained
-            self.name = "reference" if engine.unknown and not needs_fast else "fast"
-            self.reason = f"auto: {engine.unknown or 'the models are known to the fast engine'}"
+            obstacle = engine.unknown or _slower_here(unet, vae)
+            self.name = "reference" if obstacle and not needs_fast else "fast"
+            self.reason = f"auto: {obstacle or 'the models are known to the fast engine'}"
         self.engine = engine if self.name == "fast" else None
 
     def reserve(self, reserve: int | str | None) -> None:
@@ -94,3 +99,17 @@ class Backend:
         implementations = "" if self.engine is None else self.engine.implementations
         state = "" if self.engine is None else NO_CALL
         return {"implementations": implementations, "cuda_graphs": state, "retried_calls": 0}
+
+
+def _slower_here(unet: torch.nn.Module, vae: torch.nn.Module) -> str:
+    """Return why the reference is faster than the fast engine here, an empty text where it is not.
+
+    Small models on a CPU without the compiled kernels: `python -m benchmarks.uncompiled` measures both.
+    """
+    weight = next(unet.parameters())
+    if weight.device.type != "cpu" or weight_bytes((unet, vae)) > _SMALL:
+        return ""
+    choice = RawOps(weight.device, weight.dtype).choices["group_norm_silu"]
+    if choice.impl != "reference":
+        return ""
+    return f"small models on a CPU are faster by the reference where kernels are not compiled ({choice.reason})"

@@ -1,1 +1,1 @@
-"""Pictures from prompts, and what a classifier says about them."""
+"""Pictures from prompts, and the answers of a classifier to them."""

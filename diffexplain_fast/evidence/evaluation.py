@@ -1,8 +1,8 @@
-"""Activation scores of a soft prompt and of the class-name prompt, on latents that no optimisation has seen.
+"""Activation scores of a soft prompt and of the class-name prompt, on latents that were not optimised on.
 
 Source: the activation score of DEXTER (arXiv 2510.14741, section 4): the share of generated images whose argmax is the
-target class. Here with a Wilson interval, on held-out start latents and, for the gap that over-fitting to latents would
-open, on training latents.
+target class. This module adds a Wilson interval, and scores held-out start latents and also training latents, because
+the gap between the two shows over-fitting.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from diffexplain_fast.results.explanation import ActivationScore
 from diffexplain_fast.stats.intervals import mean_interval, wilson_interval
 
 _USUAL = 0.95
-"""Share of the pictures of a name that a regression's output must leave behind."""
+"""Share of the pictures of the name that the mean output of a regression must exceed."""
 
 
 class Evaluation(NamedTuple):
-    """What a finished soft prompt is worth.
+    """The scores and pictures of a finished soft prompt.
 
     Attributes:
         activation: scores by name: "train", "held_out" and, with a class prompt, "class_name".
         pixels: held-out images [n_images, 3, H, W].
         direction: "rise" or "fall" for an output of a regression, None for other targets.
-        usual: for an output of a regression the value that its mean has to be beyond, None without a class prompt.
-        reached: whether the mean is beyond it, None without a class prompt.
+        usual: for an output of a regression, the value that its mean must exceed, None without a class prompt.
+        reached: True if the mean exceeds it, None without a class prompt.
     """
 
     activation: dict[str, ActivationScore]
@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str | float | None]:
-        """What an explanation's settings say of it."""
+        """Return the entries of an explanation's settings."""
         return {} if self.direction is None else {"direction": self.direction, "to_be_beyond": self.usual}
 
 
@@ -49,12 +49,12 @@ def activation_score(batches: list[Scores], *, numbers: bool = False) -> Activat
     """Summarise the scores of several batches: the rate of hits with its 95 % Wilson interval, and means.
 
     Args:
-        batches: at least one.
-        numbers: whether they are of a regression's output, whose mean then has an interval instead.
+        batches: scores of at least one batch.
+        numbers: True for the output of a regression: then the mean has an interval, not the rate.
     """
-    logit = torch.cat([part.logit for part in batches]).double()
-    hits = [part.hit for part in batches if part.hit is not None]
-    probabilities = [part.probability for part in batches if part.probability is not None]
+    logit = torch.cat([batch.logit for batch in batches]).double()
+    hits = [batch.hit for batch in batches if batch.hit is not None]
+    probabilities = [batch.probability for batch in batches if batch.probability is not None]
     n = len(logit)
     if not hits:
         interval = mean_interval(logit) if numbers else None
@@ -80,20 +80,20 @@ def evaluate(
 ) -> Evaluation:
     """Score a finished soft prompt.
 
-    An output of a regression has no rate; it counts as reached where its mean over held-out latents lies beyond the
-    95th percentile of the pictures of its name, in the direction of the target.
+    An output of a regression has no rate; it counts as reached if its mean over held-out latents is beyond the 95th
+    percentile of the pictures of its name, in the direction of the target.
 
     Args:
-        problem: what is explained.
+        problem: pipeline, classifier and target of the explanation.
         soft: soft tokens [n, d].
-        class_prompt: the prompt of the class-name baseline, None if there is no class name; cut at the context.
-        n_score: held-out latents; the baseline uses the same ones, so the two compare in pairs.
-        n_train: training latents, at most as many as were used.
-        n_images: held-out images to return, at most ``n_score``.
-        report: receives images done and images in all.
+        class_prompt: the prompt of the class-name baseline, None without a class name; cut at the context.
+        n_score: number of held-out latents; the baseline uses the same ones, so the two compare in pairs.
+        n_train: number of training latents, at most as many as were used.
+        n_images: number of held-out images to return, at most ``n_score``.
+        report: function that receives the number of images done and of all images.
 
     Returns:
-        What was found.
+        The scores and pictures.
     """
     with torch.no_grad():
         explained = problem.encode_soft(soft)
@@ -108,15 +108,15 @@ def evaluate(
     values: dict[str, Tensor] = {}
     pictures: list[Tensor] = []
     for name, conditioning, stage, count in runs:
-        parts = []
+        batches = []
         for pixels, scores in problem.batches(conditioning, stage, count):
-            parts.append(scores)
+            batches.append(scores)
             finished += len(pixels)
             report(finished, total)
             if name == "held_out" and sum(map(len, pictures)) < n_images:
                 pictures.append(pixels)
-        activation[name] = activation_score(parts, numbers=problem.direction is not None)
-        values[name] = torch.cat([part.logit for part in parts]).double()
+        activation[name] = activation_score(batches, numbers=problem.direction is not None)
+        values[name] = torch.cat([batch.logit for batch in batches]).double()
     shown = Evaluation(activation, torch.cat(pictures)[:n_images])
     if problem.direction is None:
         return shown
@@ -129,6 +129,6 @@ def evaluate(
 
 
 def pictures_of(pixels: Tensor) -> list[Image.Image]:
-    """Return pixels [B, 3, H, W] in [0, 1] as pictures of eight bits a channel."""
+    """Return pixels [B, 3, H, W] in [0, 1] as pictures with eight bits per channel."""
     levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(picture) for picture in levels]

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: names and hashes, which are compared exactly, and answers, which round."""
+"""Run identity: names and hashes must match exactly, the classifier's answers up to rounding."""
 
 import math
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ from diffexplain_fast.targets.outputs import SOFTMAX
 
 _PICTURES, _COARSE, _MIXES = 2, 4, 8
 _ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
-"""What another machine, or TF32, changes at most, as a share of the largest answer; the second for 16-bit logits."""
+"""Largest change by another machine or TF32, as a share of the largest answer; the second number is for 16-bit
+logits."""
 
 
 def identity_of(problem: Problem) -> JsonObject:
-    """Return what is explained with what, as JSON values."""
+    """Return the names, settings and fingerprints of an explanation as JSON values."""
     return {
         "target": problem.target.describe(),
         "seed": problem.seed,
@@ -32,19 +33,19 @@ def identity_of(problem: Problem) -> JsonObject:
 
 
 def _output_of(problem: Problem) -> JsonObject:
-    """Return the kind of output where it is another than the one that every classifier had when there was only one."""
+    """Return the kind of output unless it is the only one that release 0.1 had."""
     output = problem.classifier.output or SOFTMAX
     return {} if output == SOFTMAX else {"output": output}
 
 
 def _conditions(problem: Problem) -> JsonObject:
-    """Return how the pipeline conditions the denoiser, where that is not what runs of release 0.1 did."""
-    pipeline, found = problem.pipeline, JsonObject()
+    """Return how the pipeline conditions the denoiser, as far as that differs from runs of release 0.1."""
+    pipeline, conditions = problem.pipeline, JsonObject()
     if pipeline.call_options:
-        found["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
+        conditions["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
     if pipeline.zeros and problem.sampler.guidance_scale != 1.0:
-        found["unconditional"] = "zeros"
-    return found
+        conditions["unconditional"] = "zeros"
+    return conditions
 
 
 def _as_json(value: object) -> Json:
@@ -53,10 +54,11 @@ def _as_json(value: object) -> Json:
 
 @torch.no_grad()
 def answers_of(problem: Problem) -> Answers:
-    """Return what classifier and target say about fixed pictures, in one small batch.
+    """Return the answers of classifier and target to fixed pictures, in one small batch.
 
-    No fingerprint sees what a function closes over, the code of a preprocessing, or a plain attribute of a module. Of
-    the logits a few mixes are kept, as many for two classes as for thousands.
+    A fingerprint does not cover the variables that a function closes over, the code of a preprocessing, or a plain
+    attribute of a module; the answers do. Only a few mixes of the logits are kept, as many for two classes as for
+    thousands.
     """
     generator = seeded_generator(0, "probe", 0)
     height, width = problem.pipeline.image_size
@@ -78,7 +80,7 @@ def answers_of(problem: Problem) -> Answers:
 
 @contextmanager
 def _same_luck(device: torch.device) -> Iterator[None]:
-    """Let a classifier that draws random numbers draw the same ones every time; the generators stay as they were."""
+    """Seed a classifier that draws random numbers while the context is open, and restore the generators."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

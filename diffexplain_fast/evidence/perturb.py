@@ -1,4 +1,4 @@
-"""Cutouts and noise on what the classifier sees, against solutions that only exact pixels hold.
+"""Cutouts and noise on the input of the classifier, against solutions that depend on exact pixels.
 
 Source: DiG-IN (Augustin, Neuhaus, Hein, arXiv 2311.17833), which scores 16 cutouts with noise of 0.005.
 """
@@ -18,8 +18,8 @@ def perturb(pixels: Tensor, cutouts: int, noise: float, generator: torch.Generat
 
     Args:
         pixels: images [B, 3, H, W] in [0, 1].
-        cutouts: crops of the whole batch, each resized to [H, W].
-        noise: standard deviation of Gaussian noise, pixels in [0, 1].
+        cutouts: number of crops of the whole batch, each resized to [H, W].
+        noise: standard deviation of Gaussian noise, for pixels in [0, 1].
         generator: CPU generator of positions, sizes and noise.
 
     Returns:

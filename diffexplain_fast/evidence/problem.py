@@ -1,4 +1,4 @@
-"""What every method shares: the generator G(t), the classifier on its images, and seeds that need no stored state."""
+"""The problem that methods solve: a generator G(t), a classifier of its images, and seeds without stored state."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from diffexplain_fast.targets.classes import sole_output
 from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
 FORWARD_BATCH = 8
-"""Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+"""Images per forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Problem:
         classifier: adapter from models.classifier.
         target: bound target.
         prefix: real words before the soft tokens.
-        seed: every random number of the explanation follows from it.
-        text: the text encoder on soft tokens, from ``graphed_text``, to share its recording with other problems of the
-            same pipeline and prefix; None for one of its own.
+        seed: source of every random number of the explanation.
+        text: the text encoder for soft tokens, from ``graphed_text``, whose recording problems of the same pipeline and
+            prefix can share; None to create one.
     """
 
     pipeline: Pipeline
@@ -65,7 +65,7 @@ class Problem:
 
     @cached_property
     def vocabulary(self) -> Tensor:
-        """The vocabulary's embeddings [V, d], every row of length 1."""
+        """The vocabulary's embeddings [V, d], with rows of length 1."""
         return normalize(self.pipeline.word_table().detach().float(), dim=-1)
 
     @cached_property
@@ -77,7 +77,7 @@ class Problem:
         return graphed_head(self.classifier, self.target, self.sampler.records_calls, has_label=self.label is not None)
 
     def record(self) -> dict[str, str]:
-        """Return what text encoder and classifier did with CUDA graphs, for a result's settings."""
+        """Return for a result's settings whether text encoder and classifier were recorded into CUDA graphs."""
         return {"text_encoder": self._text.state, "classifier": self._head.state}
 
     def encode_soft(self, soft: Tensor) -> Conditioning:
@@ -113,19 +113,19 @@ class Problem:
         return pixels.clamp(0, 1)
 
     def scores(self, pixels: Tensor) -> Scores:
-        """Put pixels [B, 3, H, W] through the classifier."""
+        """Return the scores of pixels [B, 3, H, W] by the classifier."""
         said = self._head(pixels)  # first, for the kind of output may be found out in it
         return scores_of(said, self.label, self.classifier.output or SOFTMAX)
 
     @cached_property
     def direction(self) -> float | None:
-        """Weight of the one output that a regression's target reads, below 0 where it is to fall; else None."""
+        """Weight of the output that a regression's target reads, negative to lower it; None for other targets."""
         sole = sole_output(self.target) if self.classifier.output == REGRESSION else None
         return None if sole is None else sole[0]
 
     @cached_property
     def label(self) -> int | None:
-        """The class that the target is about, or the one output of a regression; None without any."""
+        """The class of the target, or the output of a regression; None for other targets."""
         if self.classifier.output != REGRESSION:
             label = self.target.label
             return None if label is None else self.classifier.label_index(label)
@@ -134,19 +134,19 @@ class Problem:
 
     @property
     def has_rate(self) -> bool:
-        """Whether pictures can be hits: the target has a class."""
+        """True if the target has a class, so that pictures can be hits."""
         return self.label is not None and self.classifier.output != REGRESSION
 
     @property
     def plain_class(self) -> bool:
-        """Whether the target is one class and nothing else."""
+        """True if the target is a single class."""
         return self.has_rate and isinstance(self.target, ClassLogit | ClassProbability)
 
     def merit(self, scores: Scores) -> Tensor:
-        """Return what ranks prompts [B]: the probability of a plain class, else the target score.
+        """Return the numbers [B] that rank prompts: the probability of a plain class, or else the target score.
 
-        A mean of log-probabilities would be ruled by the worst image: a word that often draws the class and sometimes
-        fails outright would rank behind a word that never draws it.
+        The worst image would dominate a mean of log-probabilities: a word that often draws the class and sometimes
+        fails completely would rank behind a word that never draws it.
         """
         return scores.probability if self.plain_class and scores.probability is not None else scores.score
 

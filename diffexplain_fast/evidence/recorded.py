@@ -1,4 +1,4 @@
-"""Text encoder and classifier of a problem as functions of tensors, whose calls can be recorded into CUDA graphs."""
+"""Text encoder and classifier of a problem as functions of tensors, which can be recorded into CUDA graphs."""
 
 from dataclasses import replace
 
@@ -11,31 +11,31 @@ from diffexplain_fast.targets.base import Target, checked_score
 
 
 def graphed_text(pipeline: Pipeline, prefix: str, allowed: bool) -> Graphed:
-    """Return soft tokens [n, d] or [B, n, d] -> prompt embeddings, and pooled text where there is any.
+    """Return the function from soft tokens [n, d] or [B, n, d] to prompt embeddings and, if any, pooled text.
 
     Args:
         pipeline: adapter from models.pipeline.
         prefix: real words before the soft tokens.
-        allowed: whether calls may be recorded.
+        allowed: True if calls may be recorded.
     """
 
     def encode(soft: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part for part in pipeline.encode_soft(soft, prefix=prefix) if part is not None)
+        return tuple(tensor for tensor in pipeline.encode_soft(soft, prefix=prefix) if tensor is not None)
 
     return graphed(encode, *pipeline.text_encoders, allowed=allowed)
 
 
 def graphed_head(classifier: Classifier, target: Target, allowed: bool, *, has_label: bool) -> Graphed:
-    """Return pixels [B, 3, H, W] -> target score [B], and logits [B, C] where the target has a class.
+    """Return the function from pixels [B, 3, H, W] to target score [B] and, if the target has a class, logits [B, C].
 
-    A target of the user's own is never recorded either, and sees copies, for it may work in place.
+    A target that the user wrote is never recorded, and gets copies, because it may work in place.
 
     Args:
-        classifier: adapter from models.classifier; a plain function is never recorded, for what it reads is not known
-            and no change of it would be noticed.
+        classifier: adapter from models.classifier; a plain function is never recorded, because its inputs are not known
+            and a change of them would not be noticed.
         target: bound target.
-        allowed: whether calls may be recorded.
-        has_label: whether the target has a class, or is an output of a regression.
+        allowed: True if calls may be recorded.
+        has_label: True if the target has a class, or is an output of a regression.
     """
 
     def respond(pixels: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What the classifier says about images, in the terms of a target."""
+"""The scores of images: the classifier's answers in terms of a target."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX, is_hit, log_pr
 
 
 class Scores(NamedTuple):
-    """What the classifier says about B images.
+    """The scores of B images.
 
     Attributes:
         score: target score [B], to be maximised.
-        logit: logit of the target class [B]; for a regression the output itself; the target score where the target has
-            no class.
+        logit: logit of the target class [B]; for a regression its output; for a target without a class its score.
         probability: probability of the target class [B], None without a class and for a regression.
-        hit: whether the images are recognised as the target class, bool [B], None without a class and for a regression.
+        hit: bool [B], True for images that are recognised as the target class; None without a class and for a
+            regression.
     """
 
     score: Tensor
@@ -25,15 +25,15 @@ class Scores(NamedTuple):
     hit: Tensor | None
 
 
-def scores_of(said: Sequence[Tensor], label: int | None, output: str = SOFTMAX) -> Scores:
+def scores_of(answers: Sequence[Tensor], label: int | None, output: str = SOFTMAX) -> Scores:
     """Return the scores of B images.
 
     Args:
-        said: target score [B], and logits [B, C] where the target has a class.
-        label: that class, or that output of a regression.
-        output: what the logits mean, one of ``targets.outputs.OUTPUTS``.
+        answers: target score [B] and, if the target has a class, logits [B, C].
+        label: the class, or the output of a regression.
+        output: meaning of the logits, one of ``targets.outputs.OUTPUTS``.
     """
-    score, *rest = said
+    score, *rest = answers
     if label is None:
         return Scores(score, score, None, None)
     (logits,) = rest

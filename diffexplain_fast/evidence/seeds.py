@@ -1,4 +1,4 @@
-"""Random numbers that need no stored state: every one follows from a seed, a stage and a number."""
+"""Random numbers without stored state: each one depends only on a seed, a stage and a number."""
 
 import hashlib
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def seeded_generator(seed: int, stage: str, index: int) -> torch.Generator:
-    """Return a CPU generator whose state follows from (seed, stage, index) alone.
+    """Return a CPU generator whose state depends only on (seed, stage, index).
 
     Args:
         seed: seed of the explanation.
-        stage: what the numbers are for; stages share no numbers.
+        stage: purpose of the numbers; different stages share no numbers.
         index: iteration or image of that stage.
     """
     digest = hashlib.sha256(f"{seed}/{stage}/{index}".encode()).digest()
@@ -19,10 +19,10 @@ def seeded_generator(seed: int, stage: str, index: int) -> torch.Generator:
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
-    """Return standard normal numbers on the CPU in single precision, whatever torch's default dtype and device are."""
+    """Return standard normal numbers on the CPU in single precision, for any default dtype and device of torch."""
     return torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Return numbers from [0, 1) on the CPU in single precision, whatever torch's default dtype and device are."""
+    """Return numbers from [0, 1) on the CPU in single precision, for any default dtype and device of torch."""
     return torch.rand(*shape, generator=generator, dtype=torch.float32, device="cpu")

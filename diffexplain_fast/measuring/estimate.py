@@ -1,7 +1,7 @@
 """What an optimisation iteration needs on a card that is not here: its plan and its multiplications, counted."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -14,6 +14,9 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench.rivals import OURS
 from diffexplain_fast.measuring.bench.rows import Row, figure, group_of
 from diffexplain_fast.models.public import PUBLIC, public_models
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 GIB = 2**30
 
@@ -44,6 +47,33 @@ class Estimate(NamedTuple):
     flop: float  # multiplications and additions of the forward and backward, with what is computed again
 
 
+class Parts(NamedTuple):
+    """The fast engine over a public model without weights."""
+
+    denoiser: LeanUNet
+    decoder: LeanDecoder
+    modules: tuple["UNet2DConditionModel", "AutoencoderKL"]
+    request: Request  # sizes of a call, on the meta device
+
+
+def prepare(model: str, *, steps: int, guided: bool, batch: int, dtype: torch.dtype = torch.bfloat16) -> Parts:
+    """Return the engine's models for a call, with the Triton kernels; see ``estimate`` for the arguments.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    unet, vae = public_models(model, dtype)
+    denoiser, decoder = LeanUNet(unet, "triton"), LeanDecoder(vae, "triton")
+    size, rows = unet.config.sample_size, 2 * batch if guided else batch
+    with torch.device("meta"):
+        sample = torch.empty(batch, unet.config.in_channels, size, size)
+        embeds = torch.empty(rows, PUBLIC[model].tokens, unet.config.cross_attention_dim, dtype=dtype)
+        shifts = [torch.empty(1, block.conv1.weight.shape[0], dtype=dtype) for block in denoiser.resnets()]
+    cublas = CUBLAS_PAIRS * CUBLAS_HOPPER  # the most of all cards
+    request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False, cublas=cublas)
+    return Parts(denoiser, decoder, (unet, vae), request)
+
+
 def estimate(
     model: str,
     *,
@@ -67,16 +97,8 @@ def estimate(
         UnknownNameError: no such model.
         ValueError: nothing fits into the limit; the message says what is needed.
     """
-    unet, vae = public_models(model, dtype)
-    denoiser, decoder = LeanUNet(unet, "triton"), LeanDecoder(vae, "triton")
-    size, rows = unet.config.sample_size, 2 * batch if guided else batch
-    with torch.device("meta"):
-        sample = torch.empty(batch, unet.config.in_channels, size, size)
-        embeds = torch.empty(rows, PUBLIC[model].tokens, unet.config.cross_attention_dim, dtype=dtype)
-        shifts = [torch.empty(1, block.conv1.weight.shape[0], dtype=dtype) for block in denoiser.resnets()]
-    cublas = CUBLAS_PAIRS * CUBLAS_HOPPER  # the most of all cards
-    request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False, cublas=cublas)
-    counted = count_levels(denoiser, decoder, (unet, vae), request)
+    parts = prepare(model, steps=steps, guided=guided, batch=batch, dtype=dtype)
+    counted = count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request)
     plan = make_plan(counted, memory)
     costs = [cost[level] for cost, level in zip(counted.steps, plan.levels[:-1], strict=True)]
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)

@@ -1,4 +1,4 @@
-"""Classifiers behind one interface: pixels in [0, 1] in, logits and activations out; nothing in them is changed."""
+"""Classifiers behind one interface: from pixels in [0, 1] to logits and activations; the models are never changed."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,38 +23,39 @@ from diffexplain_fast.targets.outputs import SOFTMAX, as_logits
 
 
 class Classifier:
-    """Any model of pixels [B, 3, H, W] in [0, 1] that gives logits, probabilities or numbers [B, C].
+    """Any model from pixels [B, 3, H, W] in [0, 1] to logits, probabilities or numbers [B, C].
 
-    The model runs in eval mode with frozen weights and is as before after every call. It stays on its device; pixels
-    are cast to the dtype of its weights, and are the caller's own afterwards: the model sees a copy.
+    The model runs in eval mode with frozen weights, and every call leaves it unchanged. It stays on its device. The
+    pixels are cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object with such ``logits``.
-        preprocess: differentiable function of pixels [B, 3, H, W] in [0, 1] to what the model takes; None if the model
-            takes such pixels.
-        labels: name of each class, also as a dict from class index; two classes may share a name and are then told
-            apart by index. Of a model of one logit the first label is what a positive logit means, and a second one may
-            name its opposite.
-        output: what the model's numbers mean: "softmax" (logits, one class is right), "sigmoid" (log-odds, each class
+        preprocess: differentiable function from pixels [B, 3, H, W] in [0, 1] to the input of the model; None if the
+            model takes such pixels.
+        labels: name of each class, also as a dict from class index; two classes may share a name and are then
+            distinguished by index. If the model has one logit, the first label names the meaning of a positive logit,
+            and a second label may name its opposite.
+        output: meaning of the model's numbers: "softmax" (logits, one class is right), "sigmoid" (log-odds, each class
             is there or not), "regression" (numbers), "probabilities" (after a softmax) or "independent probabilities"
-            (each after a sigmoid). None for what the ``problem_type`` of a transformers model says; else one logit is a
-            sigmoid, answers to probe pictures that are probabilities are taken for it, both with a warning, and
-            everything else is a softmax.
-        name: what results call the classifier.
-        truth: for each label, what is known about its features: a dict, whose ``"attributes"`` a report shows, a list
-            of dicts with ``"attribute"``, ``"effect"`` and maybe ``"interval"`` and ``"role"``. Kept as JSON values.
+            (each after a sigmoid). If None, the ``problem_type`` of a transformers model decides. Without one, a model
+            of one logit counts as "sigmoid", and a model whose answers to probe pictures are probabilities as a model
+            of probabilities, both with a warning; every other model counts as "softmax".
+        name: name of the classifier in results.
+        truth: for each label, a dict of the known truth about its features. A report shows its ``"attributes"``, a list
+            of dicts with ``"attribute"``, ``"effect"`` and optionally ``"interval"`` and ``"role"``. It is stored as
+            JSON values.
 
     Attributes:
-        model: the model as it was given.
-        preprocess: the function as it was given.
+        model: the model that the user passed.
+        preprocess: the function that the user passed.
         labels: names of the classes, None if they have none.
-        output: the kind of output; None until the first call where nobody has said it.
-        name: what results call the classifier.
-        truth: for each label, what is known about its features; None if nothing is.
+        output: the kind of output; if neither the user nor the model states it, None until the first call.
+        name: name of the classifier in results.
+        truth: for each label, the known truth about its features; None if there is none.
 
     Raises:
         TypeError: a model or preprocess that cannot be called, labels that are not strings, a truth without keys or
-            with a value that JSON has not.
+            with a value that JSON does not have.
         ValueError: no labels in a sequence of labels, text that UTF-8 cannot encode, a kind of output that does not
             exist, a truth whose attributes have another structure.
     """
@@ -93,22 +94,22 @@ class Classifier:
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> "Classifier":
-        """Load a published classifier with its own preprocessing and labels; no pickle is read that could run code.
+        """Load a published classifier with its preprocessing and labels; it reads no pickle that could run code.
 
         Args:
             source: "timm/<name>", "torchvision/<name>", "tinyworld/<name>", otherwise a folder or hub id of a
                 transformers image classifier; a ``Path`` is always a folder.
-            output: what the model's numbers mean, see ``Classifier``; None for what its configuration says.
+            output: meaning of the model's numbers, see ``Classifier``; if None, the configuration decides.
             dtype: dtype of the weights.
-            device: where to put them, the CPU if None.
+            device: device of the weights, the CPU if None.
             revision: branch, tag or commit of a hub id; for torchvision the name of the weights.
-            local_files_only: do not ask the network.
+            local_files_only: True to make no network requests.
 
         Raises:
             ImportError: timm or torchvision is not installed; the message says how to install it.
-            TypeError: a source that is no string or path, a dtype that is not floating point.
-            ValueError: no such model, or a folder that is no image classifier or does not say what it does to pixels;
-                the message says what is missing. A model that does not take what its preprocessing gives.
+            TypeError: a source that is not a string or path, a dtype that is not floating point.
+            ValueError: no such model, or a folder that is not an image classifier or does not describe its
+                preprocessing; the message says what is missing. A model that refuses the output of its preprocessing.
             UnsafeFileError: the weights are a pickle; nothing was read.
             CorruptFileError: a weight file is damaged.
             OSError: a hub id that is neither in the cache nor on the hub.
@@ -122,8 +123,8 @@ class Classifier:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """What of the model and its preprocessing is a torch module."""
-        return [part for part in (self.model, self.preprocess) if isinstance(part, nn.Module)]
+        """The model and its preprocessing, as far as they are torch modules."""
+        return [module for module in (self.model, self.preprocess) if isinstance(module, nn.Module)]
 
     @property
     def device(self) -> torch.device | None:
@@ -132,15 +133,17 @@ class Classifier:
         return None if weight is None else weight.device
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return logits [B, C] of pixels [B, 3, H, W] in [0, 1]; differentiable in the pixels and nothing else.
+        """Return logits [B, C] of pixels [B, 3, H, W] in [0, 1]; differentiable only in the pixels.
 
-        Of a model that gives probabilities they are their logarithm, or for independent ones their log-odds; of a
-        regression its outputs. One logit with two labels becomes two, the second the negative of the first.
+        If the model gives probabilities, the logits are their logarithms, or the log-odds of independent probabilities;
+        for a regression they are its outputs. A single logit with two labels becomes two logits, the second the
+        negative of the first.
 
         Raises:
-            TypeError: pixels that are no tensor, or a model that returns no tensor.
-            ValueError: pixels of wrong rank, channels, dtype or device; logits of another rank, or not one for each
-                label; a model that passes no gradient to its pixels; a kind of output that the logits cannot have.
+            TypeError: pixels that are not a tensor, or a model that does not return a tensor.
+            ValueError: pixels of wrong rank, channels, dtype or device; logits of another rank, or of another
+                number than the labels; a model that passes no gradient to its pixels; a kind of output that contradicts
+                the logits.
         """
         output = self.settle(pixels)
         values = self._values(pixels)
@@ -151,7 +154,7 @@ class Classifier:
         return torch.cat([logits, -logits], 1) if both else logits
 
     def settle(self, pixels: Tensor) -> str:
-        """Return the kind of output, found out on probe pictures at the first call where nobody has said it.
+        """Return the kind of output; if neither user nor model states it, the first call tests it on probe pictures.
 
         Args:
             pixels: images [B, 3, H, W]; the probe pictures have their shape, dtype and device.
@@ -160,18 +163,18 @@ class Classifier:
             "softmax", "sigmoid", "regression", "probabilities" or "independent probabilities".
 
         Raises:
-            ValueError: as calling the classifier; a kind that was said and that the answers contradict.
+            ValueError: as calling the classifier; a stated kind that the answers contradict.
         """
         self._check_pixels(pixels)
         if self._classes is None and not pixels.is_meta:
-            found = settled_output(self.output, self._values, pixels, self.labels, self.name)
-            self.output, self._classes = found
+            settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
+            self.output, self._classes = settled
         return self.output or SOFTMAX
 
     def _values(self, pixels: Tensor) -> Tensor:
-        """Return what the model gives [B, C]."""
+        """Return the output of the model [B, C]."""
         with frozen(*self.modules):
-            copied = pixels.clone()  # what follows may work in place
+            copied = pixels.clone()  # the preprocessing and the model may work in place
             seen: object = copied if self.preprocess is None else self.preprocess(copied)
             if not isinstance(seen, Tensor):
                 raise wrong_type("preprocess", "a function that returns a tensor", seen)
@@ -180,22 +183,22 @@ class Classifier:
         return self._checked_values(getattr(answer, "logits", answer), len(pixels))
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
-        """Run the classifier and keep what some of its layers put out.
+        """Run the classifier and keep the outputs of some of its layers.
 
         Args:
             pixels: images [B, 3, H, W] in [0, 1].
-            layers: dotted names or modules. A layer that runs several times gives its last output; of a tuple or dict
-                the first tensor counts.
+            layers: dotted names or modules. A layer that runs several times gives its last output; from a tuple
+                or dict, the first tensor is used.
 
         Returns:
-            Pixels, logits and the activations under the names or modules given, all differentiable in the pixels.
+            Pixels, logits and the activations by the names or modules in ``layers``, all differentiable in the pixels.
 
         Raises:
-            UnknownNameError: a layer the model does not have.
+            UnknownNameError: a layer that the model does not have.
             ValueError: a layer that did not run; otherwise as calling the classifier.
         """
         wanted = checked_layers(layers)
-        self.settle(pixels)  # before there are hooks, which would see the probe pictures
+        self.settle(pixels)  # before hooks exist, which would see the probe pictures
         activations: dict[str | nn.Module, Tensor] = {}
         handles: list[RemovableHandle] = []
         try:
@@ -211,7 +214,7 @@ class Classifier:
                 handle.remove()
         for layer in wanted:
             if layer not in activations:
-                raise wrong_value("layer", "a module that runs when the model does", f"{layer}, which did not")
+                raise wrong_value("layer", "a module that runs when the model runs", f"{layer}, which did not")
         return Response(pixels, logits, activations, self.output or SOFTMAX)
 
     def _weights(self) -> Iterator[Tensor]:
@@ -227,7 +230,7 @@ class Classifier:
         if not pixels.is_floating_point():
             raise wrong_value("pixels", "a floating point dtype, values in [0, 1]", pixels.dtype)
         if self.device not in (None, pixels.device):
-            raise wrong_value("pixels", f"device {self.device}, where the classifier is", pixels.device)
+            raise wrong_value("pixels", f"device {self.device}, that of the classifier", pixels.device)
 
     def _checked_values(self, values: object, count: int) -> Tensor:
         if not isinstance(values, Tensor):
@@ -242,25 +245,25 @@ class Classifier:
         return values
 
     def label_index(self, label: int | str) -> int:
-        """Return the index of a class given by label or index.
+        """Return the index of a class from its label or index.
 
         Raises:
-            TypeError: neither.
+            TypeError: neither a label nor an index.
             UnknownNameError: no such label; the message names the five nearest.
-            ValueError: an index out of range, a label that several classes share, or a label where there are none.
+            ValueError: an index out of range, a label that several classes share, or a label if classes have none.
         """
         return find_label(self.labels, self.name, label, self._classes)
 
     def label_name(self, index: int) -> str:
-        """Return the label of a class, or its index as text where there are no labels."""
+        """Return the label of a class, or its index as text if classes have no labels."""
         index = self.label_index(index)
         return str(index) if self.labels is None else self.labels[index]
 
     def resolve_layer(self, layer: str | nn.Module) -> str:
-        """Return the dotted name of a layer given by name or as the module itself.
+        """Return the dotted name of a layer from its name or module.
 
         Raises:
-            TypeError: neither.
+            TypeError: neither a name nor a module.
             UnknownNameError: no such name; the message names the five nearest.
             ValueError: a module that is not part of the model, or a model that has no modules.
         """
@@ -270,13 +273,13 @@ class Classifier:
         return named_layer(self.model, self.name, layer)[1]
 
     def layer_units(self, layer: str | nn.Module) -> int | None:
-        """Return how many units a layer puts out, as far as its module says so without being run."""
+        """Return the number of units of a layer, or None if its module does not say it without a run."""
         return units_of(self._submodule(layer))
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the weights and the preprocessing; for a function without weights its name."""
-        parts = {"model": self.model, "preprocess": self.preprocess}
-        modules = {key: part for key, part in parts.items() if isinstance(part, nn.Module)}
+        """Return the sha256 over weights and preprocessing, or the name of a function without weights."""
+        callables = {"model": self.model, "preprocess": self.preprocess}
+        modules = {key: module for key, module in callables.items() if isinstance(module, nn.Module)}
         if "model" not in modules:
             return f"callable {getattr(self.model, '__module__', '')}.{self.name}"
         steps = repr(self.preprocess) if isinstance(self.preprocess, Preprocess) else ""

@@ -1,4 +1,4 @@
-"""What a pipeline hands to the sampler: the text that the denoiser reads, and how the pipeline is usually sampled."""
+"""The values that a pipeline hands to the sampler: encoded text, sizes, and its usual sampling."""
 
 from typing import NamedTuple, TypedDict
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class Sampling(NamedTuple):
-    """How a pipeline is sampled.
+    """The usual sampling of a pipeline.
 
     Attributes:
         steps: denoising steps, at least 1.
-        guidance_scale: at least 1.0, which means no unconditional row.
+        guidance_scale: at least 1.0; 1.0 means no guidance and no unconditional row.
     """
 
     steps: int = 20
@@ -19,18 +19,18 @@ class Sampling(NamedTuple):
 
 OF_SCHEDULER = {"LCMScheduler": Sampling(4, 1.0)}
 OF_PIPELINE = {"tinyworld": Sampling(8, 3.0)}
-"""Usual sampling by class of scheduler, and by name of pipeline."""
+"""Usual sampling by the class of a scheduler and by the name of a pipeline."""
 
 
 class Conditioning(NamedTuple):
-    """What the denoiser reads: hidden states [B, L, d] and, for Stable Diffusion XL, pooled text [B, p]."""
+    """Encoded text for the denoiser: hidden states [B, L, d] and, for Stable Diffusion XL, pooled text [B, p]."""
 
     prompt_embeds: Tensor
     pooled: Tensor | None
 
 
 class Sizes(TypedDict, total=False):
-    """The sizes [B, 6] that Stable Diffusion XL's denoiser reads, and those of the unconditional rows."""
+    """The sizes [B, 6] that Stable Diffusion XL's denoiser reads, for the conditional and the unconditional rows."""
 
     time_ids: Tensor
     negative_time_ids: Tensor

@@ -23,20 +23,20 @@ _UNUSED = {
     "image_encoder": None,
     "add_watermarker": False,
 }
-"""What no explanation uses is neither downloaded nor loaded; each pipeline class knows some of it."""
+"""Components that no explanation uses; they are neither downloaded nor loaded. Each pipeline class has some of them."""
 
 
 def find_folder(source: str | Path, *, revision: str | None, local_files_only: bool) -> tuple[Path, str]:
-    """Return the folder of a pipeline and what results call it, downloading a hub id once.
+    """Return the folder of a pipeline and its name in results; a hub id is downloaded once.
 
     Args:
         source: "tinyworld", a local folder, or a hub id "owner/name".
         revision: branch, tag or commit of a hub id.
-        local_files_only: do not ask the hub.
+        local_files_only: True to make no requests to the hub.
 
     Raises:
         ValueError: there is no such folder and the source cannot be a hub id.
-        UnsafeFileError: a pickled checkpoint file, or a hub repository with pickled weights only.
+        UnsafeFileError: a pickled checkpoint file, or a hub repository with only pickled weights.
         FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
     if source == "tinyworld":
@@ -67,16 +67,16 @@ def _download(source: str, revision: str | None, local_files_only: bool) -> str:
 def open_pipeline(
     folder: Path, components: Mapping[str, Sequence[str]], dtype: torch.dtype
 ) -> diffusers.DiffusionPipeline:
-    """Check a folder, then load its pipeline on the CPU without asking the network.
+    """Check a folder, then load its pipeline on the CPU without network requests.
 
     Args:
-        folder: a folder as ``save_pretrained`` writes it.
-        components: accepted diffusers pipeline classes by name, with the components each must have.
+        folder: a folder that ``save_pretrained`` wrote.
+        components: accepted diffusers pipeline classes by name, with the components that each must have.
         dtype: dtype of the weights.
 
     Raises:
-        ValueError: not such a pipeline; the message names what is missing.
-        UnsafeFileError: pickled weights only, or components from elsewhere than diffusers and transformers.
+        ValueError: not such a pipeline; the message names the missing part.
+        UnsafeFileError: only pickled weights, or components from other libraries than diffusers and transformers.
         CorruptFileError: a file is damaged.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -98,7 +98,7 @@ def open_pipeline(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep both libraries from drawing progress bars for what takes a moment."""
+    """Switch off the progress bars of both libraries, because loading takes only a moment."""
     drawing = [each for each in (diffusers.utils.logging, transformers.utils.logging) if each.is_progress_bar_enabled()]
     try:
         for each in drawing:
@@ -110,19 +110,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_component(folder: Path, component: str, entry: object) -> None:
-    """Raise unless the component is declared, comes from a known library, and its files are there and whole."""
-    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
+    """Raise unless the component is declared, comes from a known library, and has all its files undamaged."""
+    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(name, str) for name in entry)):
         raise wrong_value(f"{folder / _INDEX}", f"an entry for {component}", entry)
     if entry[0] not in _LIBRARIES:
         raise UnsafeFileError(describe(component, f"a class of {' or '.join(_LIBRARIES)}", f"{entry[0]}.{entry[1]}"))
-    part = folder / component
-    if not part.is_dir():
+    subfolder = folder / component
+    if not subfolder.is_dir():
         raise wrong_value("pipeline", f"the component folder {component}", f"none in {folder}")
     if component == "scheduler" or component.startswith("tokenizer"):
-        for path in part.glob("*.json"):
+        for path in subfolder.glob("*.json"):
             read_object(path)
         return
-    if not (part / "config.json").is_file():
+    if not (subfolder / "config.json").is_file():
         raise wrong_value("pipeline", f"{component}/config.json", f"none in {folder}")
-    read_object(part / "config.json")
-    check_weights("pipeline", part, _WEIGHTS)
+    read_object(subfolder / "config.json")
+    check_weights("pipeline", subfolder, _WEIGHTS)

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders side by side, pooled text and image sizes as further conditions.
+"""Stable Diffusion XL: two text encoders in parallel, with pooled text and image sizes as further conditions.
 
 Source: Podell et al., SDXL (2023), sections 2.1 and 2.2.
 """
@@ -26,9 +26,9 @@ class StableDiffusionXL(Pipeline):
         super().__init__(parts, name, call_options)
         self.zeros = bool(getattr(getattr(parts, "config", None), "force_zeros_for_empty_prompt", False))
         wanted = pooled_width(self.unet)
-        own = self.text_encoders[-1].config.projection_dim
-        if wanted is not None and own != wanted:
-            raise wrong_value("text_encoder_2", f"pooled text of width {wanted}, as the unet reads", own)
+        projected = self.text_encoders[-1].config.projection_dim
+        if wanted is not None and projected != wanted:
+            raise wrong_value("text_encoder_2", f"pooled text of width {wanted}, as the unet reads", projected)
 
     def _layer(self, clip_skip: int) -> Layer:
         return Layer(1 + clip_skip, normed=False)
@@ -40,16 +40,16 @@ class StableDiffusionXL(Pipeline):
     def extras(self, conditioning: Conditioning, batch: int) -> Sizes:
         """Return ``time_ids`` [batch, 6]: original size, crop corner (0, 0) and target size, as diffusers' defaults.
 
-        Where ``call_options`` has sizes they are taken, and ``negative_time_ids`` [batch, 6] come with the negative.
+        Sizes in ``call_options`` replace the defaults; negative sizes add ``negative_time_ids`` [batch, 6].
         """
         like = conditioning.prompt_embeds
-        found = Sizes(time_ids=self._ids(SIZES, like).repeat(batch, 1))
+        sizes = Sizes(time_ids=self._ids(SIZES, like).repeat(batch, 1))
         if NEGATIVE_SIZES[0] in self.call_options:
-            found["negative_time_ids"] = self._ids(NEGATIVE_SIZES, like).repeat(batch, 1)
-        return found
+            sizes["negative_time_ids"] = self._ids(NEGATIVE_SIZES, like).repeat(batch, 1)
+        return sizes
 
     def _ids(self, sizes: tuple[str, ...], like: Tensor) -> Tensor:
         """Return three sizes [1, 6] by name, or diffusers' defaults, in the dtype and on the device of a tensor."""
-        usual, given = (self.image_size, (0, 0), self.image_size), [self.call_options.get(size) for size in sizes]
-        pairs = [pair if isinstance(pair, tuple) else own for pair, own in zip(given, usual, strict=True)]
+        defaults, options = (self.image_size, (0, 0), self.image_size), [self.call_options.get(size) for size in sizes]
+        pairs = [pair if isinstance(pair, tuple) else default for pair, default in zip(options, defaults, strict=True)]
         return like.new_tensor([[number for pair in pairs for number in pair]])

@@ -1,4 +1,4 @@
-"""One number for a set of weights, so that a result can say what exactly made it."""
+"""A hash of a set of weights, so that a result can identify the models that produced it."""
 
 import hashlib
 

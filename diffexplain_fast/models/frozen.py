@@ -1,4 +1,4 @@
-"""Running the user's modules without leaving a trace in them."""
+"""Running the user's modules without leaving any change in them."""
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -7,31 +7,33 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
-_One = TypeVar("_One")
+_Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
 
 
 @contextmanager
 def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
-    """Put modules into eval mode with no parameter requiring grad while the context is open.
+    """Put modules into eval mode, with no parameter that requires grad, while the context is open.
 
-    A graph recorded inside leads to the inputs and to the weights in ``but`` only; its backward may run after the
-    context has closed. Contexts may be open at once, one in another or in several threads: the last one to close puts
-    back what the first one found.
+    A graph recorded inside leads only to the inputs and to the weights in ``but``; its backward may run after the
+    context has closed. Several contexts may be open at once, nested or in several threads: the last one to close
+    restores the state from before the first one.
 
     Args:
-        *modules: every submodule's mode and every parameter's flag is put back at the end, also after an exception.
-        but: parameters whose flag stays as it is, see ``trainable``.
+        *modules: modules; the mode of every submodule and the flag of every parameter is restored at the end, also
+            after an exception.
+        but: parameters whose flag is not changed, see ``trainable``.
     """
-    kept = {*map(id, but)}
+    unchanged = {*map(id, but)}
     with ExitStack() as stack:
-        stack.enter_context(_MODES.off(part for module in modules for part in module.modules()))
-        stack.enter_context(_FLAGS.off(one for module in modules for one in module.parameters() if id(one) not in kept))
+        stack.enter_context(_MODES.off(child for module in modules for child in module.modules()))
+        weights = (weight for module in modules for weight in module.parameters())
+        stack.enter_context(_FLAGS.off(weight for weight in weights if id(weight) not in unchanged))
         yield
 
 
 class Adapted(Protocol):
-    """What PEFT's layers over a module's own have."""
+    """The attributes that PEFT's adapter layers have."""
 
     base_layer: nn.Module
     merged: bool
@@ -41,17 +43,17 @@ class Adapted(Protocol):
 
 
 _ENCODER = ("encoder.", "quant_conv.")
-"""Parts of an autoencoder that no sampler runs."""
+"""Prefixes of the weights of an autoencoder that no sampler uses."""
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that a gradient is wanted for: those that require grad and act in the sampler.
+    """Return the parameters that need a gradient: those that require grad and act in the sampler.
 
-    A model in eval mode all of whose parameters require grad is one as it was loaded: nobody has chosen any, so no
-    gradient is wanted. In training mode all of them are trained.
+    A model in eval mode in which every parameter requires grad is in the state in which it was loaded: the user has
+    not chosen any parameters, so none needs a gradient. In training mode, all of them are trained.
 
     Args:
-        model: a UNet, or an autoencoder, of which only what decodes acts.
+        model: a UNet, or an autoencoder, of which only the decoder acts.
     """
     named = dict(model.named_parameters())
     if not model.training and all(weight.requires_grad for weight in named.values()):
@@ -62,69 +64,69 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _idle(model: nn.Module) -> set[int]:
-    """Return the ids of adapters' parameters that act on nothing: merged, disabled, or of an adapter not in use."""
-    found: set[int] = set()
-    for part in model.modules():
-        if not hasattr(part, "base_layer") or not hasattr(part, "adapter_layer_names"):
+    """Return the ids of the parameters of adapters that have no effect: merged, disabled or inactive ones."""
+    idle: set[int] = set()
+    for module in model.modules():
+        if not hasattr(module, "base_layer") or not hasattr(module, "adapter_layer_names"):
             continue
-        layer = cast(Adapted, part)
+        layer = cast(Adapted, module)
         acting = () if layer.merged or layer.disable_adapters else layer.active_adapters
         for group in (getattr(layer, name, {}) for name in layer.adapter_layer_names):
             for adapter, matrix in group.items():
                 if adapter not in acting:
-                    found |= {id(matrix)} if isinstance(matrix, Tensor) else {*map(id, matrix.parameters())}
-    return found
+                    idle |= {id(matrix)} if isinstance(matrix, Tensor) else {*map(id, matrix.parameters())}
+    return idle
 
 
 @contextmanager
 def unhooked(weights: Collection[Tensor]) -> Iterator[None]:
-    """Take the hooks off parameters while the context is open; a gradient that is a part of the whole runs none.
+    """Remove the hooks of parameters while the context is open, because a partial gradient must not run them.
 
     Args:
-        weights: what ``Tensor.register_hook`` was called of, perhaps.
+        weights: parameters that may have hooks from ``Tensor.register_hook``.
     """
     with _HOOKS.off(weights):
         yield
 
 
-class _Switch(Generic[_One, _Value]):
+class _Switch(Generic[_Object, _Value]):
     """A flag of objects that is off while any context is open.
 
     Args:
-        get: reads the flag of an object.
-        put: writes it.
-        low: what it is when it is off.
+        get: function that reads the flag of an object.
+        put: function that writes the flag.
+        low: value of the flag when it is off.
     """
 
-    def __init__(self, get: Callable[[_One], _Value], put: Callable[[_One, _Value], object], low: _Value) -> None:
+    def __init__(self, get: Callable[[_Object], _Value], put: Callable[[_Object, _Value], object], low: _Value) -> None:
         self._get, self._put, self._low = get, put, low
         self._lock = threading.Lock()
-        self._before: dict[int, tuple[_Value, int]] = {}  # by id: what it was, and how many contexts are open
+        self._before: dict[int, tuple[_Value, int]] = {}  # by id: value before, number of open contexts
 
     @contextmanager
-    def off(self, objects: Iterable[_One]) -> Iterator[None]:
-        """Put the flag of objects off while the context is open."""
-        held: list[_One] = []
+    def off(self, objects: Iterable[_Object]) -> Iterator[None]:
+        """Switch off the flag of objects while the context is open."""
+        switched: list[_Object] = []
         try:
             with self._lock:
-                for one in objects:
-                    before, contexts = self._before.get(id(one), (self._get(one), 0))
-                    self._put(one, self._low)
-                    self._before[id(one)] = before, contexts + 1
-                    held.append(one)
+                for item in objects:
+                    before, contexts = self._before.get(id(item), (self._get(item), 0))
+                    self._put(item, self._low)
+                    self._before[id(item)] = before, contexts + 1
+                    switched.append(item)
             yield
         finally:
             with self._lock:
-                for one in held:
-                    before, contexts = self._before.pop(id(one))
+                for item in switched:
+                    before, contexts = self._before.pop(id(item))
                     if contexts > 1:
-                        self._before[id(one)] = before, contexts - 1
+                        self._before[id(item)] = before, contexts - 1
                     else:
-                        self._put(one, before)
+                        self._put(item, before)
 
 
 _MODES = _Switch[nn.Module, bool](
-    lambda part: part.training, lambda part, value: setattr(part, "training", value), False
+    lambda module: module.training, lambda module, value: setattr(module, "training", value), False
 )
 _FLAGS = _Switch[nn.Parameter, bool](
     lambda weight: weight.requires_grad, lambda weight, value: weight.requires_grad_(value), False

@@ -1,4 +1,4 @@
-"""Names of classes: read from what people have them in, checked once, found by label or index."""
+"""Names of classes: read from the usual containers, checked once, looked up by label or index."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -18,7 +18,7 @@ def checked_labels(labels: object) -> tuple[str, ...]:
             index to its label, as transformers' ``id2label``.
 
     Raises:
-        TypeError: something else.
+        TypeError: labels of another kind.
         ValueError: no labels, a dict that leaves a class out, or text that cannot be written to a file.
     """
     if isinstance(labels, Mapping):
@@ -38,11 +38,11 @@ def checked_labels(labels: object) -> tuple[str, ...]:
 
 
 def check_text(argument: str, texts: Iterable[str]) -> None:
-    """Raise a ValueError if any text cannot be written to a file: it came from bytes that are no text.
+    """Raise a ValueError if a text cannot be written to a file, because it came from bytes that are not text.
 
     Args:
-        argument: what the message calls them.
-        texts: the texts.
+        argument: name of the texts in the message.
+        texts: texts to check.
     """
     for text in texts:
         try:
@@ -52,18 +52,18 @@ def check_text(argument: str, texts: Iterable[str]) -> None:
 
 
 def find_label(labels: Sequence[str] | None, name: str, label: object, classes: int | None = None) -> int:
-    """Return the index of a class given by label or index.
+    """Return the index of a class from its label or index.
 
     Args:
         labels: names of the classes, None if they have none.
-        name: what the message calls the classifier.
+        name: name of the classifier in the message.
         label: the label or index.
-        classes: how many classes there are where labels do not say it, None if that is not known.
+        classes: number of classes if there are no labels, None if it is not known.
 
     Raises:
         TypeError: neither a label nor an index.
         UnknownNameError: no such label; the message names the five nearest.
-        ValueError: an index out of range, a label that several classes share, or a label where there are none.
+        ValueError: an index out of range, a label that several classes share, or a label if classes have none.
     """
     if not isinstance(label, str):
         index = whole_number("label", label, "a label or a class index")
@@ -73,26 +73,26 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
             raise wrong_value("label", wanted, index)
         return index
     if labels is None:
-        raise wrong_value("label", f"a class index, since {name} has no labels", repr(label))
-    found = [index for index, known in enumerate(labels) if known == label]
-    if not found:
+        raise wrong_value("label", f"a class index, because {name} has no labels", repr(label))
+    indices = [index for index, known in enumerate(labels) if known == label]
+    if not indices:
         raise unknown_name("label", label, labels)
-    if len(found) > 1:
-        raise wrong_value("label", f"an index, since classes {found} share this label", repr(label))
-    return found[0]
+    if len(indices) > 1:
+        raise wrong_value("label", f"an index, because classes {indices} share this label", repr(label))
+    return indices[0]
 
 
 def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:
-    """Return the class names of a transformers configuration in order, None if nobody gave the classes names.
+    """Return the class names of a transformers configuration in order, or None if its classes have no names.
 
-    Logit i is named by the entry of i, as transformers reads it; a class without an entry has transformers' own name.
+    Entry i names logit i, as in transformers; a class without an entry gets the name that transformers gives it.
 
     Args:
         id2label: a dict from class indices, as numbers or as text, or a list.
-        count: how many classes the model has.
+        count: number of classes of the model.
 
     Raises:
-        ValueError: keys that are no class indices.
+        ValueError: keys that are not class indices.
     """
     entries = dict(enumerate(id2label)) if isinstance(id2label, list | tuple) else id2label
     if not isinstance(entries, Mapping):

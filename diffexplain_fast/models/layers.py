@@ -1,4 +1,4 @@
-"""Layers of a classifier: found by name or module, and what of their output counts."""
+"""Layers of a classifier: looked up by name or module; the tensor that counts as their output."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,12 +11,12 @@ def named_layer(model: object, name: str, layer: str | nn.Module) -> tuple[str, 
     """Return the dotted name of a layer and the layer.
 
     Args:
-        model: what may hold it.
-        name: what the messages call the model.
-        layer: dotted name, or the module itself.
+        model: model that has the layer.
+        name: name of the model in messages.
+        layer: dotted name of the layer, or its module.
 
     Raises:
-        TypeError: neither.
+        TypeError: neither a name nor a module.
         UnknownNameError: no such name; the message names the five nearest.
         ValueError: a module that is not part of the model, or a model that has no modules.
     """
@@ -42,7 +42,7 @@ def checked_layers(layers: Iterable[str | nn.Module]) -> tuple[str | nn.Module, 
         layers: dotted names or modules.
 
     Raises:
-        TypeError: a single name or module, or nothing that holds any.
+        TypeError: a single name or module, or a value that is not a collection of them.
     """
     if isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable):
         raise wrong_type("layers", "a list of dotted names or modules", layers)
@@ -53,14 +53,16 @@ def first_tensor(output: object, layer: str | nn.Module) -> Tensor:
     """Return a layer's output, or the first tensor in it.
 
     Args:
-        output: what the layer returned.
-        layer: what the message calls it.
+        output: value that the layer returned.
+        layer: name of the layer in the message.
 
     Raises:
-        TypeError: no tensor in it.
+        TypeError: the output contains no tensor.
     """
-    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else [output]
-    tensor = next((part for part in parts if isinstance(part, Tensor)), None)
+    values = (
+        output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else [output]
+    )
+    tensor = next((value for value in values if isinstance(value, Tensor)), None)
     if tensor is None:
-        raise wrong_type("layer", f"a module that puts out a tensor, as {layer} does not", output)
+        raise wrong_type("layer", f"a module that returns a tensor, which {layer} does not", output)
     return tensor

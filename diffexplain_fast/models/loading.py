@@ -1,4 +1,4 @@
-"""The one place that turns a name into an adapter: which library a published classifier or pipeline comes from."""
+"""The only place that turns a name into an adapter of the library of a published classifier or pipeline."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +27,8 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
         from diffexplain_fast.models.transformers_classifiers import load_transformers
         from diffexplain_fast.tinyworld.store import classifier_folder, read_truth
 
-        found = load_transformers(classifier_folder(name), **options)
-        return found._replace(name=str(source), truth=read_truth(name))
+        loaded = load_transformers(classifier_folder(name), **options)
+        return loaded._replace(name=str(source), truth=read_truth(name))
     if isinstance(source, str) and family == "timm":
         from diffexplain_fast.models.timm_models import load_timm
 
@@ -42,7 +42,7 @@ def load_parts(source: str | Path, *, revision: str | None, local_files_only: bo
     return load_transformers(source, **options)
 
 
-@torch.inference_mode(False)  # weights loaded in it would have no gradient, ever
+@torch.inference_mode(False)  # weights that are loaded in inference mode can never have a gradient
 def load_pipeline(
     source: object,
     *,
@@ -52,26 +52,28 @@ def load_pipeline(
     local_files_only: bool = False,
     call_options: Mapping[str, object] | None = None,
 ) -> Pipeline:
-    """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; weights are read from safetensors files only.
+    """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; it reads weights only from safetensors files.
 
     Args:
-        source: diffusers pipeline object (used as it is), hub id, local folder, or "tinyworld".
+        source: diffusers pipeline object (used without a copy), hub id, local folder, or "tinyworld".
         dtype: dtype of the loaded weights.
-        device: where to put loaded weights, the CPU if None; a pipeline object must be there already.
+        device: device of loaded weights, the CPU if None; a pipeline object must already be on it.
         revision: branch, tag or commit of a hub id.
-        local_files_only: read a hub id from the cache only; a folder never touches the network.
-        call_options: options of the pipeline's own call that change what the denoiser reads; see ``Pipeline``.
+        local_files_only: True to read a hub id only from the cache; a folder never needs the network.
+        call_options: options of the pipeline's call that change the inputs of the denoiser; see ``Pipeline``.
 
     Raises:
         TypeError: ``source`` is none of these.
-        ValueError: the folder is no pipeline (the message says what is missing), or one of another kind; a pipeline
-            object that draws from more than text, or encodes its prompts in a way of its own.
+        ValueError: the folder is not a pipeline (the message says what is missing), or a pipeline of another kind; a
+            pipeline object that draws from more than text, or has another way to encode prompts.
         UnsafeFileError: a component has only pickled weights; nothing was read.
         CorruptFileError: a weight file is damaged.
     """
     if isinstance(source, Pipeline):
         if call_options:
-            raise wrong_value("call_options", "None with a loaded Pipeline, which has its own", sorted(call_options))
+            raise wrong_value(
+                "call_options", "None with a loaded Pipeline, which has its own options", sorted(call_options)
+            )
         return source
     # The adapters derive from Pipeline, and diffusers takes seconds to import.
     from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
@@ -87,20 +89,20 @@ def load_pipeline(
         opened = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
         source = opened if device is None else opened.to(device)
     else:
-        given = getattr(source, "name_or_path", None) or type(source).__name__
-        name = Path(given).name if Path(given).is_dir() else str(given)
+        origin = getattr(source, "name_or_path", None) or type(source).__name__
+        name = Path(origin).name if Path(origin).is_dir() else str(origin)
     base = next((base for base in type(source).__mro__ if base.__name__ in kinds), None)
     if hasattr(source, "unet"):
         check_text_to_image(source, "pipeline")
     if base is None:
         raise wrong_type("pipeline", f"{' or '.join(kinds)}, a hub id or a folder", source)
     if getattr(type(source), "encode_prompt", None) is not getattr(base, "encode_prompt", None):
-        own_way = f"{type(source).__name__}, which has an encode_prompt of its own"
+        other = f"{type(source).__name__}, which has an encode_prompt of its own"
         usual = f"a pipeline that encodes its prompts as {base.__name__} does ({base.__name__}.from_pipe(pipe))"
-        raise wrong_value("pipeline", usual, own_way)
+        raise wrong_value("pipeline", usual, other)
     adapter = kinds[base.__name__](source, name, call_options)
     if device is not None:
-        wanted, own = torch.device(device), adapter.device
-        if wanted.type != own.type or wanted.index not in (None, own.index):
-            raise wrong_value("device", f"the pipeline object's own device {own}", device)
+        wanted, present = torch.device(device), adapter.device
+        if wanted.type != present.type or wanted.index not in (None, present.index):
+            raise wrong_value("device", f"the device of the pipeline object, {present}", device)
     return adapter

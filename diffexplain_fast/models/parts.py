@@ -1,4 +1,4 @@
-"""A published classifier as its adapter hands it over, and the optional libraries that adapters need."""
+"""The parts of a published classifier that an adapter returns, and the optional libraries that adapters need."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 
 class Parts(NamedTuple):
-    """A published classifier: its module, what comes before it, the names of its classes, its truth, and what its
-    numbers mean, None where its own configuration says it."""
+    """A published classifier: module, preprocessing, names of the classes, truth, and meaning of its numbers.
+
+    The meaning is None if the configuration of the module states it.
+    """
 
     model: nn.Module
     preprocess: Callable[[Tensor], Tensor] | None

@@ -1,4 +1,4 @@
-"""Text-to-image pipelines behind one interface: soft tokens in, conditioning for the sampler out."""
+"""Text-to-image pipelines behind one interface: from text and soft tokens to the conditioning of the sampler."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class Pipeline(ABC):
-    """A pipeline's modules as the methods need them; nothing in them is changed.
+    """A pipeline's modules behind the functions that the methods need; the modules are never changed.
 
     Args:
         parts: diffusers pipeline object; subclasses read its components.
-        name: what results call the pipeline.
-        call_options: options of the pipeline's own call, by name, that change what the denoiser reads: ``clip_skip``
-            and, for Stable Diffusion XL, its six sizes. None for none.
+        name: name of the pipeline in results.
+        call_options: options of the pipeline's call, by name, that change the inputs of the denoiser: ``clip_skip``
+            and, for Stable Diffusion XL, its six sizes; or None.
 
     Attributes:
-        call_options: those that are given.
+        call_options: the options that are not None.
 
     Raises:
         TypeError: an option of another kind.
@@ -41,35 +41,37 @@ class Pipeline(ABC):
     encoders: ClassVar[tuple[tuple[str, str], ...]]
     """Attribute names of each tokenizer and its text encoder."""
     known_options: ClassVar[tuple[str, ...]] = ("clip_skip",)
-    """Options of the pipeline's call that change what the denoiser reads."""
+    """Names of the options of the pipeline's call that change the inputs of the denoiser."""
     masks: ClassVar[bool] = False
-    """Whether the pipeline gives the attention mask to an encoder whose configuration asks for it."""
+    """True if the pipeline passes the attention mask to an encoder whose configuration asks for it."""
     zeros: bool = False
-    """Whether the unconditional rows are zeros where no negative prompt is given."""
+    """True if the unconditional rows are zeros for a call without a negative prompt."""
 
     def __init__(self, parts: object, name: str, call_options: Mapping[str, object] | None = None) -> None:
         needed = self.components()
         missing = [attribute for attribute in needed if getattr(parts, attribute, None) is None]
         if missing:
             raise wrong_value("pipeline", f"the components {', '.join(needed)}", f"none for {', '.join(missing)}")
-        found = {attribute: getattr(parts, attribute) for attribute in needed}
+        components = {attribute: getattr(parts, attribute) for attribute in needed}
         self.name = name
-        self.unet: UNet2DConditionModel = found["unet"]
-        self.vae: AutoencoderKL = found["vae"]
-        self.scheduler: SchedulerMixin = found["scheduler"]
+        self.unet: UNet2DConditionModel = components["unet"]
+        self.vae: AutoencoderKL = components["vae"]
+        self.scheduler: SchedulerMixin = components["scheduler"]
         self.call_options = check_call_options(call_options, self.known_options)
         convert = getattr(parts, "maybe_convert_prompt", None)
-        self._texts = [ClipText(found[t], found[e], e, convert, self.masks) for t, e in self.encoders]
+        self._texts = [ClipText(components[t], components[e], e, convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
             text.check_layer(self._layer(self._clip_skip))
-        modules = {"unet": self.unet, "vae": self.vae, **{e: found[e] for _, e in self.encoders}}
+        modules = {"unet": self.unet, "vae": self.vae, **{e: components[e] for _, e in self.encoders}}
         self._hashed: tuple[list[object], str] | None = None
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
         if len(set(devices.values())) > 1:
             raise wrong_value("pipeline", "all components on one device", devices)
         channels, config = self.vae.config.latent_channels, self.unet.config
         if config.in_channels != channels:
-            raise wrong_value("unet", f"{channels} input channels, as the vae's latents have", config.in_channels)
+            raise wrong_value(
+                "unet", f"{channels} input channels, as many as the vae's latents have", config.in_channels
+            )
         if config.time_cond_proj_dim is not None:
             raise wrong_value("unet", "no guidance embedding (time_cond_proj_dim None)", config.time_cond_proj_dim)
 
@@ -104,10 +106,10 @@ class Pipeline(ABC):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents the denoiser was trained on.
+        """Channels, height and width of the latents that the denoiser was trained on.
 
         Raises:
-            ValueError: its configuration does not say.
+            ValueError: the denoiser's configuration does not say it.
         """
         size = self.unet.config.sample_size
         if size is None:
@@ -129,28 +131,28 @@ class Pipeline(ABC):
 
     @property
     def embedding_dim(self) -> int:
-        """Width of a soft token: the token embeddings of all encoders side by side."""
+        """Width of a soft token: the sum of the widths of the token embeddings of all encoders."""
         return sum(text.width for text in self._texts)
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that fit between begin and end of a prompt."""
+        """Number of tokens that fit between begin and end of a prompt."""
         return min(text.max_tokens for text in self._texts)
 
     @cached_property
     def _vocabulary(self) -> dict[int, str]:
         """Tokens that every tokenizer spells as the same word."""
         first, *others = (text.words for text in self._texts)
-        found = {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
-        if not found:
+        shared = {i: word for i, word in first.items() if all(other.get(i) == word for other in others)}
+        if not shared:
             wanted = "a token that is not special, has a trained embedding, and is the same for every text encoder"
             raise wrong_value("tokenizer", wanted, "none")
-        return found
+        return shared
 
     def words(self) -> list[str]:
-        """Return the spelling of each row of ``word_table``: whole words, no special tokens or parts of words.
+        """Return the spelling of each row of ``word_table``: whole words, without special tokens and parts of words.
 
-        A tokenizer with hardly any whole word gives its parts of words.
+        A tokenizer with hardly any whole words gives its parts of words.
 
         Raises:
             ValueError: no token is the same for every text encoder.
@@ -164,8 +166,12 @@ class Pipeline(ABC):
 
     def token_embeddings(self, text: str) -> Tensor:
         """Return the token embeddings [n, embedding_dim] of a text, without begin and end."""
-        ids = [torch.tensor(part.ids(text), dtype=torch.long, device=self.device) for part in self._texts]
-        return torch.cat([part.table[rows] for part, rows in zip(self._texts, ids, strict=True)], dim=-1)
+        ids = [
+            torch.tensor(text_encoder.ids(text), dtype=torch.long, device=self.device) for text_encoder in self._texts
+        ]
+        return torch.cat(
+            [text_encoder.table[rows] for text_encoder, rows in zip(self._texts, ids, strict=True)], dim=-1
+        )
 
     def nearest_words(self, soft: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return, for each soft token [n, d], up to ``k`` different words with their cosine similarity, best first."""
@@ -176,72 +182,74 @@ class Pipeline(ABC):
         return [[(words[i], float(row[i])) for i in best] for row, best in zip(similarity.cpu(), order, strict=True)]
 
     def fits(self, text: str) -> bool:
-        """Whether a prompt is no longer than the context of every text encoder."""
-        return all(len(part.ids(text)) <= self.max_tokens for part in self._texts)
+        """Return whether a prompt fits into the context of every text encoder."""
+        return all(len(text_encoder.ids(text)) <= self.max_tokens for text_encoder in self._texts)
 
     def encode_text(self, texts: Sequence[str], cut: bool = False, clip_skip: int | None = None) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
 
         Args:
             texts: the prompts.
-            cut: leave out what is longer than the context, as diffusers does, instead of refusing it.
-            clip_skip: layers of the text encoders to leave out at the end; None for the pipeline's ``call_options``.
+            cut: True to cut off tokens beyond the context, as diffusers does, instead of raising.
+            clip_skip: number of last layers of the text encoders to skip; if None, the pipeline's ``call_options``
+                decide.
 
         Raises:
             TypeError: ``texts`` is one string.
-            ValueError: there is no prompt, or one is longer than the context and is not to be cut.
+            ValueError: there is no prompt, or a prompt is longer than the context and ``cut`` is False.
         """
         if isinstance(texts, str):
             raise wrong_type("texts", "a sequence of prompts", texts)
         if not texts:
             raise wrong_value("texts", "at least one prompt", "none")
         states, layer = [], self._checked_layer(clip_skip)
-        for part in self._texts:
-            bodies = [part.ids(text) for text in texts]
+        for text_encoder in self._texts:
+            bodies = [text_encoder.ids(text) for text in texts]
             if cut:
-                bodies = [part.cut(body, self.max_tokens) for body in bodies]
+                bodies = [text_encoder.cut(body, self.max_tokens) for body in bodies]
             for text, body in zip(texts, bodies, strict=True):
                 self._check_room(f"prompt {text!r}", len(body))
-            states.append(part.encode(bodies, self.max_tokens + 2, layer))
+            states.append(text_encoder.encode(bodies, self.max_tokens + 2, layer))
         return self._conditioning(states)
 
     def unconditional(self) -> Conditioning:
-        """Encode what diffusers' pipeline guides away from where no negative prompt is given, for one prompt.
+        """Encode the text from which diffusers' pipeline guides away without a negative prompt, for one prompt.
 
-        That is the empty text without ``clip_skip``, or zeros where the pipeline's configuration says so.
+        It is the empty text without ``clip_skip``, or zeros if the pipeline's configuration says so.
         """
-        found = self.encode_text([""], clip_skip=0)
+        empty = self.encode_text([""], clip_skip=0)
         if not self.zeros:
-            return found
-        pooled = None if found.pooled is None else torch.zeros_like(found.pooled)
-        return Conditioning(torch.zeros_like(found.prompt_embeds), pooled)
+            return empty
+        pooled = None if empty.pooled is None else torch.zeros_like(empty.pooled)
+        return Conditioning(torch.zeros_like(empty.prompt_embeds), pooled)
 
     def encode_soft(
         self, soft: Tensor, prefix: str = "", suffix: str = "", clip_skip: int | None = None
     ) -> Conditioning:
-        """Encode begin, prefix, soft tokens, suffix, end; soft tokens equal to real ones give what the text gives.
+        """Encode begin, prefix, soft tokens, suffix, end; soft tokens equal to real ones give the conditioning of the
+        text.
 
         Args:
             soft: token embeddings [n, embedding_dim] for one prompt or [B, n, embedding_dim]; floating point.
             prefix: words before the soft tokens.
-            suffix: words after them.
+            suffix: words after the soft tokens.
             clip_skip: as in ``encode_text``.
 
         Returns:
-            Conditioning of 1 or B prompts, differentiable in ``soft`` and in nothing else.
+            Conditioning of 1 or B prompts, differentiable only in ``soft``.
 
         Raises:
-            TypeError: ``soft`` is no tensor.
-            ValueError: wrong shape, dtype or device, a word the tokenizer cannot spell, or no room for all tokens.
+            TypeError: ``soft`` is not a tensor.
+            ValueError: wrong shape, dtype or device, a word that the tokenizer cannot spell, or too many tokens.
         """
         self._check_soft(soft, ranks=(2, 3))
         states, n, layer = [], soft.shape[-2], self._checked_layer(clip_skip)
-        slices = soft.split([part.width for part in self._texts], dim=-1)
-        for part, own in zip(self._texts, slices, strict=True):
-            before, after = part.known_ids("prefix", prefix), part.known_ids("suffix", suffix)
+        slices = soft.split([text_encoder.width for text_encoder in self._texts], dim=-1)
+        for text_encoder, columns in zip(self._texts, slices, strict=True):
+            before, after = text_encoder.known_ids("prefix", prefix), text_encoder.known_ids("suffix", suffix)
             self._check_room("prefix, soft tokens and suffix", len(before) + n + len(after))
-            bodies = [[*before, *[part.placeholder] * n, *after]] * (len(soft) if soft.ndim == 3 else 1)
-            states.append(part.encode(bodies, self.max_tokens + 2, layer, own, len(before)))
+            bodies = [[*before, *[text_encoder.placeholder] * n, *after]] * (len(soft) if soft.ndim == 3 else 1)
+            states.append(text_encoder.encode(bodies, self.max_tokens + 2, layer, columns, len(before)))
         return self._conditioning(states)
 
     def _checked_layer(self, clip_skip: int | None) -> Layer:
@@ -254,7 +262,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def _layer(self, clip_skip: int) -> Layer:
-        """Return the hidden states that condition the denoiser where so many layers are skipped."""
+        """Return which hidden states condition the denoiser if so many layers are skipped."""
 
     def _check_soft(self, soft: Tensor, ranks: tuple[int, ...]) -> None:
         if not isinstance(soft, Tensor):
@@ -267,20 +275,20 @@ class Pipeline(ABC):
         if soft.device != self.device:
             raise wrong_value("soft", f"device {self.device}", soft.device)
 
-    def _check_room(self, what: str, tokens: int) -> None:
+    def _check_room(self, argument: str, tokens: int) -> None:
         if tokens > self.max_tokens:
-            raise wrong_value(what, f"at most {self.max_tokens} tokens between begin and end", f"{tokens} tokens")
+            raise wrong_value(argument, f"at most {self.max_tokens} tokens between begin and end", f"{tokens} tokens")
 
     @abstractmethod
     def _conditioning(self, states: list[TextStates]) -> Conditioning:
-        """Join what the text encoders say."""
+        """Join the states of the text encoders."""
 
     def extras(self, conditioning: Conditioning, batch: int) -> Sizes:
-        """Return what else the sampler needs for ``batch`` images; nothing for Stable Diffusion 1.x and 2.x."""
+        """Return further inputs of the sampler for ``batch`` images; Stable Diffusion 1.x and 2.x have none."""
         return {}
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the weights of all components, computed once for each set of them."""
+        """Return the sha256 over the weights of all components, computed once for each set of weights."""
         modules = {"unet": self.unet, "vae": self.vae}
         modules |= dict(zip((name for _, name in self.encoders), self.text_encoders, strict=True))
         if self._hashed is None or self._hashed[0] != [*modules.values()]:

@@ -1,4 +1,4 @@
-"""What a classifier library does to an image before the model, as a differentiable function of pixels in [0, 1]."""
+"""The preprocessing of classifier libraries as a differentiable function of pixels in [0, 1]."""
 
 import functools
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from diffexplain_fast.ops.resize_normalize import resize
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, centre crop, scale, exchange channels, normalise: each step only if it is given.
+    """Resize, centre crop, scale, exchange channels, normalise; each step runs only if its option is set.
 
-    A bicubic resize overshoots at edges, and pictures of eight bits cannot: Pillow resizes one side after the other and
-    cuts off what lies outside [0, 1] after each. So does this, in the order of the Pillow that is installed.
+    A bicubic resize overshoots at edges, which pictures of eight bits cannot represent: Pillow resizes one side after
+    the other and clamps to [0, 1] after each. This class does the same, in the order of the installed Pillow.
 
     Args:
         size: (height, width), or the length of the shorter side, which keeps the aspect ratio; pixels.
         mode: interpolation of the resize, "bilinear" or "bicubic"; always antialiased.
         crop: (height, width) of the centre; a smaller image is padded with black.
-        rounds: where half of an odd border begins: False rounds down as transformers, True to even as torchvision.
+        rounds: rounding of half an odd border: False rounds down as transformers, True to even as torchvision.
         scale: factor of the pixels; 1.0 keeps [0, 1], 255.0 gives [0, 255].
-        bgr: whether the model takes blue, green, red.
-        mean: subtracted from each channel after scaling.
+        bgr: True if the model takes channels in the order blue, green, red.
+        mean: number subtracted from each channel after scaling.
         std: divisor of each channel.
-        more_before: where the odd line of an uneven padding goes: True above and to the left, as transformers'
-            processors of Pillow pictures; False below and to the right, as its other ones and torchvision.
+        more_before: side of the odd line of an uneven padding: True for above and left, as in transformers' processors
+            of Pillow pictures; False for below and right, as in its other processors and torchvision.
     """
 
     size: tuple[int, int] | int | None = None
@@ -41,10 +41,10 @@ class Preprocess:
     bgr: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    more_before: bool = field(default=False, repr=False)  # fingerprints made before it was there stay as they are
+    more_before: bool = field(default=False, repr=False)  # not in repr, so that older fingerprints stay the same
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return what the model takes, from pixels [B, 3, H, W] in [0, 1]."""
+        """Return the input of the model for pixels [B, 3, H, W] in [0, 1]."""
         if self.size is not None:
             pixels = self._resize(pixels, *self._resized(*pixels.shape[-2:]))
         if self.crop is not None:
@@ -85,7 +85,7 @@ class Preprocess:
 
 
 def _one_after_the_other(pixels: Tensor, size: tuple[int, int], width_first: bool) -> Tensor:
-    """Return pixels [..., H, W] of another size, each side resized bicubically and cut off to [0, 1]."""
+    """Return pixels [..., H, W] of another size, each side resized bicubically and clamped to [0, 1]."""
     first = (pixels.shape[-2], size[1]) if width_first else (size[0], pixels.shape[-1])
     for step in (first, size):
         if step != tuple(pixels.shape[-2:]):
@@ -95,7 +95,7 @@ def _one_after_the_other(pixels: Tensor, size: tuple[int, int], width_first: boo
 
 @functools.lru_cache(maxsize=64)
 def _is_width_first(old: tuple[int, int], new: tuple[int, int]) -> bool:
-    """Whether Pillow resizes the width first: from version 13 on it chooses by size, so a picture is put to it."""
+    """Return whether Pillow resizes the width first, tried on a picture, because since version 13 the sizes decide."""
     if old[0] == new[0] or old[1] == new[1]:
         return True
     with torch.inference_mode(False), torch.no_grad():

@@ -1,4 +1,5 @@
-"""Public model configurations by name, as UNets and VAEs with random weights or none: to count and to measure."""
+"""Public model configurations by name, as UNets and VAEs with random weights or on "meta", for counting and
+measuring."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,9 +16,9 @@ class PublicModel(NamedTuple):
     """A public text-to-image model's configuration.
 
     Attributes:
-        unet: options of diffusers' UNet2DConditionModel beside its defaults.
+        unet: options of diffusers' UNet2DConditionModel that differ from its defaults.
         vae: options of diffusers' AutoencoderKL.
-        tokens: length of the text.
+        tokens: number of tokens of the text.
     """
 
     unet: Mapping[str, object]
@@ -65,12 +66,12 @@ PUBLIC = {
 def public_models(
     name: str, dtype: torch.dtype, device: torch.device | str = "meta"
 ) -> "tuple[UNet2DConditionModel, AutoencoderKL]":
-    """Return a frozen channels-last UNet and VAE of a public configuration, with random weights or, on "meta", none.
+    """Return a frozen channels-last UNet and VAE of a public configuration, with random weights (none on "meta").
 
     Args:
         name: key of ``PUBLIC``.
-        dtype: of the weights.
-        device: where they are made.
+        dtype: dtype of the weights.
+        device: device of the weights.
 
     Raises:
         UnknownNameError: no such configuration.
@@ -80,6 +81,6 @@ def public_models(
     if name not in PUBLIC:
         raise unknown_name("model", name, PUBLIC)
     with torch.device(device):
-        made = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
-    unet, vae = (model.to(dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for model in made)
+        models = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
+    unet, vae = (model.to(dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for model in models)
     return unet, vae

@@ -1,4 +1,4 @@
-"""Which pipelines draw from text only: decided by their components and by the arguments of their call."""
+"""A check that a pipeline draws only from text, by its components and by the arguments of its call."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -9,21 +9,21 @@ from diffexplain_fast.errors import wrong_value
 _PLAIN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 _PARTS = (
     *("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
-    *("safety_checker", "feature_extractor", "image_encoder"),  # the last is used only with an IP-adapter
+    *("safety_checker", "feature_extractor", "image_encoder"),  # only an IP-adapter uses the last one
 )
 """Components of a text-to-image pipeline."""
 _HARMLESS = frozenset(("callback", "callback_steps", "original_inference_steps"))
-"""Arguments of a call, beside those of the plain pipelines, that add nothing to draw from."""
+"""Arguments of a call that plain pipelines lack, but that are not a further input to draw from."""
 
 
 class More(NamedTuple):
-    """What some pipelines draw from beside text.
+    """A further input, in addition to text, from which some pipelines draw.
 
     Attributes:
-        name: how people call it.
+        name: usual name of the input.
         components: names of components that only such pipelines have.
         arguments: names of arguments that only their calls have.
-        instead: what to pass to the sampler; "{plain}" stands for the class of the text-to-image pipeline.
+        instead: pipeline to pass to the sampler instead; "{plain}" stands for the class of the text-to-image pipeline.
     """
 
     name: str
@@ -32,7 +32,7 @@ class More(NamedTuple):
     instead: str
 
 
-_SAME_PARTS = "{plain}.from_pipe(pipe), which draws from the text only"
+_SAME_PARTS = "{plain}.from_pipe(pipe), which draws only from the text"
 MORE = (
     More("ControlNet", ("controlnet",), ("controlnet_conditioning_scale", "control_image"), _SAME_PARTS),
     More("T2I adapter", ("adapter",), ("adapter_conditioning_scale",), _SAME_PARTS),
@@ -55,20 +55,20 @@ MORE = (
     More("self-attention guidance", (), ("sag_scale",), _SAME_PARTS),
     More("GLIGEN boxes", (), ("gligen_boxes", "gligen_phrases"), "a text-to-image pipeline without grounding layers"),
 )
-"""What is refused by name, the most telling first; any other component or argument is refused by its own name."""
+"""Inputs that are refused by their usual name, the most specific first; others are refused by the argument's name."""
 IP_ADAPTER = More("IP-adapter", (), (), "the same pipeline after pipe.unload_ip_adapter()")
-"""Loaded into the UNet of any pipeline; neither a component nor an argument tells of it."""
+"""An IP-adapter is loaded into the UNet of any pipeline; neither a component nor an argument shows it."""
 
 
 def check_text_to_image(pipe: object, argument: str = "pipe") -> None:
-    """Refuse a pipeline that draws from more than text, and say what to pass instead.
+    """Refuse a pipeline that draws from more than text; the message names a pipeline to pass instead.
 
     Args:
-        pipe: diffusers pipeline object, a subclass or a community pipeline; objects of other kinds are looked at too.
+        pipe: diffusers pipeline object, a subclass or a community pipeline; objects of other kinds are checked too.
         argument: name of the argument in the message.
 
     Raises:
-        ValueError: names what is more.
+        ValueError: the pipeline draws from more than text; the message names the further input.
     """
     for more, sign in more_than_text(pipe):
         plain = _PLAIN[getattr(pipe, "text_encoder_2", None) is not None]
@@ -77,7 +77,7 @@ def check_text_to_image(pipe: object, argument: str = "pipe") -> None:
 
 
 def more_than_text(pipe: object) -> Iterator[tuple[More, str]]:
-    """Yield what a pipeline draws from beside text, and the sign of it, the most telling first.
+    """Yield the inputs of a pipeline in addition to text, each with the sign of it, the most specific first.
 
     Args:
         pipe: as in ``check_text_to_image``.
@@ -97,22 +97,22 @@ def more_than_text(pipe: object) -> Iterator[tuple[More, str]]:
                 yield more, f"the argument {name!r} of its call"
     for component in named:
         if component not in _PARTS:
-            yield More(f"its component {component!r}", (), (), _SAME_PARTS), "no part of a text-to-image pipeline"
+            yield More(f"its component {component!r}", (), (), _SAME_PARTS), "not a part of a text-to-image pipeline"
     for name in arguments:
-        yield More(f"the argument {name!r} of its call", (), (), _SAME_PARTS), "no argument of a text-to-image call"
+        yield More(f"the argument {name!r} of its call", (), (), _SAME_PARTS), "not an argument of a text-to-image call"
 
 
 def _components(pipe: object) -> tuple[list[str], list[str]]:
-    """Return the names of a diffusers pipeline's registered components, and of all other attributes; None is none."""
+    """Return the names of a pipeline's registered components and of its other attributes, if they are not None."""
     config = getattr(pipe, "config", None)
     registered = [name for name, entry in config.items() if _is_entry(entry)] if isinstance(config, Mapping) else []
-    found = [name for name in registered if getattr(pipe, name, None) is not None]
-    return found, [name for name, value in getattr(pipe, "__dict__", {}).items() if value is not None]
+    registered_names = [name for name in registered if getattr(pipe, name, None) is not None]
+    return registered_names, [name for name, value in getattr(pipe, "__dict__", {}).items() if value is not None]
 
 
 def _is_entry(entry: object) -> bool:
-    """Whether a value of a pipeline's configuration names a component: its library and its class."""
-    return isinstance(entry, list | tuple) and len(entry) == 2 and all(isinstance(part, str) for part in entry)
+    """Return whether a value of a pipeline's configuration names a component by library and class."""
+    return isinstance(entry, list | tuple) and len(entry) == 2 and all(isinstance(name, str) for name in entry)
 
 
 def _arguments(pipe: object) -> list[str]:
@@ -123,9 +123,9 @@ def _arguments(pipe: object) -> list[str]:
         parameters = inspect.signature(type(pipe).__call__).parameters
     except (TypeError, ValueError):  # code without a signature
         return []
-    import diffusers  # takes seconds; whoever has such a pipeline has imported it
+    import diffusers  # takes seconds, but a user with such a pipeline has already imported it
 
     plain = {name for kind in _PLAIN for name in inspect.signature(getattr(diffusers, kind).__call__).parameters}
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    own = [name for name, parameter in parameters.items() if parameter.kind not in variable]
-    return [name for name in own if name not in plain | _HARMLESS]
+    own_names = [name for name, parameter in parameters.items() if parameter.kind not in variable]
+    return [name for name in own_names if name not in plain | _HARMLESS]

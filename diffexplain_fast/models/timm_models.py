@@ -19,17 +19,17 @@ _SAFE_NAME = "model.safetensors"
 
 
 def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Parts:
-    """Load a pretrained classifier of timm with the labels of its ImageNet.
+    """Load a pretrained classifier of timm with the labels of the ImageNet that it was trained on.
 
     Args:
         name: name in timm, with or without the tag of its weights, such as "resnet50.a1_in1k".
         revision: branch, tag or commit of the weights' hub repository.
-        local_files_only: read the weights from the cache alone.
+        local_files_only: True to read the weights only from the cache.
 
     Raises:
         ImportError: timm is not installed.
         UnknownNameError: no such model.
-        UnsafeFileError: the weights are published as a pickle only.
+        UnsafeFileError: the weights are published only as a pickle.
         ValueError: a preprocessing that cannot be written as resize, crop and normalisation.
     """
     timm = extra("timm")
@@ -47,11 +47,11 @@ def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Par
     try:
         weights = hf_hub_download(published.hf_hub_id, file, revision=revision, local_files_only=local_files_only)
     except LocalEntryNotFoundError:
-        raise  # not in the cache and no network: nothing is known about what was published
+        raise  # not in the cache and no network: which files were published is not known
     except EntryNotFoundError as error:
         got = f"none in {published.hf_hub_id}"
         raise UnsafeFileError(describe("timm model", f"weights as safetensors ({file})", got)) from error
-    # timm reads the file by its ending, and adapts old names of weights as for its own downloads.
+    # timm reads the file by its suffix, and adapts old names of weights as for its own downloads.
     overlay = {"file": weights, "custom_load": False}
     model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     preprocess = preprocess_of(timm.data.resolve_model_data_config(model))
@@ -59,7 +59,7 @@ def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Par
 
 
 class DataConfig(TypedDict):
-    """What timm says of a model's pictures, as far as it is read here."""
+    """The entries of timm's data configuration of a model that are read here."""
 
     input_size: tuple[int, int, int]
     crop_pct: float
@@ -70,7 +70,7 @@ class DataConfig(TypedDict):
 
 
 def preprocess_of(config: DataConfig) -> Preprocess:
-    """Return what timm's evaluation transform does, from its data configuration.
+    """Return timm's evaluation transform as a function of pixels, from its data configuration.
 
     Args:
         config: input_size (3, H, W), crop_pct, crop_mode, interpolation, mean and std.
@@ -98,6 +98,6 @@ def preprocess_of(config: DataConfig) -> Preprocess:
 
 
 def _labels(timm: ModuleType, model: nn.Module) -> tuple[str, ...] | None:
-    """Return the class names of the ImageNet that the model was trained on, None if it was another data set."""
+    """Return the class names of the ImageNet that the model was trained on, or None for another data set."""
     subset = timm.data.infer_imagenet_subset(model)
     return None if subset is None else tuple(timm.data.ImageNetInfo(subset).label_descriptions())

@@ -19,24 +19,24 @@ _AS_TRAINED: dict[str, dict[str, bool]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
 }
-"""Arguments that torchvision adds itself where it is asked to load the weights."""
+"""Arguments that torchvision adds itself when it loads the weights."""
 
 
 def load_torchvision(name: str, *, revision: str | None, local_files_only: bool) -> Parts:
     """Load a pretrained classifier of torchvision.
 
-    torchvision publishes pickles only. They are checked against the hash in their name and read by torch's
+    torchvision publishes only pickles. They are checked against the hash in their name and read by torch's
     weights-only unpickler, which creates tensors and runs no code.
 
     Args:
         name: name in torchvision, such as "resnet50".
         revision: name of the weights, such as "IMAGENET1K_V1"; the default weights if None.
-        local_files_only: read the weights from torch's cache alone.
+        local_files_only: True to read the weights only from torch's cache.
 
     Raises:
         ImportError: torchvision is not installed.
         UnknownNameError: no such model or weights.
-        ValueError: no image classifier, or weights that are not in the cache.
+        ValueError: not an image classifier, or weights that are not in the cache.
     """
     models = extra("torchvision").models
     known = models.list_models(module=models)  # without detection, segmentation, video and integer arithmetic
@@ -59,10 +59,10 @@ def load_torchvision(name: str, *, revision: str | None, local_files_only: bool)
 
 
 def preprocess_of(transforms: "ImageClassification") -> Preprocess:
-    """Return what torchvision's transform of a classifier does.
+    """Return torchvision's transform of a classifier as a function of pixels.
 
     Args:
-        transforms: has crop_size, resize_size, interpolation, mean and std.
+        transforms: transform with crop_size, resize_size, interpolation, mean and std.
 
     Raises:
         ValueError: the transform of another task, or another interpolation.

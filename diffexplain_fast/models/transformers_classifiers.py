@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForImageClassification
 
-# By its own module: under transformers' name 5.17 has a class that only asks for torchvision, which is not needed.
+# Imported from its module: under the top-level name, transformers 5.17 has a class that requires torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
 _MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
-"""PIL's numbers and torchvision's names of the interpolations that images are resized with."""
+"""Interpolations of a resize by PIL's number and by torchvision's name."""
 _LARGE_CONVNEXT = 384
-"""From this size on ConvNext's processor squeezes the whole image instead of cutting its centre out; pixels."""
+"""Size in pixels from which ConvNext's processor resizes the whole image instead of cropping its centre."""
 _ORDINARY = ("Beit", "DINOv3ViT", "MobileNetV2", "MobileViT", "Segformer")
-"""Processors with code of their own that leaves resize, crop, scale and normalisation of an image as they are."""
+"""Processors whose own code does not change resize, crop, scale and normalisation of an image."""
 _ANY_SIZE = 224
-"""Side of the picture that a model is tried on where neither processor nor configuration names a size; pixels."""
+"""Side in pixels of the picture that tests a model if neither processor nor configuration names a size."""
 _REMEDY = "or load the model yourself and pass it to Classifier(model, preprocess=...)"
 
 
 def load_transformers(source: str | Path, *, revision: str | None, local_files_only: bool) -> Parts:
-    """Load an image classifier from a folder or, once downloaded, from the hub; no code of the repository is run.
+    """Load an image classifier from a folder or, once downloaded, from the hub; it runs no code of the repository.
 
     Args:
-        source: folder as ``save_pretrained`` writes it, or hub id "owner/name".
+        source: folder that ``save_pretrained`` wrote, or hub id "owner/name".
         revision: branch, tag or commit of a hub id.
-        local_files_only: read a hub id from the cache alone; a folder never touches the network.
+        local_files_only: True to read a hub id only from the cache; a folder never needs the network.
 
     Raises:
-        ValueError: no such folder, no image classifier (the message says what is missing), or a preprocessing that
+        ValueError: no such folder, not an image classifier (the message says what is missing), or a preprocessing that
             cannot be written as resize, crop, scale and normalisation.
-        UnsafeFileError: pickled weights only; nothing was read.
+        UnsafeFileError: only pickled weights; nothing was read.
         CorruptFileError: a file is damaged.
         FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
@@ -58,8 +58,10 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
     name = str(source) if folder is None else folder.resolve().name
     if folder is None:
         with asking_hub("classifier", name):
-            found = snapshot_download(name, revision=revision, local_files_only=local_files_only, allow_patterns=_FILES)
-        folder = Path(str(found))
+            downloaded = snapshot_download(
+                name, revision=revision, local_files_only=local_files_only, allow_patterns=_FILES
+            )
+        folder = Path(str(downloaded))
     if not (folder / _CONFIG).is_file():
         raise wrong_value("classifier", f"a transformers image classifier with {_CONFIG}", f"none in {folder}")
     content = read_object(folder / _CONFIG)
@@ -71,14 +73,14 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
         preprocess = _read_preprocess(folder, config)
     _check_size(folder, model.eval(), preprocess, config)
     labels = labels_of_config(config.id2label, config.num_labels)
-    # Heads of transformers end in logits, so that nothing need be found out; one logit is said where it is used.
+    # Heads of transformers end in logits, so no probe pictures are needed; one logit is warned about at the first call.
     certain = config.problem_type is None and config.num_labels > 1
     return Parts(model, preprocess, labels, name, output=SOFTMAX if certain else None)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and from giving advice on what is checked here."""
+    """Switch off the progress bars of transformers and its advice on things that are checked here."""
     level, drawing = logging.get_verbosity(), logging.is_progress_bar_enabled()
     try:
         logging.set_verbosity(logging.CRITICAL)
@@ -91,10 +93,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _read_config(folder: Path, content: JsonObject) -> "PretrainedConfig":
-    if isinstance(names := content.get("id2label"), list):  # as some tools write it; transformers reads a dict
+    if isinstance(names := content.get("id2label"), list):  # some tools write a list, but transformers reads a dict
         content = {**content, "id2label": dict(enumerate(names))}
     elif isinstance(names, dict):
-        labels_of_config(names, 0)  # names a key that is no class index
+        labels_of_config(names, 0)  # raises for a key that is not a class index
     try:
         config = AutoConfig.for_model(**content) if isinstance(names, list) else _from_folder(folder)
     except ValueError as error:
@@ -119,7 +121,7 @@ def _check_channels(folder: Path, config: "PretrainedConfig") -> None:
 def _check_size(
     folder: Path, model: "PreTrainedModel", preprocess: Preprocess | None, config: "PretrainedConfig"
 ) -> None:
-    """Let a model see one picture of the size that its processor gives: what it refuses, it refuses now."""
+    """Run a model on one picture of the size that its processor gives, so that it refuses such pictures now."""
     named = getattr(config, "image_size", None)
     size = named if isinstance(named, int) else _ANY_SIZE
     picture = torch.zeros(1, 3, size, size)
@@ -128,16 +130,16 @@ def _check_size(
         with frozen(model), torch.no_grad():
             answer = model(seen).logits
     except (ValueError, RuntimeError, TypeError) as error:
-        given = f"pixels {list(seen.shape[1:])}, as {_STEPS} gives them"
+        taken = f"pixels {list(seen.shape[1:])}, as {_STEPS} gives them"
         got = f"a model in {folder} that does not: {str(error).strip().splitlines()[0]}"
-        raise wrong_value("classifier", f"a model that takes {given}", got) from error
+        raise wrong_value("classifier", f"a model that takes {taken}", got) from error
     if answer.shape[1] != config.num_labels:
         wanted = f"one logit for each of the {config.num_labels} labels in {_CONFIG}"
         raise wrong_value("classifier", wanted, f"{answer.shape[1]} logits")
 
 
 def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
-    model, found = AutoModelForImageClassification.from_pretrained(
+    model, loading = AutoModelForImageClassification.from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
@@ -145,9 +147,9 @@ def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
         local_files_only=True,
         trust_remote_code=False,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported with what is missing
+        ignore_mismatched_sizes=True,  # reported together with the missing weights
     )
-    missing = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    missing = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     if missing:
         names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         wanted = f"all weights of {type(model).__name__}"
@@ -156,7 +158,7 @@ def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
 
 
 def _read_preprocess(folder: Path, config: "PretrainedConfig") -> Preprocess | None:
-    """Return what the folder's image processor does."""
+    """Return the folder's image processor as a function of pixels."""
     if not (folder / _STEPS).is_file():
         return _without_processor(folder, config)
     read_object(folder / _STEPS)
@@ -169,10 +171,10 @@ def _read_preprocess(folder: Path, config: "PretrainedConfig") -> Preprocess | N
 
 
 def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess | None:
-    """Refuse a folder that says neither what its classes are called nor what its model does to pixels.
+    """Refuse a folder without an image processor and without names of the classes.
 
-    A folder whose classes have names was made to be used: its model is given pixels in [0, 1] of the size that the
-    configuration names, which a warning says.
+    A folder whose classes have names was made for use: its model gets pixels in [0, 1] of the size in the
+    configuration, with a warning.
     """
     wanted = f"a {_STEPS}, which says what the model does to pixels, {_REMEDY}"
     if labels_of_config(config.id2label, config.num_labels) is None:
@@ -186,17 +188,19 @@ def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess |
 
 
 def preprocess_of(processor: "BaseImageProcessor") -> Preprocess:
-    """Return what a transformers image processor does to an image, as a function of pixels in [0, 1].
+    """Return a transformers image processor as a function of pixels in [0, 1].
 
     Raises:
-        ValueError: a step that is no resize, centre crop, scale or normalisation.
+        ValueError: a step that is not a resize, centre crop, scale or normalisation.
     """
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast").removesuffix("ImageProcessor")
     methods = ("resize", "center_crop", "rescale", "normalize", "_preprocess")
-    own = [name for name in methods if ".models." in getattr(type(processor), name).__module__]
-    if kind != "ConvNext" and (getattr(processor, "do_pad", False) or (own and kind not in _ORDINARY)):
+    own_methods = [name for name in methods if ".models." in getattr(type(processor), name).__module__]
+    if kind != "ConvNext" and (getattr(processor, "do_pad", False) or (own_methods and kind not in _ORDINARY)):
         wanted = f"only resize, centre crop, scale and normalisation, {_REMEDY}"
-        raise wrong_value("image processor", wanted, f"what {type(processor).__name__} does in {', '.join(own)}")
+        raise wrong_value(
+            "image processor", wanted, f"{type(processor).__name__}, which has its own {', '.join(own_methods)}"
+        )
     size, crop = _size(processor) if processor.do_resize else None, None
     if kind == "ConvNext" and isinstance(size, int):
         large = size >= _LARGE_CONVNEXT

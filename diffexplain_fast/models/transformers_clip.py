@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _CONFIG = "clip_text_model"
 _WORD_END = "</w>"
 _FEWEST_WORDS = 2
-"""Words that a soft prompt can lie between."""
+"""Least number of words of a vocabulary for soft prompts; with fewer, all trained tokens are used."""
 _SPECIAL_SHARE = 2
-"""Begin and end take two places of every prompt."""
+"""Number of places that begin and end take in every prompt."""
 
 
 class Tokens(Protocol):
-    """What a tokenizer makes of a text."""
+    """The result of a tokenizer for a text."""
 
     @property
     def input_ids(self) -> list[int]:
@@ -32,7 +32,7 @@ class Tokens(Protocol):
 
 
 class Tokenizer(Protocol):
-    """A tokenizer of transformers, as far as it is read here."""
+    """The methods of a tokenizer of transformers that are used here."""
 
     bos_token_id: int
     eos_token_id: int
@@ -54,18 +54,18 @@ class Tokenizer(Protocol):
 
 
 class TextStates(NamedTuple):
-    """What a text encoder says about prompts: hidden states [B, L, d] and, with a projection, pooled text [B, p]."""
+    """Results of a text encoder for prompts: hidden states [B, L, d] and, with a projection, pooled text [B, p]."""
 
     hidden: Tensor
     pooled: Tensor | None
 
 
 class Layer(NamedTuple):
-    """Which hidden states of a text encoder condition the denoiser.
+    """The choice of the hidden states of a text encoder that condition the denoiser.
 
     Attributes:
-        skipped: layers at the end whose work is left out.
-        normed: whether the final norm follows, as after the last layer.
+        skipped: number of last layers that are skipped.
+        normed: True if the final norm follows, as after the last layer.
     """
 
     skipped: int
@@ -74,12 +74,12 @@ class Layer(NamedTuple):
 
 @contextmanager
 def soft_prompt(text_encoder: nn.Module, soft: Tensor, start: int) -> Iterator[None]:
-    """Let the token embeddings [start, start + n) be ``soft``, equal to real tokens, while the context is open.
+    """Replace the token embeddings [start, start + n) by ``soft`` while the context is open.
 
     Args:
         text_encoder: transformers model with ``get_input_embeddings``.
         soft: token embeddings [n, d] or [B, n, d].
-        start: place of the first soft token; the begin token is place 0.
+        start: position of the first soft token; the begin token has position 0.
     """
 
     def replace(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
@@ -96,32 +96,32 @@ def soft_prompt(text_encoder: nn.Module, soft: Tensor, start: int) -> Iterator[N
 
 @contextmanager
 def _entering(layer: nn.Module | None) -> Iterator[list[Tensor]]:
-    """Collect what enters a layer; ``output_hidden_states`` would leave transformers' hooks in the module."""
-    found: list[Tensor] = []
+    """Collect the input of a layer; ``output_hidden_states`` would leave transformers' hooks in the module."""
+    inputs: list[Tensor] = []
     if layer is None:
-        yield found
+        yield inputs
         return
 
     def collect(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        found.append(args[0] if args else kwargs["hidden_states"])
+        inputs.append(args[0] if args else kwargs["hidden_states"])
 
     handle = layer.register_forward_pre_hook(collect, with_kwargs=True)
     try:
-        yield found
+        yield inputs
     finally:
         handle.remove()
 
 
 class ClipText:
-    """A CLIP text encoder with its tokenizer; both stay as they are.
+    """A CLIP text encoder with its tokenizer; both are never changed.
 
     Args:
         tokenizer: transformers CLIPTokenizer.
         encoder: CLIPTextModel or CLIPTextModelWithProjection.
         argument: name of the encoder in messages.
-        convert: of the pipeline, prompt and tokenizer to the prompt with every vector of a textual inversion; None
-            for a pipeline without.
-        masks: whether an encoder whose configuration asks for the attention mask gets it from the pipeline.
+        convert: function of the pipeline from prompt and tokenizer to the prompt with a token for each vector of a
+            textual inversion; None for a pipeline without it.
+        masks: True if the pipeline passes the attention mask to an encoder whose configuration asks for it.
 
     Raises:
         ValueError: the encoder is not a CLIP text encoder.
@@ -140,7 +140,7 @@ class ClipText:
             raise wrong_value(argument, "a CLIP text encoder (CLIPTextModel, CLIPTextModelWithProjection)", kind)
         for needed in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if getattr(tokenizer, needed, None) is None:
-                wanted = "a tokenizer that knows how a prompt begins and ends and what follows"
+                wanted = "a tokenizer with tokens for begin, end and padding of a prompt"
                 raise wrong_value(argument, wanted, f"{needed} None")
         self.tokenizer, self.encoder, self._argument = tokenizer, encoder, argument
         self._convert, self._masks = convert, masks
@@ -150,7 +150,7 @@ class ClipText:
 
     @property
     def max_tokens(self) -> int:
-        """Room between begin and end."""
+        """Number of tokens that fit between begin and end."""
         return self.context - _SPECIAL_SHARE
 
     @property
@@ -165,16 +165,16 @@ class ClipText:
         for token, i in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
             if i not in self.special and i < len(self.table):
                 plain = token.removesuffix(_WORD_END)
-                # Beyond ASCII the vocabulary spells bytes; bytes that are no whole character stay spelt so.
+                # Beyond ASCII, the vocabulary spells bytes; bytes that are not a whole character keep that spelling.
                 text = plain if plain.isascii() else self.tokenizer.decode([i])
                 spelt[i] = plain if not text or "\N{REPLACEMENT CHARACTER}" in text else text
         return spelt
 
     @cached_property
     def words(self) -> dict[int, str]:
-        """Id and spelling of the tokens that are words: whole, no bare letter but "a", and with a trained embedding.
+        """Id and spelling of the tokens that are whole words with a trained embedding; the only single letter is "a".
 
-        Where hardly any token is a word, as with a tokenizer of letters, all trained tokens take their place.
+        If hardly any token is a word, for example in a tokenizer of letters, it returns all trained tokens.
         """
         norms = self.table.norm(dim=-1).tolist()
         trained = {i: word for i, word in self.vocabulary.items() if norms[i] > 0}
@@ -188,25 +188,25 @@ class ClipText:
 
     @property
     def placeholder(self) -> int:
-        """An ordinary token whose embedding soft tokens replace: the end must stay the only end.
+        """An ordinary token whose embedding soft tokens replace, so that a prompt has only one end token.
 
         Raises:
-            ValueError: the tokenizer has none.
+            ValueError: all tokens of the tokenizer are special.
         """
-        found = next(iter(self.vocabulary), None)
-        if found is None:
+        first = next(iter(self.vocabulary), None)
+        if first is None:
             raise wrong_value(self._argument, "a tokenizer with tokens that are not special", "none")
-        return found
+        return first
 
     def ids(self, text: str) -> list[int]:
-        """Return the token ids of a text without begin and end; a textual inversion has one for each of its vectors."""
+        """Return the token ids of a text without begin and end; a textual inversion has one id for each vector."""
         if not text:
             return []
         text = text if self._convert is None else self._convert(text, self.tokenizer)
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def cut(self, ids: list[int], room: int) -> list[int]:
-        """Return the ids that the tokenizer leaves of a longer text: its beginning, or its end if so configured."""
+        """Return the ids that the tokenizer keeps of a longer text: its beginning, or its end if configured so."""
         left = getattr(self.tokenizer, "truncation_side", "right") == "left"
         return ids[max(0, len(ids) - room) :] if left else ids[:room]
 
@@ -218,10 +218,10 @@ class ClipText:
         return ids
 
     def check_layer(self, layer: Layer) -> None:
-        """Refuse to skip more layers than there are.
+        """Refuse to skip more layers than the encoder has.
 
         Raises:
-            ValueError: names the encoder.
+            ValueError: too many layers to skip; the message names the encoder.
         """
         depth = self.encoder.config.num_hidden_layers
         if layer.skipped > depth:
@@ -231,22 +231,22 @@ class ClipText:
     def encode(
         self, bodies: Sequence[Sequence[int]], length: int, layer: Layer, soft: Tensor | None = None, place: int = 0
     ) -> TextStates:
-        """Encode begin, body, end and padding, on the side where the tokenizer pads.
+        """Encode begin, body, end and padding, which is on the side where the tokenizer pads.
 
         Args:
-            bodies: token ids of B prompts, equally many of each where there are soft tokens.
-            length: tokens of a whole row.
-            layer: which hidden states to return.
-            soft: soft tokens [n, d] or [B, n, d] in place of real ones; differentiable in them.
-            place: of the first soft token in the body.
+            bodies: token ids of B prompts; with soft tokens, all prompts have the same number of ids.
+            length: number of tokens of a whole row.
+            layer: choice of the hidden states to return.
+            soft: soft tokens [n, d] or [B, n, d] that replace real ones; the result is differentiable in them.
+            place: position of the first soft token in the body.
         """
         left = getattr(self.tokenizer, "padding_side", "right") == "left"
         begin, end, pad = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         rows, masks = [], []
         for body in bodies:
-            own, padding = (begin, *body, end), (pad,) * (length - len(body) - _SPECIAL_SHARE)
-            rows.append((*padding, *own) if left else (*own, *padding))
-            seen, unseen = (1,) * len(own), (0,) * len(padding)
+            row, padding = (begin, *body, end), (pad,) * (length - len(body) - _SPECIAL_SHARE)
+            rows.append((*padding, *row) if left else (*row, *padding))
+            seen, unseen = (1,) * len(row), (0,) * len(padding)
             masks.append((*unseen, *seen) if left else (*seen, *unseen))
         device, options = self.table.device, {}
         if self._masks and getattr(self.encoder.config, "use_attention_mask", False):
@@ -264,7 +264,7 @@ class ClipText:
         return TextStates(hidden, getattr(out, "text_embeds", None))
 
     def _layer(self, layer: Layer) -> nn.Module | None:
-        """Return the first layer that is left out, None if none is."""
+        """Return the first layer that is skipped, or None if no layer is skipped."""
         if not layer.skipped:
             return None
         depth = self.encoder.config.num_hidden_layers

@@ -14,10 +14,10 @@ _PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 
 
 def local_folder(argument: str, source: str | Path) -> Path | None:
-    """Return the folder that a source names, None if it can only be a hub id.
+    """Return the folder that a source names, or None if the source can only be a hub id.
 
     Args:
-        argument: what the messages call the source.
+        argument: name of the source in messages.
         source: a folder, or a hub id "owner/name".
 
     Raises:
@@ -39,31 +39,31 @@ def local_folder(argument: str, source: str | Path) -> Path | None:
 
 @contextmanager
 def asking_hub(argument: str, source: str) -> Iterator[None]:
-    """Say of whatever stops a download which argument it was for, and that there is no such folder either.
+    """Raise the error of a download again with the name of the argument, and say that no such folder exists.
 
     Args:
-        argument: what the messages call the source.
+        argument: name of the source in messages.
         source: a hub id, or a folder whose name is misspelt.
 
     Raises:
-        FileNotFoundError: the hub could not be reached, or has no such model for this user, and neither has its cache.
-        OSError: the machine's own, such as a full disk, as it was.
+        FileNotFoundError: the model is not in the cache, and the hub could not be reached or refused the user.
+        OSError: an error of the machine, such as a full disk, unchanged.
     """
     try:
         yield
     except (OSError, HTTPError, HFValidationError) as error:
-        own = isinstance(error, OSError) and error.errno is not None
-        if own and not isinstance(error, FileNotFoundError | ConnectionError | TimeoutError):
+        of_machine = isinstance(error, OSError) and error.errno is not None
+        if of_machine and not isinstance(error, FileNotFoundError | ConnectionError | TimeoutError):
             raise
-        cause = error.__cause__ or error  # what the network said, which libraries wrap in advice of their own
-        said = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
+        cause = error.__cause__ or error  # the error of the network, which libraries wrap in their own advice
+        cause_text = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
         wanted = "an existing folder, or a hub id that is in the cache or can be downloaded"
-        got = f"{source!r}: there is no such folder, and the hub could not be reached or refused ({said})"
+        got = f"{source!r}: there is no such folder, and the hub could not be reached or refused ({cause_text})"
         raise FileNotFoundError(describe(argument, wanted, got)) from error
 
 
 def read_object(path: Path) -> dict:
-    """Return the JSON object in a file; anything else raises a CorruptFileError."""
+    """Return the JSON object in a file; other content raises a CorruptFileError."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise CorruptFileError(describe(str(path), "a JSON object", type(content).__name__))
@@ -71,16 +71,16 @@ def read_object(path: Path) -> dict:
 
 
 def check_weights(argument: str, folder: Path, names: tuple[str, ...]) -> None:
-    """Raise unless a folder holds whole safetensors files under one of the names that a library reads.
+    """Raise unless a folder has undamaged safetensors files with one of the names that a library reads.
 
     Args:
-        argument: what the messages call the model.
+        argument: name of the model in messages.
         folder: the folder of the weights.
-        names: file names, any of which may also be split into shards with an index.
+        names: file names; each may also be split into shards with an index.
 
     Raises:
         ValueError: no weights, or a shard is missing.
-        UnsafeFileError: pickled weights only, or an index that leaves the folder.
+        UnsafeFileError: only pickled weights, or an index that points out of the folder.
         CorruptFileError: a damaged file.
     """
     for path in _weight_files(argument, folder, names):

@@ -1,4 +1,4 @@
-"""What Stable Diffusion XL's UNet and VAE ask of a sampler, and those of 1.x and 2.x do not."""
+"""The demands of Stable Diffusion XL's UNet and VAE on a sampler that 1.x and 2.x do not have."""
 
 import copy
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def pooled_width(unet: "UNet2DConditionModel") -> int | None:
-    """Return the width of the pooled text that an XL UNet reads, None if it does not say.
+    """Return the width of the pooled text that an XL UNet reads, or None if its configuration does not say it.
 
     Args:
         unet: diffusers UNet2DConditionModel with ``addition_embed_type`` "text_time".
@@ -24,9 +24,10 @@ def pooled_width(unet: "UNet2DConditionModel") -> int | None:
 
 
 def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bool:
-    """Whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in float16.
+    """Return whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in
+    float16.
 
-    The XL pipelines do where the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
+    The XL pipelines do so if the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
 
     Args:
         unet: diffusers UNet2DConditionModel.

@@ -1,4 +1,4 @@
-"""Operations for frozen networks: the input's gradient alone, and as little kept for it as can be."""
+"""Operations for frozen networks: they compute only the input's gradient and keep as little for it as possible."""
 
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.conv2d_frozen import conv2d_frozen

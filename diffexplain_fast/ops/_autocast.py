@@ -1,4 +1,4 @@
-"""Computing in the dtypes of the tensors, whatever ``torch.autocast`` is on around a call."""
+"""Computing in the dtypes of the tensors, also inside ``torch.autocast``."""
 
 import functools
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _Result = TypeVar("_Result")
 
 
 def without_autocast(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Let a function compute in the dtypes of its tensors.
+    """Return a function that computes in the dtypes of its tensors.
 
     Args:
-        function: it may be called inside ``torch.autocast``, which is off while it runs.
+        function: the function; ``torch.autocast`` is off while it runs, also if it is on around the call.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""The one order of derivative that a backward of the package has, and how others are refused."""
+"""First derivatives only: a backward of the package refuses to be differentiated or batched."""
 
 import functools
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from diffexplain_fast.errors import describe
 
 _WANTED = "torch.autograd.grad or Tensor.backward, one call for each row of cotangents"
 Gradients = Tensor | tuple[Tensor | None, ...] | None
-"""What a backward returns: one gradient for each input, None where there is none."""
+"""The result of a backward: for each input a gradient or None."""
 
 
 class Context(FunctionCtx):
-    """The context of an ``autograd.Function`` as type checkers see it; torch makes the object itself.
+    """The context of an ``autograd.Function`` as type checkers see it; torch creates the object.
 
     Attributes:
-        saved_tensors: what ``save_for_backward`` was given, None left as it is.
-        needs_input_grad: for each input of the forward, whether its gradient is asked for.
+        saved_tensors: the arguments of ``save_for_backward``, also those that are None.
+        needs_input_grad: for each input of the forward, True if its gradient is needed.
     """
 
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
 
     if TYPE_CHECKING:
-        # A forward keeps here whatever its backward reads, under names of its own.
+        # A forward stores here, under any names, the values that its backward reads.
         def save_for_backward(self, *tensors: Tensor | None) -> None: ...
         def set_materialize_grads(self, value: bool) -> None: ...
         def __getattr__(self, name: str) -> Any: ...
@@ -45,22 +45,22 @@ class TensorFunction(torch.autograd.Function):
 
 
 def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
-    """Let a second derivative and a batched one raise, however they are asked for.
+    """Return a decorator that makes second derivatives and batched gradients raise.
 
-    torch's ``once_differentiable`` raises only where ``Tensor.backward`` comes by: its gradients do not lead on to the
-    inputs, so for ``torch.autograd.grad`` and ``hvp`` the second derivative would be zero, or lack a term, without a
-    word. Here they lead on to whatever the backward was computed from.
+    torch's ``once_differentiable`` raises only for ``Tensor.backward``: its gradients have no graph that leads to the
+    inputs, so for ``torch.autograd.grad`` and ``hvp`` the second derivative would silently be zero or lack a term. The
+    gradients of this decorator have a graph that leads to all tensors from which the backward was computed.
 
-    Saved tensors are read here and only once: ``torch.utils.checkpoint(use_reentrant=False)`` hands each out once a
-    backward.
+    The decorator reads saved tensors, and reads them only once, because ``torch.utils.checkpoint(use_reentrant=False)``
+    hands out each of them once per backward.
 
     Args:
-        name: of the function, for the messages.
+        name: name of the function, for the messages.
 
     Returns:
-        A decorator for the backward of an ``autograd.Function`` that keeps every input it is not linear in by
-        ``save_for_backward``. The backward gets the context, the tuple of saved tensors and the cotangents; its
-        gradients raise when they are differentiated.
+        A decorator for the backward of an ``autograd.Function``, which must save by ``save_for_backward`` every input
+        that its result is not linear in. The backward gets the context, the tuple of saved tensors and the cotangents;
+        its gradients raise when they are differentiated.
     """
 
     def decorated(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
@@ -69,17 +69,17 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
             saved = ctx.saved_tensors
             if torch.compiler.is_compiling():
                 return backward(ctx, saved, *cotangents)
-            if any(one is not None and _batched(one) for one in cotangents):
+            if any(cotangent is not None and _batched(cotangent) for cotangent in cotangents):
                 raise RuntimeError(describe(name, _WANTED, "a batch of them: is_grads_batched, vectorize or vmap"))
             if not torch.is_grad_enabled():
                 return backward(ctx, saved, *cotangents)
-            origins = [one for one in (*cotangents, *saved) if one is not None and one.requires_grad]
+            origins = [origin for origin in (*cotangents, *saved) if origin is not None and origin.requires_grad]
             with torch.no_grad():
-                found = backward(ctx, saved, *cotangents)
-            grads = found if isinstance(found, tuple) else (found,)
-            made = iter(_Last.apply(name, len(origins), *origins, *(grad for grad in grads if grad is not None)))
-            leading = tuple(None if grad is None else next(made) for grad in grads)
-            return leading if isinstance(found, tuple) else leading[0]
+                result = backward(ctx, saved, *cotangents)
+            grads = result if isinstance(result, tuple) else (result,)
+            refusing = iter(_Last.apply(name, len(origins), *origins, *(grad for grad in grads if grad is not None)))
+            linked = tuple(None if grad is None else next(refusing) for grad in grads)
+            return linked if isinstance(result, tuple) else linked[0]
 
         return wrapper
 
@@ -90,8 +90,8 @@ def refuse_transforms(name: str, *tensors: object) -> None:
     """Refuse a call inside of ``torch.func`` or forward mode, which need more than a backward.
 
     Args:
-        name: of the function, for the message.
-        *tensors: its arguments; what is no tensor is let through.
+        name: name of the function, for the message.
+        *tensors: its arguments; those that are not tensors are ignored.
 
     Raises:
         RuntimeError: a transform of ``torch.func`` is active, or a tensor has a tangent.
@@ -101,28 +101,28 @@ def refuse_transforms(name: str, *tensors: object) -> None:
 
 
 def transformed(*tensors: object) -> str:
-    """Return by what a call is transformed, nothing if by nothing.
+    """Return a description of the transform that is active in a call, or an empty string.
 
     Args:
-        *tensors: its arguments; what is no tensor is let through.
+        *tensors: arguments of the call; those that are not tensors are ignored.
     """
     if torch.compiler.is_compiling():
         return ""
-    # torch.autograd.Function itself asks this, and there is no public way to.
+    # torch.autograd.Function asks this function too; torch has no public one.
     if torch._C._are_functorch_transforms_active():
         return "a call inside torch.func (grad, vjp, jvp, vmap, jacrev or jacfwd)"
-    tangent = any(isinstance(one, Tensor) and unpack_dual(one).tangent is not None for one in tensors)
+    tangent = any(isinstance(value, Tensor) and unpack_dual(value).tangent is not None for value in tensors)
     return "a tensor with a tangent of forward mode" if tangent else ""
 
 
 def _batched(tensor: Tensor) -> bool:
-    """Whether a tensor stands for many, by the older or the newer of torch's two ways."""
+    """Return whether a tensor is a batch of tensors, in the older or the newer of torch's two ways."""
     functorch = torch._C._functorch
     return functorch.is_legacy_batchedtensor(tensor) or functorch.is_batchedtensor(tensor)
 
 
 class _Last(torch.autograd.Function):
-    """Passes gradients on, as a function of their origins that has no derivative."""
+    """Return gradients unchanged, as functions of their origins whose derivative raises."""
 
     @staticmethod
     def forward(ctx: Context, name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What the ops refuse in the same words: another kind, another shape, dtype or device, weights that are trained."""
+"""Checks that all ops share: kind, shape, dtype and device of arguments, and that weights are frozen."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 
 
 def check_tensors(**values: object) -> None:
-    """Refuse what is no tensor.
+    """Refuse values that are not tensors, also None.
 
     Raises:
-        TypeError: a value is of another kind; None too.
+        TypeError: a value is not a tensor.
     """
     for name, value in values.items():
         if not isinstance(value, Tensor):
@@ -20,17 +20,17 @@ def check_tensors(**values: object) -> None:
 
 
 def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **values: object) -> None:
-    """Refuse tensors that do not belong to ``x``; None is let through.
+    """Refuse tensors without the dtype and device of ``x`` and the given shape; None is accepted.
 
     Args:
-        x: what they belong to.
-        shape: their shape.
-        float32_too: float32 will do beside the dtype of ``x``.
+        x: tensor with the wanted dtype and device.
+        shape: wanted shape.
+        float32_too: True to accept float32 beside the dtype of ``x``.
         values: tensors by name.
 
     Raises:
-        TypeError: a value is of another kind.
-        ValueError: another shape, dtype or device.
+        TypeError: a value is not a tensor.
+        ValueError: a tensor has another shape, dtype or device.
     """
     for name, value in values.items():
         if value is None:
@@ -45,15 +45,15 @@ def check_like(x: Tensor, shape: Sequence[int], /, float32_too: bool = False, **
 
 
 def check_at_least(least: int, **values: object) -> None:
-    """Refuse what is no whole number, or a smaller one.
+    """Refuse values that are not whole numbers, or are less than a limit.
 
     Args:
-        least: the smallest that is accepted.
+        least: the smallest accepted number.
         values: numbers by name.
 
     Raises:
-        TypeError: a value is of another kind.
-        ValueError: it is smaller.
+        TypeError: a value is not a whole number.
+        ValueError: a number is less than ``least``.
     """
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool):
@@ -63,11 +63,11 @@ def check_at_least(least: int, **values: object) -> None:
 
 
 def check_positive(**values: object) -> None:
-    """Refuse what is no number above 0.
+    """Refuse values that are not numbers above 0.
 
     Raises:
-        TypeError: a value is of another kind.
-        ValueError: it is 0, negative or not a number.
+        TypeError: a value is not a number.
+        ValueError: a number is 0, negative or NaN.
     """
     for name, value in values.items():
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -77,7 +77,7 @@ def check_positive(**values: object) -> None:
 
 
 def check_frozen(**weights: Tensor | None) -> None:
-    """Refuse weights that ask for a gradient, which no op here computes.
+    """Refuse weights that require a gradient, because no op computes it.
 
     Raises:
         ValueError: a weight requires grad while gradients are recorded.

@@ -1,4 +1,4 @@
-"""Which implementation of an op runs, and why: one rule for all of them."""
+"""The choice of an implementation: one rule for all ops, and the reason for each choice."""
 
 import functools
 import importlib.util
@@ -18,11 +18,11 @@ TRITON_MISSING = "" if importlib.util.find_spec("triton") else "triton is not in
 
 
 class Choice(NamedTuple):
-    """What runs.
+    """A chosen implementation.
 
     Attributes:
         impl: "reference", "triton", "cuda", "cpp", "sdpa" or "torch".
-        reason: why this one.
+        reason: why it was chosen.
     """
 
     impl: str
@@ -37,7 +37,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "guided_step": ("triton", "cuda", "cpp"),
     "interleave": ("triton", "cpp"),
 }
-"""Implementations of every op beside the reference, in the order in which "auto" prefers them."""
+"""The implementations of each op in addition to the reference, in the order in which "auto" prefers them."""
 
 
 def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choice:
@@ -45,9 +45,9 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
 
     Args:
         op: name of the op.
-        impl: "auto", or an implementation by name, which then runs or raises.
-        device: where the tensors are.
-        dtype: their dtype.
+        impl: "auto", or the name of an implementation, which then runs or raises.
+        device: device of the tensors.
+        dtype: dtype of the tensors.
 
     Raises:
         ValueError: the op has no such implementation, or it cannot run here; the message has reason and remedy.
@@ -59,7 +59,7 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
         reasons = []
         for name in offered:
             if name in ("xformers",):
-                continue  # Never faster than what torch itself brings; by name only.
+                continue  # xformers is never faster than torch's own kernels, so it runs only by name.
             obstacle = _obstacle(name, device.type, dtype, automatic=True)
             if not obstacle:
                 return Choice(name, "auto: the fastest that runs here")
@@ -74,9 +74,9 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
 
 
 def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> str:
-    """Return why an implementation does not run on such tensors, nothing if it does."""
+    """Return why an implementation does not run on such tensors, or an empty string if it does."""
     if device == "meta" and not automatic:
-        return ""  # only shapes are wanted, as when a plan is counted
+        return ""  # only shapes matter there, for example when a plan is counted
     if impl == "cpp":
         return CPP_MISSING or ("" if device == "cpu" else "it needs tensors on the CPU; move them there")
     if impl == "sdpa":
@@ -96,30 +96,30 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
 
 @functools.cache
 def triton_failure(device: str) -> str:
-    """Return why Triton's kernels do not run on a kind of device, nothing if they do: the smallest is tried once.
+    """Return why Triton's kernels do not run on a kind of device, or an empty string: the smallest one is tried once.
 
-    Triton needs a C compiler and a driver of its liking when it runs first; without, "auto" takes something else.
+    Triton needs a C compiler and a compatible driver at its first run; without them, "auto" chooses something else.
     """
     h = torch.linspace(-2, 2, 16, device=device).reshape(2, 8)
     try:
         from diffexplain_fast.kernels import geglu
 
         right = torch.allclose(geglu.geglu_fwd(h), h[:, :4] * torch.nn.functional.gelu(h[:, 4:]), atol=1e-5)
-    except Exception as error:  # whatever a compiler, a linker or a driver raises
-        said = str(error).strip().splitlines()[:1]
-        return f"its kernels do not run here: {': '.join([type(error).__name__, *said])}"
-    return "" if right else "its kernels compute something else here"
+    except Exception as error:  # any error of a compiler, a linker or a driver
+        first_line = str(error).strip().splitlines()[:1]
+        return f"its kernels do not run here: {': '.join([type(error).__name__, *first_line])}"
+    return "" if right else "its kernels compute wrong results here"
 
 
 def interpreted() -> bool:
-    """Return whether Triton runs its kernels in the interpreter, on CPU tensors, as the tests do."""
+    """Return whether Triton runs its kernels in the interpreter on CPU tensors, as in the tests."""
     if "triton" not in sys.modules:
-        import triton  # noqa: F401 - asked for by name, so it may be imported
+        import triton  # noqa: F401 - Triton was requested by name, so it may be imported
     return bool(sys.modules["triton"].knobs.runtime.interpret)
 
 
 def raw(name: str, impl: str, reference: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Return the raw function of one direction of an op: registered, or the reference itself."""
+    """Return the raw function of one direction of an op: the registered one, or the reference."""
     if impl == "reference":
         return reference
     return getattr(torch.ops.diffexplain_fast, f"{name}_triton" if impl == "triton" else name)

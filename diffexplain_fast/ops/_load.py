@@ -4,14 +4,21 @@ from pathlib import Path
 
 import torch
 
+from diffexplain_fast.ops._first_use import compiled_library
+
 _BUILD = "pip install --no-build-isolation -e . with a C++ compiler (and nvcc for CUDA)"
 
 
 def _load(stem: str) -> str:
-    """Load ``diffexplain_fast/<stem>*.so``; return why it is not there, nothing if it is."""
-    paths = sorted(Path(__file__).parents[1].glob(f"{stem}*.so"))
+    """Load ``diffexplain_fast/<stem>*.so``, or what the first use compiles; return why neither is there."""
+    paths: list[Path] = sorted(Path(__file__).parents[1].glob(f"{stem}*.so"))
+    reason = ""
+    if not paths and stem == "_C_cpu":
+        library, reason = compiled_library()
+        paths = [] if library is None else [library]
     if not paths:
-        return f"{stem} was not built; build it: {_BUILD}"
+        because = f" ({reason})" if reason else ""
+        return f"{stem} was not built{because}; build it: {_BUILD}"
     try:
         torch.ops.load_library(str(paths[0]))
     except OSError as error:

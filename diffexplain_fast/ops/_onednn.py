@@ -1,7 +1,7 @@
-"""Convolutions and products on the CPU with a weight laid out for oneDNN once; torch's own calls do it every time.
+"""Convolutions and products on the CPU whose weight is laid out for oneDNN only once, not in every call as torch does.
 
-The functions are those that torch's compiler puts into frozen graphs. Where a torch has none, or other ones,
-``applies`` says so and torch's own call runs.
+The functions are those that torch's compiler puts into frozen graphs. If a version of torch lacks them or has different
+ones, ``applies`` returns False and torch's public call runs.
 """
 
 import functools
@@ -11,36 +11,36 @@ from torch import Tensor
 
 
 def applies(x: Tensor) -> bool:
-    """Return whether it can run so on x: float32 with numbers, on the CPU, outside of any tracing."""
+    """Return whether packed weights can be used for x: a float32 tensor with elements, on the CPU, not traced."""
     if torch.compiler.is_compiling() or type(x) is not Tensor:
         return False
     return x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0 and _works()
 
 
 def layout_bytes(weight: Tensor, directions: int) -> int:
-    """Return the bytes of a weight's layouts once it has been used in one direction or in both."""
+    """Return the bytes of the layouts of a weight that has been used in one or both directions."""
     return directions * weight.numel() * weight.element_size() if applies(weight) else 0
 
 
 class PackedWeight:
-    """A convolution's weight in the layout that oneDNN chooses for inputs like the first one; others run too.
+    """The weight of a convolution in the layout that oneDNN chooses for inputs like ``x``; other inputs run too.
 
     Args:
         weight: [K, C, kh, kw].
         stride: step in pixels.
         padding: zeros on every side in pixels.
-        x: an input [N, C, H, W].
+        x: the first input [N, C, H, W].
     """
 
     def __init__(self, weight: Tensor, stride: int, padding: int, x: Tensor) -> None:
         self._place = ([padding, padding], [stride, stride], [1, 1], 1)
-        with torch.inference_mode(False), torch.no_grad():  # it may serve calls in any mode
+        with torch.inference_mode(False), torch.no_grad():  # the weight serves calls in any mode
             self._weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight.contiguous(), *self._place, list(x.shape)
             )
 
     def __deepcopy__(self, memo: dict[int, object]) -> "PackedWeight":
-        """Return itself: it never changes, and its layout cannot be copied."""
+        """Return the same object, because it never changes and its layout cannot be copied."""
         return self
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,11 +49,11 @@ class PackedWeight:
 
 
 class PackedMatrix:
-    """A linear layer's weight in the layout that oneDNN chooses for as many rows; others run too.
+    """The weight of a linear layer in the layout that oneDNN chooses for a number of rows; other numbers run too.
 
     Args:
         weight: [K, C].
-        rows: number of rows.
+        rows: number of rows of the first input.
     """
 
     def __init__(self, weight: Tensor, rows: int) -> None:
@@ -61,7 +61,7 @@ class PackedMatrix:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "PackedMatrix":
-        """Return itself, as a ``PackedWeight`` does."""
+        """Return the same object, as a ``PackedWeight`` does."""
         return self
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -71,11 +71,12 @@ class PackedMatrix:
 
 @functools.cache
 def _works() -> bool:
+    """Return whether this torch has the functions, tried once with one number."""
     if not torch.backends.mkldnn.is_available():
         return False
-    pixel, one = torch.ones(1, 1, 1, 1), torch.ones(1, 1)
+    pixel, number = torch.ones(1, 1, 1, 1), torch.ones(1, 1)
     try:
-        convolved, multiplied = PackedWeight(pixel, 1, 0, pixel)(pixel, None), PackedMatrix(one, 1)(one, None)
-        return torch.equal(convolved, pixel) and torch.equal(multiplied, one)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch's functions
+        convolved, multiplied = PackedWeight(pixel, 1, 0, pixel)(pixel, None), PackedMatrix(number, 1)(number, None)
+        return torch.equal(convolved, pixel) and torch.equal(multiplied, number)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch has other functions
         return False

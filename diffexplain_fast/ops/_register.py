@@ -1,6 +1,6 @@
-"""Schemas and fake kernels of the raw functions: there without any compiled library and without Triton.
+"""Schemas and fake kernels of the raw functions, which exist also without compiled libraries and without Triton.
 
-Every raw function has two names: ``<name>``, which the C++ and CUDA libraries implement, and ``<name>_triton``.
+Each raw function has two names: ``<name>``, which the C++ and CUDA libraries implement, and ``<name>_triton``.
 """
 
 from collections.abc import Callable
@@ -10,37 +10,45 @@ import torch
 from torch import Tensor
 
 _LIBRARY = torch.library.Library("diffexplain_fast", "FRAGMENT")
+_KERNELS: dict[str, Callable[[], ModuleType]] = {}
 
 
 def register(name: str, schema: str, fake: Callable[..., object], kernels: Callable[[], ModuleType]) -> None:
-    """Define a raw function, its fake, and its Triton twin.
+    """Define a raw function, its fake kernel, and its Triton twin.
 
     Args:
         name: name of the raw function and of the launcher.
         schema: arguments and results in torch's schema language.
-        fake: makes empty results from the arguments, for tracing.
-        kernels: imports the module with the Triton launcher, whose name is ``name``; not called before it is needed,
-            for the package must import without Triton.
+        fake: function that returns empty results for the arguments, for tracing.
+        kernels: function that imports the module with the Triton launcher ``name``; it is called at the first launch,
+            because the package must import without Triton.
     """
     _LIBRARY.define(f"{name}{schema}")
     _LIBRARY.define(f"{name}_triton{schema}")
     for full in (name, f"{name}_triton"):
         torch.library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
 
+    _KERNELS[name] = kernels
+
     def launch(*arguments: object) -> object:
-        return getattr(kernels(), name)(*arguments)
+        return launcher(name)(*arguments)
 
     _LIBRARY.impl(f"{name}_triton", launch, "CUDA")
     _LIBRARY.impl(f"{name}_triton", launch, "CPU")  # in the interpreter
 
 
+def launcher(name: str) -> Callable[..., object]:
+    """Return the Triton launcher of a raw function; imports Triton."""
+    return getattr(_KERNELS[name](), name)
+
+
 def channels_last(tensor: Tensor) -> Tensor:
-    """Return the tensor [N, C, H, W] with channels as the fastest axis."""
+    """Return the tensor [N, C, H, W] in channels-last memory format."""
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def rows(tensor: Tensor) -> Tensor:
-    """Return [..., D] as [R, D]; where it is that already, without a view, which costs more than a small kernel."""
+    """Return [..., D] as [R, D]; a tensor [R, D] is returned itself, because a view costs more than a small kernel."""
     if tensor.ndim == 2:
         return tensor
     return tensor.flatten(0, -2) if tensor.ndim > 1 else tensor[None]

@@ -1,13 +1,13 @@
-"""Attention by what torch and xformers bring, with the arguments of ``ops.attention``."""
+"""Attention by the kernels of torch and xformers, with the arguments of ``ops.attention``."""
 
 import torch
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
 _PLAIN = ("cpu", "meta")
-"""Where the log-sum-exp has as many numbers as there are queries: on the meta device only shapes are wanted."""
+"""Devices on which the log-sum-exp has one number per query; on the meta device, only shapes matter."""
 _FLASH_DIMS = 8
-"""The flash kernels take head dimensions that are multiples of this, up to 256."""
+"""The flash kernels accept head dimensions up to 256 that are multiples of this number."""
 
 
 def _flash(q: Tensor) -> bool:
@@ -16,7 +16,7 @@ def _flash(q: Tensor) -> bool:
 
 def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return o [B, Nq, H, D] and the log-sum-exp [B, H, N] (N at least Nq, padded by some kernels)."""
-    aten, heads = torch.ops.aten, [part.transpose(1, 2) for part in (q, k, v)]
+    aten, heads = torch.ops.aten, [tensor.transpose(1, 2) for tensor in (q, k, v)]
     if q.device.type in _PLAIN:
         o, lse = aten._scaled_dot_product_flash_attention_for_cpu(*heads, scale=scale)
     elif _flash(q):
@@ -31,7 +31,7 @@ def attention_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq, dk and dv from the results of ``attention_fwd`` and the gradient of o."""
     aten = torch.ops.aten
-    dos, qs, ks, vs, os = (part.transpose(1, 2) for part in (do, q, k, v, o))
+    dos, qs, ks, vs, os = (tensor.transpose(1, 2) for tensor in (do, q, k, v, o))
     if q.device.type in _PLAIN:
         grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
             dos, qs, ks, vs, os, lse, 0.0, False, scale=scale

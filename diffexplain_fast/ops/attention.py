@@ -17,7 +17,8 @@ from diffexplain_fast.ops.reference import attention as reference
 _TRITON_HEAD = 160
 """Largest head dimension of the Triton kernels."""
 _CPP_SCORES = 2**16
-"""Scores of a head up to which the C++ kernel is faster than torch's: measured 4 times at 16 x 16, 1.1 at 256 x 256."""
+"""Most scores of a head for which the C++ kernel is faster than torch's: measured 4 times at 16 x 16, 1.1 at 256 x
+256."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, impl: str = "auto") -> Tensor:
@@ -25,10 +26,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
 
     Args:
         q: queries [B, Nq, H, D], last stride 1: a view of a projection [B, Nq, H D] needs no copy.
-        k: keys [B, Nk, H, D], Nk of any length from 1.
+        k: keys [B, Nk, H, D], Nk at least 1.
         v: values [B, Nk, H, D].
         scale: factor of the scores, above 0; 1 / sqrt(D) if None.
-        impl: "auto", "reference", "triton", "cpp", "sdpa" (torch's own) or "xformers" (by name only).
+        impl: "auto", "reference", "triton", "cpp", "sdpa" (torch's kernels) or "xformers" (never chosen by "auto").
 
     Returns:
         [B, Nq, H, D], dtype of ``q``, differentiable in ``q``, ``k`` and ``v``. Kept for backward: q, k, v, the output,
@@ -59,23 +60,25 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, im
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     if chosen == "xformers":
         return _sdpa.xformers_attention(q, k, v, scale)
-    q, k, v = [part if _readable(part) else part.contiguous() for part in (q, k, v)]
+    q, k, v = [tensor if _readable(tensor) else tensor.contiguous() for tensor in (q, k, v)]
     return _Attention.apply(q, k, v, scale, chosen)
 
 
-def _readable(part: Tensor) -> bool:
-    """Whether columns lie side by side and no two numbers at one place, which torch's kernels take for a layout to
-    write in too."""
-    steps = [(step, n) for step, n in zip(part.stride(), part.shape, strict=True) if step and n > 1]
+def _readable(tensor: Tensor) -> bool:
+    """Return whether columns are contiguous and elements overlap only by expansion.
+
+    Other layouts are copied, because torch's kernels would write their results in the layout of their inputs.
+    """
+    steps = [(step, n) for step, n in zip(tensor.stride(), tensor.shape, strict=True) if step and n > 1]
     extent = 1 + sum([step * (n - 1) for step, n in steps])
-    return part.stride(-1) == 1 and math.prod([n for _, n in steps]) <= extent
+    return tensor.stride(-1) == 1 and math.prod([n for _, n in steps]) <= extent
 
 
 def fitting(impl: str, q: Tensor, k: Tensor) -> str:
-    """Return what runs for these sizes where an implementation is chosen for a device: torch's own where it is faster.
+    """Return the implementation for these sizes: the chosen one, or "sdpa" if torch's kernels are faster.
 
     Args:
-        impl: chosen for the device and dtype.
+        impl: implementation that was chosen for the device and dtype.
         q: queries [B, Nq, H, D].
         k: keys [B, Nk, H, D].
     """
@@ -84,7 +87,7 @@ def fitting(impl: str, q: Tensor, k: Tensor) -> str:
 
 
 def attention_with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str) -> tuple[Tensor, Tensor]:
-    """Return the output and the log-sum-exp without recording a graph: for callers that keep what they need.
+    """Return the output and the log-sum-exp without recording a graph, for callers with a backward of their own.
 
     Args:
         q: queries [B, Nq, H, D].
@@ -102,7 +105,7 @@ def attention_with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str)
 def attention_gradients(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v from what ``attention_with_lse`` returned.
+    """Return the gradients of q, k and v from the results of ``attention_with_lse``.
 
     Args:
         do: gradient of the output [B, Nq, H, D].

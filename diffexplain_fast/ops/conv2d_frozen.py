@@ -1,4 +1,4 @@
-"""Convolution with a frozen weight: the backward has the input's gradient alone, and nothing of the input is kept."""
+"""Convolution with a frozen weight: the backward computes only the input's gradient and keeps nothing of the input."""
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,8 @@ def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
         padding: zeros on every side in pixels, at least 0.
 
     Returns:
-        [N, K, H', W'] in the memory format torch chooses, differentiable in ``x``. Kept for backward: the weight alone;
-        PyTorch's own convolution keeps the input too, for a weight gradient nobody asks for (pytorch#133566).
+        [N, K, H', W'] in the memory format that torch chooses, differentiable in ``x``. Kept for backward: only the
+        weight. PyTorch's convolution keeps the input too, for a weight gradient that nobody needs (pytorch#133566).
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -43,16 +43,16 @@ def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
 
 
 class Convolution:
-    """A frozen convolution to be called many times, without checks.
+    """A frozen convolution that is called many times, without checks.
 
-    On the CPU the weight is laid out for oneDNN on the first call of each direction and kept so, beside the weight.
+    On the CPU, the first call of each direction lays out the weight for oneDNN; the layout is kept beside the weight.
 
     Args:
-        weight: [K, C, kh, kw]; channels-last is the layout its results have.
+        weight: [K, C, kh, kw]; if it is channels-last, its results are channels-last.
         bias: [K] or None.
         stride: step in pixels.
         padding: zeros on every side in pixels.
-        pack: keep layouts of the weight.
+        pack: True to lay out the weight for oneDNN and keep the layouts.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int, pack: bool = True) -> None:
@@ -69,11 +69,11 @@ class Convolution:
 
     @property
     def layout_bytes(self) -> int:
-        """Bytes of the weight's layouts once both directions have run."""
+        """Bytes of the layouts of the weight after both directions have run."""
         return layout_bytes(self.weight, 1 + (self.stride == 1)) if self._packs else 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution [N, K, H', W'] of x [N, C, H, W], without a gradient of its own."""
+        """Return the convolution [N, K, H', W'] of x [N, C, H, W], without recording a graph."""
         if not (self._packs and applies(x)):
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if self._forward is None:
@@ -103,7 +103,7 @@ class Convolution:
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, x: Tensor, convolution: Convolution) -> Tensor:
-        ctx.save_for_backward(convolution.weight)  # to notice a change in place
+        ctx.save_for_backward(convolution.weight)  # so that torch notices a change in place
         ctx.convolution, ctx.shape = convolution, x.shape
         return convolution.forward(x)
 

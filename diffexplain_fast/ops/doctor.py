@@ -1,4 +1,4 @@
-"""What would run here, op by op, and what is missing: for ``doctor``, bug reports and benchmark records."""
+"""The implementation that runs here for each op, and missing kernels: for ``doctor``, bug reports and benchmarks."""
 
 import torch
 
@@ -7,21 +7,21 @@ from diffexplain_fast.ops._impl import OFFERED, TRITON_MISSING, choose
 from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
 
 _TORCH_CALLS = ("conv2d_frozen", "linear_frozen", "resize_normalize")
-"""Ops without implementations of their own: cuDNN, oneDNN or a BLAS answers through torch."""
+"""Ops without kernels of this package: they call cuDNN, oneDNN or a BLAS through torch."""
 
 
 def implementations() -> list[dict[str, str]]:
-    """Return a row per op: "op", the "implementation" that ``impl="auto"`` runs for float32 here, and the "reason"."""
+    """Return a row per op: "op", the "implementation" that "auto" chooses here for float32, and the "reason"."""
     choices = {op: choose(op, "auto", default_device(), torch.float32) for op in OFFERED}
     rows = [{"op": op, "implementation": choice.impl, "reason": choice.reason} for op, choice in choices.items()]
-    reason = "the op is calls of torch"
+    reason = "the op calls torch"
     return rows + [{"op": op, "implementation": "torch", "reason": reason} for op in _TORCH_CALLS]
 
 
 def kernel_status() -> dict[str, str]:
-    """Return for each kind of kernel whether it is there, or what is missing and how to get it."""
+    """Return for each kind of kernel whether it is available, or the missing part and how to get it."""
     return {
-        "Triton kernels": TRITON_MISSING or "there, for CUDA devices",
+        "Triton kernels": TRITON_MISSING or "available, for CUDA devices",
         "CUDA kernels": CUDA_MISSING or "loaded",
         "C++ kernels": CPP_MISSING or "loaded",
     }

@@ -17,20 +17,20 @@ def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
     """Return value * gelu(gate) of a packed projection h = (value, gate).
 
     Args:
-        h: packed projection [..., 2D]; contiguous is not copied.
+        h: packed projection [..., 2D]; a contiguous tensor is not copied.
         impl: "auto", "reference", "triton" or "cpp".
 
     Returns:
-        [..., D], dtype of ``h``, differentiable in ``h``, which is all that is kept for backward.
+        [..., D], dtype of ``h``, differentiable in ``h``. Kept for backward: only ``h``.
 
     Raises:
-        TypeError: no tensor.
+        TypeError: ``h`` is not a tensor.
         ValueError: an odd last dimension, a dtype that is not floating point, an ``impl`` that cannot run.
 
     Equivalent to: ``value * F.gelu(gate)`` with ``value, gate = h.chunk(2, -1)``.
 
     Source: Shazeer, GLU Variants Improve Transformer (arXiv 2002.05202), eq. 5, with GELU by the error function, as
-        diffusers has it (the tanh form is another function).
+        in diffusers (the tanh form is another function).
     """
     refuse_transforms("geglu", h)
     check_tensors(h=h)

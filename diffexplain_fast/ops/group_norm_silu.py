@@ -1,4 +1,4 @@
-"""GroupNorm, the time embedding before it, SiLU after it, over one tensor or two as if concatenated."""
+"""GroupNorm, the time embedding before it, SiLU after it, over one tensor or over two as if concatenated."""
 
 from types import ModuleType
 
@@ -28,20 +28,20 @@ def group_norm_silu(
     """Normalise groups of channels, then apply SiLU: y = silu(GroupNorm([x, skip] + shift)).
 
     Args:
-        x: activations [N, C1, H, W], any memory format; channels-last is not copied.
+        x: activations [N, C1, H, W], any memory format; a channels-last tensor is not copied.
         weight: frozen scale [C], C = C1 + C2, dtype of ``x`` or float32.
-        bias: frozen offset [C], as ``weight``.
-        num_groups: groups of C / num_groups channels, at least 1; a group may straddle the seam.
+        bias: frozen offset [C], dtype as for ``weight``.
+        num_groups: number of groups of C / num_groups channels, at least 1; a group may have channels of both tensors.
         eps: added to the variance, above 0.
         skip: second part of the channels [N, C2, H, W]; the concatenation is never written.
-        shift: added to every pixel before the norm [N, C], a time embedding.
-        silu: apply SiLU.
+        shift: [N, C], added to every pixel before the norm, for example a time embedding.
+        silu: True to apply SiLU.
         impl: "auto", "reference", "triton", "cuda" or "cpp".
 
     Returns:
         [N, C, H, W], channels-last, dtype of ``x``; differentiable in ``x``, ``skip`` and ``shift``. Kept for backward:
-        x, skip and shift, and mean and rstd [N, num_groups] in float32. Where squares leave the range of float32, for
-        numbers above about 1e19, "reference" and "cpp" are right, "triton" and "cuda" give NaN.
+        x, skip and shift, and mean and rstd [N, num_groups] in float32. If squares overflow float32, for numbers above
+        about 1e19, "reference" and "cpp" are right, but "triton" and "cuda" give NaN.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -56,8 +56,8 @@ def group_norm_silu(
     check_positive(eps=eps)
     check_frozen(weight=weight, bias=bias)
     chosen = choose("group_norm_silu", "reference" if x.numel() == 0 else impl, x.device, x.dtype).impl
-    parts = (channels_last(x), None if skip is None else channels_last(skip))
-    return _GroupNormSilu.apply(*parts, shift, weight, bias, num_groups, float(eps), silu, chosen)
+    sources = (channels_last(x), None if skip is None else channels_last(skip))
+    return _GroupNormSilu.apply(*sources, shift, weight, bias, num_groups, float(eps), silu, chosen)
 
 
 class _GroupNormSilu(torch.autograd.Function):
@@ -80,8 +80,8 @@ class _GroupNormSilu(torch.autograd.Function):
         dx, dskip = backward(channels_last(dy), x, skip, shift, weight, bias, mean, rstd, ctx.groups, ctx.silu)
         dshift = None
         if shift is not None and ctx.needs_input_grad[2]:
-            parts, wide = (dx,) if skip is None else (dx, dskip), torch.promote_types(x.dtype, torch.float32)
-            sums = [part.sum((2, 3), dtype=wide) for part in parts]
+            grads, wide = (dx,) if skip is None else (dx, dskip), torch.promote_types(x.dtype, torch.float32)
+            sums = [grad.sum((2, 3), dtype=wide) for grad in grads]
             dshift = torch.cat(sums, 1).to(shift.dtype)
         return dx, None if skip is None else dskip, dshift, None, None, None, None, None, None
 

@@ -17,7 +17,7 @@ N_COEFFICIENTS = 8
 
 
 class GuidedStep(NamedTuple):
-    """What a step makes.
+    """The result of a step.
 
     Attributes:
         following: x_{i+1}, like the sample.
@@ -43,15 +43,15 @@ def guided_step(
         sample: x_i [B, c, h, w], float32 or float64.
         output: denoiser's output [B, c, h, w], or [2B, c, h, w] with the unconditional rows first; any float dtype.
         coefficients: [8], dtype and device of ``sample``: g, a, b, p, s, then the two factors of sample and output in
-            the prediction of the clean sample, and the factor of the sample at the denoiser's input, which is not
-            used here. On the device, so that a captured graph can be replayed with others.
-        before: prediction of the clean sample of the step before, like ``sample``.
+            the prediction of the clean sample, and the factor of the sample at the denoiser's input, which this op
+            does not use. They are on the device, so that a captured graph can be replayed with others.
+        before: the clean sample that the previous step predicted, like ``sample``.
         noise: standard normal noise like ``sample``.
         impl: "auto", "reference", "triton", "cuda" or "cpp".
 
     Returns:
-        x_{i+1} and the prediction of the clean sample; differentiable in ``sample``, ``output`` and ``before``. Nothing
-        is kept for backward.
+        x_{i+1} and the prediction of the clean sample; differentiable in ``sample``, ``output`` and ``before``. Kept
+        for backward: only the coefficients.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -73,8 +73,8 @@ def guided_step(
     check_like(sample, [N_COEFFICIENTS], coefficients=coefficients)
     check_like(sample, sample.shape, before=before, noise=noise)
     chosen = choose("guided_step", "reference" if sample.numel() == 0 else impl, sample.device, sample.dtype).impl
-    parts = (part if part is None else part.contiguous() for part in (sample, output, before, noise))
-    return GuidedStep(*_GuidedStep.apply(*parts, coefficients, chosen))
+    tensors = (x if x is None else x.contiguous() for x in (sample, output, before, noise))
+    return GuidedStep(*_GuidedStep.apply(*tensors, coefficients, chosen))
 
 
 class _GuidedStep(torch.autograd.Function):

@@ -17,15 +17,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, im
     """Normalise the last dimension: y = (x - mean) rstd weight + bias.
 
     Args:
-        x: activations [..., D]; contiguous is not copied.
+        x: activations [..., D]; a contiguous tensor is not copied.
         weight: frozen scale [D], dtype of ``x`` or float32.
-        bias: frozen offset [D], as ``weight``.
+        bias: frozen offset [D], dtype as for ``weight``.
         eps: added to the variance, above 0.
         impl: "auto", "reference", "triton" or "cpp".
 
     Returns:
         [..., D], dtype of ``x``, differentiable in ``x``. Kept for backward: x, and mean and rstd [...] in float32.
-        Where squares leave the range of float32, for numbers above about 1e19, "triton" gives NaN.
+        If squares overflow float32, for numbers above about 1e19, "triton" gives NaN.
 
     Raises:
         TypeError: an argument of the wrong kind.

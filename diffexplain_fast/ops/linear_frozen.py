@@ -1,4 +1,4 @@
-"""Linear layer with a frozen weight: the backward has the input's gradient alone, and nothing of the input is kept."""
+"""Linear layer with a frozen weight: the backward computes only the input's gradient and keeps nothing of the input."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,13 +17,13 @@ def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         bias: frozen [K] or None.
 
     Returns:
-        [..., K], differentiable in ``x``. Kept for backward: the weight alone.
+        [..., K], differentiable in ``x``. Kept for backward: only the weight.
 
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: shapes that do not fit, or a weight that requires grad.
 
-    Equivalent to: ``F.linear(x, weight, bias)``; torch itself keeps no input here, once the weight is frozen.
+    Equivalent to: ``F.linear(x, weight, bias)``; torch keeps no input either if the weight is frozen.
     """
     check_tensors(x=x, weight=weight)
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
@@ -35,9 +35,9 @@ def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 class PackedLinear:
-    """A frozen linear layer to be called many times, without checks; for few rows and many columns.
+    """A frozen linear layer that is called many times, without checks, for few rows and many columns.
 
-    On the CPU the weight is laid out for oneDNN on the first call of each direction and kept so, beside the weight.
+    On the CPU, the first call of each direction lays out the weight for oneDNN; the layout is kept beside the weight.
 
     Args:
         weight: [K, C].
@@ -51,11 +51,11 @@ class PackedLinear:
 
     @property
     def layout_bytes(self) -> int:
-        """Bytes of the weight's layouts once both directions have run."""
+        """Bytes of the layouts of the weight after both directions have run."""
         return layout_bytes(self.weight, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x W^T + b [R, K] for x [R, C], without a gradient of its own."""
+        """Return x W^T + b [R, K] for x [R, C], without recording a graph."""
         if not applies(x):
             return F.linear(x, self.weight, self.bias)
         self._forward = self._forward or PackedMatrix(self.weight, len(x))

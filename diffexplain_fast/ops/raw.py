@@ -1,4 +1,4 @@
-"""The raw functions of a device and dtype, chosen once: for callers that write their own backward."""
+"""The raw functions for a device and dtype, chosen once, for callers with a backward of their own."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ class RawOps:
     """Forward and backward of each op without autograd and without checks.
 
     Args:
-        device: where the tensors are.
-        dtype: their dtype.
+        device: device of the tensors.
+        dtype: dtype of the tensors.
         impl: "auto" or "reference", for every op.
 
     Attributes:
-        choices: what runs for each op, and why.
+        choices: the implementation that runs for each op, and the reason.
     """
 
     group_norm_fwd: Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -41,25 +41,25 @@ class RawOps:
                 setattr(self, f"{op.removesuffix('_silu')}_{way}", function)
 
     def chosen(self, op: str) -> str:
-        """Return what runs for an op: an ``impl`` by name for the ops that are not raw."""
+        """Return the name of the implementation that runs for an op."""
         return self.choices[op].impl
 
     def described(self) -> str:
-        """Return what runs, with the reasons where "auto" found nothing better than the reference."""
-        said = {op: choice.impl for op, choice in self.choices.items()}
-        if said["attention"] in ("triton", "cpp"):
-            said["attention"] += " or sdpa, by size"
+        """Return the implementation of each op as text, with the reason if "auto" chose the reference."""
+        texts = {op: choice.impl for op, choice in self.choices.items()}
+        if texts["attention"] in ("triton", "cpp"):
+            texts["attention"] += " or sdpa, by size"
         for op, choice in self.choices.items():
             if choice.impl == "reference" and choice.reason.startswith("auto"):
-                said[op] += f" ({choice.reason})"
-        return ", ".join(f"{op}: {what}" for op, what in said.items())
+                texts[op] += f" ({choice.reason})"
+        return ", ".join(f"{op}: {text}" for op, text in texts.items())
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Return what ``ops.attention.attention_with_lse`` does."""
+        """Return the result of ``ops.attention.attention_with_lse``."""
         return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k))
 
     def attention_bwd(
         self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what ``ops.attention.attention_gradients`` does."""
+        """Return the result of ``ops.attention.attention_gradients``."""
         return attention_gradients(do, q, k, v, o, lse, scale, fitting(self.chosen("attention"), q, k))

@@ -12,27 +12,27 @@ from diffexplain_fast.ops._autocast import without_autocast
 
 MODES = ("bilinear", "bicubic")
 _DENSE = 2**22
-"""Weights up to which one matrix holds those of a whole line, 16 MiB in float32."""
+"""Most weights of a line that one matrix holds, 16 MiB in float32; with more, a line is held in blocks."""
 _BAND = 128
-"""Pixels that a block of a longer line reads at least, beside the reach of its filter."""
+"""Least number of pixels that a block of a longer line reads, in addition to the reach of its filter."""
 
 
 @without_autocast
 def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """Return images resized with antialiasing: W_h x W_w^T, where each W holds what one line of pixels becomes.
+    """Return images resized with antialiasing: W_h x W_w^T, where each W holds the weights of one line of pixels.
 
-    Memory is in proportion to the pixels of both images: a W of long lines is held as blocks along its diagonal.
+    Memory is proportional to the pixels of both images: a W of long lines is held as blocks along its diagonal.
 
     Args:
         pixels: images [..., H, W], floating point; half precision is computed in float32.
         size: new height and width.
-        mode: "bilinear" or "bicubic"; bicubic overshoots, values are not clamped.
+        mode: "bilinear" or "bicubic"; bicubic overshoots, and values are not clamped.
 
     Returns:
         Images [..., *size], of the same dtype and device, differentiable in ``pixels``.
 
     Raises:
-        TypeError: no tensor, or no pair of whole numbers.
+        TypeError: ``pixels`` is not a tensor, or ``size`` is not a pair of whole numbers.
         ValueError: fewer than two dimensions, an empty side, another mode, or a dtype that is not floating point.
 
     Equivalent to: ``F.interpolate(pixels, size, mode=mode, antialias=True)``, whose CUDA backward is not deterministic,
@@ -44,16 +44,17 @@ def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Ten
     dtype = torch.promote_types(pixels.dtype, torch.float32)
     (height, width), (high, wide) = pixels.shape[-2:], size
     down, across = (_weights(*sides, mode, dtype, pixels.device) for sides in ((height, high), (width, wide)))
-    made = pixels.to(dtype)
-    if height * wide > max(height * width, high * wide):  # wider and lower: between the two it would be the largest
-        return _across(_down(made, down), across).to(pixels.dtype)
-    return _down(_across(made, across), down).to(pixels.dtype)
+    exact = pixels.to(dtype)
+    # If images become wider and lower, the width comes last: otherwise the tensor in between would be the largest.
+    if height * wide > max(height * width, high * wide):
+        return _across(_down(exact, down), across).to(pixels.dtype)
+    return _down(_across(exact, across), down).to(pixels.dtype)
 
 
 def resize_normalize(
     pixels: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], mode: str = "bilinear"
 ) -> Tensor:
-    """Return what a classifier reads: images resized with antialiasing, then (pixels - mean) / std per channel.
+    """Return the input of a classifier: images resized with antialiasing, then (pixels - mean) / std per channel.
 
     Args:
         pixels: images [..., C, H, W], floating point.
@@ -66,7 +67,7 @@ def resize_normalize(
         Images [..., C, *size], of the same dtype, differentiable in ``pixels``; nothing of the input is kept.
 
     Raises:
-        TypeError: as ``resize``, or no sequence of numbers.
+        TypeError: as ``resize``, or ``mean`` or ``std`` is not a sequence of numbers.
         ValueError: as ``resize``, or numbers that do not fit the channels.
 
     Equivalent to: ``(resize(pixels, size, mode) - mean) / std``.
@@ -102,7 +103,7 @@ def _check(pixels: Tensor, size: tuple[int, int], mode: str) -> None:
 
 
 class _Block(NamedTuple):
-    """Weights [new, last - first] of some pixels of a new line, for pixels [first, last) of the old one."""
+    """Weights [new, last - first] of some pixels of a new line, for pixels [first, last) of the old line."""
 
     first: int
     last: int
@@ -111,24 +112,24 @@ class _Block(NamedTuple):
 
 def _across(pixels: Tensor, blocks: Sequence[_Block]) -> Tensor:
     """Return [..., H, new] of pixels [..., H, W]."""
-    made = [pixels[..., block.first : block.last] @ block.weights.T for block in blocks]
-    return made[0] if len(made) == 1 else torch.cat(made, -1)
+    resized = [pixels[..., block.first : block.last] @ block.weights.T for block in blocks]
+    return resized[0] if len(resized) == 1 else torch.cat(resized, -1)
 
 
 def _down(pixels: Tensor, blocks: Sequence[_Block]) -> Tensor:
     """Return [..., new, W] of pixels [..., H, W]."""
-    made = [block.weights @ pixels[..., block.first : block.last, :] for block in blocks]
-    return made[0] if len(made) == 1 else torch.cat(made, -2)
+    resized = [block.weights @ pixels[..., block.first : block.last, :] for block in blocks]
+    return resized[0] if len(resized) == 1 else torch.cat(resized, -2)
 
 
 @functools.lru_cache(maxsize=64)
 def _weights(old: int, new: int, mode: str, dtype: torch.dtype, device: torch.device) -> tuple[_Block, ...]:
-    """Return W [new, old] in blocks, computed in float64: nearer to the truth than torch's own float32 weights."""
+    """Return W [new, old] in blocks, computed in float64, which is more exact than torch's float32 weights."""
     scale = old / new
     reach = (1.0 if mode == "bilinear" else 2.0) * max(scale, 1.0)
     rows = new if old * new <= _DENSE else max(1, int(max(2 * reach, _BAND) / scale))
     blocks = []
-    with torch.inference_mode(False), torch.no_grad():  # kept, so never an inference tensor
+    with torch.inference_mode(False), torch.no_grad():  # the weights are kept, so they must not be inference tensors
         for first in range(0, new, rows):
             last = min(first + rows, new)
             begin = max(0, int(scale * (first + 0.5) - reach + 0.5)) if rows < new else 0
@@ -143,12 +144,12 @@ def _filtered(lines: Tensor, pixels: Tensor, scale: float, reach: float, mode: s
 
     Args:
         lines: indices of new pixels [new].
-        pixels: indices of old ones [old], all that carry a weight among them.
-        scale: old pixels for each new one.
-        reach: of the filter, in old pixels.
+        pixels: indices of old pixels [old], which include all that have a weight.
+        scale: number of old pixels for each new pixel.
+        reach: reach of the filter in old pixels.
         mode: "bilinear" or "bicubic".
 
-    Source: Keys (1981), eq. 4 with a = -1/2, stretched by the scale where that is above 1, as PIL and torch have it.
+    Source: Keys (1981), eq. 4 with a = -1/2, stretched by the scale if that is above 1, as in PIL and torch.
     """
     centres = scale * (lines.to("cpu", torch.float64) + 0.5)[:, None]
     x = ((pixels.to("cpu", torch.float64) - centres + 0.5) * (1 / max(scale, 1.0))).abs()

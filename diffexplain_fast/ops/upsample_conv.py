@@ -16,7 +16,7 @@ from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.reference import interleave as reference
 
 _TAPS = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
-"""For the even and the odd output line: which of the three taps fall on the first and on the second input line."""
+"""For even and odd output lines, the indices of the taps that fall on the first and on the second input line."""
 
 
 class SubpixelWeight(NamedTuple):
@@ -33,8 +33,8 @@ class SubpixelWeight(NamedTuple):
         """Return the adjoint [N, C, H, W] of the input of ``upsample_conv``, or of some of its rows.
 
         Args:
-            dy: adjoint of the output with a margin of one pixel on every side [N, K, 2H + 2, 2W + 2]: its neighbours,
-                zeros beyond the image.
+            dy: adjoint of the output with a margin of one pixel on every side [N, K, 2H + 2, 2W + 2]: the neighbours
+                of the rows, or zeros outside of the image.
             impl: as in ``upsample_conv``.
         """
         chosen = choose("interleave", impl, dy.device, dy.dtype).impl
@@ -55,7 +55,7 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
         The weights of ``upsample_conv``, in the dtype of ``weight``.
 
     Raises:
-        TypeError: no tensor.
+        TypeError: an argument is not a tensor.
         ValueError: another kernel size, a bias that does not fit, or a weight that requires grad.
     """
     check_tensors(weight=weight)
@@ -69,14 +69,15 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
         lines = torch.stack([wide[:, :, taps].sum(2) for taps in _TAPS[a]], 2)
         return torch.stack([lines[..., taps].sum(-1) for taps in _TAPS[b]], -1)
 
-    # A block that begins one line earlier has its odd line first.
+    # The blocks begin one line before the image, so their first line is an odd one.
     packed = torch.cat([phase(a, b) for a in (1, 0) for b in (1, 0)]).to(weight.dtype)
     return SubpixelWeight(Convolution(channels_last(packed), None if bias is None else bias.repeat(4), 1, 1))
 
 
 def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> Tensor:
-    """Upsample by two (nearest) and convolve 3 x 3 with one pixel of padding, at 4/9 of the multiplications of an image
-    that is one line and one column larger.
+    """Upsample by two (nearest) and convolve 3 x 3 with one pixel of padding.
+
+    It takes 4/9 of the multiplications that an image with one more line and column would need.
 
     Args:
         x: activations [N, C, H, W].
@@ -87,7 +88,7 @@ def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> T
         [N, K, 2H, 2W], channels-last, differentiable in ``x``. Nothing of the input is kept for backward.
 
     Raises:
-        TypeError: no tensor, or no packed weight.
+        TypeError: ``x`` is not a tensor, or ``packed`` is not a packed weight.
         ValueError: channels, dtype or device that do not fit, or an ``impl`` that cannot run.
 
     Equivalent to: ``F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)``.

@@ -22,12 +22,12 @@ CURVE_WIDTH, CURVE_HEIGHT = 300, 110
 _SCORES = {
     "held_out": "Explanation, unseen draws",
     "train": "Explanation, draws it was tuned on",
-    "class_name": "Class name alone",
+    "class_name": "Only the class name",
 }
 _OPEN = (-math.inf, math.inf)
-"""The interval of an effect that was given without one."""
+"""The interval of an effect without a known interval."""
 _SHOWN_TRUTHS = 6
-"""Strongest attributes that are shown beside those with a role; the others fold away."""
+"""Number of the strongest attributes that are shown besides those with a role; the others are folded away."""
 
 
 class NamedWord(NamedTuple):
@@ -62,7 +62,7 @@ class ScoreRow(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the template shows of one explanation."""
+    """The values of one explanation that the template shows."""
 
     anchor: str
     classifier: str
@@ -92,7 +92,7 @@ def render_report(
 
     Args:
         explanations: at least one; shown in this order.
-        path: the file; its folder is made if it does not exist.
+        path: the file; its folder is created if it does not exist.
         title: heading of the page.
 
     Returns:
@@ -111,10 +111,10 @@ def render_report(
 
 
 def load_template(name: str) -> Template:
-    """Return a template of this folder; whatever it shows is escaped.
+    """Return a template of this folder; it escapes all values that it shows.
 
     Args:
-        name: the file.
+        name: name of its file.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -127,11 +127,11 @@ def load_template(name: str) -> Template:
 
 
 def build_section(explanation: Explanation, number: int) -> Section:
-    """Return what the template shows of an explanation.
+    """Return the values of an explanation that the template shows.
 
     Args:
         explanation: the explanation.
-        number: its place in the report, from 1.
+        number: its position in the report, from 1.
     """
     rows, zero = _truth_rows((explanation.truth or {}).get("attributes", []))
     roles = {row.value: row.role for row in rows if row.role != "none"}
@@ -158,7 +158,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
 
 
 def describe_outcome(explanation: Explanation) -> str:
-    """Return in one sentence how often the classifier agrees on unseen draws, and how that compares to its name.
+    """Return a sentence: how often the classifier agrees on unseen draws, and how often for the class name.
 
     Args:
         explanation: the explanation.
@@ -171,11 +171,11 @@ def describe_outcome(explanation: Explanation) -> str:
     hits = round(score.rate * score.n)
     pictures, name = f"{hits} of {score.n} pictures from unseen draws", explanation.label
     sentence = f"{pictures} are classified as {name}"
-    if is_each_for_itself(explanation):
+    if has_independent_classes(explanation):
         sentence = f"{pictures} have a probability above 0.5 of being {name}"
     if baseline is None or baseline.rate is None:
         return f"{sentence}."
-    return f"{sentence}; with the class name alone as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
+    return f"{sentence}; with only the class name as the prompt, {round(baseline.rate * baseline.n)} of {baseline.n}."
 
 
 def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
@@ -188,7 +188,7 @@ def _describe_number(explanation: Explanation, score: ActivationScore, baseline:
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
     beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
-    name = f"the name alone as the prompt gives {baseline.mean_logit:.4g}"
+    name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
     return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
 
 
@@ -197,24 +197,24 @@ def is_number(explanation: Explanation) -> bool:
     return explanation.output == REGRESSION and "direction" in explanation.settings
 
 
-def is_each_for_itself(explanation: Explanation) -> bool:
-    """Return whether each class is there or not, so that its own probability decides."""
+def has_independent_classes(explanation: Explanation) -> bool:
+    """Return whether the classes are independent, so that the probability of a class decides."""
     return explanation.output in (SIGMOID, INDEPENDENT)
 
 
 def _headings(explanation: Explanation) -> dict[str, str]:
-    """Return what the columns of a section are called, and what stands where there is no rate."""
+    """Return the headings of the columns of a section, and the text in place of a missing rate."""
     if is_number(explanation):
         return {"share": "share", "no_rate": "a number has no rate", "mean": "output", "scale": "output"}
-    yes = "share with a probability above 0.5 of" if is_each_for_itself(explanation) else "share answered"
+    yes = "share with a probability above 0.5 of" if has_independent_classes(explanation) else "share answered"
     share = f'{yes} "{explanation.label or explanation.target}"'
-    scale = "log-odds" if is_each_for_itself(explanation) else "logit"
-    mean = "log-odds" if is_each_for_itself(explanation) and explanation.label is not None else "score"
-    return {"share": share, "no_rate": "the target is no class", "mean": mean, "scale": scale}
+    scale = "log-odds" if has_independent_classes(explanation) else "logit"
+    mean = "log-odds" if has_independent_classes(explanation) and explanation.label is not None else "score"
+    return {"share": share, "no_rate": "the target is not a class", "mean": mean, "scale": scale}
 
 
 def describe_steps(explanation: Explanation) -> str:
-    """Return in one sentence whether the gradient moved the prompt, or the words it started from were enough.
+    """Return a sentence: whether the gradient moved the prompt, or its first words were enough.
 
     Args:
         explanation: the explanation.
@@ -226,7 +226,7 @@ def describe_steps(explanation: Explanation) -> str:
 
 
 def _moves(explanation: Explanation) -> int:
-    """Return how many steps changed the prompt: a step whose pictures are convincing computes no gradient."""
+    """Return the number of steps that changed the prompt: a step with convincing pictures computes no gradient."""
     return sum(item.gradient_norm > 0 for item in explanation.history)
 
 
@@ -239,11 +239,11 @@ def _name_role(word: Word, roles: dict[str, str]) -> NamedWord:
 
 
 def _truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float]:
-    """Return the rows, strongest first, and where zero lies on their common axis, in percent."""
+    """Return the rows, strongest first, and the position of zero on their common axis in percent."""
     if not attributes:
         return [], 0.0
-    given = [{key: value for key, value in row.items() if value is not None} for row in attributes]
-    attributes = [{"interval": _OPEN, "role": "none"} | row for row in given]
+    known = [{key: value for key, value in row.items() if value is not None} for row in attributes]
+    attributes = [{"interval": _OPEN, "role": "none"} | row for row in known]
     ends = [0.0, *(end for row in attributes for end in (*row["interval"], row["effect"]) if math.isfinite(end))]
     low, span = min(ends), (max(ends) - min(ends)) or 1.0
 

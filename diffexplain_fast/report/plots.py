@@ -16,14 +16,14 @@ _NAMES = {"held_out": "explanation,\nunseen draws", "train": "explanation,\ntrai
 
 
 class Tick(NamedTuple):
-    """A place on an axis and what stands beside it."""
+    """A position on an axis and its label."""
 
     place: float
     text: str
 
 
 class Curve(NamedTuple):
-    """A line inside a box of given size: SVG points, first and last included, and the ticks of both axes."""
+    """A line inside a box: SVG points, with the first and the last one, and the ticks of both axes."""
 
     points: str
     x_ticks: list[Tick]
@@ -34,32 +34,32 @@ def fit_curve(values: Sequence[float], width: float, height: float) -> Curve | N
     """Scale a sequence into a box whose y axis points down, as in SVG.
 
     Args:
-        values: one per iteration; what is not finite is left out.
-        width: of the box, in its own units.
-        height: of the box.
+        values: one number per iteration; numbers that are not finite are left out.
+        width: width of the box in SVG units.
+        height: height of the box in SVG units.
 
     Returns:
-        The curve, None if fewer than two values are finite.
+        The curve, or None if fewer than two values are finite.
     """
-    kept = [(i, value) for i, value in enumerate(values) if math.isfinite(value)]
-    if len(kept) < 2:
+    finite = [(i, value) for i, value in enumerate(values) if math.isfinite(value)]
+    if len(finite) < 2:
         return None
-    low, high = min(value for _, value in kept), max(value for _, value in kept)
+    low, high = min(value for _, value in finite), max(value for _, value in finite)
     span, last = (high - low) or 1.0, max(len(values) - 1, 1)
-    points = " ".join(f"{width * i / last:.1f},{height * (high - value) / span:.1f}" for i, value in kept)
-    parts = [k / (_TICKS - 1) for k in range(_TICKS)]
-    x_ticks = [Tick(width * part, str(round(last * part))) for part in parts]
-    return Curve(points, x_ticks, [Tick(height * part, f"{high - span * part:.3g}") for part in parts])
+    points = " ".join(f"{width * i / last:.1f},{height * (high - value) / span:.1f}" for i, value in finite)
+    shares = [k / (_TICKS - 1) for k in range(_TICKS)]
+    x_ticks = [Tick(width * share, str(round(last * share))) for share in shares]
+    return Curve(points, x_ticks, [Tick(height * share, f"{high - span * share:.3g}") for share in shares])
 
 
 def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]]":
     """Draw images, scores and loss in one figure.
 
     Args:
-        explanation: what to draw.
+        explanation: the explanation.
 
     Returns:
-        A figure that no global state holds, and its axes: "images", "activation" and "loss".
+        A figure, which pyplot does not hold, and its axes: "images", "activation" and "loss".
 
     Raises:
         ImportError: matplotlib is not installed; names the extra.
@@ -102,8 +102,8 @@ def _draw_scores(axis: "Axes", explanation: Explanation) -> None:
             axis.plot(score.interval, (place, place), color="black")
     axis.set_yticks(range(len(rows)), [name for name, _ in rows])
     axis.invert_yaxis()
-    own = explanation.output in (SIGMOID, INDEPENDENT)
-    hit = "probability of the target above 0.5" if own else "argmax = target"
+    independent = explanation.output in (SIGMOID, INDEPENDENT)
+    hit = "probability of the target above 0.5" if independent else "argmax = target"
     number = "mean output, 95 % interval" if explanation.output == REGRESSION else "mean target score"
     axis.set_xlabel(f"rate of {hit}, 95 % interval" if rates else number)
     if rates:

@@ -1,4 +1,4 @@
-"""The door to every picture and page: one function writes results as a page, one draws a result."""
+"""The door of this room: one function writes results as a page, one draws a result."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +22,21 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
 
     Args:
         results: one result or several, shown in this order.
-        path: the file; its folder is made if it does not exist.
+        path: the file; its folder is created if it does not exist.
         title: heading of the page.
 
     Returns:
         The file.
 
     Raises:
-        TypeError: something that is not a result.
+        TypeError: a value that is not a result.
         ValueError: no result.
         StorageError: no space or no permission.
     """
-    given = [results] if isinstance(results, Drawn) else results
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+    sequence = [results] if isinstance(results, Drawn) else results
+    if not isinstance(sequence, Sequence) or isinstance(sequence, str | bytes):
         raise wrong_type("results", "a result, or a sequence of results", results)
-    return render_report([_explanation(result) for result in given], path, title)
+    return render_report([_explanation(result) for result in sequence], path, title)
 
 
 def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
@@ -46,7 +46,7 @@ def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
         result: an explanation.
 
     Returns:
-        A figure that no global state holds, and its axes by name: "images", "activation" and "loss".
+        A figure, which pyplot does not hold, and its axes by name: "images", "activation" and "loss".
 
     Raises:
         TypeError: something that is not a result.

@@ -1,4 +1,4 @@
-"""What every result can show of itself: the one place where a value reaches up to what draws it."""
+"""The methods by which every result draws itself: the only place where a value calls the report room."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

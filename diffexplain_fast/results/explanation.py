@@ -1,4 +1,4 @@
-"""What an explanation consists of, and how it is kept: JSON, safetensors, PNG, and a manifest of sha256."""
+"""An explanation as a value, and its files: JSON, safetensors, PNG, and a manifest of sha256."""
 
 import io
 from collections.abc import Mapping
@@ -27,21 +27,21 @@ from diffexplain_fast.storage import (
 
 _RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
 _NEW = ("output", "reached")
-"""Fields that files of earlier versions lack, and that are written only where they say something."""
+"""Fields that files of earlier versions lack; they are written only if they differ from their default."""
 
 
 @dataclass
 class ActivationScore:
-    """How the classifier responds to the images of one prompt.
+    """The classifier's response to the images of one prompt.
 
     Attributes:
         n: number of images.
-        rate: share recognised as the target class (its argmax, or its own probability above one half where each class
-            is there or not), None for a target that is no class, and for a regression.
-        interval: 95 % interval of the rate (Wilson's), or for a regression of the mean (Student's, where n > 1), in the
-            output's units.
-        mean_logit: mean target score; where there is a class the mean of its logit (log-odds for a sigmoid, the
-            logarithm or the log-odds for probabilities), for an output of a regression its mean.
+        rate: share recognised as the target class (as the argmax, or with a probability above one half for independent
+            classes), None for a target that is not a class, and for a regression.
+        interval: 95 % interval of the rate (Wilson's), or for a regression of the mean (Student's, if n > 1) in units
+            of the output.
+        mean_logit: mean target score; for a class the mean of its logit (log-odds for a sigmoid, logarithm or log-odds
+            for probabilities), for an output of a regression its mean.
         mean_probability: mean probability of the target class.
     """
 
@@ -64,7 +64,7 @@ class Word:
 class Iteration:
     """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds.
 
-    The norm is 0 where all pictures were convincing already, so that no gradient was computed and nothing changed.
+    The norm is 0 if all pictures were already convincing, so that no gradient was computed and nothing changed.
     """
 
     iteration: Count
@@ -76,26 +76,26 @@ class Iteration:
 
 @dataclass(eq=False)
 class Explanation(Drawn):
-    """What a classifier responds to, as pictures, words and numbers.
+    """The pictures and words to which a target of a classifier responds, with numbers.
 
     Attributes:
         target: description of the target.
         label: name of the target class, None if there is none.
         images: pictures from held-out start latents.
         prompt_embeds: the soft tokens, [n_tokens, d], on the CPU.
-        activation: scores by name: "train", "held_out" and, for a class, "class_name" (the prompt of its name alone).
+        activation: scores by name: "train", "held_out" and, for a class, "class_name" (a prompt of only its name).
         words: for each soft token its nearest vocabulary words, the nearest first.
         history: one entry per iteration.
-        settings: everything needed to repeat it; kept as JSON values, so tuples are lists and paths text.
-        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` where it is known, else None; the last
-            two may be missing. Kept as JSON values.
-        output: what the classifier's numbers mean: "softmax", "sigmoid", "regression", "probabilities" or "independent
+        settings: everything needed to repeat the run, as JSON values: tuples become lists, and paths text.
+        truth: ``{"attributes": [{"attribute", "effect", "interval", "role"}]}`` if it is known, otherwise None; the
+            last two keys are optional. Stored as JSON values.
+        output: meaning of the classifier's numbers: "softmax", "sigmoid", "regression", "probabilities" or "independent
             probabilities".
-        reached: for an output of a regression whether its mean over unseen draws lies beyond the 95th percentile of the
+        reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
 
     Raises:
-        TypeError: settings or a truth with a value that JSON has not.
+        TypeError: settings or a truth with a value that JSON does not have.
         ValueError: a truth whose attributes have another structure.
     """
 
@@ -118,7 +118,7 @@ class Explanation(Drawn):
         self.truth = checked_truth(self.truth, "truth")
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a folder, which appears whole or not at all, also while others read or write it.
+        """Write the explanation into a folder, which appears whole or not at all, also while others read or write it.
 
         Args:
             folder: a new or empty folder, or a saved explanation, which is replaced; or a link to one.
@@ -127,8 +127,8 @@ class Explanation(Drawn):
             The folder.
 
         Raises:
-            TypeError: settings or a truth that were changed to hold a value that JSON has not.
-            ValueError: the folder holds anything else, or is a link to nothing; a truth that was changed to another
+            TypeError: settings or a truth that were changed to a value that JSON does not have.
+            ValueError: the folder holds anything else, or is a broken link; a truth that was changed to another
                 structure.
             StorageError: no space, no permission, or other processes keep saving there; an explanation saved there
                 before is intact.
@@ -159,16 +159,16 @@ class Explanation(Drawn):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Explanation":
-        """Read a saved explanation; runs no code from it and reads nothing outside it.
+        """Read a saved explanation, without running code from it or reading files outside of it.
 
         Args:
-            folder: what ``save`` wrote.
+            folder: folder that ``save`` wrote.
 
         Returns:
             The explanation.
 
         Raises:
-            CorruptFileError: a file is missing, damaged, or of another structure; names it.
+            CorruptFileError: a file is missing, damaged, or of another structure; the message names the file.
             UnsafeFileError: a recorded path leaves the folder.
         """
         files = read_folder(folder)
@@ -178,8 +178,8 @@ class Explanation(Drawn):
                 raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
         try:
             record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
-            if (found := record.pop("format")) != _FORMAT:
-                raise CorruptFileError(describe(str(path), f"format {_FORMAT}", found))
+            if (recorded_format := record.pop("format")) != _FORMAT:
+                raise CorruptFileError(describe(str(path), f"format {_FORMAT}", recorded_format))
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
                 if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")

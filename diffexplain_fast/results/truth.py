@@ -1,4 +1,4 @@
-"""What is known about a classifier's features, in the form that is kept and shown with an explanation."""
+"""The known truth about a classifier's features, in the form that is stored and shown with an explanation."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -20,7 +20,7 @@ class _Attribute(_Effect, total=False):
 
 
 class Truth(TypedDict, total=False):
-    """The part of a truth that a report shows; a user's truth may be anything else."""
+    """The part of a truth that a report shows; a user's truth may have further entries."""
 
     attributes: list[_Attribute]
 
@@ -29,13 +29,13 @@ def checked_truth(truth: object, place: str) -> dict | None:
     """Return the truth of one class as JSON values.
 
     Args:
-        truth: a dict with text as keys, or None. Its ``"attributes"``, if there are any, are a list of dicts with
-            ``"attribute"`` and ``"effect"``, and maybe ``"interval"`` (two numbers) and ``"role"``.
-        place: the argument, for the message.
+        truth: a dict with text as keys, or None. Its optional ``"attributes"`` are a list of dicts with
+            ``"attribute"`` and ``"effect"``, and optionally ``"interval"`` (two numbers) and ``"role"``.
+        place: name of the argument in the message.
 
     Raises:
-        TypeError: not a dict, or a value in it that JSON has not.
-        ValueError: attributes of another structure; names what.
+        TypeError: not a dict, or a value in it that JSON does not have.
+        ValueError: attributes of another structure; the message names the place.
     """
     if truth is not None and not isinstance(truth, Mapping):
         raise wrong_type(place, "a dict, or None", truth)
@@ -51,7 +51,7 @@ def checked_truths(truths: object) -> dict | None:
     """Return the truths of a classifier's classes as JSON values.
 
     Args:
-        truths: a dict from labels to what ``checked_truth`` takes, or None.
+        truths: a dict from labels to truths as in ``checked_truth``, or None.
 
     Raises:
         TypeError: not such a dict.

@@ -1,9 +1,9 @@
 """Checkpoints of an optimisation: a run that is interrupted, even by kill -9, resumes to the same bits.
 
 A checkpoint is ``state-<n>.safetensors`` and ``state-<n>.json``; LATEST.json, written last and atomically, lists the
-two newest with their sha256. So a crash at any moment leaves a list whose files are complete, and a newest checkpoint
-that is damaged later falls back to the older one. Before the first state there are the scores of its screening.
-"""
+two newest with their sha256. So a crash at any moment leaves a list whose files are complete, and if the newest
+checkpoint is damaged later, the older one is used. Before the first state, the folder holds the scores of its
+screening."""
 
 import json
 import re
@@ -30,21 +30,21 @@ _NAME = re.compile(r"state-\d{6,}")
 
 
 class Answers(NamedTuple):
-    """What a classifier and a target say about the pictures of a probe.
+    """The answers of a classifier and a target to fixed pictures.
 
     Attributes:
-        values: a few numbers; empty compares equal to empty alone.
-        slack: by how much rounding may change each of them.
+        values: a few numbers; no numbers are equal only to no numbers.
+        slack: largest change of each number by rounding.
     """
 
     values: list[float]
     slack: float
 
     def agree(self, values: object) -> bool:
-        """Whether recorded values are these, but for rounding; they come from a file and may be anything."""
+        """Return whether recorded values equal these up to rounding; they come from a file and can be anything."""
         if not isinstance(values, list) or not all(isinstance(value, float) for value in values):
             return False
-        ours, theirs = (torch.tensor(part, dtype=torch.float64, device="cpu") for part in (self.values, values))
+        ours, theirs = (torch.tensor(numbers, dtype=torch.float64, device="cpu") for numbers in (self.values, values))
         return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=self.slack, equal_nan=True)
 
 
@@ -54,7 +54,7 @@ class _Entry(TypedDict):
 
 
 class _Latest(TypedDict):
-    """LATEST.json; ``answers`` beside these, for NaN is an answer too."""
+    """The keys of LATEST.json, except ``answers``, which can be NaN."""
 
     config: JsonObject
     checkpoints: list[_Entry]
@@ -62,11 +62,11 @@ class _Latest(TypedDict):
 
 @dataclass(frozen=True)
 class StateFiles(Generic[State]):
-    """How a method keeps its state in a safetensors file and a JSON file.
+    """The functions by which a method stores its state in a safetensors file and a JSON file.
 
     Attributes:
-        write: of a state and the two paths; raises StorageError.
-        read: of the two paths and a device; raises CorruptFileError for a state that no run can be in.
+        write: function of a state and the two paths; raises StorageError.
+        read: function of the two paths and a device; raises CorruptFileError for a state that no run can have.
     """
 
     write: Callable[[State, Path, Path], None]
@@ -77,11 +77,11 @@ class Checkpoints(Generic[State]):
     """The checkpoints of one run in one folder.
 
     Args:
-        folder: created if it does not exist.
+        folder: folder of the checkpoints; it is created if it does not exist.
         config: everything that decides the result of the optimisation; JSON values.
-        files: how the method of the run keeps its state.
-        answers: asks the classifier about fixed pictures, once and when all else agrees: a configuration does not see
-            all that a classifier computes.
+        files: functions that store and read the state of the method.
+        answers: function that asks the classifier about fixed pictures. It is called once, and only if everything else
+            matches, because a configuration does not cover all computations of a classifier.
 
     Raises:
         StorageError: the folder cannot be created.
@@ -106,9 +106,9 @@ class Checkpoints(Generic[State]):
         return self._ask()
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, then the list, then remove what the list no longer names.
+        """Write a checkpoint, then the list, then remove the files that the list no longer names.
 
-        Of several runs of one configuration in one folder each adds its states; the newest two are kept.
+        If several runs of one configuration share a folder, each adds its states; the newest two are kept.
 
         Raises:
             StorageError: no space or no permission; the earlier checkpoints are intact.
@@ -122,14 +122,14 @@ class Checkpoints(Generic[State]):
             raise storage_error(self.folder, "space and permission for a checkpoint", error) from error
 
     def _save(self, state: State) -> None:
-        kept = self._listed()
-        name = f"state-{1 + max((int(entry['name'].removeprefix('state-')) for entry in kept), default=0):06d}"
+        entries = self._listed()
+        name = f"state-{1 + max((int(entry['name'].removeprefix('state-')) for entry in entries), default=0):06d}"
         self._files.write(state, self.folder / f"{name}.safetensors", self.folder / f"{name}.json")
         hashes = {suffix: sha256_file(self.folder / f"{name}.{suffix}") for suffix in ("safetensors", "json")}
-        kept = [_Entry(name=name, sha256=hashes), *kept][:_KEPT]
-        write_json_atomic(self.folder / _LATEST, self._run() | {"checkpoints": kept})
+        entries = [_Entry(name=name, sha256=hashes), *entries][:_KEPT]
+        write_json_atomic(self.folder / _LATEST, self._run() | {"checkpoints": entries})
         (self.folder / _SCREENING).unlink(missing_ok=True)
-        names = {entry["name"] for entry in kept}
+        names = {entry["name"] for entry in entries}
         for path in self.folder.glob("state-*"):
             if path.name.split(".")[0] not in names:
                 path.unlink(missing_ok=True)
@@ -138,19 +138,19 @@ class Checkpoints(Generic[State]):
         """Return the newest undamaged state on a device, or None if the folder holds no checkpoint.
 
         Raises:
-            ValueError: the checkpoint belongs to another configuration; names what differs.
-            CorruptFileError: every checkpoint is damaged, or the newest is none of ours.
+            ValueError: the checkpoint belongs to another configuration; the message names the differences.
+            CorruptFileError: every checkpoint is damaged, or the list has a name that no checkpoint has.
         """
         while True:
-            kept = self._listed()
+            entries = self._listed()
             try:
-                return self._newest(kept, device) if kept else None
+                return self._newest(entries, device) if entries else None
             except (CorruptFileError, FileNotFoundError):
-                if self._listed() == kept:  # else another run has replaced them in the meantime
+                if self._listed() == entries:  # otherwise another run has replaced them since
                     raise
 
-    def _newest(self, kept: list["_Entry"], device: torch.device) -> State:
-        for entry in kept:
+    def _newest(self, entries: list["_Entry"], device: torch.device) -> State:
+        for entry in entries:
             files = {suffix: self.folder / f"{entry['name']}.{suffix}" for suffix in ("safetensors", "json")}
             if all(
                 path.is_file() and sha256_file(path) == entry["sha256"].get(suffix) for suffix, path in files.items()
@@ -161,18 +161,18 @@ class Checkpoints(Generic[State]):
         )
 
     def scores(self) -> StoredScores:
-        """Return the scores of a screening that was interrupted; what is added to them is kept until a state is.
+        """Return the scores of an interrupted screening; added scores are stored until a state is.
 
         Raises:
-            ValueError: they belong to another configuration; names what differs.
-            CorruptFileError: their file is damaged.
+            ValueError: the scores belong to another configuration; the message names the differences.
+            CorruptFileError: the file of the scores is damaged.
         """
         path, scores = self.folder / _SCREENING, {}
         try:
             stored = read_scores(path)
             self._check_same(stored)
             scores = stored["scores"]
-        except FileNotFoundError:  # also where another run has just saved its first state
+        except FileNotFoundError:  # also if another run has just saved its first state
             pass
         return StoredScores(path, self._run(), scores)
 
@@ -184,19 +184,19 @@ class Checkpoints(Generic[State]):
         if not path.exists():
             return []
         latest = read_as(_Latest, read_json(path), str(path))
-        kept = latest["checkpoints"]
-        if not all(_NAME.fullmatch(entry["name"]) for entry in kept):
-            raise CorruptFileError(describe(str(path), "checkpoints of our names", kept))
+        entries = latest["checkpoints"]
+        if not all(_NAME.fullmatch(entry["name"]) for entry in entries):
+            raise CorruptFileError(describe(str(path), "names of checkpoints, such as state-000001", entries))
         self._check_same(latest)
-        return kept
+        return entries
 
     def _check_same(self, stored: Mapping[str, Json]) -> None:
         theirs = stored["config"]
         wanted = f"a run of the same configuration in {self.folder}"
         differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))
         if differing:
-            found = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
-            raise ValueError(describe("checkpoint", wanted, found))
+            got = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
+            raise ValueError(describe("checkpoint", wanted, got))
         if not self._answers.agree(stored.get("answers")):
-            found = "another: the classifier, its preprocess or the target answers the same pictures otherwise"
-            raise ValueError(describe("checkpoint", wanted, found))
+            got = "another: the classifier, its preprocess or the target answers the same pictures differently"
+            raise ValueError(describe("checkpoint", wanted, got))

@@ -1,4 +1,4 @@
-"""What a callback hears of a long run."""
+"""The progress of a long run, for a callback."""
 
 import time
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback receives.
+    """The value that a callback receives.
 
     Attributes:
         phase: "screen", "optimise" or "evaluate".
-        iteration: steps of this phase that are done.
-        iterations: steps this phase takes at most.
+        iteration: number of finished steps of this phase.
+        iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".
         logit: mean target logit of the last step, None outside "optimise".
-        seconds_left: estimate for this phase.
+        seconds_left: estimated seconds until the end of this phase.
     """
 
     phase: str
@@ -27,10 +27,10 @@ class Progress:
 
 
 def counter(callback: Callable[[Progress], None] | None, phase: str) -> Callable[[int, int], None]:
-    """Return a function of what is done and of all there is, which tells a callback.
+    """Return a function of the number of finished steps and of all steps, which calls a callback.
 
     Args:
-        callback: receives a ``Progress``; None for nobody.
+        callback: function that receives a ``Progress``, or None.
         phase: see ``Progress``.
     """
     began = time.perf_counter()

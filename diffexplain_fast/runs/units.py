@@ -1,4 +1,4 @@
-"""The scores of a screening in a file, so that an interrupted one goes on where it stopped."""
+"""The scores of a screening in a file, so that an interrupted screening continues where it stopped."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ class _Stored(TypedDict):
 
 
 class StoredScores(UserDict[str, list[float]]):
-    """Scores by what was scored; whatever is added is in the file before anything else happens.
+    """Scores by the name of the scored item; an added score is written to the file at once.
 
     Args:
         path: the file.
-        run: what says whose scores they are; stored beside them.
-        scores: what the file holds.
+        run: identity of the run, which is stored beside the scores.
+        scores: scores that the file already holds.
     """
 
     def __init__(self, path: Path, run: JsonObject, scores: dict[str, list[float]]) -> None:
@@ -34,21 +34,21 @@ class StoredScores(UserDict[str, list[float]]):
         """Add scores.
 
         Raises:
-            StorageError: no space or no permission; what the file held is intact.
+            StorageError: no space or no permission; the old content of the file is intact.
         """
         super().__setitem__(key, scores)
         write_json_atomic(self._path, self._run | {"scores": self.data, "sha256": _digest(self.data)})
 
 
 def read_scores(path: Path) -> _Stored:
-    """Return what a file of scores holds, with what says whose they are.
+    """Return the scores in a file, with the identity of their run.
 
     Raises:
-        CorruptFileError: a damaged file, or one of another structure.
+        CorruptFileError: a damaged file, or a file of another structure.
     """
     stored: _Stored = read_as(_Stored, read_json(path), str(path))
-    if (found := _digest(stored["scores"])) != stored["sha256"]:
-        raise CorruptFileError(describe(str(path), f"scores of sha256 {stored['sha256']}", found))
+    if (digest := _digest(stored["scores"])) != stored["sha256"]:
+        raise CorruptFileError(describe(str(path), f"scores of sha256 {stored['sha256']}", digest))
     return stored
 
 

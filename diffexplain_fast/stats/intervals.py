@@ -1,4 +1,4 @@
-"""Intervals for what was counted or averaged over random start latents."""
+"""Confidence intervals for rates and means over random start latents."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _SIMPSON, _HALVINGS = 500, 50
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a rate, which stays inside [0, 1] and is honest for small n.
+    """Return the Wilson score interval of a rate, which stays inside [0, 1] and keeps its coverage for small n.
 
     With p = hits / n and z the normal quantile at (1 + confidence) / 2:
 
@@ -40,19 +40,19 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
     centre = rate + z * z / (2 * n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # At no hit and at all hits the formula is 0 and 1 exactly; rounding must not say otherwise.
+    # The ends for no hits and for only hits are exactly 0 and 1, which rounding would change.
     return 0.0 if hits == 0 else (centre - half) / scale, 1.0 if hits == n else (centre + half) / scale
 
 
 def mean_interval(values: Sequence[float] | torch.Tensor, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return Student's interval of a mean: mean -+ t s / sqrt(n), s the standard deviation with n - 1 below.
+    """Return Student's interval of a mean: mean -+ t s / sqrt(n), s the standard deviation with divisor n - 1.
 
     Args:
-        values: [n], at least one, finite.
+        values: finite numbers [n], n at least 1.
         confidence: coverage, in (0, 1).
 
     Returns:
-        Lower and upper end, None for a single value, which says nothing about its spread.
+        Lower and upper end, or None for a single value, which has no spread.
 
     Raises:
         ValueError: an argument out of its range.
@@ -109,7 +109,7 @@ def bootstrap_interval(
     (1 + confidence) / 2 quantiles of the means.
 
     Args:
-        values: [n], at least one, finite.
+        values: finite numbers [n], n at least 1.
         generator: CPU generator; the same state gives the same interval.
         confidence: coverage, in (0, 1).
         resamples: number of draws, at least 1.

@@ -1,4 +1,4 @@
-"""What to explain: small differentiable scores of a classifier's response, which add and scale."""
+"""Targets of an explanation: small differentiable scores of a classifier's response, which add and scale."""
 
 from diffexplain_fast.targets.base import Combination, FunctionTarget, Response, Target
 from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement

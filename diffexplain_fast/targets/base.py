@@ -1,4 +1,4 @@
-"""What every target is: a small differentiable score of a classifier's response, which adds and scales."""
+"""The base of every target: a differentiable score of a classifier's response; targets add and scale."""
 
 import math
 import numbers
@@ -16,14 +16,14 @@ from diffexplain_fast.targets.outputs import SOFTMAX
 
 @dataclass(frozen=True)
 class Response:
-    """What a classifier says about B images.
+    """The response of a classifier to B images.
 
     Attributes:
         pixels: the images [B, 3, H, W] in [0, 1].
-        logits: class logits [B, C]; of a model that gives probabilities their logarithm or log-odds, of a regression
-            its outputs.
-        activations: output of each layer that was asked for, under the name or module it was asked by.
-        output: what the logits mean, one of ``targets.outputs.OUTPUTS``.
+        logits: class logits [B, C]; for a model of probabilities their logarithms or log-odds, for a regression its
+            outputs.
+        activations: output of each requested layer, by the name or module that requested it.
+        output: meaning of the logits, one of ``targets.outputs.OUTPUTS``.
     """
 
     pixels: Tensor
@@ -33,7 +33,7 @@ class Response:
 
 
 class Bindable(Protocol):
-    """A classifier as targets see it."""
+    """The methods of a classifier that targets use."""
 
     @property
     def model(self) -> object:
@@ -41,7 +41,7 @@ class Bindable(Protocol):
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """Name of the classifier in results."""
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -49,7 +49,7 @@ class Bindable(Protocol):
 
     @property
     def output(self) -> str | None:
-        """What its numbers mean, one of ``targets.outputs.OUTPUTS``, None before anybody knows."""
+        """Meaning of its numbers, one of ``targets.outputs.OUTPUTS``; None until it is known."""
 
     def label_index(self, label: int | str) -> int:
         """Return the index of a class."""
@@ -61,25 +61,25 @@ class Bindable(Protocol):
         """Return the dotted name of a layer."""
 
     def layer_units(self, layer: str | nn.Module) -> int | None:
-        """Return how many units a layer puts out, None if it does not say."""
+        """Return the number of units of a layer, or None if its module does not say it."""
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier."""
 
     def fingerprint(self) -> str:
-        """Return what tells it from others."""
+        """Return a text that distinguishes the classifier from others."""
 
 
 class Target:
     """A score per image, to be maximised; targets add, subtract and scale.
 
-    A target of your own derives from this class and defines ``__call__``; a function of one ``Response`` that returns
-    scores [B] serves as a target too. ``label``, ``layers``, ``bind`` and ``describe`` may be given where they matter.
+    A user's target derives from this class and defines ``__call__``; a function of one ``Response`` that returns scores
+    [B] is a target too. A subclass may also define ``label``, ``layers``, ``bind`` and ``describe``.
 
     Attributes:
-        label: once bound, index of the class whose recognition counts as a hit, None if the target has no class.
+        label: in a bound target, index of the class whose recognition counts as a hit; None without a class.
         layers: the layers whose activations the target reads.
-        recordable: whether the score follows from the response only, so that calls may be recorded into CUDA graphs.
+        recordable: True if the score depends only on the response, so that calls may be recorded into CUDA graphs.
     """
 
     if TYPE_CHECKING:  # read-only, so that a subclass may compute them
@@ -94,13 +94,14 @@ class Target:
         label, layers, recordable = None, (), False
 
     def bind(self, classifier: Bindable) -> "Target":
-        """Return a copy with labels and layers resolved; the target itself where it names none.
+        """Return a copy with labels and layers resolved, or the same target if it names none.
 
         Args:
-            classifier: a ``Classifier``; nothing is run.
+            classifier: a ``Classifier``; it is not run.
 
         Raises:
-            UnknownNameError: a label, layer or unit the classifier does not have; the message names the five nearest.
+            UnknownNameError: a label, layer or unit that the classifier does not have; the message names the five
+                nearest.
             ValueError: a target that has no meaning for the classifier's kind of output.
         """
         return self
@@ -112,14 +113,14 @@ class Target:
         )
 
     def describe(self) -> str:
-        """Return the formula, for instance ``ClassLogit(boat) + 0.5 * Neuron(layer4, 17)``; results carry it."""
+        """Return the formula for results, such as ``ClassLogit(boat) + 0.5 * Neuron(layer4, 17)``."""
         return type(self).__name__
 
     def __add__(self, other: object) -> "Target":
         return Combination((*terms_of(self), *terms_of(other))) if isinstance(other, Target) else NotImplemented
 
     def __radd__(self, other: object) -> "Target":
-        return self if type(other) is int and other == 0 else NotImplemented  # what sum() starts from
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() starts with 0
 
     def __sub__(self, other: object) -> "Target":
         return self + -1.0 * other if isinstance(other, Target) else NotImplemented
@@ -146,7 +147,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Combination(Target):
-    """A weighted sum of targets, as pairs of weight and target."""
+    """A weighted sum of targets, stored as pairs of weight and target."""
 
     terms: tuple[tuple[float, Target], ...]
 
@@ -181,10 +182,10 @@ class Combination(Target):
 
 @dataclass(frozen=True)
 class FunctionTarget(Target):
-    """A function of the user's as a target.
+    """A function of the user as a target.
 
     Args:
-        function: takes a ``Response``, returns scores [B].
+        function: function from a ``Response`` to scores [B].
     """
 
     function: Callable[[Response], Tensor]
@@ -197,19 +198,19 @@ class FunctionTarget(Target):
 
 
 def terms_of(target: Target) -> tuple[tuple[float, Target], ...]:
-    """Return a target as pairs of weight and target that add up to it."""
+    """Return pairs of weight and target whose sum is the target."""
     return target.terms if isinstance(target, Combination) else ((1.0, target),)
 
 
 def checked_score(score: object, response: Response) -> Tensor:
-    """Return a target's score if it is one: any code of the user's may have made it.
+    """Return the score of a target after a check, because it may come from the user's code.
 
     Args:
-        score: what a target returned.
-        response: what it was called with.
+        score: value that the target returned.
+        response: response with which the target was called.
 
     Raises:
-        TypeError: no tensor.
+        TypeError: the score is not a tensor.
         ValueError: another shape than [B], or another dtype than floating point.
     """
     count = len(response.pixels)

@@ -1,4 +1,4 @@
-"""Targets that are about classes: their logit, their probability, and what two classifiers disagree about."""
+"""Targets of classes: their logit, their probability, and the disagreement of two classifiers."""
 
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +25,7 @@ class _ClassTarget(Target):
 
 @dataclass(frozen=True)
 class ClassLogit(_ClassTarget):
-    """The logit of a class; of a regression the output itself.
+    """The logit of a class, or an output of a regression.
 
     For ``output="sigmoid"`` it is the log-odds of the class, for probabilities their logarithm ("probabilities") or
     their log-odds ("independent probabilities").
@@ -44,14 +44,14 @@ class ClassLogit(_ClassTarget):
 class ClassProbability(_ClassTarget):
     """The log probability of a class, whose maximum is the minimum of the cross-entropy.
 
-    It is log softmax(logits)_c where one class is right, and log sigmoid(logits_c) where each class is there or not
+    It is log softmax(logits)_c if exactly one class is right, and log sigmoid(logits_c) for independent classes
     (``output="sigmoid"`` or "independent probabilities").
 
     Args:
         label: label or index of the class.
 
     Raises:
-        ValueError: bound to a regression, unless the target was a bare label, which then means the output itself.
+        ValueError: bound to a regression, unless the target was a bare label, which then means the output.
 
     Source: DiffExplainer (arXiv 2404.02618), equation 5.
     """
@@ -71,15 +71,15 @@ class ClassProbability(_ClassTarget):
 
 @dataclass(frozen=True)
 class Disagreement(Target):
-    """How much more probable a class is here than for another classifier: log p(label) - log p_other(label).
+    """The difference of a class's log probability in two classifiers: log p(label) - log p_other(label).
 
     Args:
-        other: another ``Classifier`` of the same images; its class is the one of the same label, or of the same index
-            if it has no labels.
+        other: another ``Classifier`` of the same images; its class is the class with the same label, or with the same
+            index if it has no labels.
         label: label or index of the class in the classifier that is explained.
 
     Raises:
-        TypeError: another that is no ``Classifier``.
+        TypeError: ``other`` is not a ``Classifier``.
         ValueError: bound to or with a regression, whose outputs have no probability.
 
     Source: DiG-IN (arXiv 2311.17833), maximal disagreement of two classifiers.
@@ -116,10 +116,10 @@ class Disagreement(Target):
 
 
 def sole_output(target: Target) -> tuple[float, int] | None:
-    """Return weight and index of the one output that a bound target reads, None for any other target.
+    """Return weight and index of the only output that a bound target reads, or None for any other target.
 
     Args:
-        target: bound; ``-ClassLogit(0)`` gives (-1.0, 0).
+        target: a bound target; ``-ClassLogit(0)`` gives (-1.0, 0).
     """
     (weight, term), *others = terms_of(target)
     if others or weight == 0 or not isinstance(term, ClassLogit) or not isinstance(term.label, int):
@@ -128,7 +128,7 @@ def sole_output(target: Target) -> tuple[float, int] | None:
 
 
 def _class_name(classifier: Bindable, index: int) -> str:
-    """Return the label of a class, with its index where several classes share the label."""
+    """Return the label of a class, with its index if several classes share the label."""
     name = classifier.label_name(index)
     return f"{name} #{index}" if (classifier.labels or ()).count(name) > 1 else name
 

@@ -1,4 +1,4 @@
-"""What a user may name as a target."""
+"""The values that a user may pass as a target."""
 
 from torch import Tensor, nn
 
@@ -10,24 +10,24 @@ from diffexplain_fast.targets.numbers import whole_number
 
 _WANTED = "a class index, a label or a target"
 _LONGEST_UNIT = 18
-"""Digits; longer numbers are no unit of any layer, and Python refuses to read the longest."""
+"""Most digits of a unit: no layer has more units, and Python refuses to read very long numbers."""
 
 
 def as_target(x: object) -> Target:
-    """Return what a user names as a target.
+    """Return the target that a user passed or named.
 
     Args:
-        x: a class index or label (its probability is explained, of a regression the output itself), "layer:unit" (that
+        x: a class index or label (the target is its probability, or an output of a regression), "layer:unit" (that
             neuron, unless it is a label), a target, or a function of a ``Response`` that returns scores [B].
 
     Raises:
-        TypeError: anything else.
-        ValueError: nothing: None or an empty string; a tensor that is no scalar.
+        TypeError: a value of another kind.
+        ValueError: None or an empty string; a tensor that is not a scalar.
     """
     if isinstance(x, Target):
         return x
     if isinstance(x, type | nn.Module) or hasattr(x, "label_index"):
-        raise wrong_type("target", f"{_WANTED}, made already", x)
+        raise wrong_type("target", f"{_WANTED}, already created", x)
     if callable(x):
         return FunctionTarget(x)
     if x is None or (isinstance(x, str) and not x.strip()):

@@ -1,4 +1,4 @@
-"""The activation of a unit as a target, and which axis of a layer's output its units lie along."""
+"""The activation of a unit as a target, and the axis of the units in a layer's output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,16 +13,16 @@ from diffexplain_fast.targets.numbers import whole_number
 
 _FIRST, _LAST = 1, -1
 _MOST_AXES = 4
-"""Axes of an output whose channel axis can be found; with ``channel=`` there may be more."""
+"""Most axes of an output whose channel axis can be inferred; with ``channel=`` it may have more."""
 
 
 class Layout(NamedTuple):
-    """What a layer's modules say of its output.
+    """The layout of a layer's output, as far as its modules show it.
 
     Attributes:
-        own: channel axis that the kind of the layer itself decides, 1 or -1; None if it decides none.
-        inside: channel axis that all its parts, or else those of the nearest module around it, agree on.
-        units: how many units the layer or its last part with a number says that it puts out.
+        own: channel axis, 1 or -1, by the kind of the layer; None if the kind does not decide.
+        inside: channel axis on which all submodules agree, or else those of the nearest module around the layer.
+        units: number of units of the layer, or of its last submodule that has such a number.
     """
 
     own: int | None = None
@@ -35,18 +35,18 @@ class Neuron(Target):
     """The activation of a unit: the mean over positions of channel ``unit`` in a layer's output.
 
     Channels lie along axis 1 of [B, C, H, W], along the last axis of [B, T, D] and [B, D], and along the last axis of
-    [B, H, W, C] as Swin and ConvNeXt put it out; the kinds of the layer's modules, the number of units that they give,
-    and the shape tell which. Where they do not, ``channel`` has to.
+    [B, H, W, C], as in Swin and ConvNeXt. The kinds of the layer's modules, their numbers of units, and the shape
+    decide; if they do not, ``channel`` must.
 
     Args:
         layer: dotted name of a module of the classifier, or the module.
         unit: number of the channel or feature, from 0.
-        channel: axis of the layer's output along which its units lie, not 0, which is the batch; None to find it.
+        channel: axis of the units in the layer's output, not 0, which is the batch; None to infer it.
 
     Raises:
-        TypeError: a layer that is neither name nor module, a unit or channel that is no whole number.
-        ValueError: a negative unit, the batch as channel; when called, an output with fewer units or axes, one that is
-            not of one row for each image, or one whose channel axis cannot be known.
+        TypeError: a layer that is neither name nor module, a unit or channel that is not a whole number.
+        ValueError: a negative unit, the batch as channel; when called, an output with fewer units or axes, without
+            one row for each image, or whose channel axis cannot be inferred.
 
     Source: DiffExplainer (arXiv 2404.02618), equation 4.
     """
@@ -76,7 +76,7 @@ class Neuron(Target):
         return (self.layer,)
 
     def bind(self, classifier: Bindable) -> Target:
-        """Return a copy with the layer's dotted name; the unit is checked where the module says how many it has.
+        """Return a copy with the layer's dotted name; the unit is checked if the module states its number of units.
 
         A text "layer:unit" that is a label of the classifier means that class.
         """
@@ -137,11 +137,11 @@ class Neuron(Target):
 
 
 def channel_axis(shape: Sequence[int], layout: Layout, picture: Sequence[int]) -> int | None:
-    """Return the axis of an output's channels, None if nothing tells.
+    """Return the axis of an output's channels, or None if it cannot be inferred.
 
     Args:
-        shape: of the output, the batch first; two to four axes.
-        layout: what the layer's modules say.
+        shape: shape of the output, the batch first; two to four axes.
+        layout: layout of the output, as far as the layer's modules show it.
         picture: height and width of the pictures.
     """
     if len(shape) == 2:
@@ -149,44 +149,44 @@ def channel_axis(shape: Sequence[int], layout: Layout, picture: Sequence[int]) -
     if layout.own is not None:
         return layout.own
     fits = [axis for axis in (_FIRST, _LAST) if shape[axis] == layout.units]
-    if len(shape) == 3:  # tokens, unless the units say that positions come last
+    if len(shape) == 3:  # tokens, unless the number of units shows that positions come last
         return _FIRST if fits == [_FIRST] else _LAST
     _, first, middle, last = shape
-    # Height and width are the two neighbours in the ratio of the picture's.
+    # Height and width are the two neighbouring axes with the ratio of the picture's sides.
     like = [axis for axis, sides in ((_FIRST, (middle, last)), (_LAST, (first, middle))) if _are_like(sides, picture)]
-    said = {found[0] for found in (fits, like) if len(found) == 1}
-    if len(said) == 1:
-        return said.pop()
-    return layout.inside if not said or layout.inside in said else None
+    answers = {axes[0] for axes in (fits, like) if len(axes) == 1}
+    if len(answers) == 1:
+        return answers.pop()
+    return layout.inside if not answers or layout.inside in answers else None
 
 
 def _are_like(sides: tuple[int, int], picture: Sequence[int]) -> bool:
-    """Whether two sides are in the ratio of a picture's height and width, up to the rounding of one of them."""
+    """Return whether two sides have the ratio of a picture's height and width, up to the rounding of one side."""
     (height, width), (down, across) = picture, sides
     return down == across if height == width else abs(down * width - across * height) < max(height, width)
 
 
 def layout_of(model: nn.Module, name: str = "") -> Layout:
-    """Return what modules say of a layer's output.
+    """Return the layout of a layer's output, as far as its modules show it.
 
     Args:
         model: the module that holds the layer, or the layer.
         name: dotted name of the layer in it, "" for the module itself.
     """
     around = [model]
-    for part in name.split(".") if name else ():
-        around.append(around[-1].get_submodule(part))
-    near = around[1:] or around  # the model as a whole has a head, which is of another kind than what is before it
-    votes = ({_vote(part) for part in module.modules()} - {None} for module in reversed(near))
-    nearest = next((found for found in votes if found), set())
-    told = [units for part in around[-1].modules() if (units := units_of(part)) is not None]
+    for child in name.split(".") if name else ():
+        around.append(around[-1].get_submodule(child))
+    near = around[1:] or around  # without the whole model, whose head is of another kind than its other layers
+    votes = ({_vote(child) for child in module.modules()} - {None} for module in reversed(near))
+    nearest = next((axes for axes in votes if axes), set())
+    numbers = [units for child in around[-1].modules() if (units := units_of(child)) is not None]
     inside = nearest.pop() if len(nearest) == 1 else None
-    return Layout(_vote(around[-1]), inside, told[-1] if told else None)
+    return Layout(_vote(around[-1]), inside, numbers[-1] if numbers else None)
 
 
 def _vote(module: nn.Module) -> int | None:
-    """Return the channel axis of the outputs of a kind of module, None if it has none of its own."""
-    ordered = getattr(module, "data_format", None)  # what layers that can do both are told
+    """Return the channel axis by the kind of a module, or None if the kind does not decide."""
+    ordered = getattr(module, "data_format", None)  # the option of layers that support both
     if ordered in ("channels_first", "channels_last"):
         return _FIRST if ordered == "channels_first" else _LAST
     if type(module) in (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention):
@@ -196,11 +196,11 @@ def _vote(module: nn.Module) -> int | None:
 
 
 def units_of(module: nn.Module) -> int | None:
-    """Return how many units a module puts out, as far as it says so without being run."""
+    """Return the number of units of a module, or None if it does not say it without a run."""
     shape = getattr(module, "normalized_shape", None)
     keys = ("out_channels", "out_features", "num_features", "num_channels")
-    found = [getattr(module, key, None) for key in keys] + ([shape[-1]] if shape else [])
-    return next((units for units in found if isinstance(units, int)), None)
+    numbers = [getattr(module, key, None) for key in keys] + ([shape[-1]] if shape else [])
+    return next((units for units in numbers if isinstance(units, int)), None)
 
 
 def _unknown_unit(layer: str, unit: int, units: int) -> UnknownNameError:

@@ -10,7 +10,7 @@ from diffexplain_fast.errors import wrong_type
 
 
 def whole_number(argument: str, x: object, wanted: str = "a whole number") -> int:
-    """Return an integer of any library as an int; anything else, a boolean or fraction too, raises a TypeError."""
+    """Return an integer of any library as an int; any other value, also a boolean or fraction, raises a TypeError."""
     flag = isinstance(x, bool) or (isinstance(x, Tensor) and x.dtype == torch.bool)
     if flag or not isinstance(x, SupportsIndex):
         raise wrong_type(argument, wanted, x)

@@ -1,4 +1,4 @@
-"""What the numbers of a classifier mean: five kinds of output, put on one scale, and what follows from each."""
+"""The meaning of a classifier's numbers: five kinds of output, on one scale, with probability and hit of each."""
 
 import torch
 from torch import Tensor
@@ -9,21 +9,21 @@ from diffexplain_fast.errors import wrong_value
 SOFTMAX, SIGMOID, REGRESSION = "softmax", "sigmoid", "regression"
 PROBABILITIES, INDEPENDENT = "probabilities", "independent probabilities"
 OUTPUTS = (SOFTMAX, SIGMOID, REGRESSION, PROBABILITIES, INDEPENDENT)
-"""Logits of classes of which one is right; log-odds of classes that are each there or not; numbers; and the
-probabilities that a model gives itself, of classes of which one is right, or of each class for itself."""
+"""The kinds of output: logits of exclusive classes, log-odds of independent classes, numbers, probabilities of
+exclusive classes, and probabilities of independent classes."""
 _ONE_RIGHT = (SOFTMAX, PROBABILITIES)
 
 
 def as_logits(values: Tensor, output: str) -> Tensor:
-    """Return what a model gives [B, C] on the scale that adds up: probabilities as their logarithm or log-odds.
+    """Return the output of a model [B, C] as logits: probabilities become their logarithm or log-odds.
 
-    With p a probability, log p of classes of which one is right (their softmax is p again), log p - log(1 - p) of
-    classes that are each there or not (their sigmoid is p again). Zero and one are taken for the nearest numbers that
-    have a logarithm.
+    A probability p becomes log p for exclusive classes (whose softmax is p again), and log p - log(1 - p) for
+    independent classes (whose sigmoid is p again). Zero and one are replaced by the nearest numbers that have a
+    logarithm.
 
     Args:
-        values: what the model gives [B, C].
-        output: one of ``OUTPUTS``; all but the two kinds of probabilities are returned as they are.
+        values: output of the model [B, C].
+        output: one of ``OUTPUTS``; except for the two kinds of probabilities, values are returned unchanged.
     """
     if output not in (PROBABILITIES, INDEPENDENT):
         return values
@@ -52,13 +52,13 @@ def log_probability(logits: Tensor, label: int, output: str) -> Tensor:
 
 
 def is_hit(logits: Tensor, label: int, output: str) -> Tensor:
-    """Return whether pictures are recognised as a class, bool [B]: it is the argmax, or its own probability is above
-    one half.
+    """Return whether pictures are recognised as a class, bool [B]: as the argmax, or for independent classes with a
+    probability above one half.
 
     Args:
         logits: [B, C], from ``as_logits``.
         label: index of the class.
-        output: one of ``OUTPUTS``, no regression.
+        output: one of ``OUTPUTS``, not a regression.
     """
     return logits.argmax(1) == label if output in _ONE_RIGHT else logits[:, label] > 0
 

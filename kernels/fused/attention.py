@@ -2,9 +2,9 @@
 
 With delta = rowsum(do o) and dS = P (do v^T - delta): dv = P^T do, dq = scale dS k, dk = scale dS^T q.
 Source: Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2. Sums over queries that several programs share go
-through partial sums, added up in a fixed order: so few keys fill a large GPU, without atomics. Text keys fit into one
-program, which then makes all three gradients from one look at the queries; 77 keys are 64 and a rest of 16, not 128.
-The rest comes first.
+through partial sums, which are added up in a fixed order: a call with few keys fills a large GPU without atomics. Text
+keys fit into one program, which then computes all three gradients while it reads the queries once. 77 keys are a block
+of 64 and a rest of 16, not 128; the rest is read first.
 """
 
 import math
@@ -19,23 +19,23 @@ from diffexplain_fast.kernels.primitives import unravel
 from torch import Tensor
 
 _WIDTHS = (64, 96, 160)
-"""Columns, padded, up to which an entry of the table of configurations serves."""
+"""Numbers of padded columns: an entry of the table of configurations serves up to one of them."""
 _PROGRAMS = 264
-"""Programs wanted where queries can be divided: two for each of the 132 multiprocessors of an H100."""
+"""Number of programs to launch if queries can be divided: two for each of the 132 multiprocessors of an H100."""
 REST = tl.constexpr(16)
-"""Keys of a block of the last ones, which fill no whole block: more of them at once would spill beside those."""
+"""Block size for the last keys, which do not fill a whole block: a larger one would spill registers."""
 _UNIT = 16
-"""Largest power of two that strides are looked at for: 16 numbers are more than the widest load."""
+"""Largest power of two that strides are tested for: 16 elements are more than the widest load."""
 
 
 @triton.jit
 def attention_fwd_kernel(
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    o_ptr,
-    lse_ptr,
-    stride_q_b,
+    q_ptr,  # [B, NQ, H, D], strides below
+    k_ptr,  # [B, NK, H, D], strides below
+    v_ptr,  # [B, NK, H, D], strides of k
+    o_ptr,  # [B, NQ, H, D], contiguous
+    lse_ptr,  # [B, H, NQ], float32
+    stride_q_b,  # in UNITs, as all strides
     stride_q_n,
     stride_q_h,
     stride_k_b,
@@ -58,7 +58,7 @@ def attention_fwd_kernel(
     offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
     offs_o = head(pid_b, pid_h, NQ * H, 1, D) + offs_m * H * D
     offs_lse = head(pid_b, pid_h, H * NQ, NQ, 1) + offs_m
-    q = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST)
+    q = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST)  # [BLOCK_M, D]
     highest = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = zeros(BLOCK_M, D)
@@ -68,11 +68,11 @@ def attention_fwd_kernel(
         for part in tl.static_range(RESTS):
             offs_r = whole + part * REST + tl.arange(0, REST)
             mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
-            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)  # [REST, D]
             highest, total, acc = tiles.attend(qr, kr, vr, mask_r[None, :], scale, highest, total, acc)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
-        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
+        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)  # [BLOCK_N, D]
         highest, total, acc = tiles.attend(q, k, v, None, scale, highest, total, acc)
     store(o_ptr, offs_o, offs_m < NQ, tiles.times(acc, 1.0 / total[:, None]), D)
     tl.store(lse_ptr + offs_lse, highest + tl.log(total), mask=offs_m < NQ)
@@ -80,15 +80,15 @@ def attention_fwd_kernel(
 
 @triton.jit
 def attention_bwd_dq_kernel(
-    do_ptr,
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    o_ptr,
-    lse_ptr,
-    delta_ptr,
-    dq_ptr,
-    stride_q_b,
+    do_ptr,  # [B, NQ, H, D], contiguous
+    q_ptr,  # [B, NQ, H, D], strides below
+    k_ptr,  # [B, NK, H, D], strides below
+    v_ptr,  # [B, NK, H, D], strides of k
+    o_ptr,  # [B, NQ, H, D], contiguous
+    lse_ptr,  # [B, H, NQ], float32
+    delta_ptr,  # [B, H, NQ], float32
+    dq_ptr,  # [B, NQ, H, D], contiguous
+    stride_q_b,  # in UNITs, as all strides
     stride_q_n,
     stride_q_h,
     stride_k_b,
@@ -111,10 +111,10 @@ def attention_bwd_dq_kernel(
     offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
     offs_o = head(pid_b, pid_h, NQ * H, 1, D) + offs_m * H * D
     offs_lse = head(pid_b, pid_h, H * NQ, NQ, 1) + offs_m
-    q, do = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST)
-    delta = tiles.row_product(do, load(o_ptr, offs_o, offs_m < NQ, D, UPCAST))
+    q, do = load(q_ptr, offs_q, offs_m < NQ, D, UPCAST), load(do_ptr, offs_o, offs_m < NQ, D, UPCAST)  # [BLOCK_M, D]
+    delta = tiles.row_product(do, load(o_ptr, offs_o, offs_m < NQ, D, UPCAST))  # [BLOCK_M]
     tl.store(delta_ptr + offs_lse, delta, mask=offs_m < NQ)
-    lse = tl.load(lse_ptr + offs_lse, mask=offs_m < NQ, other=0.0)
+    lse = tl.load(lse_ptr + offs_lse, mask=offs_m < NQ, other=0.0)  # [BLOCK_M]
     dq = zeros(BLOCK_M, D)
     whole = NK // BLOCK_N * BLOCK_N
     if RESTS > 0:
@@ -122,26 +122,26 @@ def attention_bwd_dq_kernel(
         for part in tl.static_range(RESTS):
             offs_r = whole + part * REST + tl.arange(0, REST)
             mask_r, rows = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
-            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)
+            kr, vr = load(k_ptr, rows, mask_r, D, UPCAST), load(v_ptr, rows, mask_r, D, UPCAST)  # [REST, D]
             dq = tiles.add_dq(qr, dor, kr, vr, mask_r[None, :], scale, lse, delta, dq)
     for start in range(0, whole, BLOCK_N):
         offs_n = offs_k + (start + tl.arange(0, BLOCK_N)).to(tl.int64) * stride_k_n * UNIT
-        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)
+        k, v = load(k_ptr, offs_n, None, D, UPCAST), load(v_ptr, offs_n, None, D, UPCAST)  # [BLOCK_N, D]
         dq = tiles.add_dq(q, do, k, v, None, scale, lse, delta, dq)
     store(dq_ptr, offs_o, offs_m < NQ, tiles.times(dq, scale), D)
 
 
 @triton.jit
 def attention_bwd_dk_dv_kernel(
-    do_ptr,
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    lse_ptr,
-    delta_ptr,
-    dk_ptr,
-    dv_ptr,
-    stride_q_b,
+    do_ptr,  # [B, NQ, H, D], contiguous
+    q_ptr,  # [B, NQ, H, D], strides below
+    k_ptr,  # [B, NK, H, D], strides below
+    v_ptr,  # [B, NK, H, D], strides of k
+    lse_ptr,  # [B, H, NQ], float32
+    delta_ptr,  # [B, H, NQ], float32
+    dk_ptr,  # [B * splits, NK, H, D], contiguous
+    dv_ptr,  # [B * splits, NK, H, D], contiguous
+    stride_q_b,  # in UNITs, as all strides
     stride_q_n,
     stride_q_h,
     stride_k_b,
@@ -150,7 +150,7 @@ def attention_bwd_dk_dv_kernel(
     H,
     NQ,
     NK,
-    ROWS,
+    ROWS,  # queries of a split
     scale,
     D: tl.constexpr,
     UNIT: tl.constexpr,
@@ -166,17 +166,17 @@ def attention_bwd_dk_dv_kernel(
     lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
     delta_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
     offs_n = pid_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    # The last key stands in for those that do not exist: with zeros their weights, not stored, could overflow.
+    # The last key is read again in place of keys that do not exist: with zeros, their unused weights could overflow.
     offs_k += tl.minimum(offs_n, NK - 1) * stride_k_n * UNIT
-    k, v = load(k_ptr, offs_k, None, D, UPCAST), load(v_ptr, offs_k, None, D, UPCAST)
+    k, v = load(k_ptr, offs_k, None, D, UPCAST), load(v_ptr, offs_k, None, D, UPCAST)  # [BLOCK_N, D]
     dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
     for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
         offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
         mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
-        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)
-        do = load(do_ptr, rows, mask_m, D, UPCAST)
-        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)
-        delta = tl.load(delta_ptr + offs_m, mask=mask_m, other=0.0)
+        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [BLOCK_M, D]
+        do = load(do_ptr, rows, mask_m, D, UPCAST)  # [BLOCK_M, D]
+        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
+        delta = tl.load(delta_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
         _, dk, dv = tiles.add_dk_dv(q, do, k, v, None, scale, lse, delta, dk, dv)
     rows = head(pid_s, pid_h, NK * H, 1, D) + offs_n * H * D
     tiles.store_sums(dk_ptr, dv_ptr, rows, offs_n < NK, (dk, dv), scale, D)
@@ -184,16 +184,16 @@ def attention_bwd_dk_dv_kernel(
 
 @triton.jit
 def attention_bwd_short_kernel(
-    do_ptr,
-    q_ptr,
-    k_ptr,
-    v_ptr,
-    o_ptr,
-    lse_ptr,
-    dq_ptr,
-    dk_ptr,
-    dv_ptr,
-    stride_q_b,
+    do_ptr,  # [B, NQ, H, D], contiguous
+    q_ptr,  # [B, NQ, H, D], strides below
+    k_ptr,  # [B, NK, H, D], strides below
+    v_ptr,  # [B, NK, H, D], strides of k
+    o_ptr,  # [B, NQ, H, D], contiguous
+    lse_ptr,  # [B, H, NQ], float32
+    dq_ptr,  # [B, NQ, H, D], contiguous
+    dk_ptr,  # [B * splits, NK, H, D], contiguous
+    dv_ptr,  # [B * splits, NK, H, D], contiguous
+    stride_q_b,  # in UNITs, as all strides
     stride_q_n,
     stride_q_h,
     stride_k_b,
@@ -202,7 +202,7 @@ def attention_bwd_short_kernel(
     H,
     NQ,
     NK,
-    ROWS,
+    ROWS,  # queries of a split
     scale,
     D: tl.constexpr,
     UNIT: tl.constexpr,
@@ -218,18 +218,18 @@ def attention_bwd_short_kernel(
     lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
     offs_n = tl.arange(0, BLOCK_N)
     mask_n, offs_k = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
-    k, v = load(k_ptr, offs_k, mask_n, D, UPCAST), load(v_ptr, offs_k, mask_n, D, UPCAST)
+    k, v = load(k_ptr, offs_k, mask_n, D, UPCAST), load(v_ptr, offs_k, mask_n, D, UPCAST)  # [BLOCK_N, D]
     k_again = load(k_ptr, offs_k, mask_n, D, UPCAST, True)
     dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
     for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
         offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
         mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
-        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)
-        do = load(do_ptr, rows, mask_m, D, UPCAST)
-        delta = tiles.row_product(do, load(o_ptr, rows, mask_m, D, UPCAST))
-        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)
+        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [BLOCK_M, D]
+        do = load(do_ptr, rows, mask_m, D, UPCAST)  # [BLOCK_M, D]
+        delta = tiles.row_product(do, load(o_ptr, rows, mask_m, D, UPCAST))  # [BLOCK_M]
+        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
         ds, dk, dv = tiles.add_dk_dv(q, do, k, v, mask_n[:, None], scale, lse, delta, dk, dv)
-        dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))
+        dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))  # [BLOCK_M, BLOCK_N] @ [BLOCK_N, D]
         store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
     rows = head(pid_s, pid_h, NK * H, 1, D) + offs_n.to(tl.int64) * H * D
     tiles.store_sums(dk_ptr, dv_ptr, rows, mask_n, (dk, dv), scale, D)
@@ -237,6 +237,7 @@ def attention_bwd_short_kernel(
 
 @triton.jit
 def attention_combine_kernel(parts_dk_ptr, parts_dv_ptr, dk_ptr, dv_ptr, E, SPLITS, BLOCK_E: tl.constexpr):
+    """Add up partial sums, parts_dk and parts_dv [B, SPLITS, E], to dk and dv [B, E]; E is NK * H * D."""
     blocks = tl.cdiv(E, BLOCK_E)
     pid_b = (tl.program_id(0) // blocks).to(tl.int64)
     offs_e = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
@@ -245,8 +246,8 @@ def attention_combine_kernel(parts_dk_ptr, parts_dv_ptr, dk_ptr, dv_ptr, E, SPLI
     dv = tl.zeros([BLOCK_E], tl.float32)
     for split in range(0, SPLITS):
         offs = (pid_b * SPLITS + split) * E + offs_e
-        dk += tl.load(parts_dk_ptr + offs, mask=mask, other=0.0)
-        dv += tl.load(parts_dv_ptr + offs, mask=mask, other=0.0)
+        dk += tl.load(parts_dk_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E]
+        dv += tl.load(parts_dv_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E]
     tl.store(dk_ptr + pid_b * E + offs_e, dk.to(dk_ptr.dtype.element_ty), mask=mask)
     tl.store(dv_ptr + pid_b * E + offs_e, dv.to(dv_ptr.dtype.element_ty), mask=mask)
 
@@ -267,13 +268,13 @@ def attention_bwd(
     call = _Call(q, k, v, scale)
     do, o, lse = do.contiguous(), o.contiguous(), lse.contiguous()
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-    given = {"do_ptr": do, "lse_ptr": lse}
+    pointers = {"do_ptr": do, "lse_ptr": lse}
     if call.short:
-        call.by_keys("short", attention_bwd_short_kernel, dk, dv, o_ptr=o, dq_ptr=dq, **given)
+        call.by_keys("short", attention_bwd_short_kernel, dk, dv, o_ptr=o, dq_ptr=dq, **pointers)
         return dq, dk, dv
     delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
-    call.by_queries("dq", attention_bwd_dq_kernel, o_ptr=o, delta_ptr=delta, dq_ptr=dq, **given)
-    call.by_keys("dk_dv", attention_bwd_dk_dv_kernel, dk, dv, delta_ptr=delta, **given)
+    call.by_queries("dq", attention_bwd_dq_kernel, o_ptr=o, delta_ptr=delta, dq_ptr=dq, **pointers)
+    call.by_keys("dk_dv", attention_bwd_dk_dv_kernel, dk, dv, delta_ptr=delta, **pointers)
     return dq, dk, dv
 
 
@@ -282,8 +283,8 @@ def entry(kernel: str, columns: int, exact: bool) -> str:
 
     Args:
         kernel: "fwd", "dq", "dk_dv" or "short".
-        columns: of a head.
-        exact: whether the tensors are float32.
+        columns: number of columns of a head.
+        exact: True if the tensors are float32.
 
     Raises:
         ValueError: no entry serves so many columns.
@@ -295,7 +296,7 @@ def entry(kernel: str, columns: int, exact: bool) -> str:
 
 
 class _Call:
-    """One call's tensors and sizes, and how its kernels are launched.
+    """The tensors and sizes of one call, with the methods that launch its kernels.
 
     Args:
         q: queries [B, Nq, H, D].
@@ -306,11 +307,11 @@ class _Call:
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
         if k.stride() != v.stride():
-            k, v = k.contiguous(), v.contiguous()  # as views of projections they have equal strides
+            k, v = k.contiguous(), v.contiguous()  # views of one projection have equal strides
         self.images, self.queries, self.heads, self.columns = q.shape
         self.keys = k.shape[1]
         self.exact = q.dtype == torch.float32
-        # A side of length 1 has a stride that says nothing.
+        # The stride of a dimension of length 1 is never used and can have any value: it counts as 0.
         strides = [step if n > 1 else 0 for x in (q, k) for n, step in zip(x.shape[:3], x.stride()[:3], strict=True)]
         unit = math.gcd(_UNIT, *strides)
         names = [f"stride_{x}_{axis}" for x in "qk" for axis in "bnh"]
@@ -323,7 +324,7 @@ class _Call:
 
     @property
     def short(self) -> bool:
-        """Whether one program can hold all keys, with their gradients."""
+        """True if one program can hold all keys with their gradients."""
         entry = self.entry("short")
         return entry in CONFIGS and self.keys <= CONFIGS[entry][0].blocks["BLOCK_N"]
 
@@ -332,7 +333,7 @@ class _Call:
         return entry(kernel, self.columns, self.exact)
 
     def by_queries(self, name: str, kernel: triton.JITFunction, **pointers: Tensor) -> None:
-        """Launch a kernel whose programs divide the queries and look at all keys."""
+        """Launch a kernel whose programs divide the queries; each program reads all keys."""
         entry = self.entry(name)
         rest = self.keys % CONFIGS[entry][0].blocks["BLOCK_N"]
         heads = self.images * self.heads
@@ -346,7 +347,7 @@ class _Call:
         )
 
     def by_keys(self, name: str, kernel: triton.JITFunction, dk: Tensor, dv: Tensor, **pointers: Tensor) -> None:
-        """Launch a kernel whose programs divide the keys, and the queries where that would leave a GPU idle."""
+        """Launch a kernel whose programs divide the keys, and also the queries if keys are too few to fill a GPU."""
         entry = self.entry(name)
         blocks = CONFIGS[entry][0].blocks
         programs = self.images * self.heads * triton.cdiv(self.keys, blocks["BLOCK_N"])

@@ -1,10 +1,12 @@
-"""Block sizes and warps of every kernel as a plain table, and the one place that launches.
+"""Block sizes and warps of every kernel as a plain table, and the only function that launches kernels.
 
-A kernel whose sums depend on its blocks has one configuration: a second one, chosen by timing, would change bits from
-run to run. Kernels without sums may have several; the first is used where no driver can time them.
+A kernel whose sums depend on its blocks has only one configuration: if a timing chose between two, the bits of a result
+could change from run to run. Kernels without sums may have several; without a driver to time them, the first is used.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -12,11 +14,12 @@ import torch
 import triton
 
 Argument = torch.Tensor | int | float
-"""What a kernel is given by name: tensors for its pointers, numbers and booleans for the rest."""
+"""An argument of a kernel: a tensor for a pointer, a number or a boolean for any other parameter."""
 Grid = Callable[[Mapping[str, int]], tuple[int, ...]]
-"""Programs as a function of the blocks."""
+"""A function from block sizes to the number of programs in each dimension."""
 FP_FUSION = False
-"""No contraction of a * b + c: the arithmetic that the interpreter tests. These kernels wait for memory anyway."""
+"""False: a * b + c is not contracted, so that the compiled arithmetic is the one that the interpreter tests. It costs
+no time, because these kernels wait for memory."""
 
 
 class Config(NamedTuple):
@@ -34,12 +37,12 @@ class Config(NamedTuple):
 
 
 def _attention(kernel: str, rows: dict[str, tuple[dict[str, int], int, int]]) -> dict[str, list[Config]]:
-    """Return a kernel's entries: columns per head up to which each serves (padded) to blocks, warps and stages."""
+    """Return the entries of a kernel; a key of ``rows`` is the most padded columns per head that it serves."""
     return {f"attention_{kernel}_{columns}": [Config(*row)] for columns, row in rows.items()}
 
 
 _ATTENTION = {
-    # 128 queries, or keys: what they are held against comes from the second level of cache half as often as with 64.
+    # With 128 queries (or keys) in a block, the other side is read from the L2 cache half as often as with 64.
     **_attention(
         "fwd",
         {
@@ -73,14 +76,14 @@ _ATTENTION = {
             "160_fp32": ({"BLOCK_M": 16, "BLOCK_N": 32}, 8, 1),
         },
     ),
-    # All keys in one program, with their gradients and those of the queries: wider heads would spill.
+    # One program holds all keys, their gradients and those of the queries: with wider heads, registers would spill.
     **_attention("short", {"64": ({"BLOCK_M": 32, "BLOCK_N": 128}, 8, 2)}),
     "attention_combine": [Config({"BLOCK_E": 256}, 4)],
 }
 
 CONFIGS: dict[str, list[Config]] = {
-    # 64 channels of half precision are a whole cache line of 128 bytes.
-    # Fewer pixels would allow more warps, but fewer bytes on the way from memory, and one sum across threads for each.
+    # 64 channels of half precision are a whole cache line of 128 bytes. Fewer pixels would allow more warps, but fewer
+    # bytes in flight from memory, and each tile needs a sum over threads.
     "group_norm_silu_partial": [Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4)],
     "group_norm_silu_combine": [Config({"BLOCK_K": 128, "BLOCK_D": 16}, 4)],
     "group_norm_silu_fwd": [
@@ -106,13 +109,41 @@ CONFIGS: dict[str, list[Config]] = {
     ],
     **_ATTENTION,
 }
-"""Kernel, or op where all its kernels agree, to its configurations."""
+"""Configurations by the name of a kernel, or of an op if all its kernels use the same ones."""
 
 _TIMED = partial(triton.testing.do_bench, warmup=5, rep=20)
-"""How a configuration is timed: a fifth of the milliseconds of Triton's own, since a UNet has some forty kinds of call;
-what is found is kept on disk, beside the compiled kernels."""
+"""The function that times a configuration. It runs for a fifth of Triton's default time, because a UNet has about forty
+kinds of call. The choice is stored on disk, beside the compiled kernels."""
 _AUTOTUNERS: dict[str, triton.runtime.Autotuner] = {}
-"""Kernel's name to its autotuner: made on first call, never at import, since making one asks for a driver."""
+"""Autotuners by kernel. One is created at the first call, never at import, because its creation needs a driver."""
+
+
+class Launched(NamedTuple):
+    """A launch that was noted, because its tensors are on the meta device.
+
+    Attributes:
+        kernel: name of the kernel.
+        programs: their number, with the first configuration.
+        bytes: of all tensors that the kernel was given, each storage once.
+    """
+
+    kernel: str
+    programs: int
+    bytes: int
+
+
+_NOTED: list[Launched] = []
+
+
+@contextmanager
+def noted() -> Iterator[list[Launched]]:
+    """Note the launches of launchers that are called with meta tensors, on which no kernel runs."""
+    before = list(_NOTED)
+    _NOTED.clear()
+    try:
+        yield _NOTED
+    finally:
+        _NOTED[:] = before
 
 
 def launch(
@@ -123,20 +154,25 @@ def launch(
     key: tuple[str, ...] = (),
     **arguments: Argument,
 ) -> None:
-    """Run a kernel with its first configuration, or with the fastest where there is a choice and a driver to time it.
+    """Run a kernel with its first configuration, or with the fastest if it has several and a driver can time them.
 
     Args:
         name: entry of ``CONFIGS``.
         kernel: ``@triton.jit`` function.
-        grid: programs as a function of the blocks.
-        key: arguments whose values ask for another choice.
-        arguments: the kernel's arguments by name, blocks excepted; the first tensor's device is where it runs.
+        grid: function from block sizes to the number of programs.
+        key: names of arguments; for each of their values, the fastest configuration is chosen anew.
+        arguments: the kernel's arguments by name, without block sizes; it runs on the device of the first tensor.
     """
     device = next(value.device for value in arguments.values() if isinstance(value, torch.Tensor))
+    if device.type == "meta":
+        tensors = [value for value in arguments.values() if isinstance(value, torch.Tensor)]
+        size = sum({value.untyped_storage()._cdata: value.nbytes for value in tensors}.values())
+        _NOTED.append(Launched(kernel.__name__, math.prod(grid(CONFIGS[name][0].blocks)), size))
+        return
     if device.type != "cuda":
         _run(name, kernel, grid, key, arguments)
         return
-    with torch.cuda.device(device):  # Triton launches on the current device, not on that of its arguments.
+    with torch.cuda.device(device):  # Triton launches on the current device, not on the device of its arguments.
         _run(name, kernel, grid, key, arguments)
 
 

@@ -23,7 +23,7 @@ def _normal_cdf(gate):
 
 @triton.jit
 def _tile(R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Return rows [BLOCK_R, 1] and columns [1, BLOCK_D] of this program, and whether they exist."""
+    """Return rows [BLOCK_R, 1] and columns [1, BLOCK_D] of this program, and a mask of the existing elements."""
     blocks = tl.cdiv(D, BLOCK_D)
     pid = tl.program_id(0)
     offs_r = (pid // blocks).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
@@ -33,23 +33,25 @@ def _tile(R, D, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
 
 @triton.jit
 def geglu_fwd_kernel(h_ptr, y_ptr, R, D, DOUBLE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Store y [R, D] of h [R, 2D]."""
     dtype = tl.float64 if DOUBLE else tl.float32
     offs_r, offs_d, mask = _tile(R, D, BLOCK_R, BLOCK_D)
     offs_h = offs_r * (2 * D) + offs_d
-    value = tl.load(h_ptr + offs_h, mask=mask, other=0.0).to(dtype)
-    gate = tl.load(h_ptr + offs_h + D, mask=mask, other=0.0).to(dtype)
+    value = tl.load(h_ptr + offs_h, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
+    gate = tl.load(h_ptr + offs_h + D, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
     y = value * gate * _normal_cdf(gate)
     tl.store(y_ptr + offs_r * D + offs_d, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def geglu_bwd_kernel(dy_ptr, h_ptr, dh_ptr, R, D, DOUBLE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Store dh [R, 2D] of dy [R, D] and h [R, 2D]."""
     dtype = tl.float64 if DOUBLE else tl.float32
     offs_r, offs_d, mask = _tile(R, D, BLOCK_R, BLOCK_D)
     offs_h = offs_r * (2 * D) + offs_d
-    value = tl.load(h_ptr + offs_h, mask=mask, other=0.0).to(dtype)
-    gate = tl.load(h_ptr + offs_h + D, mask=mask, other=0.0).to(dtype)
-    dy = tl.load(dy_ptr + offs_r * D + offs_d, mask=mask, other=0.0).to(dtype)
+    value = tl.load(h_ptr + offs_h, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
+    gate = tl.load(h_ptr + offs_h + D, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
+    dy = tl.load(dy_ptr + offs_r * D + offs_d, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
     cdf = _normal_cdf(gate)
     dvalue = dy * gate * cdf
     dgate = dy * value * (cdf + gate * _DENSITY_AT_0 * tl.exp(-0.5 * gate * gate))

@@ -1,8 +1,9 @@
 """GroupNorm of u = [x, skip] + shift, channels-last, then SiLU: n = (u - mean) rstd, v = n w + b, y = v sigmoid(v).
 
-Three launches each way. Partial: sums per channel over a chunk of pixels; a tile takes whole runs of channels, so that
-groups of any size, also across the seam of x and skip, cost nothing. Combine: chunks and channels of a group, in fixed
-order. Last: every element. Statistics are two-pass in a tile and merged as Chan, Golub and LeVeque (1979), eq. 2.1.
+Each direction has three launches. "Partial" sums each channel over a chunk of pixels; a tile spans whole runs of
+channels, so that groups of any size cost the same, also a group that has channels of both x and skip. "Combine" adds up
+the chunks and channels of a group in a fixed order. "Last" computes every element. Statistics are computed in two
+passes inside a tile and merged as in Chan, Golub and LeVeque (1979), eq. 2.1.
 Backward: dv = dy s (1 + v (1 - s)), dn = dv w, du = rstd (dn - mean(dn) - n mean(dn n)), means over each group.
 Source: Wu and He, Group Normalization (arXiv 1803.08494), eq. 1 and 2.
 """
@@ -17,13 +18,13 @@ from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
-"""Programs wanted in the partial sums: about eight for each multiprocessor of the largest cards. Not asked of the
-device, so that the order of the sums, and with it every bit, depends on the shape alone."""
+"""Number of programs of the partial sums: about eight for each multiprocessor of the largest cards. It is a constant,
+so that the order of the sums, and with it every bit of the result, depends only on the shape, not on the device."""
 
 
 @triton.jit
 def _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
-    """Return [x, skip] at rows [BLOCK_P] and channels [BLOCK_C]: the concatenation without writing it."""
+    """Return the tile [BLOCK_P, BLOCK_C] of [x, skip] at rows and channels, without writing the concatenation."""
     in_x = (offs_c < C1)[None, :]
     u = tl.load(x_ptr + rows[:, None] * C1 + offs_c[None, :], mask=mask & in_x, other=0.0)
     if HAS_SKIP:
@@ -34,7 +35,10 @@ def _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr)
 
 @triton.jit
 def _tile(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return the image, pixels of all images [BLOCK_P] and channels [BLOCK_C] of this program, and the tile's mask."""
+    """Return the image of this program, its rows [BLOCK_P], its channels [BLOCK_C] and its mask [BLOCK_P, BLOCK_C].
+
+    A row is a pixel of all images: image * P + pixel.
+    """
     pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
     pid_n = pid_n.to(tl.int64)
     offs_p = pid_p * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -46,7 +50,10 @@ def _tile(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
 def _load_channels(
     shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT: tl.constexpr
 ):  # fmt: skip
-    """Return shift, weight, bias, mean and rstd of channels [BLOCK_C], and where their group's statistics lie."""
+    """Return shift, weight, bias, mean, rstd and the offsets of the groups' statistics, each [BLOCK_C].
+
+    The shapes of the pointers are those of ``group_norm_silu_fwd_kernel``.
+    """
     dtype = mean_ptr.dtype.element_ty
     mask = offs_c < C
     offs_g = pid_n * GROUPS + offs_c // (C // GROUPS)
@@ -62,13 +69,14 @@ def _load_channels(
 
 @triton.jit
 def _normalised(u, shift, weight, bias, mean, rstd):
-    """Return n and v of a tile [BLOCK_P, BLOCK_C]."""
+    """Return n and v of a tile u [BLOCK_P, BLOCK_C]; the other arguments are [BLOCK_C]."""
     n = (u.to(mean.dtype) + shift[None, :] - mean[None, :]) * rstd[None, :]
     return n, n * weight[None, :] + bias[None, :]
 
 
 @triton.jit
 def _silu_gradient(dy, v, SILU: tl.constexpr):
+    """Return dv [BLOCK_P, BLOCK_C] from dy and v of the same shape."""
     if SILU:
         s = sigmoid(v)
         dy *= s * (1.0 + v * (1.0 - s))
@@ -80,6 +88,10 @@ def group_norm_silu_fwd_partial_kernel(
     x_ptr, skip_ptr, shift_ptr, origin_ptr, means_ptr, squares_ptr, P, C1, C2, GROUPS, CHUNKS, TILES,
     HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
+    """Store mean and centred sum of squares of each channel over a chunk of TILES * BLOCK_P pixels.
+
+    Reads x [N, P, C1], skip [N, P, C2], shift [N, C]. Writes origin [N, C], means and squares [N, CHUNKS, C].
+    """
     C = C1 + C2
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
     pid_n = pid_n.to(tl.int64)
@@ -88,10 +100,10 @@ def group_norm_silu_fwd_partial_kernel(
     dtype = means_ptr.dtype.element_ty
     mean = tl.zeros([BLOCK_C], dtype)
     square = tl.zeros([BLOCK_C], dtype)
-    # All sums are of u minus the first element of its group: a common offset costs no digits, however large it is.
+    # All sums are of u minus the first element of its group, so that even a large common offset costs no digits.
     first_c = offs_c // (C // GROUPS) * (C // GROUPS)
     first_p = pid_n * P + tl.arange(0, 1)
-    origin = _load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)
+    origin = _load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
     shift = tl.zeros([BLOCK_C], dtype)
     if HAS_SHIFT:
         shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask_c, other=0.0).to(dtype)
@@ -100,9 +112,9 @@ def group_norm_silu_fwd_partial_kernel(
         first = (pid_k * TILES + tile) * BLOCK_P
         offs_p = first + tl.arange(0, BLOCK_P)
         mask = (offs_p < P)[:, None] & mask_c[None, :]
-        u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)
+        u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)  # [BLOCK_P, BLOCK_C]
         u = tl.where(mask, u + shift[None, :] - origin, 0.0)
-        # A tile behind the last pixel has size 0, hence share 0, and changes nothing.
+        # A tile behind the last pixel has size 0, therefore share 0, and changes nothing.
         size = tl.minimum(tl.maximum(P - first, 0), BLOCK_P).to(dtype)
         count = (first - pid_k * TILES * BLOCK_P).to(dtype)
         share = size / tl.maximum(count + size, 1.0)
@@ -123,6 +135,10 @@ def group_norm_silu_fwd_combine_kernel(
     origin_ptr, means_ptr, squares_ptr, mean_ptr, rstd_ptr, P, C, GROUPS, CHUNKS, PIXELS,
     EPS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # fmt: skip
+    """Store mean and rstd of one group from its D channels and CHUNKS chunks of PIXELS pixels.
+
+    Reads origin [N, C], means and squares [N, CHUNKS, C]. Writes mean and rstd [N, GROUPS].
+    """
     D = C // GROUPS
     pid = tl.program_id(0).to(tl.int64)
     pid_n, pid_g = pid // GROUPS, pid % GROUPS
@@ -131,7 +147,7 @@ def group_norm_silu_fwd_combine_kernel(
     counts = tl.zeros([BLOCK_K, BLOCK_D], dtype)
     squares = tl.zeros([BLOCK_K, BLOCK_D], dtype)
     mean = 0.0
-    for second in tl.static_range(2):  # the mean first, then squares around it
+    for second in tl.static_range(2):  # the first pass gives the mean, the second the squares around it
         for first_k in range(0, CHUNKS, BLOCK_K):
             offs_k = first_k + tl.arange(0, BLOCK_K)
             pixels = tl.minimum(P - offs_k * PIXELS, PIXELS)[:, None]
@@ -140,7 +156,7 @@ def group_norm_silu_fwd_combine_kernel(
                 mask = (offs_k < CHUNKS)[:, None] & (offs_d < D)[None, :]
                 offs = (pid_n * CHUNKS + offs_k)[:, None] * C + (pid_g * D + offs_d)[None, :]
                 count = tl.where(mask, pixels, 0).to(dtype)
-                means = tl.load(means_ptr + offs, mask=mask, other=0.0)
+                means = tl.load(means_ptr + offs, mask=mask, other=0.0)  # [BLOCK_K, BLOCK_D]
                 if second == 0:
                     weighted += means * count
                     counts += count
@@ -159,12 +175,17 @@ def group_norm_silu_fwd_kernel(
     x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS,
     SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
+    """Store y of one tile of pixels and channels.
+
+    Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C], mean and rstd [N, GROUPS].
+    Writes y [N, P, C].
+    """
     C = C1 + C2
     pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
     shift, weight, bias, mean, rstd, _ = _load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
     _, v = _normalised(u, shift, weight, bias, mean, rstd)
     if SILU:
         v *= sigmoid(v)
@@ -177,6 +198,10 @@ def group_norm_silu_bwd_partial_kernel(
     C2, GROUPS, CHUNKS, TILES, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
+    """Store the sums of dn and of dn n of each channel over a chunk of TILES * BLOCK_P pixels.
+
+    Reads dy [N, P, C] and the inputs of ``group_norm_silu_fwd_kernel``. Writes sums_dn, sums_dn_n [N, CHUNKS, C].
+    """
     C = C1 + C2
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
     pid_n = pid_n.to(tl.int64)
@@ -189,10 +214,10 @@ def group_norm_silu_bwd_partial_kernel(
         offs_p = (pid_k * TILES + tile) * BLOCK_P + tl.arange(0, BLOCK_P)
         mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
         rows = pid_n * P + offs_p
-        u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+        u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dv
         dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
         n, v = _normalised(u, shift, weight, bias, mean, rstd)
-        dv = _silu_gradient(dy, v, SILU)  # zero where dy is masked, so n needs no mask
+        dv = _silu_gradient(dy, v, SILU)  # 0 where dy is masked, so n needs no mask
         sum_dn += tl.sum(dv, 0)
         sum_dn_n += tl.sum(dv * n, 0)
     offs = (pid_n * CHUNKS + pid_k) * C + offs_c
@@ -205,6 +230,10 @@ def group_norm_silu_bwd_combine_kernel(
     sums_dn_ptr, sums_dn_n_ptr, mean_dn_ptr, mean_dn_n_ptr, ELEMENTS, C, GROUPS, CHUNKS, BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr
 ):  # fmt: skip
+    """Store the means of dn and of dn n over the ELEMENTS elements of one group.
+
+    Reads sums_dn and sums_dn_n [N, CHUNKS, C]. Writes mean_dn and mean_dn_n [N, GROUPS].
+    """
     D = C // GROUPS
     pid = tl.program_id(0).to(tl.int64)
     pid_n, pid_g = pid // GROUPS, pid % GROUPS
@@ -216,7 +245,7 @@ def group_norm_silu_bwd_combine_kernel(
             offs_d = first_d + tl.arange(0, BLOCK_D)
             mask = (offs_k < CHUNKS)[:, None] & (offs_d < D)[None, :]
             offs = (pid_n * CHUNKS + offs_k)[:, None] * C + (pid_g * D + offs_d)[None, :]
-            sum_dn += tl.load(sums_dn_ptr + offs, mask=mask, other=0.0)
+            sum_dn += tl.load(sums_dn_ptr + offs, mask=mask, other=0.0)  # [BLOCK_K, BLOCK_D]
             sum_dn_n += tl.load(sums_dn_n_ptr + offs, mask=mask, other=0.0)
     tl.store(mean_dn_ptr + pid, tl.sum(tl.sum(sum_dn, 1), 0) / ELEMENTS)
     tl.store(mean_dn_n_ptr + pid, tl.sum(tl.sum(sum_dn_n, 1), 0) / ELEMENTS)
@@ -228,14 +257,19 @@ def group_norm_silu_bwd_kernel(
     dskip_ptr, P, C1, C2, GROUPS, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
+    """Store dx and dskip of one tile of pixels and channels.
+
+    Reads dy [N, P, C], the inputs of ``group_norm_silu_fwd_kernel``, mean_dn and mean_dn_n [N, GROUPS].
+    Writes dx [N, P, C1] and dskip [N, P, C2].
+    """
     C = C1 + C2
     pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
     shift, weight, bias, mean, rstd, offs_g = _load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)
+    mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)  # [BLOCK_C]
     mean_dn_n = tl.load(mean_dn_n_ptr + offs_g, mask=offs_c < C, other=0.0)
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)
+    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dn
     dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
     n, v = _normalised(u, shift, weight, bias, mean, rstd)
     dn = _silu_gradient(dy, v, SILU) * weight[None, :]
@@ -247,7 +281,7 @@ def group_norm_silu_bwd_kernel(
 
 
 class _Plan:
-    """Sizes of one call, and its pixels cut into chunks of whole tiles, none of them empty."""
+    """The sizes of one call; its pixels are cut into chunks of whole tiles, and no chunk is empty."""
 
     def __init__(self, x: Tensor, skip: Tensor | None, groups: int) -> None:
         self.n, c1, height, width = x.shape
@@ -256,8 +290,8 @@ class _Plan:
         blocks = CONFIGS["group_norm_silu_partial"][0].blocks
         self.channel_blocks = triton.cdiv(self.channels, blocks["BLOCK_C"])
         tiles = triton.cdiv(self.pixels, blocks["BLOCK_P"])
-        wanted = min(tiles, triton.cdiv(_PROGRAMS, self.n * self.channel_blocks))
-        self.tiles = triton.cdiv(tiles, wanted)
+        most_chunks = min(tiles, triton.cdiv(_PROGRAMS, self.n * self.channel_blocks))
+        self.tiles = triton.cdiv(tiles, most_chunks)
         self.chunks = triton.cdiv(tiles, self.tiles)
         self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
         self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
@@ -285,7 +319,8 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def _inputs(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor) -> dict[str, Argument]:
-    """Return what both last kernels read; what is not there is never loaded, and x stands for it."""
+    """Return the inputs that both last kernels read; x is passed in place of a missing tensor and never loaded as
+    it."""
     return {
         "x_ptr": x,
         "skip_ptr": x if skip is None else skip,
@@ -304,7 +339,7 @@ def group_norm_silu_fwd(
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
     plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
     means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
-    # Two results never share a storage: torch's schema for them says so.
+    # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
     mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -330,7 +365,7 @@ def group_norm_silu_bwd(
     dy: Tensor, x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
     mean: Tensor, rstd: Tensor, num_groups: int, silu: bool
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of x and of skip, an empty tensor without one."""
+    """Return the gradients of x and of skip; the second is an empty tensor if skip is None."""
     plan = _Plan(x, skip, num_groups)
     inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
     sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)

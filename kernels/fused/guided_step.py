@@ -1,8 +1,7 @@
 """Guidance and one linear step: o = u + g (c - u), following = a x + b o + p before + s noise, data = d x + e o.
 
-Eight coefficients are read on the device, so that a captured graph can be replayed with others; their order is
-(g, a, b, p, s, d, e, input scale). Source: Ho and Salimans (arXiv 2207.12598), eq. 6.
-"""
+The kernel reads eight coefficients from device memory, so that a captured graph can be replayed with others; their
+order is (g, a, b, p, s, d, e, input scale). Source: Ho and Salimans (arXiv 2207.12598), eq. 6."""
 
 import torch
 import triton
@@ -15,13 +14,13 @@ _GUIDANCE, _SAMPLE, _OUTPUT, _BEFORE, _NOISE, _DATA_SAMPLE, _DATA_OUTPUT = (tl.c
 
 @triton.jit
 def guided_step_fwd_kernel(
-    sample_ptr,
-    output_ptr,
-    before_ptr,
-    noise_ptr,
-    coefficients_ptr,
-    following_ptr,
-    data_ptr,
+    sample_ptr,  # [B, c, h, w], E elements
+    output_ptr,  # [B, c, h, w], [2B, c, h, w] if GUIDED
+    before_ptr,  # like sample
+    noise_ptr,  # like sample
+    coefficients_ptr,  # [8]
+    following_ptr,  # like sample
+    data_ptr,  # like sample
     E,
     GUIDED: tl.constexpr,
     HAS_BEFORE: tl.constexpr,
@@ -31,9 +30,9 @@ def guided_step_fwd_kernel(
     offs = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask = offs < E
     dtype = sample_ptr.dtype.element_ty
-    sample = tl.load(sample_ptr + offs, mask=mask, other=0.0)
+    sample = tl.load(sample_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E], as all tiles
     output = tl.load(output_ptr + offs, mask=mask, other=0.0).to(dtype)
-    if GUIDED:  # the unconditional rows come first
+    if GUIDED:  # the unconditional rows of output come first
         conditional = tl.load(output_ptr + E + offs, mask=mask, other=0.0).to(dtype)
         output += tl.load(coefficients_ptr + _GUIDANCE) * (conditional - output)
     following = tl.load(coefficients_ptr + _SAMPLE) * sample + tl.load(coefficients_ptr + _OUTPUT) * output
@@ -48,12 +47,12 @@ def guided_step_fwd_kernel(
 
 @triton.jit
 def guided_step_bwd_kernel(
-    dfollowing_ptr,
-    ddata_ptr,
-    coefficients_ptr,
-    dsample_ptr,
-    doutput_ptr,
-    dbefore_ptr,
+    dfollowing_ptr,  # [B, c, h, w], E elements
+    ddata_ptr,  # like dfollowing
+    coefficients_ptr,  # [8]
+    dsample_ptr,  # like dfollowing
+    doutput_ptr,  # [B, c, h, w], [2B, c, h, w] if GUIDED
+    dbefore_ptr,  # like dfollowing
     E,
     GUIDED: tl.constexpr,
     HAS_DDATA: tl.constexpr,
@@ -61,7 +60,7 @@ def guided_step_bwd_kernel(
 ):
     offs = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask = offs < E
-    dfollowing = tl.load(dfollowing_ptr + offs, mask=mask, other=0.0)
+    dfollowing = tl.load(dfollowing_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E], as all tiles
     dsample = tl.load(coefficients_ptr + _SAMPLE) * dfollowing
     doutput = tl.load(coefficients_ptr + _OUTPUT) * dfollowing
     if HAS_DDATA:

@@ -1,6 +1,7 @@
 """Interleaving four phases of an image: y[:, :, 2i+a, 2j+b] = parts[:, (2a+b)C : (2a+b+1)C, i, j].
 
-Channels-last, input pixel (i, j) holds [a, b, c] and output line 2i+a holds [j, b, c]: runs of 2C elements move whole.
+In channels-last layout, input pixel (i, j) holds [a, b, c] and output line 2i+a holds [j, b, c]: the kernels move whole
+runs of 2C elements.
 Source: Shi et al., sub-pixel convolution (arXiv 1609.05158), eq. 4.
 """
 
@@ -13,7 +14,10 @@ from torch import Tensor
 
 @triton.jit
 def _offsets(P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return offsets of a tile of [P pixels, (a, b, c)] in parts and in y, and its mask; C2 is 2C."""
+    """Return the offsets of a tile in parts and in y, and its mask, each [BLOCK_P, BLOCK_C]; C2 is 2C.
+
+    A tile spans pixels of all images and the channels (a, b, c) of parts.
+    """
     blocks = tl.cdiv(2 * C2, BLOCK_C)
     pid = tl.program_id(0)
     offs_p = (pid // blocks).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -27,12 +31,14 @@ def _offsets(P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
 
 @triton.jit
 def interleave_fwd_kernel(parts_ptr, y_ptr, P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Copy parts [N, H, W, 4C] to y [N, 2H, 2W, C]; P is N * H * W."""
     offs_parts, offs_y, mask = _offsets(P, W, C2, BLOCK_P, BLOCK_C)
     tl.store(y_ptr + offs_y, tl.load(parts_ptr + offs_parts, mask=mask), mask=mask)
 
 
 @triton.jit
 def interleave_bwd_kernel(parts_ptr, y_ptr, P, W, C2, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Copy y [N, 2H, 2W, C] to parts [N, H, W, 4C]; P is N * H * W."""
     offs_parts, offs_y, mask = _offsets(P, W, C2, BLOCK_P, BLOCK_C)
     tl.store(parts_ptr + offs_parts, tl.load(y_ptr + offs_y, mask=mask), mask=mask)
 

@@ -1,7 +1,8 @@
 """LayerNorm over the last dimension: y = n weight + bias, n = (x - mean) rstd, frozen weights.
 
 dx = rstd (dn - mean(dn) - n mean(dn n)), dn = dy weight. Source: Ba, Kiros, Hinton (arXiv 1607.06450), eq. 4.
-A row is held whole as two powers of two, so that no lane idles at 320, 640 and 1280 columns (256 + 64 and so on).
+A program holds whole rows, each as two powers of two, so that no lane idles at 320, 640 and 1280 columns (256 + 64 and
+so on).
 """
 
 import torch
@@ -12,24 +13,25 @@ from diffexplain_fast.kernels.primitives import finite_rsqrt
 from torch import Tensor
 
 _TILE = 1024
-"""Elements of a program's main tile: 8 for each of 128 threads, one load of 16 bytes in half precision."""
+"""Number of elements of a program's main tile: 8 for each of 128 threads, which is a load of 16 bytes in half
+precision."""
 
 
 @triton.jit
 def _columns(D, BLOCK_D: tl.constexpr, BLOCK_REST: tl.constexpr):
-    """Return the columns [1, BLOCK_D], all of which exist, and those of the rest [1, BLOCK_REST] with their mask."""
+    """Return the main columns [1, BLOCK_D], which all exist, and the rest [1, BLOCK_REST] with its mask."""
     rest = BLOCK_D + tl.arange(0, BLOCK_REST)
     return tl.arange(0, BLOCK_D)[None, :], rest[None, :], (rest < D)[None, :]
 
 
 @triton.jit
 def layer_norm_fwd_kernel(
-    x_ptr,
-    weight_ptr,
-    bias_ptr,
-    y_ptr,
-    mean_ptr,
-    rstd_ptr,
+    x_ptr,  # [R, D]
+    weight_ptr,  # [D]
+    bias_ptr,  # [D]
+    y_ptr,  # [R, D]
+    mean_ptr,  # [R]
+    rstd_ptr,  # [R]
     R,
     D,
     EPS: tl.constexpr,
@@ -42,9 +44,9 @@ def layer_norm_fwd_kernel(
     mask_r = offs_r < R
     offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
     rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
-    x = tl.load(x_ptr + rows + offs_d, mask=mask, other=0.0).to(dtype)
-    rest = tl.load(x_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dtype)
-    mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D
+    x = tl.load(x_ptr + rows + offs_d, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
+    rest = tl.load(x_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_REST]
+    mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D  # [BLOCK_R]
     x -= mean[:, None]
     rest = tl.where(mask_rest, rest - mean[:, None], 0.0)
     rstd = finite_rsqrt((tl.sum(x * x, 1) + tl.sum(rest * rest, 1)) / D + EPS)
@@ -59,7 +61,10 @@ def layer_norm_fwd_kernel(
 
 @triton.jit
 def _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs, mask, mask_columns, mean, rstd):
-    """Return n and dn of a tile; dn is zero where there are no elements, so that sums with it need no mask."""
+    """Return n and dn of a tile [BLOCK_R, columns]; dn is 0 for elements that do not exist, so sums need no mask.
+
+    rows, mean and rstd are [BLOCK_R, 1], offs and mask_columns [1, columns].
+    """
     dtype = mean.dtype
     x = tl.load(x_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
     dy = tl.load(dy_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
@@ -69,12 +74,12 @@ def _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs, mask, mask_columns, mean, 
 
 @triton.jit
 def layer_norm_bwd_kernel(
-    dy_ptr,
-    x_ptr,
-    weight_ptr,
-    mean_ptr,
-    rstd_ptr,
-    dx_ptr,
+    dy_ptr,  # [R, D]
+    x_ptr,  # [R, D]
+    weight_ptr,  # [D]
+    mean_ptr,  # [R]
+    rstd_ptr,  # [R]
+    dx_ptr,  # [R, D]
     R,
     D,
     BLOCK_R: tl.constexpr,
@@ -85,8 +90,8 @@ def layer_norm_bwd_kernel(
     mask_r = offs_r < R
     offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
     rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
-    mean = tl.load(mean_ptr + offs_r, mask=mask_r, other=0.0)[:, None]
-    rstd = tl.load(rstd_ptr + offs_r, mask=mask_r, other=0.0)[:, None]
+    mean = tl.load(mean_ptr + offs_r, mask=mask_r, other=0.0)[:, None]  # [BLOCK_R, 1]
+    rstd = tl.load(rstd_ptr + offs_r, mask=mask_r, other=0.0)[:, None]  # [BLOCK_R, 1]
     n, dn = _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs_d, mask, offs_d < D, mean, rstd)
     n_rest, dn_rest = _bwd_terms(dy_ptr, x_ptr, weight_ptr, rows, offs_e, mask_rest, mask_e, mean, rstd)
     mean_dn = ((tl.sum(dn, 1) + tl.sum(dn_rest, 1)) / D)[:, None]
@@ -98,7 +103,7 @@ def layer_norm_bwd_kernel(
 
 
 def blocks(columns: int) -> dict[str, int]:
-    """Return the tile of a row of ``columns``: a power of two inside it, and one that holds the rest."""
+    """Return the block sizes for rows of ``columns``: the largest power of two inside a row, and one for the rest."""
     main = 1 << (columns.bit_length() - 1)
     rest = triton.next_power_of_2(max(columns - main, 1))
     return {"BLOCK_R": max(1, _TILE // main), "BLOCK_D": main, "BLOCK_REST": rest}

@@ -1,4 +1,4 @@
-"""The public entry: what an explanation holds, what it records, and what is refused early."""
+"""The public entry: the content and the settings of an explanation, and the arguments that are refused early."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_an_explanation_holds_everything() -> None:
     assert all(item.gradient_norm > 0 and item.seconds > 0 for item in explanation.history)
 
 
-def test_settings_repeat_it() -> None:
+def test_the_settings_repeat_an_explanation() -> None:
     settings = quick_explanation(prefix="a photo of", candidates=("red", "snow"), start="auto").settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["seed"] == 0 and settings["options"]["lr"] == 0.05
@@ -52,7 +52,7 @@ def test_settings_repeat_it() -> None:
 
 
 @pytest.mark.parametrize(("label", "cut"), [("boat", False), ("great white shark, white shark", True)])
-def test_a_label_longer_than_the_context_is_cut_in_its_prompt_alone(label: str, cut: bool) -> None:
+def test_a_label_longer_than_the_context_is_cut_only_in_its_prompt(label: str, cut: bool) -> None:
     classifier = Classifier(tiny_classifier(), labels=(label, *LABELS[1:]))
     explanation = explain(classifier, label, tiny_sd(), **{**QUICK, "iterations": 1, "start": "auto"})
     assert explanation.label == explanation.settings["class_name_prompt"] == label
@@ -60,7 +60,7 @@ def test_a_label_longer_than_the_context_is_cut_in_its_prompt_alone(label: str, 
     assert explanation.activation["class_name"].n == QUICK["n_score"]
 
 
-def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
+def test_an_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     explanation = quick_explanation()
     explanation.save(tmp_path / "boat")
     assert_same_result(explanation, Explanation.load(tmp_path / "boat"))
@@ -74,11 +74,11 @@ def test_one_call_equals_the_explainer() -> None:
 @pytest.mark.parametrize(
     "target", [0, torch.tensor(0), "boat", ClassProbability("boat")], ids=["index", "tensor", "label", "target"]
 )
-def test_ways_to_name_a_class(target: object) -> None:
+def test_index_label_and_target_name_the_same_class(target: object) -> None:
     assert_same_result(quick_explanation(target=target, iterations=1), quick_explanation(iterations=1))
 
 
-def test_steps_and_guidance_are_the_pipelines_own_if_none_are_given() -> None:
+def test_steps_and_guidance_default_to_those_of_the_pipeline() -> None:
     pipe = tiny_sd()
     pipe.scheduler = make_scheduler("lcm")
     options = {**QUICK, "num_inference_steps": None, "guidance_scale": None, "iterations": 1}
@@ -92,17 +92,17 @@ def test_another_seed_gives_another_explanation() -> None:
     assert not torch.equal(other.prompt_embeds, quick_explanation().prompt_embeds)
 
 
-# diffusers' Euler scheduler hands a tensor to np.array, which NumPy 2 warns of.
+# diffusers' Euler scheduler passes a tensor to np.array, and NumPy 2 warns about it.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize("make", [tiny_sd2, tiny_sdxl])
-def test_other_pipelines_are_explained_with(make: Callable[[], Any]) -> None:
+def test_other_pipelines_give_explanations(make: Callable[[], Any]) -> None:
     with quick_explainer(pipe=make()) as explainer:
         explanation = explainer.explain("boat", **{**QUICK, "iterations": 1, "start": "red fish"})
     assert explanation.prompt_embeds.shape == (2, explainer.pipeline.embedding_dim)
     assert len(explanation.images) == 2
 
 
-def test_a_compound_target_runs() -> None:
+def test_a_sum_of_targets_is_explained() -> None:
     explanation = quick_explanation(target=ClassLogit("boat") + 0.5 * Neuron("layer2", 3))
     assert explanation.label == "boat" and "Neuron" in explanation.target
 
@@ -152,7 +152,7 @@ def test_a_bad_value_is_named(target: object, options: dict, message: str) -> No
         explainer.explain(target, **{**QUICK, **options})
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+def test_numbers_of_numpy_are_accepted(tmp_path: Path) -> None:
     options = {**QUICK, "iterations": np.int64(1), "num_inference_steps": np.int32(2), "checkpoint": tmp_path / "run"}
     with quick_explainer(seed=np.int64(1)) as explainer, quick_explainer(seed=1) as other:
         found = explainer.explain("boat", **options)
@@ -186,7 +186,7 @@ def test_a_caller_without_gradients_gets_the_same(mode: Callable) -> None:
     assert not found.prompt_embeds.is_inference()
 
 
-def test_what_is_loaded_in_inference_mode_has_gradients() -> None:
+def test_models_loaded_in_inference_mode_have_gradients() -> None:
     with torch.inference_mode(), Explainer("tinyworld", "tinyworld/background") as explainer:
         classifier, pipeline = Classifier.from_pretrained("tinyworld/background"), load_pipeline("tinyworld")
     for found in (explainer.classifier.model, explainer.pipeline.unet, classifier.model, pipeline.unet):
@@ -203,13 +203,13 @@ def test_a_backend_that_does_not_exist_is_refused_at_once() -> None:
         quick_explainer(backend="quick")
 
 
-def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model_index\.json"):
         quick_explainer(pipe=str(tmp_path))
 
 
 def test_models_are_read_once_for_all_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another target, and another reserve, are other plans over the same lean models; another schedule is not."""
+    """Other targets and reserves get other plans over the same lean models; another schedule gets other models."""
     read: list[int] = []
     made = LeanUNet.__init__
 
@@ -242,7 +242,7 @@ def test_a_replaced_scheduler_or_unet_is_followed() -> None:
 
 
 def test_an_explainer_goes_on_from_its_own_checkpoint_in_any_mode(tmp_path: Path) -> None:
-    """A UNet in training mode is frozen while it explains, so it is the same run before and after the first call."""
+    """A UNet in training mode is frozen during an explanation, so its run has one identity before and after a call."""
     pipe = tiny_sd()
     pipe.unet.train()
     with quick_explainer(pipe=pipe) as explainer:

@@ -1,4 +1,4 @@
-"""An explanation's pictures are those of the pipeline's own call, whatever its configuration and its options say."""
+"""An explanation's pictures equal those of the pipeline's call, for every configuration and option."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def problem_of(explainer: Explainer) -> Problem:
 
 @pytest.mark.parametrize("zeros", [True, False])
 @pytest.mark.parametrize("options", [{}, {"clip_skip": 1}, SIZES, {"clip_skip": 1, **SIZES}])
-def test_pictures_are_those_of_the_pipelines_own_call(zeros: bool, options: dict[str, Any]) -> None:
+def test_pictures_equal_those_of_the_pipelines_call(zeros: bool, options: dict[str, Any]) -> None:
     pipe = tiny_sdxl()
     pipe.scheduler = make_scheduler("ddim")
     pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
@@ -44,10 +44,10 @@ def test_pictures_are_those_of_the_pipelines_own_call(zeros: bool, options: dict
     assert relative(got, wanted) <= 1e-5 and relative(same, wanted) <= 1e-5
 
 
-def test_what_is_not_the_usual_way_is_part_of_a_runs_identity() -> None:
+def test_unusual_conditioning_is_part_of_a_runs_identity() -> None:
     classifier = Classifier(tiny_classifier(), labels=LABELS)
     usual = identity_of(problem_of(Explainer(tiny_sd(), classifier)))
-    assert not {"call_options", "unconditional"} & set(usual)  # so that older checkpoints of such runs go on
+    assert not {"call_options", "unconditional"} & set(usual)  # so that older checkpoints of such runs stay valid
     skipped = identity_of(problem_of(Explainer(tiny_sd(), classifier, call_options={"clip_skip": 1})))
     assert skipped == usual | {"call_options": {"clip_skip": 1}}
     xl = identity_of(problem_of(Explainer(tiny_sdxl(), classifier, call_options=SIZES)))
@@ -74,7 +74,7 @@ def test_a_tokenizer_without_words_still_gives_a_prompt_of_numbers(start: str) -
     assert found.prompt_embeds.isfinite().all() and found.words[0][0].word
 
 
-def test_what_has_no_size_or_no_words_is_refused_before_any_work() -> None:
+def test_a_pipeline_without_size_or_words_is_refused_before_any_work() -> None:
     sizeless, wordless = tiny_sd(), tiny_sd()
     sizeless.unet.register_to_config(sample_size=None)
     names = {"<|startoftext|>": 0, "<|endoftext|>": 1}

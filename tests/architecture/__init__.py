@@ -1,4 +1,4 @@
-"""The rules of the house as functions of a source tree; each returns what breaks it, as readable lines."""
+"""The rules of the house as functions of a source tree; each returns its violations as readable lines."""
 
 from tests.architecture.annotations import too_much_any
 from tests.architecture.documentation import undocumented, without_docstring
@@ -21,7 +21,7 @@ from tests.architecture.source import sources
 IMPORT_RULES = (upward_imports, circular_imports, closed_doors, unused_doors, imported_faces, methods_that_meet)
 CODE_RULES = (known_backends, known_schedulers, too_much_any, over_budget, misplaced_calls, unsafe_code)
 RULES = (*IMPORT_RULES, *CODE_RULES, too_much_measuring, without_docstring, misplaced_tests)
-"""Rules that read the tree and run nothing of it."""
+"""Rules that read the tree without running any of it."""
 
 __all__ = [
     "RANKS",

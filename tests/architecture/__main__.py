@@ -1,4 +1,4 @@
-"""``python -m tests.architecture``: the house in figures, and every rule that is broken; exit code 1 if one is."""
+"""``python -m tests.architecture``: the house in figures, and every broken rule; the exit code is 1 if there is one."""
 
 import sys
 from collections import Counter
@@ -13,7 +13,7 @@ from tests.architecture.source import arrows, floor_of, package_files, room_of
 
 ROOT = Path(__file__).parents[2]
 _OUTSIDE = ("ops", "kernels", "csrc")
-"""Rooms whose lines are counted apart: what the kernels need, however much that is."""
+"""Rooms of the kernels, whose lines are counted separately and without a limit."""
 
 
 def lines_by_room(root: Path) -> tuple[Counter[str], Counter[str]]:
@@ -52,7 +52,7 @@ def description(root: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the report and what breaks a rule; return the exit code."""
+    """Print the report and all violations of rules; return the exit code."""
     print("\n".join(description(ROOT)))
     broken = [f"{rule.__name__}: {line}" for rule in RULES for line in rule(ROOT)]
     print(f"rules: {len(RULES)}, broken at {len(broken)} places", *broken, sep="\n")

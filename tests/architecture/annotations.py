@@ -1,4 +1,4 @@
-"""How many annotations say ``Any``, which is to say nothing."""
+"""The number of annotations with ``Any``, which state no type."""
 
 import ast
 from collections import Counter
@@ -10,7 +10,7 @@ from tests.architecture.source import Scope, last_name, package_files, room_of
 
 
 def any_by_room(root: Path) -> Counter[str]:
-    """Return how often the annotations of a room's files name ``Any``, quoted annotations included."""
+    """Return how often the annotations of a room's files name ``Any``, also in quoted annotations."""
     found: Counter[str] = Counter()
     for path, tree in package_files(root).items():
         found[room_of(path)] += sum(_any_in(annotation) for annotation in annotations(tree))
@@ -18,7 +18,7 @@ def any_by_room(root: Path) -> Counter[str]:
 
 
 def too_much_any(root: Path) -> list[str]:
-    """Return the count of ``Any`` in annotations where there are more than the house allows."""
+    """Return the count of ``Any`` in annotations if it is more than the house allows."""
     total = any_by_room(root).total()
     return [f"{total} Any in annotations, over {ANY_IN_ANNOTATIONS}"] if total > ANY_IN_ANNOTATIONS else []
 

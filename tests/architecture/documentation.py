@@ -1,4 +1,4 @@
-"""Docstrings that are not there, or leave something out."""
+"""Docstrings that are missing or incomplete."""
 
 import ast
 import inspect
@@ -10,12 +10,14 @@ from tests.architecture.source import Scope, sources
 
 
 def without_docstring(root: Path) -> list[str]:
-    """Return public modules, classes, functions and methods of the package that say nothing about themselves."""
+    """Return public modules, classes, functions and methods of the package that have no docstring."""
     found = []
     for path, tree in sources(root, PACKAGE):
         found += [] if ast.get_docstring(tree) else [f"{path}: no docstring"]
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-        own = [child for parent in classes if not parent.bases for child in parent.body]  # others may inherit theirs
+        own = [
+            child for parent in classes if not parent.bases for child in parent.body
+        ]  # other methods may inherit a docstring
         for node in [*tree.body, *own]:
             if isinstance(node, ast.ClassDef | Scope) and not node.name.startswith("_") and not ast.get_docstring(node):
                 found.append(f"{path}:{node.lineno}: {node.name} has no docstring")
@@ -23,7 +25,7 @@ def without_docstring(root: Path) -> list[str]:
 
 
 def undocumented(name: str, public: Any) -> list[str]:
-    """Return what the docstring of a public class or function leaves out: Args, Returns, Raises."""
+    """Return the sections that docstrings of public classes and functions lack: Args, Returns, Raises."""
     if inspect.ismodule(public):
         exported = [(f"{name}.{key}", getattr(public, key)) for key in public.__all__]
         return [line for key, value in exported if callable(value) for line in undocumented(key, value)]
@@ -43,7 +45,7 @@ def undocumented(name: str, public: Any) -> list[str]:
 def missing_parts(name: str, function: Any) -> list[str]:
     """Return the parts that a function's docstring, or that of the method it overrides, lacks.
 
-    With one argument a sentence that begins with "Return" can say it all; with more, Args and Returns are needed.
+    With one argument a sentence that begins with "Return" is enough; with more, Args and Returns are needed.
     """
     text, signature = inspect.getdoc(function) or "", inspect.signature(function)
     taken = [key for key in signature.parameters if key not in ("self", "cls")]

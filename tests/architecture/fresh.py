@@ -1,4 +1,4 @@
-"""What a fresh interpreter loads."""
+"""The modules that a fresh interpreter loads."""
 
 import subprocess
 import sys
@@ -8,14 +8,14 @@ from tests.architecture.house import HEAVY, IMPORT_SECONDS, PACKAGE
 
 
 def run_python(code: str, folder: Path) -> str:
-    """Return what a fresh interpreter prints, started in a folder that is first on its path."""
+    """Return the output of a fresh interpreter, started in a folder that is first on its path."""
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def heavy_imports(root: Path) -> list[str]:
-    """Return what ``import diffexplain_fast`` loads or starts that it must not, and whether it takes too long."""
+    """Return modules that ``import diffexplain_fast`` must not load or start, and whether it takes too long."""
     code = (
         "import sys, time; began = time.perf_counter()\n"
         f"import {PACKAGE}\n"

@@ -1,4 +1,4 @@
-"""Which file may import which: ranks, circles, doors, faces, and methods that do not know one another."""
+"""The rules of imports: ranks, circles, doors, faces, and methods that do not know one another."""
 
 import ast
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ def upward_imports(root: Path) -> list[str]:
 def circular_imports(root: Path) -> list[str]:
     """Return one circle of files for each group of files that import one another, lazily or not.
 
-    What only a type checker reads does not count, nor do the faces and the lazy door. The first import from a package
-    also runs its ``__init__.py``, which counts for files outside of that package.
+    Imports that only a type checker reads do not count, nor do the faces and the lazy door. The first import from a
+    package also runs its ``__init__.py``, which counts for files outside of that package.
     """
     files = package_files(root)
     graph: dict[str, list[str]] = {path: [] for path in files if path not in FACES}
@@ -80,7 +80,7 @@ def imported_faces(root: Path) -> list[str]:
 
 
 def methods_that_meet(root: Path) -> list[str]:
-    """Return imports of one method by another; what methods share lies in a room below, and ``api`` joins them."""
+    """Return imports of one method by another; code that methods share lies in a room below, and ``api`` joins them."""
     found = []
     for arrow in arrows(root):
         own, other = (path.removesuffix(".py").split("/")[:2] for path in (arrow.source, arrow.target))
@@ -90,7 +90,7 @@ def methods_that_meet(root: Path) -> list[str]:
 
 
 def is_lazy_door(arrow: Arrow) -> bool:
-    """Whether an import is the one that may point up, because it waits for the call of a function."""
+    """Return whether an import is the only one that may point up, because it runs inside a function."""
     return arrow.lazy and (arrow.source, arrow.target.removesuffix(".py") + ".py") == LAZY_DOOR
 
 
@@ -107,7 +107,7 @@ def _hidden_imports(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def _packages_run(arrow: Arrow) -> list[str]:
-    """Return the ``__init__.py`` that an import runs first, of every package that the importing file is not in."""
+    """Return the ``__init__.py`` of every package that an import runs first, unless the importing file is in it."""
     folders = arrow.target.split("/")[:-1]
     packages = ["/".join(folders[: i + 1]) for i in range(len(folders))]
     return [f"{folder}/__init__.py" for folder in packages if not arrow.source.startswith(f"{folder}/")]

@@ -1,4 +1,4 @@
-"""What rooms must not know: which backend runs, which scheduler a pipeline has."""
+"""Knowledge that rooms must not have: the backend that runs, and the scheduler of a pipeline."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ _SCHEDULER = re.compile(r"(?:\w+\.)*[A-Z]\w*Scheduler")
 
 
 def known_backends(root: Path) -> list[str]:
-    """Return places in blind rooms that read or compare a backend; handing the user's choice on is allowed."""
+    """Return places in blind rooms that read or compare a backend; passing the user's choice on is allowed."""
     return [f"{place}: decides by the backend; ask the sampler for what is needed" for place in _places(root, _backend)]
 
 
@@ -30,7 +30,7 @@ def _places(root: Path, wrong: Callable[[ast.AST], bool]) -> Iterator[str]:
 
 
 def _backend(node: ast.AST) -> bool:
-    """Whether an expression reads an attribute ``backend``, or compares something with a backend's name."""
+    """Return whether an expression reads an attribute ``backend``, or compares something with a backend's name."""
     match node:
         case ast.Attribute(attr="backend"):
             return isinstance(node.ctx, ast.Load)
@@ -45,7 +45,7 @@ def _backend(node: ast.AST) -> bool:
 
 
 def _scheduler(node: ast.AST) -> bool:
-    """Whether an expression names a class of scheduler, or asks for the class of one."""
+    """Return whether an expression names a class of scheduler, or asks for the class of one."""
     match node:
         case ast.Constant(value=str(text)):
             return bool(_SCHEDULER.fullmatch(text))

@@ -1,4 +1,4 @@
-"""Where tests lie: in the folder that is called as the room that they test."""
+"""The place of tests: the folder with the name of the room that they test."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.architecture.house import OTHER_TESTS, PACKAGE
 
 
 def misplaced_tests(root: Path) -> list[str]:
-    """Return test files in folders that are called neither as a room of the package nor as another listed folder."""
+    """Return test files in folders without the name of a room of the package or of another listed folder."""
     found = []
     for path in sorted((root / "tests").rglob("test_*.py")):
         folder = path.parent.relative_to(root / "tests")

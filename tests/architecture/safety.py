@@ -1,4 +1,4 @@
-"""Code that could run what a file says, and calls that belong to one room only."""
+"""Code that could run the content of a file, and calls that only one room may make."""
 
 import ast
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def misplaced_calls(root: Path) -> list[str]:
 
 
 def unsafe_code(root: Path) -> list[str]:
-    """Return pickle and its kin, eval, exec, loaders that may unpickle, and remote code."""
+    """Return uses of pickle and similar modules, eval, exec, loaders that may unpickle, and remote code."""
     found = []
     for path, tree in sources(root, PACKAGE, "kernels", "benchmarks"):
         for node in ast.walk(tree):
@@ -41,7 +41,7 @@ def unsafe_code(root: Path) -> list[str]:
 
 
 def unsafe_call(node: ast.Call) -> Iterator[str]:
-    """Yield what is unsafe about one call."""
+    """Yield the reasons why a call is unsafe."""
     options = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
     if isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
         yield node.func.id

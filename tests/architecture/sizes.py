@@ -39,14 +39,14 @@ def over_budget(root: Path) -> list[str]:
 
 
 def too_much_measuring(root: Path) -> list[str]:
-    """Return that measuring has more lines of Python than the house allows it, if it has."""
+    """Return a line if measuring has more lines of Python than the house allows."""
     paths = {path for pattern in MEASURING for path in root.glob(pattern)}
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
     return [f"measuring: {lines} lines, over {MEASURING_LINES}"] if lines > MEASURING_LINES else []
 
 
 def function_lines(node: Scope) -> int:
-    """Return the lines of a function without its docstring, which is as long as its arguments need."""
+    """Return the number of lines of a function without its docstring, whose length depends on the arguments."""
     total = (node.end_lineno or node.lineno) - node.lineno + 1
     first = node.body[0]
     if ast.get_docstring(node, clean=False) is not None:

@@ -15,11 +15,11 @@ class Arrow(NamedTuple):
     """An import of something of the package.
 
     Attributes:
-        source: importing file, relative to the package; the kernels lie where they are installed.
+        source: importing file, relative to the package; kernels have the path at which they are installed.
         target: imported file, or the name of the module with slashes where no such file exists.
         module: dotted name of the target relative to the package; empty for the package itself.
-        lazy: whether the import is inside a function.
-        typing: whether only a type checker reads the import.
+        lazy: True if the import is inside a function.
+        typing: True if only a type checker reads the import.
         line: line of the import.
     """
 
@@ -45,18 +45,18 @@ def _parsed(path: Path, text: str) -> ast.Module:
 
 
 def package_files(root: Path) -> dict[str, ast.Module]:
-    """Return the package's files by their path relative to the package, kernels included."""
+    """Return the package's files by their path relative to the package, with the kernels."""
     files = {path.removeprefix(f"{PACKAGE}/"): tree for path, tree in sources(root, PACKAGE)}
     return files | {path.replace("kernels/fused", "kernels", 1): tree for path, tree in sources(root, "kernels/fused")}
 
 
 def called(node: ast.Call) -> str:
-    """Return the last name of what is called: ``load`` for ``torch.load(...)``."""
+    """Return the last name of a called expression: ``load`` for ``torch.load(...)``."""
     return last_name(node.func)
 
 
 def last_name(node: ast.AST) -> str:
-    """Return ``b`` for ``b``, ``a.b`` and ``a["b"]``, and nothing for other expressions."""
+    """Return ``b`` for ``b``, ``a.b`` and ``a["b"]``, and an empty string for other expressions."""
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
         return str(node.slice.value)
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
@@ -69,7 +69,7 @@ def room_of(path: str) -> str:
 
 
 def floor_of(path: str) -> str:
-    """Return the first part of a room's name, which is what has a rank."""
+    """Return the first part of a room's name, which has the rank."""
     return path.removesuffix(".py").split("/")[0]
 
 
@@ -105,7 +105,7 @@ def _arrows_of(path: str, tree: ast.Module, files: set[str]) -> Iterator[Arrow]:
 
 
 def _imported(path: str, node: ast.AST) -> list[str]:
-    """Return the full names that an import statement asks for, as far as they are of the package."""
+    """Return the full names in an import statement that belong to the package."""
     names = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]

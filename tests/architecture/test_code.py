@@ -1,4 +1,4 @@
-"""Every rule about code goes red on a tree that breaks it, and passes what is allowed."""
+"""Every rule about code goes red on a tree that breaks it, and passes on allowed code."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every rule about imports goes red on a tree that breaks it, and passes what is allowed."""
+"""Every rule about imports goes red on a tree that breaks it, and passes on allowed imports."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ DOC = '"""Said."""\n'
 
 
 def tree(folder: Path, files: dict[str, str]) -> Path:
-    """Write files of a package, by their path in it, beside its ``__init__.py``, and return the folder."""
+    """Write the files of a package, given by their path in it, with an ``__init__.py``, and return the folder."""
     for place, content in {"__init__.py": DOC, **files}.items():
         path = folder / "diffexplain_fast" / place
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "
 
 @pytest.fixture
 def pndm(tmp_path: Path) -> Path:
-    """Return the folder of a pipeline with the scheduler that Stable Diffusion 1.x is published with."""
+    """Return the folder of a pipeline with the scheduler with which Stable Diffusion 1.x is published."""
     pipe = tiny_sd()
     pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)
     pipe.save_pretrained(tmp_path / "pndm")
@@ -70,7 +70,7 @@ def test_help_names_every_command_and_exit_code() -> None:
         assert code == 0 and "Usage" in text and "TODO" not in text
 
 
-def test_doctor() -> None:
+def test_doctor_names_versions_devices_and_every_op() -> None:
     code, text = run("doctor")
     assert code == 0
     assert all(word in text for word in ("torch", "diffusers", "threads", "backend", "tinyworld"))
@@ -86,7 +86,7 @@ def test_explain_writes_everything(models: tuple[str, str], tmp_path: Path) -> N
     assert explanation.label == "boat" and explanation.prompt_embeds.shape[0] == 1
 
 
-def test_explain_by_number_is_the_same_class(models: tuple[str, str], tmp_path: Path) -> None:
+def test_explain_by_number_explains_the_same_class(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
     code, text = run("explain", classifier, "1", "--pipeline", pipeline, "--out", tmp_path, *QUICK)
     assert code == 0 and "fish" in text
@@ -102,9 +102,7 @@ def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_p
     assert sorted(os.listdir(tmp_path / "out")) == ["profile.html", "profile.json", "trace.json"]
 
 
-def test_a_scheduler_takes_the_place_of_one_that_is_refused(
-    models: tuple[str, str], pndm: Path, tmp_path: Path
-) -> None:
+def test_the_scheduler_option_replaces_a_refused_scheduler(models: tuple[str, str], pndm: Path, tmp_path: Path) -> None:
     command = ["explain", models[0], "boat", "--pipeline", pndm, "--out", tmp_path / "out", *QUICK]
     code, text = run(*command)
     assert code == 2 and "--scheduler), got PNDMScheduler" in text
@@ -114,7 +112,7 @@ def test_a_scheduler_takes_the_place_of_one_that_is_refused(
     assert "DDIMScheduler" in str(sampler)
 
 
-def test_profile_takes_a_scheduler(models: tuple[str, str], pndm: Path, tmp_path: Path) -> None:
+def test_profile_takes_the_scheduler_option(models: tuple[str, str], pndm: Path, tmp_path: Path) -> None:
     short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu", "--out", tmp_path / "out"]
     code, text = run("profile", "--pipeline", pndm, "--classifier", models[0], *short, "--scheduler", "lcm")
     assert code == 0, text

@@ -1,7 +1,7 @@
 """The CUDA sources on the CPU: ``python -m tests.csrc.emulated <folder>`` compiles them with g++ and checks every op.
 
-Launches become calls of ``emulation/cuda_runtime.h``, and the ops take CPU tensors; all else is the code that runs on a
-GPU: indices, tiles, tails, vector loads, the order of the sums. Not the GPU's arithmetic, nor its races.
+Launches become calls of ``emulation/cuda_runtime.h``, and the ops take CPU tensors. Indices, tiles, tails, vector loads
+and the order of the sums are those of a GPU; its arithmetic and its races are not tested.
 """
 
 import re
@@ -27,7 +27,7 @@ SUBSTITUTIONS = (
 )
 SHAPES = (  # images, channels of x and of skip, side, groups
     (1, 1, 0, 1, 1),
-    (2, 24, 16, 9, 5),  # vectors of four, a group over the seam, two chunks
+    (2, 24, 16, 9, 5),  # vectors of four, a group with channels of x and skip, two chunks
     (1, 72, 8, 11, 4),  # vectors of eight, more than one tile
     (2, 35, 7, 3, 6),  # no vectors
 )
@@ -49,7 +49,7 @@ def build(folder: Path) -> Path:
 
 
 def check(name: str, op: Callable[..., Any], inputs: dict[str, Tensor], fixed: dict[str, Any]) -> None:
-    """Hold results and gradients to the error budget of the reference in the same dtype."""
+    """Compare results and gradients with the error budget of the reference in the same dtype."""
     from tests.budget import assert_within_budget
 
     def evaluate(impl: str, dtype: torch.dtype | None, cotangents: list[Tensor]) -> tuple[Tensor, ...]:
@@ -94,7 +94,7 @@ def main(folder: str) -> None:
     from diffexplain_fast.ops import _impl
 
     load(str(build(Path(folder))))
-    _impl.CPP_MISSING = ""  # the C++ implementation is what CPU tensors get: now the CUDA sources
+    _impl.CPP_MISSING = ""  # CPU tensors run the C++ implementation, which is now that of the CUDA sources
     torch.manual_seed(0)
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         check_all(dtype)

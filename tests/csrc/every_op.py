@@ -1,6 +1,6 @@
 """Every op of the compiled library, forward and backward: ``python -m tests.csrc.every_op <library>`` runs them all.
 
-As a program it takes the library as an argument, because one that was built for a sanitizer is not the installed one.
+The program takes the library as an argument, because a library that was built for a sanitizer is not installed.
 """
 
 import sys
@@ -15,7 +15,7 @@ def results(dtype: torch.dtype, side: int, channels: int) -> dict[str, tuple[Ten
     """Return outputs and gradients of every op in its C++ implementation, by name.
 
     Args:
-        dtype: of the activations.
+        dtype: dtype of the activations.
         side: height and width; its square is the number of rows.
         channels: width of a row, even.
     """
@@ -60,7 +60,7 @@ def results(dtype: torch.dtype, side: int, channels: int) -> dict[str, tuple[Ten
 
 
 def main(library: str) -> None:
-    """Run every op on small shapes: one pixel, an odd size, a size with a rest beside the widest vector."""
+    """Run every op on small shapes: one pixel, an odd size, a size that is not a multiple of the widest vector."""
     load = torch.ops.load_library
     torch.ops.load_library = lambda path: None  # not the installed library
     from diffexplain_fast.ops import _impl

@@ -63,13 +63,13 @@ def test_no_cuda_kernel_spills_on_any_chip(source: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
-def test_no_sanitizer_objects(tmp_path: Path) -> None:
+def test_no_sanitizer_reports_an_error(tmp_path: Path) -> None:
     library = tmp_path / "_C_sanitised.so"
     sources = sorted(map(str, (ROOT / "csrc" / "cpu").glob("*.cpp")))
     flags = ("-O1", "-g", "-DDIFFEXPLAIN_NO_CLONES", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     built = run(*compile_csrc.cpu_command(sources, str(library), *flags))
     assert built.returncode == 0, built.stderr
-    # The C++ library too: the sanitizer looks for it before Python has loaded it.
+    # The C++ library is preloaded too, because the sanitizer needs it before Python loads it.
     paths = [run("g++", f"-print-file-name={name}.so").stdout.strip() for name in ("libasan", "libubsan", "libstdc++")]
     if not all(Path(path).is_absolute() for path in paths):
         pytest.skip("this g++ came without libasan and libubsan")

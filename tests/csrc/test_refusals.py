@@ -1,4 +1,4 @@
-"""The compiled functions refuse what they would read wrongly: Python checks before them, but anyone may call them."""
+"""The compiled functions refuse arguments that they would read wrongly, because they can be called without the ops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_by_name(name: str) -> None:
+def test_a_bad_argument_of_a_compiled_function_is_refused_by_name(name: str) -> None:
     call, said = REFUSED[name]
     with pytest.raises(RuntimeError, match=said):
         call()

@@ -1,4 +1,4 @@
-"""The compiled kernels give the same bits whatever the number of threads."""
+"""The compiled kernels give the same bits for any number of threads."""
 
 from collections.abc import Iterator
 
@@ -20,11 +20,13 @@ def threads_restored() -> Iterator[None]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_number_of_threads_gives_equal_bits(threads_restored: None, dtype: torch.dtype) -> None:
-    """Of two images one, two and three threads get whole ones, one each, and shares of both."""
+    """With two images, one thread gets both, two threads get one each, and three threads get parts of both."""
     by_threads = []
     for threads in (1, 2, 3, 2):
         torch.set_num_threads(threads)
-        by_threads.append(results(dtype, side=33, channels=34))  # more than one thread's share, and no whole shares
+        by_threads.append(
+            results(dtype, side=33, channels=34)
+        )  # more than the share of one thread, and not a multiple of it
     one, *others = by_threads
     for other in others:
         for name, tensors in one.items():

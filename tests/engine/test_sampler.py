@@ -10,8 +10,10 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 
+from diffexplain_fast.engine import backend
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.ops import _impl
 from tests.engine.plain import SCHEDULERS, gradients, make_scheduler, relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import seeded, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet, tiny_vae
@@ -224,3 +226,13 @@ def test_the_record_names_backend_gradient_and_scheduler(pipe):
     record = sampler_of(pipe).record()
     assert record["backend"] == "fast" and record["reason"] == "auto: the models are known to the fast engine"
     assert "group_norm_silu" in str(record["implementations"])
+
+
+def test_without_compiled_kernels_auto_takes_the_reference_for_small_models_on_a_cpu(pipe, monkeypatch):
+    monkeypatch.setattr(_impl, "CPP_MISSING", "_C_cpu was not built")
+    record = sampler_of(pipe).record()
+    assert record["backend"] == "reference" and "_C_cpu was not built" in str(record["reason"])
+    assert sampler_of(pipe, memory="1GiB").record()["backend"] == "fast"
+    assert sampler_of(pipe, backend="fast").record()["backend"] == "fast"
+    monkeypatch.setattr(backend, "_SMALL", 1000)
+    assert sampler_of(pipe).record()["backend"] == "fast"

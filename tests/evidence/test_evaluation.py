@@ -1,4 +1,4 @@
-"""Activation scores, by hand and on latents that training never sees."""
+"""Activation scores: computed by hand, and on latents that training never uses."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from diffexplain_fast.stats.intervals import wilson_interval
 from tests.explaining import QUICK, quick_explainer
 
 
-def test_a_score_by_hand() -> None:
+def test_a_score_has_the_numbers_computed_by_hand() -> None:
     first = Scores(
         torch.tensor([0.0, 1.0]), torch.tensor([2.0, 4.0]), torch.tensor([0.5, 0.7]), torch.tensor([True, False])
     )
@@ -45,6 +45,6 @@ def test_held_out_latents_are_never_trained_on() -> None:
     assert len(used["grad"]) == steps * per_step
     trained = explanation.activation["train"].n
     assert trained == QUICK["n_score"]
-    # What runs without gradient: validation, held-out, and the train latents scored again; only those may be shared.
+    # Without a gradient run validation, held-out latents, and the training latents again; only the last may be shared.
     assert len(used["grad"] & used["no grad"]) == trained
     assert len(used["no grad"]) == QUICK["n_validation"] + QUICK["n_score"] + trained

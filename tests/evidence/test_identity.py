@@ -1,4 +1,4 @@
-"""What a checkpoint knows a run by: answers to fixed pictures tell apart what no name or hash does."""
+"""The identity of a run in a checkpoint: answers to fixed pictures distinguish runs of equal names and hashes."""
 
 import random
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def with_attribute(scale: float) -> Classifier:
 
 
 @pytest.mark.parametrize("make", [function, preprocessed, with_attribute])
-def test_what_no_fingerprint_sees_is_answered_otherwise(pipeline: Pipeline, make: Callable) -> None:
+def test_a_change_that_no_fingerprint_covers_changes_the_answers(pipeline: Pipeline, make: Callable) -> None:
     first, other = problem(pipeline, make(1.0)), problem(pipeline, make(0.9))
     assert identity_of(first) == identity_of(other)
     assert answers_of(first).agree(answers_of(problem(pipeline, make(1.0))).values)
@@ -74,7 +74,7 @@ def test_the_other_classifier_of_a_disagreement_is_told_apart(pipeline: Pipeline
     assert not answers_of(first).agree(answers_of(other).values)
 
 
-def test_rounding_is_no_other_classifier(pipeline: Pipeline) -> None:
+def test_rounding_does_not_make_another_classifier(pipeline: Pipeline) -> None:
     single = answers_of(problem(pipeline, Classifier(tiny_classifier(), labels=LABELS)))
     double = answers_of(problem(pipeline, Classifier(tiny_classifier().double(), labels=LABELS)))
     half = answers_of(problem(pipeline, Classifier(tiny_classifier().bfloat16(), labels=LABELS)))
@@ -83,7 +83,7 @@ def test_rounding_is_no_other_classifier(pipeline: Pipeline) -> None:
     assert single.slack < 0.01 * max(map(abs, single.values))
 
 
-def test_what_is_not_finite_is_compared_too() -> None:
+def test_answers_that_are_not_finite_are_compared_too() -> None:
     answers = Answers([float("nan"), float("inf"), 1.0], 0.1)
     assert answers.agree([float("nan"), float("inf"), 1.05])
     assert not answers.agree([0.0, float("inf"), 1.0]) and not answers.agree([float("nan"), 5.0, 1.0])
@@ -91,7 +91,7 @@ def test_what_is_not_finite_is_compared_too() -> None:
     assert not answers.agree([float("nan"), float("inf")])
 
 
-def test_the_pictures_leave_everything_as_it_was(pipeline: Pipeline) -> None:
+def test_asking_for_answers_changes_nothing(pipeline: Pipeline) -> None:
     model = tiny_classifier().train()
     drawn = Classifier(nn.Sequential(model, nn.Dropout()), lambda pixels: pixels + torch.randn(()), LABELS)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()

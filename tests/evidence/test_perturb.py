@@ -1,4 +1,4 @@
-"""Cutouts and noise: what they keep, what they change, and that a generator decides."""
+"""Cutouts and noise: the images that stay, the pixels that change, and the generator that decides."""
 
 import torch
 
@@ -13,7 +13,7 @@ def seen(cutouts: int, noise: float, seed: int = 0) -> torch.Tensor:
     return perturb(pixels(), cutouts, noise, torch.Generator().manual_seed(seed))
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_without_cutouts_and_noise_the_images_stay() -> None:
     assert torch.equal(seen(0, 0.0), pixels())
 
 

@@ -1,4 +1,4 @@
-"""Seeds that need no stored state, and scores of the generator's images."""
+"""Seeds without stored state, and scores of the generator's images."""
 
 import pytest
 import torch

@@ -32,7 +32,7 @@ def test_an_explanation_is_the_same_to_the_last_bit(target, pipe, recorded, monk
     with quick_explainer(pipe=pipe and pipe()) as explainer:
         replayed = explainer.explain(target, **QUICK)
     monkeypatch.undo()
-    with quick_explainer(pipe=pipe and pipe()) as explainer:  # another one, because recordings live across calls
+    with quick_explainer(pipe=pipe and pipe()) as explainer:  # another explainer, because recordings live across calls
         eager = explainer.explain(target, **QUICK)
     assert_same_result(replayed, eager)
     assert states(replayed) == {"text_encoder": REPLAYED, "classifier": REPLAYED}
@@ -49,7 +49,7 @@ def test_a_hook_of_the_users_own_still_runs(recorded: None) -> None:
 
 def test_a_model_that_changes_itself_is_never_replayed_as_it_was(recorded: None) -> None:
     class Counting(nn.Module):
-        """A classifier whose answer depends on how often it was asked."""
+        """A classifier whose answer depends on the number of its calls."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -64,7 +64,7 @@ def test_a_model_that_changes_itself_is_never_replayed_as_it_was(recorded: None)
         assert states(explainer.explain("boat", **QUICK))["classifier"] == FIRST
 
 
-def test_functions_and_the_reference_are_left_alone(recorded: None) -> None:
+def test_functions_and_the_reference_are_never_recorded(recorded: None) -> None:
     module = tiny_classifier()
     with quick_explainer() as explainer:
         explainer.classifier = Classifier(lambda pixels: module(pixels), labels=LABELS)
@@ -80,7 +80,7 @@ def test_functions_and_the_reference_are_left_alone(recorded: None) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("pipe", [tiny_sd, tiny_sdxl])
 def test_on_a_gpu_an_explanation_takes_the_same_way(pipe) -> None:
-    """Recorded into real graphs; kernels that sum in any order leave the last bits open."""
+    """The calls are recorded into real graphs; kernels that sum in any order may change the last bits."""
     found = []
     for graphs in ("auto", False):
         made = pipe().to("cuda")
@@ -95,7 +95,7 @@ def test_on_a_gpu_an_explanation_takes_the_same_way(pipe) -> None:
 
 
 def test_kept_constants_serve_calls_of_every_mode() -> None:
-    """Token ids and channel means are made once, also when the first call is one without gradients."""
+    """Token ids and channel means are created once, also if the first call runs without gradients."""
     with quick_explainer() as explainer:
         pipeline = explainer.pipeline
         soft = pipeline.token_embeddings("boat")

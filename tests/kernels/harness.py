@@ -1,4 +1,4 @@
-"""What every kernel's test does: inputs and outputs between NaN pads, and comparison within the budget."""
+"""Shared by the tests of kernels: inputs and outputs between NaN pads, and comparison within the budget."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from torch import Tensor
 from tests.budget import assert_within_budget
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-"""Where kernels run: without a CUDA device in the interpreter."""
+"""Device of the kernels: without a CUDA device, they run in the interpreter on the CPU."""
 PAD = 1024
-"""Elements on either side of a tensor."""
+"""Number of padding elements on either side of a tensor."""
 _SENTINEL = 1234.0
 
 
 def padded(tensor: Tensor) -> Tensor:
-    """Return the same on the device, inside a buffer of NaN: a read outside the tensor shows up in the result."""
+    """Return a copy on the device inside a buffer of NaN, so that a read outside of the tensor changes the result."""
     view, _ = _between_pads(tensor.to(DEVICE), float("nan"))
     return view.copy_(tensor)
 
@@ -31,12 +31,12 @@ def _between_pads(like: Tensor, pad: float) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def guarded_empty(upcast: bool = False) -> Iterator[None]:
-    """Let ``torch.empty`` and ``empty_like`` give NaN between pads, and pin every kernel's first configuration.
+    """Make ``torch.empty`` and ``empty_like`` return NaN between pads, and use every kernel's first configuration.
 
     Afterwards no pad may have changed.
 
     Args:
-        upcast: give float32 for bfloat16, since the interpreter's store truncates where hardware rounds.
+        upcast: True to return float32 for bfloat16, because the interpreter's store truncates but hardware rounds.
     """
     buffers = []
 
@@ -64,7 +64,7 @@ def guarded_empty(upcast: bool = False) -> Iterator[None]:
 def check(
     kernel: Callable[..., Any], reference: Callable[..., Any], inputs: tuple[Any, ...], *, factor: float = 2.0
 ) -> tuple[Tensor, ...]:
-    """Hold a launcher against the reference in float64, with the reference in the inputs' dtype as the measure.
+    """Compare a launcher with the reference in float64; the error of the reference in the inputs' dtype is the measure.
 
     Args:
         kernel: launcher.
@@ -73,7 +73,7 @@ def check(
         factor: 2 for values, 3 for gradients.
 
     Returns:
-        The reference's results in the inputs' dtype, for what follows.
+        The reference's results in the inputs' dtype, for further calls.
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     before = [value.clone() for value in tensors]
@@ -90,7 +90,7 @@ def check(
 
 
 def _formats(tensor: Tensor) -> list[bool]:
-    """Return in which orders of memory a tensor is dense; strides say nothing where a size is 1."""
+    """Return the memory orders in which a tensor is dense; the stride of a size of 1 does not count."""
     orders = [torch.contiguous_format, *([torch.channels_last] if tensor.ndim == 4 else [])]
     return [tensor.is_contiguous(memory_format=order) for order in orders]
 

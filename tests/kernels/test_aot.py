@@ -1,4 +1,4 @@
-"""Every kernel compiled for every chip: the committed table follows from these sources, and nothing in it spills."""
+"""Every kernel compiled for every chip: the committed table belongs to these sources, and no kernel in it spills."""
 
 import json
 import os
@@ -17,7 +17,7 @@ OTHER_TRITON = "the committed table is of Triton {}, not of {}"
 
 
 def compiled(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Run ``benchmarks.aot`` as the compiler, which this process cannot be: it may have the interpreter's kernels."""
+    """Run ``benchmarks.aot`` in another process, because this one may have the interpreter's kernels."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(folder / "cache")
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
@@ -63,7 +63,7 @@ def test_every_configuration_is_a_case() -> None:
     assert all(config in compiled_configs for configs in CONFIGS.values() for config in configs)
 
 
-def test_what_is_over_a_limit_is_found() -> None:
+def test_a_kernel_over_a_limit_is_found() -> None:
     case = aot_cases.Case("k", None, {}, {}, Config({}, 4), tensor_cores=True)
     assert len(aot.over_limit(case, 86, aot.Usage(255, 8, 100 * 1024, 0))) == 3
     assert aot.over_limit(case, 90, aot.Usage(255, 0, 100 * 1024, 2)) == []
@@ -86,7 +86,7 @@ def kernel_file(code: str) -> str:
     ],
     ids=["comment", "docstring", "launcher", "kernel", "constant"],
 )
-def test_the_hash_sees_what_is_compiled_and_no_prose(
+def test_the_hash_covers_compiled_code_but_not_prose(
     changed: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aot_hash, "KERNELS", tmp_path)
@@ -104,6 +104,6 @@ def test_a_kernel_file_counts_with_those_that_it_imports() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [("--op", "guided_step"), ("--chip", "90"), ("--random", "2")])
-def test_a_part_does_not_replace_the_table(tmp_path: Path, part: tuple[str, str]) -> None:
+def test_compiling_a_part_does_not_replace_the_table(tmp_path: Path, part: tuple[str, str]) -> None:
     done, _ = compiled(tmp_path, *part, "--output", str(aot.RESULT))
     assert done.returncode == 2 and "committed table" in done.stderr

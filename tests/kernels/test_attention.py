@@ -16,7 +16,7 @@ LENGTHS = st.sampled_from([1, 7, 16, 64, 77, 100])
 
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
-    """Check forward and backward; of one key only the values, since its scores' gradient is nothing but rounding."""
+    """Check forward and backward; with one key only the values, because its scores' gradient is only rounding."""
     o, lse = check(kernels.attention_fwd, reference.attention_fwd, (q, k, v, scale))
     if k.shape[1] > 1:
         do = torch.randn_like(o)
@@ -39,7 +39,7 @@ def check_both(queries: int, keys: int, columns: int, dtype: torch.dtype, images
     heads=st.sampled_from([1, 2]),
     seed=st.integers(0, 9),
 )
-def test_any_shape(
+def test_attention_kernels_are_within_budget_for_every_shape(
     queries: int, keys: int, columns: int, dtype: torch.dtype, images: int, heads: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -48,23 +48,23 @@ def test_any_shape(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("columns", [8, 16, 40, 64, 80, 160])
-def test_text_keys(columns: int, dtype: torch.dtype) -> None:
+def test_77_text_keys_are_within_budget(columns: int, dtype: torch.dtype) -> None:
     check_both(35, 77, columns, dtype)
 
 
 @pytest.mark.parametrize("keys", [128, 154, 300])
-def test_several_blocks_of_keys(keys: int) -> None:
+def test_several_blocks_of_keys_are_within_budget(keys: int) -> None:
     check_both(33, keys, 40, torch.float16)
 
 
 @pytest.mark.parametrize("keys", [77, 130])
-def test_bfloat16(keys: int) -> None:
+def test_attention_kernels_are_within_budget_in_bfloat16(keys: int) -> None:
     check_both(37, keys, 40, torch.bfloat16)
 
 
 @pytest.mark.parametrize("keys", [19, 130])
-def test_views_of_one_projection(keys: int) -> None:
-    """What lies between the heads of one view belongs to others: it is NaN here, and no bit changes."""
+def test_views_of_one_projection_give_the_bits_of_contiguous_tensors(keys: int) -> None:
+    """Memory between the heads of a view belongs to other views: NaN there changes no bit."""
     packed = torch.full((2, keys, 5, 2, 40), float("nan"), dtype=torch.float16, device=DEVICE)
     q, k, v = (packed[:, :, i] for i in (0, 2, 4))
     for part in (q, k, v):
@@ -77,12 +77,12 @@ def test_views_of_one_projection(keys: int) -> None:
     assert all(map(torch.equal, *made)) and all(x.is_contiguous() for x in made[0])
 
 
-def test_heads_first_and_values_in_other_strides() -> None:
+def test_heads_first_and_values_in_other_strides_are_within_budget() -> None:
     q, k = (torch.randn(2, 3, rows, 24).half().transpose(1, 2) for rows in (21, 13))
     check_tensors(q, k, torch.randn(2, 13, 3, 24).half(), 0.3)
 
 
-def test_gradient_of_the_output_in_other_strides() -> None:
+def test_strides_of_the_outputs_gradient_change_no_bit() -> None:
     q, k, v, do = (padded(torch.randn(1, 20, 2, 16).half()) for _ in range(4))
     o, lse = kernels.attention_fwd(q, k, v, 0.25)
     strided = do.transpose(1, 2).contiguous().transpose(1, 2)
@@ -91,7 +91,7 @@ def test_gradient_of_the_output_in_other_strides() -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["high", "low"])
-def test_scores_beyond_the_range_of_exp(sign: float) -> None:
+def test_scores_beyond_the_range_of_exp_stay_finite(sign: float) -> None:
     """Far below 0, a key that is only padding would outweigh all others."""
     q, k, v = (torch.randn(1, rows, 1, 16) for rows in (18, 77, 77))
     q, k = q / 8 + 4 * sign, k / 8 + 4
@@ -111,8 +111,10 @@ def test_equal_calls_have_equal_bits(keys: int) -> None:
 
 @pytest.mark.parametrize("programs", [1, 3])
 @pytest.mark.parametrize("keys", [77, 130])
-def test_queries_shared_by_programs(monkeypatch: pytest.MonkeyPatch, programs: int, keys: int) -> None:
-    """As many partial sums as there are blocks of queries, none, and some with several blocks each."""
+def test_queries_that_programs_share_are_within_budget(
+    monkeypatch: pytest.MonkeyPatch, programs: int, keys: int
+) -> None:
+    """The cases have one partial sum per block of queries, no partial sums, and sums of several blocks."""
     monkeypatch.setattr(kernels, "_PROGRAMS", programs)
     check_both(161, keys, 16, torch.float16)
 
@@ -131,13 +133,13 @@ def test_heads_too_wide_for_the_table_are_refused() -> None:
         kernels.attention_fwd(x, x, x, 1.0)
 
 
-def test_every_width_has_its_entries() -> None:
+def test_every_width_has_an_entry_for_every_kernel() -> None:
     for kernel in ("fwd", "dq", "dk_dv"):
         for columns in kernels._WIDTHS:
             assert {f"attention_{kernel}_{columns}{dtype}" for dtype in ("", "_fp32")} <= configs.CONFIGS.keys()
 
 
-def test_sizes_are_held_with_the_least_padding() -> None:
+def test_main_and_tail_have_the_least_padding() -> None:
     sizes = {1: 16, 8: 16, 16: 16, 24: 32, 40: 48, 48: 48, 56: 64, 64: 64, 77: 80, 80: 80, 100: 128, 154: 160, 160: 160}
     for size, wanted in sizes.items():
         assert tiles.parted(size) == wanted == tiles.main_part(size) + tiles.tail_part(size)

@@ -1,4 +1,4 @@
-"""How a configuration is chosen where there is a driver: by a stand-in for Triton's autotuner."""
+"""The choice of a configuration with a driver, by a stand-in for Triton's autotuner."""
 
 import inspect
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from diffexplain_fast.kernels import configs
 
 
 class Tuner:
-    """Notes what it is asked for, and runs nothing."""
+    """Records its arguments and runs nothing."""
 
     made: ClassVar[list["Tuner"]] = []
 
@@ -52,7 +52,7 @@ def test_a_choice_is_made_once_quickly_and_kept_on_disk(tuned: type[Tuner]) -> N
 
 
 class Kernel:
-    """A compiled kernel that notes its launches."""
+    """A compiled kernel that records its launches."""
 
     __name__ = "layer_norm_fwd_kernel"
 
@@ -79,7 +79,7 @@ def test_no_product_is_contracted_with_a_sum() -> None:
     assert configs.FP_FUSION is False, "the interpreter proves the arithmetic without"
 
 
-def test_this_triton_takes_the_options() -> None:
+def test_the_installed_triton_takes_the_options() -> None:
     known = inspect.signature(triton.autotune).parameters
     assert {"configs", "key", "do_bench", "cache_results"} <= known.keys()
     assert {"warmup", "rep", "quantiles"} <= inspect.signature(triton.testing.do_bench).parameters.keys()

@@ -36,14 +36,14 @@ def check_both(values: tuple[Any, ...], groups: int, silu: bool) -> None:
 
 @settings(max_examples=16, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
-def test_any_shape(data: st.DataObject) -> None:
+def test_group_norm_kernels_are_within_budget_for_every_shape(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3, 5, 32]), "groups")
     per_group = data.draw(st.sampled_from([1, 2, 3, 7, 10, 17, 80]).filter(lambda d: d * groups <= 100), "C / G")
     channels = groups * per_group
     c2 = data.draw(st.integers(0, channels - 1), "C2")
     size = st.sampled_from([1, 2, 3, 5, 8, 11])
     n, height, width = data.draw(st.integers(1, 3), "N"), data.draw(size, "H"), data.draw(size, "W")
-    # Two or three elements leave next to no gradient: what remains is rounding, in plain PyTorch as well.
+    # With two or three elements the gradient is almost 0: the rest is rounding, also in plain PyTorch.
     assume(per_group * height * width not in (2, 3))
     dtype = data.draw(st.sampled_from([torch.float32, torch.float16]), "dtype")
     shift, silu = data.draw(st.booleans(), "shift"), data.draw(st.booleans(), "silu")
@@ -52,46 +52,46 @@ def test_any_shape(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_groups_that_straddle_the_seam(dtype: torch.dtype) -> None:
+def test_groups_with_channels_of_x_and_skip_are_within_budget(dtype: torch.dtype) -> None:
     check_both(inputs(2, 50, 40, 9, 9, dtype, shift=True), 3, True)
 
 
-def test_the_smallest_groups() -> None:
+def test_groups_of_one_element_are_within_budget() -> None:
     check_both(inputs(1, 1, 0, 1, 1, torch.float32, shift=False), 1, True)
     check_both(inputs(2, 32, 0, 1, 1, torch.float32, shift=True), 32, True)
 
 
-def test_chunks_of_several_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_several_tiles_are_within_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few programs make long chunks, the last of which ends with a tile that has no pixel."""
     monkeypatch.setattr(kernels, "_PROGRAMS", 2)
     monkeypatch.setitem(configs.CONFIGS, "group_norm_silu_partial", [configs.Config({"BLOCK_P": 8, "BLOCK_C": 16}, 4)])
     check_both(inputs(1, 6, 4, 5, 7, torch.float32, shift=True), 2, True)
 
 
-def test_more_chunks_than_the_second_stage_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_chunks_than_a_block_of_the_combine_kernel_are_within_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(configs.CONFIGS, "group_norm_silu_partial", [configs.Config({"BLOCK_P": 4, "BLOCK_C": 16}, 4)])
     monkeypatch.setitem(configs.CONFIGS, "group_norm_silu_combine", [configs.Config({"BLOCK_K": 4, "BLOCK_D": 2}, 4)])
     check_both(inputs(1, 5, 4, 7, 7, torch.float32, shift=True), 3, True)
 
 
 @pytest.mark.parametrize("config", range(3))
-def test_every_configuration(monkeypatch: pytest.MonkeyPatch, config: int) -> None:
+def test_every_configuration_of_group_norm_is_within_budget(monkeypatch: pytest.MonkeyPatch, config: int) -> None:
     for name in ("group_norm_silu_fwd", "group_norm_silu_bwd"):
         monkeypatch.setitem(configs.CONFIGS, name, configs.CONFIGS[name][config:][:1])
     check_both(inputs(1, 70, 60, 5, 7, torch.float16, shift=True), 26, True)
 
 
-def test_a_mean_far_from_zero() -> None:
-    """E[x²] - E[x]² would have lost every digit of the variance."""
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
+    """E[x²] - E[x]² would lose every digit of the variance."""
     check_both(inputs(2, 24, 0, 9, 8, torch.float32, shift=False, offset=4096.0), 4, True)
 
 
-def test_activations_that_saturate() -> None:
+def test_activations_that_saturate_are_within_budget() -> None:
     x, skip, shift, weight, bias = inputs(1, 8, 0, 4, 4, torch.float32, shift=False)
     check_both((x, skip, shift, 200 * weight, bias), 2, True)
 
 
-def test_equal_bits_twice() -> None:
+def test_equal_calls_have_equal_bits() -> None:
     values = (*map(padded, inputs(2, 20, 10, 9, 9, torch.float32, shift=True)), 3, _EPS, True)
     first, second = kernels.group_norm_silu_fwd(*values), kernels.group_norm_silu_fwd(*values)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -15,7 +15,7 @@ _SETTINGS = settings(max_examples=24, deadline=None, derandomize=True, database=
 
 
 def coefficients(dtype: torch.dtype) -> torch.Tensor:
-    """Return eight numbers as far apart as a sampler's."""
+    """Return eight numbers of the sizes that a sampler has."""
     return torch.cat([torch.tensor([7.5]), torch.randn(7)]).to(dtype)
 
 
@@ -23,7 +23,7 @@ def coefficients(dtype: torch.dtype) -> torch.Tensor:
 @given(
     shape=_SHAPE, dtype=_OUTPUT, guided=st.booleans(), before=st.booleans(), noise=st.booleans(), seed=st.integers(0, 9)
 )
-def test_forward(
+def test_the_step_is_within_budget_for_every_shape_and_flag(
     shape: tuple[int, ...], dtype: torch.dtype, guided: bool, before: bool, noise: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -35,13 +35,15 @@ def test_forward(
 
 @_SETTINGS
 @given(shape=_SHAPE, dtype=_OUTPUT, guided=_FLAG, ddata=_FLAG, seed=st.integers(0, 9))
-def test_backward(shape: tuple[int, ...], dtype: torch.dtype, guided: bool, ddata: bool, seed: int) -> None:
+def test_the_adjoint_is_within_budget_for_every_shape_and_flag(
+    shape: tuple[int, ...], dtype: torch.dtype, guided: bool, ddata: bool, seed: int
+) -> None:
     torch.manual_seed(seed)
     values = (torch.randn(shape), torch.randn(shape) if ddata else None, coefficients(torch.float32), guided)
     check(kernels.guided_step_bwd, reference.guided_step_bwd, (*values, torch.empty(0, dtype=dtype)), factor=3.0)
 
 
-def test_double() -> None:
+def test_a_float64_step_is_computed_in_float64() -> None:
     sample, output = torch.randn(2, 4, 3, 5, dtype=torch.float64), torch.randn(4, 4, 3, 5)
     values = (sample, output, sample, sample, coefficients(torch.float64))
     ours = kernels.guided_step_fwd(*map(padded, values))

@@ -20,7 +20,9 @@ from tests.kernels.harness import channels_last, check, guarded_empty, padded
     dtype=st.sampled_from([torch.float32, torch.float16]),
     config=st.integers(0, 1),
 )
-def test_any_shape(n: int, channels: int, height: int, width: int, dtype: torch.dtype, config: int) -> None:
+def test_interleave_kernels_equal_the_reference_for_every_shape(
+    n: int, channels: int, height: int, width: int, dtype: torch.dtype, config: int
+) -> None:
     parts = channels_last(n, 4 * channels, height, width, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(configs.CONFIGS, "interleave", configs.CONFIGS["interleave"][config:][:1])
@@ -29,7 +31,7 @@ def test_any_shape(n: int, channels: int, height: int, width: int, dtype: torch.
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_every_bit_and_back(dtype: torch.dtype) -> None:
+def test_interleave_copies_every_bit_and_its_adjoint_copies_it_back(dtype: torch.dtype) -> None:
     parts = channels_last(2, 12, 3, 5, dtype=dtype)
     with guarded_empty():
         y = kernels.interleave_fwd(padded(parts))

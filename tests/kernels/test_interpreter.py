@@ -1,4 +1,4 @@
-"""Loops in Triton's interpreter: refused by some versions together, and skipped for that reason only."""
+"""Loops in Triton's interpreter: some pairs of versions refuse them, and only then tests are skipped."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ interpreted = pytest.mark.skipif(DEVICE.type != "cpu", reason="compiled kernels 
         ("3.10.0", "2.5.2", False),
     ],
 )
-def test_two_versions_together_refuse_loops(triton: str, numpy: str, refused: bool) -> None:
+def test_numpy_and_triton_versions_that_refuse_loops_together_are_known(triton: str, numpy: str, refused: bool) -> None:
     said = why_no_loops(triton, numpy)
     assert (f"Triton {triton} " in said and f"numpy {numpy}" in said) if refused else said == ""
 
 
 @interpreted
-def test_what_is_installed_does_what_its_versions_say() -> None:
+def test_the_installed_versions_behave_as_expected() -> None:
     q, k, v = torch.randn(3, 1, 40, 1, 8)
     if why_no_loops():
         with pytest.raises(Exception, match=REFUSAL):
@@ -36,7 +36,7 @@ def test_what_is_installed_does_what_its_versions_say() -> None:
         assert attention.attention_fwd(q, k, v, 0.5)[0].isfinite().all()
 
 
-def test_only_that_refusal_skips() -> None:
+def test_only_the_known_refusal_skips_a_test() -> None:
     for why, said in (("a reason", "another error"), ("", REFUSAL)):
         with pytest.raises(TypeError, match=said), skipped_without_loops(why):
             raise TypeError(said)

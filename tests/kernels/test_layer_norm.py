@@ -31,21 +31,23 @@ def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0)
     dtype=st.sampled_from([torch.float32, torch.float16]),
     seed=st.integers(0, 9),
 )
-def test_any_shape(rows: int, columns: int, dtype: torch.dtype, seed: int) -> None:
+def test_layer_norm_kernels_are_within_budget_for_every_shape(
+    rows: int, columns: int, dtype: torch.dtype, seed: int
+) -> None:
     torch.manual_seed(seed)
     check_both(rows, columns, dtype)
 
 
-def test_bfloat16() -> None:
+def test_layer_norm_kernels_are_within_budget_in_bfloat16() -> None:
     check_both(5, 320, torch.bfloat16)
 
 
-def test_a_mean_far_from_zero() -> None:
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
     check_both(9, 96, torch.float32, offset=4096.0)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 40, 320, 640, 768, 1280, 1281, 4096])
-def test_a_tile_holds_the_row(columns: int) -> None:
+def test_the_blocks_of_layer_norm_hold_a_row(columns: int) -> None:
     tile = kernels.blocks(columns)
     main, rest = tile["BLOCK_D"], tile["BLOCK_REST"]
     assert main <= columns <= main + rest and all(size & (size - 1) == 0 for size in tile.values())

@@ -1,4 +1,4 @@
-"""Heads that are always certain: what a squashing last step answers is a probability, even where it is 0 or 1."""
+"""Heads that are always certain: the answer of a squashing last step is a probability, even if it is 0 or 1."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Classifiers of any kind: what they answer, what they refuse, and that the user's model is never changed."""
+"""Classifiers of any kind: their answers, their refusals, and the user's model, which never changes."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.tiny import LABELS, TinyClassifier, tiny_classifier
 
 
 class Happening(TinyClassifier):
-    """The tiny classifier, with something that happens in the middle of its forward."""
+    """The tiny classifier, with a given event in the middle of its forward."""
 
     def __init__(self, happen: Callable[[], None]) -> None:
         super().__init__(4)
@@ -40,7 +40,7 @@ def pixels(batch: int = 2, size: int = 8, dtype: torch.dtype = torch.float32) ->
 
 
 def state(model: nn.Module) -> str:
-    """Everything of a module that a call might leave changed."""
+    """The state of a module that a call might change."""
     hooks = [
         (name, {key: list(value) for key, value in vars(part).items() if key.endswith("hooks")}, part.training)
         for name, part in model.named_modules()
@@ -51,7 +51,7 @@ def state(model: nn.Module) -> str:
 
 
 def unusual(model: TinyClassifier) -> TinyClassifier:
-    """Put a model into modes and flags that nothing would choose, with a hook of its own."""
+    """Put a model into unusual modes and flags, with a hook."""
     model.train()
     model.layer2.eval()
     model.head.bias.requires_grad_(False)
@@ -59,7 +59,7 @@ def unusual(model: TinyClassifier) -> TinyClassifier:
     return model
 
 
-def test_logits_are_the_models_own() -> None:
+def test_logits_equal_the_output_of_the_model() -> None:
     model = tiny_classifier()
     classifier = Classifier(model, labels=LABELS)
     assert torch.equal(classifier(pixels()), model(pixels()))
@@ -67,7 +67,7 @@ def test_logits_are_the_models_own() -> None:
     assert classifier.labels == LABELS and classifier.model is model
 
 
-def test_gradients_reach_the_pixels_alone() -> None:
+def test_gradients_reach_only_the_pixels() -> None:
     model = tiny_classifier().double()
     classifier = Classifier(model, preprocess=Preprocess(size=6, crop=(5, 5), mean=(0.5,) * 3, std=(0.2, 0.3, 0.4)))
     x = pixels(1, 7, torch.float64).requires_grad_()
@@ -122,7 +122,7 @@ def test_a_preprocess_with_modules_is_frozen_too() -> None:
     assert steps.training and torch.equal(steps[0].running_mean, torch.zeros(3)) and steps[0].weight.grad is None
 
 
-def test_activations_come_by_the_key_they_were_asked_by() -> None:
+def test_activations_have_the_key_that_requested_them() -> None:
     model = tiny_classifier()
     x = pixels().requires_grad_()
     response = Classifier(model).respond(x, ["layer1.0", model.layer2, "layer1.0"])
@@ -148,7 +148,7 @@ def test_a_layer_that_does_not_run_is_named() -> None:
     model = tiny_classifier()
     model.spare = nn.Linear(2, 2)
     with pytest.raises(
-        ValueError, match="layer: wanted a module that runs when the model does, got spare, which did not"
+        ValueError, match="layer: wanted a module that runs when the model runs, got spare, which did not"
     ):
         Classifier(model).respond(pixels(), ["layer1", "spare"])
 
@@ -161,7 +161,7 @@ def test_a_layer_without_a_tensor_is_named() -> None:
     model = Happening(lambda: model.nothing(None))
     model.nothing = Nothing()
     with pytest.raises(
-        TypeError, match="layer: wanted a module that puts out a tensor, as nothing does not, got NoneType"
+        TypeError, match="layer: wanted a module that returns a tensor, which nothing does not, got NoneType"
     ):
         Classifier(model).respond(pixels(), ["nothing"])
     assert not model.nothing._forward_hooks
@@ -178,7 +178,7 @@ def test_a_layer_without_a_tensor_is_named() -> None:
         (torch.zeros(0, 3, 8, 8), ValueError, r"at least one image, got \[0, 3, 8, 8\]"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ValueError, r"floating point dtype, .* got torch\.uint8"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), ValueError, r"floating point dtype, .* got torch\.complex64"),
-        (torch.zeros(1, 3, 8, 8, device="meta"), ValueError, "device cpu, where the classifier is, got meta"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), ValueError, "device cpu, that of the classifier, got meta"),
     ],
 )
 def test_bad_pixels_are_named(x: Any, error: type[Exception], message: str) -> None:
@@ -204,19 +204,19 @@ def test_bad_answers_are_named(answer: Callable, error: type[Exception], message
         Classifier(answer, labels=("a", "b", "c"))(pixels().requires_grad_())
 
 
-def test_answers_without_a_gradient_are_fine_where_none_is_wanted() -> None:
+def test_answers_without_a_gradient_are_accepted_if_none_is_needed() -> None:
     classifier = Classifier(lambda x: x.detach().mean((2, 3)))
     assert classifier(pixels()).shape == (2, 3)
     with torch.no_grad():
         assert classifier(pixels().requires_grad_()).shape == (2, 3)
 
 
-def test_an_object_with_logits_is_understood() -> None:
+def test_the_logits_of_an_object_are_read() -> None:
     classifier = Classifier(lambda x: Output(x.mean((2, 3)), x))
     assert torch.equal(classifier(pixels()), pixels().mean((2, 3)))
 
 
-def test_a_function_has_no_module() -> None:
+def test_a_function_serves_without_device_and_layers() -> None:
     model = tiny_classifier()
     classifier = Classifier(lambda x: model(x), labels=LABELS)
     assert classifier.device is None
@@ -236,7 +236,7 @@ def test_pixels_take_the_dtype_of_the_weights() -> None:
     assert torch.autograd.grad(logits.sum(), x)[0].dtype == torch.float64
 
 
-def test_a_preprocess_that_returns_no_tensor_is_named() -> None:
+def test_a_preprocess_that_does_not_return_a_tensor_is_named() -> None:
     with pytest.raises(TypeError, match="preprocess: wanted a function that returns a tensor, got list"):
         Classifier(tiny_classifier(), preprocess=lambda x: x.tolist())(pixels())
 

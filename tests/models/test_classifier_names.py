@@ -46,19 +46,19 @@ def test_an_unknown_label_names_five() -> None:
     assert str(caught.value).count("boat") == 5
 
 
-def test_labels_may_repeat_and_are_then_told_apart_by_index() -> None:
+def test_labels_that_repeat_are_distinguished_by_index() -> None:
     classifier = Classifier(tiny_classifier(), labels=("crane", "boat", "crane", "fish"))
     assert classifier.label_index("boat") == 1 and classifier.label_index(2) == 2
     with pytest.raises(
-        ValueError, match=r"label: wanted an index, since classes \[0, 2\] share this label, got 'crane'"
+        ValueError, match=r"label: wanted an index, because classes \[0, 2\] share this label, got 'crane'"
     ):
         classifier.label_index("crane")
 
 
-def test_without_labels_a_class_is_its_index() -> None:
+def test_without_labels_a_class_is_named_by_index() -> None:
     classifier = Classifier(tiny_classifier())
     assert classifier.label_index(3) == 3 and classifier.label_name(3) == "3"
-    with pytest.raises(ValueError, match="a class index, since TinyClassifier has no labels, got 'boat'"):
+    with pytest.raises(ValueError, match="a class index, because TinyClassifier has no labels, got 'boat'"):
         classifier.label_index("boat")
     with pytest.raises(ValueError, match="an index from 0, got -1"):
         classifier.label_index(-1)
@@ -96,7 +96,7 @@ def test_a_bad_layer_is_named(layer: Any, error: type[Exception], message: str) 
 
 
 @pytest.mark.parametrize("layers", ["layer1", None])
-def test_layers_come_in_a_list(layers: Any) -> None:
+def test_a_single_layer_in_place_of_a_list_is_refused(layers: Any) -> None:
     with pytest.raises(TypeError, match="layers: wanted a list of dotted names or modules"):
         Classifier(tiny_classifier()).respond(torch.rand(1, 3, 8, 8), layers)
 

@@ -1,4 +1,4 @@
-"""Prompts must be encoded as the pipeline itself does, whatever its tokenizer, text encoder and configuration ask."""
+"""Prompts are encoded as by the pipeline, for every tokenizer, text encoder and configuration."""
 
 import pytest
 import torch
@@ -64,9 +64,9 @@ OPTIONS = {
 
 @torch.no_grad()
 def theirs(pipe, texts, **options):
-    """Prompt embeddings and pooled text of the pipeline itself, then the unconditional ones."""
+    """Return the pipeline's prompt embeddings and pooled text, then the unconditional ones."""
     for encoder in encoders(pipe):
-        if not hasattr(encoder, "text_model"):  # where diffusers looks for the final norm
+        if not hasattr(encoder, "text_model"):  # the place in which diffusers looks for the final norm
             object.__setattr__(encoder, "text_model", encoder)
     out = pipe.encode_prompt(texts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, **options)
     return out[0], out[1], *(out[2:] or (None, None))
@@ -86,7 +86,7 @@ def assert_same(pipeline, texts, wanted):
 
 @pytest.mark.parametrize("texts", [TEXTS, LONG], ids=["short", "cut"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_texts_are_encoded_as_the_pipeline_does(pipe, option, texts):
+def test_texts_are_encoded_as_by_the_pipeline(pipe, option, texts):
     OPTIONS[option](pipe)
     with torch.no_grad():
         assert_same(load_pipeline(pipe), texts, theirs(pipe, texts))
@@ -94,7 +94,7 @@ def test_texts_are_encoded_as_the_pipeline_does(pipe, option, texts):
 
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_skipped_layers_are_those_of_the_pipeline(pipe, skip):
-    """The unconditional rows never skip, as in diffusers."""
+    """The unconditional rows never skip layers, as in diffusers."""
     if skip == 2 and "text_encoder_2" in pipe.components:
         pytest.skip("its first text encoder has two layers, of which the last is always left out")
     pipeline, soft = load_pipeline(pipe, call_options={"clip_skip": skip}), None
@@ -147,7 +147,7 @@ def test_xl_guides_away_from_what_its_configuration_says(zeros):
     pipeline = load_pipeline(pipe)
     assert_same(pipeline, TEXTS[:2], theirs(pipe, TEXTS[:2]))
     assert bool(pipeline.unconditional().prompt_embeds.abs().sum()) != zeros
-    # A negative prompt that is given is encoded, the empty one too.
+    # A negative prompt is encoded, also an empty one.
     given = theirs(pipe, TEXTS[:1], negative_prompt=[""])
     written = pipeline.encode_text([""])
     assert near(written.prompt_embeds, given[1]) and near(written.pooled, given[3])
@@ -214,7 +214,7 @@ def test_a_tokenizer_without_words_lends_its_letters():
     assert pipeline.nearest_words(pipeline.token_embeddings("b"), k=1)[0][0][0] == "b"
 
 
-def test_a_tokenizer_of_special_tokens_only_is_refused():
+def test_a_tokenizer_with_only_special_tokens_is_refused():
     pipe = tiny_sd()
     names = {"<|startoftext|>": 0, "<|endoftext|>": 1}
     pipe.tokenizer = type(pipe.tokenizer)(vocab=names, merges=[], model_max_length=CONTEXT)
@@ -227,5 +227,5 @@ def test_a_tokenizer_of_special_tokens_only_is_refused():
 def test_a_tokenizer_without_padding_is_refused():
     pipe = tiny_sd()
     pipe.tokenizer.pad_token = None
-    with pytest.raises(ValueError, match="what follows, got pad_token_id None"):
+    with pytest.raises(ValueError, match="begin, end and padding of a prompt, got pad_token_id None"):
         load_pipeline(pipe)

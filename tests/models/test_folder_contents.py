@@ -1,4 +1,4 @@
-"""What a classifier folder says about its outputs, channels, sizes and names, checked when it is loaded."""
+"""Outputs, channels, sizes and names in a classifier folder, which are checked when it is loaded."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.models.saved_classifiers import AS_THEY_ARE, NAMES, RESNET, STEPS, ed
 from tests.tiny import LABELS, seeded
 
 
-def test_a_folder_says_what_its_outputs_mean(copy: Path) -> None:
+def test_the_problem_type_of_a_folder_decides_the_kind_of_output(copy: Path) -> None:
     edit_json(copy / "config.json", problem_type="multi_label_classification")
     classifier = Classifier.from_pretrained(copy)
     assert classifier.output == "sigmoid"

@@ -1,4 +1,4 @@
-"""Eval mode without weight gradients while the context is open, and every flag as it was afterwards."""
+"""Eval mode without weight gradients while the context is open, and every flag restored afterwards."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.tiny import seeded
 
 
 def unusual() -> nn.Sequential:
-    """A model whose parts disagree about their modes and flags, with a shared layer and a parametrised one."""
+    """A model whose submodules have different modes and flags, with a shared and a parametrised layer."""
     shared = nn.Conv2d(3, 3, 1)
     model = seeded(
         lambda: nn.Sequential(
@@ -31,7 +31,7 @@ def state(model: nn.Module) -> list:
     ]
 
 
-def test_inside_nothing_trains() -> None:
+def test_inside_the_context_nothing_trains() -> None:
     model = unusual()
     with frozen(model):
         assert not any(part.training for part in model.modules())
@@ -42,7 +42,7 @@ def test_inside_nothing_trains() -> None:
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_everything_is_put_back(error: type[BaseException] | None) -> None:
+def test_the_context_restores_every_mode_and_flag(error: type[BaseException] | None) -> None:
     model, other = unusual(), unusual().eval()
     before = str(state(model)), str(state(other))
 
@@ -70,7 +70,7 @@ def test_contexts_nest_and_modules_may_be_named_twice() -> None:
     assert str(state(model)) == before
 
 
-def test_running_statistics_stay() -> None:
+def test_running_statistics_do_not_change() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3, momentum=0.5)).train()
     with frozen(model):
         model(torch.rand(4, 3, 8, 8) + 5)
@@ -80,7 +80,7 @@ def test_running_statistics_stay() -> None:
     assert int(model[0].num_batches_tracked) == 1, "outside it trains as before"
 
 
-def test_the_gradient_reaches_the_input_alone_and_after_the_context() -> None:
+def test_the_gradient_reaches_only_the_input_also_after_the_context() -> None:
     model = unusual().double()
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     with frozen(model):
@@ -95,7 +95,7 @@ def test_the_gradient_reaches_the_input_alone_and_after_the_context() -> None:
     assert torch.isclose((x.grad * direction).sum(), difference, rtol=1e-6)
 
 
-def test_nothing_to_freeze() -> None:
+def test_a_context_without_modules_changes_nothing() -> None:
     with frozen():
         pass
 
@@ -113,12 +113,12 @@ def test_contexts_of_several_threads_may_overlap() -> None:
     assert str(state(model)) == before
 
 
-def test_what_cannot_be_frozen_leaves_the_rest_as_it_was() -> None:
+def test_a_module_that_cannot_be_frozen_leaves_the_others_unchanged() -> None:
     model = unusual()
     before = str(state(model))
     derived = nn.Linear(2, 2)
     del derived.weight
-    derived.weight = torch.ones(2, 2, requires_grad=True) * 1.0  # no leaf, so its flag cannot be put off
+    derived.weight = torch.ones(2, 2, requires_grad=True) * 1.0  # not a leaf, so its flag cannot be switched off
     derived.parameters = lambda recurse=True: iter([derived.weight])
     with pytest.raises(RuntimeError, match="leaf"), frozen(model, derived):
         pass

@@ -1,4 +1,4 @@
-"""Names of classes from every source, and what cannot be one."""
+"""Names of classes from every source, and values that cannot be names."""
 
 import os
 import time
@@ -29,7 +29,7 @@ UNDECODABLE = os.fsdecode(b"caf\xe9")
     ],
     ids=["list", "array", "dict", "text keys", "values"],
 )
-def test_sources_of_labels(labels: Any) -> None:
+def test_labels_are_read_from_lists_arrays_and_dicts(labels: Any) -> None:
     assert Classifier(tiny_classifier(), labels=labels).labels == LABELS
 
 
@@ -42,7 +42,7 @@ def test_sources_of_labels(labels: Any) -> None:
         ([UNDECODABLE, "b"], ValueError, r"labels: wanted text that UTF-8 can encode, got 'caf\\udce9'"),
     ],
 )
-def test_labels_that_are_none(labels: Any, error: type[Exception], message: str) -> None:
+def test_values_that_are_not_labels_are_refused(labels: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Classifier(tiny_classifier(), labels=labels)
 
@@ -60,11 +60,11 @@ def test_labels_that_are_none(labels: Any, error: type[Exception], message: str)
     ],
     ids=str,
 )
-def test_labels_of_a_configuration(id2label: Any, labels: tuple[str, ...] | None) -> None:
+def test_labels_of_a_configuration_are_in_order(id2label: Any, labels: tuple[str, ...] | None) -> None:
     assert labels_of_config(id2label, 3) == labels
 
 
-def test_keys_that_are_no_indices_are_named() -> None:
+def test_keys_that_are_not_indices_are_named() -> None:
     with pytest.raises(ValueError, match="id2label: wanted class indices as keys, got 'cat'"):
         labels_of_config({"cat": 0}, 1)
 
@@ -84,14 +84,14 @@ def test_a_label_goes_before_everything_it_looks_like(label: str) -> None:
     assert as_target(label).bind(classifier).label == 2
 
 
-def test_what_is_neither_a_label_nor_a_neuron_names_both() -> None:
+def test_a_name_that_is_neither_a_label_nor_a_neuron_names_both() -> None:
     classifier = Classifier(tiny_classifier(), labels=["ratio 16:9", "ratio 4:3", "c", "d"])
     with pytest.raises(UnknownNameError, match=r"layer: wanted .* as a label: label: wanted .* nearest: ratio 4:3"):
         as_target("ratio 4:4").bind(classifier)
 
 
 @pytest.mark.parametrize("options", [{"prefix": UNDECODABLE}, {"start": UNDECODABLE}, {"candidates": [UNDECODABLE]}])
-def test_words_that_are_no_text_are_refused_before_the_search(options: dict[str, Any]) -> None:
+def test_words_that_are_not_text_are_refused_before_the_search(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}: wanted text that UTF-8 can encode"):
         Options(**options)
 
@@ -101,7 +101,7 @@ TRUTH = {"attribute": "background:snow", "effect": np.float32(1.5), "interval": 
 WITHOUT_EFFECT = {key: value for key, value in TRUTH.items() if key != "effect"}
 
 
-def test_a_truth_is_kept_as_json_has_it() -> None:
+def test_a_truth_is_kept_as_json_values() -> None:
     truth = Classifier(tiny_classifier(), truth={"boat": {"attributes": [TRUTH], "n": np.int64(3)}}).truth
     row = {"attribute": "background:snow", "effect": 1.5, "interval": [1.0, 2.0], "role": "x"}
     assert truth == {"boat": {"attributes": [row], "n": 3}}
@@ -118,6 +118,6 @@ def test_a_truth_is_kept_as_json_has_it() -> None:
         ([1], TypeError, "truth, boat: wanted a dict, or None, got list"),
     ],
 )
-def test_a_truth_that_cannot_be_kept_is_refused_when_given(known: Any, error: type[Exception], message: str) -> None:
+def test_a_truth_that_json_lacks_is_refused_at_once(known: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Classifier(tiny_classifier(), truth={"boat": known})

@@ -1,4 +1,4 @@
-"""timm and torchvision: what happens without them, and their preprocessing, which needs neither to be tested."""
+"""timm and torchvision: the error without them, and their preprocessing, whose tests need neither."""
 
 import importlib.util
 from enum import Enum
@@ -46,7 +46,7 @@ def test_an_absent_extra_says_how_to_install_it(library: str) -> None:
         Classifier.from_pretrained(f"{library}/resnet50")
 
 
-def test_the_steps_of_timm() -> None:
+def test_the_steps_of_timms_transform_are_read() -> None:
     assert timm_models.preprocess_of(TIMM) == Preprocess(235, "bicubic", (224, 224), rounds=True, **STATISTICS)
     squash = timm_models.preprocess_of(TIMM | {"crop_mode": "squash", "input_size": (3, 192, 256), "crop_pct": 1.0})
     assert (squash.size, squash.crop) == ((192, 256), (192, 256))
@@ -66,7 +66,7 @@ def test_other_steps_of_timm_are_refused(changes: dict, message: str) -> None:
         timm_models.preprocess_of(TIMM | changes)
 
 
-def test_the_steps_of_torchvision() -> None:
+def test_the_steps_of_torchvisions_transform_are_read() -> None:
     expected = Preprocess(232, "bilinear", (224, 224), rounds=True, **STATISTICS)
     assert torchvision_models.preprocess_of(torchvision_steps()) == expected
 

@@ -1,4 +1,4 @@
-"""Kinds of output: a linear read-out of known pixels reports what follows from its definition."""
+"""Kinds of output: a linear read-out of known pixels reports the values of its definition."""
 
 import math
 import warnings
@@ -30,7 +30,7 @@ class ReadOut(nn.Module):
         self.weight, self.read = nn.Parameter(torch.ones(3)), read
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return what is read [B, C]."""
+        """Return the numbers [B, C]."""
         return self.read(pixels.mean((2, 3)) * self.weight)
 
 
@@ -82,7 +82,7 @@ def probability(found: Classifier, label: Any) -> Tensor:
     ],
 )
 @pytest.mark.parametrize("label", COLOURS)
-def test_a_probability_is_what_its_definition_says(read: Callable, output: str, truth: Callable, label: str) -> None:
+def test_a_probability_follows_its_definition(read: Callable, output: str, truth: Callable, label: str) -> None:
     found = classifier(read, output=output)
     assert torch.allclose(probability(found, label), truth(colours())[:, COLOURS.index(label)], rtol=1e-5)
     assert found.output == output
@@ -96,7 +96,7 @@ def test_a_probability_is_what_its_definition_says(read: Callable, output: str, 
         (by_hand, "independent probabilities", "each class for itself, as after a sigmoid"),
     ],
 )
-def test_a_head_that_ends_in_probabilities_is_noticed_and_said(read: Callable, output: str, said: str) -> None:
+def test_a_head_that_ends_in_probabilities_is_detected_with_a_warning(read: Callable, output: str, said: str) -> None:
     found = classifier(read)
     with pytest.warns(UserWarning, match=rf'output: .*ReadOut.*{said}.*output="{output}" says so'):
         assert torch.allclose(probability(found, "red"), read(colours())[:, 0], rtol=1e-5)
@@ -116,7 +116,7 @@ def test_a_head_that_ends_in_probabilities_is_noticed_and_said(read: Callable, o
     ],
     ids=["logits", "linear", "small", "log_softmax", "zero"],
 )
-def test_logits_stay_logits(read: Callable) -> None:
+def test_logits_are_not_mistaken_for_probabilities(read: Callable) -> None:
     found = classifier(read)
     assert torch.allclose(probability(found, "red"), read(colours()).softmax(1)[:, 0], rtol=1e-5)
     assert found.output == "softmax"
@@ -143,7 +143,7 @@ def test_one_probability_has_an_opposite_too() -> None:
     assert torch.allclose(probability(found, "no"), 1 - sigmoid(colours())[:, 0], rtol=1e-4)
 
 
-def test_one_logit_may_lie_between_0_and_1() -> None:
+def test_one_logit_between_0_and_1_is_not_mistaken_for_a_probability() -> None:
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(3), nn.Linear(3, 1))
     nn.init.constant_(head[3].weight, 0.01)
     nn.init.constant_(head[3].bias, 0.4)
@@ -187,7 +187,9 @@ def test_the_argument_goes_before_the_models_problem_type() -> None:
         (logits, ["a", "b"], "sigmoid", "labels: wanted one for each of the 3 logits, got 2 labels"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused(read: Callable, labels: Any, output: str, message: str) -> None:
+def test_an_output_that_contradicts_the_answers_is_refused(
+    read: Callable, labels: Any, output: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         classifier(read, labels=labels, output=output)(pictures())
 
@@ -212,7 +214,7 @@ def explained(found: Classifier, target: Any) -> Explanation:
 
 
 def shown_colours(explanation: Explanation) -> Tensor:
-    """Return the mean colours of all held-out pictures, to eight bits: there are as many as were scored."""
+    """Return the mean colours of all scored held-out pictures, rounded to eight bits."""
     return torch.stack([torch.from_numpy(np.array(image)).double().mean((0, 1)) / 255 for image in explanation.images])
 
 

@@ -42,7 +42,7 @@ def copy(saved, tmp_path):
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch):
-    """What was asked of the network, which is not there."""
+    """The requests to the network, which does not exist."""
     seen = []
 
     def refuse(*args):
@@ -80,7 +80,7 @@ def test_a_saved_folder_loads_to_the_same_pipeline(kind, saved, asked, capfd):
     texts = ["a photo of a red boat"]
     assert torch.equal(loaded.encode_text(texts).prompt_embeds, original.encode_text(texts).prompt_embeds)
     assert asked == []
-    assert capfd.readouterr() == ("", "")  # no bars, no advice, no word on safety checkers
+    assert capfd.readouterr() == ("", "")  # no progress bars, no advice, no warning about safety checkers
     assert diffusers.utils.logging.is_progress_bar_enabled() and transformers.utils.logging.is_progress_bar_enabled()
 
 
@@ -121,13 +121,13 @@ def test_a_hub_id_is_read_from_the_cache(saved, tmp_path, monkeypatch):
     assert pipeline.fingerprint() == load_pipeline(saved / "sd").fingerprint()
 
 
-def test_a_pipeline_object_is_used_as_it_is():
+def test_a_pipeline_object_is_used_without_a_copy():
     pipe = tiny_sd().to(torch.float64)
     pipeline = load_pipeline(pipe, device="cpu")
     assert pipeline.unet is pipe.unet and pipeline.text_encoders == (pipe.text_encoder,)
     assert pipeline.dtype == torch.float64 and pipeline.name == "StableDiffusionPipeline"
     assert load_pipeline(pipeline) is pipeline
-    with pytest.raises(ValueError, match="device: wanted the pipeline object's own device cpu, got meta"):
+    with pytest.raises(ValueError, match="device: wanted the device of the pipeline object, cpu, got meta"):
         load_pipeline(pipe, device="meta")
 
 
@@ -143,7 +143,7 @@ def test_xl_gives_the_time_ids_of_diffusers():
     assert load_pipeline(tiny_sd()).extras(conditioning, 2) == {}
 
 
-def test_latents_need_not_be_square():
+def test_latents_may_be_other_than_square():
     pipe = tiny_sd()
     pipe.unet.register_to_config(sample_size=[8, 12])
     pipeline = load_pipeline(pipe)
@@ -178,7 +178,7 @@ def test_the_fingerprint_follows_every_weight_and_dtype():
         (UNET, "wanted weights diffusion_pytorch_model.safetensors or model.safetensors, got none in"),
     ],
 )
-def test_a_folder_that_is_no_pipeline_names_what_is_missing(copy, path, missing):
+def test_a_folder_that_is_not_a_pipeline_names_the_missing_part(copy, path, missing):
     target = copy / path
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     with pytest.raises(ValueError, match=missing):
@@ -241,12 +241,12 @@ def test_components_with_code_of_their_own_are_refused(copy):
     ],
     ids=["dot", "slashes", "empty", "path", "file", "number", "module"],
 )
-def test_what_is_no_pipeline_at_all_is_refused(source, error):
+def test_a_value_that_is_not_a_pipeline_is_refused(source, error):
     with pytest.raises(error, match="pipeline: wanted"):
         load_pipeline(source)
 
 
-def test_a_dtype_must_be_one(saved):
+def test_a_dtype_must_be_floating_point(saved):
     for dtype in ("float16", torch.int8):
         with pytest.raises(TypeError, match=r"dtype: wanted a floating point torch\.dtype"):
             load_pipeline(saved / "sd", dtype=dtype)
@@ -260,7 +260,7 @@ def test_pipelines_that_cannot_be_sampled_are_refused():
     foreign.text_encoder.config.model_type = "bert"
     for pipe, message in (
         (refiner, "got none for text_encoder"),
-        (inpainting, "unet: wanted 4 input channels, as the vae's latents have, got 9"),
+        (inpainting, "unet: wanted 4 input channels, as many as the vae's latents have, got 9"),
         (consistency, r"wanted no guidance embedding \(time_cond_proj_dim None\), got 8"),
         (foreign, "text_encoder: wanted a CLIP text encoder"),
     ):

@@ -1,4 +1,4 @@
-"""The caller's pixels are the caller's own, whatever works in place on what it is given."""
+"""The caller's pixels never change, even if a model, preprocess or target works in place."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ class InPlace(TinyClassifier):
 
 
 class Tidy(TinyClassifier):
-    """The same without a trace."""
+    """The same classifier out of place."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [B, 4]."""
@@ -54,7 +54,7 @@ WAYS: dict[str, Callable[[], Classifier]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("gradient", [False, True])
-def test_pixels_stay(way: str, gradient: bool) -> None:
+def test_a_classifier_never_changes_the_callers_pixels(way: str, gradient: bool) -> None:
     classifier, pixels = WAYS[way](), torch.rand(2, 3, 8, 8)
     before = pixels.clone()
     response = classifier.respond(pixels.requires_grad_(gradient))
@@ -63,7 +63,7 @@ def test_pixels_stay(way: str, gradient: bool) -> None:
     assert torch.allclose(response.logits, expected, atol=1e-5)
 
 
-def test_another_classifier_leaves_them_too() -> None:
+def test_the_other_classifier_of_a_disagreement_never_changes_pixels() -> None:
     classifier, other = Classifier(tiny_classifier(), labels=LABELS), WAYS["model"]()
     pixels = torch.rand(2, 3, 8, 8)
     before = pixels.clone()

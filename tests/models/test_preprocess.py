@@ -1,4 +1,4 @@
-"""Preprocessing as a function of pixels: against the image processors it stands for, and its gradient."""
+"""Preprocessing as a function of pixels, compared with the image processors that it replaces, and its gradient."""
 
 from typing import Any
 
@@ -45,8 +45,8 @@ ROUNDING = 1.05
 """Pillow rounds to whole levels after each of its two passes: half a level each, and bicubic weights add a little."""
 
 ROUNDING_AT_EDGES = 1.13
-"""The same where neighbours are far apart: half a level of the first pass times 1.25, the most that the absolute values
-of bicubic weights add up to, and half a level of the second."""
+"""The same for very different neighbours: half a level of the first pass times 1.25, the largest sum of absolute
+bicubic weights, plus half a level of the second pass."""
 
 
 def picture(height: int = 61, width: int = 75) -> np.ndarray:
@@ -64,7 +64,7 @@ def as_pixels(image: np.ndarray) -> Tensor:
 @pytest.mark.parametrize(
     ("kind", "settings"), PROCESSORS, ids=[f"{kind.__name__}-{i}" for i, (kind, _) in enumerate(PROCESSORS)]
 )
-def test_it_does_what_the_image_processor_does(kind: type, settings: dict[str, Any]) -> None:
+def test_preprocess_equals_the_image_processor(kind: type, settings: dict[str, Any]) -> None:
     processor = kind(**settings)
     steps = preprocess_of(processor)
     expected = processor(Image.fromarray(picture()), return_tensors="pt")["pixel_values"]
@@ -117,9 +117,15 @@ def test_an_odd_padding_is_where_the_processor_puts_it(size: tuple[int, int]) ->
 @pytest.mark.parametrize(
     ("processor", "message"),
     [
-        (lambda: LevitImageProcessorPil(), "what LevitImageProcessorPil does in resize"),
-        (lambda: PerceiverImageProcessorPil(), "what PerceiverImageProcessorPil does in center_crop, _preprocess"),
-        (lambda: EfficientNetImageProcessorPil(), "what EfficientNetImageProcessorPil does in rescale, _preprocess"),
+        (lambda: LevitImageProcessorPil(), "LevitImageProcessorPil, which has its own resize"),
+        (
+            lambda: PerceiverImageProcessorPil(),
+            "PerceiverImageProcessorPil, which has its own center_crop, _preprocess",
+        ),
+        (
+            lambda: EfficientNetImageProcessorPil(),
+            "EfficientNetImageProcessorPil, which has its own rescale, _preprocess",
+        ),
         (
             lambda: ViTImageProcessorPil(resample=0),
             r"wanted 2 \(bilinear\) or 3 \(bicubic\), or load the model yourself",
@@ -135,7 +141,7 @@ def test_a_processor_of_other_steps_is_refused(processor: Any, message: str) -> 
         preprocess_of(processor())
 
 
-def test_its_gradient_is_exact() -> None:
+def test_the_gradient_of_preprocess_is_exact() -> None:
     steps = Preprocess(9, "bicubic", (5, 6), scale=255.0, bgr=True, mean=(1.0, 2.0, 3.0), std=(0.5, 0.6, 0.7))
     x = torch.rand(2, 3, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert gradcheck(steps, x.requires_grad_())
@@ -151,7 +157,7 @@ def test_the_shorter_side_decides(height: int, width: int, expected: tuple[int, 
     assert Preprocess(size=6)(torch.rand(1, 3, height, width)).shape[-2:] == expected
 
 
-def test_where_half_of_an_odd_border_begins() -> None:
+def test_half_of_an_odd_border_is_rounded_as_configured() -> None:
     x = torch.arange(11.0).expand(1, 3, 11, 11)
     assert Preprocess(crop=(8, 8))(x)[0, 0, 0, 0] == 1  # a border of 3
     assert Preprocess(crop=(8, 8), rounds=True)(x)[0, 0, 0, 0] == 2
@@ -164,6 +170,6 @@ def test_a_smaller_image_is_padded_with_black() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_dtype_stays(dtype: torch.dtype) -> None:
+def test_preprocess_keeps_the_dtype(dtype: torch.dtype) -> None:
     steps = Preprocess((4, 4), crop=(3, 3), scale=255.0, mean=(0.5,) * 3, std=(0.5,) * 3)
     assert steps(torch.rand(1, 3, 8, 8).to(dtype)).dtype == dtype

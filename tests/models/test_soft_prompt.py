@@ -1,4 +1,4 @@
-"""Soft tokens equal to real ones must give, bit for bit, what diffusers gives for the text."""
+"""Soft tokens equal to real ones give, bit for bit, the embeddings of diffusers for the text."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def pipe(request):
 
 
 def diffusers_encode(pipe, texts):
-    """What the pipeline itself computes: prompt embeds, pooled embeds or None."""
+    """Return the pipeline's prompt embeds, and pooled embeds or None."""
     out = pipe.encode_prompt(texts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
     return out[0], out[2] if len(out) == 4 else None
 
@@ -78,7 +78,7 @@ def test_other_soft_tokens_give_another_prompt(pipe):
     assert not torch.equal(same, other)
 
 
-def test_gradients_reach_the_soft_tokens_and_nothing_else(pipe):
+def test_gradients_reach_only_the_soft_tokens(pipe):
     pipeline = load_pipeline(pipe)
     soft = pipeline.token_embeddings("red boat").double().requires_grad_()
     for encoder in pipeline.text_encoders:
@@ -210,7 +210,7 @@ def test_the_word_table_has_one_row_per_whole_word(pipe):
     assert pipeline.token_embeddings("").shape == (0, pipeline.embedding_dim)
 
 
-def test_a_token_that_was_never_trained_is_no_word():
+def test_a_token_that_was_never_trained_is_not_a_word():
     pipe = tiny_sd()
     row = pipe.tokenizer("boat", add_special_tokens=False).input_ids[0]
     with torch.no_grad():

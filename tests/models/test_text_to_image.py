@@ -1,4 +1,4 @@
-"""Pipelines that draw from more than text are refused by the name of what is more; those that do not are taken."""
+"""Pipelines that draw from more than text are refused by the name of the further input; others are accepted."""
 
 import inspect
 import re
@@ -21,7 +21,7 @@ PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
 
 def of_class(kind, plain):
-    """A pipeline of a diffusers class over a plain one's parts, with a module for each other component it asks for."""
+    """Return a pipeline of a diffusers class from a plain pipeline; a module stands for each further component."""
     made = kind.__new__(kind)
     diffusers.DiffusionPipeline.__init__(made)
     for name in inspect.signature(kind.__init__).parameters:
@@ -36,7 +36,7 @@ def classes(row):
     return re.findall(r"`(\w+Pipeline)`", row[1])
 
 
-def test_the_page_names_all_that_is_refused_by_name():
+def test_the_page_names_every_refused_input():
     assert set(REFUSED) == {more.name for more in (*MORE, IP_ADAPTER)}
     for more in (*MORE, IP_ADAPTER):
         assert more.instead.format(plain="StableDiffusionPipeline") in REFUSED[more.name][2].replace("`", "")
@@ -44,7 +44,7 @@ def test_the_page_names_all_that_is_refused_by_name():
 
 
 @pytest.mark.parametrize("name", [more.name for more in MORE])
-def test_the_classes_of_the_page_are_refused_by_that_name(name):
+def test_the_classes_on_the_page_are_refused_by_the_name_on_the_page(name):
     for kind in classes(REFUSED[name]):
         pipe = of_class(getattr(diffusers, kind), tiny_sdxl() if "XL" in kind else tiny_sd())
         plain = "StableDiffusionXLPipeline" if "XL" in kind else "StableDiffusionPipeline"
@@ -56,7 +56,7 @@ def test_the_classes_of_the_page_are_refused_by_that_name(name):
 
 
 def test_no_pipeline_of_diffusers_that_draws_from_more_is_taken():
-    """Of all classes with a UNet, a VAE and a scheduler only these draw from text only."""
+    """The only classes with a UNet, a VAE and a scheduler that draw only from text."""
     taken = set()
     for name in filter(lambda name: name.endswith("Pipeline"), dir(diffusers)):
         kind = getattr(diffusers, name)
@@ -72,7 +72,7 @@ def test_no_pipeline_of_diffusers_that_draws_from_more_is_taken():
     assert taken <= {
         "StableDiffusionPipeline",
         "StableDiffusionXLPipeline",
-        "AltDiffusionPipeline",  # the same call, another text encoder
+        "AltDiffusionPipeline",  # the same call with another text encoder
         "LatentConsistencyModelPipeline",  # its UNet's guidance embedding is refused by name
         "StableDiffusionLDM3DPipeline",  # its VAE's six channels are refused by name
         "StableDiffusionModelEditingPipeline",  # edits the weights once, then draws from text
@@ -89,11 +89,11 @@ def test_an_ip_adapter_is_refused_until_it_is_unloaded():
 
 
 class Plain(diffusers.StableDiffusionPipeline):
-    """A subclass that adds nothing to draw from."""
+    """A subclass without a further input."""
 
 
 class Reference(diffusers.StableDiffusionPipeline):
-    """A community pipeline that draws from a picture besides."""
+    """A community pipeline that draws from a picture too."""
 
     def __call__(self, prompt=None, ref_image=None, **kwargs):
         """Draw."""
@@ -133,7 +133,7 @@ def test_other_objects_are_judged_by_their_components():
         accelerate(pipe)
 
 
-def test_a_component_that_is_none_is_none():
+def test_a_component_that_is_none_does_not_count():
     pipe = tiny_sd()
     pipe.register_modules(controlnet=None)
     assert not list(more_than_text(pipe))
@@ -182,12 +182,12 @@ OWN_MODULES = {
 }
 
 
-def test_the_page_names_what_runs_through_its_own_modules():
+def test_the_page_names_the_models_that_run_through_their_modules():
     assert {row[0] for row in ROWS if len(row) == 2 and "own modules" in row[1]} == set(OWN_MODULES)
 
 
 @pytest.mark.parametrize("name", OWN_MODULES)
-def test_what_the_engine_does_not_know_runs_through_its_own_modules(name):
+def test_models_that_the_engine_does_not_know_run_through_their_modules(name):
     pipe = tiny_sd()
     OWN_MODULES[name](pipe)
     sampler = accelerate(pipe, num_inference_steps=1, guidance_scale=1.0)

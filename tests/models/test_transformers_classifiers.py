@@ -51,7 +51,7 @@ def test_a_saved_resnet_loads(saved: Path, capfd: pytest.CaptureFixture[str]) ->
     assert "Warning" not in "".join(capfd.readouterr())
 
 
-def test_targets_work_on_what_was_loaded(saved: Path) -> None:
+def test_targets_work_on_a_loaded_classifier(saved: Path) -> None:
     for folder, target in (
         ("resnet", ClassLogit("fish") + Neuron("resnet.encoder.stages.1", 11)),
         ("vit", ClassLogit(2) + Neuron("vit.layers.1", 7)),
@@ -79,7 +79,7 @@ def test_a_hub_id_is_read_from_the_cache(saved: Path, tmp_path: Path, monkeypatc
         Classifier.from_pretrained("someone/else", local_files_only=True)
 
 
-def test_dtype_and_device(saved: Path) -> None:
+def test_a_classifier_is_loaded_in_a_dtype_on_a_device(saved: Path) -> None:
     classifier = Classifier.from_pretrained(saved / "resnet", dtype=torch.float64, device="cpu")
     assert classifier(pixels().double()).dtype == torch.float64
     with pytest.raises(TypeError, match="dtype: wanted a floating point"):
@@ -93,7 +93,7 @@ def test_a_folder_without_names_and_processor_is_refused(saved: Path, tmp_path: 
         Classifier.from_pretrained(folder)
 
 
-def test_a_folder_without_a_processor_says_what_its_model_is_given(copy: Path) -> None:
+def test_a_folder_without_a_processor_warns_of_its_models_input(copy: Path) -> None:
     (copy / STEPS).unlink()
     with pytest.warns(
         UserWarning, match=r"wanted a preprocessor_config\.json, .* pixels in \[0, 1\] of their own size"
@@ -142,7 +142,9 @@ def test_the_preprocessing_of_a_folder(copy: Path, settings: dict, expected: Pre
 def test_a_folder_is_loaded_where_transformers_asks_for_torchvision(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class AutoImageProcessor(metaclass=DummyObject):  # what transformers 5.17 has under the name without torchvision
+    class AutoImageProcessor(
+        metaclass=DummyObject
+    ):  # the object with this name in transformers 5.17 without torchvision
         _backends: ClassVar = ["torchvision"]
 
     monkeypatch.setattr(transformers, "AutoImageProcessor", AutoImageProcessor)
@@ -207,7 +209,7 @@ def test_a_vision_tower_is_refused(tmp_path: Path) -> None:
         Classifier.from_pretrained(tmp_path)
 
 
-def test_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_empty_folder_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a transformers image classifier with config\.json, got none in"):
         Classifier.from_pretrained(tmp_path)
 
@@ -239,7 +241,7 @@ def test_an_index_that_leaves_the_folder_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "", "/nowhere", Path("nothing")])
-def test_a_source_that_is_nothing_is_named(source: str | Path) -> None:
+def test_a_source_that_does_not_exist_is_named(source: str | Path) -> None:
     with pytest.raises(ValueError, match="classifier: wanted an existing folder or a hub id"):
         Classifier.from_pretrained(source)
 

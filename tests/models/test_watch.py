@@ -1,4 +1,4 @@
-"""Models edited after the sampler was made, and models it does not know: the images and gradients are still theirs."""
+"""Models that are edited after the sampler was created, and unknown models: images and gradients are still exact."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def pipe():
 
 
 def run(sampler):
-    """Images and the prompt's gradient of random weights of their pixels."""
+    """Return images, and the prompt's gradient of a random weighted sum of their pixels."""
     prompt, negative = embeds(dtype=torch.float64).requires_grad_(), embeds(seed=1, dtype=torch.float64)
     images = sampler(prompt, negative, generator=torch.Generator().manual_seed(0))
     weights = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -48,14 +48,14 @@ def run(sampler):
 
 
 def assert_true(sampler, pipe):
-    """The sampler gives what plain autograd through the modules as they are now gives."""
+    """Assert that the sampler gives the results of plain autograd through the present modules."""
     for got, wanted in zip(run(sampler), run(sampler_of(pipe, backend="reference")), strict=True):
         assert relative(got, wanted) <= 1e-10
 
 
 @pytest.fixture(autouse=True)
 def shared_state_as_it_was(monkeypatch):
-    """Whatever a test does to diffusers' classes and to the hooks on all modules is taken back."""
+    """Undo the changes of a test to diffusers' classes and to the hooks on all modules."""
     monkeypatch.setattr(ResnetBlock2D, "forward", ResnetBlock2D.forward)
     monkeypatch.setattr(AttnProcessor2_0, "__call__", AttnProcessor2_0.__call__)
     monkeypatch.setattr(nn.modules.module, "_global_forward_hooks", OrderedDict())
@@ -66,7 +66,7 @@ def name(edit):
 
 
 @pytest.mark.parametrize("edit", STILL_KNOWN, ids=name)
-def test_edits_are_seen(pipe, edit):
+def test_every_kind_of_edit_is_seen(pipe, edit):
     sampler = sampler_of(pipe, backend="fast")
     before = run(sampler)
     edit(pipe)
@@ -77,7 +77,7 @@ def test_edits_are_seen(pipe, edit):
 
 @pytest.mark.parametrize("edit", UNKNOWN, ids=name)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_is_not_known_runs_through_its_own_modules(pipe, edit, when):
+def test_a_model_that_the_engine_does_not_know_runs_through_its_modules(pipe, edit, when):
     if when == "after":
         sampler = sampler_of(pipe, backend="fast")
         run(sampler)
@@ -89,7 +89,7 @@ def test_what_is_not_known_runs_through_its_own_modules(pipe, edit, when):
     assert UNKNOWN[edit] in sampler._engine.unknown
 
 
-def test_an_edit_that_is_taken_back_is_seen_too(pipe):
+def test_an_edit_that_is_undone_is_seen_too(pipe):
     sampler = sampler_of(pipe, backend="fast")
     first = run(sampler)
     handle = pipe.unet.conv_in.register_forward_hook(lambda module, given, output: output * 2)
@@ -119,7 +119,7 @@ def test_an_edit_between_call_and_backward_raises(pipe, edit, gradient):
     assert_true(sampler_of(pipe, backend="fast", gradient=gradient), pipe)
 
 
-def test_models_of_a_sampler_stay(pipe):
+def test_the_models_of_a_sampler_cannot_be_set(pipe):
     sampler = sampler_of(pipe, backend="fast")
     with pytest.raises(AttributeError):
         sampler.unet = tiny_sd().unet
@@ -129,20 +129,20 @@ def test_nothing_is_read_again_without_an_edit(pipe):
     sampler = sampler_of(pipe, backend="fast")
     lean = sampler._engine.denoiser
     run(sampler)
-    pipe.unet.requires_grad_(False).train()  # one whose weights all require grad would be trained now
+    pipe.unet.requires_grad_(False).train()  # a model in which all weights require grad would be trained here
     pipe.vae.requires_grad_(False)
     run(sampler)
     assert sampler._engine.denoiser is lean
 
 
-def test_auto_takes_the_reference_for_what_is_not_known_and_says_why(pipe):
+def test_auto_takes_the_reference_for_an_unknown_model_and_says_why(pipe):
     freeu(pipe)
     sampler = sampler_of(pipe)
     assert sampler.backend == "reference" and sampler.plan is None
     assert sampler.reason == "auto: the UNet runs through its own modules (FreeU (unet.disable_freeu()))"
 
 
-def test_the_plan_says_what_is_not_known(pipe):
+def test_the_plan_names_the_unknown_part(pipe):
     own_block(pipe)
     pre_hook(pipe)
     sampler = sampler_of(pipe, backend="fast", memory="1GiB")
@@ -162,14 +162,14 @@ def test_another_vae_runs_through_its_own_modules(pipe):
     assert "AutoencoderTiny where diffusers' AutoencoderKL was expected" in sampler._engine.unknown
 
 
-def test_a_watch_of_weights_without_numbers(pipe):
+def test_weights_without_numbers_can_be_watched(pipe):
     watch = Watch(pipe.unet.to("meta"))
     assert not watch.edited()
     pipe.unet.conv_in.bias = None
     assert watch.edited()
 
 
-def test_a_watch_of_weights_that_are_not_finite(pipe):
+def test_weights_that_are_not_finite_can_be_watched(pipe):
     pipe.unet.conv_in.weight.data[0] = float("nan")
     watch = Watch(pipe.unet)
     assert not watch.edited()

@@ -1,4 +1,4 @@
-"""What stops a download is said of the argument it was for."""
+"""The error of a failed download names the argument of the download."""
 
 import errno
 
@@ -9,7 +9,7 @@ from diffexplain_fast.models.weight_files import asking_hub
 
 
 def wrapped() -> OSError:
-    """Return what a library makes of a hub that cannot be reached: advice, and below it the cause."""
+    """Return the error of a library if the hub cannot be reached: advice, with the cause below it."""
     error = OSError("Please check out the root cause in the stacktrace above.")
     error.__cause__ = ConnectionError("no route\nto the host")
     return error
@@ -25,7 +25,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_it_names_the_argument_the_folder_and_what_the_hub_said(name: str) -> None:
+def test_a_failed_download_names_the_argument_the_folder_and_the_hubs_error(name: str) -> None:
     error, said = ENDS[name]
     with pytest.raises(FileNotFoundError) as caught, asking_hub("pipeline", "typo"):
         raise error
@@ -34,7 +34,7 @@ def test_it_names_the_argument_the_folder_and_what_the_hub_said(name: str) -> No
     assert "got 'typo': there is no such folder, and the hub could not be reached or refused" in text and said in text
 
 
-def test_a_full_disk_is_not_the_hubs_fault() -> None:
+def test_a_full_disk_keeps_its_own_error() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="No space left") as caught, asking_hub("pipeline", "someone/large"):
         raise full

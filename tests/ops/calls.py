@@ -1,4 +1,4 @@
-"""Calls of ops: their arguments in every layout, where each implementation runs, and what a call makes and keeps."""
+"""Calls of ops: their arguments in every layout, the device of each implementation, and the results and kept bytes."""
 
 import importlib.util
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Call(NamedTuple):
     """One call of an op.
 
     Attributes:
-        inputs: what it is differentiable in, by name.
+        inputs: the arguments in which the op is differentiable, by name.
         fixed: the other arguments.
     """
 
@@ -53,7 +53,7 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
 
 
 def device_of(impl: str) -> torch.device:
-    """Return where an implementation is tested: on the accelerator, where there is one and it is for it."""
+    """Return the device for the tests of an implementation: the accelerator, if it exists and is needed."""
     return CPU if impl == "cpp" else DEVICE
 
 
@@ -117,13 +117,13 @@ def size_of(*tensors: Tensor | None) -> int:
 
 
 def significant(tensor: Tensor) -> tuple[Any, ...]:
-    """Return shape, dtype, and the strides of the dimensions that have one."""
+    """Return shape, dtype, and the strides of the dimensions whose stride counts."""
     strides = [step for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
     return tuple(tensor.shape), tensor.dtype, strides if tensor.numel() else []
 
 
 class Idle(TorchFunctionMode):
-    """Collects the results of calls that gave back their first argument."""
+    """Collects the results of calls that returned their first argument."""
 
     def __init__(self) -> None:
         super().__init__()

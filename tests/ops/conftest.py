@@ -1,4 +1,4 @@
-"""What the tests of the ops share beside their contract."""
+"""Fixtures that the tests of the ops share, in addition to their contract."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ pytest.register_assert_rewrite("tests.ops.contract", "tests.ops.normalisation")
 
 @pytest.fixture
 def poisoned_memory(poisoned_empty: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill fresh memory with NaN, that of ``new_empty`` as well."""
+    """Fill new memory with NaN, also that of ``new_empty``."""
 
     def nan(self: Tensor, *args: Any, _real: Any = Tensor.new_empty, **options: Any) -> Tensor:
         made = _real(self, *args, **options)

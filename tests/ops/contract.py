@@ -1,4 +1,5 @@
-"""What every op must pass, in every implementation that runs here: a test class of an op says what it is, no more."""
+"""The tests that every op must pass in each implementation that runs here; the test class of an op only describes
+it."""
 
 import re
 from collections.abc import Callable
@@ -31,16 +32,16 @@ from tests.ops.calls import (
 
 _EXAMPLES, _INTERPRETED_EXAMPLES = 12, 5
 _SAMPLE, _REPEATS = 64, 16
-"""Numbers from which an error is estimated, and calls at most for them."""
+"""How many numbers estimate an error, and the largest number of calls for them."""
 _CONFIRMATIONS = 4
-"""Times that a biased error is drawn again: a bias stays, errors that share a mean or a row only look like one."""
+"""How often a biased error is drawn again: a true bias stays, but errors that share a mean or a row do not."""
 
 
 class Contract:
     """The tests; a subclass named ``Test...`` is collected."""
 
     op: ClassVar[str] = ""
-    """Name in ``OFFERED``; empty for an op that is calls of torch alone."""
+    """Name in ``OFFERED``; empty for an op that only calls torch."""
     run: ClassVar[Callable[..., Any]]
     """The op."""
     cases: ClassVar[dict[str, dict[str, Any]]]
@@ -48,17 +49,17 @@ class Contract:
     sizes: ClassVar[st.SearchStrategy[dict[str, Any]]]
     """Drawn sizes and flags for ``make``."""
     frozen: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    """Arguments that belong to the network, so keeping them costs nothing."""
+    """Arguments that belong to the network, so that keeping them costs nothing."""
     dtypes: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     bad: ClassVar[dict[str, tuple[dict[str, Any], type[Exception], str, str]]]
-    """Name to changed arguments (a function gets the good value), exception, named argument and what was got."""
+    """Changed arguments (a function gets the good value), exception, named argument and got value, by name."""
 
     def make(self, dtype: torch.dtype, **size: Any) -> Call:
         """Return a call with random values."""
         raise NotImplementedError
 
     def plain(self, **arguments: Any) -> Any:
-        """Return what plain PyTorch returns: the expression under "Equivalent to"."""
+        """Return the result of plain PyTorch: the expression under "Equivalent to"."""
         raise NotImplementedError
 
     def kept(self, call: Call) -> int:
@@ -95,7 +96,7 @@ class Contract:
 
         assert torch.autograd.gradcheck(function, inputs)
 
-    def test_the_reference_is_the_plain_expression(self, case: str) -> None:
+    def test_the_reference_equals_the_plain_expression(self, case: str) -> None:
         call = self.at(case, torch.float64)
         made, grads, cotangents = evaluate(self.by("reference"), call)
         expected, expected_grads, _ = evaluate(self.plain, call, cotangents)
@@ -137,9 +138,9 @@ class Contract:
         check()
 
     def compare(self, impl: str, draw: Callable[[], Call], of_cotangents: str = "contiguous") -> None:
-        """Hold an implementation against plain PyTorch in the same dtype and in float64, and its arguments intact.
+        """Compare an implementation with plain PyTorch in the same dtype and in float64; its arguments must not change.
 
-        Small calls are drawn again: in a handful of numbers plain PyTorch may have no error by luck.
+        Small calls are drawn again, because for a few numbers plain PyTorch may be exact by luck.
         """
         call, found = draw(), []
         smallest = min(value.numel() for value in call.inputs.values())
@@ -157,7 +158,7 @@ class Contract:
             got, same, true = (torch.stack(parts) for parts in zip(*draws, strict=True))
             assert_within_budget(name, got, same, true, factor=3.0 if "gradient" in name else 2.0)
 
-    def test_double_precision_is_double_precision(self, case: str, kernel: str) -> None:
+    def test_kernels_compute_float64_in_float64(self, case: str, kernel: str) -> None:
         if kernel != "cpp":
             pytest.skip("computes in float32 at most")
         call = self.at(case, torch.float64)
@@ -179,7 +180,7 @@ class Contract:
         assert [(y.shape, y.dtype) for y in made] == [(y.shape, y.dtype) for y in expected]
         assert all(map(torch.equal, grads, call.inputs.values()))
 
-    def test_it_keeps_no_more_than_it_says(self, case: str, impl: str, dtype: str) -> None:
+    def test_the_op_keeps_exactly_the_bytes_of_its_contract(self, case: str, impl: str, dtype: str) -> None:
         call = self.at(case, DTYPES[dtype], device_of(impl))
         for value in call.inputs.values():
             value.requires_grad_()
@@ -192,7 +193,7 @@ class Contract:
         assert kept_bytes(lambda: self.by(impl)(**call.arguments()), own) == self.kept(call)
 
     @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does it
-    def test_it_compiles_whole(self, case: str, traced: str) -> None:
+    def test_the_op_compiles_without_a_graph_break(self, case: str, traced: str) -> None:
         call = self.at(case, torch.float32, device_of(traced))
         torch._dynamo.reset()
         compiled = torch.compile(self.by(traced), fullgraph=True, backend="aot_eager")
@@ -218,7 +219,7 @@ class OwnBackward(Contract):
 
     @pytest.mark.parametrize("loss", [torch.sum, lambda y: y.square().sum()], ids=["sum", "squares"])
     def test_a_second_derivative_raises(self, impl: str, loss: Callable[[Tensor], Tensor]) -> None:
-        """Also of a sum, whose cotangents need no gradient: no second derivative is right for a linear op alone."""
+        """Also for a sum, whose cotangents need no gradient; only a linear op has no second derivative."""
         call = self.at(self.first(), torch.float32, device_of(impl))
         for value in call.inputs.values():
             value.requires_grad_()
@@ -231,7 +232,7 @@ class OwnBackward(Contract):
         for grad in grads:
             with pytest.raises(RuntimeError, match="no second derivative"):
                 grad.sum().backward(retain_graph=True)
-            with pytest.raises(RuntimeError, match="no second derivative"):  # beside a term that has one
+            with pytest.raises(RuntimeError, match="no second derivative"):  # together with a term that has one
                 both = grad.sum() + sum(value.square().sum() for value in inputs)
                 torch.autograd.grad(both, inputs, retain_graph=True)
 
@@ -240,21 +241,21 @@ class OwnKernels(OwnBackward):
     """An op with registered functions."""
 
     def raw(self, call: Call) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
-        """Return for the names of the op's raw functions the reference and arguments."""
+        """Return the reference and the arguments of each raw function of the op, by name."""
         raise NotImplementedError
 
-    def test_opcheck(self, case: str, kernel: str) -> None:
+    def test_registered_functions_pass_opcheck(self, case: str, kernel: str) -> None:
         for name, (_, arguments) in self.raw(self.at(case, torch.float32, device_of(kernel))).items():
             torch.library.opcheck(raw(name, kernel, self.run).default, arguments)
 
     def test_the_reference_ends_in_no_call_that_returns_its_input(self, case: str) -> None:
-        """Such as .to() of its own dtype: torch 2.11 compiles the gradient of an own backward to zero behind one."""
+        """For example .to() with its own dtype: torch 2.11 compiles a gradient of zero for a custom backward."""
         for name, (reference, arguments) in self.raw(self.at(case, torch.float32)).items():
             with Idle() as mode:
                 made = outputs(reference(*arguments))
             assert name.endswith("_bwd") or not any(one is y for one in mode.results for y in made), name
 
-    def test_fakes_are_like_the_reference(self, case: str) -> None:
+    def test_fakes_have_the_shapes_and_strides_of_the_reference(self, case: str) -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float64):
             for name, (reference, arguments) in self.raw(self.at(case, dtype)).items():
                 with FakeTensorMode() as mode:

@@ -1,4 +1,4 @@
-"""What every norm must pass beside the contract of the ops."""
+"""The tests that every norm must pass, in addition to the contract of the ops."""
 
 from typing import Any, ClassVar
 
@@ -16,17 +16,18 @@ class Normalisation(OwnKernels):
     wide: ClassVar[dict[str, Any]]
     """Sizes with many elements for each mean."""
     large: ClassVar[dict[str, Any]]
-    """Sizes beyond the caches, where the C++ kernels visit rows in another order: above 2^20 elements an image."""
+    """Sizes above 2^20 elements per image, larger than the caches, for which the C++ kernels visit rows in another
+    order."""
 
     def test_a_mean_far_from_zero_costs_no_more_than_its_rounding(self, impl: str) -> None:
-        """The difference of two squares, E[x^2] - E[x]^2, would be a thousand times further off."""
+        """The difference of two squares, E[x^2] - E[x]^2, would have a thousand times the error."""
         mean = 1000.0
         call = self.at(self.first(), torch.float32, device_of(impl), mean=mean, **self.wide)
         (y,), _, _ = evaluate(self.by(impl), call)
         (truth,), _, _ = evaluate(self.plain, call.double())
         assert (y - truth).abs().max() <= 16 * torch.finfo(torch.float32).eps * mean
 
-    def test_another_eps_is_used(self, impl: str) -> None:
+    def test_eps_changes_the_result_as_in_plain_pytorch(self, impl: str) -> None:
         call = self.at(self.first(), torch.float32, device_of(impl))
         call.fixed["eps"] = 0.5
         made, grads, cotangents = evaluate(self.by(impl), call)
@@ -38,8 +39,10 @@ class Normalisation(OwnKernels):
     @pytest.mark.parametrize(
         ("precision", "size"), [(torch.float32, 1e30), (torch.bfloat16, 1e30), (torch.float64, 1e200)]
     )
-    def test_squares_beyond_the_range(self, impl: str, precision: torch.dtype, size: float) -> None:
-        """Right on the CPU; kernels of GPUs make it NaN, never quietly the bias alone."""
+    def test_squares_that_overflow_give_the_right_result_or_nan(
+        self, impl: str, precision: torch.dtype, size: float
+    ) -> None:
+        """The result is right on the CPU; GPU kernels give NaN, but never silently only the bias."""
         if impl in ("triton", "cuda") and precision != torch.float32:
             pytest.skip("the range of bfloat16 is that of float32, and float64 is for the CPU")
         call = self.at(self.first(), precision, device_of(impl))
@@ -60,5 +63,5 @@ class Normalisation(OwnKernels):
         assert all((got - true).norm() <= bound * true.norm() for got, true in pairs)
 
     @pytest.mark.skipif(bool(CPP_MISSING), reason=CPP_MISSING)
-    def test_beyond_the_caches(self) -> None:
+    def test_tensors_larger_than_the_caches_are_within_budget(self) -> None:
         self.compare("cpp", lambda: self.at(self.first(), torch.float32, **self.large))

@@ -1,4 +1,4 @@
-"""Attention against torch's own."""
+"""Attention, compared with torch's."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -67,7 +67,7 @@ class TestAttention(OwnKernels):
         return Call({"q": q, "k": k, "v": v}, {"scale": scale})
 
     def plain(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        heads = (part.contiguous().transpose(1, 2) for part in (q, k, v))  # other layouts get other kernels of torch
+        heads = (part.contiguous().transpose(1, 2) for part in (q, k, v))  # torch uses other kernels for other layouts
         return F.scaled_dot_product_attention(*heads, scale=scale).transpose(1, 2)
 
     def kept(self, call: Call) -> int:
@@ -85,12 +85,12 @@ class TestAttention(OwnKernels):
 
 
 def some(*names: str) -> list[Any]:
-    """These implementations, skipped where they do not run."""
+    """Return implementations as parameters; those that cannot run here are skipped."""
     return [impl for impl in variants("attention") if impl.values[0] in names]
 
 
 @pytest.mark.parametrize("impl", some("reference", "sdpa", "cpp"))
-def test_views_of_one_projection_are_kept_as_they_are(impl: str) -> None:
+def test_views_of_one_projection_are_kept_without_a_copy(impl: str) -> None:
     n, rows, heads, columns = 2, 5, 3, 8
     packed = torch.randn(n, rows, 3 * heads * columns, requires_grad=True)
 
@@ -127,7 +127,7 @@ def test_large_scores_do_not_overflow(impl: str) -> None:
 
 @pytest.mark.parametrize("part", ["q", "k", "v"])
 @pytest.mark.parametrize("impl", some("cpp"))
-def test_what_is_no_number_is_not_hidden(impl: str, part: str) -> None:
+def test_a_nan_in_an_input_gives_nan_as_in_the_reference(impl: str, part: str) -> None:
     call = TestAttention().at("N2-Q5-K3-H2-D8", torch.float32)
     call.inputs[part][0, 1, 1, 2] = float("nan")
     made, expected = (attention(**call.inputs, impl=name) for name in (impl, "reference"))
@@ -136,7 +136,9 @@ def test_what_is_no_number_is_not_hidden(impl: str, part: str) -> None:
 
 @pytest.mark.parametrize("queries", [16, 1024])
 @pytest.mark.parametrize("impl", some("cpp"))
-def test_auto_takes_what_is_fast_for_the_size(impl: str, queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_the_fast_implementation_for_the_size(
+    impl: str, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran, real = [], _sdpa.attention_fwd
     monkeypatch.setattr(_sdpa, "attention_fwd", lambda *given: (ran.append("sdpa"), real(*given))[1])
     q = torch.randn(1, queries, 1, 8)
@@ -146,7 +148,7 @@ def test_auto_takes_what_is_fast_for_the_size(impl: str, queries: int, monkeypat
     assert ran == ["sdpa"] * (queries == 1024)
 
 
-def test_torch_serves_heads_and_lengths_where_it_is_faster() -> None:
+def test_torch_computes_the_heads_and_lengths_for_which_it_is_faster() -> None:
     def heads(queries: int, columns: int) -> torch.Tensor:
         return torch.empty(1, queries, 2, columns, device="meta")
 
@@ -160,7 +162,7 @@ def test_torch_serves_heads_and_lengths_where_it_is_faster() -> None:
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa", "auto"])
-def test_windows_that_overlap(impl: str) -> None:
+def test_overlapping_windows_have_the_right_values_and_gradients(impl: str) -> None:
     line = torch.randn(100, generator=torch.Generator().manual_seed(0))
     q = line.as_strided((2, 4, 3, 8), (1, 2, 3, 1)).requires_grad_()
     plain = q.detach().clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""Every op under the ways of torch to differentiate: checkpointing, two losses, and what is refused by name."""
+"""Every op under torch's ways to differentiate: checkpointing, two losses, and transforms that are refused by name."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ PLAIN: dict[str, tuple[Function, Tensor]] = {
     "resize": (lambda x: ops.resize(x, (3, 7)), IMAGE),
     "resize_normalize": (lambda x: ops.resize_normalize(x, (5, 3), [0.5] * 8, [0.25] * 8), IMAGE),
 }
-"""Ops that are calls of torch."""
+"""Ops that only call torch."""
 
 
 def pull(y: Tensor, x: Tensor, retain: bool = False) -> Tensor:
@@ -102,7 +102,7 @@ def test_transforms_are_refused_by_the_ops_name(name: str, way: str) -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's forward mode
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PLAIN)
-def test_calls_of_torch_can_be_transformed(name: str, way: str) -> None:
+def test_ops_that_only_call_torch_can_be_transformed(name: str, way: str) -> None:
     WAYS[way](*PLAIN[name])
 
 

@@ -78,7 +78,7 @@ class TestConv2dFrozen(OwnBackward):
         return 0
 
 
-def test_no_input_no_graph() -> None:
+def test_an_input_without_grad_records_no_graph() -> None:
     with torch.no_grad():
         y = conv2d_frozen(torch.ones(1, 1, 3, 3, requires_grad=True), torch.ones(1, 1, 3, 3))
     assert not y.requires_grad
@@ -86,7 +86,7 @@ def test_no_input_no_graph() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (2, 4)])
-def test_a_kernel_that_is_not_square(kernel: tuple[int, int], stride: int) -> None:
+def test_a_kernel_that_is_not_square_gives_torchs_result(kernel: tuple[int, int], stride: int) -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 7, 8, generator=draw).requires_grad_()
     weight = torch.randn(4, 3, *kernel, generator=draw)
@@ -96,7 +96,7 @@ def test_a_kernel_that_is_not_square(kernel: tuple[int, int], stride: int) -> No
     torch.testing.assert_close(*(torch.autograd.grad(y, x, cotangent)[0] for y in (got, wanted)))
 
 
-def test_trained_weights_serve_where_no_gradient_is_recorded() -> None:
+def test_trained_weights_are_accepted_if_no_gradient_is_recorded() -> None:
     weight = torch.ones(2, 3, 1, 1, requires_grad=True)
     with torch.no_grad():
         assert not conv2d_frozen(torch.ones(1, 3, 2, 2), weight).requires_grad

@@ -1,4 +1,4 @@
-"""The checklist for a new op is true of every op that is here."""
+"""The checklist for a new op is true for every op of the package."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_the_table_has_every_op() -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_a_row_says_what_there_is(op: str) -> None:
+def test_a_row_names_exactly_the_files_that_exist(op: str) -> None:
     row = OPS[op]
     assert (ROOT / f"tests/ops/test_{op}.py").exists()
     for column, place in PLACES.items():
@@ -46,7 +46,7 @@ def test_a_row_says_what_there_is(op: str) -> None:
     assert ("own backward" in row["contract"]) == ("torch.autograd.Function)" in source)
 
 
-def test_every_file_it_names_is_there() -> None:
+def test_every_file_that_the_page_names_exists() -> None:
     named = {name for name in re.findall(r"`([\w/.<>-]+\.(?:py|h|json|cpp))`", TEXT) if "<op>" not in name}
     assert named and not [
         name for name in named if not any((ROOT / top / name).exists() for top in ("", "diffexplain_fast"))

@@ -1,4 +1,4 @@
-"""GroupNorm, the shift before it, SiLU after it and the second part, against the four calls of torch."""
+"""GroupNorm, the shift before it, SiLU after it and the second source, compared with four calls of torch."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -140,7 +140,7 @@ def test_the_result_is_channels_last() -> None:
 @pytest.mark.parametrize("impl", ["reference", "cpp"])
 @pytest.mark.parametrize("pixel", [0, 1, 7, 500])
 def test_one_large_pixel_costs_no_precision(impl: str, pixel: int) -> None:
-    """Statistics by differences from one pixel lose three digits if it is that one; the bound is a few roundings."""
+    """Differences from a single pixel lose three digits if it is the large one; the bound is a few roundings."""
     if impl == "cpp" and CPP_MISSING:
         pytest.skip(CPP_MISSING)
     x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)) / 2

@@ -1,4 +1,4 @@
-"""Guidance and a step against their formulas, and the adjoint with either output left out."""
+"""Guidance and a step, compared with their formulas, and the adjoint if a loss uses only one result."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -108,7 +108,7 @@ class TestGuidedStep(OwnKernels):
 
 
 class OneOutput(TestGuidedStep):
-    """The op, as if it had one of its outputs alone."""
+    """The op with only one of its two results."""
 
     def __init__(self, name: str) -> None:
         self.run = lambda **arguments: getattr(guided_step(**arguments), name)
@@ -117,6 +117,6 @@ class OneOutput(TestGuidedStep):
 
 @pytest.mark.parametrize("name", GuidedStep._fields)
 @pytest.mark.parametrize("impl", variants("guided_step"))
-def test_either_output_may_be_left_out(impl: str, name: str) -> None:
+def test_a_loss_may_use_only_one_of_the_two_results(impl: str, name: str) -> None:
     one = OneOutput(name)
     one.compare(impl, lambda: one.at("guided", torch.float32, device_of(impl), before=False))

@@ -1,4 +1,4 @@
-"""The one rule by which an implementation is chosen: what is asked for runs or says why not; auto always runs."""
+"""The rule that chooses an implementation: a requested one runs or says why not; auto always runs."""
 
 import importlib.util
 
@@ -15,7 +15,7 @@ UNBUILT = "was not built; build it: pip install"
 
 @pytest.fixture(autouse=True)
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be a machine whose installation compiled nothing and that has no interpreter, whatever this one has."""
+    """Pretend to be a machine without compiled libraries and without the interpreter."""
     for name in ("CPP_MISSING", "CUDA_MISSING"):
         monkeypatch.setattr(_impl, name, UNBUILT)
     monkeypatch.setattr(_impl, "TRITON_MISSING", "")
@@ -41,7 +41,7 @@ def test_unknown_names_are_answered_with_the_known_ones(op: str) -> None:
         ("cuda", CUDA, torch.float64, "float32, float16 and bfloat16", "not in torch.float64"),
     ],
 )
-def test_what_cannot_run_says_why_and_what_would_help(
+def test_an_implementation_that_cannot_run_says_why_and_names_the_remedy(
     impl: str, device: torch.device, dtype: torch.dtype, reason: str, remedy: str
 ) -> None:
     for op in (op for op in OFFERED if impl in OFFERED[op]):
@@ -50,7 +50,7 @@ def test_what_cannot_run_says_why_and_what_would_help(
         assert reason in str(caught.value) and remedy in str(caught.value)
 
 
-def test_built_kernels_want_tensors_on_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_kernels_refuse_tensors_of_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_impl, "CPP_MISSING", "")
     with pytest.raises(ValueError, match="needs tensors on the CPU; move them there"):
         choose("geglu", "cpp", CUDA, torch.float32)
@@ -58,7 +58,7 @@ def test_built_kernels_want_tensors_on_their_device(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("missing", ["triton", "xformers"])
-def test_what_is_not_installed_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setattr(_impl, "TRITON_MISSING", "triton is not installed; pip install triton")
     if missing == "xformers" and importlib.util.find_spec("xformers"):
         pytest.skip("xformers is installed")
@@ -75,7 +75,7 @@ def test_auto_falls_back_and_says_why(op: str, monkeypatch: pytest.MonkeyPatch) 
         assert impl == "reference" and all(f"{name}: " in reason for name in OFFERED[op])
     assert choose(op, "reference", CPU, torch.float32) == Choice("reference", "asked for")
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton"
-    assert "xformers" not in reason, "by name alone"
+    assert "xformers" not in reason, "only by name"
     assert choose(op, "auto", CUDA, torch.float64).impl == ("sdpa" if op == "attention" else "reference")
     monkeypatch.setattr(_impl, "CUDA_MISSING", "")
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton", "CUDA is asked for by name, where Triton is there"
@@ -89,7 +89,7 @@ def test_the_interpreter_runs_only_when_asked_for(monkeypatch: pytest.MonkeyPatc
     assert choose("geglu", "triton", CPU, torch.float32) == Choice("triton", "asked for")
 
 
-def test_ops_pass_the_refusal_on() -> None:
+def test_ops_raise_the_refusal_of_an_implementation() -> None:
     with pytest.raises(ValueError, match=f"'cpp': {UNBUILT}"):
         geglu(torch.ones(1, 2), impl="cpp")
     assert geglu(torch.ones(0, 2), impl="cpp").shape == (0, 1)
@@ -120,7 +120,7 @@ def test_triton_is_tried_before_auto_takes_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(kernels, "geglu_fwd", broken)
     assert TRIED("cpu") == "its kernels do not run here: RuntimeError: failed to find a C compiler"
     monkeypatch.setattr(kernels, "geglu_fwd", lambda h: h[:, :4] * 0)
-    assert TRIED("cpu") == "its kernels compute something else here"
+    assert TRIED("cpu") == "its kernels compute wrong results here"
 
 
 def test_auto_falls_back_where_triton_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

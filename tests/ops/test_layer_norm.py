@@ -59,7 +59,7 @@ class TestLayerNorm(Normalisation):
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7), (2, 1, 3, 7)])
-def test_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
+def test_layer_norm_takes_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, dtype=torch.float64)
     ones = torch.ones(7, dtype=torch.float64)
     torch.testing.assert_close(layer_norm(x, ones, 0 * ones), F.layer_norm(x, (7,)), rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Weights laid out for oneDNN once: the results of torch's own calls, for any shape and in any mode."""
+"""Weights that are laid out once for oneDNN give the results of torch's calls, for any shape and in any mode."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ needs_onednn = pytest.mark.skipif(not _onednn._works(), reason="this torch has n
 
 
 def close(got: Tensor, wanted: Tensor) -> bool:
-    """Whether float32 results differ by no more than the order of their sums."""
+    """Return whether float32 results differ only by the order of their sums."""
     return bool((got - wanted).norm() <= 1e-6 * wanted.norm())
 
 
@@ -26,7 +26,9 @@ def made(channels: tuple[int, int] = (5, 7), side: int = 3, bias: bool = True) -
 @needs_onednn
 @pytest.mark.parametrize(("side", "padding", "stride"), [(3, 1, 1), (3, 1, 2), (1, 0, 1), (2, 1, 1), (2, 0, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_convolution_of_shapes_beside_the_first(side: int, padding: int, stride: int, bias: bool) -> None:
+def test_a_packed_convolution_takes_other_shapes_than_the_first(
+    side: int, padding: int, stride: int, bias: bool
+) -> None:
     weight, offset = made(side=side, bias=bias)
     packed = Convolution(weight, offset, stride, padding)
     for n, height, width in ((2, 8, 8), (1, 8, 8), (3, 5, 16), (2, 8, 8)):
@@ -39,7 +41,7 @@ def test_convolution_of_shapes_beside_the_first(side: int, padding: int, stride:
 
 
 @needs_onednn
-def test_a_layout_made_in_inference_mode_serves_gradients() -> None:
+def test_a_layout_created_in_inference_mode_serves_gradients() -> None:
     packed = Convolution(*made(), 1, 1)
     with torch.inference_mode():
         packed(torch.randn(1, 5, 4, 4))
@@ -49,7 +51,7 @@ def test_a_layout_made_in_inference_mode_serves_gradients() -> None:
 
 
 @needs_onednn
-def test_products_of_rows_beside_the_first() -> None:
+def test_a_packed_product_takes_other_numbers_of_rows_than_the_first() -> None:
     weight, bias = torch.randn(48, 16), torch.randn(48)
     packed = PackedLinear(weight, bias)
     for rows in (8, 1, 64):

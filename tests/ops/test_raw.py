@@ -1,4 +1,4 @@
-"""The raw functions chosen once are those of the ops."""
+"""The raw functions that are chosen once are those of the ops."""
 
 import pytest
 import torch
@@ -12,21 +12,21 @@ from tests.ops.test_attention import TestAttention as AttentionContract
 CPU = torch.device("cpu")
 
 
-def test_the_reference_is_the_reference() -> None:
+def test_raw_reference_functions_are_those_of_the_reference() -> None:
     raw = RawOps(CPU, torch.float64, "reference")
     assert raw.group_norm_fwd is group_norm_silu.group_norm_silu_fwd
     assert raw.layer_norm_bwd is layer_norm.layer_norm_bwd and raw.geglu_fwd is geglu.geglu_fwd
     assert {choice.impl for choice in raw.choices.values()} == {"reference"}
 
 
-def test_auto_takes_what_the_ops_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_the_implementations_of_the_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_impl, "CPP_MISSING", "")
     raw = RawOps(CPU, torch.float32)
     assert raw.geglu_fwd is torch.ops.diffexplain_fast.geglu_fwd
     assert raw.choices == {op: _impl.choose(op, "auto", CPU, torch.float32) for op in raw.choices}
 
 
-def test_what_runs_is_said_with_the_reason_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_gives_the_reason_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RawOps(CPU, torch.float32, "reference").described().startswith("group_norm_silu: reference, layer_norm: ")
     monkeypatch.setattr(_impl, "CPP_MISSING", "")
     said = RawOps(CPU, torch.float32).described()
@@ -37,7 +37,7 @@ def test_what_runs_is_said_with_the_reason_for_the_reference(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("impl", ["auto", "reference"])
-def test_attention_is_the_op(impl: str) -> None:
+def test_raw_attention_equals_the_op(impl: str) -> None:
     call = AttentionContract().at("N2-Q5-K3-H2-D8", torch.float32)
     (o,), grads, (do,) = evaluate(lambda **arguments: attention(**arguments, impl=impl), call)
     raw, scale = RawOps(CPU, torch.float32, impl), 8**-0.5

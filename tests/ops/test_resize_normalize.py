@@ -26,7 +26,9 @@ SIZES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")  # it traces into it: no harm
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo detected a call to a `functools.lru_cache`"
+)  # torch traces into it, which does no harm
 class TestResizeNormalize(Contract):
     run = staticmethod(resize_normalize)
     dtypes = ("fp32",)  # torch has no antialiased resize in bfloat16 to compare with
@@ -67,7 +69,7 @@ class TestResizeNormalize(Contract):
         return (F.interpolate(pixels, size, mode=mode, antialias=True) - centre) / spread
 
     def kept(self, call: Call) -> int:
-        """Return the size of the two matrices and of the channels' spread: nothing of the input, whatever its batch."""
+        """Return the bytes of the two matrices and of the channels' deviations: for any batch, nothing of the input."""
         old, new = call.inputs["pixels"].shape[-2:], call.fixed["size"]
         return (old[0] * new[0] + old[1] * new[1] + 3) * torch.float32.itemsize
 
@@ -78,7 +80,7 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("old", "new"), SIZES)
-def test_it_is_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+def test_resize_equals_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
     x = noise(2, 3, *old)
     expected = F.interpolate(x, new, mode=mode, antialias=True)
     assert torch.allclose(resize(x, new, mode), expected, rtol=0, atol=1e-12)
@@ -88,7 +90,7 @@ def test_it_is_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, i
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_its_gradient_is_exact(mode: str) -> None:
+def test_the_gradient_of_resize_is_exact(mode: str) -> None:
     x = noise(1, 2, 5, 6).requires_grad_()
     assert gradcheck(lambda x: resize(x, (3, 9), mode), x)
     cotangent = noise(1, 2, 3, 9)
@@ -105,14 +107,14 @@ def test_a_flat_image_stays_flat(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_column_has_rows_of_its_own(mode: str) -> None:
-    """On the CPU torch 2.13 fills a result of one column with its first row; one row it gets right."""
+def test_one_column_keeps_its_different_rows(mode: str) -> None:
+    """On the CPU torch 2.13 fills a result of one column with its first row; a result of one row is right."""
     x = noise(2, 3, 7, 1)
     row = F.interpolate(x.transpose(2, 3).contiguous(), (1, 9), mode=mode, antialias=True)
     assert torch.allclose(resize(x, (9, 1), mode), row.transpose(2, 3), rtol=0, atol=1e-12)
 
 
-def test_the_same_size_is_the_same_image() -> None:
+def test_the_same_size_returns_the_same_image() -> None:
     x = noise(1, 3, 4, 5)
     assert resize(x, (4, 5)) is x
 
@@ -126,7 +128,7 @@ def test_half_precision_loses_no_more_than_its_rounding(dtype: torch.dtype) -> N
     assert (got.double() - truth).abs().max() <= torch.finfo(dtype).eps
 
 
-def test_other_layouts_and_ranks() -> None:
+def test_every_layout_and_rank_gives_the_same_image() -> None:
     x = noise(2, 3, 9, 8)
     expected = resize(x, (4, 5))
     assert torch.allclose(resize(x.to(memory_format=torch.channels_last), (4, 5)), expected)
@@ -134,7 +136,7 @@ def test_other_layouts_and_ranks() -> None:
     assert torch.allclose(resize(x[0, 0], (4, 5)), expected[0, 0], rtol=0, atol=1e-14)
 
 
-def test_weights_made_in_inference_mode_serve_training_too() -> None:
+def test_weights_created_in_inference_mode_serve_training() -> None:
     with torch.inference_mode():
         resize(noise(1, 3, 11, 19), (6, 29))
     x = noise(1, 3, 11, 19).requires_grad_()
@@ -142,7 +144,7 @@ def test_weights_made_in_inference_mode_serve_training_too() -> None:
     assert x.grad is not None
 
 
-def test_it_is_deterministic_and_leaves_the_generators_alone() -> None:
+def test_resize_is_deterministic_and_draws_no_random_numbers() -> None:
     x, before = noise(1, 3, 20, 20, dtype=torch.float32), torch.get_rng_state()
     assert torch.equal(resize(x, (7, 9)), resize(x, (7, 9)))
     assert torch.equal(torch.get_rng_state(), before)
@@ -161,7 +163,9 @@ def test_it_is_deterministic_and_leaves_the_generators_alone() -> None:
         (torch.ones(4, 4), (2, 2), "nearest", ValueError, "mode: wanted bilinear or bicubic, got 'nearest'"),
     ],
 )
-def test_bad_input_is_named(x: Tensor, size: tuple, mode: str, error: type[Exception], message: str) -> None:
+def test_bad_arguments_of_resize_are_named(
+    x: Tensor, size: tuple, mode: str, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         resize(x, size, mode)
 
@@ -173,7 +177,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("size", [(9, 9), (3, 4)])
-def test_autocast_around_it_changes_nothing(size: tuple[int, int]) -> None:
+def test_autocast_does_not_change_resize(size: tuple[int, int]) -> None:
     pixels = torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = resize(pixels, size)
@@ -186,8 +190,8 @@ LINES += [((3, 900), (2, 8000)), ((1, 9000), (1, 8999))]
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("old", "new"), LINES, ids=str)
-def test_long_lines_are_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
-    """Where one matrix would be large its blocks do the same; of one column torch's own result is wrong, see above."""
+def test_long_lines_equal_torchs_antialiased_resize(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+    """Blocks give the result of a large matrix; torch's result for one column is wrong, see above."""
     x = noise(2, 1, *old).requires_grad_()
     y = resize(x, new, mode)
     if new[1] == 1:
@@ -205,8 +209,8 @@ def test_long_lines_are_torchs_antialiased_resize(old: tuple[int, int], new: tup
 @pytest.mark.parametrize(
     ("old", "new"), [*LINES, ((1, 50000), (1, 60000)), ((50000, 1), (40000, 3)), ((1, 4000), (4000, 1))], ids=str
 )
-def test_memory_is_in_proportion_to_the_pictures(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
-    """The square of 50,000 pixels would have 20 GB; a short line may have one dense matrix of 16 MiB, in float64 32."""
+def test_memory_is_proportional_to_the_pictures(old: tuple[int, int], new: tuple[int, int], mode: str) -> None:
+    """A dense matrix for 50,000 pixels would have 20 GB; a short line may use one of 16 MiB, or 32 MiB in float64."""
     _weights.cache_clear()
     x = noise(1, 1, *old, dtype=torch.float32)
     with live_bytes() as live:

@@ -16,7 +16,7 @@ from tests.ops.contract import OwnKernels
 
 
 def upsample(x: Tensor, weight: Tensor, bias: Tensor | None, packed: SubpixelWeight, impl: str = "auto") -> Tensor:
-    """Give the op the packed weight, as ``TestUpsampleConv.plain`` reads the other one."""
+    """Pass the packed weight to the op; ``TestUpsampleConv.plain`` reads the original one."""
     return upsample_conv(x, packed, impl=impl)
 
 

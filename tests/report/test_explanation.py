@@ -1,4 +1,4 @@
-"""The report is one safe file that says what the explanation holds."""
+"""The report is one safe file that shows everything of an explanation."""
 
 import re
 from html.parser import HTMLParser
@@ -78,7 +78,7 @@ def render(tmp_path: Path, *explanations: Explanation, **options: Any) -> Page:
     return Page(render_report(explanations, tmp_path / "report.html", **options).read_text(encoding="utf-8"))
 
 
-def test_it_says_what_the_explanation_holds(tmp_path: Path) -> None:
+def test_the_page_shows_everything_of_an_explanation(tmp_path: Path) -> None:
     page = render(tmp_path, example(), title="A title")
     text = " ".join(page.text.split())
     for said in (
@@ -92,7 +92,7 @@ def test_it_says_what_the_explanation_holds(tmp_path: Path) -> None:
         "spurious",
     ):
         assert said in text, said
-    assert "+4.00 [+3.50, +4.50]" in text and "5 attributes more" in text
+    assert "+4.00 [+3.50, +4.50]" in text and "5 more attributes" in text
     assert page.tags.count("img") == 2 and page.tags.count("section") == 1 and "polyline" in page.tags
     assert '"seed": 0' in page.text
 
@@ -124,11 +124,11 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     assert "script" not in page.tags and page.text.count(ATTACK) >= 8
 
 
-def test_a_target_that_is_no_class(tmp_path: Path) -> None:
+def test_a_target_without_a_class_has_no_rate(tmp_path: Path) -> None:
     score = ActivationScore(8, None, None, 1.5, None)
     neuron = example(label=None, target="Neuron(layer4, 17)", activation={"held_out": score}, truth=None, words=[])
     page = render(tmp_path, neuron)
-    assert "Mean target score 1.50 over 8" in page.text and "the target is no class" in page.text
+    assert "Mean target score 1.50 over 8" in page.text and "the target is not a class" in page.text
 
 
 def test_an_empty_explanation_still_renders(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_words_that_are_attributes_get_their_role() -> None:
     assert [word.role for token in words for word in token] == ["spurious", "", "core", ""]
 
 
-def test_what_has_a_role_is_never_folded_away() -> None:
+def test_attributes_with_a_role_are_never_folded_away() -> None:
     weak = {"attribute": "texture:dotted", "effect": -9.0, "interval": [-9.5, -8.5], "role": "spurious"}
     truth = {"attributes": [*(example().truth or {})["attributes"], weak]}
     section = build_section(example(truth=truth), 1)
@@ -152,14 +152,14 @@ def test_what_has_a_role_is_never_folded_away() -> None:
     assert (low.low_place, high.high_place) == (0, 100)
 
 
-def test_the_outcome_in_words() -> None:
+def test_the_outcome_is_told_in_a_sentence() -> None:
     assert describe_outcome(example()) == (
-        "30 of 32 pictures from unseen draws are classified as boat; with the class name alone as the prompt, 8 of 32."
+        "30 of 32 pictures from unseen draws are classified as boat; with only the class name as the prompt, 8 of 32."
     )
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "independent probabilities"])
-def test_classes_that_are_each_there_or_not(output: str, tmp_path: Path) -> None:
+def test_independent_classes_have_log_odds(output: str, tmp_path: Path) -> None:
     page = render(tmp_path, example(output=output))
     text = " ".join(page.text.split())
     assert "30 of 32 pictures from unseen draws have a probability above 0.5 of being boat" in text
@@ -189,7 +189,7 @@ def test_a_regression_has_no_rate(direction: str, reached: bool, said: str, tmp_
         settings=settings,
     )
     text = " ".join(render(tmp_path, number).text.split())
-    assert "The mean age is 34 [33, 35] over 8 unseen draws; the name alone as the prompt gives 30." in text
+    assert "The mean age is 34 [33, 35] over 8 unseen draws; only the name as the prompt gives 30." in text
     assert said in text and "a number has no rate" in text and "mean output" in text and "[29, 31]" in text
     assert "effect on the output" in text and "classified" not in text
     _, axes = number.plot()
@@ -223,7 +223,7 @@ def test_curves_leave_out_what_is_not_finite() -> None:
     assert fit_curve([1.0, float("inf")], 1, 1) is None and fit_curve([], 1, 1) is None
 
 
-def test_bad_input(tmp_path: Path) -> None:
+def test_no_results_and_an_unwritable_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="results: wanted at least one"):
         render_report([], tmp_path / "a.html")
     (tmp_path / "file").write_text("")
@@ -231,7 +231,7 @@ def test_bad_input(tmp_path: Path) -> None:
         example().report(tmp_path / "file" / "a.html")
 
 
-def test_the_result_reports_and_plots_itself(tmp_path: Path) -> None:
+def test_a_result_writes_its_report_and_plots_itself(tmp_path: Path) -> None:
     assert example().report(tmp_path / "new" / "a.html").stat().st_size > 1000
     figure, axes = example().plot()
     assert set(axes) == {"images", "activation", "loss"}
@@ -240,7 +240,7 @@ def test_the_result_reports_and_plots_itself(tmp_path: Path) -> None:
     figure.savefig(tmp_path / "a.png")
 
 
-def test_plots_of_a_target_that_is_no_class() -> None:
+def test_a_target_without_a_class_is_plotted() -> None:
     score = ActivationScore(8, None, None, 1.5, None)
     _, axes = example(label=None, activation={"held_out": score}, truth=None, images=[], words=[]).plot()
     assert axes["activation"].get_xlabel() == "mean target score"

@@ -1,4 +1,4 @@
-"""An explanation is saved whole, loaded exactly, and damage or attack is refused."""
+"""An explanation is saved completely and loaded exactly; damaged or hostile files are refused."""
 
 import json
 import math
@@ -41,27 +41,27 @@ def example(**changes: Any) -> Explanation:
 
 
 def assert_equal(first: Explanation, second: Explanation) -> None:
-    """Assert that two explanations hold the same."""
+    """Assert that two explanations are equal."""
     assert torch.equal(first.prompt_embeds, second.prompt_embeds)
     assert [image.tobytes() for image in first.images] == [image.tobytes() for image in second.images]
     for name in ("target", "label", "activation", "words", "history", "settings", "truth"):
         assert getattr(first, name) == getattr(second, name), name
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_an_explanation_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     folder = example().save(tmp_path / "boat")
     assert_equal(Explanation.load(folder), example())
     assert sorted(os.listdir(folder)) == [MANIFEST, "explanation.json", "images", "prompt_embeds.safetensors"]
     assert os.listdir(tmp_path) == ["boat"]
 
 
-def test_a_target_that_is_no_class(tmp_path: Path) -> None:
+def test_a_target_without_a_class_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     score = ActivationScore(8, None, None, 1.0, None)
     without = example(label=None, truth=None, activation={"train": score, "held_out": score})
     assert_equal(Explanation.load(without.save(tmp_path / "neuron")), without)
 
 
-def test_a_regression_there_and_back(tmp_path: Path) -> None:
+def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     score = ActivationScore(8, None, (31.5, 36.25), 34.0, None)
     number = example(activation={"held_out": score}, output="regression", reached=False)
     found = Explanation.load(number.save(tmp_path / "age"))
@@ -69,7 +69,7 @@ def test_a_regression_there_and_back(tmp_path: Path) -> None:
     assert (found.output, found.reached) == ("regression", False)
 
 
-def test_what_earlier_versions_lack_is_written_only_where_it_says_something(tmp_path: Path) -> None:
+def test_fields_that_earlier_versions_lack_are_written_only_if_they_differ_from_the_default(tmp_path: Path) -> None:
     record = json.loads((example().save(tmp_path / "a") / "explanation.json").read_text())
     assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached"}
     found = Explanation.load(tmp_path / "a")
@@ -78,7 +78,7 @@ def test_what_earlier_versions_lack_is_written_only_where_it_says_something(tmp_
         Explanation.load(tampered(tmp_path / "b", reached="yes"))
 
 
-def test_names_that_are_no_text_go_there_and_back(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
     folder = os.fsdecode(b"caf\xe9")
     found = example(settings={"classifier": folder})
     assert_equal(Explanation.load(found.save(tmp_path / "a")), found)
@@ -100,7 +100,7 @@ def test_a_saved_explanation_is_replaced(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
+def test_foreign_files_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"folder: wanted a new or empty folder.*notes\.txt"):
         example().save(tmp_path)
@@ -113,7 +113,7 @@ def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine" and (folder / "report.html").exists()
 
 
-def test_no_permission(tmp_path: Path) -> None:
+def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(StorageError, match=r"file.boat: wanted space and permission"):
         example().save(tmp_path / "file" / "boat")
@@ -156,7 +156,7 @@ def tampered(folder: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize("image", ["../secret.png", "/etc/hostname", "images/../../secret.png"])
-def test_image_paths_stay_inside(tmp_path: Path, image: str) -> None:
+def test_image_paths_outside_the_folder_are_refused(tmp_path: Path, image: str) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     with pytest.raises(UnsafeFileError, match="inside"):
         Explanation.load(tampered(tmp_path / "a", images=[image]))
@@ -182,7 +182,7 @@ def test_image_paths_stay_inside(tmp_path: Path, image: str) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_records_of_another_structure(tmp_path: Path, changes: dict) -> None:
+def test_records_of_another_structure_are_refused(tmp_path: Path, changes: dict) -> None:
     with pytest.raises(CorruptFileError, match=f"{next(iter(changes))}|an image"):
         Explanation.load(tampered(tmp_path / "a", **changes))
 
@@ -192,19 +192,19 @@ def test_records_of_another_structure(tmp_path: Path, changes: dict) -> None:
     [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}],
     ids=str,
 )
-def test_scores_that_are_none(tmp_path: Path, changes: dict) -> None:
+def test_scores_out_of_range_are_refused(tmp_path: Path, changes: dict) -> None:
     score = asdict(example().activation["held_out"])
     with pytest.raises(CorruptFileError, match=f"activation, held_out, {next(iter(changes))}: wanted"):
         Explanation.load(tampered(tmp_path / "a", activation={"held_out": score | changes}))
 
 
-def test_a_rate_has_an_interval_from_0_to_1(tmp_path: Path) -> None:
+def test_an_interval_of_a_rate_outside_0_to_1_is_refused(tmp_path: Path) -> None:
     score = asdict(example().activation["held_out"]) | {"interval": [0.5, 7]}
     with pytest.raises(CorruptFileError, match="activation, held_out, interval, 1: wanted a number from 0 to 1, got 7"):
         Explanation.load(tampered(tmp_path / "a", activation={"held_out": score}))
 
 
-def test_a_record_that_is_a_list(tmp_path: Path) -> None:
+def test_a_record_that_is_a_list_is_refused(tmp_path: Path) -> None:
     path = example().save(tmp_path / "a") / "explanation.json"
     path.write_text('["abc"]')
     write_manifest(tmp_path / "a")
@@ -212,7 +212,7 @@ def test_a_record_that_is_a_list(tmp_path: Path) -> None:
         Explanation.load(tmp_path / "a")
 
 
-def test_soft_tokens_of_another_shape(tmp_path: Path) -> None:
+def test_soft_tokens_of_another_shape_are_refused(tmp_path: Path) -> None:
     example(prompt_embeds=torch.zeros(3)).save(tmp_path / "a")
     with pytest.raises(CorruptFileError, match=r"prompt_embeds\.safetensors: wanted floating point \[n_tokens, d\]"):
         Explanation.load(tmp_path / "a")
@@ -223,7 +223,7 @@ def test_a_truth_of_another_form_is_kept(tmp_path: Path) -> None:
     assert_equal(Explanation.load(given.save(tmp_path / "a")), given)
 
 
-def test_an_image_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
     folder = example().save(tmp_path / "a")
     (folder / "images" / "000.png").write_bytes(b"GIF89a")
     write_manifest(folder)
@@ -231,7 +231,7 @@ def test_an_image_that_is_none(tmp_path: Path) -> None:
         Explanation.load(folder)
 
 
-def test_a_folder_that_is_no_explanation(tmp_path: Path) -> None:
+def test_a_folder_without_an_explanation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match="a manifest"):
         Explanation.load(tmp_path)
     (tmp_path / "a.txt").write_text("a")

@@ -1,4 +1,4 @@
-"""What a user says of a classifier is checked when it is said, and comes back equal."""
+"""The truth that a user states about a classifier is checked at once, and comes back equal."""
 
 import math
 from pathlib import Path
@@ -27,12 +27,12 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_it_is_kept_saved_loaded_and_shown(tmp_path: Path, name: str) -> None:
+def test_a_truth_is_kept_saved_loaded_and_shown(tmp_path: Path, name: str) -> None:
     classifier = Classifier(tiny_classifier(), labels=LABELS, truth={"boat": {"attributes": [KEPT[name]]}})
     assert classifier.truth is not None
     made = example(truth=classifier.truth["boat"])
     found = Explanation.load(made.save(tmp_path / "a"))
-    assert str(found.truth) == str(made.truth)  # as text, since NaN is not equal to itself
+    assert str(found.truth) == str(made.truth)  # as text, because NaN is not equal to itself
     row = (found.truth or {})["attributes"][0]
     for key, given in KEPT[name].items():
         if isinstance(given, str | Path):
@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_when_it_is_given(name: str) -> None:
+def test_a_bad_truth_is_refused_at_once(name: str) -> None:
     truth, said = REFUSED[name]
     with pytest.raises((TypeError, ValueError), match=said):
         Classifier(tiny_classifier(), labels=LABELS, truth=truth)
@@ -81,7 +81,7 @@ def test_a_truth_that_is_set_later_is_refused_before_the_search() -> None:
             explainer.explain("boat", callback=lambda event: pytest.fail("the search has begun"))
 
 
-def test_numbers_that_json_has_not(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_are_kept(tmp_path: Path) -> None:
     history = [Iteration(0, math.nan, -math.inf, math.inf, 0.1), Iteration(1, np.float32(0.5), 2.0, 0.0, 0.1)]  # type: ignore[arg-type]
     settings = {"nan": math.nan, "deep": [{"low": -math.inf}, math.inf], "size": (8, np.int64(9)), "path": Path("a")}
     made = example(history=history, settings=settings)
@@ -95,7 +95,7 @@ def test_numbers_that_json_has_not(tmp_path: Path) -> None:
     found.plot()
 
 
-def test_settings_that_cannot_be_kept_are_refused_when_they_are_given(tmp_path: Path) -> None:
+def test_settings_that_json_lacks_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="settings, device: wanted numbers, text"):
         example(settings={"device": torch.device("cpu")})
     with pytest.raises(TypeError, match="settings: wanted a dict"):
@@ -107,8 +107,8 @@ def test_settings_that_cannot_be_kept_are_refused_when_they_are_given(tmp_path: 
     assert not (tmp_path / "a").exists()
 
 
-def test_text_that_is_not_unicode(tmp_path: Path) -> None:
-    """A path of other bytes than UTF-8 holds half a surrogate pair in Python."""
+def test_text_that_is_not_unicode_is_kept(tmp_path: Path) -> None:
+    """In Python, a path that is not UTF-8 contains half a surrogate pair."""
     made = example(settings={"path": Path("caf\udce9")}, label="caf\udce9")
     found = Explanation.load(made.save(tmp_path / "a"))
     assert found.settings == made.settings and found.label == made.label

@@ -1,4 +1,4 @@
-"""Checkpoints: equal bits back, two kept, a damaged newest one passed over, a foreign one refused."""
+"""Checkpoints: states return with equal bits, two are kept, a damaged one is skipped, a foreign one is refused."""
 
 import json
 import threading
@@ -239,14 +239,14 @@ def test_a_checkpoint_from_before_answers_is_another_configuration(tmp_path: Pat
         checkpoints.load(CPU)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="run: wanted a folder for checkpoints"):
         Checkpoints(tmp_path / "file" / "run", CONFIG, STATE_FILES, ANSWERS)
 
 
-def test_several_runs_in_one_folder(tmp_path: Path) -> None:
-    """Two runs of one configuration save in turn while a third reads: every reading is a state that one of them had."""
+def test_several_runs_share_one_folder(tmp_path: Path) -> None:
+    """Two runs of one configuration save in turn while a third reads: every read state is one that a run has saved."""
     folder_with(tmp_path, 1)
     states, failures = {step: state(step) for step in range(1, 9)}, []
 
@@ -271,7 +271,7 @@ def test_several_runs_in_one_folder(tmp_path: Path) -> None:
     assert names == ["LATEST.json", *kept]
 
 
-def test_a_folder_that_another_run_saves_into_for_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_run_locks_for_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = folder_with(tmp_path, 1)
     monkeypatch.setattr(checkpoint, "_PATIENCE", 0.01)
     with (

@@ -1,4 +1,4 @@
-"""Intervals against numbers worked out by hand and against coverage."""
+"""Intervals, compared with numbers computed by hand and with their coverage."""
 
 import math
 
@@ -8,8 +8,8 @@ import torch
 from diffexplain_fast.stats.intervals import bootstrap_interval, mean_interval, student_quantile, wilson_interval
 
 
-def test_wilson_by_hand() -> None:
-    # z = 1.959964, z^2 = 3.841459: the formula spelled out, then the known interval.
+def test_wilson_gives_the_numbers_computed_by_hand() -> None:
+    # z = 1.959964, z^2 = 3.841459: the formula step by step, then the known interval.
     z = 1.959963984540054
     centre, half, scale = 0.8 + z**2 / 20, z * math.sqrt(0.8 * 0.2 / 10 + z**2 / 400), 1 + z**2 / 10
     assert wilson_interval(8, 10) == pytest.approx(((centre - half) / scale, (centre + half) / scale), abs=1e-12)
@@ -30,7 +30,7 @@ def test_wilson_is_symmetric_and_narrows() -> None:
 
 
 @pytest.mark.parametrize(("hits", "n", "confidence"), [(0, 0, 0.95), (-1, 4, 0.95), (5, 4, 0.95), (1, 4, 1.0)])
-def test_wilson_refuses(hits: int, n: int, confidence: float) -> None:
+def test_wilson_refuses_arguments_out_of_range(hits: int, n: int, confidence: float) -> None:
     with pytest.raises(ValueError, match="wanted"):
         wilson_interval(hits, n, confidence)
 
@@ -54,7 +54,7 @@ def test_bootstrap_repeats_and_leaves_global_randomness_alone() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0]]], ids=["empty", "nan", "nested"])
-def test_bootstrap_refuses(values: list) -> None:
+def test_bootstrap_refuses_arguments_out_of_range(values: list) -> None:
     with pytest.raises(ValueError, match="values: wanted"):
         bootstrap_interval(values, torch.Generator())
 
@@ -63,12 +63,12 @@ def test_bootstrap_refuses(values: list) -> None:
     ("freedom", "quantile"),
     [(1, 12.706204736), (2, 4.302652730), (3, 3.182446305), (31, 2.039513446), (999, 1.962341461)],
 )
-def test_students_quantile_is_the_tables(freedom: int, quantile: float) -> None:
+def test_students_quantile_equals_the_table(freedom: int, quantile: float) -> None:
     assert student_quantile(0.975, freedom) == pytest.approx(quantile, rel=1e-8)
     assert student_quantile(0.5, freedom) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_interval_of_a_mean_by_hand() -> None:
+def test_the_interval_of_a_mean_gives_the_numbers_computed_by_hand() -> None:
     low, high = mean_interval([1.0, 2.0, 3.0, 6.0]) or (0, 0)
     half = 3.182446305 * math.sqrt(14 / 3) / 2
     assert (low, high) == pytest.approx((3 - half, 3 + half))
@@ -77,7 +77,7 @@ def test_the_interval_of_a_mean_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("p", "freedom"), [(0.4, 3), (1.0, 3), (0.9, 0)])
-def test_a_quantile_that_is_none(p: float, freedom: int) -> None:
+def test_students_quantile_refuses_arguments_out_of_range(p: float, freedom: int) -> None:
     with pytest.raises(ValueError, match=r"p: wanted|freedom: wanted"):
         student_quantile(p, freedom)
 

@@ -97,7 +97,7 @@ Results = dict[Hashable, tuple[list[_Form], int]]
 """Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
 
 
-class _Counting(LiveBytes):  # type: ignore[no-untyped-call]
+class Counting(LiveBytes):  # type: ignore[no-untyped-call]
     """Counts FLOP too; on the meta device it runs an operation once for equal arguments.
 
     Args:
@@ -234,7 +234,7 @@ def count(
             # A view of a weight becomes a fake tensor, so the fakes of the weights are made beforehand.
             weights = [fake.from_tensor(weight) for weight in weights]
         inputs = [torch.empty(each.shape, dtype=each.dtype, device=each.device).requires_grad_() for each in like]
-        live = stack.enter_context(_Counting({} if results is None else results))
+        live = stack.enter_context(Counting({} if results is None else results))
         outside = [*inputs, *weights]
         live.known(*outside)
         arguments = {tensor.untyped_storage()._cdata for tensor in outside}

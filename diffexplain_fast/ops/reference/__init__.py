@@ -1,1 +1,1 @@
-"""The raw functions in eager PyTorch, without tricks: every device, every dtype, float64 included."""
+"""The raw functions in eager PyTorch, without tricks, for every device and every dtype, also float64."""

@@ -1,10 +1,10 @@
-"""Mean and deviation of the norms, also where squares leave the range of their dtype."""
+"""Mean and deviation of the norms, also for numbers whose squares overflow their dtype."""
 
 import torch
 from torch import Tensor
 
 _SMALLER = 2.0**-540
-"""By which float64 numbers are made smaller whose squares leave its range."""
+"""Factor for float64 numbers whose squares would overflow."""
 
 
 def statistics(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Attention with every score written out."""
+"""Attention that computes and stores every score."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
     scores = _scores(q, k, scale)
     lse = scores.logsumexp(-1)
     o = (scores - lse[..., None]).exp() @ v.to(scores.dtype).transpose(1, 2)
-    # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.
+    # Always a copy: for a .contiguous() without effect, torch 2.11 compiles a gradient of zero.
     return o.transpose(1, 2).to(q.dtype, memory_format=torch.contiguous_format, copy=True), lse
 
 
@@ -27,7 +27,7 @@ def attention_bwd(
     With P = exp(S - lse): dv = P^T do, dP = do v^T, dS = P (dP - rowsum(do o)), dq = scale dS k, dk = scale dS^T q.
     """
     weights = (_scores(q, k, scale) - lse[..., None]).exp()
-    qs, ks, vs, os, dos = (part.to(weights.dtype).transpose(1, 2) for part in (q, k, v, o, do))
+    qs, ks, vs, os, dos = (tensor.to(weights.dtype).transpose(1, 2) for tensor in (q, k, v, o, do))
     dv = weights.transpose(-1, -2) @ dos
     ds = weights * (dos @ vs.transpose(-1, -2) - (dos * os).sum(-1, keepdim=True))
     grads = (scale * ds @ ks, scale * ds.transpose(-1, -2) @ qs, dv)

@@ -19,7 +19,7 @@ def geglu_fwd(h: Tensor) -> Tensor:
     """Return value gate Phi(gate) [R, D] of h [R, 2D] = (value, gate): see ``ops.geglu``."""
     value, gate = _halves(h)
     y = value * gate * _normal_cdf(gate)
-    # Torch 2.11 compiles the gradient through a .to() that has nothing to do to zero.
+    # For a .to() without effect, torch 2.11 compiles a gradient of zero.
     return y if y.dtype == h.dtype else y.to(h.dtype)
 
 

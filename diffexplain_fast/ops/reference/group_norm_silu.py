@@ -14,7 +14,7 @@ def _normalised(u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Ten
 
 
 def _grouped(u: Tensor, num_groups: int) -> Tensor:
-    """Return [N, G, elements of a group]; not -1 for them, since a batch may be empty."""
+    """Return [N, G, elements of a group]; a size of -1 would fail, because a batch may be empty."""
     return u.reshape(len(u), num_groups, u.shape[1:].numel() // num_groups)
 
 
@@ -38,7 +38,7 @@ def group_norm_silu_fwd(
     mean, rstd = statistics(_grouped(u, num_groups), eps)
     _, v = _normalised(u, weight, bias, mean, rstd)
     y = v * v.sigmoid() if silu else v
-    # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.
+    # Always a copy: for a .contiguous() without effect, torch 2.11 compiles a gradient of zero.
     return y.to(x.dtype, memory_format=torch.channels_last, copy=True), mean, rstd
 
 
@@ -54,7 +54,7 @@ def group_norm_silu_bwd(
     num_groups: int,
     silu: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of x and skip (empty without one).
+    """Return the gradients of x and skip; the second is empty if skip is None.
 
     With v = n w + b: dv = dy s (1 + v (1 - s)) where s = sigmoid(v), dn = dv w, and
     du = rstd (dn - mean(dn) - n mean(dn n)), means over each group.

@@ -24,7 +24,7 @@ def guided_step_fwd(
 def guided_step_bwd(
     dfollowing: Tensor, ddata: Tensor | None, coefficients: Tensor, guided: bool, like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of sample, output (in its dtype, ``like``) and before."""
+    """Return the gradients of sample, output (in the dtype of ``like``) and before."""
     guidance, of_sample, of_output, of_before, _, data_sample, data_output, _ = coefficients
     dsample, doutput = of_sample * dfollowing, of_output * dfollowing
     if ddata is not None:

@@ -9,7 +9,7 @@ def interleave_fwd(parts: Tensor) -> Tensor:
     n, channels, height, width = parts.shape
     phases = parts.reshape(n, 2, 2, channels // 4, height, width)  # [N, a, b, C, i, j]
     y = phases.permute(0, 3, 4, 1, 5, 2).reshape(n, channels // 4, 2 * height, 2 * width)
-    # Always a copy: torch 2.11 compiles the gradient through a .contiguous() that has nothing to do to zero.
+    # Always a copy: for a .contiguous() without effect, torch 2.11 compiles a gradient of zero.
     return y.clone(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""LayerNorm over the last dimension written out: its statistics in float64."""
+"""LayerNorm over the last dimension written out, with statistics in float64."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple
     u = x.to(torch.promote_types(x.dtype, torch.float32))
     mean, rstd = statistics(u, eps)
     y = (u - mean[:, None]) * rstd[:, None] * weight.to(u.dtype) + bias.to(u.dtype)
-    # Torch 2.11 compiles the gradient through a .to() that has nothing to do to zero.
+    # For a .to() without effect, torch 2.11 compiles a gradient of zero.
     return y if y.dtype == x.dtype else y.to(x.dtype), mean, rstd
 
 

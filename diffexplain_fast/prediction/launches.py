@@ -1,0 +1,130 @@
+"""Every kernel that a computation launches on a GPU, traced on the meta device without running anything."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+from diffexplain_fast.engine.memory.counting import Counting, Options
+from diffexplain_fast.engine.memory.flop import Arguments, flop
+from diffexplain_fast.ops._register import launcher
+
+_OURS, _TRITON = "diffexplain_fast::", "_triton"
+_NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_unsafe_view", "detach")
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "mv", "addmv")
+_NORMS = ("native_group_norm", "native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training")
+
+
+class Launch(NamedTuple):
+    """One kernel on the device.
+
+    Attributes:
+        family: "convolution", "product", "attention", "norm", "geglu", "pointwise" or "copy".
+        name: of the operation or of the Triton kernel.
+        flop: multiplications and additions of matrix units.
+        bytes: that are read and written once.
+        side: height of a convolution's image, columns of a head for attention, otherwise 0.
+        rows: images of a convolution, queries of attention, otherwise 0.
+    """
+
+    family: str
+    name: str
+    flop: float
+    bytes: int
+    side: int = 0
+    rows: int = 0
+
+
+class Launches(Counting):
+    """Notes the launches of all operations on meta tensors while it is open, as a GPU with Triton would have them.
+
+    Attributes:
+        noted: the launches, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.noted: list[Launch] = []
+
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
+        """Return the results of an operation, and note its launches."""
+        out = super().run(func, args, kwargs)
+        name = func._schema.name
+        if name.startswith(_OURS):
+            self.noted += _of_ours(name.removeprefix(_OURS), func, args, kwargs, out)
+        elif not is_free(func):
+            self.noted.append(_of_torch(name.removeprefix("aten::"), func, args, kwargs, out))
+        return out
+
+
+def is_free(func: OpOverload) -> bool:
+    """Whether an operation launches nothing: a view of its argument, or memory without contents."""
+    if func._schema.name.removeprefix("aten::") in _NO_KERNEL:
+        return True
+    aliases = [value.alias_info for value in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def _of_torch(name: str, func: OpOverload, args: Arguments, kwargs: Options, out: object) -> Launch:
+    tensors = [*tensors_in(args), *tensors_in(list(kwargs.values())), *tensors_in([out])]
+    cost, size = float(flop(func, args, kwargs, out) or 0), sum(tensor.nbytes for tensor in tensors)
+    if "convolution" in name:
+        image = next(tensor for tensor in tensors_in([out]))
+        return Launch("convolution", name, cost, size, image.shape[2], image.shape[0])
+    if "scaled_dot_product" in name:
+        query = tensors[0]
+        return Launch("attention", name, cost, size, query.shape[-1], query.shape[2])
+    if name in _PRODUCTS:
+        return Launch("product", name, cost, size)
+    if any(norm in name for norm in _NORMS):
+        return Launch("norm", name, 0.0, size)
+    copies = name in ("clone", "copy_", "_to_copy", "cat", "constant_pad_nd", "repeat", "contiguous", "fill_", "zero_")
+    return Launch("copy" if copies else "pointwise", name, 0.0, size)
+
+
+def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out: object) -> list[Launch]:
+    """Return the launches of one of our ops: those that its own Triton launcher makes on these sizes."""
+    from diffexplain_fast.kernels import configs  # needs Triton
+
+    op, way = name.removesuffix(_TRITON).rsplit("_", 1)
+    with configs.noted() as launched:
+        launcher(f"{op}_{way}")(*args, **kwargs)
+        found = list(launched)
+    if op != "attention":
+        family = {"geglu": "geglu", "interleave": "copy", "guided_step": "pointwise"}.get(op, "norm")
+        return [Launch(family, each.kernel, 0.0, each.bytes) for each in found]
+    cost, query = float(flop(func, args, kwargs, out) or 0), args[1] if way == "bwd" else args[0]
+    heavy = [each for each in found if "combine" not in each.kernel]
+    return [
+        Launch("attention", each.kernel, cost / len(heavy), each.bytes, query.shape[-1], query.shape[1])
+        if each in heavy
+        else Launch("norm", each.kernel, 0.0, each.bytes)
+        for each in found
+    ]
+
+
+def tensors_in(values: Sequence[object]) -> list[Tensor]:
+    """Return the tensors at any depth of some lists."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += tensors_in(value)
+    return found
+
+
+def trace(function: Callable[[], object]) -> list[Launch]:
+    """Return the launches of a function of meta tensors."""
+    with Launches() as live:
+        function()
+    return live.noted
+
+
+def by_family(launches: Sequence[Launch]) -> Mapping[str, int]:
+    """Return the number of launches of each family."""
+    counted: dict[str, int] = {}
+    for launch in launches:
+        counted[launch.family] = counted.get(launch.family, 0) + 1
+    return counted

@@ -1,0 +1,120 @@
+"""Predicted time of one iteration by the fast engine: its own plan, its own launches, and the rates of a card."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.memory.costs import count_levels, make_plan
+from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.measuring.estimate import Parts, prepare
+from diffexplain_fast.ops.guided_step import guided_step
+from diffexplain_fast.prediction.launches import Launch, trace
+from diffexplain_fast.prediction.rates import GPUS, milliseconds
+
+
+class Prediction(NamedTuple):
+    """What the model says of an iteration.
+
+    Attributes:
+        plan: what each step keeps, and the predicted peak.
+        ms: milliseconds from prompt embeddings to images and back, without text encoder and classifier.
+        launches_forward: of one step that keeps everything, with the scheduler's step.
+        launches_backward: of its backward, without the sums of the text's gradient over the steps.
+        launches: of the whole iteration.
+        families: milliseconds by kind of kernel, of the whole iteration; "gaps" are between kernels.
+    """
+
+    plan: Plan
+    ms: float
+    launches_forward: int
+    launches_backward: int
+    launches: int
+    families: dict[str, float]
+
+
+class _Ways(NamedTuple):
+    """Launches of a part forward, and of its backward with all that is computed again."""
+
+    forward: list[Launch]
+    backward: list[Launch]
+
+
+def predict(
+    model: str, gpu: str, *, steps: int = 20, guided: bool = True, batch: int = 1, memory: int | None = None
+) -> Prediction:
+    """Predict an iteration in bfloat16.
+
+    Args:
+        model: "sd15", "sd21" or "sdxl", at its own size.
+        gpu: key of ``rates.GPUS``.
+        steps: denoising steps, at least 1.
+        guided: with unconditional rows.
+        batch: images, at least 1.
+        memory: byte limit, weights of UNet and VAE included; None for none.
+
+    Raises:
+        UnknownNameError: no such model.
+        ValueError: nothing fits into the limit; the message says what is needed.
+        ImportError: Triton is not installed, whose launchers say how often they launch.
+    """
+    parts = prepare(model, steps=steps, guided=guided, batch=batch)
+    plan = make_plan(count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request), memory)
+    *levels, head = plan.levels
+    ways = {level: _step(parts, LEVELS[level]) for level in {*levels, "keep"}}
+    ends, sums = _decoder(parts, LEVELS[head]), _text_sums(parts)
+    every = [*ends.forward, *ends.backward]
+    for level in levels:
+        every += [*ways[level].forward, *ways[level].backward, *sums]
+    families = milliseconds(every, GPUS[gpu])
+    counted = (len(ways["keep"].forward), len(ways["keep"].backward), len(every))
+    return Prediction(plan, sum(families.values()), *counted, families)
+
+
+def _step(parts: Parts, level: Level) -> _Ways:
+    text = [part.detach().requires_grad_() for part in parts.request.text]
+    coefficients = torch.empty(8, device="meta")
+
+    def step(level: Level, sample: Tensor) -> Tensor:
+        rows = sample.to(text[0].dtype)
+        output = parts.denoiser(rows, text, parts.request.shifts, level)
+        return guided_step(sample, output, coefficients, None, None, impl="triton")[0]
+
+    sample = _sample(parts)
+    return _ways(lambda level: step(level, sample), [sample, *text], level)
+
+
+def _decoder(parts: Parts, level: Level) -> _Ways:
+    latents = _sample(parts)
+    return _ways(lambda level: parts.decoder(latents, level), [latents], level)
+
+
+def _sample(parts: Parts) -> Tensor:
+    return torch.empty_like(parts.request.sample).requires_grad_()
+
+
+def _text_sums(parts: Parts) -> list[Launch]:
+    """Return the launches that add one step's gradient of the projected text to the sums over the steps."""
+    grads = [torch.empty_like(part) for part in parts.request.text]
+    totals = [torch.empty_like(part, dtype=torch.float32) for part in parts.request.text]
+
+    def add() -> None:
+        for total, grad in zip(totals, grads, strict=True):
+            total.add_(grad.to(total.dtype))
+
+    return trace(add)
+
+
+def _ways(part: Callable[[Level], Tensor], inputs: Sequence[Tensor], level: Level) -> _Ways:
+    """Trace a part forward, and backward with the second forward that a level without a graph needs."""
+    outputs: list[Tensor] = []
+
+    def back() -> None:
+        out = outputs[0] if level.keep_step else part(level)
+        torch.autograd.grad(out, inputs, torch.empty_like(out))
+
+    with torch.set_grad_enabled(level.keep_step):
+        forward = trace(lambda: outputs.append(part(level)))
+    return _Ways(forward, trace(back))

@@ -1,0 +1,55 @@
+"""Launches traced on the meta device: as many as a GPU would have, and nothing for what computes nothing."""
+
+import pytest
+import torch
+
+from diffexplain_fast.ops.attention import attention
+from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.prediction.launches import by_family, trace
+
+pytest.importorskip("triton", reason="triton is not installed; its launchers say how often they launch")
+
+
+def meta(*shape: int, grad: bool = False) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.bfloat16, device="meta").requires_grad_(grad)
+
+
+def test_views_and_memory_without_contents_launch_nothing() -> None:
+    x = meta(2, 8, 4, 4)
+    assert trace(lambda: (x.flatten(1)[:, 3:].t(), torch.empty_like(x), x.detach())) == []
+
+
+def test_torch_operations_have_their_family_flop_and_bytes() -> None:
+    x, weight, matrix = meta(2, 8, 16, 16), meta(4, 8, 3, 3), meta(32, 16)
+    convolution, product, addition = trace(lambda: (torch.conv2d(x, weight, padding=1), matrix @ meta(16, 8), x + x))
+    assert (convolution.family, convolution.rows, convolution.side) == ("convolution", 2, 16)
+    assert convolution.flop == 2 * 2 * 4 * 16 * 16 * 8 * 9
+    assert (product.family, product.flop, product.bytes) == (
+        "product",
+        2 * 32 * 16 * 8,
+        2 * (32 * 16 + 16 * 8 + 32 * 8),
+    )
+    assert (addition.family, addition.flop, addition.bytes) == ("pointwise", 0, 2 * 3 * x.numel())
+
+
+def test_our_ops_launch_what_their_own_launchers_launch() -> None:
+    x = meta(2, 64, 16, 16, grad=True)
+    scale, offset = meta(64), meta(64)
+    out: list[torch.Tensor] = []
+    forward = trace(lambda: out.append(group_norm_silu(x, scale, offset, 32, impl="triton")))
+    backward = trace(lambda: torch.autograd.grad(out[0], x, torch.empty_like(out[0])))
+    names = [launch.name for launch in forward if "group_norm" in launch.name]
+    assert names == [f"group_norm_silu_fwd_{part}kernel" for part in ("partial_", "combine_", "")]
+    assert sum("group_norm_silu_bwd" in launch.name for launch in backward) == 3
+
+
+@pytest.mark.parametrize(("keys", "kernels"), [(77, ["short"]), (4096, ["dq", "dk_dv"])])
+def test_attention_launches_by_its_sizes(keys: int, kernels: list[str]) -> None:
+    q, k, v = meta(2, 4096, 8, 40, grad=True), meta(2, keys, 8, 40, grad=True), meta(2, keys, 8, 40, grad=True)
+    out: list[torch.Tensor] = []
+    forward = trace(lambda: out.append(attention(q, k, v, impl="triton")))
+    backward = trace(lambda: torch.autograd.grad(out[0], (q, k, v), torch.empty_like(out[0])))
+    assert by_family(forward)["attention"] == 1 and sum(launch.flop for launch in forward) == 4 * q.numel() * keys
+    found = [launch.name for launch in backward if launch.family == "attention"]
+    assert found == [f"attention_bwd_{kernel}_kernel" for kernel in kernels]
+    assert sum(launch.flop for launch in backward) == pytest.approx(10 * q.numel() * keys)
