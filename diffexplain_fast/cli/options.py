@@ -10,3 +10,4 @@ Scheduler = Annotated[
     typer.Option(help='"ddim", "lcm", "euler" or "dpm" with the noise levels of the pipeline; by default its own.'),
 ]
 Device = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU if there is one.')]
+Dtype = Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')]

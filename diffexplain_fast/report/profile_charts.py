@@ -1,7 +1,7 @@
 """Charts of a profile as the points of SVG shapes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,32 +11,32 @@ from diffexplain_fast.measuring.profile.roofline import Roofline, Work, attainab
 from diffexplain_fast.report.plots import Tick
 
 WIDTH, HEIGHT, ROOF_HEIGHT = 600, 120, 240
-"""Boxes of the curves and of the roofline, in their own units."""
+"""Boxes of the timeline and of the roofline, in their own units."""
 
 
 class Area(NamedTuple):
-    """A layer of a stacked chart: whose bytes, number of its colour, the most of it in MiB, corners of its shape."""
+    """A layer of a stacked chart."""
 
-    name: str
-    colour: int
-    most: float
-    points: str
+    name: str  # of the owner of these bytes
+    colour: int  # number of its colour
+    most: int  # bytes
+    points: str  # corners of its shape
 
 
 class Dot(NamedTuple):
-    """A kind of work in the roofline: its place, number of its family's colour, whether a family, what it says."""
+    """A kind of work in the roofline."""
 
     x: float
     y: float
-    colour: int
-    large: bool
-    text: str
+    colour: int  # number of its family's colour
+    large: bool  # whether it is a family
+    work: Work
 
 
 class Roof(NamedTuple):
-    """A roofline in a box, both axes in powers of ten: points of the ceiling, kinds of work, ticks of both axes."""
+    """A roofline in a box, both axes in powers of ten."""
 
-    points: str
+    points: str  # of the ceiling
     dots: list[Dot]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -47,38 +47,19 @@ def areas(timeline: Timeline, seconds: float) -> list[Area]:
 
     Args:
         timeline: what to show.
-        seconds: what the width stands for.
+        seconds: length of time that the width stands for.
     """
     highest = max(timeline.totals, default=0)
     if highest == 0 or seconds <= 0:
         return []
     edges = [min(WIDTH * moment / seconds, WIDTH) for moment in timeline.moments] + [float(WIDTH)]
-    found, floor = [], [0] * len(timeline.moments)
+    layers, floor = [], [0] * len(timeline.moments)
     for colour, (name, sizes) in enumerate(timeline.owners.items()):
         top = [below + size for below, size in zip(floor, sizes, strict=True)]
         corners = _stairs(edges, top, highest) + _stairs(edges, floor, highest)[::-1]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        found.append(Area(name, colour, max(sizes) / 2**20, points))
+        layers.append(Area(name, colour, max(sizes), _points(corners)))
         floor = top
-    return found
-
-
-def curve_points(curve: Sequence[tuple[float, int]], seconds: float) -> str:
-    """Return the points of an SVG line with steps, in a box of ``WIDTH`` and ``HEIGHT``; "" if nothing was allocated.
-
-    Args:
-        curve: seconds and bytes, by time.
-        seconds: what the width stands for.
-    """
-    sizes = [size for _, size in curve]
-    low, high = min(0, *sizes, 0), max(0, *sizes, 0)
-    if high == low or seconds <= 0:
-        return ""
-    places = [(WIDTH * moment / seconds, HEIGHT * (high - size) / (high - low)) for moment, size in curve]
-    found = [places[0]]
-    for before, (x, y) in pairwise(places):
-        found += [(x, before[1]), (x, y)]
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*found, (float(WIDTH), found[-1][1])])
+    return layers
 
 
 def roof(roofline: Roofline) -> Roof | None:
@@ -96,34 +77,22 @@ def roof(roofline: Roofline) -> Roof | None:
     across = _powers([ridge, *(intensity for _, (intensity, _), _ in shown)])
     up = _powers([ceilings.flop_rate, *(rate for _, (_, rate), _ in shown)])
 
-    def x(intensity: float) -> float:
-        return WIDTH * (math.log10(intensity) - across[0]) / (across[-1] - across[0])
-
-    def y(rate: float) -> float:
-        return ROOF_HEIGHT * (up[-1] - math.log10(rate)) / (up[-1] - up[0])
+    def place(intensity: float, rate: float) -> tuple[float, float]:
+        x = WIDTH * (math.log10(intensity) - across[0]) / (across[-1] - across[0])
+        return round(x, 1), round(ROOF_HEIGHT * (up[-1] - math.log10(rate)) / (up[-1] - up[0]), 1)
 
     # Where the slope leaves the box at the bottom, the line begins there.
     first = max(10.0 ** across[0], 10.0 ** up[0] / ceilings.byte_rate)
-    corners = [(at, attainable(ceilings, at)) for at in (first, ridge, 10.0 ** across[-1])]
     return Roof(
-        " ".join(f"{x(at):.1f},{y(rate):.1f}" for at, rate in corners),
-        [
-            Dot(round(x(at), 1), round(y(rate), 1), FAMILIES.index(work.kind), large, describe(work))
-            for work, (at, rate), large in shown
-        ],
-        [Tick(round(x(10.0**power), 1), f"{10.0**power:g}") for power in across],
-        [Tick(round(y(10.0**power), 1), f"{10.0 ** (power - 9):g}") for power in up],
+        _points(place(at, attainable(ceilings, at)) for at in (first, ridge, 10.0 ** across[-1])),
+        [Dot(*place(*where), FAMILIES.index(work.kind), large, work) for work, where, large in shown],
+        [Tick(place(10.0**power, 1.0)[0], f"{10.0**power:g}") for power in across],
+        [Tick(place(1.0, 10.0**power)[1], f"{10.0 ** (power - 9):g}") for power in up],
     )
 
 
-def describe(work: Work) -> str:
-    """Return what a kind of work reached, in one line."""
-    if work.share is None:
-        return f"{work.name}: not counted"
-    rate = f"{1e-9 * work.moved / work.seconds:.1f} GB/s"
-    if work.flop is not None:
-        rate = f"{1e-9 * work.flop / work.seconds:.1f} GFLOP/s, {rate}"
-    return f"{work.name}: {rate}, {work.share:.0%} of the ceiling"
+def _points(corners: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
 
 
 def _powers(values: Sequence[float]) -> range:

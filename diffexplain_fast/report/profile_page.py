@@ -1,46 +1,21 @@
-"""One HTML page from the profile of an iteration: no script, no network, everything escaped."""
+"""The profile of an iteration for readers: one HTML page, where everything is escaped, and a text for a terminal."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from diffexplain_fast.measuring.profile.families import FAMILIES
+from diffexplain_fast.measuring.profile.memory import WEIGHTS
 from diffexplain_fast.measuring.profile.profile import Profile, Share, merge_steps
 from diffexplain_fast.report.explanation import load_template
-from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, describe, roof
+from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, roof
 from diffexplain_fast.storage import write_bytes_atomic
 
-
-class Piece(NamedTuple):
-    """A piece of a stacked bar: number of its colour, width in percent of the bar's track, what it says on pointing."""
-
-    colour: int
-    width: float
-    text: str
-
-
-class Row(NamedTuple):
-    """A line of a table with a stacked bar; ``share`` is of everything."""
-
-    name: str
-    milliseconds: float
-    share: float
-    launches: int
-    pieces: list[Piece]
-
-
-class ByteRow(NamedTuple):
-    """A line of the table of bytes; ``width`` is percent of the largest."""
-
-    name: str
-    mebibytes: float
-    width: float
+_NAME, _MOST, _LITTLE = 44, 3, 0.05
+"""Widest name in the text, most families named beside a part, and the share below which none is."""
 
 
 def render_profile(profile: Profile, path: str | Path) -> Path:
-    """Write a profile as one HTML file that needs no network, and return the file.
+    """Write a profile as one HTML file that needs no network and runs no script, and return the file.
 
     Args:
         profile: what to show.
@@ -49,30 +24,14 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
     Raises:
         StorageError: no space or no permission.
     """
-    memory, sampler = profile.memory, profile.about["sampler"]
     page = load_template("profile.html").render(
-        title=f"One iteration of {profile.about['pipeline']} with {profile.about['classifier']}",
-        profile=profile,
-        sampler=sampler,
-        unit="kernels" if profile.on_gpu else "operator calls",
+        **_view(profile),
         legend=list(enumerate(FAMILIES)),
-        whole=_pieces({share.name: share.seconds for share in profile.families}, profile.total),
-        parts=_rows(merge_steps(profile.parts), profile),
-        steps=_rows([part for part in profile.parts if part.name.startswith("step ")], profile),
-        families=_rows([replace(share, families={share.name: share.seconds}) for share in profile.families], profile),
-        kernels=_rows(profile.kernels, profile),
-        roofline=profile.roofline,
+        steps=[part for part in profile.parts if part.name.startswith("step ")],
         roof=None if profile.roofline is None else roof(profile.roofline),
-        describe=describe,
         roof_height=ROOF_HEIGHT,
-        owners=_byte_rows(memory.owners),
-        peak=memory.peak / 2**20,
-        predicted=None if memory.predicted is None else memory.predicted / 2**20,
-        areas=areas(memory.timeline, profile.wall),
-        counted=max(memory.timeline.totals, default=0) / 2**20,
-        reserved=None if memory.reserved is None else memory.reserved / 2**20,
-        curve=curve_points(memory.curve, profile.wall),
-        most=max((size for _, size in memory.curve), default=0) / 2**20,
+        areas=areas(profile.memory.timeline, profile.wall),
+        counted=max(profile.memory.timeline.totals, default=0),
         width=WIDTH,
         height=HEIGHT,
         settings=json.dumps(dict(profile.about), indent=1, ensure_ascii=False),
@@ -81,24 +40,34 @@ def render_profile(profile: Profile, path: str | Path) -> Path:
     return Path(path)
 
 
-def _pieces(seconds: Mapping[str, float], whole: float) -> list[Piece]:
-    """Return pieces in the order of the families, their widths in percent of ``whole``."""
-    return [
-        Piece(i, round(100 * seconds[name] / (whole or 1.0), 3), f"{name}: {1e3 * seconds[name]:.1f} ms")
-        for i, name in enumerate(FAMILIES)
-        if seconds.get(name, 0.0) > 0
-    ]
+def profile_text(profile: Profile) -> str:
+    """Return a profile as text for a terminal, at most about 100 characters wide."""
+    owners = {name: sizes for name, sizes in profile.memory.timeline.owners.items() if name != WEIGHTS}
+    most = {f"{owner}, most at once, counted": max(sizes) for owner, sizes in owners.items()}
+    return load_template("profile.txt").render(**_view(profile), most=most, short=_short, beside=_beside).rstrip()
 
 
-def _rows(shares: Sequence[Share], profile: Profile) -> list[Row]:
-    """Return rows whose longest bar fills the track."""
-    longest = max((share.seconds for share in shares), default=0.0)
-    total = profile.total or 1.0
-    return [
-        Row(it.name, 1e3 * it.seconds, it.seconds / total, it.launches, _pieces(it.families, longest)) for it in shares
-    ]
+def _view(profile: Profile) -> dict[str, object]:
+    """What the page and the text both show."""
+    sampler = dict(profile.about)["sampler"]
+    return {
+        "about": profile.about,
+        "sampler": sampler,
+        "profile": profile,
+        "memory": profile.memory,
+        "replayed": isinstance(sampler, dict) and sampler.get("cuda_graphs") == "replayed",
+        "unit": "kernels" if profile.on_gpu else "operator calls",
+        "parts": merge_steps(profile.parts),
+        "total": profile.total or 1.0,
+    }
 
 
-def _byte_rows(owners: Mapping[str, int]) -> list[ByteRow]:
-    most = max(owners.values(), default=0) or 1
-    return [ByteRow(name, size / 2**20, round(100 * size / most, 2)) for name, size in owners.items()]
+def _beside(share: Share) -> str:
+    """The families in which most of a part's or kernel's time was spent."""
+    spent = sorted(share.families.items(), key=lambda item: -item[1])[:_MOST]
+    shown = [(name, seconds) for name, seconds in spent if seconds >= _LITTLE * share.seconds]
+    return ", ".join(name if len(share.families) == 1 else f"{name} {1e3 * seconds:.0f}" for name, seconds in shown)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME // 2 - 3]}...{name[-_NAME // 2 :]}"

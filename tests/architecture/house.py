@@ -88,9 +88,9 @@ DOORS = {
         **dict.fromkeys(("rivals", "rows"), "cli measuring"),
     },
     "measuring/profile": {
-        **dict.fromkeys(("collect", "dtypes", "iteration"), "cli"),
+        **dict.fromkeys(("collect", "iteration"), "cli"),
         **dict.fromkeys(("families", "memory"), "report"),
-        "profile": "cli report",
+        "profile": "report",
         "roofline": "report measuring",
     },
     "methods": {},

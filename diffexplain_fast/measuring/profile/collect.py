@@ -1,10 +1,8 @@
-"""Run an iteration under torch's profiler and measure its memory."""
+"""Run an iteration under torch's profiler, count its tensors, and write what was seen."""
 
 import json
 import tempfile
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity
@@ -12,9 +10,9 @@ from torch.profiler import profile as torch_profile
 
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.measuring.profile.counting import Counter, counting, match, starts
-from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, allocations, device_kernels, host_calls
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, device_kernels, host_calls
 from diffexplain_fast.measuring.profile.iteration import BACKWARD, CLASSIFIER, Iteration
-from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, highest, most_bytes, timeline
+from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, most_bytes, timeline
 from diffexplain_fast.measuring.profile.profile import TOP, Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
@@ -29,7 +27,7 @@ _LAYOUTS = "weights in other layouts"
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     """Run an iteration to warm up, one under the profiler, and one that counts tensors; write what was seen.
 
-    Where graphs are replayed, several to warm up, so that neither of the two records them.
+    Where graphs are replayed, several warm up, so that neither of the other two records a graph.
 
     Args:
         iteration: what to run.
@@ -45,28 +43,27 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     places = [confined(out, name) for name in (PROFILE, TRACE)]
     for _ in range(_WARM_UP if iteration.graphs else 1):
         iteration.run()
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     # acc_events: there is only one cycle, but older versions of torch warn that others would be lost.
     with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
-    events: Any = profiler.events()
-    calls = host_calls(events)
-    curve = _curve(profiler, calls, iteration.on_gpu)
-    counted, reserved = _count(iteration)
-    found = match(counted.operations, calls)
-    memory = _memory(iteration, calls, counted, found, curve, allocated, reserved)
+    events = profiler.events()
+    assert events is not None
+    calls, (counted, reserved) = host_calls(events), _count(iteration)
+    call_of = match(counted.operations, calls)
+    memory = _memory(iteration, calls, counted, call_of, allocated, reserved)
     ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
-    roofline = make_roofline(counted.operations, found, calls, iteration.on_gpu, ceilings, TOP)
+    roofline = make_roofline(counted.operations, call_of, calls, iteration.on_gpu, ceilings, TOP)
     summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
     write_bytes_atomic(places[1], _trace(profiler))
     write_json_atomic(places[0], summary.record())
     return summary
 
 
-def _about(iteration: Iteration) -> dict[str, Any]:
+def _about(iteration: Iteration) -> dict[str, object]:
     """Return what ran and on what, as JSON values."""
     problem = iteration.problem
     return {
@@ -94,8 +91,7 @@ def _memory(
     iteration: Iteration,
     calls: list[Call],
     counted: Counter,
-    found: list[Call | None],
-    curve: list[tuple[float, int]],
+    call_of: list[Call | None],
     allocated: int | None,
     reserved: int | None,
 ) -> Memory:
@@ -108,34 +104,27 @@ def _memory(
     if plan is not None:
         owners |= {name: size for name, size in plan.parts.items() if name != "weights"}
         weights += plan.parts.get(_LAYOUTS, 0)
-    whole = next(call for call in calls if call.name == WHOLE)
     backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
-    device, operations = iteration.problem.pipeline.device.type, len(counted.operations)
-    alive = bytes_by_owner([life for life in counted.lives if life.device == device], operations, backward)
-    moments = starts(found, whole.start)
-    shown = timeline(alive, weights, moments, whole.end - whole.start)
-    if reserved is not None:
-        elsewhere = bytes_by_owner([life for life in counted.lives if life.device != device], operations, backward)
-        owners["on the host, most at once, counted"] = most_bytes(elsewhere)
-        owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
-    covers = "tensors of the iteration, beside all weights and their layouts"
-    peak = max(shown.totals) - weights
-    if allocated is not None:
-        peak, covers = allocated, "all tensors on the GPU, weights included"
-    return Memory(peak, covers, owners, None if plan is None else plan.peak, curve, shown, reserved)
-
-
-def _curve(profiler: Any, calls: list[Call], on_gpu: bool) -> list[tuple[float, int]]:
-    """Return seconds since the iteration began, and bytes allocated since then and not freed."""
+    here, there = (
+        bytes_by_owner(
+            [life for life in counted.lives if (life.device == iteration.problem.pipeline.device.type) == same],
+            len(counted.operations),
+            backward,
+        )
+        for same in (True, False)
+    )
     whole = next(call for call in calls if call.name == WHOLE)
-    every = [(whole.start, 0), *allocations(profiler.profiler.kineto_results, on_gpu)]
-    changes = [(at - whole.start, size) for at, size in every if whole.start <= at < whole.end]
-    moments, sizes = [at for at, _ in changes], list(accumulate(size for _, size in changes))
-    return [(moment, sizes[number]) for moment, number in highest(moments, sizes, whole.end - whole.start)]
+    shown = timeline(here, weights, starts(call_of, whole.start), whole.end - whole.start)
+    peak, covers = max(shown.totals) - weights, "tensors of the iteration, beside all weights and their layouts"
+    if allocated is not None and reserved is not None:
+        owners["on the host, most at once, counted"] = most_bytes(there)
+        owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
+        peak, covers = allocated, "all tensors on the GPU, weights included"
+    return Memory(peak, covers, owners, None if plan is None else plan.peak, shown, reserved)
 
 
-def _trace(profiler: Any) -> bytes:
-    """Return the Chrome trace, without the name of the file it went through."""
+def _trace(profiler: torch_profile) -> bytes:
+    """Return the Chrome trace, without the name of the file that torch wrote."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / TRACE
         profiler.export_chrome_trace(str(path))

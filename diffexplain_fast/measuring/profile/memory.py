@@ -8,10 +8,10 @@ from diffexplain_fast.measuring.profile.counting import Life
 
 WEIGHTS, KEPT, HELD, TRANSIENT = "weights", "kept", "held otherwise", "transient"
 OWNERS = (WEIGHTS, KEPT, HELD, TRANSIENT)
-"""Models' weights and their layouts; what autograd keeps for a backward, and the engine with it; what else the forward
-made and the backward still finds, such as samples, text, and what other hooks than the count's keep; the rest."""
+"""Models' weights and their layouts; tensors that autograd, or the engine with it, keeps for a backward; other tensors
+that the forward made and the backward still finds, such as samples, text, and those that other hooks keep; the rest."""
 POINTS = 400
-"""Most moments of the curve; each stands for the most bytes of its interval."""
+"""Most moments of the timeline; each stands for the most bytes of its interval."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,25 @@ class Timeline:
     """Bytes of counted tensors over time, by owner."""
 
     moments: Sequence[float]  # seconds since the iteration began, on the clock of the profiled iteration
-    # bytes at these moments by owner, ``OWNERS`` in their order; together they are all that was counted
+    # bytes at these moments by owner, ``OWNERS`` in their order; together they are everything that was counted
     owners: Mapping[str, Sequence[int]]
 
     @property
     def totals(self) -> list[int]:
         """Bytes of all owners at each moment."""
-        return [sum(sizes) for sizes in zip(*self.owners.values(), strict=True)]
+        return _totals(self.owners)
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of one iteration."""
 
-    peak: int  # most bytes at once, measured
-    covers: str  # what the peak counts
-    # bytes by owner: the models' weights as loaded, and what the plan says the sampler keeps; on a GPU also what was on
-    # the host, and what the allocator reserved beyond the counted tensors
+    peak: int  # most bytes at once; measured on a GPU, counted on the CPU
+    covers: str  # which tensors the peak counts
+    # bytes by owner: the models' weights as loaded, and those that the sampler keeps by its plan; on a GPU also bytes
+    # on the host, and those that the allocator reserved beyond the counted tensors
     owners: Mapping[str, int]
     predicted: int | None  # peak that the plan predicts, None without a plan
-    curve: Sequence[tuple[float, int]]  # seconds since the begin and bytes allocated since then
     timeline: Timeline  # bytes by owner over time, counted
     # on a GPU most bytes that torch's allocator held at once in the counted iteration, else None
     reserved: int | None = None
@@ -71,11 +70,11 @@ def bytes_by_owner(lives: Iterable[Life], operations: int, backward: int) -> dic
 
 def most_bytes(alive: Mapping[str, Sequence[int]]) -> int:
     """Return the most bytes of all owners at once."""
-    return max(map(sum, zip(*alive.values(), strict=True)), default=0)
+    return max(_totals(alive), default=0)
 
 
 def timeline(alive: Mapping[str, Sequence[int]], weights: int, moments: Sequence[float], seconds: float) -> Timeline:
-    """Return the curve of bytes by owner over the seconds of an iteration.
+    """Return the bytes by owner at no more than ``POINTS`` moments, in equal steps; each is the most of its step.
 
     Args:
         alive: from ``bytes_by_owner``.
@@ -83,18 +82,15 @@ def timeline(alive: Mapping[str, Sequence[int]], weights: int, moments: Sequence
         moments: seconds at which each operation ran, since the iteration began.
         seconds: of the whole iteration.
     """
-    totals = [sum(sizes) for sizes in zip(*alive.values(), strict=True)]
-    chosen = highest(moments, totals, seconds)
-    owners = {WEIGHTS: [weights] * len(chosen)}
-    owners |= {owner: [sizes[number] for _, number in chosen] for owner, sizes in alive.items()}
-    return Timeline([moment for moment, _ in chosen], owners)
-
-
-def highest(moments: Sequence[float], sizes: Sequence[int], seconds: float) -> list[tuple[float, int]]:
-    """Return at most ``POINTS`` moments in equal steps, and the index of the largest size in the step after each."""
-    most: dict[int, int] = {}
+    totals, most = _totals(alive), dict[int, int]()
     for number, moment in enumerate(moments):
-        place = min(int(POINTS * moment / seconds), POINTS - 1)
-        if place not in most or sizes[number] > sizes[most[place]]:
-            most[place] = number
-    return [(seconds * place / POINTS, most[place]) for place in sorted(most)]
+        step = min(int(POINTS * moment / seconds), POINTS - 1)
+        if step not in most or totals[number] > totals[most[step]]:
+            most[step] = number
+    chosen = [most[step] for step in sorted(most)]
+    owners = {owner: [sizes[number] for number in chosen] for owner, sizes in alive.items()}
+    return Timeline([seconds * step / POINTS for step in sorted(most)], {WEIGHTS: [weights] * len(chosen), **owners})
+
+
+def _totals(owners: Mapping[str, Sequence[int]]) -> list[int]:
+    return [sum(sizes) for sizes in zip(*owners.values(), strict=True)]
