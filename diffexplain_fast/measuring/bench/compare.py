@@ -1,8 +1,8 @@
 """Time and memory of one optimisation iteration, ours beside every rival.
 
 Each rival is measured beside ours in rounds by turns (ours, rival, ours, rival ...), ratios are taken within a round
-and their median is reported, because absolute times drift. Ours is the one baseline of all; a rival, with what it has
-recorded, is dropped before the next one is made. A rival whose gradient is not the plain one's gets no figures.
+and their median is reported, because absolute times drift. Ours is the one baseline of all; a rival, with everything it
+has recorded, is dropped before the next one is made. A rival whose gradient is not the plain one's gets no figures.
 """
 
 import gc
@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -36,15 +35,7 @@ _Turn = tuple[float, float | None]
 
 
 class _Ready:
-    """A rival that was run often enough to be recorded, and its memory.
-
-    Args:
-        make: builds it.
-        workload: what is measured.
-        rounds: how many there will be at most.
-        device: where.
-        shared: bytes that the models hold, whoever draws with them.
-    """
+    """A rival that was run often enough to be recorded, and its memory; ``shared`` is held by the models anyway."""
 
     def __init__(self, make: Make, workload: Workload, rounds: int, device: torch.device, shared: Held) -> None:
         self._workload, self._device = workload, device
@@ -65,12 +56,12 @@ class _Ready:
         return took, None if energy is None or now is None else now - energy
 
     def said(self) -> Row:
-        """Return what ours was allowed, predicted to need and computed again, and what its sampler says that ran."""
+        """Return limit, predicted peak and recomputation of our plan, and the sampler's record of what ran."""
         if not isinstance(self._images, Sampled):
             return {"plan": None}
         plan, ran = self._images.sampler.plan, self._images.sampler.record()
         told = None if plan is None else {"limit": plan.limit, "peak": plan.peak, "recompute": plan.recompute}
-        # JSON has no word for what is not finite, and such a value is worth reading.
+        # JSON has no word for numbers that are not finite, and such a number is worth reading.
         finite = {key: str(it) if isinstance(it, float) and not math.isfinite(it) else it for key, it in ran.items()}
         return {"plan": told, "record": finite}
 
@@ -79,14 +70,9 @@ class _Ready:
 
 
 class _Beside:
-    """Measures one rival after the other beside ours.
+    """Measures one rival after the other beside ours, which is None if its gradient is wrong.
 
-    Args:
-        ours: builds the baseline; None if its gradient is wrong.
-        workload: what is measured.
-        rounds: how many.
-        device: where.
-        until: reading of ``time.monotonic`` after which no round begins except those that quantiles need.
+    After ``until``, a reading of ``time.monotonic``, no round begins except those that quantiles need.
     """
 
     def __init__(
@@ -115,8 +101,8 @@ class _Beside:
         """The row of a rival and whether it was interrupted; and whether memory ran out."""
         try:
             return self._measured(make, alone), False
-        except Exception as problem:  # it may be anybody's code; the row says what it was
-            # What ends a failed capture may hide what failed.
+        except Exception as problem:  # it may be anybody's code; the row says why it stopped
+            # The error that ends a failed capture may hide the one that made it fail.
             full = any(isinstance(each, torch.OutOfMemoryError) for each in (problem, problem.__context__))
             return ({"refused": reason(problem)}, False), full
 
@@ -142,21 +128,17 @@ class _Beside:
     def _times(self, turns: Sequence[Sequence[_Turn]], together: bool) -> Row:
         every = [each[-1][0] for each in turns]
         low, *_, high = statistics.quantiles(every, n=5, method="inclusive")
-        median, energy = statistics.median(every), [each[-1][1] for each in turns]
+        median = statistics.median(every)
         ratio = self._median and median / self._median
         if together:
             ratio = statistics.median(each[-1][0] / each[0][0] for each in turns)
-        used = [it for it in energy if it is not None]
-        times = {"median_s": median, "low_s": low, "high_s": high, "rounds": len(every)}
-        return times | {
-            "times_ours": ratio,
-            "interleaved": together,
-            "joules": statistics.mean(used) if used else None,
-        }
+        used = [each[-1][1] for each in turns if each[-1][1] is not None]
+        times = {"median_s": median, "low_s": low, "high_s": high, "rounds": len(every), "times_ours": ratio}
+        return times | {"interleaved": together, "joules": statistics.mean(used) if used else None}
 
 
 def _held(device: torch.device) -> Held:
-    """What this process holds after what nobody needs is gone: a recording lies in circles of references."""
+    """The bytes that this process holds after garbage is collected: a recording lies in circles of references."""
     gc.collect()
     return held_bytes(device)
 
@@ -167,7 +149,7 @@ def measure(
     """Yield each rival's name and figures as its rounds are complete, or why it has none; ours first.
 
     Args:
-        workload: what is measured.
+        workload: the kind of iteration.
         rivals: by name.
         rounds: at least 2; interrupted or late, those that were complete count, if they are enough.
         device: where.
@@ -211,7 +193,7 @@ def compare(
         say: told the plan of memory, line by line, before anything is measured.
 
     Yields:
-        Name and row of a rival as soon as it is known: its figures or why it is refused, and what is the same for all:
+        Name and row of a rival as soon as it is known: its figures or why it is refused, and the figures of all:
         steps, guidance_scale, batch, FLOP of an iteration, the most FLOP in a second that a matrix product reached.
 
     Raises:
@@ -221,35 +203,30 @@ def compare(
     if rounds < _LEAST_ROUNDS:
         raise wrong_value("rounds", "at least 2, for quantiles", rounds)
     few, needed = short(whole := make(device, torch.float32)), needs(make, dtype, device)
-    ceiling = product_rate(device, dtype)
-    same = {
-        "steps": whole.setting.steps,
-        "guidance_scale": whole.setting.guidance_scale,
-        "batch": whole.batch,
-        "flop": needed and needed.flop,
-        "ceiling_flop_s": ceiling,
-    }
+    ceiling, setting = product_rate(device, dtype), whole.setting
+    same: Row = {"steps": setting.steps, "guidance_scale": setting.guidance_scale, "batch": whole.batch}
+    same |= {"flop": needed and needed.flop, "ceiling_flop_s": ceiling}
     named = {name: RIVALS[name] for name in names}
     for line in memory_plan(names, budgets, needed and needed.peak):
         say(line)
     own = {OURS: named.pop(OURS)} if OURS in named else {}
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for name, row in gates(few, {**own, **at_budgets(budgets, few, checked=True), **named}, until):
-        found[name] = same | row
+        rows[name] = same | row
         if "refused" in row:
-            yield name, found[name]
-    del few, whole
+            yield name, rows[name]
+    del few, whole, setting
     workload = make(device, dtype)
     rivals = own | dict(at_budgets(budgets, workload)) | named
-    agreeing = {name: rival for name, rival in rivals.items() if name in found and "refused" not in found[name]}
+    agreeing = {name: rival for name, rival in rivals.items() if name in rows and "refused" not in rows[name]}
     for name, row in measure(workload, agreeing, rounds, device, until):
         if "median_s" in row:
             same_work = None if name in OTHER_GRADIENT else needed
             row["share_of_ceiling"] = None if same_work is None else same_work.flop / row["median_s"] / ceiling
-        yield name, found[name] | row
+        yield name, rows[name] | row
 
 
-def verdict(rows: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, float]) -> str | None:
+def verdict(rows: Mapping[str, Row], bounds: Mapping[str, float]) -> str | None:
     """Return which rivals were refused and which bounds were missed, None without any.
 
     Args:
@@ -257,7 +234,6 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, float]) 
         bounds: how many times faster than a rival ours has to be.
     """
     refused = [name for name, row in rows.items() if "refused" in row]
-    ratios = {name: rows[name].get("times_ours") for name in bounds if name in rows}
-    missed = [name for name, ratio in ratios.items() if not (ratio or 0) >= bounds[name]]
+    missed = [each for each in bounds if each in rows and not (rows[each].get("times_ours") or 0) >= bounds[each]]
     parts = {"refused": refused, "missed": missed}
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names) or None

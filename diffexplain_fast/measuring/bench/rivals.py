@@ -1,10 +1,10 @@
-"""What people do today, and ours: images from prompt embeddings, built by one setup on the same weights and inputs."""
+"""The ways in which people do it today, and ours: images from prompt embeddings, on the same weights and inputs."""
 
 import copy
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,14 @@ from diffexplain_fast.measuring.bench.workloads import Images, Sampled, Setting
 from diffexplain_fast.ops import conv2d_frozen
 
 Make = Callable[[Setting], Images]
-"""What builds a rival; raises where it cannot run, and the reason goes into its row."""
+"""Builds a rival; raises where it cannot run, and the reason goes into its row."""
 
 
 class _Loop:
     """Images by the denoising loop as one writes it by hand around diffusers' modules and scheduler.
 
     Args:
-        setting: models, which are called as they are, options of the sampling, and the scheduler, which stays as it is.
+        setting: models and scheduler, which stay as they are, and options of the sampling.
         detached: leave out how each prediction depends on its input latents.
         always_guided: run unconditional rows also at guidance 1.
     """
@@ -32,13 +32,13 @@ class _Loop:
         self._scheduler.set_timesteps(setting.steps)
         # The scheduler reads its time steps on the CPU, the UNet on its device: no step waits for a transfer.
         self._times = [(time, time.to(setting.device)) for time in self._scheduler.timesteps]
-        self._added: dict[tuple[int, ...], Any] = {}
+        self._added: dict[tuple[int, ...], dict[str, Tensor] | None] = {}
 
     def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
         """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
         scheduler, setting = self._scheduler, self._setting
         scheduler.set_timesteps(setting.steps)  # it counts its steps
-        # What a sampler draws from when it is given no generator.
+        # The random numbers of a sampler that is given no generator.
         generator = torch.Generator().manual_seed(torch.initial_seed())
         sample = latents * scheduler.init_noise_sigma
         text = torch.cat([setting.negative.expand_as(embeds), embeds]) if self._guided else embeds
@@ -54,8 +54,8 @@ class _Loop:
         scaled = (sample / setting.vae.config.scaling_factor).to(embeds.dtype)
         return setting.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5
 
-    def _told(self, text: Tensor, latents: Tensor) -> Any:
-        """What XL is told beside its text, made once for each shape."""
+    def _told(self, text: Tensor, latents: Tensor) -> dict[str, Tensor] | None:
+        """The conditions of XL beside its text, made once for each shape."""
         factor = 2 ** (len(self._setting.vae.config.block_out_channels) - 1)
         height, width = (factor * side for side in latents.shape[2:])
         key = (len(text), height, width)

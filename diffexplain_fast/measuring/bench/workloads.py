@@ -1,4 +1,4 @@
-"""What an iteration is measured on: models and options that all rivals share, prompt, noise and target."""
+"""The kinds of iteration: models and options that all rivals share, prompt, noise and target."""
 
 import copy
 import math
@@ -44,7 +44,7 @@ class Setting:
         return replace(self, unet=_shared(self.unet), vae=_shared(self.vae))
 
     def added(self, text: Tensor, size: tuple[int, int]) -> dict[str, Tensor] | None:
-        """Return what XL is told beside its text [B, L, d], for uncropped images of a size; None for other models."""
+        """Return the conditions of XL beside its text [B, L, d], for uncropped images of a size; None for others."""
         if self.pooled is None:
             return None
         time_ids = text.new_tensor([[*size, 0, 0, *size]])
@@ -61,17 +61,16 @@ class Setting:
 class Sampled:
     """Images by our sampler."""
 
-    setting: Setting  # what is drawn with
-    sampler: DifferentiableSampler  # what draws; its plan says what is kept
+    setting: Setting  # models and options
+    sampler: DifferentiableSampler  # draws the images; its plan says which tensors are kept
 
     def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
         """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
         negative, pooled = self.setting.negative, self.setting.pooled
-        added: dict[str, Any] = {}
-        if pooled is not None:
-            added = {"pooled_prompt_embeds": pooled.expand(len(embeds), -1), "negative_pooled_prompt_embeds": pooled}
+        rows = None if pooled is None else pooled.expand(len(embeds), -1)
         steady = torch.Generator().manual_seed(0)  # LCM's noise, the same at each call
-        return self.sampler(embeds, negative, latents, steady, **added)
+        draw = partial(self.sampler, pooled_prompt_embeds=rows, negative_pooled_prompt_embeds=pooled)
+        return draw(embeds, negative, latents, steady)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Workload:
     loss: Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scalar
 
     def embeds(self, soft: Tensor) -> Tensor:
-        """Return the prompt embeddings [B, L, d] of what is optimised."""
+        """Return the prompt embeddings [B, L, d] of the tensor that is optimised."""
         return self.prompt(soft).expand(self.batch, -1, -1)
 
     def latents(self, number: int) -> Tensor:
@@ -98,7 +97,7 @@ class Workload:
     def with_options(
         self, *, steps: int | None = None, guidance_scale: float | None = None, batch: int | None = None
     ) -> "Workload":
-        """Return the same workload with other options; what is None stays.
+        """Return the same workload with other options; an option that is None stays.
 
         Args:
             steps: denoising steps, at least 1.
@@ -114,9 +113,9 @@ class Workload:
             raise wrong_value("steps", "at least 1 step", steps)
         if guidance_scale is not None and not 1 <= guidance_scale < math.inf:
             raise wrong_value("guidance", "at least 1, which is none, and finite", guidance_scale)
-        changes: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
-        setting = replace(self.setting, **{name: value for name, value in changes.items() if value is not None})
-        return replace(self, setting=setting, batch=self.batch if batch is None else batch)
+        scale = self.setting.guidance_scale if guidance_scale is None else guidance_scale
+        setting = replace(self.setting, steps=steps or self.setting.steps, guidance_scale=scale)
+        return replace(self, setting=setting, batch=batch or self.batch)
 
 
 def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
@@ -177,16 +176,16 @@ def _public(
 
 
 def _head(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The loss of a small classifier with random weights, where what is measured is the sampler."""
+    """The loss of a small classifier with random weights, because the sampler is what is measured."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # Smooth: the gradient of a kink is another one after the least rounding, and so are those that are compared.
+        # Smooth, because rounding changes the gradient at a kink, and gradients are compared.
         parts = [nn.Conv2d(3, 32, 7, 4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)]
     head = nn.Sequential(*parts).to(device, dtype).eval().requires_grad_(False)
     return lambda images: -head(images).log_softmax(1)[:, 0].mean()
 
 
-def _scheduler(name: str, **options: Any) -> Any:
+def _scheduler(name: str, **options: object) -> Any:
     """A diffusers scheduler by its class, imported here, because diffusers takes seconds."""
     import diffusers
 
