@@ -30,11 +30,11 @@ _TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 
 Table = dict[str, dict[str, list[int] | str]]
-"""Name of a case to "hash", and chip to what it uses."""
+"""Name of a case to its "hash", and to the figures of each chip."""
 
 
 class Usage(NamedTuple):
-    """What a compiled kernel uses."""
+    """The resources of a compiled kernel."""
 
     registers: int  # per thread, at most 255
     stack: int  # bytes per thread; above 0 it spills
@@ -54,12 +54,8 @@ def compile_case(case: Case, chip: int) -> Usage:
     signature = {name: "constexpr" if name in case.constexprs else case.types[name] for name in names}
     # As at run time: without these there are no vector loads, and the figures are those of another kernel.
     divisible = [i for i, n in enumerate(names) if signature[n].startswith("*") or n in case.aligned]
-    source = ASTSource(
-        fn=case.kernel,
-        signature=signature,
-        constexprs=dict(case.constexprs),
-        attrs={(i,): [["tt.divisibility", 16]] for i in divisible},
-    )
+    attributes = {(i,): [["tt.divisibility", 16]] for i in divisible}
+    source = ASTSource(fn=case.kernel, signature=signature, constexprs=dict(case.constexprs), attrs=attributes)
     warps, stages = case.config.num_warps, case.config.num_stages
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": case.fp_fusion}
     made = triton.compile(source, target=GPUTarget("cuda", chip, 32), options=options)

@@ -1,4 +1,4 @@
-"""What a compiled kernel follows from, as a hash: an entry of the committed table is current while its hash stays.
+"""A hash of everything that a compiled kernel follows from: an entry of the committed table is current while it stays.
 
 Read are the kernel's own file and the kernel files that it imports: their ``@triton.jit`` functions without docstrings
 and comments, and their constants. Launchers and prose may change.

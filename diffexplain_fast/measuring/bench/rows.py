@@ -31,7 +31,7 @@ def about(command: str, workload: str, dtype: str, device: torch.device) -> Row:
     """Return the part that all rows of a run share: time, commit, versions, command, workload and device."""
     now, record = datetime.datetime.now().astimezone(), device_record()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(record)
-    run = {"date": now.date().isoformat(), "run": now.isoformat(), "commit": commit(), "command": command}
+    run: Row = {"date": now.date().isoformat(), "run": now.isoformat(), "commit": commit(), "command": command}
     run |= {"workload": workload, "dtype": dtype, "device": record | {"name": name}, "versions": versions()}
     return run
 
