@@ -1,4 +1,4 @@
-"""What an optimisation iteration needs on a card that is not here: its plan and its multiplications, counted."""
+"""The needs of an optimisation iteration on a card that is not here: its plan and its multiplications, counted."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,23 +25,23 @@ class Card(NamedTuple):
     tflops: float  # dense half precision with float32 sums, peak
 
 
-CARDS = {
-    "rtx3060": Card(12, 25.5),
-    "rtx3090": Card(24, 71.0),
-    "rtx4090": Card(24, 165.2),
-    "rtx5090": Card(32, 209.5),
-    "a100": Card(80, 312.0),
-    "h100": Card(80, 990.0),
-    "h200": Card(141, 990.0),
-}
+CARDS = {"rtx3060": Card(12, 25.5), "rtx3090": Card(24, 71.0), "rtx4090": Card(24, 165.2), "rtx5090": Card(32, 209.5)}
+CARDS |= {"a100": Card(80, 312.0), "h100": Card(80, 990.0), "h200": Card(141, 990.0)}
 """GeForce figures are third parties' tables; none is measured here."""
 
 
-class Estimate(NamedTuple):
-    """What an iteration needs, from prompt embeddings to images and back."""
+class Efficiency(NamedTuple):
+    """A measured share."""
 
-    plan: Plan  # what each step keeps, and the predicted peak
-    flop: float  # multiplications and additions of the forward and backward, with what is computed again
+    share: float  # of the FLOP in a second that a large matrix product reached on the same card, in (0, 1]
+    source: str  # workload, card and date
+
+
+class Estimate(NamedTuple):
+    """The needs of an iteration, from prompt embeddings to images and back."""
+
+    plan: Plan  # the tensors that each step keeps, and the predicted peak
+    flop: float  # multiplications and additions of forward and backward, with those that are computed again
 
 
 def estimate(
@@ -82,13 +82,6 @@ def estimate(
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)
 
 
-class Efficiency(NamedTuple):
-    """A measured share."""
-
-    share: float  # of the FLOP in a second that a large matrix product reached on the same card, in (0, 1]
-    source: str  # what was measured, where and when
-
-
 def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
     """Return the share of the last row of ours on a GPU in half precision.
 
@@ -98,10 +91,11 @@ def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
     Raises:
         ValueError: there is no such row.
     """
-    found = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
-    found = [row for row in found if row.get("gpu") and figure(row, "share_of_ceiling")]
-    if not found:
+    ours = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
+    measured = [row for row in ours if row.get("gpu") and figure(row, "share_of_ceiling")]
+    if not measured:
         wanted = f"a file with a row of {OURS!r}, measured on a GPU in bfloat16 or float16 (bench run --device cuda)"
         raise wrong_value("rows", wanted, "none of them")
-    workload, dtype, device = group_of(found[-1])
-    return Efficiency(found[-1]["share_of_ceiling"], f"{workload} in {dtype} on {device}, {found[-1]['date']}")
+    last = measured[-1]
+    workload, dtype, device = group_of(last)
+    return Efficiency(last["share_of_ceiling"], f"{workload} in {dtype} on {device}, {last['date']}")

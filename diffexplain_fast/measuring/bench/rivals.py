@@ -4,6 +4,7 @@ import copy
 import importlib.util
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from typing import cast
 
 import torch
@@ -74,12 +75,23 @@ def step_checkpointing(setting: Setting) -> Images:
     return setting.sampler(backend="reference", gradient="checkpointed")
 
 
-def _channels_last(setting: Setting) -> Images:
-    """One checkpoint around each step, and the convolutions in the layout that suits them."""
+def _on_copies(draw: Make, change: Callable[..., object], setting: Setting) -> Images:
+    """Images by ``draw`` with copies of UNet and VAE, which ``change`` changes one after the other."""
     own = setting.copied()
     for model in (own.unet, own.vae):
-        model.to(memory_format=torch.channels_last)
-    return step_checkpointing(own)
+        change(model)
+    return draw(own)
+
+
+def _freeze_convolutions(model: nn.Module) -> None:
+    """Let convolutions keep no input for a gradient of the weight, as memsave patches them."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.forward = partial(_frozen_convolution, module)  # type: ignore[method-assign]
+
+
+def _frozen_convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
+    return conv2d_frozen(x, module.weight, module.bias, int(module.stride[0]), int(module.padding[0]))
 
 
 def _compiled(setting: Setting) -> Images:
@@ -96,27 +108,6 @@ def _xformers_attention(setting: Setting) -> Images:
     own = setting.copied()
     own.unet.enable_xformers_memory_efficient_attention()
     return step_checkpointing(own)
-
-
-def _frozen_convolutions(setting: Setting) -> Images:
-    """Plain autograd whose convolutions keep no input for a gradient of the weight, as memsave patches them."""
-    own = setting.copied()
-    for module in (*own.unet.modules(), *own.vae.modules()):
-        if isinstance(module, nn.Conv2d):
-            module.forward = partial(_frozen_convolution, module)  # type: ignore[method-assign]
-    return plain(own)
-
-
-def _frozen_convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
-    return conv2d_frozen(x, module.weight, module.bias, int(module.stride[0]), int(module.padding[0]))
-
-
-def _block_checkpointing(setting: Setting) -> Images:
-    """diffusers' own block checkpointing in UNet and VAE around a hand-written loop, as DiG-IN and ReNO do."""
-    own = setting.copied()
-    for model in (own.unet, own.vae):
-        model.enable_gradient_checkpointing()
-    return _Loop(own)
 
 
 def _in_one_graph(setting: Setting) -> Images:
@@ -172,14 +163,17 @@ OURS = "ours, everything kept"
 PLAIN = "plain autograd"
 RIVALS: dict[str, Make] = {
     PLAIN: plain,
-    "diffusers block checkpointing": _block_checkpointing,
+    # diffusers' own, in UNet and VAE, around a hand-written loop, as DiG-IN and ReNO do
+    "diffusers block checkpointing": partial(_on_copies, _Loop, methodcaller("enable_gradient_checkpointing")),
     "per-step checkpointing": step_checkpointing,
-    "channels-last per-step checkpointing": _channels_last,
+    "channels-last per-step checkpointing": partial(
+        _on_copies, step_checkpointing, methodcaller("to", memory_format=torch.channels_last)
+    ),
     "per-step checkpointing, compiled": _compiled,
     "per-step checkpointing, xformers": _xformers_attention,
     "hand-written loop": _Loop,  # plain autograd
     "hand-written loop in one CUDA graph": _in_one_graph,
-    "frozen convolutions patched": _frozen_convolutions,
+    "frozen convolutions patched": partial(_on_copies, plain, _freeze_convolutions),
     "DEXTER's loop as published": _dexter,
     "DEXTER's loop, trivial fixes": partial(_Loop, detached=True),  # frozen models, no more rows than guidance needs
     OURS: ours,
@@ -189,9 +183,5 @@ BASELINES = ("diffusers block checkpointing", PLAIN)
 OTHER_GRADIENT = ("DEXTER's loop as published", "DEXTER's loop, trivial fixes")
 HOLDING = ("hand-written loop in one CUDA graph",)
 """Rivals that hold the memory of a whole call from one iteration to the next, beside ours."""
-ON_REQUEST = (
-    "per-step checkpointing, compiled",
-    "per-step checkpointing, xformers",
-    "hand-written loop in one CUDA graph",
-)
+ON_REQUEST = ("per-step checkpointing, compiled", "per-step checkpointing, xformers", *HOLDING)
 """Rivals that are measured only when they are named: they take minutes, or need what is not everywhere."""
