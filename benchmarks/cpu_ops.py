@@ -26,10 +26,8 @@ from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "cpu-ops.json"
 BOUND = 2.0
-_SLICE = 0.004
-"""Seconds of one measurement: long beside the clock's step, short beside other processes' turns."""
-_AGREEMENT = 1e-5
-"""Largest relative distance between two correct gradients in float32."""
+_SLICE = 0.004  # seconds of one measurement: long beside the clock's step, short beside other processes' turns
+_AGREEMENT = 1e-5  # largest relative distance between two correct gradients in float32
 _NORMS = ("group_norm_silu", "layer_norm")
 _COLUMNS = {"eager_us": "eager us", "ours_us": "ours us", "ratio": "ratio", "raw_us": "raw us", "raw_ratio": "ratio"}
 _COLUMNS |= {"bytes_us": "bytes us", "most": "most"}

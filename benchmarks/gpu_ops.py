@@ -29,14 +29,11 @@ from diffexplain_fast.storage import write_json_atomic
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"
 _AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
 """Largest relative L2 distance between two correct results or gradients."""
-_RING = 2**28
-"""Bytes of inputs that one graph reads: more than any card's cache holds."""
-_MOST = 64
-"""Inputs of one graph at most."""
+_RING = 2**28  # bytes of inputs that one graph reads: more than any card's cache holds
+_MOST = 64  # inputs of one graph at most
 _WARM, _REPLAYS = 3, 9
 _SHARE = 0.75
-_NEITHER = ("compiled", "ours, sdpa", "ours, xformers")
-"""Neither a kernel of ours nor a library called as its users do."""
+_NEITHER = ("compiled", "ours, sdpa", "ours, xformers")  # neither a kernel of ours nor a library called as its users do
 _ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 
 

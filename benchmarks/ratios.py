@@ -19,21 +19,6 @@ BASELINE = Path(__file__).parent / "results" / "ratios.json"
 NAMES = (OURS, "ours, one sample per step")
 
 
-class Clock:
-    """A timer that stands still until it is advanced."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def read(self) -> float:
-        """Return the sum of everything that the clock was advanced by."""
-        return self._now
-
-    def advance(self, by: float) -> None:
-        """Let some time pass, in any unit."""
-        self._now += by
-
-
 def small_workload() -> Workload:
     """Return the tiny world's iteration with two steps, on the CPU."""
     return tinyworld(torch.device("cpu"), torch.float32).with_options(steps=2)

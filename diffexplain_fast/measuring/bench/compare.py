@@ -24,14 +24,12 @@ from diffexplain_fast.measuring.bench.rows import Row
 from diffexplain_fast.measuring.bench.workloads import Sampled, Workload
 from diffexplain_fast.measuring.profile.roofline import product_rate
 
-_LEAST_ROUNDS = 2
-"""Fewer have no quantiles."""
+_LEAST_ROUNDS = 2  # fewer have no quantiles
 _MORE_TO_WARM = 2
 """Iterations after the first that prepare, on noise of their own, as in the rounds: ours may be recorded in one."""
 BOUNDS = {"tinyworld": {"diffusers block checkpointing": 2.0, PLAIN: 1.3}}
 """By workload, how many times faster than these ours has to be on the CPU."""
-_Turn = tuple[float, float | None]
-"""Seconds of an iteration, and its energy in joules where the driver tells it."""
+_Turn = tuple[float, float | None]  # seconds of an iteration, and its energy in joules where the driver tells it
 
 
 class _Ready:

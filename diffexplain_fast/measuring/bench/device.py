@@ -5,7 +5,7 @@ import functools
 import re
 import subprocess
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,7 @@ from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _PROCESS = Path("/proc/self")
-_RESET_PEAK = "5"
-"""Written to clear_refs, it makes Linux forget the most memory that a process ever had."""
+_RESET_PEAK = "5"  # written to clear_refs, it makes Linux forget the most memory that a process ever had
 _QUERIES = {"driver": "driver_version", "sm_mhz": "clocks.sm", "memory_mhz": "clocks.mem"}
 _QUERIES |= {"power_limit_w": "power.limit"}
 _Figures = dict[str, int | None]
@@ -121,10 +120,8 @@ def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
     Counting is quick on the meta device; a workload that cannot be made there is counted on the device it runs on.
     """
     for place in (torch.device("meta"), device):
-        try:
+        with suppress(Exception):  # it may be anybody's pipeline
             return counted(make(place, dtype))
-        except Exception:  # it may be anybody's pipeline
-            continue
     return None
 
 
@@ -133,13 +130,12 @@ def counted(workload: Workload) -> Needs:
     known: Results = {}
 
     def of(steps: int) -> Count:
-        given = workload.with_options(steps=steps)
-        images, latents = given.setting.sampler(backend="reference"), given.latents(0)
+        short = workload.with_options(steps=steps)
+        images, latents = short.setting.sampler(backend="reference"), short.latents(0)
         with _Fused() if workload.setting.device.type == "meta" else nullcontext():
-            return count(lambda soft: given.loss(images(given.embeds(soft), latents)), [given.start], [], known)
+            return count(lambda soft: short.loss(images(short.embeds(soft), latents)), [short.start], [], known)
 
-    one, two = of(1), of(2)
-    more = workload.setting.steps - 1
+    one, two, more = of(1), of(2), workload.setting.steps - 1
     return Needs(one.total + more * (two.total - one.total), one.peak + more * (two.peak - one.peak))
 
 
@@ -149,12 +145,10 @@ def driver_state(device: torch.device) -> _State | None:
         return None
     query = f"--query-gpu={','.join(_QUERIES.values())}"
     command = ["nvidia-smi", f"--id={_uuid(device)}", query, "--format=csv,noheader,nounits"]
-    try:
-        return parse_driver_state(
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return parse_driver_state(told.stdout)
+    return None
 
 
 def parse_driver_state(told: str) -> _State | None:
@@ -175,17 +169,15 @@ def joules(device: torch.device) -> float | None:
 @functools.cache
 def _energy_counter(uuid: str) -> Callable[[], int] | None:
     """Return a function that reads a GPU's energy in millijoules."""
-    try:
+    with suppress(ImportError):
         import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        read = functools.partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetHandleByUUID(uuid))
-        read()
-    except pynvml.NVMLError:
-        return None
-    return read
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(device)  # some GPUs do not tell
+            return functools.partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, device)
+    return None
 
 
 def _uuid(device: torch.device) -> str:

@@ -107,26 +107,28 @@ class Workload:
         Raises:
             ValueError: an option out of range.
         """
-        if batch is not None and batch < 1:
-            raise wrong_value("batch", "at least 1 image", batch)
-        if steps is not None and steps < 1:
-            raise wrong_value("steps", "at least 1 step", steps)
-        if guidance_scale is not None and not 1 <= guidance_scale < math.inf:
-            raise wrong_value("guidance", "at least 1, which is none, and finite", guidance_scale)
+        steps = self.setting.steps if steps is None else steps
         scale = self.setting.guidance_scale if guidance_scale is None else guidance_scale
-        setting = replace(self.setting, steps=steps or self.setting.steps, guidance_scale=scale)
-        return replace(self, setting=setting, batch=batch or self.batch)
+        batch = self.batch if batch is None else batch
+        if batch < 1:
+            raise wrong_value("batch", "at least 1 image", batch)
+        if steps < 1:
+            raise wrong_value("steps", "at least 1 step", steps)
+        if not 1 <= scale < math.inf:
+            raise wrong_value("guidance", "at least 1, which is none, and finite", scale)
+        return replace(self, setting=replace(self.setting, steps=steps, guidance_scale=scale), batch=batch)
 
 
 def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
     """Tinyworld as an explanation runs it: 8 DDIM steps, guidance 3, 2 images, 3 soft tokens, a classifier."""
     classifier = Classifier.from_pretrained("tinyworld/background", device=device)
     label = classifier.label_index("fish")
-    given = of_pipeline(device, dtype, source="tinyworld", prompt="a red boat")
-    return replace(
-        given.with_options(steps=8, guidance_scale=3.0, batch=2),
-        loss=lambda images: -classifier(images.float().clamp(0, 1)).log_softmax(1)[:, label].mean(),
-    )
+
+    def loss(images: Tensor) -> Tensor:
+        return -classifier(images.float().clamp(0, 1)).log_softmax(1)[:, label].mean()
+
+    workload = of_pipeline(device, dtype, source="tinyworld", prompt="a red boat")
+    return replace(workload.with_options(steps=8, guidance_scale=3.0, batch=2), loss=loss)
 
 
 def of_pipeline(
@@ -162,8 +164,7 @@ def _public(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         # As diffusers loads them; another layout is a rival's choice.
-        models = public_models(model, dtype, device)
-        unet, vae = (each.to(memory_format=torch.contiguous_format) for each in models)
+        unet, vae = (it.to(memory_format=torch.contiguous_format) for it in public_models(model, dtype, device))
         side, text = unet.config.sample_size, (1, PUBLIC[model].tokens, unet.config.cross_attention_dim)
         pooled = None
         if unet.config.addition_embed_type is not None:

@@ -18,10 +18,8 @@ from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_c
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
-_WARM_UP = 3
-"""Iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before."""
-_LAYOUTS = "weights in other layouts"
-"""Name of a plan's part."""
+_WARM_UP = 3  # iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before
+_LAYOUTS = "weights in other layouts"  # name of a plan's part
 
 
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:

@@ -13,8 +13,7 @@ MARK = "part: "
 """First letters of the names of ranges that say which part of the iteration begins."""
 WHOLE = "iteration"
 """Name of the range around the whole iteration."""
-_ENGINE = re.compile(r"(step \d+|decoder)(, backward)?")
-"""Ranges that the fast engine puts around its parts."""
+_ENGINE = re.compile(r"(step \d+|decoder)(, backward)?")  # ranges that the fast engine puts around its parts
 _MICRO = 1e-6
 
 

@@ -21,12 +21,9 @@ from diffexplain_fast.measuring.profile.families import HOST, MOVES, family
 
 SIDES = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is the ceiling, by type of device."""
-_SMALLER = 4
-"""Divisor of the side where a product would take longer than ``_PATIENCE``, as float16 on many CPUs."""
-_COPIED = 2**28
-"""Bytes of the copy that is the other ceiling: more than caches hold."""
-_REPEATS, _PATIENCE = 5, 1.0
-"""Most repetitions, of which the fastest counts, and seconds after which no other begins."""
+_SMALLER = 4  # divisor of the side where a product would take longer than ``_PATIENCE``, as float16 on many CPUs
+_COPIED = 2**28  # bytes of the copy that is the other ceiling: more than caches hold
+_REPEATS, _PATIENCE = 5, 1.0  # most repetitions, of which the fastest counts, and seconds after which no other begins
 _COPYING = ("aten::clone", "aten::_to_copy")
 """Operations that copy through others; the table of families has those others."""
 
