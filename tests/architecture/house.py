@@ -89,7 +89,7 @@ DOORS = {
     },
     "measuring/profile": {
         **dict.fromkeys(("collect", "iteration"), "cli"),
-        **dict.fromkeys(("families", "memory"), "report"),
+        **dict.fromkeys(("events", "memory"), "report"),
         "profile": "report",
         "roofline": "report measuring",
     },

@@ -11,8 +11,7 @@ from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span
 from diffexplain_fast.measuring.profile.memory import Memory, Timeline
 from diffexplain_fast.measuring.profile.profile import Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import Ceilings, Roofline, Work
-from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, roof
-from diffexplain_fast.report.profile_page import profile_text, render_profile
+from diffexplain_fast.report.profile_page import HEIGHT, ROOF_HEIGHT, WIDTH, areas, profile_text, render_profile, roof
 
 ATTACK = '<script>alert("x")</script>'
 ABOUT: dict[str, Any] = {
@@ -134,4 +133,4 @@ def test_layers_lie_on_one_another() -> None:
     assert corners[:4] == [(0, level), (half, level), (half, 0), (WIDTH, 0)]
     assert corners[4:] == [(WIDTH, level), (half, level), (half, level), (0, level)]
     assert low.points.startswith(f"0.0,{level:.1f}") and low.points.endswith(f"0.0,{HEIGHT:.1f}")
-    assert (low.colour, high.colour) == (0, 1) and areas(Timeline([], {}), 1.0) == []
+    assert (low.name, high.name) == ("low", "high") and areas(Timeline([], {}), 1.0) == []

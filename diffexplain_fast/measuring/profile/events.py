@@ -1,14 +1,20 @@
 """What torch's profiler saw, as plain values: calls on the host, kernels on a GPU, parts of the iteration."""
 
 import re
+import tomllib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from torch.autograd.profiler_util import FunctionEvent
 
-from diffexplain_fast.measuring.profile.families import HOST, family
-
+HOST, OTHER, MOVES = "host", "other", "layout and copy"
+FAMILIES = ("convolution", "matmul", "attention", "norm", "elementwise", MOVES, HOST, OTHER)
+"""Kinds of work. ``elementwise`` has reductions and resizing too. ``host`` is everything that computes nothing: Python,
+autograd, views, allocation, launching. ``other`` is for names that no rule of ``families.toml`` matches."""
+_TABLE = tomllib.loads(Path(__file__).with_name("families.toml").read_text(encoding="utf-8"))["rule"]
+_RULES = [(rule["family"], re.compile(rule["pattern"].replace("{}", "|".join(rule["names"])))) for rule in _TABLE]
 MARK = "part: "
 """First letters of the names of ranges that say which part of the iteration begins."""
 WHOLE = "iteration"
@@ -34,6 +40,11 @@ class Span(NamedTuple):
     name: str
     start: float
     end: float
+
+
+def family(name: str) -> str:
+    """Return the family of an operator or kernel by the name that torch's profiler gives it."""
+    return next((kind for kind, pattern in _RULES if pattern.fullmatch(name)), OTHER)
 
 
 def host_calls(events: Iterable[FunctionEvent]) -> list[Call]:

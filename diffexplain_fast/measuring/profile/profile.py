@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from diffexplain_fast.measuring.profile.events import Call, Span, part_of, split_parts
-from diffexplain_fast.measuring.profile.families import FAMILIES, HOST, family
+from diffexplain_fast.measuring.profile.events import FAMILIES, HOST, Call, Span, family, part_of, split_parts
 from diffexplain_fast.measuring.profile.memory import Memory
 from diffexplain_fast.measuring.profile.roofline import Roofline
 

@@ -16,8 +16,7 @@ from itertools import accumulate
 import torch
 
 from diffexplain_fast.measuring.profile.counting import Operation
-from diffexplain_fast.measuring.profile.events import Call
-from diffexplain_fast.measuring.profile.families import HOST, MOVES, family
+from diffexplain_fast.measuring.profile.events import HOST, MOVES, Call, family
 
 SIDES = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is the ceiling, by type of device."""
