@@ -25,12 +25,7 @@ def small_workload() -> Workload:
 
 
 def shares(workload: Workload, name: str) -> Iterator[float]:
-    """Yield the time of a rival's iteration over plain autograd's before and after it, without end, on one thread.
-
-    Args:
-        workload: the kind of iteration.
-        name: key of ``RIVALS``.
-    """
+    """Yield the time of a rival's iteration over plain autograd's before and after it, without end, on one thread."""
     rival, reference = (RIVALS[each](workload.setting) for each in (name, PLAIN))
     threads, number = torch.get_num_threads(), 0
 

@@ -1,6 +1,5 @@
 """``diffexplain-fast profile``: where the time and the memory of one optimisation iteration go."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +46,9 @@ def profile(
     page = confined(out, _PAGE)
     loaded, place = chosen_dtype(dtype), str(chosen_device(device))
     models = load_with_scheduler(pipeline, scheduler, dtype=loaded, device=place)
-    make = partial(Iteration, models, classifier, device=place, backend=backend, memory=memory, graphs=graphs)
-    profile = profile_iteration(make(steps=steps, guidance=guidance, batch=batch), out)
+    sampling = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
+    iteration = Iteration(models, classifier, batch=batch, device=place, graphs=graphs, **sampling)
+    profile = profile_iteration(iteration, out)
     print(profile_text(profile))
     render_profile(profile, page)
     print(f"\nOpen {out / _PAGE}; for Perfetto or chrome://tracing: {out / TRACE}")

@@ -83,14 +83,7 @@ def estimate(
 
 
 def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
-    """Return the share of the last row of ours on a GPU in half precision.
-
-    Args:
-        rows: in the order in which they were appended.
-
-    Raises:
-        ValueError: there is no such row.
-    """
+    """Return the share of the last row of ours on a GPU in half precision; a ValueError if there is none."""
     ours = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
     measured = [row for row in ours if row.get("gpu") and figure(row, "share_of_ceiling")]
     if not measured:

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from diffexplain_fast.measuring.profile.counting import WEIGHTS, Timeline
 from diffexplain_fast.measuring.profile.events import FAMILIES
-from diffexplain_fast.measuring.profile.memory import WEIGHTS, Timeline
 from diffexplain_fast.measuring.profile.profile import Profile, Share, merge_steps
 from diffexplain_fast.measuring.profile.roofline import Roofline, Work, attainable
 from diffexplain_fast.report.explanation import load_template
@@ -107,12 +107,7 @@ def _short(name: str) -> str:
 
 
 def areas(timeline: Timeline, seconds: float) -> list[Area]:
-    """Return a layer for each owner of a timeline, the first at the bottom; none where nothing was counted.
-
-    Args:
-        timeline: what to show.
-        seconds: length of time that the width stands for.
-    """
+    """Return a layer for each owner of a timeline of so many seconds, the first at the bottom; none without bytes."""
     highest = max(timeline.totals, default=0)
     if highest == 0 or seconds <= 0:
         return []

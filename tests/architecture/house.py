@@ -89,7 +89,7 @@ DOORS = {
     },
     "measuring/profile": {
         **dict.fromkeys(("collect", "iteration"), "cli"),
-        **dict.fromkeys(("events", "memory"), "report"),
+        **dict.fromkeys(("counting", "events"), "report"),
         "profile": "report",
         "roofline": "report measuring",
     },

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from diffexplain_fast.measuring.profile.counting import Memory, Timeline
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span
-from diffexplain_fast.measuring.profile.memory import Memory, Timeline
 from diffexplain_fast.measuring.profile.profile import Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import Ceilings, Roofline, Work
 from diffexplain_fast.report.profile_page import HEIGHT, ROOF_HEIGHT, WIDTH, areas, profile_text, render_profile, roof

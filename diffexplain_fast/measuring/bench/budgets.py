@@ -42,15 +42,10 @@ def parse_budget(budget: str) -> float | int:
 
 
 def at_budgets(budgets: Sequence[str], workload: Workload, *, checked: bool = False) -> Mapping[str, Make]:
-    """Return functions that build ours at each budget, by the name of its row.
+    """Return functions that build ours at each budget, by the name of its row; refuses what ``parse_budget`` refuses.
 
-    Args:
-        budgets: see ``parse_budget``.
-        workload: its plans say what a share is.
-        checked: for the check of the gradient on few steps, where a budget in bytes becomes half of the way.
-
-    Raises:
-        ValueError: an element that is no budget.
+    The plans of the workload say what a share is. ``checked`` is for the check of the gradient on few steps, where a
+    budget in bytes becomes half of the way.
     """
     parsed = {budget_name(budget): parse_budget(budget) for budget in budgets}
     if checked:
@@ -89,12 +84,9 @@ def span(workload: Workload) -> tuple[int, int]:
 
 
 def memory_plan(names: Sequence[str], budgets: Sequence[str], peak: int | None) -> list[str]:
-    """Return lines that say what each rival is expected to hold on a GPU, beside ours as the baseline.
+    """Return lines that say what each rival, and ours at each budget, is expected to hold on a GPU beside ours.
 
-    Args:
-        names: keys of ``RIVALS``.
-        budgets: at which ours is measured too.
-        peak: bytes that an iteration of plain autograd needs beside the weights; None if it was not counted.
+    An iteration of plain autograd needs ``peak`` bytes beside the weights; None if they were not counted.
     """
     limits = {budget_name(budget): parse_budget(budget) for budget in budgets}
     most = "?" if peak is None else f"{peak / _MIB:.0f} MiB"

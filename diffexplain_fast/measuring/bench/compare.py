@@ -73,9 +73,7 @@ class _Beside:
     After ``until``, a reading of ``time.monotonic``, no round begins except those that quantiles need.
     """
 
-    def __init__(
-        self, ours: Make | None, workload: Workload, rounds: int, device: torch.device, until: float = math.inf
-    ) -> None:
+    def __init__(self, ours: Make | None, workload: Workload, rounds: int, device: torch.device, until: float) -> None:
         self._given = workload, rounds, device, _held(device)
         self._make, self._rounds, self._device, self._until = ours, rounds, device, until
         self._ours: _Ready | None = None
@@ -141,20 +139,12 @@ def _held(device: torch.device) -> Held:
     return held_bytes(device)
 
 
-def measure(
-    workload: Workload, rivals: Mapping[str, Make], rounds: int, device: torch.device, until: float = math.inf
+def _measure(
+    workload: Workload, rivals: Mapping[str, Make], rounds: int, device: torch.device, until: float
 ) -> Iterator[tuple[str, Row]]:
     """Yield each rival's name and figures as its rounds are complete, or why it has none; ours first.
 
-    Args:
-        workload: the kind of iteration.
-        rivals: by name.
-        rounds: at least 2; interrupted or late, those that were complete count, if they are enough.
-        device: where.
-        until: reading of ``time.monotonic`` after which no other rival is begun.
-
-    Raises:
-        KeyboardInterrupt: interrupted, after what could be yielded.
+    Interrupted or late, the rounds that were complete count, if they are enough.
     """
     beside = _Beside(rivals.get(OURS), workload, rounds, device, until)
     for name in shown(sorted(rivals, key=lambda name: name != OURS), "rivals"):
@@ -217,7 +207,7 @@ def compare(
     workload = make(device, dtype)
     rivals = own | dict(at_budgets(budgets, workload)) | named
     agreeing = {name: rival for name, rival in rivals.items() if name in rows and "refused" not in rows[name]}
-    for name, row in measure(workload, agreeing, rounds, device, until):
+    for name, row in _measure(workload, agreeing, rounds, device, until):
         if "median_s" in row:
             same_work = None if name in OTHER_GRADIENT else needed
             row["share_of_ceiling"] = None if same_work is None else same_work.flop / row["median_s"] / ceiling
@@ -225,12 +215,7 @@ def compare(
 
 
 def verdict(rows: Mapping[str, Row], bounds: Mapping[str, float]) -> str | None:
-    """Return which rivals were refused and which bounds were missed, None without any.
-
-    Args:
-        rows: by rival.
-        bounds: how many times faster than a rival ours has to be.
-    """
+    """Return which rivals were refused, and which missed their bound of times that ours has to be faster; or None."""
     refused = [name for name, row in rows.items() if "refused" in row]
     missed = [each for each in bounds if each in rows and not (rows[each].get("times_ours") or 0) >= bounds[each]]
     parts = {"refused": refused, "missed": missed}

@@ -23,13 +23,7 @@ _Item = TypeVar("_Item")
 def gradient(workload: Workload, images: Images, number: int) -> Tensor:
     """Return one iteration's gradient with respect to the optimised tensor, after the device has finished.
 
-    Args:
-        workload: prompt, noise and target.
-        images: draws them.
-        number: of the iteration, which seeds its noise.
-
-    Raises:
-        ValueError: the images do not depend on the prompt.
+    The number of the iteration seeds its noise. Raises a ``ValueError`` if the images do not depend on the prompt.
     """
     soft = workload.start.clone().requires_grad_()
     # Not torch.autograd.grad: a rival that leaves its weights unfrozen pays for their gradients too.
@@ -70,11 +64,7 @@ def gates(workload: Workload, rivals: Mapping[str, Make], until: float = math.in
     """Yield each rival's name, and its relative L2 distance to plain autograd's gradient or why it is refused.
 
     Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
-
-    Args:
-        workload: in float32, of few steps.
-        rivals: by name; one that raises is refused with what it said.
-        until: reading of ``time.monotonic`` after which no more are compared.
+    A rival that raises is refused with its message. After ``until``, of ``time.monotonic``, no more are compared.
     """
     truth = None
     for name, make in shown(rivals.items(), "comparing gradients"):

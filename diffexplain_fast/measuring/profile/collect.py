@@ -9,10 +9,19 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.measuring.profile.counting import Counter, counting, match, starts
+from diffexplain_fast.measuring.profile.counting import (
+    Counter,
+    Life,
+    Memory,
+    bytes_by_owner,
+    counting,
+    match,
+    most_bytes,
+    starts,
+    timeline,
+)
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, device_kernels, host_calls
 from diffexplain_fast.measuring.profile.iteration import BACKWARD, CLASSIFIER, Iteration
-from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, most_bytes, timeline
 from diffexplain_fast.measuring.profile.profile import TOP, Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
@@ -52,7 +61,8 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     assert events is not None
     calls, (counted, reserved) = host_calls(events), _count(iteration)
     call_of = match(counted.operations, calls)
-    memory = _memory(iteration, calls, counted, call_of, allocated, reserved)
+    whole = next(call for call in calls if call.name == WHOLE)
+    memory = _memory(iteration, whole, counted, call_of, (allocated, reserved))
     ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
     roofline = make_roofline(counted.operations, call_of, calls, iteration.on_gpu, ceilings, TOP)
     summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
@@ -63,16 +73,10 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
 
 def _about(iteration: Iteration) -> dict[str, object]:
     """Return what ran and on what, as JSON values."""
-    problem = iteration.problem
-    return {
-        "pipeline": problem.pipeline.name,
-        "classifier": problem.classifier.name,
-        "batch": iteration.batch,
-        "dtype": str(problem.pipeline.dtype).removeprefix("torch."),
-        "device": device_record(),
-        "versions": versions(),
-        "sampler": problem.sampler.record(),
-    }
+    problem, dtype = iteration.problem, str(iteration.problem.pipeline.dtype).removeprefix("torch.")
+    names = {"pipeline": problem.pipeline.name, "classifier": problem.classifier.name}
+    about = {"batch": iteration.batch, "dtype": dtype, "device": device_record(), "versions": versions()}
+    return {**names, **about, "sampler": problem.sampler.record()}
 
 
 def _count(iteration: Iteration) -> tuple[Counter, int | None]:
@@ -86,14 +90,12 @@ def _count(iteration: Iteration) -> tuple[Counter, int | None]:
 
 
 def _memory(
-    iteration: Iteration,
-    calls: list[Call],
-    counted: Counter,
-    call_of: list[Call | None],
-    allocated: int | None,
-    reserved: int | None,
+    iteration: Iteration, whole: Call, counted: Counter, call_of: list[Call | None], most: tuple[int | None, int | None]
 ) -> Memory:
-    """Return the peak and who owns bytes; the peak is measured on a GPU and counted on the CPU."""
+    """Return the peak and who owns bytes; the peak is measured on a GPU and counted on the CPU.
+
+    On a GPU ``most`` are the most bytes that the allocator gave to tensors, and that it reserved.
+    """
     owners = {
         f"weights, {name}": sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
         for name, module in iteration.modules().items()
@@ -101,19 +103,15 @@ def _memory(
     weights, plan = sum(owners.values()), iteration.problem.sampler.plan
     if plan is not None:
         owners |= {name: size for name, size in plan.parts.items() if name != "weights"}
-        weights += plan.parts.get(_LAYOUTS, 0)
+        weights += plan.parts.get("weights in other layouts", 0)
     backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
-    here, there = (
-        bytes_by_owner(
-            [life for life in counted.lives if (life.device == iteration.problem.pipeline.device.type) == same],
-            len(counted.operations),
-            backward,
-        )
-        for same in (True, False)
-    )
-    whole = next(call for call in calls if call.name == WHOLE)
+    lives: dict[bool, list[Life]] = {True: [], False: []}
+    for life in counted.lives:
+        lives[life.device == iteration.problem.pipeline.device.type].append(life)
+    here, there = (bytes_by_owner(lives[side], len(counted.operations), backward) for side in (True, False))
     shown = timeline(here, weights, starts(call_of, whole.start), whole.end - whole.start)
     peak, covers = max(shown.totals) - weights, "tensors of the iteration, beside all weights and their layouts"
+    allocated, reserved = most
     if allocated is not None and reserved is not None:
         owners["on the host, most at once, counted"] = most_bytes(there)
         owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)

@@ -46,13 +46,10 @@ class Iteration:
     Args:
         pipeline: as in ``Explainer``; its dtype is that of everything which is loaded here.
         classifier: as in ``Explainer``; its first class is the target.
-        steps: steps of the sampler.
-        guidance: classifier-free guidance scale.
         batch: images, at least 1.
-        backend: "fast", "reference" or "auto".
-        memory: byte limit of the fast engine; see ``DifferentiableSampler``.
         device: where to load models that are named.
         graphs: let the fast engine replay CUDA graphs; the work inside a replay has no steps and no owners.
+        **sampling: options of ``DifferentiableSampler``; by default 8 steps, guidance 3 and the fast engine.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -64,20 +61,17 @@ class Iteration:
         pipeline: object = "tinyworld",
         classifier: Classifier | str | Path = "tinyworld/background",
         *,
-        steps: int = 8,
-        guidance: float = 3.0,
         batch: int = 2,
-        backend: str = "fast",
-        memory: int | str | None = "auto",
         device: torch.device | str | None = None,
         graphs: bool = False,
+        **sampling: object,
     ) -> None:
         if whole_number("batch", batch) < 1:
             raise wrong_value("batch", "at least 1 image", batch)
         models = load_pipeline(pipeline, device=device)
         if not isinstance(classifier, Classifier):
             classifier = Classifier.from_pretrained(classifier, device=device, dtype=models.dtype)
-        options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
+        options = {"num_inference_steps": 8, "guidance_scale": 3.0, "backend": "fast"} | sampling
         sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
         self.problem: Problem = _Marked(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
         self.batch, self.graphs = batch, graphs

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from diffexplain_fast.measuring.profile.counting import Memory
 from diffexplain_fast.measuring.profile.events import FAMILIES, HOST, Call, Span, family, part_of, split_parts
-from diffexplain_fast.measuring.profile.memory import Memory
 from diffexplain_fast.measuring.profile.roofline import Roofline
 
 TOP = 10
@@ -61,15 +61,9 @@ def summarise(
     about: Mapping[str, object],
     roofline: Roofline | None = None,
 ) -> Profile:
-    """Return the profile of an iteration.
+    """Return the profile of an iteration from the host's calls and the GPU's kernels; none of these on the CPU.
 
-    Args:
-        calls: of the host.
-        kernels: of the GPU, empty on the CPU.
-        on_gpu: whether kernels are what took the time.
-        memory: bytes, measured elsewhere.
-        about: what ran, as JSON values.
-        roofline: made elsewhere.
+    Time is that of kernels ``on_gpu``. ``about`` says what ran, as JSON values; memory and roofline are made elsewhere.
     """
     pieces = [(item.name, item.end - item.start, 1) for item in kernels]
     if not on_gpu:

@@ -75,10 +75,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return the most FLOP in a second that a large matrix product reaches.
 
     Of a factor as it is and a transposed one, as in a linear layer, the faster is taken: some kernels have one of them.
-
-    Args:
-        device: where, with the threads torch uses if it is the CPU.
-        dtype: of the matrices.
+    A CPU computes with the threads that torch uses.
     """
     side = SIDES.get(device.type, SIDES["cpu"])
     rate, transposed = max((_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
@@ -95,15 +92,10 @@ def make_roofline(
     ceilings: Ceilings,
     top: int,
 ) -> Roofline:
-    """Return the work of each family and of the longest operators, without the host's.
+    """Return the work of each family and of the ``top`` longest operators, without the host's.
 
-    Args:
-        operations: counted.
-        call_of: the call of each in the profile, from ``match``.
-        calls: all calls of the host, by their start.
-        on_gpu: whether the time is that of kernels.
-        ceilings: of the same machine.
-        top: how many operators.
+    ``call_of`` has the call of each counted operation in the profile, from ``match``; ``calls`` are all calls of the
+    host, by their start. The time is that of kernels ``on_gpu``.
     """
     begun = [call.start for call in calls]
     before = [0.0, *accumulate(sum(seconds for _, seconds in call.kernels) for call in calls)]

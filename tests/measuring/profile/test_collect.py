@@ -10,9 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import UnsafeFileError
 from diffexplain_fast.measuring.profile.collect import profile_iteration
+from diffexplain_fast.measuring.profile.counting import KEPT, OWNERS, TRANSIENT, WEIGHTS, Memory, Timeline
 from diffexplain_fast.measuring.profile.events import host_calls
 from diffexplain_fast.measuring.profile.iteration import Iteration
-from diffexplain_fast.measuring.profile.memory import KEPT, OWNERS, TRANSIENT, WEIGHTS, Memory, Timeline
 from diffexplain_fast.measuring.profile.profile import summarise
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -37,7 +37,7 @@ PARTS = [
 
 def made(backend: str = "fast", **options: object) -> Iteration:
     classifier = Classifier(tiny_classifier(), labels=LABELS)
-    return Iteration(tiny_sd(), classifier, steps=2, backend=backend, **options)  # type: ignore[arg-type]
+    return Iteration(tiny_sd(), classifier, num_inference_steps=2, backend=backend, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])
@@ -92,7 +92,9 @@ def test_tinyworld_marks_every_step(tmp_path: Path) -> None:
 
 
 def test_each_of_two_text_encoders_owns_its_weights(tmp_path: Path) -> None:
-    iteration = Iteration(tiny_sdxl(), Classifier(tiny_classifier(), labels=LABELS), steps=1, guidance=1.0, batch=1)
+    iteration = Iteration(
+        tiny_sdxl(), Classifier(tiny_classifier(), labels=LABELS), num_inference_steps=1, guidance_scale=1.0, batch=1
+    )
     owners = profile_iteration(iteration, tmp_path).memory.owners
     assert owners["weights, text encoder"] > 0 and owners["weights, text encoder 2"] > 0
 
@@ -145,7 +147,7 @@ def test_the_batch_is_a_number_of_pictures(batch: object) -> None:
 
 
 def test_models_that_are_named_have_the_dtype_of_the_pipeline(tmp_path: Path) -> None:
-    found = Iteration(load_pipeline("tinyworld", dtype=torch.bfloat16), steps=1, batch=1)
+    found = Iteration(load_pipeline("tinyworld", dtype=torch.bfloat16), num_inference_steps=1, batch=1)
     weights = [weight for module in found.modules().values() for weight in module.parameters()]
     assert {weight.dtype for weight in weights} == {torch.bfloat16}
     profiled = profile_iteration(found, tmp_path)
@@ -156,7 +158,7 @@ def test_models_that_are_named_have_the_dtype_of_the_pipeline(tmp_path: Path) ->
 @pytest.mark.gpu
 def test_on_a_gpu_kernels_and_reserved_bytes_are_measured(tmp_path: Path) -> None:
     pipeline = tiny_sd().to("cuda")
-    iteration = Iteration(pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), steps=2)
+    iteration = Iteration(pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), num_inference_steps=2)
     found = profile_iteration(iteration, tmp_path)
     assert found.on_gpu and found.gaps is not None and found.launches > 100
     assert sum(part.seconds for part in found.parts) == pytest.approx(found.total, rel=0.02)
@@ -170,7 +172,9 @@ def test_on_a_gpu_kernels_and_reserved_bytes_are_measured(tmp_path: Path) -> Non
 @pytest.mark.gpu
 def test_a_replay_on_a_gpu_has_no_steps_but_its_bytes(tmp_path: Path) -> None:
     pipeline = tiny_sd().to("cuda")
-    iteration = Iteration(pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), steps=2, graphs=True)
+    iteration = Iteration(
+        pipeline, Classifier(tiny_classifier().cuda(), labels=LABELS), num_inference_steps=2, graphs=True
+    )
     found = profile_iteration(iteration, tmp_path)
     assert found.about["sampler"]["cuda_graphs"] == "replayed"
     assert [part.name for part in found.parts if part.name.startswith("step")] == []

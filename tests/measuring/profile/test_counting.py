@@ -5,9 +5,16 @@ import torch
 from torch import Tensor
 from torch.profiler import profile, record_function
 
-from diffexplain_fast.measuring.profile.counting import Counter, Operation, counting, match, starts
+from diffexplain_fast.measuring.profile.counting import (
+    KEPT,
+    Counter,
+    Operation,
+    bytes_by_owner,
+    counting,
+    match,
+    starts,
+)
 from diffexplain_fast.measuring.profile.events import Call, host_calls
-from diffexplain_fast.measuring.profile.memory import KEPT, bytes_by_owner
 from diffexplain_fast.ops._onednn import PackedMatrix, PackedWeight, applies
 from diffexplain_fast.ops.attention import attention
 

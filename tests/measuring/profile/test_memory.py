@@ -1,11 +1,11 @@
 """Every byte has one owner at every moment."""
 
-from diffexplain_fast.measuring.profile.counting import Life
-from diffexplain_fast.measuring.profile.memory import (
+from diffexplain_fast.measuring.profile.counting import (
     HELD,
     KEPT,
     TRANSIENT,
     WEIGHTS,
+    Life,
     bytes_by_owner,
     most_bytes,
     timeline,

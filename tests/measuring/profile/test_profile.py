@@ -2,8 +2,8 @@
 
 import pytest
 
+from diffexplain_fast.measuring.profile.counting import Memory, Timeline
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span, split_parts
-from diffexplain_fast.measuring.profile.memory import Memory, Timeline
 from diffexplain_fast.measuring.profile.profile import Share, gaps_between, merge_steps, summarise
 from diffexplain_fast.report.profile_page import profile_text
 
