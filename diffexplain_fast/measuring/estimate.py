@@ -30,13 +30,6 @@ CARDS |= {"a100": Card(80, 312.0), "h100": Card(80, 990.0), "h200": Card(141, 99
 """GeForce figures are third parties' tables; none is measured here."""
 
 
-class Efficiency(NamedTuple):
-    """A measured share."""
-
-    share: float  # of the FLOP in a second that a large matrix product reached on the same card, in (0, 1]
-    source: str  # workload, card and date
-
-
 class Estimate(NamedTuple):
     """The needs of an iteration, from prompt embeddings to images and back."""
 
@@ -82,8 +75,11 @@ def estimate(
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)
 
 
-def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
-    """Return the share of the last row of ours on a GPU in half precision; a ValueError if there is none."""
+def measured_efficiency(rows: Iterable[Row]) -> tuple[float, str]:
+    """Return a measured share of the FLOP/s of a large matrix product, in (0, 1], and its workload, card and date.
+
+    It is that of the last row of ours on a GPU in half precision; without such a row it is a ValueError.
+    """
     ours = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
     measured = [row for row in ours if row.get("gpu") and figure(row, "share_of_ceiling")]
     if not measured:
@@ -91,4 +87,4 @@ def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
         raise wrong_value("rows", wanted, "none of them")
     last = measured[-1]
     workload, dtype, device = group_of(last)
-    return Efficiency(last["share_of_ceiling"], f"{workload} in {dtype} on {device}, {last['date']}")
+    return last["share_of_ceiling"], f"{workload} in {dtype} on {device}, {last['date']}"

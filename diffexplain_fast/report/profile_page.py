@@ -5,47 +5,19 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from diffexplain_fast.measuring.profile.counting import WEIGHTS, Timeline
 from diffexplain_fast.measuring.profile.events import FAMILIES
 from diffexplain_fast.measuring.profile.profile import Profile, Share, merge_steps
-from diffexplain_fast.measuring.profile.roofline import Roofline, Work, attainable
+from diffexplain_fast.measuring.profile.roofline import Roofline, attainable
 from diffexplain_fast.report.explanation import load_template
-from diffexplain_fast.report.plots import Tick
 from diffexplain_fast.storage import write_bytes_atomic
 
 WIDTH, HEIGHT, ROOF_HEIGHT = 600, 120, 240
 """Boxes of the timeline and of the roofline, in their own units."""
 _NAME, _MOST, _LITTLE = 44, 3, 0.05
 """Widest name in the text, most families named beside a part, and the share below which none is."""
-
-
-class Area(NamedTuple):
-    """A layer of a stacked chart: the owner of its bytes, the most of them, and the corners of its shape."""
-
-    name: str
-    most: int
-    points: str
-
-
-class Dot(NamedTuple):
-    """A kind of work in the roofline: its place, the number of its family, and whether it is a family itself."""
-
-    x: float
-    y: float
-    family: int
-    large: bool
-    work: Work
-
-
-class Roof(NamedTuple):
-    """A roofline in a box, both axes in powers of ten: points of the ceiling, kinds of work, ticks of both axes."""
-
-    points: str
-    dots: list[Dot]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
 
 
 def render_profile(profile: Profile, path: str | Path) -> Path:
@@ -106,8 +78,8 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME else f"{name[: _NAME // 2 - 3]}...{name[-_NAME // 2 :]}"
 
 
-def areas(timeline: Timeline, seconds: float) -> list[Area]:
-    """Return a layer for each owner of a timeline of so many seconds, the first at the bottom; none without bytes."""
+def areas(timeline: Timeline, seconds: float) -> list[tuple[str, int, str]]:
+    """Return owner, most bytes and corners of each layer of a timeline of so many seconds, the first at the bottom."""
     highest = max(timeline.totals, default=0)
     if highest == 0 or seconds <= 0:
         return []
@@ -116,13 +88,17 @@ def areas(timeline: Timeline, seconds: float) -> list[Area]:
     for name, sizes in timeline.owners.items():
         top = [below + size for below, size in zip(floor, sizes, strict=True)]
         corners = _stairs(edges, top, highest) + _stairs(edges, floor, highest)[::-1]
-        layers.append(Area(name, max(sizes), _points(corners)))
+        layers.append((name, max(sizes), _points(corners)))
         floor = top
     return layers
 
 
-def roof(roofline: Roofline) -> Roof | None:
-    """Return the chart of FLOP/s over FLOP per byte of the work that has FLOP, None where no work has."""
+def roof(roofline: Roofline) -> dict[str, Any] | None:
+    """Return the chart of FLOP/s over FLOP per byte of the work that has FLOP, None where no work has.
+
+    Both axes are in powers of ten. It has the points of the ceiling, a dot for each kind of work (place, number of its
+    family, whether it is a whole family, the work itself), and the ticks of both axes.
+    """
     every = [(work, False) for work in roofline.operators] + [(work, True) for work in roofline.families]
     shown = [
         (work, (work.intensity, work.flop / work.seconds), large)
@@ -142,12 +118,12 @@ def roof(roofline: Roofline) -> Roof | None:
 
     # Where the slope leaves the box at the bottom, the line begins there.
     first = max(10.0 ** across[0], 10.0 ** up[0] / ceilings.byte_rate)
-    return Roof(
-        _points(place(at, attainable(ceilings, at)) for at in (first, ridge, 10.0 ** across[-1])),
-        [Dot(*place(*where), FAMILIES.index(work.kind), large, work) for work, where, large in shown],
-        [Tick(place(10.0**power, 1.0)[0], f"{10.0**power:g}") for power in across],
-        [Tick(place(1.0, 10.0**power)[1], f"{10.0 ** (power - 9):g}") for power in up],
-    )
+    return {
+        "points": _points(place(at, attainable(ceilings, at)) for at in (first, ridge, 10.0 ** across[-1])),
+        "dots": [(place(*where), FAMILIES.index(work.kind), large, work) for work, where, large in shown],
+        "x_ticks": [(place(10.0**power, 1.0)[0], f"{10.0**power:g}") for power in across],
+        "y_ticks": [(place(1.0, 10.0**power)[1], f"{10.0 ** (power - 9):g}") for power in up],
+    }
 
 
 def _points(corners: Iterable[tuple[float, float]]) -> str:

@@ -105,12 +105,12 @@ def roofline(name: str = "aten::mm") -> Roofline:
 def test_work_stands_below_the_roof() -> None:
     chart = roof(roofline())
     assert chart is not None
-    points = [tuple(map(float, point.split(","))) for point in chart.points.split()]
+    points = [tuple(map(float, point.split(","))) for point in chart["points"].split()]
     assert points == [(0, ROOF_HEIGHT / 2), (WIDTH / 2, 0), (WIDTH, 0)]
-    places = [(dot.x, dot.y, dot.large) for dot in chart.dots]
-    assert places == [(WIDTH, ROOF_HEIGHT / 2, False), (0, ROOF_HEIGHT, True)]
-    assert [tick.text for tick in chart.x_ticks] == ["1", "10", "100"]
-    assert [tick.text for tick in chart.y_ticks] == ["1", "10", "100"]
+    places = [(place, large) for place, _, large, _ in chart["dots"]]
+    assert places == [((WIDTH, ROOF_HEIGHT / 2), False), ((0, ROOF_HEIGHT), True)]
+    assert [text for _, text in chart["x_ticks"]] == ["1", "10", "100"]
+    assert [text for _, text in chart["y_ticks"]] == ["1", "10", "100"]
 
 
 def test_no_roof_without_flop(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_the_page_has_the_roofline(tmp_path: Path) -> None:
 
 
 def test_layers_lie_on_one_another() -> None:
-    low, high = areas(Timeline([0.0, 1.0], {"low": [1, 1], "high": [0, 3]}), 2.0)
+    (low_owner, _, low), (high_owner, _, high) = areas(Timeline([0.0, 1.0], {"low": [1, 1], "high": [0, 3]}), 2.0)
     half, level = WIDTH / 2, HEIGHT * 0.75
-    corners = [tuple(map(float, point.split(","))) for point in high.points.split()]
+    corners = [tuple(map(float, point.split(","))) for point in high.split()]
     assert corners[:4] == [(0, level), (half, level), (half, 0), (WIDTH, 0)]
     assert corners[4:] == [(WIDTH, level), (half, level), (half, level), (0, level)]
-    assert low.points.startswith(f"0.0,{level:.1f}") and low.points.endswith(f"0.0,{HEIGHT:.1f}")
-    assert (low.name, high.name) == ("low", "high") and areas(Timeline([], {}), 1.0) == []
+    assert low.startswith(f"0.0,{level:.1f}") and low.endswith(f"0.0,{HEIGHT:.1f}")
+    assert (low_owner, high_owner) == ("low", "high") and areas(Timeline([], {}), 1.0) == []

@@ -193,7 +193,7 @@ def compare(
     few, needed = short(whole := make(device, torch.float32)), needs(make, dtype, device)
     ceiling, setting = product_rate(device, dtype), whole.setting
     same: Row = {"steps": setting.steps, "guidance_scale": setting.guidance_scale, "batch": whole.batch}
-    same |= {"flop": needed and needed.flop, "ceiling_flop_s": ceiling}
+    same |= {"flop": needed and needed.total, "ceiling_flop_s": ceiling}
     named = {name: RIVALS[name] for name in names}
     for line in memory_plan(names, budgets, needed and needed.peak):
         say(line)
@@ -210,7 +210,7 @@ def compare(
     for name, row in _measure(workload, agreeing, rounds, device, until):
         if "median_s" in row:
             same_work = None if name in OTHER_GRADIENT else needed
-            row["share_of_ceiling"] = None if same_work is None else same_work.flop / row["median_s"] / ceiling
+            row["share_of_ceiling"] = None if same_work is None else same_work.total / row["median_s"] / ceiling
         yield name, rows[name] | row
 
 

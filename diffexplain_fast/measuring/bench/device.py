@@ -95,13 +95,6 @@ def _status(name: str) -> int:
     return 1024 * int(found[1])
 
 
-class Needs(NamedTuple):
-    """The needs of an iteration by plain autograd, counted without running it."""
-
-    flop: int  # 2 for each multiply-add of matrix products, convolutions and attention, forward and backward
-    peak: int  # most bytes alive at once, without the weights
-
-
 class _Fused(TorchFunctionMode):
     """Lets attention keep as much on the meta device as on a GPU: torch would count all weights of every query."""
 
@@ -114,8 +107,8 @@ class _Fused(TorchFunctionMode):
         return func(*args, **options)
 
 
-def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
-    """Return the needs of an iteration; None for models that cannot be run on tensors without contents.
+def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Count | None:
+    """Return the FLOP and bytes that an iteration by plain autograd needs, without running it; None for models that cannot be run on tensors without contents.
 
     Counting is quick on the meta device; a workload that cannot be made there is counted on the device it runs on.
     """
@@ -125,8 +118,8 @@ def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
     return None
 
 
-def counted(workload: Workload) -> Needs:
-    """Return the needs of an iteration: all steps cost the same, so one and two of them are counted."""
+def counted(workload: Workload) -> Count:
+    """Return the count of an iteration, where all steps cost the same: those of one and two are counted."""
     known: Results = {}
 
     def of(steps: int) -> Count:
@@ -135,8 +128,8 @@ def counted(workload: Workload) -> Needs:
         with _Fused() if workload.setting.device.type == "meta" else nullcontext():
             return count(lambda soft: short.loss(images(short.embeds(soft), latents)), [short.start], [], known)
 
-    one, two, more = of(1), of(2), workload.setting.steps - 1
-    return Needs(one.total + more * (two.total - one.total), one.peak + more * (two.peak - one.peak))
+    more = workload.setting.steps - 1
+    return Count(*(one + more * (two - one) for one, two in zip(of(1), of(2), strict=True)))
 
 
 def driver_state(device: torch.device) -> _State | None:
