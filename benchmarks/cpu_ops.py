@@ -97,21 +97,12 @@ def main() -> int:
     least, raw_least = (
         {op: min(row[ratio] for row in rows if row["op"] == op) for op in chosen} for ratio in ("ratio", "raw_ratio")
     )
-    record = {
-        "command": "python -m benchmarks.cpu_ops",
-        "what": "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours",
-        "pairs": arguments.pairs,
-        "load_before": round(before, 2),
-        "device": device_record(),
-        "versions": versions(),
-        "empty_function_us": empty_function(arguments.pairs),
-        "cases": rows,
-        "least": least,
-        "raw_least": raw_least,
-        "bound": BOUND,
-    }
-    write_json_atomic(arguments.output, record)
-    sys.stdout.write(f"an empty autograd.Function: {record['empty_function_us']} us\n")
+    what = "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours"
+    record = {"command": "python -m benchmarks.cpu_ops", "what": what, "pairs": arguments.pairs}
+    record |= {"load_before": round(before, 2), "device": device_record(), "versions": versions()}
+    record |= {"empty_function_us": (empty := empty_function(arguments.pairs)), "cases": rows}
+    write_json_atomic(arguments.output, record | {"least": least, "raw_least": raw_least, "bound": BOUND})
+    sys.stdout.write(f"an empty autograd.Function: {empty} us\n")
     for op, ratio in least.items():
         sys.stdout.write(f"{op}: at least {ratio}, only the kernels {raw_least[op]} (bound {BOUND})\n")
     return 1 if min(least.values()) < BOUND else 0

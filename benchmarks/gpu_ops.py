@@ -1,5 +1,4 @@
-"""Every op on a GPU, forward and backward, beside eager PyTorch, ``torch.compile`` and the libraries that are there:
-``python -m benchmarks.gpu_ops``.
+"""Every op on a GPU beside eager PyTorch, ``torch.compile`` and libraries: ``python -m benchmarks.gpu_ops``.
 
 Each measurement is the replay of one CUDA graph with a call for each of several inputs, together larger than the
 caches: the time of the kernels, without the host's. All forwards come first, then all backwards, so that neither finds
@@ -31,22 +30,15 @@ _AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
 """Largest relative L2 distance between two correct results or gradients."""
 _RING = 2**28  # bytes of inputs that one graph reads: more than any card's cache holds
 _MOST = 64  # inputs of one graph at most
-_WARM, _REPLAYS = 3, 9
-_SHARE = 0.75
+_WARM, _REPLAYS, _SHARE = 3, 9, 0.75
 _NEITHER = ("compiled", "ours, sdpa", "ours, xformers")  # neither a kernel of ours nor a library called as its users do
 _ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 
 
 def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = _RING) -> Iterator[dict[str, Any]]:
-    """Yield a row for eager, for each other library and for each implementation, or one for ``torch.compile``.
+    """Yield a row for eager, for each other library and for each implementation, or one for eager's code ``compiled``.
 
     Each has microseconds forward and backward, distance of result and gradient, shares of the ceilings; or a reason.
-
-    Args:
-        case: op and shape.
-        ceilings: of the device.
-        compiled: whether to measure eager's code compiled, instead of all others.
-        ring: bytes of inputs.
     """
     first = case.inputs()
     count = min(_MOST, max(1, ring // sum(part.nbytes for part in first)))

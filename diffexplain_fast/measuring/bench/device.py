@@ -108,7 +108,7 @@ class _Fused(TorchFunctionMode):
 
 
 def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Count | None:
-    """Return the FLOP and bytes that an iteration by plain autograd needs, without running it; None for models that cannot be run on tensors without contents.
+    """Count an iteration by plain autograd without running it; None for models that need contents of tensors to run.
 
     Counting is quick on the meta device; a workload that cannot be made there is counted on the device it runs on.
     """

@@ -66,21 +66,17 @@ def gates(workload: Workload, rivals: Mapping[str, Make], until: float = math.in
     Where there is no memory for plain autograd, the truth is the same gradient with one checkpoint around each step.
     A rival that raises is refused with its message. After ``until``, of ``time.monotonic``, no more are compared.
     """
-    truth = None
+    truth: Tensor | None = None
     for name, make in shown(rivals.items(), "comparing gradients"):
         if time.monotonic() >= until:
             return
         with true_float32():
-            truth = _truth(workload) if truth is None else truth
+            try:
+                truth = gradient(workload, plain(workload.setting), 0) if truth is None else truth
+            except torch.OutOfMemoryError:  # the same operations, and room for them on a small card
+                truth = gradient(workload, step_checkpointing(workload.setting), 0)
             row = _compared(workload, make, truth, name in OTHER_GRADIENT)
         yield name, row
-
-
-def _truth(workload: Workload) -> Tensor:
-    try:
-        return gradient(workload, plain(workload.setting), 0)
-    except torch.OutOfMemoryError:  # the same operations, and room for them on a small card
-        return gradient(workload, step_checkpointing(workload.setting), 0)
 
 
 def _compared(workload: Workload, make: Make, truth: Tensor, other: bool) -> Row:

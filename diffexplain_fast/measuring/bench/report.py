@@ -131,12 +131,11 @@ def _picture(rows: Sequence[Row]) -> bytes:
     drawing = Figure(figsize=(9, 6), layout="constrained")
     axes = drawing.subplots()
     for number, row in enumerate(sorted(rows, key=lambda row: row["peak_bytes"])):
-        (low, median, high), peak = (
-            (1e3 * row[key] for key in ("low_s", "median_s", "high_s")),
-            row["peak_bytes"] / _MIB,
-        )
+        low, median, high = (1e3 * row[key] for key in ("low_s", "median_s", "high_s"))
+        peak = row["peak_bytes"] / _MIB
         colour = "tab:orange" if row["rival"].startswith("ours") else "tab:blue"
-        axes.errorbar(median, peak, xerr=[[median - low], [high - median]], fmt="o", color=colour, capsize=2)
+        axes.plot((low, high), (peak, peak), color=colour, marker="|")
+        axes.scatter(median, peak, color=colour)
         # Above and below by turns, because neighbours in memory may lie beside one another.
         offset, name = (6, 6 if number % 2 else -12), row["rival"].replace("$", r"\$")  # no mathematics to matplotlib
         axes.annotate(name, (median, peak), xytext=offset, textcoords="offset points", fontsize=7)

@@ -50,6 +50,7 @@ class Life:
     # from when to when autograd kept it for a backward; None where that outlives the count
     saved: list[tuple[int, int | None]] = field(default_factory=list)
     device: str = "cpu"  # type of the device it is on
+    holders: int = field(default=0, compare=False)  # how many times autograd keeps it now
 
 
 class Counter(LiveBytes):
@@ -68,7 +69,6 @@ class Counter(LiveBytes):
         self.lives: list[Life] = []
         self.ranges: list[tuple[int, str]] = []
         self._life_of: weakref.WeakKeyDictionary[torch.UntypedStorage, Life] = weakref.WeakKeyDictionary()
-        self._holders: dict[int, int] = {}
         self._pausing = False
 
     def __torch_dispatch__(
@@ -107,15 +107,15 @@ class Counter(LiveBytes):
             saved = _Saved(tensor.detach())  # a tensor that knows its node would keep itself alive
         finally:
             self._pausing = False
-        number = self._holders[id(life)] = self._holders.get(id(life), 0) + 1
-        if number == 1:
+        life.holders += 1
+        if life.holders == 1:
             life.saved.append((len(self.operations), None))
         weakref.finalize(saved, self._release, life)
         return saved
 
     def _release(self, life: Life) -> None:
-        self._holders[id(life)] -= 1
-        if self._holders[id(life)] == 0:
+        life.holders -= 1
+        if life.holders == 0:
             life.saved[-1] = life.saved[-1][0], len(self.operations)
 
     def _end(self, life: Life) -> None:
