@@ -39,7 +39,7 @@ class Case(NamedTuple):
     flop: tuple[int, int] = (0, 0)  # 2 per multiply-add of the forward and of the backward; 0 where the bytes decide
     impls: tuple[str, ...] = ("torch",)  # its implementations on a GPU; "torch" for an op that is calls of torch
     # forward and backward without autograd, of the cotangents and the inputs, where C++ has kernels of its own
-    raw: Callable[..., Tensor] | None = None
+    raw: Function | None = None
     others: Mapping[str, Function] = {}  # libraries that compute the same, by name
     detail: str = ""  # what the shape does not say
 
@@ -97,8 +97,8 @@ def _group_norm_silu(new: New, shape: Shape) -> Case:
     w, b, x = new(shape[1]), new(shape[1]), math.prod(size)
 
     def raw(dy: Tensor, x: Tensor) -> Tensor:
-        _, mean, rstd = _RAW.group_norm_silu_fwd(x, None, None, w, b, groups, 1e-5, True)
-        return _RAW.group_norm_silu_bwd(dy, x, None, None, w, b, mean, rstd, groups, True)
+        _, *statistics = _RAW.group_norm_silu_fwd(x, None, None, w, b, groups, 1e-5, True)
+        return _RAW.group_norm_silu_bwd(dy, x, None, None, w, b, *statistics, groups, True)
 
     case = partial(Case, "group_norm_silu", tuple(size), lambda: [new(*size)], raw=raw, detail=f"{groups} groups")
     ours = partial(ops.group_norm_silu, weight=w, bias=b, num_groups=groups)
@@ -110,8 +110,8 @@ def _layer_norm(new: New, shape: Shape) -> Case:
     w, b, x = new(shape[1]), new(shape[1]), math.prod(shape)
 
     def raw(dy: Tensor, x: Tensor) -> Tensor:
-        _, mean, rstd = _RAW.layer_norm_fwd(x, w, b, 1e-5)
-        return _RAW.layer_norm_bwd(dy, x, w, mean, rstd)
+        _, *statistics = _RAW.layer_norm_fwd(x, w, b, 1e-5)
+        return _RAW.layer_norm_bwd(dy, x, w, *statistics)
 
     case = partial(Case, "layer_norm", shape, lambda: [new(*shape)], impls=("triton",), raw=raw)
     eager = partial(F.layer_norm, normalized_shape=shape[1:], weight=w, bias=b)
@@ -123,13 +123,9 @@ def _geglu(new: New, shape: Shape) -> Case:
         value, gate = h.chunk(2, -1)
         return value * F.gelu(gate)
 
-    def raw(dy: Tensor, h: Tensor) -> Tensor:
-        _RAW.geglu_fwd(h)
-        return _RAW.geglu_bwd(dy, h)
-
     h = math.prod(shape)
-    case = partial(Case, "geglu", shape, lambda: [new(*shape)], impls=("triton",), raw=raw)
-    return case(ops.geglu, eager, moved=(h + h // 2, 2 * h + h // 2))
+    case = partial(Case, "geglu", shape, lambda: [new(*shape)], ops.geglu, eager, (h + h // 2, 2 * h + h // 2))
+    return case(impls=("triton",), raw=lambda dy, h: (_RAW.geglu_fwd(h), _RAW.geglu_bwd(dy, h)))
 
 
 def _attention(new: New, shape: Shape) -> Case:
@@ -157,7 +153,7 @@ def _guided_step(new: New, shape: Shape) -> Case:
     """Return a step of a two-step sampler: both results are used, and the prediction of the step before."""
     factors = [3.0, 0.9, -0.3, 0.2, 0.0, 1.1, -0.4, 1.0]
     g, a, b, p, _, e, f, _ = factors
-    table = torch.tensor(factors, device=new.device)
+    table, like = torch.tensor(factors, device=new.device), torch.empty(0, device=new.device, dtype=new.dtype)
 
     def inputs() -> list[Tensor]:
         sample, before = (torch.randn(shape, device=new.device) for _ in range(2))
@@ -171,57 +167,48 @@ def _guided_step(new: New, shape: Shape) -> Case:
         o = unconditional + g * (conditional - unconditional)
         return a * sample + b * o + p * before, e * sample + f * o
 
-    like = torch.empty(0, device=new.device, dtype=new.dtype)
-
     def raw(dfollowing: Tensor, ddata: Tensor, *inputs: Tensor) -> Tensor:
         _RAW.guided_step_fwd(*inputs, None, table)
         return _RAW.guided_step_bwd(dfollowing, ddata, table, True, like)
 
-    x = math.prod(shape)
-    moved = 4 * x + 2 * x * new.dtype.itemsize // 4  # of float32, except the denoiser's output
+    moved = math.prod(shape) * (4 + 2 * new.dtype.itemsize // 4)  # of float32, except the denoiser's output
     case = partial(Case, "guided_step", shape, inputs, ours, eager, impls=("triton", "cuda"))
     return case(moved=(moved, moved), raw=raw)
 
 
-def _product(op: str, new: New, shape: Shape, ours: Function, eager: Function, moved: int, flop: int) -> Case:
-    """A product with a frozen weight, whose backward costs as much as its forward: numbers moved, and FLOP."""
-    return Case(op, shape, lambda: [new(*shape)], ours, eager, moved=(moved, moved), flop=(flop, flop))
-
-
 def _conv2d_frozen(new: New, shape: Shape) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
-    ours, eager = (partial(run, weight=w, bias=b, padding=1) for run in (ops.conv2d_frozen, F.conv2d))
-    return _product("conv2d_frozen", new, shape, ours, eager, 2 * x + w.numel(), 18 * x * shape[1])
+    both = [partial(run, weight=w, bias=b, padding=1) for run in (ops.conv2d_frozen, F.conv2d)]
+    return _product("conv2d_frozen", new, shape, both, 2 * x + w.numel(), 18 * x * shape[1])
 
 
 def _linear_frozen(new: New, shape: Shape) -> Case:
     w, b, x = new(8 * shape[1], shape[1]), new(8 * shape[1]), math.prod(shape)
-    ours, eager = (partial(run, weight=w, bias=b) for run in (ops.linear_frozen, F.linear))
-    return _product("linear_frozen", new, shape, ours, eager, 9 * x + w.numel(), 2 * shape[0] * w.numel())
+    both = [partial(run, weight=w, bias=b) for run in (ops.linear_frozen, F.linear)]
+    return _product("linear_frozen", new, shape, both, 9 * x + w.numel(), 2 * shape[0] * w.numel())
 
 
 def _upsample_conv(new: New, shape: Shape) -> Case:
     w, b, x = new(shape[1], shape[1], 3, 3), new(shape[1]), math.prod(shape)
-
-    def eager(x: Tensor) -> Tensor:
-        return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, b, padding=1)
-
-    ours = partial(ops.upsample_conv, packed=pack_subpixel(w, b))
+    upsampled = partial(F.interpolate, scale_factor=2.0, mode="nearest")
+    both = [partial(ops.upsample_conv, packed=pack_subpixel(w, b)), lambda x: F.conv2d(upsampled(x), w, b, padding=1)]
     cost = 5 * x + 16 * shape[1] ** 2, 4 * 8 * x * shape[1]  # four phases of 2 x 2 taps
-    return _product("upsample_conv", new, shape, ours, eager, *cost)._replace(impls=("triton",))
+    return _product("upsample_conv", new, shape, both, *cost)._replace(impls=("triton",))
+
+
+def _product(op: str, new: New, shape: Shape, both: Sequence[Function], moved: int, flop: int) -> Case:
+    """A product with a frozen weight, whose backward costs as much as its forward: numbers moved, and FLOP."""
+    return Case(op, shape, lambda: [new(*shape)], *both, moved=(moved, moved), flop=(flop, flop))
 
 
 def _resize_normalize(new: New, shape: Shape) -> Case:
     size, mean, std = (224, 224), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     centre, spread = (torch.tensor(numbers, device=new.device)[:, None, None] for numbers in (mean, std))
-
-    def eager(pixels: Tensor) -> Tensor:
-        return (F.interpolate(pixels, size, mode="bilinear", antialias=True) - centre) / spread
-
+    resized = partial(F.interpolate, size=size, mode="bilinear", antialias=True)
     moved = math.prod(shape) + math.prod(shape[:2]) * math.prod(size)
-    ours = partial(ops.resize_normalize, size=size, mean=mean, std=std)
     case = partial(Case, "resize_normalize", shape, lambda: [torch.rand(shape, device=new.device)])
-    return case(ours, eager, moved=(moved, moved))
+    ours = partial(ops.resize_normalize, size=size, mean=mean, std=std)
+    return case(ours, lambda pixels: (resized(pixels) - centre) / spread, moved=(moved, moved))
 
 
 _MAKERS: dict[str, Callable[[New, Shape], Case]] = {
