@@ -181,11 +181,10 @@ def compare(
         say: told the plan of memory, line by line, before anything is measured.
 
     Yields:
-        Name and row of a rival as soon as it is known: its figures or why it is refused, and the figures of all:
-        steps, guidance_scale, batch, FLOP of an iteration, the most FLOP in a second that a matrix product reached.
+        Name and row of a rival as soon as it is known: its figures or why it is refused, and the figures of all.
 
     Raises:
-        KeyboardInterrupt: interrupted, after what could be yielded.
+        KeyboardInterrupt: interrupted, after the rows that are known.
         ValueError: too few rounds, or no such budget.
     """
     if rounds < _LEAST_ROUNDS:

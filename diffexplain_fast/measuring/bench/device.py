@@ -45,7 +45,7 @@ def held_bytes(device: torch.device) -> Held:
 
 
 def memory(run: Callable[[], object], device: torch.device, own: Held = NOTHING) -> _Figures:
-    """Return the memory of an iteration.
+    """Return the memory of an iteration that runs on a device.
 
     Args:
         run: the iteration.

@@ -92,15 +92,11 @@ def write_report(rows: Iterable[Row], out: str | Path) -> Path:
     """Write a Markdown report of the latest row of each rival, a table and a picture for each group.
 
     Args:
-        rows: in the order in which they were appended.
+        rows: at least one, in the order in which they were appended.
         out: folder, which is made if there is none.
 
     Returns:
         The Markdown file; its pictures lie beside it. Without matplotlib there are none, and it says why.
-
-    Raises:
-        ValueError: there are no rows.
-        StorageError: the folder cannot be written.
     """
     groups = latest(rows)
     if not groups:
@@ -158,14 +154,11 @@ class Agreement(NamedTuple):
 
 
 def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
-    """Compare the ratios of the last two runs of every group that has two.
+    """Compare the ratios of the last two runs of every group that has two; without such a group it is a ValueError.
 
     Args:
         rows: in the order in which they were appended; those that do not name their run are left out.
-        within: share by which the larger ratio may exceed the smaller; finite.
-
-    Raises:
-        ValueError: no group has two runs, or no such share.
+        within: finite share by which the larger ratio may exceed the smaller.
     """
     if not 0 <= within < math.inf:
         raise wrong_value("within", "a finite share of at least 0", within)

@@ -97,16 +97,7 @@ class Workload:
     def with_options(
         self, *, steps: int | None = None, guidance_scale: float | None = None, batch: int | None = None
     ) -> "Workload":
-        """Return the same workload with other options; an option that is None stays.
-
-        Args:
-            steps: denoising steps, at least 1.
-            guidance_scale: at least 1, which is none.
-            batch: images, at least 1.
-
-        Raises:
-            ValueError: an option out of range.
-        """
+        """Return the same workload with other options; None stays, and an option below 1 is a ``ValueError``."""
         steps = self.setting.steps if steps is None else steps
         scale = self.setting.guidance_scale if guidance_scale is None else guidance_scale
         batch = self.batch if batch is None else batch
@@ -134,17 +125,9 @@ def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
 def of_pipeline(
     device: torch.device, dtype: torch.dtype, *, source: str, prompt: str = _PROMPT, scheduler: str | None = None
 ) -> Workload:
-    """One image of a pipeline with its own weights, whose soft tokens are optimised; 20 steps.
+    """One image of a pipeline with its own weights, 20 steps, whose soft tokens are optimised from those of a prompt.
 
-    Args:
-        device: of everything.
-        dtype: of everything.
-        source: folder or hub id; see ``load_pipeline``.
-        prompt: the words whose token embeddings the optimisation starts at.
-        scheduler: name of one in place of the pipeline's own; see ``load_with_scheduler``.
-
-    Raises:
-        ValueError: the folder is no pipeline, or one of another kind.
+    See ``load_pipeline`` for the source, a folder or hub id, and ``load_with_scheduler`` for the scheduler by name.
     """
     pipeline = load_with_scheduler(source, scheduler, dtype=dtype, device=device)
     for model in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):

@@ -166,13 +166,9 @@ def _bytes(tensor: Tensor) -> int:
 def match(operations: Sequence[Operation], calls: Sequence[Call]) -> list[Call | None]:
     """Return the call of each operation, None where the two runs had not equally many of its name.
 
-    The profile knows the time, the count knows the tensors. The n-th operation of a name is the n-th call of that name
-    which no other counted operation had called. In place or not is the same name, because autograd adds gradients in
-    place only while nobody counts.
-
-    Args:
-        operations: of one iteration.
-        calls: of the host in another iteration of the same problem, by their start.
+    The profile knows the time, the count knows the tensors: operations are of one iteration, calls of another one, by
+    their start. The n-th operation of a name is the n-th call of that name which no other counted operation had called.
+    In place or not is the same name, because autograd adds gradients in place only while nobody counts.
     """
     names = [operation.name.removesuffix("_") for operation in operations]
     outermost: dict[str, list[Call]] = {name: [] for name in names}

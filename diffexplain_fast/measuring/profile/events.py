@@ -86,10 +86,8 @@ def _outermost(event: FunctionEvent) -> bool:
 def split_parts(calls: Sequence[Call]) -> list[Span]:
     """Return the parts in the order in which they ran; together they are the whole iteration, without a gap.
 
-    A part begins with its mark, or with the fast engine's own range, and lasts until the next part begins.
-
-    Args:
-        calls: of the host, with one range around the whole iteration and marks inside.
+    A part begins with its mark, or with the fast engine's own range, and lasts until the next part begins. One range of
+    the host is around the whole iteration.
     """
     whole = next(call for call in calls if call.name == WHOLE)
     marks = [call for call in calls if call.name.startswith(MARK) or _ENGINE.fullmatch(call.name)]

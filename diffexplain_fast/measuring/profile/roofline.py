@@ -72,10 +72,9 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the most FLOP in a second that a large matrix product reaches.
+    """Return the most FLOP in a second that a large matrix product reaches, on a CPU with the threads of torch.
 
     Of a factor as it is and a transposed one, as in a linear layer, the faster is taken: some kernels have one of them.
-    A CPU computes with the threads that torch uses.
     """
     side = SIDES.get(device.type, SIDES["cpu"])
     rate, transposed = max((_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
