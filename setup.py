@@ -19,7 +19,7 @@ setup(
     package_dir={"diffexplain_fast.kernels": "kernels/fused"},
     package_data={
         "diffexplain_fast": ["py.typed"],
-        "diffexplain_fast.measuring.profile": ["*.toml"],
+        "diffexplain_fast.measuring": ["*/*.toml"],
         "diffexplain_fast.report": ["templates/*"],
         "diffexplain_fast.tinyworld": ["weights/**/*"],
     },

@@ -17,20 +17,7 @@ SHOWN = {
     "plain autograd": "with plain autograd through diffusers",
 }
 """Rivals in the table, and how the table calls them."""
-TABLE = """\
-{begin}
-| measured on tinyworld ({device[cpu]}, {device[threads]} threads, {date}) | |
-|---|---|
-| activation rate on unseen draws, mean over {pairs} pairs of classifier and class (class name alone: {name:.2f}) \
-| {held:.2f} |
-| ... reached by the words tried first, without a step of the gradient | {by_words} of {pairs} |
-| planted shortcut visible in the pictures, mean (least) over {shortcuts} shortcut classes | {shown:.2f} ({least:.2f}) |
-| generator draws what the caption says: object, background, companion, colour | {drawn} |
-| one optimisation iteration (2 pictures, 8 steps, guidance); tensors alive at once | {ours} |
-{others}
-
-From `make bars` and `make bench` (`benchmarks/results/`). On a GPU: not measured yet.
-{end}"""
+TABLE = Path(__file__).with_name("readme_table.md").read_text(encoding="utf-8").rstrip()
 
 
 def table() -> str:

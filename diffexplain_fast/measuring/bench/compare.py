@@ -78,56 +78,54 @@ class _Beside:
         self._make, self._rounds, self._device, self._until = ours, rounds, device, until
         self._ours: _Ready | None = None
         self._median: float | None = None
+        self.interrupted = self._full = False
 
-    def row(self, make: Make) -> tuple[Row, bool]:
-        """Return a rival's row, empty if too few of its rounds are complete, and whether it was interrupted.
+    def row(self, make: Make) -> Row:
+        """Return a rival's row, empty if too few of its rounds are complete.
 
         Ours comes first. Where there is no memory for both, ours makes room, and the ratio is that of their medians.
         """
-        row, full = self._tried(make)
+        row = self._tried(make)
         if make is self._make:
-            self._median = row[0].get("median_s")
-            self._make = None if "refused" in row[0] else make
-        elif full and self._make is not None:
+            self._median = row.get("median_s")
+            self._make = None if "refused" in row else make
+        elif self._full and self._make is not None:
             self._ours = None
-            row, _ = self._tried(make, alone=True)
+            row = self._tried(make, alone=True)
         return row
 
-    def _tried(self, make: Make, alone: bool = False) -> tuple[tuple[Row, bool], bool]:
-        """The row of a rival and whether it was interrupted; and whether memory ran out."""
+    def _tried(self, make: Make, alone: bool = False) -> Row:
+        self._full = False
         try:
-            return self._measured(make, alone), False
+            return self._measured(make, alone)
         except Exception as problem:  # it may be anybody's code; the row says why it stopped
             # The error that ends a failed capture may hide the one that made it fail.
-            full = any(isinstance(each, torch.OutOfMemoryError) for each in (problem, problem.__context__))
-            return ({"refused": reason(problem)}, False), full
+            self._full = any(isinstance(each, torch.OutOfMemoryError) for each in (problem, problem.__context__))
+            return {"refused": reason(problem)}
 
-    def _measured(self, make: Make, alone: bool) -> tuple[Row, bool]:
+    def _measured(self, make: Make, alone: bool) -> Row:
         if not alone and self._ours is None and self._make is not None:
             self._ours = _Ready(self._make, *self._given)
         ours = self._ours
         theirs = ours if ours is not None and make is self._make else _Ready(make, *self._given)
         turns: list[list[_Turn]] = []
-        interrupted = False
         try:
             for number in range(1, self._rounds + 1):
                 if time.monotonic() >= self._until and len(turns) >= _LEAST_ROUNDS:
                     break
                 turns.append([each.turn(number) for each in dict.fromkeys((ours, theirs)) if each is not None])
         except KeyboardInterrupt:
-            interrupted = True
+            self.interrupted = True
         if len(turns) < _LEAST_ROUNDS:
-            return {}, interrupted
+            return {}
         row = theirs.figures | self._times(turns, ours is not None) | theirs.said()
-        return row | {"gpu": driver_state(self._device)}, interrupted
+        return row | {"gpu": driver_state(self._device)}
 
     def _times(self, turns: Sequence[Sequence[_Turn]], together: bool) -> Row:
         every = [each[-1][0] for each in turns]
         low, *_, high = statistics.quantiles(every, n=5, method="inclusive")
-        median = statistics.median(every)
-        ratio = self._median and median / self._median
-        if together:
-            ratio = statistics.median(each[-1][0] / each[0][0] for each in turns)
+        median, ratios = statistics.median(every), [each[-1][0] / each[0][0] for each in turns]
+        ratio = statistics.median(ratios) if together else self._median and median / self._median
         used = [each[-1][1] for each in turns if each[-1][1] is not None]
         times = {"median_s": median, "low_s": low, "high_s": high, "rounds": len(every), "times_ours": ratio}
         return times | {"interleaved": together, "joules": statistics.mean(used) if used else None}
@@ -150,10 +148,9 @@ def _measure(
     for name in shown(sorted(rivals, key=lambda name: name != OURS), "rivals"):
         if time.monotonic() >= until:
             return
-        row, interrupted = beside.row(rivals[name])
-        if row:
+        if row := beside.row(rivals[name]):
             yield name, row
-        if interrupted:
+        if beside.interrupted:
             raise KeyboardInterrupt
 
 

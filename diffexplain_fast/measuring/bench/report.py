@@ -2,6 +2,7 @@
 
 import io
 import math
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,28 +16,7 @@ REPORT = "report.md"
 WITHIN = 0.1
 """Share by which two runs' ratios may differ."""
 _MIB = 2**20
-_NOTES = """\
-Time is the median of one optimisation iteration, with the 20 % and 80 % quantiles of the rounds; ratios are taken
-within a round. Peak is the most bytes of tensors alive at once, weights included on a GPU only; reserved is what
-torch took from the driver, resident how far the process grew on a CPU, left what the card had left then. The
-ceiling is what a large matrix product reaches on the device; the share counts the work of plain autograd, not what
-is computed again. The gradient column is the relative L2 distance to plain autograd's in float32. A dash is not
-measured."""
-_COLUMNS = {
-    "median_s": ("median", "{:.0f} ms", 1e3),
-    "low_s": ("20 %", "{:.0f} ms", 1e3),
-    "high_s": ("80 %", "{:.0f} ms", 1e3),
-    "times_ours": ("times ours", "{:.2f}", 1),
-    "first_s": ("first result", "{:.1f} s", 1),
-    "peak_bytes": ("peak", "{:.1f} MiB", 1 / _MIB),
-    "reserved_bytes": ("reserved", "{:.0f} MiB", 1 / _MIB),
-    "resident_bytes": ("resident", "{:.0f} MiB", 1 / _MIB),
-    "left_bytes": ("left", "{:.1f} GiB", 2**-30),
-    "share_of_ceiling": ("of ceiling", "{:.0f} %", 100),
-    "joules": ("energy", "{:.1f} J", 1),
-    "gradient_distance": ("gradient", "{:.1e}", 1),
-}
-"""By a row's key, a column's title, the form of the figure, and the factor that makes it one of that unit."""
+_TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def escaped(text: object) -> str:
@@ -51,7 +31,9 @@ def table(rows: Mapping[str, Row]) -> str:
     """Return a Markdown table of the measured rows, fastest first, and below it why others were refused."""
     measured = sorted((row for row in rows.values() if "refused" not in row), key=lambda row: row["median_s"])
     # A column that no row has a figure for is left out.
-    columns = {key: column for key, column in _COLUMNS.items() if any(row.get(key) is not None for row in measured)}
+    columns = {
+        key: column for key, column in _TEXTS["columns"].items() if any(row.get(key) is not None for row in measured)
+    }
     lines = []
     if measured:
         lines += [_line("rival", *(title for title, *_ in columns.values())), _line("---", *["---:"] * len(columns))]
@@ -101,7 +83,11 @@ def write_report(rows: Iterable[Row], out: str | Path) -> Path:
     groups = latest(rows)
     if not groups:
         raise wrong_value("file", "at least one row", "none")
-    out, lines, draws = Path(out), ["# One optimisation iteration, ours beside what people do today", "", _NOTES], True
+    out, lines, draws = (
+        Path(out),
+        ["# One optimisation iteration, ours beside what people do today", "", _TEXTS["notes"].strip()],
+        True,
+    )
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
