@@ -47,10 +47,9 @@ class Usage(NamedTuple):
     tensor_core_instructions: int  # in its machine code's listing, loops counted once
 
 
-def committed_table() -> dict[str, Any]:
+def committed_table() -> Any:
     """Return the committed table: Triton's version, columns, kernels."""
-    table: dict[str, Any] = json.loads(RESULT.read_text())
-    return table
+    return json.loads(RESULT.read_text())
 
 
 def compile_case(case: Case, chip: int) -> Usage:
@@ -141,13 +140,6 @@ def outdated(committed: Table) -> list[Case]:
     return [case for case in every if committed.get(case.name, {}).get("hash") != hash_of(case)]
 
 
-def as_text(table: Table) -> str:
-    """Return the table as JSON with a line per kernel, so that a change is a readable line of a diff."""
-    head = {"triton": triton.__version__, "columns": Usage._fields}
-    lines = [f" {json.dumps(name)}: {json.dumps(usage)}" for name, usage in table.items()]
-    return json.dumps(head)[:-1] + ', "kernels": {\n' + ",\n".join(lines) + "\n}}\n"
-
-
 def main() -> int:
     """Compile, write the table, and return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,7 +169,10 @@ def main() -> int:
         found = {chip: compile_case(case, chip) for chip in chips}
         problems += [line for chip, usage in found.items() for line in over_limit(case, chip, usage)]
         table[case.name] = {"hash": hash_of(case), **{f"sm_{chip}": list(usage) for chip, usage in found.items()}}
-    write_bytes_atomic(arguments.output, as_text(table).encode())
+    # A line per kernel, so that a change is a readable line of a diff.
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(usage)}" for name, usage in table.items())
+    head = json.dumps({"triton": triton.__version__, "columns": Usage._fields})
+    write_bytes_atomic(arguments.output, f'{head[:-1]}, "kernels": {{\n{lines}\n}}}}\n'.encode())
     compiled = len(changed & {case.name for case in cases})
     summary = f"{compiled} of {len(table)} kernels compiled for {len(chips)} chips: {arguments.output}"
     sys.stdout.write("\n".join([*problems, summary, ""]))

@@ -46,7 +46,7 @@ def estimate(
     memory: int | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Estimate:
-    """Count an iteration of the fast engine with the Triton kernels, of the text encoder and the classifier without.
+    """Count an iteration of the fast engine with the Triton kernels, without text encoder and classifier.
 
     Args:
         model: "sd15", "sd21" or "sdxl", at its own size.

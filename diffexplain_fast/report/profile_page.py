@@ -23,12 +23,7 @@ _NAME, _MOST, _LITTLE = 44, 3, 0.05
 def render_profile(profile: Profile, path: str | Path) -> Path:
     """Write a profile as one HTML file that needs no network and runs no script, and return the file.
 
-    Args:
-        profile: what to show.
-        path: the file; its folder is made if it does not exist.
-
-    Raises:
-        StorageError: no space or no permission.
+    Its folder is made if it does not exist; without space or permission it is a ``StorageError``.
     """
     timeline = profile.memory.timeline
     page = load_template("profile.html").render(

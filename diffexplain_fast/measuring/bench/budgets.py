@@ -23,13 +23,9 @@ def budget_name(budget: str) -> str:
 
 
 def parse_budget(budget: str) -> float | int:
-    """Return a budget as a share of the way (float) or in bytes (int).
+    """Return a budget in bytes (int), such as "8GiB", or as a share (float) of a way; anything else is a ValueError.
 
-    Args:
-        budget: "33%" of the way from one sample kept per step to everything kept, or bytes such as "8GiB".
-
-    Raises:
-        ValueError: neither.
+    "33%" is a third of the way from one sample kept per step to everything kept.
     """
     if share := re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%\s*", budget):
         if float(share[1]) > 100:

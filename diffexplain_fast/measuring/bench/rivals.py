@@ -20,10 +20,8 @@ Make = Callable[[Setting], Images]
 class _Loop:
     """Images by the denoising loop as one writes it by hand around diffusers' modules and scheduler.
 
-    Args:
-        setting: models and scheduler, which stay as they are, and options of the sampling.
-        detached: leave out how each prediction depends on its input latents.
-        always_guided: run unconditional rows also at guidance 1.
+    ``detached`` leaves out how each prediction depends on its input latents, ``always_guided`` runs unconditional rows
+    also at guidance 1.
     """
 
     def __init__(self, setting: Setting, detached: bool = False, always_guided: bool = False) -> None:

@@ -59,12 +59,7 @@ def commit() -> str | None:
 
 
 def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Append rows, which are JSON values, to a file, which is made if there is none.
-
-    Raises:
-        StorageError: no space, no permission, or a path that cannot be a file.
-        ValueError: a number that is not finite.
-    """
+    """Append rows, which are JSON values without numbers that are not finite, to a file, which is made if missing."""
     path, text = Path(path), "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     rest = memoryview(text.encode())
     try:

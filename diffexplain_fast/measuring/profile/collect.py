@@ -38,10 +38,7 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
 
     Args:
         iteration: what to run.
-        out: folder for ``profile.json`` and the Chrome trace ``trace.json``; made if it does not exist.
-
-    Returns:
-        What ``profile.json`` records.
+        out: folder for ``profile.json``, which records the result, and the Chrome trace ``trace.json``.
 
     Raises:
         StorageError: no space or no permission.

@@ -98,7 +98,7 @@ class Counter(LiveBytes):
         weakref.finalize(storage, self._end, life)
 
     def pack(self, tensor: Tensor) -> "Tensor | _Saved":
-        """Note that autograd keeps a tensor; the other hook of the pair is ``unpack``."""
+        """Note that autograd keeps a tensor; return what it keeps instead."""
         life = self._life_of.get(tensor.untyped_storage()) if tensor.layout is torch.strided else None
         if life is None:
             return tensor
@@ -129,16 +129,12 @@ class _Saved:
     tensor: Tensor
 
 
-def unpack(saved: Tensor | _Saved) -> Tensor:
-    """Return the tensor that was packed."""
-    return saved if isinstance(saved, Tensor) else saved.tensor
-
-
 @contextmanager
 def counting() -> Iterator[Counter]:
     """Count all operations while the context is open, those of backwards in other threads too."""
     counter = Counter()
-    with torch.autograd.graph.saved_tensors_hooks(counter.pack, unpack), counter:
+    hooks = counter.pack, lambda saved: saved.tensor if isinstance(saved, _Saved) else saved
+    with torch.autograd.graph.saved_tensors_hooks(*hooks), counter:
         yield counter
 
 

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -93,8 +92,3 @@ def split_parts(calls: Sequence[Call]) -> list[Span]:
     marks = [call for call in calls if call.name.startswith(MARK) or _ENGINE.fullmatch(call.name)]
     starts = [whole.start, *(call.start for call in marks[1:]), whole.end]
     return [Span(call.name.removeprefix(MARK), *starts[i : i + 2]) for i, call in enumerate(marks)]
-
-
-def part_of(parts: Sequence[Span], moment: float) -> int:
-    """Return the index of the part in which a moment, in seconds on the clock of the parts, lies."""
-    return max(bisect_right([part.start for part in parts], moment) - 1, 0)

@@ -50,10 +50,6 @@ class Iteration:
         device: where to load models that are named.
         graphs: let the fast engine replay CUDA graphs; the work inside a replay has no steps and no owners.
         **sampling: options of ``DifferentiableSampler``; by default 8 steps, guidance 3 and the fast engine.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: an argument out of range, or a name that does not exist.
     """
 
     def __init__(

@@ -1,12 +1,13 @@
 """The profile of one iteration: time by part, family and kernel, launches, gaps, bytes by owner."""
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from diffexplain_fast.measuring.profile.counting import Memory
-from diffexplain_fast.measuring.profile.events import FAMILIES, HOST, Call, Span, family, part_of, split_parts
+from diffexplain_fast.measuring.profile.events import FAMILIES, HOST, Call, Span, family, split_parts
 from diffexplain_fast.measuring.profile.roofline import Roofline
 
 TOP = 10
@@ -115,9 +116,9 @@ def merge_steps(parts: Sequence[Share]) -> list[Share]:
 def _parts(spans: Sequence[Span], calls: Sequence[Call], on_gpu: bool) -> list[Share]:
     """The time of each part by family; on the CPU the time between operators is the host's."""
     seconds: list[defaultdict[str, float]] = [defaultdict(float) for _ in spans]
-    launches = [0] * len(spans)
+    launches, starts = [0] * len(spans), [part.start for part in spans]
     for call in calls:
-        place = part_of(spans, call.start)
+        place = max(bisect_right(starts, call.start) - 1, 0)
         if on_gpu:
             for name, duration in call.kernels:
                 seconds[place][family(name)] += duration
