@@ -12,6 +12,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,8 @@ def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = 
 
 def implementations(case: Case) -> dict[str, Function]:
     """Return our implementations of a case's op by their names in the table."""
-
-    def by(impl: str) -> Function:
-        return case.ours if impl == "torch" else lambda *inputs: case.ours(*inputs, impl=impl)
-
-    return {f"ours, {impl}": by(impl) for impl in case.impls}
+    chosen = {impl: case.ours if impl == "torch" else partial(case.ours, impl=impl) for impl in case.impls}
+    return {f"ours, {impl}": function for impl, function in chosen.items()}
 
 
 def run_once(new: New) -> None:

@@ -30,27 +30,15 @@ def table() -> str:
     # The last measured row of every rival on the tiny world, on the CPU it was last measured on.
     measured = [row for row in read_rows(RESULTS / "iteration-cpu.jsonl") if "refused" not in row]
     rivals = [found for group, found in latest(measured).items() if group.workload == "tinyworld"][-1]
-    ours, others = rivals[OURS], {SHOWN[name]: rivals[name] for name in SHOWN}
+    ours = rivals[OURS]
     peaks = {name: f"{row['peak_bytes'] / 2**20:.0f} MiB" for name, row in rivals.items()}
-    return TABLE.format(
-        begin=BEGIN,
-        end=END,
-        device=ours["device"],
-        date=ours["date"],
-        pairs=len(rows),
-        held=statistics.mean(row["held-out rate"] for row in rows),
-        name=statistics.mean(row["class-name rate"] for row in rows),
-        by_words=by_words,
-        shortcuts=len(shown),
-        shown=statistics.mean(shown),
-        least=min(shown),
-        drawn=", ".join(f"{gates['values'][f'generated {part}']:.3f}" for part in parts),
-        ours=f"{1e3 * ours['median_s']:.0f} ms, {peaks[OURS]}",
-        others="\n".join(
-            f"| ... {said} | {row['times_ours']:.2f} times as long, {peaks[row['rival']]} |"
-            for said, row in others.items()
-        ),
-    )
+    said = (f"| ... {SHOWN[name]} | {rivals[name]['times_ours']:.2f} times as long, {peaks[name]} |" for name in SHOWN)
+    held, names = ([row[f"{kind} rate"] for row in rows] for kind in ("held-out", "class-name"))
+    fields = {"begin": BEGIN, "end": END, "device": ours["device"], "date": ours["date"], "others": "\n".join(said)}
+    fields |= {"pairs": len(rows), "held": statistics.mean(held), "name": statistics.mean(names), "by_words": by_words}
+    fields |= {"shortcuts": len(shown), "shown": statistics.mean(shown), "least": min(shown)}
+    fields |= {"drawn": ", ".join(f"{gates['values'][f'generated {part}']:.3f}" for part in parts)}
+    return TABLE.format(**fields, ours=f"{1e3 * ours['median_s']:.0f} ms, {peaks[OURS]}")
 
 
 def rendered(readme: str) -> str:

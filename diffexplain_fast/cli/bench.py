@@ -73,14 +73,21 @@ def run(
         import torch
 
         from diffexplain_fast.cli.device import chosen_device, chosen_dtype
+        from diffexplain_fast.errors import unknown_name
         from diffexplain_fast.measuring.bench.budgets import DEFAULT, budget_name
         from diffexplain_fast.measuring.bench.compare import BOUNDS, compare, verdict
+        from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS
 
         precision = chosen_dtype(dtype)
         check_file(out)
         place = chosen_device(device)
         torch.set_num_threads(threads or torch.get_num_threads())
-        names = _rivals(rival)
+        for name in rival or ():
+            if name not in RIVALS:
+                raise unknown_name("rival", name, RIVALS)
+        # Those that are named or the usual ones, ours, and those that ours is judged by.
+        usual = (name for name in RIVALS if name not in ON_REQUEST)
+        names = list(dict.fromkeys([*(rival or usual), OURS, *BASELINES]))
         named, make = _workload(workload, pipeline, scheduler, (steps, guidance, batch))
         budgets = (budget or ()) if rival or budget else DEFAULT
         say = partial(print, flush=True)
@@ -121,17 +128,6 @@ def _written(
         print(_line(name, row) if written else f"{_HEAD}\n{_line(name, row)}", flush=True)
         written[name] = row
     return written
-
-
-def _rivals(named: list[str] | None) -> list[str]:
-    """The rivals to measure: those that are named or the usual ones, ours, and those that ours is judged by."""
-    from diffexplain_fast.errors import unknown_name
-    from diffexplain_fast.measuring.bench.rivals import BASELINES, ON_REQUEST, OURS, RIVALS
-
-    for name in named or ():
-        if name not in RIVALS:
-            raise unknown_name("rival", name, RIVALS)
-    return list(dict.fromkeys([*(named or (name for name in RIVALS if name not in ON_REQUEST)), OURS, *BASELINES]))
 
 
 def _workload(

@@ -50,16 +50,10 @@ def profile_text(profile: Profile) -> str:
 def _view(profile: Profile) -> dict[str, object]:
     """The values that the page and the text both show."""
     sampler = profile.about["sampler"]
-    return {
-        "about": profile.about,
-        "sampler": sampler,
-        "profile": profile,
-        "memory": profile.memory,
-        "replayed": isinstance(sampler, dict) and sampler.get("cuda_graphs") == "replayed",
-        "unit": "kernels" if profile.on_gpu else "operator calls",
-        "parts": merge_steps(profile.parts),
-        "total": profile.total or 1.0,
-    }
+    replayed = isinstance(sampler, dict) and sampler.get("cuda_graphs") == "replayed"
+    view = {"about": profile.about, "sampler": sampler, "profile": profile, "memory": profile.memory}
+    view |= {"replayed": replayed, "unit": "kernels" if profile.on_gpu else "operator calls"}
+    return view | {"parts": merge_steps(profile.parts), "total": profile.total or 1.0}
 
 
 def _beside(share: Share) -> str:

@@ -73,12 +73,7 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read the rows of a file, in the order in which they were appended.
-
-    Raises:
-        FileNotFoundError: there is none.
-        CorruptFileError: a line is not a row; the message names it.
-    """
+    """Read the rows of a file, in the order of their lines; a line that is not a row is a ``CorruptFileError``."""
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():

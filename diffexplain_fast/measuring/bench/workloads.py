@@ -41,7 +41,9 @@ class Setting:
 
     def copied(self) -> "Setting":
         """Return a setting whose models may be changed: their weights lie where the originals' do until they are."""
-        return replace(self, unet=_shared(self.unet), vae=_shared(self.vae))
+        weights = [weight for model in (self.unet, self.vae) for weight in model.parameters()]
+        own = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in weights}
+        return replace(self, unet=copy.deepcopy(self.unet, own).eval(), vae=copy.deepcopy(self.vae, own).eval())
 
     def added(self, text: Tensor, size: tuple[int, int]) -> dict[str, Tensor] | None:
         """Return the conditions of XL beside its text [B, L, d], for uncropped images of a size; None for others."""
@@ -190,9 +192,3 @@ WORKLOADS: dict[str, Make] = {
     "sdxl-4": partial(_public, model="sdxl", scheduler=_EULER, steps=4, guidance=1.0),
 }
 """Stable Diffusion 1.5 at 512 pixels, 2.1 at 768 and XL at 1024; "sd15" has 20 steps, as "sd21"."""
-
-
-def _shared(model: Any) -> Any:
-    """A copy of a model whose parameters are its own but lie where the model's do: many copies fit on one card."""
-    own = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
-    return copy.deepcopy(model, own).eval()

@@ -54,16 +54,27 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
+    if iteration.on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    with counting() as counted:
+        iteration.run()
+    reserved = torch.cuda.max_memory_reserved() if iteration.on_gpu else None
     events = profiler.events()
     assert events is not None
-    calls, (counted, reserved) = host_calls(events), _count(iteration)
+    calls = host_calls(events)
     call_of = match(counted.operations, calls)
     whole = next(call for call in calls if call.name == WHOLE)
     memory = _memory(iteration, whole, counted, call_of, (allocated, reserved))
     ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
     roofline = make_roofline(counted.operations, call_of, calls, iteration.on_gpu, ceilings, TOP)
     summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
-    write_bytes_atomic(places[1], _trace(profiler))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TRACE
+        profiler.export_chrome_trace(str(path))
+        # The trace has the name of the file that torch wrote.
+        trace = path.read_bytes().replace(json.dumps(str(path)).encode(), json.dumps(TRACE).encode())
+    write_bytes_atomic(places[1], trace)
     write_json_atomic(places[0], summary.record())
     return summary
 
@@ -74,16 +85,6 @@ def _about(iteration: Iteration) -> dict[str, object]:
     names = {"pipeline": problem.pipeline.name, "classifier": problem.classifier.name}
     about = {"batch": iteration.batch, "dtype": dtype, "device": device_record(), "versions": versions()}
     return {**names, **about, "sampler": problem.sampler.record()}
-
-
-def _count(iteration: Iteration) -> tuple[Counter, int | None]:
-    """Count an iteration's operations; on a GPU also the most bytes that the allocator held meanwhile."""
-    if iteration.on_gpu:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    with counting() as counted:
-        iteration.run()
-    return counted, torch.cuda.max_memory_reserved() if iteration.on_gpu else None
 
 
 def _memory(
@@ -114,11 +115,3 @@ def _memory(
         owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
         peak, covers = allocated, "all tensors on the GPU, weights included"
     return Memory(peak, covers, owners, None if plan is None else plan.peak, shown, reserved)
-
-
-def _trace(profiler: torch_profile) -> bytes:
-    """Return the Chrome trace, without the name of the file that torch wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TRACE
-        profiler.export_chrome_trace(str(path))
-        return path.read_bytes().replace(json.dumps(str(path)).encode(), json.dumps(TRACE).encode())
