@@ -27,8 +27,7 @@ from diffexplain_fast.measuring.profile.roofline import Ceilings, measure_ceilin
 from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"
-_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
-"""Largest relative L2 distance between two correct results or gradients."""
+_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}  # largest relative L2 distance
 _RING = 2**28  # bytes of inputs that one graph reads: more than any card's cache holds
 _MOST = 64  # inputs of one graph at most
 _WARM, _REPLAYS, _SHARE = 3, 9, 0.75

@@ -42,13 +42,9 @@ def run(
     workload: Annotated[
         str, typer.Option(help="tinyworld, sd15, sd15-50, sd15-lcm4, sd21 or sdxl-4: all but the first random weights.")
     ] = "tinyworld",
-    pipeline: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a Stable Diffusion pipeline, in place of a workload.")
-    ] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Folder or hub id, in place of a workload.")] = None,
     scheduler: options.Scheduler = None,
-    rival: Annotated[
-        list[str] | None, typer.Option(help="May be given many times; by default all but those that take minutes.")
-    ] = None,
+    rival: Annotated[list[str] | None, typer.Option(help="May be repeated; by default all but slow ones.")] = None,
     budget: _Budgets = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; by default the workload's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
@@ -56,9 +52,7 @@ def run(
     dtype: options.Dtype = "float32",
     rounds: Annotated[int, typer.Option(help="How often each is measured, by turns.")] = 9,
     seconds: Annotated[float | None, typer.Option(min=1, help="After this nothing more is begun.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads of the CPU; by default torch's choice.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="By default torch's choice.")] = None,
     out: Annotated[Path, typer.Option(help="File that a JSON line for each rival is appended to.")] = _FILE,
     device: options.Device = None,
 ) -> None:

@@ -57,8 +57,7 @@ def estimate(
         dtype: of the models.
 
     Raises:
-        UnknownNameError: no such model.
-        ValueError: nothing fits into the limit; the message says what is needed.
+        ValueError: no such model, or nothing fits into the limit; the message says what is needed.
     """
     unet, vae = public_models(model, dtype)
     denoiser, decoder = LeanUNet(unet, "triton"), LeanDecoder(vae, "triton")
@@ -76,10 +75,7 @@ def estimate(
 
 
 def measured_efficiency(rows: Iterable[Row]) -> tuple[float, str]:
-    """Return a measured share of the FLOP/s of a large matrix product, in (0, 1], and its workload, card and date.
-
-    It is that of the last row of ours on a GPU in half precision; without such a row it is a ValueError.
-    """
+    """Return share of the FLOP/s of a large product, and source, of the last row of ours on a GPU in half precision."""
     ours = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
     measured = [row for row in ours if row.get("gpu") and figure(row, "share_of_ceiling")]
     if not measured:

@@ -135,7 +135,7 @@ MEASURING = (
     *(f"diffexplain_fast/cli/{command}.py" for command in ("bench", "profile")),
 )
 """All files that measure, and show what was measured."""
-MEASURING_LINES = 4982
+MEASURING_LINES = 4000
 """At most so many lines in these files; may only be lowered."""
 ANY_IN_ANNOTATIONS = 210
 """At most so many ``Any`` in annotations of the package; may only be lowered."""

@@ -5,7 +5,6 @@ and their median is reported, because absolute times drift. Ours is the one base
 has recorded, is dropped before the next one is made. A rival whose gradient is not the plain one's gets no figures.
 """
 
-import gc
 import math
 import statistics
 import time
@@ -37,13 +36,13 @@ class _Ready:
 
     def __init__(self, make: Make, workload: Workload, rounds: int, device: torch.device, shared: Held) -> None:
         self._workload, self._device = workload, device
-        before, began = _held(device), time.perf_counter()
+        before, began = held_bytes(device), time.perf_counter()
         self._images = make(workload.setting)
         self._run(0)
         self.figures: Row = {"first_s": time.perf_counter() - began}
         for number in range(_MORE_TO_WARM):
             self._run(rounds + 1 + number)
-        own = Held(*(base + new - old for base, new, old in zip(shared, _held(device), before, strict=True)))
+        own = Held(*(base + new - old for base, new, old in zip(shared, held_bytes(device), before, strict=True)))
         self.figures |= memory(partial(self._run, 0), device, own)
 
     def turn(self, number: int) -> _Turn:
@@ -74,7 +73,7 @@ class _Beside:
     """
 
     def __init__(self, ours: Make | None, workload: Workload, rounds: int, device: torch.device, until: float) -> None:
-        self._given = workload, rounds, device, _held(device)
+        self._given = workload, rounds, device, held_bytes(device)
         self._make, self._rounds, self._device, self._until = ours, rounds, device, until
         self._ours: _Ready | None = None
         self._median: float | None = None
@@ -129,12 +128,6 @@ class _Beside:
         used = [each[-1][1] for each in turns if each[-1][1] is not None]
         times = {"median_s": median, "low_s": low, "high_s": high, "rounds": len(every), "times_ours": ratio}
         return times | {"interleaved": together, "joules": statistics.mean(used) if used else None}
-
-
-def _held(device: torch.device) -> Held:
-    """The bytes that this process holds after garbage is collected: a recording lies in circles of references."""
-    gc.collect()
-    return held_bytes(device)
 
 
 def _measure(

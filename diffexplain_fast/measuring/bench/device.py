@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import re
 import subprocess
 from collections.abc import Callable
@@ -36,7 +37,8 @@ NOTHING = Held(0, 0)
 
 
 def held_bytes(device: torch.device) -> Held:
-    """Return what this process holds on a device while nothing runs."""
+    """Return the bytes that this process holds on a device while nothing runs."""
+    gc.collect()  # a recording lies in circles of references
     if device.type != "cuda":
         return NOTHING
     torch.cuda.synchronize(device)

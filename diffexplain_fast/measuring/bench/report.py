@@ -13,8 +13,7 @@ from diffexplain_fast.measuring.bench.rows import Group, Row, figure, group_of, 
 from diffexplain_fast.storage import write_bytes_atomic
 
 REPORT = "report.md"
-WITHIN = 0.1
-"""Share by which two runs' ratios may differ."""
+WITHIN = 0.1  # share by which two runs' ratios may differ
 _MIB = 2**20
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 

@@ -58,8 +58,7 @@ class Counter(LiveBytes):
 
     Attributes:
         operations: in the order in which they ran.
-        lives: storages that the operations made. Older storages, such as those of weights, are not among them, nor
-            weights that are laid out for oneDNN, whose storage cannot be seen.
+        lives: storages that the operations made, except those laid out for oneDNN, which cannot be seen.
         ranges: names of the profiler's ranges, and the number of operations before each.
     """
 
