@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from diffexplain_fast.measuring.profile.counting import WEIGHTS, Timeline
 from diffexplain_fast.measuring.profile.events import FAMILIES
@@ -82,7 +81,7 @@ def areas(timeline: Timeline, seconds: float) -> list[tuple[str, int, str]]:
     return layers
 
 
-def roof(roofline: Roofline) -> dict[str, Any] | None:
+def roof(roofline: Roofline) -> dict[str, object] | None:
     """Return the chart of FLOP/s over FLOP per byte of the work that has FLOP, None where no work has.
 
     Both axes are in powers of ten. It has the points of the ceiling, a dot for each kind of work (place, number of its
