@@ -1,4 +1,4 @@
-"""Versions and devices: what ``doctor`` prints and every result records."""
+"""Versions, devices, and where what can be made again is kept: what ``doctor`` prints and every result records."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import torch
 
+CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
@@ -40,6 +41,18 @@ def device_record() -> Devices:
 def default_device() -> torch.device:
     """Return the first CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what takes long to make and can be made again; it need not exist.
+
+    It is what the environment variable ``DIFFEXPLAIN_FAST_CACHE`` says, otherwise ``diffexplain_fast`` in
+    ``XDG_CACHE_HOME`` or in ``~/.cache``.
+    """
+    own, shared = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own)
+    return (Path(shared) if shared else Path.home() / ".cache") / "diffexplain_fast"
 
 
 def cublas_workspace_config() -> str | None:
