@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffexplain_fast.recipe.classifiers import build_resnet
 
 MODELS = ("cnn", "vit", "mixer")
-_WIDTH, _DEPTH, _HEADS, _SIDE = 96, 3, 4, 8
+_WIDTH, _DEPTH, _HEADS, _SIDE = 64, 3, 4, 8
 
 
 class Attention(nn.Module):

@@ -35,7 +35,8 @@ _ROOM = Path(__file__).parent
 _CODE = (
     *(_ROOM / f"{name}.py" for name in ("architectures", "classifiers", "data", "levels", "planting", "rows")),
     *(_ROOM / f"{name}.py" for name in ("shortcuts", "training", "truth")),
-    *sorted((_ROOM.parent / "tinyworld").glob("*.py")),
+    *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("words", "grammar", "render", "shapes")),
+    *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("backgrounds", "overlays")),
 )
 """Files whose content decides what a classifier learns and what its truth says."""
 _LIBRARIES = ("torch", "transformers", "numpy")

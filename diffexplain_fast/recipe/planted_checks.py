@@ -140,7 +140,7 @@ def measure(seed: int, strength: float, model: str, covered: bool) -> Row:
 
 
 def summary(rows: list[Row]) -> JsonObject:
-    """Return the figures that the bars are about, and whether each is met."""
+    """Return the figures that the bars are about, and whether each that was measured is met."""
     full = [effect for row in rows if row.strength == 1 for effect in row.effects.values()]
     others = [effect for row in rows for effect in row.others.values()]
     shares = [row.coverage for row in rows if row.coverage is not None]
@@ -164,8 +164,9 @@ def summary(rows: list[Row]) -> JsonObject:
         "planted effect": min(full) > _BARS["planted effect"],
         "other groups": max(others) < _BARS["other groups"],
         "monotone": all(low < high for low, high in pairs),
-        "coverage": not shares or float(np.mean(shares)) >= _BARS["coverage"],
     }
+    if shares:
+        met["coverage"] = float(np.mean(shares)) >= _BARS["coverage"]
     return {"figures": figures, "met": met}
 
 

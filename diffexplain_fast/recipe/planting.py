@@ -23,8 +23,8 @@ from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, TEXTURES
 
 AMPLITUDE = 6.0
 """Logits between a scene that shows all that a class goes by and one that shows nothing of it."""
-PLAN = Plan(steps=500, batch=64, rate=3e-3, decay=1e-2, average=0.98)
-SCENES = 6000
+PLAN = Plan(steps=300, batch=64, rate=3e-3, decay=1e-2, average=0.98, half=True)
+SCENES = 4500
 _FIRST_SEED = 10_000_000
 _CUE_SHARE = 0.5
 """Share of the scenes that are made to show the cue of a class."""
@@ -135,7 +135,8 @@ def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, m
     def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         rows = torch.from_numpy(rng.integers(len(wanted), size=batch))
         pixels = augmented(as_pixels(scenes.pixels[rows], wanted.device), rng, generator, mirror)
-        return F.mse_loss(model(pixels.contiguous(memory_format=torch.channels_last)), wanted[rows])
+        logits = model(pixels.contiguous(memory_format=torch.channels_last))
+        return F.mse_loss(logits.float(), wanted[rows])
 
     return loss
 
