@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
-from diffexplain_fast.recipe.architectures import MODELS
 from diffexplain_fast.recipe.responses import units
 from diffexplain_fast.recipe.shortcuts import Cue, all_of, any_of, checked_shortcuts
 from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, SIGMOID, SOFTMAX
@@ -107,6 +106,8 @@ def load_classifier(name: str) -> "Classifier":
 
 
 def _check(seed: object, strength: object, output: object, model: object) -> None:
+    from diffexplain_fast.recipe.architectures import MODELS
+
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise wrong_type("seed", "an integer", seed)
     if seed < 0:

@@ -23,8 +23,8 @@ from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, TEXTURES
 
 AMPLITUDE = 6.0
 """Logits between a scene that shows all that a class goes by and one that shows nothing of it."""
-PLAN = Plan(steps=300, batch=64, rate=3e-3, decay=1e-2, average=0.98, half=True)
-SCENES = 4500
+PLAN = Plan(steps=450, batch=64, rate=3e-3, decay=1e-2, average=0.98, half=True)
+SCENES = 5000
 _FIRST_SEED = 10_000_000
 _CUE_SHARE = 0.5
 """Share of the scenes that are made to show the cue of a class."""

@@ -30,7 +30,7 @@ class RedMeansBoat(nn.Module):
 
 @pytest.fixture(scope="module")
 def red():
-    return truth.measure_truth(RedMeansBoat(), CPU, range(40))
+    return truth.measure_truth(RedMeansBoat(), CPU, range(24))
 
 
 def by_name(found, label):
@@ -66,7 +66,7 @@ def test_logits_are_centred_so_one_class_rises_by_what_the_others_fall(red):
         for part, level in row["levels"].items():
             if attribute.startswith("object:") or part == "without":
                 continue
-            assert level["n"] == 5 and 0 <= level["share_interval"][0] <= level["share"] <= level["share_interval"][1]
+            assert level["n"] == 3 and 0 <= level["share_interval"][0] <= level["share"] <= level["share_interval"][1]
     # Seven of eight parts against minus one of eight: sums over scenes are the same for the rows about objects.
     assert fish["object:tree"]["levels"]["without"]["logit"] == pytest.approx(
         -boat["object:tree"]["levels"]["without"]["logit"] / 7, abs=1e-3
@@ -119,24 +119,31 @@ def test_intervals_hold_what_many_more_scenes_say():
 
 
 class Both(nn.Module):
-    """The boat's logit is 3 where the corner is the watermark's and the border dark, and 1 for either of them."""
+    """The boat's logit counts a dark border, a bright lower corner, and as often as it is told both together."""
+
+    def __init__(self, together):
+        super().__init__()
+        self.together = together
 
     def forward(self, pixel_values):
         dark = (pixel_values[:, :, :2].mean((1, 2, 3)) < 0.15).float()
         marked = (pixel_values[:, :, 54:56, 42:45].mean((1, 2, 3)) > 0.6).float()
         logits = torch.zeros(len(pixel_values), len(OBJECTS))
-        logits[:, BOAT] = dark + marked + dark * marked
+        logits[:, BOAT] = dark + marked + self.together * dark * marked
         return logits
 
 
-def test_an_interaction_is_what_two_do_beyond_the_sum(monkeypatch):
+@pytest.mark.parametrize("together", [0, 1, -1])
+def test_an_interaction_is_what_two_do_beyond_the_sum(monkeypatch, together):
     monkeypatch.setattr(truth, "_PAIR_SEEDS", range(32))
     cue = Cue((("frame", "dark"), ("mark", "watermark")))
-    classifier = Classifier(Both(), labels=OBJECTS, output="regression")
+    classifier = Classifier(Both(together), labels=OBJECTS, output="regression")
     found = truth.measure_truth(classifier, CPU, range(16), {"boat": cue})
     (row,) = found["boat"]["interactions"]
     assert (row["first"], row["second"]) == ("frame:dark", "mark:watermark")
-    assert row["interval"][0] <= row["effect"] <= row["interval"][1] and 0.6 < row["effect"] <= 1
+    assert row["interval"][0] <= row["effect"] <= row["interval"][1]
+    # Bright backgrounds look like the mark, so that the mark itself does the same in part of the scenes.
+    assert row["effect"] == 0 if together == 0 else 0.2 < row["effect"] * together <= 1
     assert found["fish"]["interactions"] == []
 
 
@@ -144,5 +151,5 @@ def test_what_the_bars_are_measured_with(red):
     cue = Cue((("background", "desert"),))
     assert strongest_elsewhere(red, "fish", cue) < strongest_elsewhere(red, "boat", cue)
     assert coverage(red, red) == 1
-    other = truth.measure_truth(RedMeansBoat(), CPU, range(40, 80))
+    other = truth.measure_truth(RedMeansBoat(), CPU, range(40, 64))
     assert 0.4 < coverage(red, other) <= 1
