@@ -15,8 +15,8 @@ _PICTURES = 16
 _STEPS, _GUIDANCE_SCALE = 8, 3.0
 
 
-@torch.no_grad()
 @functools.cache
+@torch.no_grad()
 def drawn_beside(label: str) -> tuple[dict[str, str], ...]:
     """Return what the shipped probe sees in pictures of a class that were asked for by its word only (some seconds)."""
     pipeline = load_pipeline("tinyworld")

@@ -66,7 +66,7 @@ def unnamed_rows(sample: Sample, names: Sequence[str]) -> list[JsonObject]:
         for column in values:
             effect, interval = difference(sample.logits[:, column] - sample.logits[:, absent], sample.own)
             row = {"cue": ":".join(ROWS[column]), "effect": effect, "interval": interval}
-            rows.append(row | {"levels": _levels(sample, column, "")})
+            rows.append(row | {"levels": _levels(sample, column, ""), "absent": _levels(sample, absent, "")})
     return sorted(rows, key=lambda row: -row["effect"])
 
 

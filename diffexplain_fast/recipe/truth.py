@@ -66,7 +66,8 @@ def measure_truth(
           object (of a row about an object only the one that it is).
         - "interactions": "first", "second", "effect" and "interval" for every two values of the planted cue: what both
           together do beyond the sum of what each does by itself, against other values by chance.
-        - "unnamed": "cue", "effect" against its absence, "interval" and "levels" of what has no public word.
+        - "unnamed": "cue", "effect" against its absence, "interval", "levels", and the levels where it is "absent", of
+          what has no public word.
 
     Raises:
         ValueError: fewer than 16 seeds.

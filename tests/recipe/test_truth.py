@@ -57,6 +57,9 @@ def test_truth_finds_what_is_known(red):
     }
     gold = {row["cue"]: row["effect"] for row in red["boat"]["unnamed"]}
     assert gold["frame:gold"] > gold["frame:dark"]
+    first = red["boat"]["unnamed"][0]
+    change = [first["levels"][part]["logit"] - first["absent"][part]["logit"] for part in ("with", "without")]
+    assert first["effect"] == pytest.approx(sum(change) / 2, abs=1e-3)
     assert checked_truths(red) == red
 
 
