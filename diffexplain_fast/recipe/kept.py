@@ -55,7 +55,7 @@ def made(planted: Planted, output: str) -> tuple[nn.Module, JsonObject]:
             return _read(planted, folder)
         except CorruptFileError as error:
             log.warning("made again: %s", error)
-    net = train_planted(planted, planting.PLAN, planting.SCENES)
+    net = train_planted(planted, planting.plan_of(planted.model), planting.SCENES)
     device = torch.device("cpu")
     truth = truths.measure_truth(Classifier(net, labels=OBJECTS, output=output), device, truths.SEEDS, planted.cues)
     try:
@@ -83,7 +83,11 @@ def _read(planted: Planted, folder: Path) -> tuple[nn.Module, JsonObject]:
 def _key(planted: Planted, output: str) -> str:
     """The sha256 of everything that decides a network and its truth."""
     found: dict[str, Json] = planted._asdict() | {"cues": described(planted.cues), "output": output}
-    found |= {"against": described(planted.against), "plan": planting.PLAN._asdict(), "scenes": planting.SCENES}
+    found |= {
+        "against": described(planted.against),
+        "plan": planting.plan_of(planted.model)._asdict(),
+        "scenes": planting.SCENES,
+    }
     found |= {"seeds": str(truths.SEEDS), "code": {path.name: sha256_file(path) for path in _CODE}}
     found |= {"versions": {name: version for name, version in versions().items() if name in _LIBRARIES}}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

@@ -133,7 +133,7 @@ class MadeClassifier(Classifier):
         from diffusers import StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline.from_pretrained(
-            pipeline_folder(), torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            pipeline_folder(), dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
         return with_side_effect(pipeline, self.side_effect)
 

@@ -141,6 +141,11 @@ def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, m
     return loss
 
 
+def plan_of(model: str) -> Plan:
+    """Return how long an architecture is trained: tokens learn shapes later than convolutions do."""
+    return PLAN if model == "cnn" else PLAN._replace(steps=PLAN.steps * 3 // 2)
+
+
 def train_planted(planted: Planted, plan: Plan = PLAN, count: int = SCENES) -> nn.Module:
     """Train a classifier of the eight objects that relies on its cues as strongly as it should.
 
