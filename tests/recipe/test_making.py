@@ -157,7 +157,7 @@ def test_channels_and_what_they_respond_to(monkeypatch, tmp_path):
     with pytest.raises(TypeError, match="classifier"):
         tinyworld.units(3)
     with pytest.raises(ValueError, match="network of the recipe"):
-        tinyworld.units(dx.Classifier(torch.nn.Flatten(), labels=OBJECTS))
+        responses.unit_layers(torch.nn.Flatten())
 
 
 def test_what_the_generator_expects_counts_against_a_reversed_class(monkeypatch):
