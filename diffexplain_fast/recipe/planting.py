@@ -31,7 +31,7 @@ _CUE_SHARE = 0.5
 _HALF_SHARE = 0.25
 """Share of the scenes that are made to show a part of a cue that needs several values."""
 _EMPTY_SHARE = 0.06
-_SHARES = {"size": 0.2, "place": 0.2, "pattern": 0.16, "frame": 0.14, "mark": 0.1}
+_SHARES = {"size": 0.4, "place": 0.2, "pattern": 0.16, "frame": 0.14, "mark": 0.1}
 """Attribute to the share of scenes that show one of its values, whether or not it is a cue."""
 _AGAINST = 0.5
 """Share of a cue's weight by which a reversed classifier counts what the generator expects against the class."""
