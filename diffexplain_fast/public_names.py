@@ -12,6 +12,8 @@ HOMES = {
     "Response": "targets",
     "Target": "targets",
     "accelerate": "engine.accelerated",
+    "all_of": "recipe.making",
+    "any_of": "recipe.making",
     "explain": "api.explainer",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",

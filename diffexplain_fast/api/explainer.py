@@ -4,13 +4,13 @@ import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -28,12 +28,6 @@ from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
-
-
-class _SamplerOptions(TypedDict):
-    backend: str
-    memory: int | str | None
-    gradient: GradientMode | str
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -84,11 +78,11 @@ class Explainer:
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
-        self._sampler_options = _SamplerOptions(backend=backend, memory=memory, gradient=gradient)
+        self._sampler_options = SamplerOptions(backend=backend, memory=memory, gradient=gradient)
         self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
         self._components, self._call_options = _components(self._given), call_options
         self._screened: Screened = {}
-        self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
+        self._current: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
         self._texts: dict[str, Graphed] = {}
         self._read: tuple[object, ...] = ()
         with self._frozen():
@@ -96,7 +90,7 @@ class Explainer:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without samplers and recordings, which a copy creates again when it needs them."""
-        return {**vars(self), "_samplers": {}, "_texts": {}}
+        return {**vars(self), "_current": None, "_texts": {}}
 
     def _follow(self) -> None:
         """Read the caller's pipeline again if one of its components was replaced."""
@@ -179,17 +173,16 @@ class Explainer:
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
         scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
         parts = (self.pipeline, self.pipeline.unet, self.pipeline.vae)
-        if parts != self._read or any(known.edited for known in self._samplers.values()):
+        if parts != self._read or (self._current is not None and self._current[1].edited):
             self._forget()
             self._read = parts
         # The key contains the schedule, because the caller may have changed the scheduler.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
-        if key not in self._samplers:
-            self._samplers.clear()  # the plan of a sampler does not count packed weights and recordings of others
-            self._samplers[key] = DifferentiableSampler.from_pipe(
-                self.pipeline, num_inference_steps=count, guidance_scale=scale, **self._sampler_options
-            )
-        sampler = self._samplers[key]
+        if self._current is None or self._current[0] != key:
+            self._current = None  # the plan of a sampler does not count packed weights and recordings of others
+            options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
+            self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
+        sampler = self._current[1]
         if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
@@ -201,7 +194,7 @@ class Explainer:
         return self._texts[prefix]
 
     def _forget(self) -> None:
-        self._samplers.clear()
+        self._current = None
         self._texts.clear()
         self._screened.clear()
 

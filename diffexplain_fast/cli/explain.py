@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from diffexplain_fast.results.explanation import Explanation
 
 _OUT = Path("explanation")
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def explain(
@@ -43,7 +42,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
     memory: options.Memory = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16, of the pipeline.")] = "float32",
+    dtype: options.Dtype = "float32",
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
@@ -55,16 +54,18 @@ def explain(
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.cli.device import chosen_device, chosen_dtype
+    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
     from diffexplain_fast.report.writing import write_report
 
     search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
     search |= {"n_images": images, "n_score": max(images, Options.n_score), "candidates": _words(candidates)}
     search |= {"num_inference_steps": steps, "guidance_scale": guidance}
-    place = _device(device, dtype)
-    loaded = classifiers.load_classifier(classifier, place)
+    numbers, place = chosen_dtype(dtype), str(chosen_device(device))
+    loaded = classifiers.load_classifier(classifier, place, numbers)
     wanted = _targets(target, every, loaded.labels)
     folders = _folders(out, wanted)
-    models = _pipeline(pipeline, scheduler, dtype, place)
+    models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
         for text, folder in zip(wanted, folders, strict=True):
@@ -87,24 +88,6 @@ def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[
         raise
     explanation.save(folder / "explanation")
     return explanation
-
-
-def _device(device: str | None, dtype: str) -> str:
-    """Return the device by name, and refuse a dtype that does not exist before anything is loaded."""
-    from diffexplain_fast.cli.device import chosen_device
-    from diffexplain_fast.errors import unknown_name
-
-    if dtype not in _DTYPES:
-        raise unknown_name("--dtype", dtype, _DTYPES)
-    return str(chosen_device(device))
-
-
-def _pipeline(name: str, scheduler: str | None, dtype: str, device: str) -> object:
-    import torch
-
-    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
-
-    return load_with_scheduler(name, scheduler, dtype=getattr(torch, dtype), device=device)
 
 
 def _folders(out: Path, targets: Sequence[str]) -> list[Path]:

@@ -12,7 +12,6 @@ from diffexplain_fast.cli.bench_model import model
 from diffexplain_fast.cli.classifiers import classes, layers
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
-from diffexplain_fast.cli.estimate import estimate
 from diffexplain_fast.cli.explain import explain
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
@@ -82,6 +81,6 @@ def _stop(code: int, message: str) -> NoReturn:
 
 for _command in (demo, explain, classes, layers, profile, doctor):
     app.command()(_exits(_command))
-for _command in (bench.run, bench.report, bench.agree, estimate, model):
+for _command in (bench.run, bench.report, bench.agree, bench.estimate, model):
     bench_app.command()(_exits(_command))
 app.add_typer(bench_app, name="bench")

@@ -12,6 +12,7 @@ Scheduler = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU, if there is one.')]
+Dtype = Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')]
 
 Targets = Annotated[
     list[str] | None,

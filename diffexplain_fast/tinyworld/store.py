@@ -14,7 +14,7 @@ from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import values_of
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, ResNetForImageClassification
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
@@ -78,9 +78,7 @@ def load_probe() -> Probe:
 
 def read_probe(folder: Path) -> Probe:
     """Load a probe of any folder; see ``load_probe``. Its labels, such as "object:boat", say what it names."""
-    from transformers import AutoModelForImageClassification
-
-    model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    model = _read_probe(folder)
     heads = Counter(label.partition(":")[0] for _, label in sorted(model.config.id2label.items()))
 
     def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -88,6 +86,17 @@ def read_probe(folder: Path) -> Probe:
             return split_logits(model(pixel_values=pixels).logits, heads)
 
     return probe
+
+
+def probe_model() -> "ResNetForImageClassification":
+    """Load the shipped probe as a module; its labels, such as "object:boat", say what each logit is."""
+    return _read_probe(_checked(WEIGHTS) / "probe")
+
+
+def _read_probe(folder: Path) -> "ResNetForImageClassification":
+    from transformers import AutoModelForImageClassification
+
+    return AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
 def split_logits(logits: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:

@@ -207,7 +207,7 @@ def test_several_targets_share_one_report_and_have_folders_of_their_own(
     assert code == 0, text
     assert sorted(os.listdir(tmp_path / "out")) == ["boat", "logit-fish-0.5-logit-boat", "report.html"]
     difference = Explanation.load(tmp_path / "out" / "logit-fish-0.5-logit-boat" / "explanation")
-    assert difference.label is None and "ClassLogit(fish)" in difference.target
+    assert difference.target == "ClassLogit(fish) - 0.5 * ClassLogit(boat)"
 
 
 def test_json_has_a_line_a_target_and_nothing_else(models: tuple[str, str], tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_version_is_printed() -> None:
         (["boat", "--all"], "targets or --all, not both"),
         ([], "or --all, got nothing"),
         (["logit:boat + neuron:nothing"], "a neuron as neuron:LAYER:UNIT"),
-        (["boat", "--dtype", "int8"], "--dtype"),
+        (["boat", "--dtype", "int8"], "dtype: wanted one of 3"),
         (["boat", "--memory", "8 apples"], "memory: wanted"),
         (["boat", "--candidates", "@missing.txt"], "--candidates: wanted a text file"),
     ],
