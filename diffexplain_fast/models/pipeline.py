@@ -179,6 +179,10 @@ class Pipeline(ABC):
         """Whether a prompt is no longer than the context of every text encoder."""
         return all(len(part.ids(text)) <= self.max_tokens for part in self._texts)
 
+    def spells(self, text: str) -> bool:
+        """Return whether every word of a text reaches every text encoder as a word, not cut into letters."""
+        return bool(text.split()) and all(part.spells(word) for part in self._texts for word in text.split())
+
     def encode_text(self, texts: Sequence[str], cut: bool = False, clip_skip: int | None = None) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
 

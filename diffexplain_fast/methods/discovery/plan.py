@@ -1,0 +1,119 @@
+"""Which captions a trial draws: a balanced design of the concepts, said in several phrasings."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.phrases import Phrases, check_captions
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.stats.design import BLOCK, LEFT_OUT, bag_design, balanced_design
+
+BAG = 4
+"""Free words of one caption, at most."""
+CONTEXT = "context"
+"""Stage of the pictures that serve every class."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The captions of one stage of a trial.
+
+    Attributes:
+        stage: name of the stage in the pool.
+        captions: one for every picture.
+        design: int64 [pictures, columns]: the value of every group, ``LEFT_OUT`` where it is not named, then for every
+            free word whether it is there.
+        phrasing: int64 [pictures].
+        levels: number of values of every column.
+        groups: number of columns that are groups; the others are free words.
+    """
+
+    stage: str
+    captions: tuple[str, ...]
+    design: np.ndarray
+    phrasing: np.ndarray
+    levels: tuple[int, ...]
+    groups: int
+
+    def first(self, pictures: int) -> "Plan":
+        """Return the plan of the first pictures only."""
+        part = slice(0, pictures)
+        captions, phrasing = self.captions[part], self.phrasing[part]
+        return replace(self, captions=captions, design=self.design[part], phrasing=phrasing)
+
+
+def context_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int) -> Plan:
+    """Return the captions that serve every class.
+
+    Args:
+        concepts: what is asked for.
+        phrases: how it is said.
+        pipeline: draws the pictures; a caption that it would truncate is refused.
+        pictures: how many are wanted at most; there are captions for whole blocks.
+        seed: the same seed gives the same captions.
+    """
+    return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {})
+
+
+def own_plan(
+    concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int, own: tuple[str, str]
+) -> Plan:
+    """Return captions that ask for the object of one class in every picture.
+
+    Args:
+        concepts: see ``context_plan``.
+        phrases: see ``context_plan``.
+        pipeline: see ``context_plan``.
+        pictures: see ``context_plan``.
+        seed: see ``context_plan``.
+        own: group and name of the object.
+    """
+    name = hashlib.sha256("/".join(own).encode()).hexdigest()[:12]
+    return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]))
+
+
+def _plan(
+    stage: str,
+    concepts: Concepts,
+    phrases: Phrases,
+    pipeline: Pipeline,
+    pictures: int,
+    seed: int,
+    own: dict[str, str],
+) -> Plan:
+    count = -(-pictures // BLOCK) * BLOCK
+    groups, words = list(concepts.groups.items()), list(concepts.words)
+    grouped = np.zeros((count, 0), dtype=np.int64)
+    if groups:
+        grouped = balanced_design([len(values) for _, values in groups], count, seed, None if phrases.silent else 0.0)
+    bags = np.zeros((count, 0), dtype=bool)
+    if words:
+        bags = bag_design(len(words), min(BAG, max(1, len(words) // 2)), count, seed)
+    phrasing = np.concatenate([_phrasings(phrases.count, seed, block) for block in range(count // BLOCK)])
+    captions = []
+    for row, bag, number in zip(grouped, bags, phrasing.tolist(), strict=True):
+        scene = own | {name: values[v] for (name, values), v in zip(groups, row.tolist(), strict=True) if v != LEFT_OUT}
+        captions.append(phrases.say(scene, [word for word, there in zip(words, bag, strict=True) if there], number))
+    check_captions(captions, pipeline)
+    levels = (*(len(values) for _, values in groups), *(2,) * len(words))
+    design = np.concatenate([grouped, bags.astype(np.int64)], 1)
+    return Plan(stage, tuple(captions), design, phrasing, levels, len(groups))
+
+
+def _phrasings(count: int, seed: int, block: int) -> np.ndarray:
+    """Return the phrasings of a block, each equally often, in an order of their own."""
+    return np.random.default_rng([seed, block]).permutation(np.arange(BLOCK) % count)
+
+
+def concept_cells(concepts: Concepts) -> list[tuple[int, int]]:
+    """Return column and value of every concept, in the order of ``Concepts.names``."""
+    cells = [(column, v) for column, values in enumerate(concepts.groups.values()) for v in range(len(values))]
+    return cells + [(len(concepts.groups) + i, 1) for i in range(len(concepts.words))]
+
+
+def named(plan: Plan, cells: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return whether a picture asks for a concept, bool [pictures, concepts]."""
+    return np.stack([plan.design[:, column] == value for column, value in cells], 1)

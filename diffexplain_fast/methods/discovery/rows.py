@@ -1,0 +1,134 @@
+"""From the cells of a trial to the rows of an audit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.methods.discovery.cells import Split, fitted, parts_of, split
+from diffexplain_fast.methods.discovery.obedience import Obedience, obedience
+from diffexplain_fast.methods.discovery.own import declared_by, own_concept
+from diffexplain_fast.methods.discovery.plan import Plan, concept_cells, named
+from diffexplain_fast.methods.discovery.trial import Judged, Measured
+from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.stats.generator import tipping_point
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its captions, what was said of the pictures, and its cells.
+
+    Attributes:
+        concepts: what was asked for.
+        readout: the classifier and its targets.
+        plan: the captions of the pictures that were used.
+        data: what was said of them.
+        judged: the cells.
+        own: place of a target to the plan and the data of pictures that all ask for the target's own object.
+        delta: minimal effect.
+        level: error of the intervals.
+    """
+
+    concepts: Concepts
+    readout: Readout
+    plan: Plan
+    data: Measured
+    judged: Judged
+    own: dict[int, tuple[Plan, Measured]]
+    delta: float
+    level: float
+
+    @property
+    def places(self) -> np.ndarray:
+        """Place of every concept among the cells of the regression."""
+        starts = np.concatenate([[0], np.cumsum(self.plan.levels)])
+        return np.array([starts[column] + value for column, value in concept_cells(self.concepts)])
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the rows of all targets share: effects on values and answers, tipping points, and obedience."""
+
+    everything: list[Split]
+    tipping: np.ndarray
+    asked: np.ndarray
+    eye: list[Obedience]
+
+
+def rows_of(trial: Trial) -> list[AuditRow]:
+    """Return a row for every target and concept."""
+    both = np.concatenate([trial.data.values, trial.data.hits], 1).astype(np.float64)
+    judged, asked = trial.judged, named(trial.plan, concept_cells(trial.concepts))
+    seen = trial.data.seen
+    common = _Common(
+        everything=parts_of(fitted(trial.plan, both)[1], trial.level),
+        tipping=tipping_point(judged.low, judged.high, judged.found, trial.delta),
+        asked=asked,
+        eye=[obedience(asked[:, i], None if seen is None else seen[:, i]) for i in range(asked.shape[1])],
+    )
+    return [row for target in range(len(trial.readout.names)) for row in _rows(trial, target, common)]
+
+
+def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
+    own = own_concept(trial.concepts, trial.readout.labels[target])
+    others, own_part = common.everything[target], None
+    values, hits = trial.data.values[:, target], trial.data.hits[:, target]
+    if own is not None:
+        asked = common.asked[:, own]
+        others = split(trial.plan, ~asked, values, hits, trial.level) or others
+        own_part = split(trial.plan, asked, values, hits, trial.level)
+    elif target in trial.own:
+        plan, more = trial.own[target]
+        every = np.ones(len(plan.design), dtype=bool)
+        own_part = split(plan, every, more.values[:, target], more.hits[:, target], trial.level)
+    return [
+        _row(trial, target, place, common.everything[target] if place == own else others, own_part, common)
+        for place in range(len(trial.concepts.names))
+    ]
+
+
+def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:
+    judged, at = trial.judged, (int(trial.places[place]), target)
+    cell, eye = at[0], common.eye[place]
+    declared = declared_by(trial.concepts, trial.readout.labels[target], place)
+    answers = trial.readout.labels[target] is not None and trial.readout.answers
+    return AuditRow(
+        target=trial.readout.names[target],
+        concept=trial.concepts.names[place],
+        effect=float(judged.effects.estimate[at]),
+        low=float(judged.low[at]),
+        high=float(judged.high[at]),
+        p=float(judged.p[at]),
+        adjusted_p=float(judged.adjusted[at]),
+        finding=bool(judged.found[at]),
+        role=_role(str(judged.names[at]), int(judged.found[at]), declared, eye.drawable),
+        asked=float(judged.effects.estimate[at]),
+        obeyed=eye.share,
+        declared_by=declared,
+        answered_with=_number(others.share[cell]) if answers else None,
+        answered_without=_number(others.median_share[cell]) if answers else None,
+        accuracy_with=_number(own.share[cell]) if answers and own else None,
+        accuracy_without=_number(own.median_share[cell]) if answers and own else None,
+        tipping_point=_number(common.tipping[at]),
+        pictures=int(common.asked[:, place].sum()),
+        points_low=_number(others.points_low[cell]) if answers else None,
+        points_high=_number(others.points_high[cell]) if answers else None,
+        own_effect=_number(own.effect[cell]) if own else None,
+        own_low=_number(own.low[cell]) if own else None,
+        own_high=_number(own.high[cell]) if own else None,
+        other_effect=_number(others.effect[cell]),
+        other_low=_number(others.low[cell]),
+        other_high=_number(others.high[cell]),
+    )
+
+
+def _role(name: str, found: int, declared: str | None, drawable: bool) -> str:
+    if found:
+        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
+    return name if drawable else "not drawable"
+
+
+def _number(value: float) -> float | None:
+    """Return a number, None where there is no estimate."""
+    return None if np.isnan(value) else float(value)
