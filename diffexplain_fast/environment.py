@@ -47,6 +47,13 @@ def cublas_workspace_config() -> str | None:
     return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
 
 
+def cache_folder() -> Path:
+    """Return the folder for files that can be made again: DIFFEXPLAIN_FAST_CACHE, or one in the user's cache folder."""
+    named = os.environ.get("DIFFEXPLAIN_FAST_CACHE")
+    usual = os.environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else (Path(usual) if usual else Path.home() / ".cache") / "diffexplain_fast"
+
+
 def _installed(name: str) -> str | None:
     try:
         return version(name)

@@ -1,9 +1,11 @@
 """Every public name of the package and the module that it is imported from, at first use."""
 
 HOMES = {
+    "Audit": "results.audit",
     "ClassLogit": "targets",
     "ClassProbability": "targets",
     "Classifier": "models.classifier",
+    "Concepts": "evidence.concepts",
     "DifferentiableSampler": "engine.sampler",
     "Disagreement": "targets",
     "Explainer": "api.explainer",
@@ -12,7 +14,7 @@ HOMES = {
     "Response": "targets",
     "Target": "targets",
     "accelerate": "engine.accelerated",
-    "explain": "api.explainer",
+    "explain": "api.explain",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",

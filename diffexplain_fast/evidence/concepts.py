@@ -19,7 +19,12 @@ _SMALL_WORLD = 256
 _NAME = re.compile(r"[^\s:,{}][^:,{}]*")
 _LETTERS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _FEWEST_CAPTIONS, _MOST_WORDS = 2, 64
-_STOP_WORDS = frozenset("a an and are as at by for from in is it its of on or that the there this to was with".split())
+# fmt: off
+_STOP_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "its", "of", "on", "or", "that", "the",
+    "there", "this", "to", "was", "with",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Concepts:
     def __post_init__(self) -> None:
         if not isinstance(self.groups, Mapping):
             raise wrong_type("concepts", "a dict from group names to lists of values", self.groups)
-        groups = {_name("concepts", group): _values(f"concepts, {group}", values) for group, values in self.groups.items()}
+        groups = {
+            _name("concepts", group): _values(f"concepts, {group}", values) for group, values in self.groups.items()
+        }
         for group, values in groups.items():
             if len(values) < 2:
                 raise wrong_value(f"concepts, {group}", "at least two values", list(values))

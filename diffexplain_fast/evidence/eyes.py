@@ -111,6 +111,8 @@ def eye_of(pipeline: Pipeline, concepts: Concepts, phrases: Phrases) -> Eye | No
         return None
     if has_captioner():
         captioner, words = load_captioner()
-        return CaptionEye(lambda pixels: write_captions(captioner, words, pixels.mul(255).round().byte().cpu()), concepts)
+        return CaptionEye(
+            lambda pixels: write_captions(captioner, words, pixels.mul(255).round().byte().cpu()), concepts
+        )
     model, tokenizer = load_clip()
     return ClipEye(model, tokenizer, concepts, lambda group, value: phrases.say({group: value}, (), 0))

@@ -43,6 +43,7 @@ class Pool:
     def __init__(self, folder: str | Path, drawing: Drawing) -> None:
         self._drawing = drawing
         self._units = SharedUnits(folder, pool_identity(drawing), ".png")
+        self.pipeline, self.identity = drawing.pipeline, self._units.identity
         self.drawn = 0
         """Pictures that this object has drawn."""
 

@@ -123,7 +123,9 @@ class SharedUnits:
         keys = sorted(stored.keys() | self.identity)
         differing = [key for key in keys if stored.get(key) != self.identity.get(key)]
         if differing:
-            got = "; ".join(f"{key}: {_short(stored.get(key))}, not {_short(self.identity.get(key))}" for key in differing)
+            got = "; ".join(
+                f"{key}: {_short(stored.get(key))}, not {_short(self.identity.get(key))}" for key in differing
+            )
             raise wrong_value("folder", f"units of the same {' and '.join(differing)} in {self.folder}", got)
 
 

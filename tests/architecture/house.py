@@ -28,7 +28,7 @@ LAZY = "lazy.py"
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
-    "api": {"explainer": ANY},
+    "api": {"explain": ANY, "explainer": ANY},
     "cli": {},
     "engine": {
         "accelerated": ANY,
@@ -71,10 +71,16 @@ DOORS = {
         "workspaces": "measuring",
     },
     "evidence": {
+        "concepts": ANY,
+        "drawing": "api",
         "evaluation": "methods",
+        "eyes": "methods api",
         "identity": "methods",
         "perturb": "methods",
+        "phrases": "methods api",
+        "pool": "methods api",
         "problem": "methods api measuring",
+        "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
         "seeds": "methods",
@@ -94,6 +100,7 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
+    "methods/discovery": {"discover": "api", "options": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -115,13 +122,26 @@ DOORS = {
         "doctor": "cli",
         "resize_normalize": "models evidence",
     },
-    "recipe": {"__init__": "tinyworld", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
-    "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
-    "runs": {"checkpoint": ANY, "progress": ANY},
-    "stats": {"intervals": ANY},
+    "results": {
+        "audit": ANY,
+        "audit_rows": "methods report",
+        "drawn": "report",
+        "explanation": ANY,
+        "truth": "models methods",
+    },
+    "runs": {"checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "stats": {
+        "decisions": "methods api results",
+        "design": "methods",
+        "effects": "methods results",
+        "generator": "methods results",
+        "intervals": ANY,
+        "regression": "methods results",
+    },
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
-    "tinyworld": {"grammar": "recipe", "render": "recipe", "store": ANY, "words": "recipe"},
+    "tinyworld": {"grammar": "recipe evidence", "render": "recipe", "store": ANY, "words": "recipe evidence"},
 }
 """Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
 

@@ -7,10 +7,11 @@ import numpy as np
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.cells import Split, fitted, parts_of, split
+from diffexplain_fast.methods.discovery.judging import Judged
 from diffexplain_fast.methods.discovery.obedience import Obedience, obedience
 from diffexplain_fast.methods.discovery.own import declared_by, own_concept
 from diffexplain_fast.methods.discovery.plan import Plan, concept_cells, named
-from diffexplain_fast.methods.discovery.trial import Judged, Measured
+from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.generator import tipping_point
 

@@ -8,10 +8,8 @@ import numpy as np
 from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
-from diffexplain_fast.methods.discovery.cells import fitted
+from diffexplain_fast.methods.discovery.judging import Judged, Rule, judge
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
-from diffexplain_fast.stats.effects import Effects
 
 Report = Callable[[int, int], None]
 
@@ -31,32 +29,9 @@ class Measured:
     seen: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The cells of a trial after its last look; arrays are [cells, targets].
-
-    Attributes:
-        effects: estimates and errors.
-        found: 1 above the minimal effect, -1 below its negative, 0 not found.
-        low: lower end of the interval.
-        high: upper end.
-        p: of the test in the direction of the estimate.
-        adjusted: the same, adjusted over all cells.
-        names: "finding", "none", "small" or "undecided".
-        pictures: how many the trial took.
-    """
-
-    effects: Effects
-    found: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    p: np.ndarray
-    adjusted: np.ndarray
-    names: np.ndarray
-    pictures: int
-
-
-def measured(pool: Pool, plan: Plan, readout: Readout, eye: Eye | None, first: int, last: int, report: Report) -> Measured:
+def measured(
+    pool: Pool, plan: Plan, readout: Readout, eye: Eye | None, first: int, last: int, report: Report
+) -> Measured:
     """Draw pictures of a plan, where they are not drawn yet, and ask classifier and eye about each.
 
     Args:
@@ -89,15 +64,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 
 def run_trial(
-    pool: Pool,
-    plan: Plan,
-    readout: Readout,
-    eye: Eye | None,
-    looks: Sequence[Look],
-    delta: float,
-    control: Control,
-    seed: int,
-    report: Report,
+    pool: Pool, plan: Plan, readout: Readout, eye: Eye | None, rule: Rule, report: Report
 ) -> tuple[Measured, Judged]:
     """Return the pictures and the cells of a trial after the look at which all cells are decided, or the last one.
 
@@ -106,59 +73,16 @@ def run_trial(
         plan: see ``measured``.
         readout: see ``measured``.
         eye: see ``measured``.
-        looks: numbers of pictures at which cells are tested, and the levels that are spent there.
-        delta: minimal effect.
-        control: of false findings; see ``one_sided_tests``.
-        seed: of the bootstrap.
+        rule: of the looks and tests.
         report: see ``measured``.
     """
     parts: list[Measured] = []
     found, before = None, 0
-    for look in looks:
+    for look in rule.looks:
         parts.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         before, data = look.pictures, joined(parts)
-        judged = judge(plan.first(before), data.values, sum(one.level for one in looks), look.level, found, delta, control, seed)
+        judged = judge(plan.first(before), data.values, rule, look.level, found)
         found = judged.found
-        if not (judged.names == "undecided").any():
+        if not (judged.names == "undecided")[judged.named].any():
             break
     return data, judged
-
-
-def judge(
-    plan: Plan,
-    values: np.ndarray,
-    level: float,
-    spent: float,
-    earlier: np.ndarray | None,
-    delta: float,
-    control: Control,
-    seed: int,
-) -> Judged:
-    """Return the cells of a trial at one look.
-
-    Args:
-        plan: the captions of the pictures.
-        values: of the targets, float [pictures, targets].
-        level: error of the intervals.
-        spent: level of the tests at this look.
-        earlier: what was found at the looks before.
-        delta: minimal effect.
-        control: of false findings.
-        seed: of the bootstrap.
-    """
-    fit, effects = fitted(plan, values)
-    named = np.broadcast_to(((effects.groups < plan.groups) | (effects.values == 1))[:, None], effects.estimate.shape)
-    tests = one_sided_tests(effects, delta, control, named, fit, seed)
-    found = findings(tests, spent, earlier)
-    low, high = reported_interval(effects, found, tests.tested, level)
-    above = effects.estimate >= 0
-    return Judged(
-        effects=effects,
-        found=found,
-        low=low,
-        high=high,
-        p=np.where(above, tests.above, tests.below),
-        adjusted=np.where(above, tests.adjusted_above, tests.adjusted_below),
-        names=classify(effects.estimate, low, high, found, tests.tested, delta),
-        pictures=len(values),
-    )

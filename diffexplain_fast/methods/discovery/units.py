@@ -1,0 +1,54 @@
+"""Which units of a layer answer to which concept, in the pictures of a trial."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from diffexplain_fast.methods.discovery.judging import Rule, judge
+from diffexplain_fast.methods.discovery.plan import Plan, concept_cells
+from diffexplain_fast.results.audit_rows import UnitRow
+
+if TYPE_CHECKING:
+    from diffexplain_fast.methods.discovery.discover import Question
+
+
+@torch.no_grad()
+def units_of_layer(question: "Question", plan: Plan, rule: Rule, layer: str, top: int) -> list[UnitRow]:
+    """Return the units with the largest effects, each with its strongest concept.
+
+    Args:
+        question: pool, classifier and concepts.
+        plan: the captions of the pictures.
+        rule: of the tests; the minimal effect counts in standard deviations of a unit.
+        layer: dotted name of the layer.
+        top: how many rows at most.
+
+    Raises:
+        UnknownNameError: the classifier has no such layer.
+    """
+    classifier, parts = question.readout.classifier, []
+    name = classifier.resolve_layer(layer)
+    for levels in question.pool.pictures(plan.stage, plan.captions, 0, len(plan.captions)):
+        activation = classifier.respond(question.pool.as_pixels(levels), [name]).activations[name]
+        means = activation.flatten(2).mean(2) if activation.ndim > 2 else activation
+        parts.append(means.double().cpu().numpy())
+    values = np.concatenate(parts)
+    spread = values.std(0)
+    judged = judge(plan, values / np.where(spread > 0, spread, 1.0), rule, rule.level, None)
+    starts = np.concatenate([[0], np.cumsum(plan.levels)])
+    cells = np.array([starts[column] + value for column, value in concept_cells(question.concepts)])
+    effects = judged.effects.estimate[cells]
+    best = np.nan_to_num(np.abs(effects)).argmax(0)
+    order = np.argsort(-np.abs(effects[best, np.arange(len(best))]), kind="stable")[:top]
+    return [
+        UnitRow(
+            unit=int(unit),
+            concept=question.concepts.names[best[unit]],
+            effect=float(effects[best[unit], unit]),
+            low=float(judged.low[cells[best[unit]], unit]),
+            high=float(judged.high[cells[best[unit]], unit]),
+            adjusted_p=float(judged.adjusted[cells[best[unit]], unit]),
+        )
+        for unit in order
+    ]
