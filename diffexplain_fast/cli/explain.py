@@ -16,13 +16,7 @@ _OUT = Path("explanation")
 
 
 def explain(
-    classifier: Annotated[
-        str,
-        typer.Argument(
-            help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", or a folder or hub id of an image '
-            "classifier of transformers."
-        ),
-    ],
+    classifier: options.Classifier,
     target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
     pipeline: options.Pipeline = "tinyworld",
     scheduler: options.Scheduler = None,
@@ -31,11 +25,9 @@ def explain(
     n_tokens: Annotated[int, typer.Option(help="How many tokens to search.")] = Options.n_tokens,
     iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
     lr: Annotated[float, typer.Option(help="Step size.")] = Options.lr,
-    steps: Annotated[int | None, typer.Option(help="Sampler steps; by default what suits the pipeline.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance scale; by default what suits the pipeline.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    seed: options.Seed = 0,
     backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
     device: options.Device = None,
 ) -> None:

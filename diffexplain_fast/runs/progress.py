@@ -10,7 +10,7 @@ class Progress:
     """What a callback receives.
 
     Attributes:
-        phase: "screen", "optimise" or "evaluate".
+        phase: "screen", "optimise" or "evaluate"; of an audit "draw", or "own" for pictures of classes' own objects.
         iteration: steps of this phase that are done.
         iterations: steps this phase takes at most.
         loss: loss of the last step, None outside "optimise".

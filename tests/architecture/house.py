@@ -100,7 +100,7 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"discover": "api", "options": "api"},
+    "methods/discovery": {"discover": "api", "options": "api cli"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -126,14 +126,15 @@ DOORS = {
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {
         "audit": ANY,
-        "audit_rows": "methods report",
+        "audit_rows": "methods report cli",
         "drawn": "report",
         "explanation": ANY,
         "truth": "models methods",
     },
     "runs": {"checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
     "stats": {
-        "decisions": "methods api results",
+        "cells": "methods results",
+        "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
         "generator": "methods results",

@@ -13,7 +13,6 @@ from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.phrases import Phrases
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
-from diffexplain_fast.methods.discovery.judging import Rule
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
@@ -25,6 +24,7 @@ from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
+from diffexplain_fast.stats.cells import Rule
 
 OWN_GROUP = "object"
 """What a class's own object is called in a caption that names it beside the concepts."""
@@ -69,8 +69,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     report = counter(callback, "draw")
     data, judged = run_trial(pool, plan, readout, question.eye, rule, report)
-    own, need = _own(question, options, counter(callback, "draw own objects"))
-    used = plan.first(judged.pictures)
+    own, need = _own(question, options, counter(callback, "own"))
+    used = plan.first(len(data.values))
     trial = Trial(concepts, readout, used, data, judged, own, options.minimal_effect, options.level)
     rows = rows_of(trial)
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, []))
@@ -84,7 +84,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         "classifier_fingerprint": readout.classifier.fingerprint(),
         "output": readout.classifier.output,
         "eye": getattr(question.eye, "name", None),
-        "pictures_used": judged.pictures,
+        "targets": list(readout.names),
+        "pictures_used": len(data.values),
         "pictures_drawn": pool.drawn,
         "own_objects": need,
         "seconds": time.perf_counter() - began,
@@ -130,10 +131,10 @@ def _own(
 
 def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
     arrays = {
-        "design": plan.design,
+        "design": plan.asked.design,
         "phrasing": plan.phrasing,
-        "levels": np.array(plan.levels, dtype=np.int64),
-        "groups": np.array([plan.groups], dtype=np.int64),
+        "levels": np.array(plan.asked.levels, dtype=np.int64),
+        "groups": np.array([plan.asked.groups], dtype=np.int64),
         "values": data.values,
         "hits": data.hits,
     }

@@ -1,7 +1,6 @@
 """Which captions a trial draws: a balanced design of the concepts, said in several phrasings."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import Phrases, check_captions
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.stats.cells import Asked
 from diffexplain_fast.stats.design import BLOCK, LEFT_OUT, bag_design, balanced_design
 
 BAG = 4
@@ -24,25 +24,20 @@ class Plan:
     Attributes:
         stage: name of the stage in the pool.
         captions: one for every picture.
-        design: int64 [pictures, columns]: the value of every group, ``LEFT_OUT`` where it is not named, then for every
-            free word whether it is there.
+        asked: what they ask for.
         phrasing: int64 [pictures].
-        levels: number of values of every column.
-        groups: number of columns that are groups; the others are free words.
     """
 
     stage: str
     captions: tuple[str, ...]
-    design: np.ndarray
+    asked: Asked
     phrasing: np.ndarray
-    levels: tuple[int, ...]
-    groups: int
 
     def first(self, pictures: int) -> "Plan":
         """Return the plan of the first pictures only."""
         part = slice(0, pictures)
-        captions, phrasing = self.captions[part], self.phrasing[part]
-        return replace(self, captions=captions, design=self.design[part], phrasing=phrasing)
+        asked = self.asked._replace(design=self.asked.design[part])
+        return replace(self, captions=self.captions[part], asked=asked, phrasing=self.phrasing[part])
 
 
 def context_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int) -> Plan:
@@ -100,20 +95,9 @@ def _plan(
     check_captions(captions, pipeline)
     levels = (*(len(values) for _, values in groups), *(2,) * len(words))
     design = np.concatenate([grouped, bags.astype(np.int64)], 1)
-    return Plan(stage, tuple(captions), design, phrasing, levels, len(groups))
+    return Plan(stage, tuple(captions), Asked(design, levels, len(groups)), phrasing)
 
 
 def _phrasings(count: int, seed: int, block: int) -> np.ndarray:
     """Return the phrasings of a block, each equally often, in an order of their own."""
     return np.random.default_rng([seed, block]).permutation(np.arange(BLOCK) % count)
-
-
-def concept_cells(concepts: Concepts) -> list[tuple[int, int]]:
-    """Return column and value of every concept, in the order of ``Concepts.names``."""
-    cells = [(column, v) for column, values in enumerate(concepts.groups.values()) for v in range(len(values))]
-    return cells + [(len(concepts.groups) + i, 1) for i in range(len(concepts.words))]
-
-
-def named(plan: Plan, cells: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return whether a picture asks for a concept, bool [pictures, concepts]."""
-    return np.stack([plan.design[:, column] == value for column, value in cells], 1)

@@ -6,13 +6,13 @@ import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
-from diffexplain_fast.methods.discovery.cells import Split, fitted, parts_of, split
-from diffexplain_fast.methods.discovery.judging import Judged
 from diffexplain_fast.methods.discovery.obedience import Obedience, obedience
 from diffexplain_fast.methods.discovery.own import declared_by, own_concept
-from diffexplain_fast.methods.discovery.plan import Plan, concept_cells, named
+from diffexplain_fast.methods.discovery.plan import Plan
+from diffexplain_fast.methods.discovery.splits import Split, parts_of, split
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.stats.cells import Judged
 from diffexplain_fast.stats.generator import tipping_point
 
 
@@ -40,12 +40,6 @@ class Trial:
     delta: float
     level: float
 
-    @property
-    def places(self) -> np.ndarray:
-        """Place of every concept among the cells of the regression."""
-        starts = np.concatenate([[0], np.cumsum(self.plan.levels)])
-        return np.array([starts[column] + value for column, value in concept_cells(self.concepts)])
-
 
 @dataclass(frozen=True)
 class _Common:
@@ -60,10 +54,10 @@ class _Common:
 def rows_of(trial: Trial) -> list[AuditRow]:
     """Return a row for every target and concept."""
     both = np.concatenate([trial.data.values, trial.data.hits], 1).astype(np.float64)
-    judged, asked = trial.judged, named(trial.plan, concept_cells(trial.concepts))
+    judged, asked = trial.judged, trial.plan.asked.named
     seen = trial.data.seen
     common = _Common(
-        everything=parts_of(fitted(trial.plan, both)[1], trial.level),
+        everything=parts_of(trial.plan.asked, both, trial.level),
         tipping=tipping_point(judged.low, judged.high, judged.found, trial.delta),
         asked=asked,
         eye=[obedience(asked[:, i], None if seen is None else seen[:, i]) for i in range(asked.shape[1])],
@@ -77,12 +71,12 @@ def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
     values, hits = trial.data.values[:, target], trial.data.hits[:, target]
     if own is not None:
         asked = common.asked[:, own]
-        others = split(trial.plan, ~asked, values, hits, trial.level) or others
-        own_part = split(trial.plan, asked, values, hits, trial.level)
+        others = split(trial.plan.asked, ~asked, values, hits, trial.level) or others
+        own_part = split(trial.plan.asked, asked, values, hits, trial.level)
     elif target in trial.own:
         plan, more = trial.own[target]
-        every = np.ones(len(plan.design), dtype=bool)
-        own_part = split(plan, every, more.values[:, target], more.hits[:, target], trial.level)
+        every = np.ones(len(plan.captions), dtype=bool)
+        own_part = split(plan.asked, every, more.values[:, target], more.hits[:, target], trial.level)
     return [
         _row(trial, target, place, common.everything[target] if place == own else others, own_part, common)
         for place in range(len(trial.concepts.names))
@@ -90,37 +84,36 @@ def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
 
 
 def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:
-    judged, at = trial.judged, (int(trial.places[place]), target)
-    cell, eye = at[0], common.eye[place]
+    judged, at, eye = trial.judged, (place, target), common.eye[place]
     declared = declared_by(trial.concepts, trial.readout.labels[target], place)
     answers = trial.readout.labels[target] is not None and trial.readout.answers
     return AuditRow(
         target=trial.readout.names[target],
         concept=trial.concepts.names[place],
-        effect=float(judged.effects.estimate[at]),
+        effect=float(judged.estimate[at]),
         low=float(judged.low[at]),
         high=float(judged.high[at]),
         p=float(judged.p[at]),
         adjusted_p=float(judged.adjusted[at]),
         finding=bool(judged.found[at]),
         role=_role(str(judged.names[at]), int(judged.found[at]), declared, eye.drawable),
-        asked=float(judged.effects.estimate[at]),
+        asked=float(judged.estimate[at]),
         obeyed=eye.share,
         declared_by=declared,
-        answered_with=_number(others.share[cell]) if answers else None,
-        answered_without=_number(others.median_share[cell]) if answers else None,
-        accuracy_with=_number(own.share[cell]) if answers and own else None,
-        accuracy_without=_number(own.median_share[cell]) if answers and own else None,
+        answered_with=_number(others.share[place]) if answers else None,
+        answered_without=_number(others.median_share[place]) if answers else None,
+        accuracy_with=_number(own.share[place]) if answers and own else None,
+        accuracy_without=_number(own.median_share[place]) if answers and own else None,
         tipping_point=_number(common.tipping[at]),
         pictures=int(common.asked[:, place].sum()),
-        points_low=_number(others.points_low[cell]) if answers else None,
-        points_high=_number(others.points_high[cell]) if answers else None,
-        own_effect=_number(own.effect[cell]) if own else None,
-        own_low=_number(own.low[cell]) if own else None,
-        own_high=_number(own.high[cell]) if own else None,
-        other_effect=_number(others.effect[cell]),
-        other_low=_number(others.low[cell]),
-        other_high=_number(others.high[cell]),
+        points_low=_number(others.points_low[place]) if answers else None,
+        points_high=_number(others.points_high[place]) if answers else None,
+        own_effect=_number(own.effect[place]) if own else None,
+        own_low=_number(own.low[place]) if own else None,
+        own_high=_number(own.high[place]) if own else None,
+        other_effect=_number(others.effect[place]),
+        other_low=_number(others.low[place]),
+        other_high=_number(others.high[place]),
     )
 
 

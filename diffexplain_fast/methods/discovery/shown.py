@@ -9,7 +9,6 @@ from PIL import Image
 from diffexplain_fast.evidence.evaluation import pictures_of
 from diffexplain_fast.evidence.pool import UNIT, Pool
 from diffexplain_fast.methods.discovery.own import own_concept
-from diffexplain_fast.methods.discovery.plan import concept_cells, named
 from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.results.audit_rows import Verdict
 
@@ -29,7 +28,7 @@ def with_pictures(
         pool: holds its pictures.
         verdicts: by target, in the order of the targets.
     """
-    asked = named(trial.plan, concept_cells(trial.concepts))
+    asked = trial.plan.asked.named
     chosen: dict[str, list[int]] = {}
     for place, (target, verdict) in enumerate(verdicts.items()):
         if verdict.concepts and len(chosen) < _MOST_VERDICTS:

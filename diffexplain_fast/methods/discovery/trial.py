@@ -8,8 +8,8 @@ import numpy as np
 from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
-from diffexplain_fast.methods.discovery.judging import Judged, Rule, judge
 from diffexplain_fast.methods.discovery.plan import Plan
+from diffexplain_fast.stats.cells import Judged, Rule, concept_effects, judge
 
 Report = Callable[[int, int], None]
 
@@ -81,8 +81,9 @@ def run_trial(
     for look in rule.looks:
         parts.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         before, data = look.pictures, joined(parts)
-        judged = judge(plan.first(before), data.values, rule, look.level, found)
+        asked = plan.first(before).asked
+        judged = judge(asked, *concept_effects(asked, data.values), rule, look.level, found)
         found = judged.found
-        if not (judged.names == "undecided")[judged.named].any():
+        if not (judged.names == "undecided").any():
             break
     return data, judged

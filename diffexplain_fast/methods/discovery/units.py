@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from diffexplain_fast.methods.discovery.judging import Rule, judge
-from diffexplain_fast.methods.discovery.plan import Plan, concept_cells
+from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.results.audit_rows import UnitRow
+from diffexplain_fast.stats.cells import Rule, concept_effects, judge
 
 if TYPE_CHECKING:
     from diffexplain_fast.methods.discovery.discover import Question
@@ -35,20 +35,19 @@ def units_of_layer(question: "Question", plan: Plan, rule: Rule, layer: str, top
         parts.append(means.double().cpu().numpy())
     values = np.concatenate(parts)
     spread = values.std(0)
-    judged = judge(plan, values / np.where(spread > 0, spread, 1.0), rule, rule.level, None)
-    starts = np.concatenate([[0], np.cumsum(plan.levels)])
-    cells = np.array([starts[column] + value for column, value in concept_cells(question.concepts)])
-    effects = judged.effects.estimate[cells]
-    best = np.nan_to_num(np.abs(effects)).argmax(0)
-    order = np.argsort(-np.abs(effects[best, np.arange(len(best))]), kind="stable")[:top]
+    judged = judge(
+        plan.asked, *concept_effects(plan.asked, values / np.where(spread > 0, spread, 1.0)), rule, rule.level
+    )
+    best = np.nan_to_num(np.abs(judged.estimate)).argmax(0)
+    strength = np.nan_to_num(np.abs(judged.estimate)).max(0)
     return [
         UnitRow(
-            unit=int(unit),
+            unit=unit,
             concept=question.concepts.names[best[unit]],
-            effect=float(effects[best[unit], unit]),
-            low=float(judged.low[cells[best[unit]], unit]),
-            high=float(judged.high[cells[best[unit]], unit]),
-            adjusted_p=float(judged.adjusted[cells[best[unit]], unit]),
+            effect=float(judged.estimate[best[unit], unit]),
+            low=float(judged.low[best[unit], unit]),
+            high=float(judged.high[best[unit], unit]),
+            adjusted_p=float(judged.adjusted[best[unit], unit]),
         )
-        for unit in order
+        for unit in np.argsort(-strength, kind="stable")[:top].tolist()
     ]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffexplain_fast.methods.discovery.own import own_concept
-from diffexplain_fast.methods.discovery.plan import concept_cells, named
 from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.methods.discovery.sentences import verdict_sentence
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
@@ -77,7 +76,7 @@ def _without_findings(trial: Trial, place: int, rows: Sequence[AuditRow]) -> tup
 
 def _answered(trial: Trial, place: int, own: int | None, rows: Sequence[AuditRow]) -> tuple[int, int, int]:
     """Return answers with a target and pictures, of its object and its best concepts; and how many show its object."""
-    asked, seen = named(trial.plan, concept_cells(trial.concepts)), trial.data.seen
+    asked, seen = trial.plan.asked.named, trial.data.seen
     best = {row.concept for row in sorted(rows, key=lambda row: -row.effect)[:_BEST]}
     chosen = asked[:, [i for i, name in enumerate(trial.concepts.names) if name in best]].any(1)
     hits = trial.data.hits[:, place]
