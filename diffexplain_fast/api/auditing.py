@@ -10,9 +10,10 @@ import torch
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import describe, unknown_name, wrong_type
+from diffexplain_fast.evidence.calibration import Sight, sight_of
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.eyes import Eye, eye_of
+from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.phrases import phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
@@ -120,7 +121,9 @@ def run_audit(
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
-    eye = eye_of(pipeline, asked, phrases) if isinstance(chosen.eye, str) else chosen.eye
+    sight = sight_of(asked, phrases) if isinstance(chosen.eye, str) else None
+    if callable(chosen.eye):
+        sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, eye, abs(seed))
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed))
     return discover(question, chosen.options, chosen.callback)

@@ -64,7 +64,7 @@ class Concepts:
             raise wrong_value("concepts", f"groups of other names than {WORD!r}, the name for free words", WORD)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "words", words)
-        core = {label: _values(f"concepts, core of {label}", named) for label, named in self.core.items()}
+        core = {label: _listed(f"concepts, core of {label}", named) for label, named in self.core.items()}
         object.__setattr__(self, "core", core)
         for label, named in core.items():
             if unknown := set(named) - set(self.names):
@@ -217,12 +217,15 @@ def _name(argument: str, text: object) -> str:
 
 
 def _values(argument: str, values: object) -> tuple[str, ...]:
+    return tuple(_name(argument, value) for value in _listed(argument, values))
+
+
+def _listed(argument: str, values: object) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise wrong_type(argument, "a list of words", values)
-    found = tuple(_name(argument, value) for value in values)
-    if not found:
+    if not values:
         raise wrong_value(argument, "at least one value", "an empty list")
-    twice = [value for value, count in Counter(found).items() if count > 1]
+    twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise wrong_value(argument, "every value once", f"{', '.join(twice)} twice")
-    return found
+        raise wrong_value(argument, "every value once", f"{', '.join(map(str, twice))} twice")
+    return tuple(values)

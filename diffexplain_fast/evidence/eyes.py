@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diffexplain_fast.evidence.concepts import Concepts, is_tiny_world
+from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import Phrases
-from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.captioner import write_captions
 from diffexplain_fast.tinyworld.grammar import read_caption
 from diffexplain_fast.tinyworld.store import has_captioner, load_captioner, load_clip
@@ -99,15 +98,14 @@ def _pooled(features: object) -> Tensor:
     return normalize(found, dim=-1)
 
 
-def eye_of(pipeline: Pipeline, concepts: Concepts, phrases: Phrases) -> Eye | None:
-    """Return the eye that ships with a pipeline: the tiny world's captioner, or its CLIP pair where there is none.
+def eye_of(concepts: Concepts, phrases: Phrases) -> CaptionEye | ClipEye | None:
+    """Return the eye that ships: the tiny world's captioner, or its CLIP pair where there is none; None elsewhere.
 
     Args:
-        pipeline: draws the pictures.
         concepts: what is looked for.
         phrases: how concepts are said.
     """
-    if not is_tiny_world(pipeline):
+    if not phrases.of_tiny_world:
         return None
     if has_captioner():
         captioner, words = load_captioner()

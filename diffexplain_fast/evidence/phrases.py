@@ -25,6 +25,7 @@ class Phrases:
         count: how many phrasings there are; they are numbered from 0.
         silent: whether a caption may leave a group out. In the grammar of the world that shipped first it may not,
             because silence about a surface says "plain" there, and silence about a companion says "nothing".
+        of_tiny_world: whether the concepts are the tiny world's own attributes.
         say: of a scene, free words and the number of a phrasing the caption.
     """
 
@@ -32,13 +33,14 @@ class Phrases:
     count: int
     silent: bool
     say: Say
+    of_tiny_world: bool = True
 
 
 def phrases_of(concepts: Concepts, pipeline: Pipeline) -> Phrases:
     """Return the phrasings for concepts: the tiny world's own grammar where all groups are its attributes."""
     ours = all(group in WORLD and set(values) <= set(values_of(group)) for group, values in concepts.groups.items())
     if not ours or not is_tiny_world(pipeline):
-        return Phrases("lists", 2 * len(_LISTS), True, _listed)
+        return Phrases("lists", 2 * len(_LISTS), True, _listed, of_tiny_world=False)
     if set(VOCABULARY) <= set(pipeline.words()):
         return Phrases("tiny world, absence said", 2, True, _told)
     return Phrases("tiny world", 4, False, _told_at_first)

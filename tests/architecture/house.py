@@ -71,6 +71,7 @@ DOORS = {
         "workspaces": "measuring",
     },
     "evidence": {
+        "calibration": "methods api",
         "concepts": ANY,
         "drawing": "api",
         "evaluation": "methods",
@@ -122,7 +123,7 @@ DOORS = {
         "doctor": "cli",
         "resize_normalize": "models evidence",
     },
-    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "data": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {
         "audit": ANY,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.phrases import Phrases
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
@@ -39,7 +39,7 @@ class Question:
         readout: the classifier and its targets.
         concepts: what is asked for.
         phrases: how it is said.
-        eye: sees concepts in pictures; None for none.
+        sight: sees concepts in pictures; None for none.
         seed: of the captions; the start latents follow from the pool's own.
     """
 
@@ -47,7 +47,7 @@ class Question:
     readout: Readout
     concepts: Concepts
     phrases: Phrases
-    eye: Eye | None
+    sight: Sight | None
     seed: int
 
 
@@ -64,14 +64,15 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         StorageError: pictures that cannot be stored.
     """
     began = time.perf_counter()
-    pool, readout, concepts = question.pool, question.readout, question.concepts
+    pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
     plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     report = counter(callback, "draw")
-    data, judged = run_trial(pool, plan, readout, question.eye, rule, report)
+    data, judged = run_trial(pool, plan, readout, None if sight is None else sight.look, rule, report)
     own, need = _own(question, options, counter(callback, "own"))
     used = plan.first(len(data.values))
-    trial = Trial(concepts, readout, used, data, judged, own, options.minimal_effect, options.level)
+    errors = None if sight is None else sight.errors
+    trial = Trial(concepts, readout, used, data, judged, own, errors, options.minimal_effect, options.level)
     rows = rows_of(trial)
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, []))
     settings: JsonObject = {
@@ -83,7 +84,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
         "classifier_fingerprint": readout.classifier.fingerprint(),
         "output": readout.classifier.output,
-        "eye": getattr(question.eye, "name", None),
+        "eye": None if sight is None else sight.name,
         "targets": list(readout.names),
         "pictures_used": len(data.values),
         "pictures_drawn": pool.drawn,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.obedience import Obedience, obedience
@@ -27,6 +28,7 @@ class Trial:
         data: what was said of them.
         judged: the cells.
         own: place of a target to the plan and the data of pictures that all ask for the target's own object.
+        errors: of the eye in every group; None where they are not known.
         delta: minimal effect.
         level: error of the intervals.
     """
@@ -37,6 +39,7 @@ class Trial:
     data: Measured
     judged: Judged
     own: dict[int, tuple[Plan, Measured]]
+    errors: list[Errors] | None
     delta: float
     level: float
 
@@ -55,12 +58,11 @@ def rows_of(trial: Trial) -> list[AuditRow]:
     """Return a row for every target and concept."""
     both = np.concatenate([trial.data.values, trial.data.hits], 1).astype(np.float64)
     judged, asked = trial.judged, trial.plan.asked.named
-    seen = trial.data.seen
     common = _Common(
         everything=parts_of(trial.plan.asked, both, trial.level),
         tipping=tipping_point(judged.low, judged.high, judged.found, trial.delta),
         asked=asked,
-        eye=[obedience(asked[:, i], None if seen is None else seen[:, i]) for i in range(asked.shape[1])],
+        eye=obedience(asked, trial.data.seen, trial.errors),
     )
     return [row for target in range(len(trial.readout.names)) for row in _rows(trial, target, common)]
 
