@@ -24,13 +24,13 @@ def benjamini_yekutieli(p: np.ndarray) -> np.ndarray:
     Source: Y. Benjamini and D. Yekutieli, "The control of the false discovery rate in multiple testing under
     dependency", Annals of Statistics 29 (2001).
     """
-    return _stepped(p, float((1 / np.arange(1, np.isfinite(p).sum() + 1)).sum()))
+    return _stepped(p, float((1 / np.arange(1, (~np.isnan(p)).sum() + 1)).sum()))
 
 
 def _stepped(p: np.ndarray, factor: float) -> np.ndarray:
     p = np.asarray(p, dtype=np.float64)
     adjusted = np.full(p.size, np.nan)
-    tested = np.flatnonzero(np.isfinite(p.ravel()))
+    tested = np.flatnonzero(~np.isnan(p.ravel()))
     order = tested[np.argsort(p.ravel()[tested], kind="stable")]
     raw = p.ravel()[order] * len(order) * factor / np.arange(1, len(order) + 1)
     adjusted[order] = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1)
@@ -53,7 +53,7 @@ def e_values(p: np.ndarray, level: float) -> np.ndarray:
     if not 0 < level < 1:
         raise wrong_value("level", "above 0 and below 1", level)
     p = np.asarray(p, dtype=np.float64)
-    count = int(np.isfinite(p).sum())
+    count = int((~np.isnan(p)).sum())
     places = np.maximum(np.ceil(p * count * (1 / np.arange(1, count + 1)).sum() / level - 1e-9), 1)
     return np.where(np.isnan(p), np.nan, np.where(places <= count, count / (level * places), 0.0))
 

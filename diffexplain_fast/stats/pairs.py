@@ -117,11 +117,11 @@ def paired(scenes: np.ndarray, delta: float = 1.0, margin: float = 0.5, level: f
     With m10, m01 and m11 the outcome with the first, the second and both values, minus the outcome with neither:
 
         and: m11 - max(m10, m01) > margin and max(m10, m01) < m11 / 2
-        or:  min(m10, m01) > margin and m11 - min(m10, m01) < margin
+        or:  min(m10, m01) > margin and m11 - max(m10, m01) < margin
         add: otherwise
 
     A kind is named only if each of its inequalities is significant at the level, so that a wrong name is as rare as
-    one wrong test.
+    one wrong test. The last one holds if one of two differences is small, and its p-value is twice the smaller one.
 
     Args:
         scenes: float [scenes, 4, outcomes]: neither, first only, second only, both; at least 6 scenes.
@@ -140,7 +140,8 @@ def paired(scenes: np.ndarray, delta: float = 1.0, margin: float = 0.5, level: f
         raise wrong_value("scenes", f"finite numbers [at least {LEAST_SCENES}, 4, outcomes]", list(scenes.shape))
     m10, m01, m11 = (scenes[:, k] - scenes[:, 0] for k in (1, 2, 3))
     both = np.maximum.reduce([_p(m11 - m10, margin), _p(m11 - m01, margin), _p(m11 - 2 * m10), _p(m11 - 2 * m01)])
-    either = np.maximum.reduce([_p(m10, margin), _p(m01, margin), _p(m10 - m11, -margin), _p(m01 - m11, -margin)])
+    no_more = 2 * np.minimum(_p(m10 - m11, -margin), _p(m01 - m11, -margin))
+    either = np.maximum.reduce([_p(m10, margin), _p(m01, margin), no_more])
     kind = np.where(both <= level, "and", np.where(either <= level, "or", "add"))
     added = m11 - m10 - m01
     effect, error = added.mean(0), added.std(0, ddof=1) / np.sqrt(len(added))
