@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts, is_tiny_world
@@ -13,7 +14,8 @@ Scene = Mapping[str, str]
 """Group name to the value that a caption asks for; a group that the caption leaves out is not there."""
 Say = Callable[[Scene, Sequence[str], int], str]
 
-_LISTS = ("a photo of {}", "a picture of {}", "an image with {}", "{}")
+_LISTS = ("a photo of {}", "a picture of {}", "an image with {}", "a scene with {}")
+"""None of them is a bare list, because bare words are what a search for a prompt draws."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def phrases_of(concepts: Concepts, pipeline: Pipeline) -> Phrases:
     """Return the phrasings for concepts: the tiny world's own grammar where all groups are its attributes."""
     ours = all(group in WORLD and set(values) <= set(values_of(group)) for group, values in concepts.groups.items())
     if not ours or not is_tiny_world(pipeline):
-        return Phrases("lists", 2 * len(_LISTS), True, _listed, of_tiny_world=False)
+        forms = tuple(form for form in _LISTS if pipeline.spells(form.removesuffix("{}"))) or _LISTS
+        return Phrases("lists", 2 * len(forms), True, partial(_listed, forms), of_tiny_world=False)
     if set(VOCABULARY) <= set(pipeline.words()):
         return Phrases("tiny world, absence said", 2, True, _told)
     return Phrases("tiny world", 4, False, _told_at_first)
@@ -62,11 +65,11 @@ def check_captions(captions: Sequence[str], pipeline: Pipeline) -> None:
             raise wrong_value("concepts", wanted, f"{text!r}, which would be truncated; leave out a group")
 
 
-def _listed(scene: Scene, words: Sequence[str], number: int) -> str:
+def _listed(forms: Sequence[str], scene: Scene, words: Sequence[str], number: int) -> str:
     """Return the values as a list, in their order or backwards; absence is silence, because "no sun" draws a sun."""
     items = [value for value in scene.values() if value != NOTHING] + list(words)
-    backwards, form = divmod(number, len(_LISTS))
-    return _LISTS[form].format(", ".join(reversed(items) if backwards else items)) if items else "a photo"
+    backwards, form = divmod(number, len(forms))
+    return forms[form].format(", ".join(reversed(items) if backwards else items)) if items else "a photo"
 
 
 def _told(scene: Scene, words: Sequence[str], number: int) -> str:

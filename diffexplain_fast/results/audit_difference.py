@@ -8,9 +8,7 @@ import numpy as np
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import AuditRow
-from diffexplain_fast.stats.cells import Asked, Judged, Rule, concept_effects, judge
-from diffexplain_fast.stats.effects import Effects
-from diffexplain_fast.stats.regression import Fit
+from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
 
 _SAME = ("pool", "concepts", "phrasing", "seed")
 """Settings of two audits that used the same pictures."""
@@ -29,6 +27,11 @@ class Side:
         """What the captions asked for."""
         levels = tuple(int(count) for count in self.outcomes["levels"])
         return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]))
+
+    def own(self, target: str) -> int | None:
+        """Return the place of a target's own object among the concepts, None where there is none."""
+        rows = [row for row in self.rows if row.target == target]
+        return next((place for place, row in enumerate(rows) if row.declared_by == "label"), None)
 
     def columns(self, targets: Sequence[str]) -> list[int]:
         """Return the places of targets in the arrays."""
@@ -59,8 +62,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
         raise wrong_value("other", "an audit that shares a target", "none")
     settings = ours.settings
     rule = Rule((), settings["minimal_effect"], settings["level"], "fdr", settings["seed"])
-    fit, effects = _effects(ours, theirs, targets)
-    judged = judge(ours.asked, fit, effects, rule, rule.level)
+    estimated = _estimated(ours, theirs, targets)
+    judged = judge(ours.asked, estimated, rule, rule.level)
     second = {(row.target, row.concept): row for row in theirs.rows}
     rows = [row for target in targets for row in ours.rows if row.target == target]
     names = list(dict.fromkeys(row.concept for row in rows))
@@ -70,20 +73,23 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     ]
 
 
-def _effects(ours: Side, theirs: Side, targets: Sequence[str]) -> tuple[Fit | None, Effects]:
+def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
+    own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
     if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
         asked = ours.asked._replace(design=ours.asked.design[:pictures])
-        return concept_effects(asked, first[:pictures] - second[:pictures])
-    (_, one), (_, two) = concept_effects(ours.asked, first), concept_effects(theirs.asked, second)
-    return None, replace(
+        return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
+    one = estimate(ours.asked, first, own, len(first)).effects
+    two = estimate(theirs.asked, second, own, len(second)).effects
+    effects = replace(
         one,
         estimate=one.estimate - two.estimate,
         error=np.hypot(one.error, two.error),
         freedom=np.minimum(one.freedom, two.freedom),
         pictures=np.minimum(one.pictures, two.pictures),
     )
+    return Estimated(effects, [])
 
 
 def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int, int]) -> AuditRow:

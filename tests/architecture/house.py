@@ -140,7 +140,6 @@ DOORS = {
         "effects": "methods results",
         "generator": "methods results",
         "intervals": ANY,
-        "regression": "methods results",
     },
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
     "tinyworld": {"grammar": "recipe evidence", "render": "recipe", "store": ANY, "words": "recipe evidence"},

@@ -39,9 +39,10 @@ def test_absence_never_names_what_is_absent(world: Pipeline) -> None:
 def test_lists_say_values_in_both_orders_and_are_silent_about_absence() -> None:
     pipeline = load_pipeline(tiny_sd())
     phrases = phrases_of(Concepts({"weather": ["snow", "nothing"], "colour": ["red", "blue"]}), pipeline)
-    assert not phrases.of_tiny_world and phrases.silent and phrases.count >= 4
+    assert not phrases.of_tiny_world and phrases.silent
+    assert phrases.count == 2  # this tokenizer cuts "picture", "image" and "scene"
     assert phrases.say({"weather": "snow", "colour": "red"}, ["tree"], 0) == "a photo of snow, red, tree"
-    assert phrases.say({"weather": "snow", "colour": "red"}, ["tree"], 4) == "a photo of tree, red, snow"
+    assert phrases.say({"weather": "snow", "colour": "red"}, ["tree"], 1) == "a photo of tree, red, snow"
     assert phrases.say({"weather": "nothing", "colour": "red"}, [], 0) == "a photo of red"
     assert phrases.say({}, [], 0) == "a photo"
 

@@ -68,7 +68,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     report = counter(callback, "draw")
-    data, judged = run_trial(pool, plan, readout, None if sight is None else sight.look, rule, report)
+    own_places = [own_concept(concepts, label) for label in readout.labels]
+    data, judged = run_trial(pool, plan, readout, own_places, None if sight is None else sight.look, rule, report)
     own, need = _own(question, options, counter(callback, "own"))
     used = plan.first(len(data.values))
     errors = None if sight is None else sight.errors

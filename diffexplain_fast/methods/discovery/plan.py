@@ -86,7 +86,9 @@ def _plan(
         grouped = balanced_design([len(values) for _, values in groups], count, seed, None if phrases.silent else 0.0)
     bags = np.zeros((count, 0), dtype=bool)
     if words:
-        bags = bag_design(len(words), min(BAG, max(1, len(words) // 2)), count, seed)
+        size = min(BAG, len(words))
+        # Some places of a bag stay empty: in bags of one size a word is there only instead of another word.
+        bags = bag_design(len(words) + size, size, count, seed)[:, : len(words)]
     phrasing = np.concatenate([_phrasings(phrases.count, seed, block) for block in range(count // BLOCK)])
     captions = []
     for row, bag, number in zip(grouped, bags, phrasing.tolist(), strict=True):

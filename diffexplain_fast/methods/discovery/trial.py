@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.stats.cells import Judged, Rule, concept_effects, judge
+from diffexplain_fast.stats.cells import Judged, Rule, estimate, judge
 
 Report = Callable[[int, int], None]
 
@@ -64,7 +64,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 
 def run_trial(
-    pool: Pool, plan: Plan, readout: Readout, eye: Eye | None, rule: Rule, report: Report
+    pool: Pool, plan: Plan, readout: Readout, own: Sequence[int | None], eye: Eye | None, rule: Rule, report: Report
 ) -> tuple[Measured, Judged]:
     """Return the pictures and the cells of a trial after the look at which all cells are decided, or the last one.
 
@@ -72,6 +72,7 @@ def run_trial(
         pool: see ``measured``.
         plan: see ``measured``.
         readout: see ``measured``.
+        own: place of every target's own object among the concepts, None where there is none.
         eye: see ``measured``.
         rule: of the looks and tests.
         report: see ``measured``.
@@ -82,7 +83,7 @@ def run_trial(
         parts.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         before, data = look.pictures, joined(parts)
         asked = plan.first(before).asked
-        judged = judge(asked, *concept_effects(asked, data.values), rule, look.level, found)
+        judged = judge(asked, estimate(asked, data.values, own, rule.looks[-1].pictures), rule, look.level, found)
         found = judged.found
         if not (judged.names == "undecided").any():
             break

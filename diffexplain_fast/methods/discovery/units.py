@@ -7,7 +7,7 @@ import torch
 
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.results.audit_rows import UnitRow
-from diffexplain_fast.stats.cells import Rule, concept_effects, judge
+from diffexplain_fast.stats.cells import Rule, estimate, judge
 
 if TYPE_CHECKING:
     from diffexplain_fast.methods.discovery.discover import Question
@@ -35,9 +35,9 @@ def units_of_layer(question: "Question", plan: Plan, rule: Rule, layer: str, top
         parts.append(means.double().cpu().numpy())
     values = np.concatenate(parts)
     spread = values.std(0)
-    judged = judge(
-        plan.asked, *concept_effects(plan.asked, values / np.where(spread > 0, spread, 1.0)), rule, rule.level
-    )
+    none: list[int | None] = [None] * values.shape[1]
+    estimated = estimate(plan.asked, values / np.where(spread > 0, spread, 1.0), none, len(values))
+    judged = judge(plan.asked, estimated, rule, rule.level)
     best = np.nan_to_num(np.abs(judged.estimate)).argmax(0)
     strength = np.nan_to_num(np.abs(judged.estimate)).max(0)
     return [

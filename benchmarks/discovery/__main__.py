@@ -21,7 +21,7 @@ from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.storage import write_json_atomic
 
-RESULT = Path(__file__).parent / "results" / "discovery.json"
+RESULT = Path(__file__).parent.parent / "results" / "discovery.json"
 MADE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "made 1": {"fish": {"background": "desert"}, "boat": {"colour": "blue"}, "house": {"companion": "sun"}},
     "made clean": {},
