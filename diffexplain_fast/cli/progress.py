@@ -13,6 +13,7 @@ _PHASES = {
     "evaluate": "scoring",
     "draw": "drawing",
     "own": "drawing own objects",
+    "pairs": "drawing pairs",
 }
 
 

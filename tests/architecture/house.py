@@ -140,6 +140,8 @@ DOORS = {
         "effects": "methods results",
         "generator": "methods results",
         "intervals": ANY,
+        "multiplicity": "methods",
+        "pairs": "methods",
     },
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
     "tinyworld": {"grammar": "recipe evidence", "render": "recipe", "store": ANY, "words": "recipe evidence"},

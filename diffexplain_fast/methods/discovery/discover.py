@@ -15,6 +15,7 @@ from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
+from diffexplain_fast.methods.discovery.pairs import interactions_of
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.shown import with_pictures
@@ -75,7 +76,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     errors = None if sight is None else sight.errors
     trial = Trial(concepts, readout, used, data, judged, own, errors, options.minimal_effect, options.level)
     rows = rows_of(trial)
-    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, []))
+    pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
+    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs))
     settings: JsonObject = {
         **options.record(),
         "concepts": concepts.record(),
@@ -97,7 +99,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     return Audit(
         classifier=readout.classifier.name,
         rows=rows,
-        interactions=[],
+        interactions=pairs,
         verdicts=verdicts,
         settings=settings,
         images=images,

@@ -40,7 +40,8 @@ def _verdict(trial: Trial, place: int, rows: Sequence[AuditRow], pairs: Sequence
     core = [row for row in ordered if row.role == "core"]
     spurious = [row for row in ordered if row.role == "spurious"]
     suppressed = [row for row in ordered if row.role == "suppresses"]
-    both, either = ([pair for pair in pairs if pair.kind == kind] for kind in ("and", "or"))
+    both = [pair for pair in pairs if pair.kind == "and" and pair.adjusted_p <= trial.level]
+    either = [pair for pair in pairs if pair.kind == "or"]
     note, shown = "", [*spurious, *core]
     if both:
         kind, pairs = "conjunction", both
