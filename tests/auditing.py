@@ -76,7 +76,7 @@ def made_up(
     rule = Rule(looks(pictures), 0.5, 0.05, "fdr", 0)
     own = [own_concept(concepts, label) for label in LABELS]
     judged = judge(plan.asked, estimate(plan.asked, values, own, pictures), rule, 0.03)
-    return Trial(concepts, readout, plan, Measured(values, hits, seen), judged, {}, None, 0.5, 0.05)
+    return Trial(concepts, readout, plan, Measured(values, hits, seen), judged, judged.estimate, {}, None, 0.5, 0.05)
 
 
 def quick_audit(pool: Path, **options: Any) -> Audit:

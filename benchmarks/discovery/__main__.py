@@ -18,6 +18,7 @@ import numpy as np
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.evidence.known_truth import Truth, audit_truth
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.storage import read_json, write_json_atomic
 
@@ -30,30 +31,7 @@ MADE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 PLANTED, MARGIN = 3.0, 0.4
 """Effect in logits above which a truth is a planted one, and distance from 1 logit at which it is a clear one."""
 
-Truth = dict[tuple[str, str], float]
 Row = dict[str, Any]
-
-
-def audit_truth(truth: Mapping[str, Any]) -> Truth:
-    """Return label and concept to the true effect in centred logits against the median of its group."""
-    labels = list(truth)
-    if all("levels" in row for label in labels for row in truth[label]["attributes"]):
-        # A truth of levels is what an audit estimates already.
-        return {(label, row["attribute"]): row["effect"] for label in labels for row in truth[label]["attributes"]}
-    raw = {label: {row["attribute"]: row["effect"] for row in truth[label]["attributes"]} for label in labels}
-    names = list(raw[labels[0]])
-    groups = [name.partition(":")[0] for name in names]
-    table = np.array([[raw[label][name] for label in labels] for name in names])
-    found: Truth = {}
-    for group in dict.fromkeys(groups):
-        rows = [i for i, own in enumerate(groups) if own == group]
-        # A value minus the mean of the k - 1 others is k / (k - 1) times the value minus the mean of all.
-        means = table[rows] * (len(rows) - 1) / len(rows)
-        means -= means.mean(1, keepdims=True)
-        effects = means - np.median(means, 0)
-        for i, row in zip(rows, effects.tolist(), strict=True):
-            found |= {(label, names[i]): effect for label, effect in zip(labels, row, strict=True)}
-    return found
 
 
 def roles(truth: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -137,7 +115,9 @@ def main() -> None:
         truth, role = audit_truth(found), roles(found)
         delta = audit.settings["minimal_effect"]
         verdicts = {target: verdict.kind for target, verdict in audit.verdicts.items()}
-        result["classifiers"][name] = {"cost": cost, "verdicts": verdicts, **compared(audit.rows, truth, role, delta)}
+        pairs = [f"{one.target}: {one.concept_a} {one.kind} {one.concept_b}" for one in audit.interactions]
+        row = {"cost": cost, "verdicts": verdicts, "pairs": pairs, "generator": audit.settings["generator_error"]}
+        result["classifiers"][name] = row | compared(audit.rows, truth, role, delta)
         renamed = [(f"{name}/{key[0]}", key[1]) for key in truth]
         truths |= dict(zip(renamed, truth.values(), strict=True))
         known |= {(f"{name}/{label}", concept): one for (label, concept), one in role.items()}

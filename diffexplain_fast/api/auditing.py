@@ -14,16 +14,18 @@ from diffexplain_fast.evidence.calibration import Sight, sight_of
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.eyes import Eye
-from diffexplain_fast.evidence.phrases import phrases_of
+from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
-from diffexplain_fast.methods.discovery.discover import Question, discover
+from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.stats.decisions import Control
+from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
 _LATER = {
@@ -125,5 +127,15 @@ def run_audit(
     if callable(chosen.eye):
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed))
+    aside = _aside(phrases, classifier, pipeline.device)
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
     return discover(question, chosen.options, chosen.callback)
+
+
+def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:
+    """Return the shipped classifiers of the tiny world except the audited one, where the concepts are the world's."""
+    if not phrases.of_tiny_world:
+        return []
+    audited = classifier.fingerprint()
+    shipped = (Classifier.from_pretrained(f"tinyworld/{name}", device=device) for name in classifier_names())
+    return [one for one in shipped if one.truth is not None and one.fingerprint() != audited]

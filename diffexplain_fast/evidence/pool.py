@@ -84,6 +84,10 @@ class Pool:
         for key, (start, texts) in units.items():
             yield self._read(key, len(texts))[: last - start]
 
+    def blank(self) -> Tensor:
+        """Return one black picture, uint8 [1, 3, H, W]."""
+        return torch.zeros(1, 3, *self.pipeline.image_size, dtype=torch.uint8)
+
     def as_pixels(self, levels: Tensor) -> Tensor:
         """Return stored pictures uint8 [B, 3, H, W] as pixels in [0, 1] on the pipeline's device."""
         return levels.to(self._drawing.pipeline.device, self._drawing.pipeline.dtype) / 255

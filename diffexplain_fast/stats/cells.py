@@ -84,6 +84,9 @@ class Judged:
         adjusted: the same, adjusted over all concepts, targets and directions.
         found: 1 above the minimal effect, -1 below its negative, 0 not found.
         names: "finding", "none", "small" or "undecided".
+        tested: bool, whether a concept was tested.
+        effects: of all cells, with their errors.
+        level: error of the intervals.
     """
 
     estimate: np.ndarray
@@ -93,6 +96,21 @@ class Judged:
     adjusted: np.ndarray
     found: np.ndarray
     names: np.ndarray
+    tested: np.ndarray
+    effects: Effects
+    level: float
+
+    def interval_of(self, effects: Effects, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return intervals of the same cells with other errors, selection-adjusted for what was found.
+
+        Args:
+            effects: of all cells.
+            places: of the concepts among the cells.
+        """
+        kept = replace(
+            effects, estimate=effects.estimate[places], error=effects.error[places], freedom=effects.freedom[places]
+        )
+        return reported_interval(kept, self.found, self.tested, self.level)
 
 
 def concept_effects(asked: Asked, outcomes: np.ndarray, weights: np.ndarray | None = None) -> tuple[Fit, Effects]:
@@ -246,5 +264,15 @@ def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier:
     up = effects.estimate >= 0
     p = np.where(up, tests.above, tests.below)
     adjusted_p = np.where(up, tests.adjusted_above, tests.adjusted_below)
-    kept = (array[places] for array in (effects.estimate, low, high, p, adjusted_p, found, names))
-    return Judged(*kept)
+    return Judged(
+        estimate=effects.estimate[places],
+        low=low[places],
+        high=high[places],
+        p=p[places],
+        adjusted=adjusted_p[places],
+        found=found[places],
+        names=names[places],
+        tested=tests.tested[places],
+        effects=effects,
+        level=rule.level,
+    )

@@ -27,6 +27,7 @@ class Trial:
         plan: the captions of the pictures that were used.
         data: what was said of them.
         judged: the cells.
+        asking: effects of asking, [concepts, targets]; the cells have those of showing where words are disobeyed.
         own: place of a target to the plan and the data of pictures that all ask for the target's own object.
         errors: of the eye in every group; None where they are not known.
         delta: minimal effect.
@@ -38,6 +39,7 @@ class Trial:
     plan: Plan
     data: Measured
     judged: Judged
+    asking: np.ndarray
     own: dict[int, tuple[Plan, Measured]]
     errors: list[Errors] | None
     delta: float
@@ -46,16 +48,23 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Common:
-    """What the rows of all targets share: effects on values and answers, tipping points, and obedience."""
+    """What the rows of all targets share: effects on values and answers, tipping points, obedience, intervals."""
 
     everything: list[Split]
     tipping: np.ndarray
     asked: np.ndarray
     eye: list[Obedience]
+    low: np.ndarray
+    high: np.ndarray
 
 
-def rows_of(trial: Trial) -> list[AuditRow]:
-    """Return a row for every target and concept."""
+def rows_of(trial: Trial, reported: Judged | None = None) -> list[AuditRow]:
+    """Return a row for every target and concept.
+
+    Args:
+        trial: the finished trial.
+        reported: its cells with the intervals of the report; None for those of the trial itself.
+    """
     both = np.concatenate([trial.data.values, trial.data.hits], 1).astype(np.float64)
     judged, asked = trial.judged, trial.plan.asked.named
     common = _Common(
@@ -63,6 +72,8 @@ def rows_of(trial: Trial) -> list[AuditRow]:
         tipping=tipping_point(judged.low, judged.high, judged.found, trial.delta),
         asked=asked,
         eye=obedience(asked, trial.data.seen, trial.errors),
+        low=(reported or judged).low,
+        high=(reported or judged).high,
     )
     return [row for target in range(len(trial.readout.names)) for row in _rows(trial, target, common)]
 
@@ -88,18 +99,19 @@ def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
 def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:
     judged, at, eye = trial.judged, (place, target), common.eye[place]
     declared = declared_by(trial.concepts, trial.readout.labels[target], place)
+    bounded = not np.isinf(judged.low[at]) and not np.isinf(judged.high[at])
     answers = trial.readout.labels[target] is not None and trial.readout.answers
     return AuditRow(
         target=trial.readout.names[target],
         concept=trial.concepts.names[place],
         effect=float(judged.estimate[at]),
-        low=float(judged.low[at]),
-        high=float(judged.high[at]),
+        low=float(common.low[at]),
+        high=float(common.high[at]),
         p=float(judged.p[at]),
         adjusted_p=float(judged.adjusted[at]),
         finding=bool(judged.found[at]),
-        role=_role(str(judged.names[at]), int(judged.found[at]), declared, eye.drawable),
-        asked=float(judged.estimate[at]),
+        role=_role(str(judged.names[at]), int(judged.found[at]), declared, eye.drawable and bounded),
+        asked=float(trial.asking[at]),
         obeyed=eye.share,
         declared_by=declared,
         answered_with=_number(others.share[place]) if answers else None,

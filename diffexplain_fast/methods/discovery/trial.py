@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.stats.cells import Judged, Rule, estimate, judge
+from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 
 Report = Callable[[int, int], None]
 
@@ -65,8 +65,8 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 def run_trial(
     pool: Pool, plan: Plan, readout: Readout, own: Sequence[int | None], eye: Eye | None, rule: Rule, report: Report
-) -> tuple[Measured, Judged]:
-    """Return the pictures and the cells of a trial after the look at which all cells are decided, or the last one.
+) -> tuple[Measured, Estimated, Judged]:
+    """Return pictures, effects and cells of a trial after the look at which all cells are decided, or the last one.
 
     Args:
         pool: see ``measured``.
@@ -83,8 +83,9 @@ def run_trial(
         parts.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         before, data = look.pictures, joined(parts)
         asked = plan.first(before).asked
-        judged = judge(asked, estimate(asked, data.values, own, rule.looks[-1].pictures), rule, look.level, found)
+        estimated = estimate(asked, data.values, own, rule.looks[-1].pictures)
+        judged = judge(asked, estimated, rule, look.level, found)
         found = judged.found
         if not (judged.names == "undecided").any():
             break
-    return data, judged
+    return data, estimated, judged

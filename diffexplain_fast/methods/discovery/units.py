@@ -1,20 +1,16 @@
 """Which units of a layer answer to which concept, in the pictures of a trial."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from diffexplain_fast.methods.discovery.plan import Plan
+from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.results.audit_rows import UnitRow
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 
-if TYPE_CHECKING:
-    from diffexplain_fast.methods.discovery.discover import Question
-
 
 @torch.no_grad()
-def units_of_layer(question: "Question", plan: Plan, rule: Rule, layer: str, top: int) -> list[UnitRow]:
+def units_of_layer(question: Question, plan: Plan, rule: Rule, layer: str, top: int) -> list[UnitRow]:
     """Return the units with the largest effects, each with its strongest concept.
 
     Args:
