@@ -4,9 +4,11 @@ import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
+from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -23,6 +25,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
@@ -155,6 +158,50 @@ class Explainer:
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             return explain_target(problem, chosen, self._screened, checkpoint, callback)
 
+    @torch.inference_mode(False)
+    def audit(
+        self,
+        targets: object = "all",
+        concepts: object = None,
+        pictures: int = 400,
+        explain: bool = False,
+        minimal_effect: float = 0.5,
+        level: float = 0.05,
+        images: object = None,
+        interventions: object = None,
+        **options: Unpack[Auditing],
+    ) -> Audit:
+        """Find which concepts a classifier answers to, by a randomised trial through the prompt; see ``run_audit``.
+
+        Args:
+            targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
+            concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
+            pictures: of the pool at most, at least 24.
+            explain: not yet.
+            minimal_effect: effect in centred logits up to which nothing is a finding.
+            level: rate of false findings, and error of the intervals.
+            images: not yet.
+            interventions: not yet.
+            **options: see ``api.auditing.Auditing``.
+
+        Returns:
+            Rows, verdicts and settings.
+
+        Raises:
+            TypeError: an argument of the wrong kind, or an option that does not exist.
+            ValueError: an argument out of range, concepts that the pipeline cannot say, the pool of another pipeline.
+            NotImplementedError: an argument that is not supported yet.
+            NonFiniteError: a picture or an answer with NaN or infinity; what was drawn before is kept.
+            StorageError: the pool cannot be written.
+        """
+        self._follow()
+        later = {"explain": explain, "images": images, "interventions": interventions}
+        chosen = Chosen.of(pictures, minimal_effect, level, later, options)
+        with self._frozen():
+            self._settle()
+            sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
+            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen)
+
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""
         size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
@@ -212,54 +259,3 @@ class Explainer:
 def _components(pipeline: object) -> list[object]:
     """Return the components of a diffusers pipeline that an explanation uses, None for those that it does not have."""
     return [getattr(pipeline, name, None) for name in _COMPONENTS]
-
-
-def explain(
-    classifier: Classifier | str | Path,
-    target: object,
-    pipeline: object = "tinyworld",
-    *,
-    backend: str = "auto",
-    memory: int | str | None = "auto",
-    gradient: GradientMode | str = "full",
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    call_options: Mapping[str, object] | None = None,
-    **options: object,
-) -> Explanation:
-    """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
-
-    Args:
-        classifier: see ``Explainer``.
-        target: see ``Explainer.explain``.
-        pipeline: see ``Explainer``.
-        backend: see ``Explainer``.
-        memory: see ``Explainer``.
-        gradient: see ``Explainer``.
-        seed: see ``Explainer``.
-        device: see ``Explainer``.
-        call_options: see ``Explainer``.
-        **options: all arguments of ``Explainer.explain``.
-
-    Returns:
-        The explanation.
-
-    Raises:
-        TypeError: see ``Explainer.explain``.
-        ValueError: see ``Explainer.explain``.
-
-    Source: DiffExplainer (arXiv 2404.02618).
-    """
-    explainer = Explainer(
-        pipeline,
-        classifier,
-        backend=backend,
-        memory=memory,
-        gradient=gradient,
-        seed=seed,
-        device=device,
-        call_options=call_options,
-    )
-    with explainer:
-        run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
-        return run(target, **options)

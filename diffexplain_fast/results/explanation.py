@@ -1,6 +1,5 @@
 """An explanation as a value, and its files: JSON, safetensors, PNG, and a manifest of sha256."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
 from diffexplain_fast.records import Count, JsonObject, Magnitude, Norm, Number, Probability, Share, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.images import png_bytes, read_png
 from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
     MANIFEST,
-    confined,
     parse_json,
     parse_tensors,
     save_tensors_atomic,
@@ -138,9 +137,7 @@ class Explanation(Drawn):
     def _write(self, folder: Path) -> None:
         names = [f"images/{i:03d}.png" for i in range(len(self.images))]
         for name, image in zip(names, self.images, strict=True):
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            write_bytes_atomic(folder / name, buffer.getvalue())
+            write_bytes_atomic(folder / name, png_bytes(image))
         save_tensors_atomic(folder / _TENSORS, {"prompt_embeds": self.prompt_embeds.detach().cpu().contiguous()})
         record = {
             "format": _FORMAT,
@@ -184,7 +181,7 @@ class Explanation(Drawn):
                 if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
-                _read_image(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
+                read_png(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
             ]
             for name, score in record["activation"].items():
                 _check_rate(score, f"{path}, activation, {name}")
@@ -204,15 +201,3 @@ def _read_soft(data: bytes, path: Path) -> torch.Tensor:
     if soft.ndim != 2 or not soft.is_floating_point():
         raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
     return soft
-
-
-def _read_image(folder: str | Path, name: str, files: Mapping[str, bytes]) -> Image.Image:
-    path = confined(folder, name)
-    if name not in files:
-        raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
-    try:
-        with Image.open(io.BytesIO(files[name]), formats=["PNG"]) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptFileError(describe(str(path), "a PNG image", error)) from error

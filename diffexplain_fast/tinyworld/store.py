@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from diffexplain_fast.errors import unknown_name
+from diffexplain_fast.errors import describe, unknown_name
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import values_of
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, ResNetForImageClassification
+    from transformers import (
+        CLIPModel,
+        CLIPSegForImageSegmentation,
+        CLIPTokenizer,
+        GitForCausalLM,
+        ResNetForImageClassification,
+    )
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
@@ -133,4 +139,24 @@ def load_segmenter() -> "tuple[CLIPSegForImageSegmentation, CLIPTokenizer]":
 
     folder = _checked(WEIGHTS) / "segmenter"
     model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def has_captioner() -> bool:
+    """Return whether a captioner ships: the world that shipped first has none."""
+    return (_checked(WEIGHTS) / "captioner").is_dir()
+
+
+def load_captioner() -> "tuple[GitForCausalLM, CLIPTokenizer]":
+    """Load the captioner, which writes full captions of pictures scaled to [-1, 1], and its tokenizer.
+
+    Raises:
+        FileNotFoundError: the weights that ship have no captioner.
+    """
+    from transformers import CLIPTokenizer, GitForCausalLM
+
+    folder = _checked(WEIGHTS) / "captioner"
+    if not folder.is_dir():
+        raise FileNotFoundError(describe("captioner", f"a model in {folder}", "none"))
+    model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)

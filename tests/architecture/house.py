@@ -28,7 +28,7 @@ LAZY = "lazy.py"
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
-    "api": {"explainer": ANY},
+    "api": {"explain": ANY, "explainer": ANY},
     "cli": {},
     "engine": {
         "accelerated": ANY,
@@ -72,10 +72,18 @@ DOORS = {
         "workspaces": "prediction",
     },
     "evidence": {
+        "calibration": "methods api",
+        "concepts": ANY,
+        "drawing": "api",
         "evaluation": "methods",
+        "eyes": "methods api",
         "identity": "methods",
+        "known_truth": "methods",
         "perturb": "methods",
+        "phrases": "methods api",
+        "pool": "methods api",
         "problem": "methods api measuring",
+        "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
         "seeds": "methods",
@@ -96,6 +104,7 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
+    "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -120,13 +129,29 @@ DOORS = {
         "resize_normalize": "models evidence",
     },
     "prediction": {**dict.fromkeys(("compiled", "predict", "rates"), "cli"), "parts": "measuring"},
-    "recipe": {"__init__": "tinyworld", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "data": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
-    "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
-    "runs": {"checkpoint": ANY, "progress": ANY},
-    "stats": {"intervals": ANY},
+    "results": {
+        "audit": ANY,
+        "audit_rows": "methods report cli",
+        "drawn": "report",
+        "explanation": ANY,
+        "truth": "models methods",
+    },
+    "runs": {"checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "stats": {
+        "cells": "methods results",
+        "decisions": "methods api",
+        "design": "methods",
+        "effects": "methods results",
+        "generator": "methods results",
+        "instruments": "methods",
+        "intervals": ANY,
+        "multiplicity": "methods",
+        "pairs": "methods",
+    },
     "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
-    "tinyworld": {"grammar": "recipe", "render": "recipe", "store": ANY, "words": "recipe"},
+    "tinyworld": {"grammar": "recipe evidence", "render": "recipe", "store": ANY, "words": "recipe evidence"},
 }
 """Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
 

@@ -64,8 +64,10 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_help_names_every_command_and_exit_code() -> None:
     code, text = run("--help")
-    assert code == 0 and all(word in text for word in ("demo", "explain", "profile", "doctor", "130 interrupted"))
-    for command in ("demo", "explain", "profile", "doctor"):
+    assert code == 0 and all(
+        word in text for word in ("demo", "explain", "audit", "profile", "doctor", "130 interrupted")
+    )
+    for command in ("demo", "explain", "audit", "profile", "doctor"):
         code, text = run(command, "--help")
         assert code == 0 and "Usage" in text and "TODO" not in text
 
