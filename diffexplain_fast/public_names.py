@@ -1,9 +1,11 @@
 """Every public name of the package, and the module from which it is imported at first use."""
 
 HOMES = {
+    "Audit": "results.audit",
     "ClassLogit": "targets",
     "ClassProbability": "targets",
     "Classifier": "models.classifier",
+    "Concepts": "evidence.concepts",
     "DifferentiableSampler": "engine.sampler",
     "Disagreement": "targets",
     "Explainer": "api.explainer",
@@ -12,7 +14,9 @@ HOMES = {
     "Response": "targets",
     "Target": "targets",
     "accelerate": "engine.accelerated",
-    "explain": "api.explainer",
+    "all_of": "recipe.making",
+    "any_of": "recipe.making",
+    "explain": "api.explain",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",

@@ -4,13 +4,15 @@ import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypedDict
+from typing import Unpack
 
 import torch
 
+from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -23,17 +25,12 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
-
-
-class _SamplerOptions(TypedDict):
-    backend: str
-    memory: int | str | None
-    gradient: GradientMode | str
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -84,11 +81,11 @@ class Explainer:
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
-        self._sampler_options = _SamplerOptions(backend=backend, memory=memory, gradient=gradient)
+        self._sampler_options = SamplerOptions(backend=backend, memory=memory, gradient=gradient)
         self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
         self._components, self._call_options = _components(self._given), call_options
         self._screened: Screened = {}
-        self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
+        self._current: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
         self._texts: dict[str, Graphed] = {}
         self._read: tuple[object, ...] = ()
         with self._frozen():
@@ -96,7 +93,7 @@ class Explainer:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without samplers and recordings, which a copy creates again when it needs them."""
-        return {**vars(self), "_samplers": {}, "_texts": {}}
+        return {**vars(self), "_current": None, "_texts": {}}
 
     def _follow(self) -> None:
         """Read the caller's pipeline again if one of its components was replaced."""
@@ -161,6 +158,50 @@ class Explainer:
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             return explain_target(problem, chosen, self._screened, checkpoint, callback)
 
+    @torch.inference_mode(False)
+    def audit(
+        self,
+        targets: object = "all",
+        concepts: object = None,
+        pictures: int = 400,
+        explain: bool = False,
+        minimal_effect: float = 0.5,
+        level: float = 0.05,
+        images: object = None,
+        interventions: object = None,
+        **options: Unpack[Auditing],
+    ) -> Audit:
+        """Find which concepts a classifier answers to, by a randomised trial through the prompt; see ``run_audit``.
+
+        Args:
+            targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
+            concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
+            pictures: of the pool at most, at least 24.
+            explain: not yet.
+            minimal_effect: effect in centred logits up to which nothing is a finding.
+            level: rate of false findings, and error of the intervals.
+            images: not yet.
+            interventions: not yet.
+            **options: see ``api.auditing.Auditing``.
+
+        Returns:
+            Rows, verdicts and settings.
+
+        Raises:
+            TypeError: an argument of the wrong kind, or an option that does not exist.
+            ValueError: an argument out of range, concepts that the pipeline cannot say, the pool of another pipeline.
+            NotImplementedError: an argument that is not supported yet.
+            NonFiniteError: a picture or an answer with NaN or infinity; what was drawn before is kept.
+            StorageError: the pool cannot be written.
+        """
+        self._follow()
+        later = {"explain": explain, "images": images, "interventions": interventions}
+        chosen = Chosen.of(pictures, minimal_effect, level, later, options)
+        with self._frozen():
+            self._settle()
+            sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
+            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen)
+
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""
         size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
@@ -179,17 +220,16 @@ class Explainer:
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
         scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
         parts = (self.pipeline, self.pipeline.unet, self.pipeline.vae)
-        if parts != self._read or any(known.edited for known in self._samplers.values()):
+        if parts != self._read or (self._current is not None and self._current[1].edited):
             self._forget()
             self._read = parts
         # The key contains the schedule, because the caller may have changed the scheduler.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
-        if key not in self._samplers:
-            self._samplers.clear()  # the plan of a sampler does not count packed weights and recordings of others
-            self._samplers[key] = DifferentiableSampler.from_pipe(
-                self.pipeline, num_inference_steps=count, guidance_scale=scale, **self._sampler_options
-            )
-        sampler = self._samplers[key]
+        if self._current is None or self._current[0] != key:
+            self._current = None  # the plan of a sampler does not count packed weights and recordings of others
+            options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
+            self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
+        sampler = self._current[1]
         if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
@@ -201,7 +241,7 @@ class Explainer:
         return self._texts[prefix]
 
     def _forget(self) -> None:
-        self._samplers.clear()
+        self._current = None
         self._texts.clear()
         self._screened.clear()
 
@@ -219,54 +259,3 @@ class Explainer:
 def _components(pipeline: object) -> list[object]:
     """Return the components of a diffusers pipeline that an explanation uses, None for those that it does not have."""
     return [getattr(pipeline, name, None) for name in _COMPONENTS]
-
-
-def explain(
-    classifier: Classifier | str | Path,
-    target: object,
-    pipeline: object = "tinyworld",
-    *,
-    backend: str = "auto",
-    memory: int | str | None = "auto",
-    gradient: GradientMode | str = "full",
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    call_options: Mapping[str, object] | None = None,
-    **options: object,
-) -> Explanation:
-    """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
-
-    Args:
-        classifier: see ``Explainer``.
-        target: see ``Explainer.explain``.
-        pipeline: see ``Explainer``.
-        backend: see ``Explainer``.
-        memory: see ``Explainer``.
-        gradient: see ``Explainer``.
-        seed: see ``Explainer``.
-        device: see ``Explainer``.
-        call_options: see ``Explainer``.
-        **options: all arguments of ``Explainer.explain``.
-
-    Returns:
-        The explanation.
-
-    Raises:
-        TypeError: see ``Explainer.explain``.
-        ValueError: see ``Explainer.explain``.
-
-    Source: DiffExplainer (arXiv 2404.02618).
-    """
-    explainer = Explainer(
-        pipeline,
-        classifier,
-        backend=backend,
-        memory=memory,
-        gradient=gradient,
-        seed=seed,
-        device=device,
-        call_options=call_options,
-    )
-    with explainer:
-        run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
-        return run(target, **options)

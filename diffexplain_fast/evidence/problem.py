@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
 from diffexplain_fast.evidence.scores import Scores, scores_of
-from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
@@ -49,9 +49,8 @@ class Problem:
     text: Graphed | None = None
 
     @cached_property
-    def _negative(self) -> Conditioning | None:
-        with torch.no_grad():
-            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
+    def _drawing(self) -> Drawing:
+        return Drawing(self.pipeline, self.sampler, self.seed)
 
     @cached_property
     def embedding_scale(self) -> float:
@@ -96,21 +95,7 @@ class Problem:
         Returns:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
         """
-        size, device = len(indices), self.pipeline.device
-        noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
-        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
-        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
-        negative = self._negative
-        pixels = self.sampler(
-            embeds,
-            None if negative is None else negative.prompt_embeds,
-            latents=torch.stack(noise).to(device, embeds.dtype),
-            generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
-            pooled_prompt_embeds=pooled,
-            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
-            **self.pipeline.extras(conditioning, size),
-        )
-        return pixels.clamp(0, 1)
+        return self._drawing.images(conditioning, stage, indices)
 
     def scores(self, pixels: Tensor) -> Scores:
         """Return the scores of pixels [B, 3, H, W] by the classifier."""

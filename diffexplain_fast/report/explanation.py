@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Evidence, evidence_of
-from diffexplain_fast.report.page import load_template, write_page
+from diffexplain_fast.report.page import write_page
 from diffexplain_fast.report.plots import Curve, fit_curve
 from diffexplain_fast.report.rows import ScoreRow, TruthRow, score_rows, truth_rows
 from diffexplain_fast.report.sentences import (
@@ -21,7 +21,7 @@ from diffexplain_fast.report.sentences import (
 )
 from diffexplain_fast.results.explanation import Explanation, Word
 
-__all__ = ["build_section", "describe_outcome", "describe_steps", "load_template", "render_report"]
+__all__ = ["build_section", "describe_outcome", "describe_steps", "render_report"]
 
 CURVE_WIDTH, CURVE_HEIGHT = 300, 110
 _SHOWN_TRUTHS = 6

@@ -94,7 +94,6 @@ class Explanation(Drawn):
             probabilities".
         reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
-
         pictures: pictures with the classifier's answer to each, by group: "held_out" (those of ``images``),
             "class_name" (of only the class name, from the same start noise) and "failures" (the first further pictures
             of unseen start noise that are not recognised); empty in files of earlier versions.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffexplain_fast.measuring.profile.families import FAMILIES, family
+from diffexplain_fast.measuring.profile.events import FAMILIES, family
 
 NAMES = {
     "convolution": [
