@@ -9,6 +9,7 @@ from typing import Unpack
 import torch
 
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
+from diffexplain_fast.api.documented import takes
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -27,10 +28,11 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.runs.bars import bars_beside
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
-_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback", "progress")
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -108,6 +110,7 @@ class Explainer:
     def __exit__(self, *exception: object) -> None:
         self._forget()
 
+    @takes(Options)
     @torch.inference_mode(False)
     def explain(
         self,
@@ -117,6 +120,7 @@ class Explainer:
         guidance_scale: float | None = None,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
+        progress: bool | None = None,
         **options: object,
     ) -> Explanation:
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
@@ -129,6 +133,8 @@ class Explainer:
                 row.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
+            progress: True for progress bars on stderr, False for none; None shows them in a terminal or a notebook,
+                unless there is a callback.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
                 n_score and the others of ``Options``.
 
@@ -148,6 +154,8 @@ class Explainer:
         chosen = options_from(options, _OTHER_OPTIONS)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
+        if progress is not None and not isinstance(progress, bool):
+            raise wrong_type("progress", "True, False or None", progress)
         self._follow()
         with self._frozen():
             self._settle()
@@ -156,7 +164,8 @@ class Explainer:
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
-            return explain_target(problem, chosen, self._screened, checkpoint, callback)
+            with bars_beside(callback, progress, bound.describe()) as report:
+                return explain_target(problem, chosen, self._screened, checkpoint, report)
 
     @torch.inference_mode(False)
     def audit(

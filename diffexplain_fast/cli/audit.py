@@ -7,8 +7,8 @@ import typer
 
 from diffexplain_fast.cli import options
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.progress import ProgressBars
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.progress import ProgressBars
+from diffexplain_fast.runs.bars import ProgressBars
 
 if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier

@@ -12,8 +12,8 @@ import typer
 from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.progress import ProgressBars
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from diffexplain_fast.engine.inputs import Unseeded, read_inputs
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
+from diffexplain_fast.engine.shown import ViewedSampler
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import describe, wrong_type
 from diffexplain_fast.models.pipeline import Pipeline
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 
 
-class DifferentiableSampler:
+class DifferentiableSampler(ViewedSampler):
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
@@ -103,8 +104,7 @@ class DifferentiableSampler:
         self._source: DiffusionPipeline | Pipeline | SimpleNamespace
         self._source = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
         self._unseeded = Unseeded()
-        options = (savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve)
-        self._backend = Backend(backend, memory, *options)
+        self._backend = Backend(backend, memory, savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve)
         self._backend.take(unet, vae)
         self._modules = (unet, vae)
 

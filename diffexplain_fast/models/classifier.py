@@ -20,9 +20,10 @@ from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets import Response
 from diffexplain_fast.targets.neurons import units_of
 from diffexplain_fast.targets.outputs import SOFTMAX, as_logits
+from diffexplain_fast.views import View, Viewed
 
 
-class Classifier:
+class Classifier(Viewed):
     """Any model from pixels [B, 3, H, W] in [0, 1] to logits, probabilities or numbers [B, C].
 
     The model runs in eval mode with frozen weights, and every call leaves it unchanged. It stays on its device. The
@@ -120,6 +121,16 @@ class Classifier:
         model = parts.model.to(device or "cpu", dtype).eval()
         output = parts.output if output is None else output
         return cls(model, parts.preprocess, parts.labels, output=output, name=parts.name, truth=parts.truth)
+
+    def _view(self) -> View:
+        classes = "without names" if self.labels is None else f"{len(self.labels)}: {', '.join(self.labels[:12])}"
+        rows = {
+            "model": f"{type(self.model).__name__} on {self.device or 'no device of its own'}",
+            "classes": classes,
+            "output": self.output or "settled at the first call",
+            "truth": "none" if self.truth is None else f"of {len(self.truth)} classes",
+        }
+        return View(f"Classifier {self.name}", rows)
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -58,6 +58,22 @@ def verdict_of(explanation: Explanation) -> Verdict:
     return Verdict(level, headline, more, f"{hits} of {score.n}", shortcuts)
 
 
+def summarise_explanation(explanation: Explanation) -> str:
+    """Return the verdict, the words, the steps and the time of an explanation, in a few lines."""
+    verdict, settings = verdict_of(explanation), explanation.settings
+    words = " | ".join(", ".join(f"{w.word} {w.similarity:.2f}" for w in token[:3]) for token in explanation.words)
+    seconds = settings.get("seconds", {}).get("all") if isinstance(settings.get("seconds"), dict) else None
+    took = "" if seconds is None else f" It took {seconds:.0f} s."
+    lines = [
+        f"Explanation of {explanation.target}, classifier {settings.get('classifier', 'unknown')}",
+        " ".join([verdict.headline, *verdict.more]),
+        *([f"Nearest words of each soft token, with cosine similarity: {words}"] if words else []),
+        f"{describe_steps(explanation)}{took}",
+        f"{len(explanation.images)} pictures; report(path) writes a page, save(folder) keeps everything",
+    ]
+    return "\n  ".join(lines)
+
+
 def nearest_words(explanation: Explanation) -> str:
     """Return the nearest word of each soft token, in one line."""
     return " ".join(token[0].word for token in explanation.words if token)

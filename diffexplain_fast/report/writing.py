@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.report.audit import render_audits
+from diffexplain_fast.report.evidence import evidence_of
 from diffexplain_fast.report.explanation import render_report
+from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
+from diffexplain_fast.report.sentences import summarise_explanation
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TITLE = "What does the classifier look for?"
+_SENTENCES = 12
+"""Verdicts of an audit that its summary repeats."""
 _AUDIT_TITLE = "What does the classifier answer to?"
 
 
@@ -43,6 +48,36 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
     if audits and len(audits) == len(sequence):
         return render_audits(audits, path, _AUDIT_TITLE if title == _TITLE else title)
     return render_report([_explanation(result) for result in sequence], path, title)
+
+
+def summarise(result: Drawn) -> str:
+    """Return what a result says, in a few lines.
+
+    Args:
+        result: an explanation or an audit.
+
+    Raises:
+        TypeError: another value.
+    """
+    if isinstance(result, Audit):
+        said = [verdict.sentence for verdict in result.verdicts.values()]
+        found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
+        more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
+        return "\n  ".join([found, *said[:_SENTENCES], *more])
+    return summarise_explanation(_explanation(result))
+
+
+def notebook_view(result: Drawn) -> str:
+    """Return the summary of a result as HTML for a notebook, with the pictures of an explanation.
+
+    Args:
+        result: an explanation or an audit.
+
+    Raises:
+        TypeError: another value.
+    """
+    cards = evidence_of(result).drawn if isinstance(result, Explanation) else []
+    return load_template("card.html").render(lines=summarise(result).splitlines(), cards=cards)
 
 
 def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":

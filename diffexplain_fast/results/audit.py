@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Units = Callable[[str, int], list[UnitRow]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Audit(Drawn):
     """What a classifier answers to, measured by a randomised trial through the prompt.
 

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 class Drawn:
     """A result that draws itself; ``report`` is imported at first use."""
 
+    def summary(self) -> str:
+        """Return what the result says, in a few lines: verdicts, numbers and time."""
+        from diffexplain_fast.report.writing import summarise
+
+        return summarise(self)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """Return the summary for a notebook, for an explanation with its pictures."""
+        from diffexplain_fast.report.writing import notebook_view
+
+        return notebook_view(self)
+
     def plot(self) -> "tuple[Figure, dict[str, Axes]]":
         """Draw images, scores and loss with matplotlib.
 

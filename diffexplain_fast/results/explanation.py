@@ -75,7 +75,7 @@ class Iteration:
     seconds: Magnitude
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Explanation(Drawn):
     """The pictures and words to which a target of a classifier responds, with numbers.
 

@@ -3,7 +3,19 @@
 PACKAGE = "diffexplain_fast"
 RANKS = {
     **dict.fromkeys(
-        ("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0
+        (
+            "errors",
+            "environment",
+            "lazy",
+            "records",
+            "targets",
+            "stats",
+            "file_systems",
+            "storage",
+            "public_names",
+            "views",
+        ),
+        0,
     ),
     **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
     "ops": 2,
@@ -139,7 +151,7 @@ DOORS = {
         "pictures": "evidence report",
         "truth": "models methods",
     },
-    "runs": {"checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
     "stats": {
         "cells": "methods results",
         "decisions": "methods api",

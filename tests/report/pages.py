@@ -1,5 +1,6 @@
 """An explanation to show, and a parser that checks pages: shared by the tests of reports."""
 
+import math
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import torch
 from PIL import Image
 
 from diffexplain_fast.report.explanation import render_report
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
 
 VOID = {"meta", "img", "input", "br"}
@@ -37,6 +40,31 @@ def example(**changes: Any) -> Explanation:
         },
     }
     return Explanation(**values | changes)
+
+
+def audit_example(**changes: Any) -> Audit:
+    """Return an audit of two targets: one answers to snow, the other to nothing."""
+
+    def row(target: str, concept: str, effect: float, role: str) -> AuditRow:
+        finding = role in ("core", "spurious", "suppresses")
+        shares: Any = (0.98, "label", 0.9, 0.25, None, math.nan, 1.5 if finding else None, 40)
+        return AuditRow(
+            target, concept, effect, effect - 0.5, effect + 0.5, 0.001, 0.01, finding, role, effect, *shares
+        )
+
+    roles = [("background:snow", 2.5, "spurious"), ("object:boat", 6.0, "core"), ("colour:red", -3.0, "suppresses")]
+    rows = [row("boat", *one) for one in roles]
+    rows += [row("boat", f"texture:{i}", i / 100, "none") for i in range(15)]
+    rows += [row("fish", "background:sand", math.nan, "undecided")]
+    verdicts = {
+        "boat": Verdict("both", ["background:snow"], "boat answers to snow beside its own object.", [], [0, 1, 2, 3]),
+        "fish": Verdict("undecided", [], "The pictures did not suffice."),
+    }
+    pair = Interaction("boat", "background:snow", "colour:red", 1.5, 1.0, 2.0, 0.01, "and")
+    settings = {"pictures_used": 400, "minimal_effect": 1.0, "level": 0.05, "eye": None}
+    images = [Image.new("RGB", (8, 8), colour) for colour in ("white", "snow", "green", "brown")]
+    values: dict[str, Any] = {"classifier": "tiny", "rows": rows, "interactions": [pair], "verdicts": verdicts}
+    return Audit(**values | {"settings": settings, "images": images} | changes)
 
 
 class Page(HTMLParser):

@@ -16,6 +16,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.views import View, Viewed
 
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -41,8 +42,8 @@ class Cost:
     workspace: int = 0
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Viewed):
     """A choice of storage levels; prints as a table.
 
     Attributes:
@@ -72,13 +73,19 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the plan as a table: bytes by part, predicted peak, limit, share that is computed again."""
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+    def _view(self) -> View:
+        return View("Plan", {"levels": self.summary} | {name: value.strip() for name, value in self._rows()})
+
+    def _rows(self) -> list[tuple[str, str]]:
         rows = [(name, f"{size / 2**20:12.1f} MiB") for name, size in self.parts.items()]
         rows += [("predicted peak", f"{self.peak / 2**20:12.1f} MiB")]
         rows += [("limit", "none".rjust(16) if self.limit is None else f"{self.limit / 2**20:12.1f} MiB")]
         rows += [("computed again", f"{100 * self.recompute:12.0f} % of a forward")]
-        rows += [("note", self.note)] if self.note else []
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+        return [*rows, ("note", self.note)] if self.note else rows
 
 
 def parse_bytes(memory: object, name: str = "memory") -> int | None:

@@ -1,0 +1,42 @@
+"""Options of a method where ``help()`` shows them: in the docstring and the signature of a function that takes them."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def takes(options: type) -> Callable[[F], F]:
+    """Return a decorator that writes the fields of a dataclass in the place of ``**options`` of a function.
+
+    Args:
+        options: a dataclass whose docstring has an entry for each field under "Args:".
+    """
+
+    def document(function: F) -> F:
+        known = inspect.signature(function)
+        own = [one for one in known.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        more = [inspect.Parameter(one.name, kind, default=one.default, annotation=one.type) for one in fields(options)]
+        vars(function)["__signature__"] = known.replace(parameters=[*own, *more])
+        if function.__doc__ and options.__doc__:  # python -OO has none
+            text, entries = inspect.cleandoc(function.__doc__), _entries(options)
+            function.__doc__ = re.sub(r"(?m)^ +\*\*options: .*\n(?: {5,}.*\n)*", lambda _: entries, text)
+        return function
+
+    return document
+
+
+def _entries(options: type) -> str:
+    """Return the entries under "Args:" of a dataclass's docstring, each with its default."""
+    text = inspect.cleandoc(options.__doc__ or "")
+    block = re.search(r"(?ms)^Args:\n(.*?)(?=^\S|\Z)", text)
+    entries = block[1].rstrip("\n") + "\n" if block else ""
+    for one in fields(options):
+        entry = rf"(?m)^( +{one.name}: .*\n(?: {{5,}}.*\n)*)"
+        default = f"        Default: {one.default!r}.\n"
+        entries = re.sub(entry, lambda found, default=default: found[1] + default, entries)
+    return entries

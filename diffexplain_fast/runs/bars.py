@@ -1,0 +1,103 @@
+"""Progress bars with the time left, driven by the callback of a run, where somebody can see them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from diffexplain_fast.runs.progress import Progress
+
+_PHASES = {
+    "screen": "choosing a start",
+    "optimise": "optimising",
+    "evaluate": "scoring",
+    "draw": "drawing",
+    "own": "drawing own objects",
+    "pairs": "drawing pairs",
+}
+
+
+class ProgressBars:
+    """One bar per phase of an explanation; a context manager, and the ``callback`` of ``Explainer.explain``.
+
+    Args:
+        name: text in front of every bar.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._phase: str | None = None
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "ProgressBars":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, event: Progress) -> None:
+        if self._bar is None or event.phase != self._phase:
+            if self._bar is not None:
+                self._bar.close()
+            self._phase = event.phase
+            # A resumed run begins in the middle; its earlier steps must not count in the estimate of the time left.
+            self._bar = bar_class()(
+                initial=event.iteration - 1,
+                total=event.iterations,
+                desc=f"{self.name}: {_PHASES.get(event.phase, event.phase)}",
+                mininterval=0.5,
+                leave=False,
+            )
+        self._bar.total = event.iterations
+        if event.loss is not None:
+            self._bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
+        self._bar.update(event.iteration - self._bar.n)
+
+
+@contextmanager
+def bars_beside(
+    callback: Callable[[Progress], None] | None, progress: bool | None, name: str
+) -> Iterator[Callable[[Progress], None] | None]:
+    """Give the callback of a run: the caller's, bars, or both.
+
+    Args:
+        callback: function of the caller, or None.
+        progress: True for bars, False for none, None for bars in a terminal or notebook if there is no callback.
+        name: text in front of every bar.
+    """
+    if progress is None:
+        progress = callback is None and (in_notebook() or in_terminal())
+    if not progress:
+        yield callback
+        return
+    with ProgressBars(name) as bars:
+
+        def both(event: Progress) -> None:
+            bars(event)
+            if callback is not None:
+                callback(event)
+
+        yield both
+
+
+def in_terminal() -> bool:
+    """Return whether somebody sees what is written to stderr."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")  # a notebook has imported it
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def bar_class() -> type[tqdm]:
+    """Return tqdm's bar for a notebook, or for a terminal."""
+    if in_notebook():
+        from tqdm.auto import tqdm as notebook_bar
+
+        return notebook_bar
+    return tqdm
