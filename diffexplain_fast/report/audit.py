@@ -1,16 +1,21 @@
 """One HTML page from audits: verdicts, evidence pictures and the table of every target; everything escaped."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffexplain_fast.report.page import inline_pictures, load_template
+from diffexplain_fast.report.evidence import Card
+from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
-from diffexplain_fast.storage import write_bytes_atomic
 
 _SHOWN = 12
 """Rows of a target that are shown; the others fold away."""
+_TERMS = (
+    *("target", "logit", "log-odds", "interval", "trial effect", "core", "spurious", "suppresses", "undecided"),
+    *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
+)
 _MOST_TARGETS = 60
 """Targets with a section of their own: those with findings come first."""
 
@@ -23,8 +28,10 @@ class TargetSection(NamedTuple):
     rows: list[AuditRow]
     more: list[AuditRow]
     interactions: list[Interaction]
-    with_it: list[str]
-    without_it: list[str]
+    with_it: list[Card]
+    without_it: list[Card]
+    anchor: str
+    largest: float
 
 
 class AuditSection(NamedTuple):
@@ -50,19 +57,17 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
     Raises:
         StorageError: no space or no permission.
     """
-    page = load_template("audit.html").render(title=title, audits=[_section(audit) for audit in audits])
-    write_bytes_atomic(path, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
-    return Path(path)
+    return write_page("audit.html", path, title, _TERMS, audits=[_section(*numbered) for numbered in enumerate(audits)])
 
 
-def _section(audit: Audit) -> AuditSection:
+def _section(number: int, audit: Audit) -> AuditSection:
     names = list(dict.fromkeys(row.target for row in audit.rows))
     found = {row.target for row in audit.rows if row.finding}
     ordered = sorted(names, key=lambda name: name not in found)
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
-        targets=[_target(audit, name) for name in ordered[:_MOST_TARGETS]],
+        targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )
 
@@ -78,21 +83,28 @@ def _facts(audit: Audit) -> list[str]:
     ]
 
 
-def _target(audit: Audit, name: str) -> TargetSection:
+def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
     rows = sorted(
         (row for row in audit.rows if row.target == name),
-        key=lambda row: (not row.finding, row.effect != row.effect, -abs(row.effect)),
+        key=lambda row: (not row.finding, math.isnan(row.effect), -abs(row.effect)),
     )
     verdict = audit.verdicts.get(name)
-    shown = [] if verdict is None else [audit.images[place] for place in verdict.pictures]
-    pictures = [picture.source for picture in inline_pictures(shown)]
+    pictures = inline_pictures([] if verdict is None else [audit.images[place] for place in verdict.pictures])
+    concept = verdict.concepts[0] if verdict is not None and verdict.concepts else ""
     half = len(pictures) // 2
+    ends = (abs(end) for row in rows for end in (row.effect, row.low, row.high))
     return TargetSection(
         name=name,
         verdict=verdict,
         rows=rows[:_SHOWN],
         more=rows[_SHOWN:],
         interactions=[pair for pair in audit.interactions if pair.target == name],
-        with_it=pictures[:half],
-        without_it=pictures[half:],
+        with_it=_cards(pictures[:half], f"that asks for {concept}"),
+        without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
+        anchor=anchor,
+        largest=max(filter(math.isfinite, ends), default=1.0) or 1.0,
     )
+
+
+def _cards(pictures: Sequence[Inlined], kind: str) -> list[Card]:
+    return [Card(*picture, f"Picture {i} {kind}", "", None) for i, picture in enumerate(pictures, start=1)]

@@ -99,7 +99,7 @@ def _cards(
 def _describe_answer(explanation: Explanation, answer: Answer) -> str:
     if answer.probability is None:
         return f"{answer.logit:.4g}"
-    name, share = explanation.label or "the class", f"{100 * answer.probability:.0f} %"
+    name, share = explanation.label or "the class", f"{100 * answer.probability:.0f}\N{NO-BREAK SPACE}%"
     if answer.hit or answer.label is None:
         return f"{name} {share}"
     return f"{answer.label} ({name} {share})"

@@ -88,5 +88,33 @@ GLOSSARY = {
         "loss",
         "The number that the steps make smaller: the lower, the more the pictures convince the classifier.",
     ),
+    "trial effect": Entry(
+        "effect of asking",
+        "The mean change of the target's number when the prompt asks for this concept in place of the median value of "
+        "its group. Below zero, the concept speaks against the target.",
+    ),
+    "suppresses": Entry(
+        "suppresses", "The concept makes the answer less likely, although it is not part of the class."
+    ),
+    "undecided": Entry("undecided", "The pictures did not suffice to say whether the effect is large enough."),
+    "not drawable": Entry("not drawable", "The diffusion model seldom draws what the word asks for."),
+    "answered": Entry(
+        "answered with, without",
+        "Share of the pictures without the target's own object that are answered with the target: with the concept, "
+        "and with the median value of its group.",
+    ),
+    "obeyed": Entry("obeyed", "Share of the pictures that asked for the concept in which another model sees it."),
+    "adjusted p": Entry(
+        "adjusted p",
+        "How often chance alone would give such a finding, counted over all rows together: 0.01 is once in a hundred.",
+    ),
+    "tipping point": Entry(
+        "tipping point",
+        "The error of the diffusion model, in the unit of the effect, that would be needed to explain a finding away.",
+    ),
+    "interaction": Entry(
+        "effect beyond their sum",
+        "What two concepts do together that the sum of their own effects does not explain.",
+    ),
 }
 """Terms by key; templates name the key."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
@@ -75,8 +76,9 @@ def summarise_explanation(explanation: Explanation) -> str:
 
 
 def nearest_words(explanation: Explanation) -> str:
-    """Return the nearest word of each soft token, in one line."""
-    return " ".join(token[0].word for token in explanation.words if token)
+    """Return the nearest word of each soft token in one line, without repetitions of neighbours."""
+    words = [token[0].word for token in explanation.words if token]
+    return " ".join(word for word, _ in groupby(words))
 
 
 def _shortcuts(explanation: Explanation) -> list[str]:

@@ -134,7 +134,7 @@ def test_the_page_is_escaped_and_names_the_targets(pool: Path, tmp_path: Path) -
     with Explainer(load_pipeline(tiny_sd()), classifier) as explainer:
         page = explainer.audit(concepts=TINY_GROUPS, pool=pool, **QUICK).report(tmp_path / "audit.html").read_text()
     assert "<b>boat" not in page and "&lt;b&gt;boat&lt;/b&gt;" in page
-    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert page.count("<script") == 1 and "http://" not in page and "https://" not in page
     assert all(label in page for label in ("fish", "house", "tree", "desert"))
 
 

@@ -11,7 +11,7 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
 from tests.report.browser import THEMES, WIDTHS, browser, opened, violations
-from tests.report.pages import example
+from tests.report.pages import audit_example, example
 
 LONG = "Staffordshire_bullterrier_or_a_word_that_never_ends_" * 3
 
@@ -46,6 +46,14 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render_report(results(), tmp_path_factory.mktemp("report") / "report.html")
 
 
+@pytest.fixture(scope="module", params=["explanations", "audit"])
+def any_page(request: pytest.FixtureRequest, page_file: Path) -> Path:
+    """The page of each kind of result."""
+    if request.param == "explanations":
+        return page_file
+    return audit_example().report(page_file.parent / "audit.html")
+
+
 @pytest.fixture(scope="module")
 def started() -> Iterator[Any]:
     """A browser, shared by the tests of this file."""
@@ -55,8 +63,8 @@ def started() -> Iterator[Any]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("theme", THEMES)
-def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, page_file: Path, width: int, theme: str) -> None:
-    with opened(started, page_file, width, theme) as page:
+def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, any_page: Path, width: int, theme: str) -> None:
+    with opened(started, any_page, width, theme) as page:
         page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         wide = page.evaluate(
@@ -69,8 +77,8 @@ def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, page_file: P
         assert violations(page) == []
 
 
-def test_everything_that_can_be_pressed_is_reached_by_the_keyboard(started: Any, page_file: Path) -> None:
-    with opened(started, page_file) as page:
+def test_everything_that_can_be_pressed_is_reached_by_the_keyboard(started: Any, any_page: Path) -> None:
+    with opened(started, any_page) as page:
         wanted = page.evaluate(
             "[...document.querySelectorAll('a, button, input, summary')].filter(e => e.checkVisibility()).length"
         )

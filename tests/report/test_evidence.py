@@ -47,7 +47,7 @@ def test_every_picture_has_its_answer(tmp_path: Path) -> None:
 def test_classes_that_do_not_exclude_one_another_have_a_probability_only(tmp_path: Path) -> None:
     shown = [Picture(example().images[0], Answer(0, 3.0, 0.3, False))]
     page = render(tmp_path, example(output="sigmoid", pictures={"held_out": shown}))
-    assert "boat 30 %" in page.text and page.tags.count("img") == 1
+    assert "boat 30\N{NO-BREAK SPACE}%" in page.text and page.tags.count("img") == 1
 
 
 def test_eight_classes_with_pictures_of_noise_stay_under_three_megabytes(tmp_path: Path) -> None:

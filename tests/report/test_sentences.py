@@ -4,7 +4,7 @@ import pytest
 
 from diffexplain_fast.report.explanation import describe_outcome
 from diffexplain_fast.report.sentences import verdict_of
-from diffexplain_fast.results.explanation import ActivationScore
+from diffexplain_fast.results.explanation import ActivationScore, Word
 from tests.report.pages import example
 
 
@@ -35,3 +35,8 @@ def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: 
     assert said in " ".join([verdict.headline, *verdict.more])
     assert verdict.level == {30: "yes", 14: "some", 0: "no"}[hits] and verdict.short == f"{hits} of 32"
     assert verdict.shortcuts == ["snow"]
+
+
+def test_a_word_that_two_neighbours_share_is_said_once() -> None:
+    words = [[Word(word, 0.9)] for word in ("a", "a", "snow", "a")]
+    assert "pictures of “a snow a”" in verdict_of(example(words=words)).headline

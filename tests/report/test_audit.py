@@ -1,0 +1,46 @@
+"""The page of an audit shows verdicts, evidence and tables on the design of all pages."""
+
+from pathlib import Path
+
+from diffexplain_fast.results.audit_rows import Verdict
+from tests.report.pages import Page, audit_example
+
+ATTACK = '<script>alert("x")</script>'
+
+
+def page_of(path: Path, **changes: object) -> Page:
+    """Return the parsed page of the example."""
+    return Page(audit_example(**changes).report(path / "audit.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_everything_of_an_audit(tmp_path: Path) -> None:
+    page = page_of(tmp_path)
+    text = " ".join(page.text.split())
+    for said in (
+        "boat answers to snow beside its own object.",
+        "Pictures that ask for background:snow",
+        "+2.50 [+2.00, +3.00]",
+        "-3.00 [-3.50, -2.50]",
+        "90 %, 25 %",
+        "6 concepts more",
+        "400 pictures of random captions",
+        "background:snow, colour:red",
+    ):
+        assert said in text, said
+    assert page.tags.count("img") == 4 and page.tags.count("table") == 4
+    rows = [text.index(f"{value} ") for value in ("object boat", "colour red", "background snow")]
+    assert rows == sorted(rows)
+    entries = [value for name, value in page.values if name == "data-entry"]
+    assert entries == ["target-0-0", "target-0-1"]
+
+
+def test_every_dotted_word_is_explained(tmp_path: Path) -> None:
+    page = page_of(tmp_path)
+    used = {value for name, value in page.values if name == "popovertarget"}
+    assert len(used) >= 10 and used <= {value for name, value in page.values if name == "id"}
+
+
+def test_everything_is_escaped(tmp_path: Path) -> None:
+    verdicts = {"boat": Verdict("both", [ATTACK], ATTACK, [], [0, 1])}
+    page = page_of(tmp_path, classifier=ATTACK, verdicts=verdicts)
+    assert page.tags.count("script") == 1 and page.text.count(ATTACK) >= 3
