@@ -6,7 +6,7 @@ from diffexplain_fast.lazy import lazily
 from diffexplain_fast.public_names import HOMES
 
 if TYPE_CHECKING:
-    from diffexplain_fast import tinyworld
+    from diffexplain_fast import editing, tinyworld
     from diffexplain_fast.api.explainer import Explainer, explain
     from diffexplain_fast.engine import gradients
     from diffexplain_fast.engine.accelerated import accelerate
@@ -18,23 +18,11 @@ if TYPE_CHECKING:
     from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
 
 __version__ = "0.1.0"
+# fmt: off
 __all__ = [
-    "ClassLogit",
-    "ClassProbability",
-    "Classifier",
-    "DifferentiableSampler",
-    "Disagreement",
-    "Explainer",
-    "Explanation",
-    "Neuron",
-    "Response",
-    "Target",
-    "accelerate",
-    "explain",
-    "gradients",
-    "make_classifier",
-    "plot",
-    "tinyworld",
-    "write_report",
+    "ClassLogit", "ClassProbability", "Classifier", "DifferentiableSampler", "Disagreement", "Explainer", "Explanation",
+    "Neuron", "Response", "Target", "accelerate", "editing", "explain", "gradients", "make_classifier", "plot",
+    "tinyworld", "write_report",
 ]
+# fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

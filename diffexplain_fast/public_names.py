@@ -12,6 +12,7 @@ HOMES = {
     "Response": "targets",
     "Target": "targets",
     "accelerate": "engine.accelerated",
+    "editing": "editing",
     "explain": "api.explainer",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",

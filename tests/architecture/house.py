@@ -9,7 +9,7 @@ RANKS = {
     "ops": 2,
     "models": 3,
     "engine": 4,
-    **dict.fromkeys(("evidence", "recipe"), 5),
+    **dict.fromkeys(("editing", "evidence", "recipe"), 5),
     "methods": 6,
     "api": 7,
     "measuring": 8,
@@ -20,7 +20,13 @@ FLOORS = ("engine", "measuring", "methods")
 """Rooms whose folders are rooms of their own, such as ``engine/lean``, with the rank of the floor."""
 LAZY_DOOR = ("results/drawn.py", "report/writing.py")
 """``.plot()`` and ``.report()`` of a result: the one lazy arrow upward, and the one that may close a circle."""
-FACES = ("__init__.py", "public_names.py", "tinyworld/__init__.py", "tinyworld/recipe/__init__.py")
+FACES = (
+    "__init__.py",
+    "editing/__init__.py",
+    "public_names.py",
+    "tinyworld/__init__.py",
+    "tinyworld/recipe/__init__.py",
+)
 """Files that only publish names of other rooms, from anywhere; only a face imports a face."""
 LAZY = "lazy.py"
 """What imports names at first use, for faces and for a file whose name has moved."""
@@ -30,8 +36,10 @@ ANY = ""
 DOORS = {
     "api": {"explainer": ANY},
     "cli": {},
+    "editing": {},
     "engine": {
         "accelerated": ANY,
+        "ancestral": "editing",
         "checkpointing": "engine",
         "checks": "api cli",
         "float16": "engine",
@@ -77,7 +85,7 @@ DOORS = {
         "problem": "methods api measuring",
         "recorded": "methods api",
         "scores": "methods",
-        "seeds": "methods",
+        "seeds": "methods editing",
     },
     "kernels": dict.fromkeys(
         ("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"
@@ -97,7 +105,7 @@ DOORS = {
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
-        "conditioning": "evidence measuring",
+        "conditioning": "editing evidence measuring",
         "frozen": ANY,
         "labels": "methods",
         "loading": ANY,
