@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from diffexplain_fast.report.writing import plot, write_report
     from diffexplain_fast.results.explanation import Explanation
     from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
+    from diffexplain_fast.taxonomy import Taxonomy
 
 __version__ = "0.1.0"
 # fmt: off
 __all__ = [
     "ClassLogit", "ClassProbability", "Classifier", "DifferentiableSampler", "Disagreement", "Explainer", "Explanation",
-    "Neuron", "Response", "Target", "accelerate", "editing", "explain", "gradients", "make_classifier", "plot",
-    "tinyworld", "write_report",
+    "Neuron", "Response", "Target", "Taxonomy", "accelerate", "editing", "explain", "gradients", "make_classifier",
+    "plot", "tinyworld", "write_report",
 ]
 # fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

@@ -11,6 +11,7 @@ HOMES = {
     "Neuron": "targets",
     "Response": "targets",
     "Target": "targets",
+    "Taxonomy": "taxonomy",
     "accelerate": "engine.accelerated",
     "editing": "editing",
     "explain": "api.explainer",

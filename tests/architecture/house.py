@@ -3,7 +3,11 @@
 PACKAGE = "diffexplain_fast"
 RANKS = {
     **dict.fromkeys(
-        ("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage", "public_names"), 0
+        (
+            *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
+            *("public_names", "taxonomy"),
+        ),
+        0,
     ),
     **dict.fromkeys(("result_folder", "results", "runs", "tinyworld", "kernels"), 1),
     "ops": 2,
