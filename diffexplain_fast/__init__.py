@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.recipe.making import make_classifier
     from diffexplain_fast.report.writing import plot, write_report
+    from diffexplain_fast.results.attribution import Attribution
     from diffexplain_fast.results.explanation import Explanation
     from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
     from diffexplain_fast.taxonomy import Taxonomy
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 # fmt: off
 __all__ = [
-    "ClassLogit", "ClassProbability", "Classifier", "DifferentiableSampler", "Disagreement", "Explainer", "Explanation",
-    "Neuron", "Response", "Target", "Taxonomy", "accelerate", "editing", "explain", "gradients", "make_classifier",
-    "plot", "tinyworld", "write_report",
+    "Attribution", "ClassLogit", "ClassProbability", "Classifier", "DifferentiableSampler", "Disagreement", "Explainer",
+    "Explanation", "Neuron", "Response", "Target", "Taxonomy", "accelerate", "editing", "explain", "gradients",
+    "make_classifier", "plot", "tinyworld", "write_report",
 ]
 # fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

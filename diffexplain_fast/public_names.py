@@ -1,6 +1,7 @@
 """Every public name of the package and the module that it is imported from, at first use."""
 
 HOMES = {
+    "Attribution": "results.attribution",
     "ClassLogit": "targets",
     "ClassProbability": "targets",
     "Classifier": "models.classifier",

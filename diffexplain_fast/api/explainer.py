@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -39,7 +40,7 @@ class _SamplerOptions(TypedDict):
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer:
+class Explainer(Attributing):
     """Explain a classifier with a latent diffusion pipeline; changes nothing in the modules of either.
 
     Args:

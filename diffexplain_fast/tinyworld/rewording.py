@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
-from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, WORLD, caption
+from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, USUAL, WORLD, caption
 
 _PLAIN = "plain"
 _OPTIONAL = ("size", "place")
@@ -51,7 +51,7 @@ class WorldWording:
         words: that the pipeline knows; where "nothing" is one of them, captions say absence.
     """
 
-    placebos = ("a picture of {}",)
+    placebos: tuple[str, ...] = ("a picture of {}",)
     """Frames of a caption that change nothing in the picture."""
 
     def __init__(self, words: Collection[str]) -> None:
@@ -69,7 +69,7 @@ class WorldWording:
             text: the caption.
             changes: attribute to value.
         """
-        now = self.said(text) | changes
+        now = {**self.said(text), **changes}
         if self._says_absence:
             return full_caption({**dict.fromkeys(WORLD, ""), **now})
         found = caption({**dict.fromkeys(ATTRIBUTES, NOTHING), **now})
@@ -77,6 +77,8 @@ class WorldWording:
             found = found.replace(now["object"], f"{_PLAIN} {now['object']}", 1)  # captions of today leave it out
         return found
 
-    def region(self, word: str, category: str) -> str:
-        """Return the text that asks the segmenter for a value."""
+    def region(self, word: str, category: str) -> str | None:
+        """Return the text that asks the segmenter for a value, None for one that is nowhere."""
+        if word in (NOTHING, USUAL):
+            return None
         return word if category == "background" else f"a {word}"

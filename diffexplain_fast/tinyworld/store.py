@@ -14,7 +14,7 @@ from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import values_of
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, GitForCausalLM
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
@@ -124,4 +124,15 @@ def load_segmenter() -> "tuple[CLIPSegForImageSegmentation, CLIPTokenizer]":
 
     folder = _checked(WEIGHTS) / "segmenter"
     model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_captioner() -> "tuple[GitForCausalLM, CLIPTokenizer] | None":
+    """Load the captioner and its tokenizer, which takes pixels scaled to [-1, 1]; None where none ships."""
+    from transformers import CLIPTokenizer, GitForCausalLM
+
+    folder = _checked(WEIGHTS) / "captioner"
+    if not folder.is_dir():
+        return None
+    model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -40,10 +40,16 @@ ANY = ""
 DOORS = {
     "api": {"explainer": ANY},
     "cli": {},
-    "editing": {},
+    "editing": {
+        "editors": "methods",
+        "inversion": "methods",
+        "latents": "methods",
+        "pictures": "methods api",
+        "reconstruction": "api",
+    },
     "engine": {
         "accelerated": ANY,
-        "ancestral": "editing",
+        "ancestral": "editing methods",
         "checkpointing": "engine",
         "checks": "api cli",
         "float16": "engine",
@@ -89,6 +95,7 @@ DOORS = {
         "problem": "methods api measuring",
         "recorded": "methods api",
         "scores": "methods",
+        "shipped": "methods",
         "seeds": "methods editing",
     },
     "kernels": dict.fromkeys(
@@ -106,6 +113,7 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
+    "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -117,6 +125,7 @@ DOORS = {
         "text_to_image": "engine",
         "xl": "engine methods",
         "public": "measuring",
+        "seeing": "evidence methods",
         "watch": "engine",
     },
     "ops": {
@@ -129,11 +138,23 @@ DOORS = {
     },
     "recipe": {"__init__": "tinyworld", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
-    "results": {"drawn": "report", "explanation": ANY, "truth": "models methods"},
+    "results": {
+        "attribution": ANY,
+        "drawn": "report",
+        "effects": "methods report",
+        "explanation": ANY,
+        "truth": "models methods",
+    },
     "runs": {"checkpoint": ANY, "progress": ANY},
-    "stats": {"intervals": ANY},
-    "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
-    "tinyworld": {"grammar": "recipe", "render": "recipe", "store": ANY, "words": "recipe"},
+    "stats": {"intervals": ANY, "placebo": ANY},
+    "targets": {
+        "__init__": ANY,
+        "base": "evidence methods",
+        "classes": "evidence",
+        "neurons": "models",
+        "outputs": ANY,
+    },
+    "tinyworld": {"grammar": "recipe", "render": "recipe", "rewording": "evidence", "store": ANY, "words": "recipe"},
 }
 """Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
 

@@ -61,7 +61,14 @@ def test_the_tiny_world_is_within_the_bar() -> None:
     found = dx.editing.reconstruct("tinyworld", images, captions=["a boat on sea", "a boat on sea"])
     assert found.latent_error <= 1e-4
     assert (found.pixels - as_pixels(images, (64, 64))).abs().max() * 255 <= 0.01
-    assert found.denoiser_rows == 2 * (8 + 8 * 8)  # a batch is always filled up to eight rows
+    assert found.denoiser_rows == 2 * (8 + 8)
+
+
+def test_half_precision_fills_every_batch_up_to_the_same_shape() -> None:
+    pipe, pixels = tiny_sd().to(dtype=torch.bfloat16), pictures(1)
+    found = dx.editing.reconstruct(pipe, pixels, steps=4)
+    assert found.denoiser_rows == 8 + 4 * 8  # one call of the inversion and four of the edit, each of eight rows
+    assert found.latent_error < 1e-4
 
 
 def test_nothing_in_the_modules_is_changed() -> None:
