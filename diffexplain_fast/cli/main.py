@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from diffexplain_fast.cli import bench
+from diffexplain_fast.cli.attribute import attribute
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.estimate import estimate
@@ -61,7 +62,7 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, profile, doctor):
+for _command in (demo, explain, attribute, profile, doctor):
     app.command()(_exits(_command))
 for _command in (bench.run, bench.report, bench.agree, estimate):
     bench_app.command()(_exits(_command))

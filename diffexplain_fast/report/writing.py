@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.report.attribution import plot_attribution, render_attributions
 from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.plots import plot_explanation
+from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
 
@@ -21,7 +23,7 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
     """Write results as one HTML file that needs no network.
 
     Args:
-        results: one result or several, shown in this order.
+        results: one result or several of one kind, shown in this order.
         path: the file; its folder is made if it does not exist.
         title: heading of the page.
 
@@ -29,13 +31,17 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
         The file.
 
     Raises:
-        TypeError: something that is not a result.
+        TypeError: something that is not a result, or results of different kinds.
         ValueError: no result.
         StorageError: no space or no permission.
     """
     given = [results] if isinstance(results, Drawn) else results
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         raise wrong_type("results", "a result, or a sequence of results", results)
+    if attributions := [result for result in given if isinstance(result, Attribution)]:
+        if len(attributions) < len(given):
+            raise wrong_type("results", "results of one kind on a page", given[0])
+        return render_attributions(attributions, path, title)
     return render_report([_explanation(result) for result in given], path, title)
 
 
@@ -43,19 +49,20 @@ def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
     """Draw a result with matplotlib.
 
     Args:
-        result: an explanation.
+        result: an explanation, or an attribution.
 
     Returns:
-        A figure that no global state holds, and its axes by name: "images", "activation" and "loss".
+        A figure that no global state holds, and its axes by name: "images", "activation" and "loss"; of an attribution
+        "effects".
 
     Raises:
         TypeError: something that is not a result.
         ImportError: matplotlib is not installed; names the extra.
     """
-    return plot_explanation(_explanation(result))
+    return plot_attribution(result) if isinstance(result, Attribution) else plot_explanation(_explanation(result))
 
 
 def _explanation(result: object) -> Explanation:
     if not isinstance(result, Explanation):
-        raise wrong_type("results", "an Explanation", result)
+        raise wrong_type("results", "an Explanation or an Attribution", result)
     return result

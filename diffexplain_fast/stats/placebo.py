@@ -1,37 +1,37 @@
 """What changes that change nothing look like: a null for effects, and decisions about many of them at once."""
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.stats.intervals import student_quantile
 
 
 def placebo_spread(placebos: Sequence[float], confidence: float = 0.95) -> float:
-    """Return the smallest value that at least this share of the placebos' sizes does not exceed, 0 without placebos.
+    """Return the half-width of Student's prediction interval of one more placebo, whose mean is known to be 0.
+
+    With n placebos and r their root mean square it is t r, t the quantile at n degrees of freedom.
 
     Args:
-        placebos: effects of changes that change nothing.
-        confidence: share, in (0, 1).
+        placebos: effects of changes that change nothing, finite; none gives 0.
+        confidence: coverage, in (0, 1).
     """
     if not 0 < confidence < 1:
         raise wrong_value("confidence", "above 0 and below 1", confidence)
-    sizes = sorted(abs(value) for value in placebos)
-    return sizes[min(math.ceil(confidence * (len(sizes) + 1)), len(sizes)) - 1] if sizes else 0.0
+    return _quantile((1 + confidence) / 2, len(placebos)) * _size(placebos) if placebos else 0.0
 
 
 def placebo_p(effect: float, placebos: Sequence[float]) -> float:
-    """Return how probable an effect of at least this size is under the null: (1 + placebos as large) / (1 + placebos).
+    """Return how probable an effect of at least this size is if it is one more placebo; 1 without placebos.
 
     Args:
         effect: measured.
-        placebos: effects of changes that change nothing.
-
-    Source: Phipson and Smyth, "Permutation p-values should never be zero" (2010), eq. 2.
+        placebos: effects of changes that change nothing, finite.
     """
-    as_large = sum(abs(value) >= abs(effect) for value in placebos)
-    return (1 + as_large) / (1 + len(placebos))
+    return _two_sided(effect, _size(placebos), len(placebos)) if placebos else 1.0
 
 
 def student_p(values: Sequence[float]) -> float:
@@ -50,11 +50,21 @@ def student_p(values: Sequence[float]) -> float:
     if len(values) < 2:
         raise wrong_value("values", "at least 2", len(values))
     sample = torch.tensor(list(values), dtype=torch.float64, device="cpu")
-    spread, mean = float(sample.std()), float(sample.mean())
-    if spread == 0:
-        return 1.0 if mean == 0 else 0.0
-    freedom = len(values) - 1
-    start = math.atan(abs(mean) / spread * math.sqrt(len(values)) / math.sqrt(freedom))
+    return _two_sided(float(sample.mean()), float(sample.std()) / math.sqrt(len(values)), len(values) - 1)
+
+
+_quantile = functools.cache(student_quantile)  # every row of a table asks for the same one
+
+
+def _size(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value**2 for value in values) / len(values))
+
+
+def _two_sided(value: float, deviation: float, freedom: int) -> float:
+    """Return the probability that Student's t is at least as far from 0 as a value in units of its deviation."""
+    if deviation == 0:
+        return 1.0 if value == 0 else 0.0
+    start = math.atan(abs(value) / deviation / math.sqrt(freedom))
     angles = torch.linspace(start, math.pi / 2, 2001, dtype=torch.float64, device="cpu")
     heights = angles.cos().clamp_min(0).pow(freedom - 1)
     area = float(heights[:-1:2].sum() + 4 * heights[1::2].sum() + heights[2::2].sum()) * (math.pi / 2 - start) / 6000

@@ -1,21 +1,27 @@
 """The null of placebos, Student's p-value and the adjustment for many tests, against known values."""
 
 import pytest
+import torch
 
 from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
 
 
-def test_the_spread_is_a_quantile_of_sizes_and_never_below_the_share() -> None:
-    placebos = [(-1) ** i * i / 100 for i in range(1, 101)]
-    assert placebo_spread(placebos, 0.9) == pytest.approx(0.91)
-    assert placebo_spread([0.1, -0.4]) == 0.4 and placebo_spread([]) == 0.0
+def test_the_spread_is_the_one_of_a_prediction_with_known_mean() -> None:
+    assert placebo_spread([0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(2.570582 * 0.3, rel=1e-6)
+    assert placebo_spread([]) == 0.0
     with pytest.raises(ValueError, match="confidence"):
         placebo_spread([0.1], 1.0)
 
 
-def test_the_p_value_of_a_null_is_never_zero() -> None:
-    assert placebo_p(5.0, [0.1] * 19) == 0.05
-    assert placebo_p(-0.1, [0.1, 0.2, 0.05]) == 0.75
+def test_one_more_placebo_is_seldom_significant_and_a_large_effect_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alarms = 0
+    for _ in range(400):
+        *placebos, one = torch.randn(9, generator=generator).tolist()
+        alarms += placebo_p(one, placebos) < 0.05
+    assert 8 <= alarms <= 32  # 20 of 400 are expected
+    assert placebo_p(2.570582 * 0.3, [0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(0.05, rel=1e-5)
+    assert placebo_p(5.0, [0.1, -0.1, 0.05]) < 1e-4 and placebo_p(5.0, []) == 1.0
 
 
 def test_students_p_value_agrees_with_tables() -> None:

@@ -20,8 +20,8 @@ from diffexplain_fast.taxonomy import Concept, Taxonomy
 
 SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
 """Above so many concepts all are screened in so few steps, and the strongest are edited in full."""
-_PLACEBO_MASKS = {"swap": 8, "inpaint": 2}
-"""Masks of a picture's edits with which its placebos are pasted, by editor: each of the second kind is drawn anew."""
+_PLACEBOS = {"swap": 2, "inpaint": 2}
+"""Placebos of each picture, by editor; each is pasted by the mask of another edit."""
 
 
 class Findings(NamedTuple):
@@ -116,10 +116,11 @@ def _placebos(lab: Lab, work: Sequence[_Work]) -> dict[str, list[float]]:
     """Return effects of edits that say the same again, through the masks of real edits."""
     found: dict[str, list[float]] = {}
     for one in work:
-        for editor, count in _PLACEBO_MASKS.items():
+        for editor, count in _PLACEBOS.items():
             trials = [trial for some in one.trials.values() for trial in some]
-            masks = [trial.mask for trial in trials if trial.editor.endswith(editor)][:count]
-            rows = lab.drawing.steps * (1 if editor == "swap" else 2 * len(masks))
+            masks = [trial.mask for trial in trials if trial.editor.endswith(editor)]
+            masks = masks[:: max(1, len(masks) // count)][:count]
+            rows = 2 * lab.drawing.steps * len(masks)
             if masks and lab.budget.allows(rows):
                 drawn = lab.drawing.placebo(one.scene, editor, torch.stack(masks))
                 change = lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value

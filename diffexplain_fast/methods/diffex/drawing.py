@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.editors import guide, inpaint, swap
@@ -91,14 +92,18 @@ class Drawing:
         return self.models.decode(swap(self.models, inversion, self.models.text([job.caption for job in jobs])))
 
     def placebo(self, scene: Scene, editor: str, masks: Tensor) -> Pictures:
-        """Return pictures of an edit that says the same again, pasted by the masks of real edits [B, 1, H, W]."""
-        same = Job((), {}, self.wording.placebos[0].format(scene.caption))
-        if editor == "inpaint":  # the same thing drawn again: the caption stays, because the thing is all that is asked
+        """Return pictures of edits that say the same again, pasted by the masks of real edits [B, 1, H, W].
+
+        Each has noise of its own: a swap another inversion, inpainting another drawing of the same thing.
+        """
+        if editor == "inpaint":
             region = latent_mask(masks, scene.clean.shape[-2:], _GROW)
             text = self.models.text([scene.caption] * len(masks))
             drawn = inpaint(self.models, self._inverted(scene, self._seed), text, region, seed=self._seed)
         else:
-            drawn = self._edited(scene, [same], "swap", self._seed).expand(len(masks), -1, -1, -1)
+            same = Job((), {}, self.wording.placebos[0].format(scene.caption))
+            noises = [self._seed * 1000 + i for i in range(len(masks))]
+            drawn = torch.cat([self._edited(scene, [same], "swap", noise) for noise in noises])
         edited = self.models.decode(drawn).clamp(0, 1)
         return Pictures(pasted(scene.pixels, edited, masks), self.baseline(scene, masks), [editor] * len(masks), masks)
 

@@ -52,7 +52,7 @@ def eye_for(shipped: Shipped, models: LatentModels, wording: Wording, values: Va
     if shipped.captioner is not None:
         return CaptionEye(shipped.captioner, wording, values)
     if shipped.similarity is not None:
-        return SimilarityEye(shipped.similarity, wording, values)
+        return SimilarityEye(shipped.similarity, wording, values, shipped.unsure)
     return DenoiserEye(models)
 
 
@@ -74,29 +74,33 @@ class CaptionEye:
 
 
 class SimilarityEye:
-    """Asks a CLIP pair which word of each category fits best, inside the caption."""
+    """Asks a CLIP pair which word of each category fits best, inside the caption.
+
+    Whether a category changed that the pair is unsure of is not asked, except where it was to change.
+    """
 
     name = "similarity"
 
-    def __init__(self, similarity: Similarity, wording: Wording, values: Values) -> None:
-        self._similarity, self._wording, self._values = similarity, wording, values
+    def __init__(self, similarity: Similarity, wording: Wording, values: Values, unsure: Sequence[str] = ()) -> None:
+        self._similarity, self._wording, self._values, self._unsure = similarity, wording, values, unsure
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
         features = self._similarity.pictures(pixels)
         return [
-            _verdict(job, self._wording.said(job.caption), self.best(feature, job.caption))
+            _verdict(job, self._wording.said(job.caption), self._best(feature, job))
             for job, feature in zip(jobs, features, strict=True)
         ]
 
-    def best(self, feature: Tensor, caption: str) -> dict[str, str | None]:
-        """Return for every category the word that fits an embedding [d] best in place of the caption's own."""
+    def _best(self, feature: Tensor, job: Job) -> dict[str, str | None]:
+        """Return for every category that is asked the word that fits an embedding [d] best in place of the job's."""
         found: dict[str, str | None] = {}
-        said = self._wording.said(caption)
+        said = self._wording.said(job.caption)
         for name, words in self._values.items():
-            choices = list(dict.fromkeys([*words, *([said[name]] if name in said else [])]))
-            texts = [self._wording.changed(caption, {name: word}) for word in choices]
-            found[name] = choices[int((self._similarity.texts(texts) @ feature).argmax())]
+            if name in job.changes or name not in self._unsure:
+                choices = list(dict.fromkeys([*words, *([said[name]] if name in said else [])]))
+                texts = [self._wording.changed(job.caption, {name: word}) for word in choices]
+                found[name] = choices[int((self._similarity.texts(texts) @ feature).argmax())]
         return found
 
 
