@@ -7,6 +7,7 @@ next power of two.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class LatentModels:
         def run(rows: Tensor) -> Tensor:
             return vae.encode(rows * 2 - 1).latent_dist.mean
 
-        with frozen(vae):
+        with _at_rest(vae):
             return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
 
     @torch.no_grad()
@@ -81,7 +82,7 @@ class LatentModels:
         def run(rows: Tensor) -> Tensor:
             return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
 
-        with frozen(vae):
+        with _at_rest(vae):
             return self._batched(run, vae, latents / vae.config.scaling_factor + shift)
 
     @torch.no_grad()
@@ -104,7 +105,7 @@ class LatentModels:
             self.denoiser_rows += len(rows)
             return unet(rows, at, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
 
-        with frozen(unet):
+        with _at_rest(unet):
             return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
 
     def _batched(self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
@@ -122,6 +123,11 @@ class LatentModels:
         if dtype != torch.float32 or device.type != "cpu":
             return self._rows
         return min(1 << (count - 1).bit_length(), self._rows)
+
+
+def _at_rest(module: nn.Module) -> AbstractContextManager[None]:
+    """Return a context in which a module is in eval mode; without gradients nothing else has to be frozen."""
+    return frozen(module) if any(part.training for part in module.modules()) else nullcontext()
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:

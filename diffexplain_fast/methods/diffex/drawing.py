@@ -101,7 +101,8 @@ class Drawing:
             text = self.models.text([scene.caption] * len(masks))
             drawn = inpaint(self.models, self._inverted(scene, self._seed), text, region, seed=self._seed)
         else:
-            same = Job((), {}, self.wording.placebos[0].format(scene.caption))
+            frames = [frame.format(scene.caption) for frame in self.wording.placebos]
+            same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
             noises = [self._seed * 1000 + i for i in range(len(masks))]
             drawn = torch.cat([self._edited(scene, [same], "swap", noise) for noise in noises])
         edited = self.models.decode(drawn).clamp(0, 1)

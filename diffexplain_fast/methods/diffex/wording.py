@@ -13,7 +13,7 @@ class PlainWording:
         taxonomy: whose leaves are the words.
     """
 
-    placebos: tuple[str, ...] = ("{}, a picture",)
+    placebos: tuple[str, ...] = ("{}, a picture", "{}, photo", "a {}")
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._words: dict[str, list[str]] = {}
