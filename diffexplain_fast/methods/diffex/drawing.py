@@ -84,7 +84,7 @@ class Drawing:
             latents[places] = self._edited(scene, [jobs[i] for i in places], editor, noise)
         edited = self.models.decode(latents).clamp(0, 1)
         masks = self.regions.masks(scene, jobs, edited)
-        return Pictures(pasted(scene.pixels, edited, masks), self.baseline(scene, masks), editors, masks)
+        return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)
 
     def quick(self, scene: Scene, jobs: Sequence[Job], steps: int) -> Tensor:
         """Return pictures [B, 3, H, W] of swaps in a few steps, not pasted back: enough to rank jobs."""
@@ -106,11 +106,13 @@ class Drawing:
             noises = [self._seed * 1000 + i for i in range(len(masks))]
             drawn = torch.cat([self._edited(scene, [same], "swap", noise) for noise in noises])
         edited = self.models.decode(drawn).clamp(0, 1)
-        return Pictures(pasted(scene.pixels, edited, masks), self.baseline(scene, masks), [editor] * len(masks), masks)
+        return Pictures(
+            pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), [editor] * len(masks), masks
+        )
 
     def baseline(self, scene: Scene, masks: Tensor) -> Tensor:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
-        return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks)
+        return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
 
     def inversion(self, scene: Scene, caption: str, steps: int, seed: int) -> Inversion:
         """Return an inversion of a scene, computed once."""

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffexplain_fast.editing.latents import grown
 from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.methods.diffex.kinds import kind_of
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.models.seeing import Segmenter
+
+_GROW = 2
+"""Pixels around a region that is pasted."""
 
 
 class Regions:
@@ -30,7 +34,8 @@ class Regions:
     def masks(self, scene: Scene, jobs: Sequence[Job], edited: Tensor) -> Tensor:
         """Return where each edited picture [B, 3, H, W] may differ from the scene, bool [B, 1, H, W].
 
-        That is where the old thing was or the new one is; for a background everything but the things before it.
+        That is where the old thing was or the new one is, and a little around it, because the edge of a region is never
+        exact; for a background everything but the things before it, whose edge stays theirs.
         """
         places, texts = [], []
         for i, job in enumerate(jobs):
@@ -42,7 +47,7 @@ class Regions:
         found = self.drawn(scene, jobs, empty=True)
         if places and self._segmenter is not None:
             for i, region in zip(places, self._segmenter.regions(edited[places], texts), strict=True):
-                found[i] |= region
+                found[i] |= grown(region, _GROW).bool()
         return found
 
     def drawn(self, scene: Scene, jobs: Sequence[Job], empty: bool = False) -> Tensor:
@@ -68,7 +73,7 @@ class Regions:
             own = torch.zeros_like(found)
             for part in kind.parts:
                 own |= self._region(scene, part)
-            found |= ~own if kind.outside else own
+            found |= ~own if kind.outside else grown(own, _GROW).bool()
         return found
 
     def _region(self, scene: Scene, part: str) -> Tensor:

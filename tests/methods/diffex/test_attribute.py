@@ -51,10 +51,13 @@ def test_effects_are_over_pictures_and_interactions_are_differences(result: dx.A
     assert house.effect == pytest.approx(sum(row.effect for row in verified) / len(verified))
     assert house.effect_all == pytest.approx(sum(row.effect_all for row in rows) / 2)
     assert all(0 <= effect.adjusted_p <= 1 for effect in result.effects)
-    pair = next(one for one in result.interactions if one.concept_a == "thing:fish")
-    both = result.edits(0, ("thing:fish", "ground:desert"))[0].effect
-    parts = [result.edits(0, name)[0].effect for name in ("thing:fish", "ground:desert")]
-    assert pair.effect_all == pytest.approx(both - sum(parts))
+    pair = result.interactions[0]
+    names, values = (pair.concept_a, pair.concept_b), []
+    for i in range(2):
+        if any(set(edit.concepts) == set(names) for edit in result.edits(i)):
+            both = result.edits(i, names)[0].effect
+            values.append(both - sum(result.edits(i, name)[0].effect for name in names))
+    assert values and pair.effect_all == pytest.approx(sum(values) / len(values))
 
 
 def test_the_same_call_gives_the_same_result_and_another_seed_another(result: dx.Attribution) -> None:
