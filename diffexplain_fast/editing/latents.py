@@ -1,9 +1,7 @@
 """A pipeline's modules as editing runs them: in batches of one shape and dtype, with the denoiser's rows counted.
 
 An inversion is exact only for equal arithmetic: libraries choose their algorithms by the shape of a batch, and another
-algorithm rounds otherwise. So every batch here is filled up to the same number of rows. In float32 on a CPU the shape
-changes latents by less than 1e-6, and a row that fills up costs as much as any other; there a batch is filled up to the
-next power of two.
+algorithm rounds otherwise. So every batch is filled up to the same number of rows, unless a caller saves them.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,17 +25,20 @@ class LatentModels:
 
     Args:
         pipeline: adapter from ``models.pipeline``.
-        rows: rows of the largest batch, at least 1.
+        rows: rows of every batch, at least 1.
+        one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
+            as any other, is filled up to the next power of two only: latents of the tiny world change by 1e-6.
 
     Attributes:
         pipeline: as it was given.
         denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
     """
 
-    def __init__(self, pipeline: Pipeline, rows: int = ROWS) -> None:
+    def __init__(self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True) -> None:
         if rows < 1:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self._rows = pipeline, 0, rows
+        self._one_shape = one_shape
         self._texts: dict[str | None, Conditioning] = {}
 
     @torch.no_grad()
@@ -120,7 +121,7 @@ class LatentModels:
         return torch.cat(found)
 
     def _shape(self, count: int, dtype: torch.dtype, device: torch.device) -> int:
-        if dtype != torch.float32 or device.type != "cpu":
+        if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self._rows
         return min(1 << (count - 1).bit_length(), self._rows)
 

@@ -61,14 +61,18 @@ def test_the_tiny_world_is_within_the_bar() -> None:
     found = dx.editing.reconstruct("tinyworld", images, captions=["a boat on sea", "a boat on sea"])
     assert found.latent_error <= 1e-4
     assert (found.pixels - as_pixels(images, (64, 64))).abs().max() * 255 <= 0.01
-    assert found.denoiser_rows == 2 * (8 + 8)
+    assert found.denoiser_rows == 2 * (8 + 8 * 8)  # every batch is filled up to eight rows
 
 
-def test_half_precision_fills_every_batch_up_to_the_same_shape() -> None:
+def test_half_precision_is_exact_too_and_rows_can_be_saved() -> None:
     pipe, pixels = tiny_sd().to(dtype=torch.bfloat16), pictures(1)
     found = dx.editing.reconstruct(pipe, pixels, steps=4)
-    assert found.denoiser_rows == 8 + 4 * 8  # one call of the inversion and four of the edit, each of eight rows
-    assert found.latent_error < 1e-4
+    assert found.denoiser_rows == 8 + 4 * 8 and found.latent_error < 1e-4
+    models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
+    clean = models.encode(pixels)
+    inversion = invert(models, ancestral_steps(models.pipeline.scheduler, 4), clean, "")
+    edited = swap(models, inversion, models.text([""]))
+    assert models.denoiser_rows == 4 + 4 and torch.allclose(edited, clean, rtol=0, atol=1e-3)
 
 
 def test_nothing_in_the_modules_is_changed() -> None:

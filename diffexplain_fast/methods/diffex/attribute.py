@@ -73,8 +73,9 @@ def attribute(
         work.append(_Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := job_of(scene, (concept,), wording)) is not None]
         if i == 0 and jobs and not lab.budget.allows(lab.least_rows(jobs[0])):
-            least = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0])
-            raise wrong_value("budget", f"at least {least} rows, for the caption and one edit", lab.budget.rows)
+            least, seconds = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0]), lab.budget.seconds
+            got = lab.budget.rows if seconds is None else f"{seconds} s"
+            raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
         for seed in range(seeds):
             work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else _known(work[-1]), seed))
     placebos = _placebos(lab, work)

@@ -82,7 +82,7 @@ def set_up(
         TypeError: a taxonomy or budget of another kind.
         ValueError: no taxonomy where none ships, or an editor that needs regions where no segmenter ships.
     """
-    shipped, models = shipped_with(pipeline), LatentModels(pipeline)
+    shipped, models = shipped_with(pipeline), LatentModels(pipeline, one_shape=False)
     budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
     if wishes.editor == "inpaint" and shipped.segmenter is None:
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
