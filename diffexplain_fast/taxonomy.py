@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,12 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.storage import write_json_atomic
 
 _DEEPEST = 50
+_ASKED, _SHOWN = 3, 200
+_QUESTION = (
+    "List the visual semantics in which these pictures differ or could differ, from coarse to fine. "
+    "Answer with JSON only: "
+    '{"domain": "...", "categories": {"category": {"item": ["fine value", "..."]}}}. Use short common words, each once.'
+)
 FORMS = ("released", "paper")
 
 
@@ -104,6 +110,36 @@ class Taxonomy:
         except (ValueError, RecursionError) as error:
             raise CorruptFileError(describe(str(path), "JSON of a taxonomy", error)) from error
         return cls.from_json(value)
+
+    @classmethod
+    def propose(cls, images: Sequence[object], model: Callable[[Sequence[object], str], str]) -> "Taxonomy":
+        """Let a vision-language model propose a taxonomy of what changes from picture to picture.
+
+        Args:
+            images: pictures, at least one, of any kind that the model takes.
+            model: a function of pictures and a question that returns the model's answer as text. It is asked up to
+                three times, until the answer holds a taxonomy.
+
+        Raises:
+            TypeError: a model that is no function, or an answer that is no text.
+            ValueError: no picture, or no answer that holds the JSON of a taxonomy; the message has the last problem.
+
+        Source: DiffEx (CVPR 2025), section 3.1.
+        """
+        if not callable(model):
+            raise wrong_type("model", "a function of pictures and a question", model)
+        if not len(images):
+            raise wrong_value("images", "at least one picture", "none")
+        problem: object = None
+        for _ in range(_ASKED):
+            answer = model(images, _QUESTION)
+            if not isinstance(answer, str):
+                raise wrong_type("model", "a function that returns text", answer)
+            try:
+                return cls.from_json(json.loads(answer[answer.find("{") : answer.rfind("}") + 1]))
+            except (ValueError, TypeError, RecursionError) as error:
+                problem = f"{answer[:_SHOWN]!r} ({error})"
+        raise wrong_value("model", "an answer with the JSON of a taxonomy", problem)
 
     def to_json(self, form: str = "released") -> Json:
         """Return the taxonomy as values of JSON.

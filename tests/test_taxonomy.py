@@ -108,3 +108,26 @@ def test_unknown_names_and_cut_words() -> None:
         taxonomy.to_json("xml")
     pieces = {"fedora": 3, "round": 1, "red": 1}
     assert taxonomy.cut_words(lambda text: pieces.get(text, 1)) == ["fedora"]
+
+
+def test_a_model_proposes_and_is_asked_again_until_it_answers_with_json() -> None:
+    answers = iter(["I see faces.", '{"categories": {"hat": []}}', f"Sure:\n```json\n{json.dumps(RELEASED)}\n```"])
+    asked = []
+
+    def model(images: object, question: str) -> str:
+        asked.append((images, question))
+        return next(answers)
+
+    assert dx.Taxonomy.propose(["picture"], model) == dx.Taxonomy.from_json(RELEASED)
+    assert len(asked) == 3 and asked[0][0] == ["picture"] and "JSON" in asked[0][1]
+
+
+def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:
+    with pytest.raises(ValueError, match=r"model: wanted an answer with the JSON of a taxonomy, got 'no' \("):
+        dx.Taxonomy.propose(["picture"], lambda images, question: "no")
+    with pytest.raises(TypeError, match="model: wanted a function of pictures"):
+        dx.Taxonomy.propose(["picture"], "gpt")
+    with pytest.raises(TypeError, match="model: wanted a function that returns text"):
+        dx.Taxonomy.propose(["picture"], lambda images, question: None)
+    with pytest.raises(ValueError, match="images: wanted at least one"):
+        dx.Taxonomy.propose([], lambda images, question: "")

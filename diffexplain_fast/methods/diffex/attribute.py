@@ -1,27 +1,24 @@
 """DiffEx on given pictures: edit, check, measure, and say what each concept does, alone and with others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
-from diffexplain_fast.methods.diffex.pairs import Names, chosen_pairs, interactions_of
-from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
+from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
+from diffexplain_fast.methods.diffex.scene import Job, job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
-from diffexplain_fast.methods.diffex.trials import Lab, Trial
+from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.methods.diffex.work import Work, placebos_of
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
 from diffexplain_fast.stats.placebo import placebo_spread
 from diffexplain_fast.taxonomy import Concept, Taxonomy
 
 SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
 """Above so many concepts all are screened in so few steps, and the strongest are edited in full."""
-_PLACEBOS = {"swap": 2, "inpaint": 2}
-"""Placebos of each picture, by editor; each is pasted by the mask of another edit."""
 
 
 class Findings(NamedTuple):
@@ -33,20 +30,6 @@ class Findings(NamedTuple):
     counterfactuals: list[Counterfactual | None]
     placebos: dict[str, list[float]]
     found: dict[int, list[Edit]]
-
-
-@dataclass
-class _Work:
-    """One picture's trials, by names of concepts, and the effects of concepts that were only screened."""
-
-    scene: Scene
-    trials: dict[Names, list[Trial]] = field(default_factory=dict)
-    screened: dict[str, float] = field(default_factory=dict)
-
-    def keep(self, trials: Sequence[Trial]) -> None:
-        """Add trials."""
-        for trial in trials:
-            self.trials.setdefault(trial.job.names, []).append(trial)
 
 
 def attribute(
@@ -70,15 +53,15 @@ def attribute(
     wording, work = lab.drawing.wording, []
     for i, caption in enumerate(captions):
         scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
-        work.append(_Work(scene))
+        work.append(Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := job_of(scene, (concept,), wording)) is not None]
         if i == 0 and jobs and not lab.budget.allows(lab.least_rows(jobs[0])):
             least, seconds = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0]), lab.budget.seconds
             got = lab.budget.rows if seconds is None else f"{seconds} s"
             raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
         for seed in range(seeds):
-            work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else _known(work[-1]), seed))
-    placebos = _placebos(lab, work)
+            work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
+    placebos = placebos_of(lab, work)
     rows = _rows(work, placebos)
     effects = effects_of(rows, placebos)
     _draw_pairs(lab, work, taxonomy.concepts, effects, beam_width)
@@ -88,7 +71,7 @@ def attribute(
     return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)})
 
 
-def _finalists(lab: Lab, work: _Work, jobs: list[Job]) -> list[Job]:
+def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     """Return the jobs that are edited in full: all of a few, of many those that a quick edit finds strongest."""
     rows = len(jobs) * SCREENING_STEPS
     if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
@@ -100,11 +83,7 @@ def _finalists(lab: Lab, work: _Work, jobs: list[Job]) -> list[Job]:
     return [jobs[i] for i in sorted(order[:FINALISTS])]
 
 
-def _known(work: _Work) -> list[Job]:
-    return [trials[0].job for trials in work.trials.values()]
-
-
-def _rows(work: Sequence[_Work], placebos: dict[str, list[float]]) -> list[Row]:
+def _rows(work: Sequence[Work], placebos: dict[str, list[float]]) -> list[Row]:
     spread = placebo_spread(placebos.get("swap", []))
     found = []
     for one in work:
@@ -113,24 +92,8 @@ def _rows(work: Sequence[_Work], placebos: dict[str, list[float]]) -> list[Row]:
     return found
 
 
-def _placebos(lab: Lab, work: Sequence[_Work]) -> dict[str, list[float]]:
-    """Return effects of edits that say the same again, through the masks of real edits."""
-    found: dict[str, list[float]] = {}
-    for one in work:
-        for editor, count in _PLACEBOS.items():
-            trials = [trial for some in one.trials.values() for trial in some]
-            masks = [trial.mask for trial in trials if trial.editor.endswith(editor)]
-            masks = masks[:: max(1, len(masks) // count)][:count]
-            rows = 2 * lab.drawing.steps * len(masks)
-            if masks and lab.budget.allows(rows):
-                drawn = lab.drawing.placebo(one.scene, editor, torch.stack(masks))
-                change = lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
-                found.setdefault(editor, []).extend(change.tolist())
-    return found
-
-
 def _draw_pairs(
-    lab: Lab, work: Sequence[_Work], concepts: Sequence[Concept], effects: Sequence[Effect], width: int
+    lab: Lab, work: Sequence[Work], concepts: Sequence[Concept], effects: Sequence[Effect], width: int
 ) -> None:
     pairs = chosen_pairs(concepts, effects, width)
     for one in work:
@@ -139,13 +102,13 @@ def _draw_pairs(
         one.keep(lab.run(one.scene, [job for job in jobs if job is not None], tries=2))
 
 
-def _flip(lab: Lab, work: _Work, width: int) -> Counterfactual | None:
+def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
     trials = [trial for some in work.trials.values() for trial in some]
     found, new = counterfactual_of(lab, work.scene, trials, lab.drawing.wording, width)
     work.keep(new)
     return found
 
 
-def _edits(work: _Work) -> list[Edit]:
+def _edits(work: Work) -> list[Edit]:
     trials = [trial for some in work.trials.values() for trial in some]
     return [Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names) for trial in trials]
