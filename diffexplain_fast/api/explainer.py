@@ -8,6 +8,7 @@ from typing import Unpack
 
 import torch
 
+from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
@@ -36,7 +37,7 @@ _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callba
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer:
+class Explainer(Attributing):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
