@@ -1,7 +1,7 @@
 """What every method shares: the generator G(t), the classifier on its images, and seeds that need no stored state."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.evidence.cost import Cost
 from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
 from diffexplain_fast.evidence.scores import Scores, scores_of
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
@@ -23,6 +24,8 @@ from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+_LEAST = 1e-7
+"""Distance from 0 and 1 beyond which a probability counts as no more certain."""
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Problem:
         seed: every random number of the explanation follows from it.
         text: the text encoder on soft tokens, from ``graphed_text``, to share its recording with other problems of the
             same pipeline and prefix; None for one of its own.
+        steps: denoising steps of a picture, None for the sampler's own number.
+        cost: counts what the pictures cost.
     """
 
     pipeline: Pipeline
@@ -47,6 +52,12 @@ class Problem:
     prefix: str
     seed: int
     text: Graphed | None = None
+    steps: int | None = None
+    cost: Cost = field(default_factory=Cost)
+
+    def with_steps(self, steps: int) -> "Problem":
+        """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
+        return replace(self, text=self._text, steps=steps)
 
     @cached_property
     def _negative(self) -> Conditioning | None:
@@ -101,6 +112,9 @@ class Problem:
         embeds = conditioning.prompt_embeds.expand(size, -1, -1)
         pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
         negative = self._negative
+        steps = self.sampler.num_inference_steps if self.steps is None else self.steps
+        rows = size * steps * (1 if negative is None else 2)
+        self.cost.count(rows, gradient=torch.is_grad_enabled() and embeds.requires_grad)
         pixels = self.sampler(
             embeds,
             None if negative is None else negative.prompt_embeds,
@@ -108,6 +122,7 @@ class Problem:
             generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
             pooled_prompt_embeds=pooled,
             negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            num_inference_steps=self.steps,
             **self.pipeline.extras(conditioning, size),
         )
         return pixels.clamp(0, 1)
@@ -149,6 +164,16 @@ class Problem:
         fails outright would rank behind a word that never draws it.
         """
         return scores.probability if self.plain_class and scores.probability is not None else scores.score
+
+    def promise(self, scores: Scores) -> Tensor:
+        """Return what compares prompts that may all fail [B]: the log-odds of a plain class, else the target score.
+
+        Probabilities near zero are all the same, and those near one too; log-odds tell prompts apart everywhere.
+        """
+        if not self.plain_class or scores.probability is None:
+            return scores.score
+        probability = scores.probability.double().clamp(_LEAST, 1 - _LEAST)
+        return (probability.log() - (1 - probability).log()).float()
 
     @torch.no_grad()
     def batches(self, conditioning: Conditioning, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:

@@ -10,7 +10,7 @@ class Progress:
     """What a callback receives.
 
     Attributes:
-        phase: "screen", "optimise" or "evaluate".
+        phase: "screen", "search", "optimise" or "evaluate".
         iteration: steps of this phase that are done.
         iterations: steps this phase takes at most.
         loss: loss of the last step, None outside "optimise".
