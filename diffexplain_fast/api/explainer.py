@@ -16,7 +16,7 @@ from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
+from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_otherwise, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
@@ -27,7 +27,7 @@ from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
-_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback")
 
 
 class _SamplerOptions(TypedDict):
@@ -118,6 +118,7 @@ class Explainer:
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        modes: int = 1,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
         **options: object,
@@ -129,6 +130,8 @@ class Explainer:
                 or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, else 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, else 7.5; 1.0 runs no unconditional row.
+            modes: how many explanations to look for that differ from one another, because a class may have more than
+                one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder to resume from and to write checkpoints to.
             callback: receives a ``Progress`` after every step.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
@@ -146,7 +149,9 @@ class Explainer:
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """
-        chosen = options_from(options, _OTHER_OPTIONS)
+        chosen, count = options_from(options, _OTHER_OPTIONS), whole_number("modes", modes)
+        if count < 1:
+            raise wrong_value("modes", "a whole number of at least 1", count)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         self._follow()
@@ -157,7 +162,9 @@ class Explainer:
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
-            return explain_target(problem, chosen, self._screened, checkpoint, callback)
+            found = explain_target(problem, chosen, self._screened, checkpoint, callback)
+            explain_otherwise(problem, chosen, self._screened, found, count, checkpoint, callback)
+            return found
 
     def _settle(self) -> None:
         """Let the classifier find out what its numbers mean, before anything depends on it or is recorded."""

@@ -44,6 +44,11 @@ class Cost:
         else:
             self.forward += rows
 
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.forward + self.gradient
+
     def add(self, forward: float, gradient: float, seconds: float) -> None:
         """Add what was spent before this object was made."""
         self.forward += int(forward)

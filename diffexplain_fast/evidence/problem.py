@@ -43,6 +43,7 @@ class Problem:
             same pipeline and prefix; None for one of its own.
         steps: denoising steps of a picture, None for the sampler's own number.
         cost: counts what the pictures cost.
+        others: soft tokens [n, d] of explanations of the same target that are there already; another one is wanted.
     """
 
     pipeline: Pipeline
@@ -54,10 +55,15 @@ class Problem:
     text: Graphed | None = None
     steps: int | None = None
     cost: Cost = field(default_factory=Cost)
+    others: Sequence[Tensor] = ()
 
     def with_steps(self, steps: int) -> "Problem":
         """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
         return replace(self, text=self._text, steps=steps)
+
+    def after(self, others: Sequence[Tensor]) -> "Problem":
+        """Return the same problem, with nothing spent yet, where these explanations are there already."""
+        return replace(self, text=self._text, cost=Cost(), others=tuple(others))
 
     @cached_property
     def _negative(self) -> Conditioning | None:

@@ -23,9 +23,8 @@ class Budget(NamedTuple):
 
     def is_spent(self, cost: Cost) -> bool:
         """Whether nothing is left."""
-        forward, gradient, seconds = cost.spent
-        too_many = self.rows is not None and forward + gradient >= self.rows
-        return too_many or (self.seconds is not None and seconds >= self.seconds)
+        too_many = self.rows is not None and cost.rows >= self.rows
+        return too_many or (self.seconds is not None and cost.spent[2] >= self.seconds)
 
 
 def read_budget(budget: object) -> Budget:

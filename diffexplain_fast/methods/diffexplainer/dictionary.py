@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, look_again, screen
 from diffexplain_fast.models.pipeline import Pipeline
@@ -50,7 +51,8 @@ def word_starts(
     total = sum(len(block) for block in blocks)
     for block in blocks:
         starts += screen(problem, block, n, kept, _shifted(report, len(starts), total))
-    starts = sorted((replace(start, origin=origin) for start in starts), key=score_of, reverse=True)
+    starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
+    starts.sort(key=score_of, reverse=True)
     finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
     rest = [start for start in starts if start not in finalists]
     if not finalists:
@@ -91,7 +93,8 @@ def _with_a_second_word(
     # The pictures of pairs are of no use to the next target, so they are not kept.
     alone = Kept(scores=kept.scores, cost=kept.cost)
     pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)))
-    pairs = [replace(pair, origin=finalists[0].origin) for pair in sorted(pairs, key=score_of, reverse=True)]
+    pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
+    pairs.sort(key=score_of, reverse=True)
     best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
     both = sorted([*ranked(problem, options.n_validation, best, kept), *finalists], key=score_of, reverse=True)
     return plainest_first(both, first)

@@ -32,6 +32,32 @@ _NEAREST = 5
 """Vocabulary words reported for each soft token."""
 
 
+def explain_otherwise(
+    problem: Problem,
+    options: Options,
+    screened: Screened,
+    first: Explanation,
+    modes: int,
+    checkpoint: str | Path | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Add further explanations of the same target, each with words or pictures of its own, to ``first.others``.
+
+    Args:
+        problem: as in ``explain_target``.
+        options: as there.
+        screened: as there.
+        first: what ``explain_target`` returned; extended here.
+        modes: explanations in all, ``first`` counted.
+        checkpoint: folder of the first; each of the others has a folder in it.
+        callback: as there.
+    """
+    for number in range(1, modes):
+        before = [found.prompt_embeds.to(problem.pipeline.device) for found in (first, *first.others)]
+        folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
+        first.others.append(explain_target(problem.after(before), options, screened, folder, callback))
+
+
 def explain_target(
     problem: Problem,
     options: Options,

@@ -19,6 +19,7 @@ from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import read_budget
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
+from diffexplain_fast.methods.diffexplainer.likeness import penalty
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
 
@@ -74,7 +75,7 @@ def search_population(
     if members:
         softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
     latent = number * _LATENTS
-    promise = _first_look(problem, number, softs, latent, kept)
+    promise = _first_look(problem, number, softs, latent, kept) - penalty(problem, softs)
     latent, done = latent + FIRST_LOOK, 1
     report(done)
     for place, rung in enumerate(RUNGS):
@@ -89,6 +90,7 @@ def search_population(
         values = kept.scored([SEARCH, number, "rung", place], len(softs) + softs.numel(), climbed)
         found = torch.tensor(values, dtype=torch.float64, device="cpu")
         promise, softs = found[: len(softs)], found[len(softs) :].reshape(softs.shape).to(softs)
+        promise = promise - penalty(problem, softs)
         latent, done = latent + rung.latents, done + rung.steps
         report(done)
     best = promise.argsort(descending=True, stable=True)[:LEFT].tolist()

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import normalize
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.likeness import likeness
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 
 _PROPOSED = 16
 _PRESELECTED = 64
 """Words for each soft token whose text is encoded."""
-_BATCH = 64
 
 
 @torch.no_grad()
@@ -34,19 +34,9 @@ def proposed_words(problem: Problem, softs: Sequence[Tensor]) -> list[str]:
     near = normalize(torch.cat(list(softs)).float(), dim=-1) @ normalize(table, dim=-1).T
     chosen = near.topk(min(_PRESELECTED, len(names)), dim=1).indices.flatten().tolist()
     order = torch.tensor(sorted(set(chosen)), device=table.device)
-    neutral = soft_from_text(pipeline, "a", n)
-    prompts = neutral.expand(len(order), -1, -1).clone()
+    prompts = soft_from_text(pipeline, "a", n).expand(len(order), -1, -1).clone()
     prompts[:, -1] = table[order]
-    base = _states(problem, neutral[None])
-    words = _states(problem, prompts) - base
-    found = _states(problem, torch.stack(list(softs)).float()) - base
-    in_states = cosine_similarity(words[:, None], found[None], dim=-1).amax(1)
+    in_states = likeness(problem, prompts, softs).amax(1)
     in_tokens = near.amax(0)[order]
     ranks = [order[alike.argsort(descending=True, stable=True)].tolist() for alike in (in_tokens, in_states)]
     return list(dict.fromkeys(names[i] for pair in zip(*ranks, strict=True) for i in pair))[:_PROPOSED]
-
-
-def _states(problem: Problem, softs: Tensor) -> Tensor:
-    """Return the text encoder's output of prompts [B, n, d], flat."""
-    parts = [softs[first : first + _BATCH] for first in range(0, len(softs), _BATCH)]
-    return torch.cat([problem.encode_soft(part).prompt_embeds.float().flatten(1) for part in parts])

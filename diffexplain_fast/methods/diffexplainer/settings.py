@@ -16,6 +16,8 @@ _SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
 _NEW: JsonObject = {"budget": None, "search_steps": None, "search_batch": 8}
 """Options that checkpoints of earlier versions lack, with the values that they then had."""
 
+_ALWAYS = object()
+
 
 def settings_of(problem: Problem, options: Options, state: State, class_prompt: str | None) -> JsonObject:
     """Return what repeats an explanation and says how it came about.
@@ -54,7 +56,12 @@ def configuration_of(problem: Problem, options: Options) -> JsonObject:
     """Return the identity, and the options that decide what is optimised."""
     values = values_of(options)
     decisive = {key: value for key, value in values.items() if key not in _SCORE_ONLY}
-    return identity_of(problem) | {key: value for key, value in decisive.items() if _NEW.get(key, ...) != value}
+    before: JsonObject = {"explanations_before": len(problem.others)} if problem.others else {}
+    return (
+        identity_of(problem)
+        | before
+        | {key: value for key, value in decisive.items() if value != _NEW.get(key, _ALWAYS)}
+    )
 
 
 def found_by(state: State) -> str:
