@@ -24,6 +24,10 @@ PLANTED: dict[str, Shortcuts] = {
 """Classifiers that are trained when they are asked for, about a minute of one core each."""
 
 
+COMPOSED = {"all-of": "purple desert", "any-of": "desert"}
+"""Cues of the class "fish" of two classifiers that are put together from shipped ones, see ``compose``."""
+
+
 class Cell(NamedTuple):
     """One class to search for.
 
@@ -39,15 +43,17 @@ class Cell(NamedTuple):
 
 
 def all_cells() -> list[Cell]:
-    """Return the cells of the shipped classifiers, of the planted ones, and of the clean one."""
+    """Return the cells of the shipped classifiers, of the planted and the composed ones, and of the clean one."""
     known = {**SHIPPED, **PLANTED}
     cells = [Cell(name, label, next(iter(cue.values()))) for name, cues in known.items() for label, cue in cues.items()]
+    cells += [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
     return [*cells, *(Cell("clean", label, label) for label in dx.tinyworld.OBJECTS)]
 
 
 def subset(count: int) -> list[Cell]:
-    """Return so many cells: the two hardest known ones first, then by turns of the classifiers."""
+    """Return so many cells: the hardest known ones first, then by turns of the classifiers, planted ones last."""
     hard = [Cell("background", "fish", "desert"), Cell("companion", "bird", "flag")]
+    hard += [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
     rest = [cell for cell in all_cells() if cell not in hard and cell.classifier not in PLANTED]
     rows = {
         name: [cell for cell in rest if cell.classifier == name] for name in dict.fromkeys(c.classifier for c in rest)
@@ -57,10 +63,42 @@ def subset(count: int) -> list[Cell]:
 
 
 def classifier_of(name: str) -> dx.Classifier:
-    """Load a shipped classifier, or train a planted one."""
+    """Load a shipped classifier, compose one, or train a planted one."""
+    if name in COMPOSED:
+        return compose(name)
     if name in PLANTED:
         return dx.make_classifier(PLANTED[name], seed=int(name.rpartition("-")[2]))
     return dx.Classifier.from_pretrained(f"tinyworld/{name}")
+
+
+def compose(name: str) -> dx.Classifier:
+    """Put a classifier together whose class "fish" answers to two cues; nothing is trained.
+
+    "all-of" needs a desert and something purple: its logit is the lesser of two margins, those of "fish" of the shipped
+    classifier of backgrounds, and of "mushroom" of that of colours. "any-of" answers to a desert or a night.
+    """
+    background, colour = (dx.Classifier.from_pretrained(f"tinyworld/{part}") for part in ("background", "colour"))
+    labels = list(background.labels or ())
+    fish, star, mushroom = (labels.index(label) for label in ("fish", "star", "mushroom"))
+
+    def margin(logits: torch.Tensor, i: int) -> torch.Tensor:
+        return logits[:, i] - torch.cat([logits[:, :i], logits[:, i + 1 :]], 1).logsumexp(1)
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = background.model, colour.model
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            first, second = background.respond(pixels).logits, colour.respond(pixels).logits
+            logits = torch.zeros_like(first)
+            if name == "all-of":
+                logits[:, fish] = torch.minimum(margin(first, fish), margin(second, mushroom))
+                return logits
+            either = torch.logaddexp(first[:, fish], first[:, star])
+            return first.index_copy(1, torch.tensor([fish, star]), torch.stack([either, first[:, star] - 20], 1))
+
+    return dx.Classifier(Both().eval(), labels=labels, name=name)
 
 
 def enlarged(count: int, seed: int) -> Pipeline:

@@ -71,6 +71,7 @@ DOORS = {
         "workspaces": "measuring",
     },
     "evidence": {
+        "cost": "methods",
         "evaluation": "methods",
         "identity": "methods",
         "perturb": "methods",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.methods.diffexplainer import likeness as likeness_module
 from diffexplain_fast.methods.diffexplainer.likeness import is_new, likeness, penalty
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.results.explanation import Explanation
@@ -27,7 +28,10 @@ def test_a_prompt_is_like_itself_and_unlike_another() -> None:
     assert another.cost.rows == 0
 
 
-def test_explanations_of_one_class_differ_and_are_saved_together(tmp_path: Path) -> None:
+def test_explanations_of_one_class_differ_and_are_saved_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness_module, "_SAME", 0.99)  # to a text encoder that learnt nothing all words are alike
     options = {**QUICK, "start": "screen", "candidates": ["red", "blue", "snow", "fish"], "n_tokens": 1}
     with quick_explainer() as explainer:
         found = explainer.explain("boat", modes=3, checkpoint=tmp_path / "run", **options)

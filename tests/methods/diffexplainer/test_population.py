@@ -58,8 +58,12 @@ def test_random_prompts_have_the_mean_and_the_covariance_of_the_vocabulary() -> 
 def test_steps_raise_the_promise_and_batches_change_nothing() -> None:
     problem = problem_of(target=ClassLogit("boat"))
     softs = random_prompts(problem, 2, 0)[:3]
-    promises = [float(climb(problem, OPTIONS, Rung(3, steps, 2), softs, 0)[0].mean()) for steps in (1, 8)]
-    assert promises[1] > promises[0]
+    _, climbed = climb(problem, OPTIONS, Rung(3, 8, 2), softs, 0)
+    with torch.no_grad():
+        low, high = (
+            problem.scores(problem.images(problem.encode_soft(s), "x", [0] * 3)).score for s in (softs, climbed)
+        )
+    assert (high > low).all()
     whole, moved = climb(problem, Options(search_batch=8), Rung(3, 2, 2), softs, 0)
     parted, also_moved = climb(problem, Options(search_batch=2), Rung(3, 2, 2), softs, 0)
     torch.testing.assert_close(whole, parted, rtol=1e-4, atol=1e-5)
@@ -126,7 +130,7 @@ class Interrupted(Exception):
     """What stands for a process that is killed."""
 
 
-@pytest.mark.parametrize("call", [1, 5, 9, 16])
+@pytest.mark.parametrize("call", [2, 11])
 def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path, call: int) -> None:
     class Killed(nn.Module):
         def __init__(self, last: int | None) -> None:

@@ -21,7 +21,7 @@ def test_the_words_of_a_prompt_come_before_others() -> None:
 
 def test_words_too_many_to_draw_are_proposed_where_a_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dictionary, "SMALL_VOCABULARY", 3)  # so that the labels are not screened either
-    explanation = quick_explanation(**{**QUICK, "start": "auto", "restart_below": 1.0})
+    explanation = quick_explanation(**{**QUICK, "start": "auto", "restarts": 1, "restart_below": 1.0})
     starts = explanation.settings["starts"]
     assert {"proposals", "gradient"} <= {start["origin"] for start in starts}
     assert 1 <= explanation.settings["found"]["words_drawn"] <= 33
