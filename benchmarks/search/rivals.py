@@ -114,9 +114,10 @@ class Tried:
         conditioning = self.problem.encode_soft(softs.repeat_interleave(_PICTURES, 0))
         pixels = self.problem.images(conditioning, "search", [*latents] * len(softs))
         promise = self.problem.promise(self.problem.scores(pixels)).reshape(-1, _PICTURES).mean(1)
-        best = int(promise.argmax())
-        if float(promise[best]) > self._best[0]:
-            self._best = float(promise[best]), softs[best].detach()
+        values = promise.detach()
+        best = int(values.argmax())
+        if float(values[best]) > self._best[0]:
+            self._best = float(values[best]), softs[best].detach()
         return promise
 
     def found(self, by: str, words_drawn: int) -> Found:

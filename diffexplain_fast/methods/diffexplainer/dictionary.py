@@ -16,6 +16,7 @@ _SHORTEST_WORD = 3
 """Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
 _FINALISTS = 4
 """Screened words that are scored again on the validation latents: two images say little about a word."""
+_FEW_FINALISTS = 2
 _SECOND_WORDS = 12
 """Screened second words that are scored again, on ``_SECOND_LOOK`` images each, before the finalists are."""
 _SECOND_LOOK = 6
@@ -31,6 +32,7 @@ def word_starts(
     kept: Kept,
     report: Callable[[int, int], None],
     origin: str = "dictionary",
+    briefly: bool = False,
 ) -> tuple[list[Start], list[Start]]:
     """Return the finalists, which were scored on the validation latents, the best first, and the other words.
 
@@ -42,6 +44,7 @@ def word_starts(
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
         origin: of the starts.
+        briefly: look at few words again and at no pairs, because a search follows where none of them is enough.
     """
     pipeline, n = problem.pipeline, options.n_tokens
     blocks = [words] if words else []
@@ -53,12 +56,13 @@ def word_starts(
         starts += screen(problem, block, n, kept, _shifted(report, len(starts), total))
     starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
     starts.sort(key=score_of, reverse=True)
-    finalists = [*starts[:_FINALISTS], *(start for start in starts[_FINALISTS:] if start.name == class_name)]
+    count = _FEW_FINALISTS if briefly else _FINALISTS
+    finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]
     rest = [start for start in starts if start not in finalists]
     if not finalists:
         return [], []
     finalists = plainest_first(ranked(problem, options.n_validation, finalists, kept), class_name)
-    if problem.plain_class and words and score_of(finalists[0]) < GOOD_ENOUGH:
+    if problem.plain_class and words and not briefly and score_of(finalists[0]) < GOOD_ENOUGH:
         finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
     return finalists, rest
 

@@ -73,7 +73,10 @@ def choose_starts(
     words = candidates(problem, options)
     if options.start == "screen" and not words:
         raise wrong_value("candidates", f"words of at most n_tokens = {n} tokens to screen", options.candidates)
-    finalists, rest = word_starts(problem, options, words, class_name, kept, report)
+    # Labels of a large vocabulary are only a hope: the cue is more likely among the words that are not drawn.
+    hope = options.start == "auto" and options.restarts > 0 and not vocabulary_is_small(pipeline)
+    briefly = hope and not options.candidates
+    finalists, rest = word_starts(problem, options, words, class_name, kept, report, briefly=briefly)
     tries = options.restarts if finalists else 1 + options.restarts
     if options.start == "screen" or tries == 0 or _is_enough(problem, options, finalists):
         return [*finalists, *rest, _random_start(problem, n, 0)]

@@ -33,6 +33,7 @@ def test_explanations_of_one_class_differ_and_are_saved_together(
 ) -> None:
     monkeypatch.setattr(likeness_module, "_SAME", 0.99)  # to a text encoder that learnt nothing all words are alike
     options = {**QUICK, "start": "screen", "candidates": ["red", "blue", "snow", "fish"], "n_tokens": 1}
+    options |= {"iterations": 1, "lr": 1e-9}  # so that what is found is the word
     with quick_explainer() as explainer:
         found = explainer.explain("boat", modes=3, checkpoint=tmp_path / "run", **options)
         again = explainer.explain("boat", modes=3, checkpoint=tmp_path / "run", **options)
