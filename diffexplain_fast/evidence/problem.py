@@ -24,8 +24,8 @@ from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
 FORWARD_BATCH = 8
 """Images of one forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
-_LEAST = 1e-7
-"""Distance from 0 and 1 beyond which a probability counts as no more certain."""
+_HOPELESS, _CONVINCING = 1e-7, 0.95
+"""Probabilities below and above which pictures of a prompt promise no less and no more."""
 
 
 @dataclass
@@ -174,11 +174,13 @@ class Problem:
     def promise(self, scores: Scores) -> Tensor:
         """Return what compares prompts that may all fail [B]: the log-odds of a plain class, else the target score.
 
-        Probabilities near zero are all the same, and those near one too; log-odds tell prompts apart everywhere.
+        Probabilities near zero are all the same; log-odds tell prompts apart there too. Beyond a certainty that
+        convinces they count no more, else a prompt with some overwhelming pictures and some failures would come before
+        a prompt whose pictures all convince.
         """
         if not self.plain_class or scores.probability is None:
             return scores.score
-        probability = scores.probability.double().clamp(_LEAST, 1 - _LEAST)
+        probability = scores.probability.double().clamp(_HOPELESS, _CONVINCING)
         return (probability.log() - (1 - probability).log()).float()
 
     @torch.no_grad()

@@ -67,10 +67,12 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
     """
     state = State(softs, [], softs / problem.embedding_scale, softs)
     quick = replace(options, lr=options.lr * _FASTER, iterations=max(options.iterations, rung.steps))
-    running, sure = torch.zeros(len(softs)), torch.zeros(len(softs))
+    running, sure = torch.zeros(2, len(softs), dtype=torch.float32, device="cpu")
     for step in range(rung.steps):
         found = _step(problem, options, state.soft, latent, rung.pictures)
-        state.soft, state.adam = descend(quick, state, found.gradient, problem.longest_embedding)
+        moved, state.adam = descend(quick, state, found.gradient, problem.longest_embedding)
+        # Where all pictures convince, a gradient of unit size would be a step into noise.
+        state.soft = torch.where(found.convincing.bool().to(moved.device)[:, None, None], state.soft, moved)
         running = found.promise if step == 0 else _MEMORY * running + (1 - _MEMORY) * found.promise
         sure = (sure + 1) * found.convincing
         state.step, latent = step + 1, latent + rung.pictures
@@ -104,7 +106,7 @@ def _part(problem: Problem, options: Options, softs: Tensor, latent: int, pictur
     (gradient,) = torch.autograd.grad(loss, soft)
     if not (loss.isfinite() and gradient.isfinite().all()):
         raise NonFiniteError(f"search: wanted a finite loss and gradient, got a loss of {loss.item()}")
-    convincing = torch.zeros(count)
+    convincing = torch.zeros(count, dtype=torch.float32, device="cpu")
     if problem.plain_class and options.stop_probability is not None and scores.probability is not None:
         convincing = (per_prompt(scores.probability) >= options.stop_probability).all(1).float().cpu()
     return _Ascent(gradient, per_prompt(problem.promise(scores).detach()).mean(1).cpu(), convincing)

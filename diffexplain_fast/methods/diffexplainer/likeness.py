@@ -38,7 +38,7 @@ def is_new(problem: Problem, soft: Tensor) -> bool:
 def penalty(problem: Problem, softs: Tensor) -> Tensor:
     """Return what P prompts [P, n, d] lose because explanations are there already that are like them, [P]."""
     if not problem.others:
-        return torch.zeros(len(softs), dtype=torch.float64)
+        return torch.zeros(len(softs), dtype=torch.float64, device="cpu")
     alike = likeness(problem, softs, problem.others).amax(1)
     return _PENALTY * alike.clamp_min(0).double().cpu()
 

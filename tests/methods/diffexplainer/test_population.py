@@ -95,7 +95,9 @@ def test_a_population_costs_what_its_rungs_say_and_its_members_take_part() -> No
 
 def test_a_rung_ends_where_every_picture_of_a_prompt_convinces() -> None:
     problem = problem_of(Certain())
-    search(problem, stop_probability=0.9)
+    found = search(problem, stop_probability=0.9)
+    prompts = random_prompts(problem, 2, 0)
+    assert all(bool((prompts - start.soft).abs().amax((1, 2)).min() < 1e-6) for start in found), "none has moved"
     assert problem.cost.gradient == sum(rung.prompts * rung.pictures * 2 for rung in RUNGS)
 
 
