@@ -19,7 +19,7 @@ from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
+from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_otherwise, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
@@ -31,7 +31,7 @@ from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
-_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback")
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -116,6 +116,7 @@ class Explainer(Attributing):
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        modes: int = 1,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
         **options: object,
@@ -128,6 +129,8 @@ class Explainer(Attributing):
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.
+            modes: number of explanations to look for that differ from one another, because a class may have more than
+                one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
@@ -146,7 +149,9 @@ class Explainer(Attributing):
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """
-        chosen = options_from(options, _OTHER_OPTIONS)
+        chosen, count = options_from(options, _OTHER_OPTIONS), whole_number("modes", modes)
+        if count < 1:
+            raise wrong_value("modes", "a whole number of at least 1", count)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         self._follow()
@@ -157,7 +162,9 @@ class Explainer(Attributing):
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
-            return explain_target(problem, chosen, self._screened, checkpoint, callback)
+            found = explain_target(problem, chosen, self._screened, checkpoint, callback)
+            explain_otherwise(problem, chosen, self._screened, found, count, checkpoint, callback)
+            return found
 
     @torch.inference_mode(False)
     def audit(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 _PHASES = {
     "screen": "choosing a start",
+    "search": "searching",
     "optimise": "optimising",
     "evaluate": "scoring",
     "draw": "drawing",

@@ -92,6 +92,7 @@ DOORS = {
     "evidence": {
         "calibration": "methods api",
         "concepts": ANY,
+        "cost": "methods",
         "drawing": "api",
         "evaluation": "methods",
         "eyes": "methods api",
