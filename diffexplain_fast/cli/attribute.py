@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from PIL import Image, UnidentifiedImageError
 
-from diffexplain_fast.cli import options
+from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution
@@ -17,10 +17,7 @@ _SHOWN = 10
 
 
 def attribute(
-    classifier: Annotated[
-        str,
-        typer.Argument(help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", or a folder or hub id.'),
-    ],
+    classifier: classifiers.Name,
     target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
     images: Annotated[list[Path], typer.Argument(help="Pictures, of any size.")],
     pipeline: options.Pipeline = "tinyworld",
@@ -43,7 +40,9 @@ def attribute(
 
     check_folder(out, ["report.html"], ["attribution"])
     pictures = [_read(path) for path in images]
-    with Explainer(pipeline, classifier, seed=seed, device=str(chosen_device(device))) as explainer:
+    place = str(chosen_device(device))
+    loaded = classifiers.load_classifier(classifier, place)
+    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
         result = explainer.attribute(
             pictures,
             parse_target(target, explainer.classifier.labels),
