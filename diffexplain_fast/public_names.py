@@ -1,6 +1,7 @@
 """Every public name of the package, and the module from which it is imported at first use."""
 
 HOMES = {
+    "Attribution": "results.attribution",
     "Audit": "results.audit",
     "ClassLogit": "targets",
     "ClassProbability": "targets",
@@ -13,9 +14,11 @@ HOMES = {
     "Neuron": "targets",
     "Response": "targets",
     "Target": "targets",
+    "Taxonomy": "taxonomy",
     "accelerate": "engine.accelerated",
     "all_of": "recipe.making",
     "any_of": "recipe.making",
+    "editing": "editing",
     "explain": "api.explain",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",

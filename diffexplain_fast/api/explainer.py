@@ -8,6 +8,7 @@ from typing import Unpack
 
 import torch
 
+from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
 from diffexplain_fast.engine.checks import check_guidance, is_limited
@@ -19,7 +20,7 @@ from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
+from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_otherwise, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
@@ -32,13 +33,13 @@ from diffexplain_fast.runs.bars import bars_beside
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
-_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback", "progress")
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback", "progress")
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer:
+class Explainer(Attributing):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
@@ -118,6 +119,7 @@ class Explainer:
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        modes: int = 1,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
         progress: bool | None = None,
@@ -131,6 +133,8 @@ class Explainer:
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.
+            modes: number of explanations to look for that differ from one another, because a class may have more than
+                one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
             progress: True for progress bars on stderr, False for none; None shows them in a terminal or a notebook,
@@ -151,7 +155,9 @@ class Explainer:
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """
-        chosen = options_from(options, _OTHER_OPTIONS)
+        chosen, count = options_from(options, _OTHER_OPTIONS), whole_number("modes", modes)
+        if count < 1:
+            raise wrong_value("modes", "a whole number of at least 1", count)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         if progress is not None and not isinstance(progress, bool):
@@ -165,7 +171,9 @@ class Explainer:
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             with bars_beside(callback, progress, bound.describe()) as report:
-                return explain_target(problem, chosen, self._screened, checkpoint, report)
+                found = explain_target(problem, chosen, self._screened, checkpoint, report)
+                explain_otherwise(problem, chosen, self._screened, found, count, checkpoint, report)
+            return found
 
     @torch.inference_mode(False)
     def audit(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import options
+from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.runs.bars import ProgressBars
@@ -20,11 +20,11 @@ _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", 
 
 
 def audit(
-    pipeline: Annotated[str, typer.Argument(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')],
-    classifier: options.Classifier,
+    classifier: classifiers.Name,
     target: Annotated[
-        list[str] | None, typer.Option(help="A class by label or number, or a neuron; may be repeated. All by default.")
+        list[str] | None, typer.Argument(help="Classes by label or number, neurons, or sums; all classes by default.")
     ] = None,
+    pipeline: options.Pipeline = "tinyworld",
     concepts: Annotated[
         Path | None, typer.Option(help='File of concepts: lines "background: desert, snow", or free words.')
     ] = None,
@@ -49,7 +49,7 @@ def audit(
     lower it, with intervals. The pictures are kept and serve every later audit with the same pipeline.
 
     Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
-    Example: diffexplain-fast audit tinyworld tinyworld/background
+    Example: diffexplain-fast audit tinyworld/background
     """
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.cli.device import chosen_device
@@ -58,7 +58,8 @@ def audit(
     check_folder(out, ["report.html"], ["audit"])
     place = str(chosen_device(device))
     models = load_with_scheduler(pipeline, scheduler, device=place)
-    with Explainer(models, classifier, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
+    loaded = classifiers.load_classifier(classifier, place)
+    with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
         labels = explainer.classifier.labels
         found = explainer.audit(
             [parse_target(text, labels) for text in target] if target else "all",

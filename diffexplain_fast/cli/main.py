@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diffexplain_fast.cli import bench
+from diffexplain_fast.cli.attribute import attribute
 from diffexplain_fast.cli.audit import audit
 from diffexplain_fast.cli.bench_model import model
 from diffexplain_fast.cli.classifiers import classes, layers
@@ -80,7 +81,7 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, audit, classes, layers, profile, doctor):
+for _command in (demo, explain, audit, attribute, classes, layers, profile, doctor):
     app.command()(_exits(_command))
 for _command in (bench.run, bench.report, bench.agree, bench.estimate, model):
     bench_app.command()(_exits(_command))

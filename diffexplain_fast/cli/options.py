@@ -33,10 +33,3 @@ Guidance = Annotated[
 Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a target, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]
-Classifier = Annotated[
-    str,
-    typer.Argument(
-        help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", or a folder or hub id of an image '
-        "classifier of transformers."
-    ),
-]

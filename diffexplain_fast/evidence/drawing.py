@@ -32,13 +32,16 @@ class Drawing:
         with torch.no_grad():
             return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
 
-    def images(self, conditioning: Conditioning, stage: str, indices: Sequence[int]) -> Tensor:
+    def images(
+        self, conditioning: Conditioning, stage: str, indices: Sequence[int], steps: int | None = None
+    ) -> Tensor:
         """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
 
         Args:
             conditioning: prompt embeddings of 1 or B prompts.
             stage: what the images are for; stages share no start latents.
             indices: B numbers of start latents.
+            steps: denoising steps; None for the sampler's own number.
 
         Returns:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
@@ -55,6 +58,7 @@ class Drawing:
             generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
             pooled_prompt_embeds=pooled,
             negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            num_inference_steps=steps,
             **self.pipeline.extras(conditioning, size),
         )
         return pixels.clamp(0, 1)

@@ -100,17 +100,19 @@ def render_report(
     """
     if not explanations:
         raise wrong_value("results", "at least one", "none")
-    sections = [build_section(explanation, number) for number, explanation in enumerate(explanations, start=1)]
+    named = [(one, i) for first in explanations for i, one in enumerate([first, *first.others], start=1)]
+    sections = [build_section(one, number, mode) for number, (one, mode) in enumerate(named, start=1)]
     size = {"width": CURVE_WIDTH, "height": CURVE_HEIGHT}
     return write_page("report.html", path, title, _TERMS, sections=sections, **size)
 
 
-def build_section(explanation: Explanation, number: int) -> Section:
+def build_section(explanation: Explanation, number: int, mode: int = 1) -> Section:
     """Return the values of an explanation that the template shows.
 
     Args:
         explanation: the explanation.
         number: its position in the report, from 1.
+        mode: its position among several explanations of the same target, from 1.
     """
     rows, zero = truth_rows((explanation.truth or {}).get("attributes", []))
     roles = {row.value.lower(): row.role for row in rows if row.role != "none"}
@@ -121,7 +123,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
     return Section(
         anchor=f"explanation-{number}",
         classifier=str(explanation.settings.get("classifier", "")),
-        title=explanation.label or explanation.target,
+        title=(explanation.label or explanation.target) + (f", explanation {mode}" if mode > 1 else ""),
         target=explanation.target,
         verdict=verdict_of(explanation),
         evidence=evidence_of(explanation),

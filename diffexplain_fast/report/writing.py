@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.report.attribution import plot_attribution, render_attributions
 from diffexplain_fast.report.audit import render_audits
 from diffexplain_fast.report.evidence import evidence_of
 from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
 from diffexplain_fast.report.sentences import summarise_explanation
+from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
@@ -37,13 +39,17 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
         The file.
 
     Raises:
-        TypeError: a value that is not a result, or explanations and audits together.
+        TypeError: a value that is not a result, or results of different kinds.
         ValueError: no result.
         StorageError: no space or no permission.
     """
     sequence = [results] if isinstance(results, Drawn) else results
     if not isinstance(sequence, Sequence) or isinstance(sequence, str | bytes):
         raise wrong_type("results", "a result, or a sequence of results", results)
+    if attributions := [result for result in sequence if isinstance(result, Attribution)]:
+        if len(attributions) < len(sequence):
+            raise wrong_type("results", "results of one kind on a page", sequence[0])
+        return render_attributions(attributions, path, title)
     audits = [result for result in sequence if isinstance(result, Audit)]
     if audits and len(audits) == len(sequence):
         return render_audits(audits, path, _AUDIT_TITLE if title == _TITLE else title)
@@ -64,6 +70,10 @@ def summarise(result: Drawn) -> str:
         found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
         more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
         return "\n  ".join([found, *said[:_SENTENCES], *more])
+    if isinstance(result, Attribution):
+        strongest = [f"{row.concept}: {row.effect:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in result.effects]
+        found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
+        return "\n  ".join([found, *strongest[:_SENTENCES]])
     return summarise_explanation(_explanation(result))
 
 
@@ -84,19 +94,20 @@ def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
     """Draw a result with matplotlib.
 
     Args:
-        result: an explanation.
+        result: an explanation, or an attribution.
 
     Returns:
-        A figure, which pyplot does not hold, and its axes by name: "images", "activation" and "loss".
+        A figure that pyplot does not hold, and its axes by name: "images", "activation" and "loss"; of an attribution
+        "effects".
 
     Raises:
         TypeError: something that is not a result.
         ImportError: matplotlib is not installed; names the extra.
     """
-    return plot_explanation(_explanation(result))
+    return plot_attribution(result) if isinstance(result, Attribution) else plot_explanation(_explanation(result))
 
 
 def _explanation(result: object) -> Explanation:
     if not isinstance(result, Explanation):
-        raise wrong_type("results", "an Explanation", result)
+        raise wrong_type("results", "an Explanation or an Attribution", result)
     return result

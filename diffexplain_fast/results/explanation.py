@@ -4,13 +4,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
 import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
-from diffexplain_fast.records import Count, JsonObject, Magnitude, Norm, Number, Probability, Share, as_json, read_as
+from diffexplain_fast.records import (
+    Count,
+    JsonObject,
+    Magnitude,
+    Norm,
+    Number,
+    Probability,
+    Range,
+    Share,
+    as_json,
+    read_as,
+)
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.images import png_bytes, read_png
@@ -94,6 +105,7 @@ class Explanation(Drawn):
             probabilities".
         reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
+        others: further explanations of the same target, where several were asked for.
         pictures: pictures with the classifier's answer to each, by group: "held_out" (those of ``images``),
             "class_name" (of only the class name, from the same start noise) and "failures" (the first further pictures
             of unseen start noise that are not recognised); empty in files of earlier versions.
@@ -114,6 +126,7 @@ class Explanation(Drawn):
     truth: JsonObject | None = None
     output: str = "softmax"
     reached: bool | None = None
+    others: "list[Explanation]" = field(default_factory=list)
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,8 +179,16 @@ class Explanation(Drawn):
         }
         record |= {name: getattr(self, name) for name in _NEW if getattr(self, name) != getattr(type(self), name)}
         record |= {"pictures": picture_records(self.pictures, name_of)} if self.pictures else {}
+        if self.others:
+            record["others"] = len(self.others)
+        for place, other in zip(self._places(len(self.others)), self.others, strict=True):
+            other._write(folder / place)
         write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
+
+    @staticmethod
+    def _places(count: int) -> list[str]:
+        return [f"others/{i:03d}" for i in range(count)]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Explanation":
@@ -183,25 +204,36 @@ class Explanation(Drawn):
             CorruptFileError: a file is missing, damaged, or of another structure; the message names the file.
             UnsafeFileError: a recorded path leaves the folder.
         """
-        files = read_folder(folder)
-        path = Path(folder) / _RECORD
+        return cls._read(Path(folder), read_folder(folder))
+
+    @classmethod
+    def _read(cls, folder: Path, files: Mapping[str, bytes]) -> "Explanation":
+        path = folder / _RECORD
         for name in (_RECORD, _TENSORS):
             if name not in files:
-                raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
+                raise CorruptFileError(describe(str(folder / MANIFEST), f"an entry for {name}", "none"))
         try:
             record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
             if (recorded_format := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", recorded_format))
+            count = read_as(Annotated[int, Range(0, len(files))], record.pop("others", 0), f"{path}, others")
+            places = cls._places(count)
+            inside = [
+                {name.removeprefix(f"{place}/"): data for name, data in files.items() if name.startswith(f"{place}/")}
+                for place in places
+            ]
+            others = [cls._read(folder / place, own) for place, own in zip(places, inside, strict=True)]
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
-                if name not in ("images", "prompt_embeds", "pictures") and (name in record or name not in _NEW):
+                apart = name in ("images", "prompt_embeds", "pictures", "others")
+                if not apart and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             read = cache(lambda name: read_png(folder, name, files))
             record["images"] = [read(name) for name in read_as(list[str], record["images"], f"{path}, images")]
             record["pictures"] = read_pictures(record.get("pictures", {}), read, f"{path}, pictures")
             for name, score in record["activation"].items():
                 _check_rate(score, f"{path}, activation, {name}")
-            record["prompt_embeds"] = _read_soft(files[_TENSORS], Path(folder) / _TENSORS)
-            return cls(**record)
+            record["prompt_embeds"] = _read_soft(files[_TENSORS], folder / _TENSORS)
+            return cls(**record, others=others)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
 

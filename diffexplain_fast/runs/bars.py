@@ -10,6 +10,7 @@ from diffexplain_fast.runs.progress import Progress
 
 _PHASES = {
     "screen": "choosing a start",
+    "search": "searching",
     "optimise": "optimising",
     "evaluate": "scoring",
     "draw": "drawing",

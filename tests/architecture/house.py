@@ -4,16 +4,8 @@ PACKAGE = "diffexplain_fast"
 RANKS = {
     **dict.fromkeys(
         (
-            "errors",
-            "environment",
-            "lazy",
-            "records",
-            "targets",
-            "stats",
-            "file_systems",
-            "storage",
-            "public_names",
-            "views",
+            *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
+            *("public_names", "taxonomy", "views"),
         ),
         0,
     ),
@@ -21,7 +13,7 @@ RANKS = {
     "ops": 2,
     "models": 3,
     "engine": 4,
-    **dict.fromkeys(("evidence", "recipe"), 5),
+    **dict.fromkeys(("editing", "evidence", "recipe"), 5),
     "methods": 6,
     "api": 7,
     **dict.fromkeys(("measuring", "prediction"), 8),
@@ -32,7 +24,13 @@ FLOORS = ("engine", "measuring", "methods")
 """Rooms whose folders are rooms of their own, such as ``engine/lean``, with the rank of the floor."""
 LAZY_DOOR = ("results/drawn.py", "report/writing.py")
 """``.plot()`` and ``.report()`` of a result: the one lazy arrow upward, and the one that may close a circle."""
-FACES = ("__init__.py", "public_names.py", "tinyworld/__init__.py", "tinyworld/recipe/__init__.py")
+FACES = (
+    "__init__.py",
+    "editing/__init__.py",
+    "public_names.py",
+    "tinyworld/__init__.py",
+    "tinyworld/recipe/__init__.py",
+)
 """Files that only publish names of other rooms, from anywhere; only a face imports a face."""
 LAZY = "lazy.py"
 """What imports names at first use, for faces and for a file whose name has moved."""
@@ -42,8 +40,16 @@ ANY = ""
 DOORS = {
     "api": {"explain": ANY, "explainer": ANY},
     "cli": {},
+    "editing": {
+        "editors": "methods",
+        "inversion": "methods",
+        "latents": "methods",
+        "pictures": "methods api",
+        "reconstruction": "api",
+    },
     "engine": {
         "accelerated": ANY,
+        "ancestral": "editing methods",
         "checkpointing": "engine",
         "checks": "api cli",
         "float16": "engine",
@@ -86,6 +92,7 @@ DOORS = {
     "evidence": {
         "calibration": "methods api",
         "concepts": ANY,
+        "cost": "methods",
         "drawing": "api",
         "evaluation": "methods",
         "eyes": "methods api",
@@ -98,7 +105,8 @@ DOORS = {
         "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
-        "seeds": "methods",
+        "shipped": "methods",
+        "seeds": "methods editing",
     },
     "kernels": {
         **dict.fromkeys(("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"),
@@ -117,10 +125,11 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
-        "conditioning": "evidence measuring",
+        "conditioning": "editing evidence measuring",
         "frozen": ANY,
         "labels": "methods",
         "loading": ANY,
@@ -128,6 +137,7 @@ DOORS = {
         "text_to_image": "engine",
         "xl": "engine methods",
         "public": "measuring prediction",
+        "seeing": "evidence methods",
         "watch": "engine",
     },
     "ops": {
@@ -144,9 +154,11 @@ DOORS = {
     "recipe": {"__init__": "tinyworld", "captioner": "evidence", "data": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {
+        "attribution": ANY,
         "audit": ANY,
         "audit_rows": "methods report cli",
         "drawn": "report",
+        "effects": "methods report",
         "explanation": ANY,
         "pictures": "evidence report",
         "truth": "models methods",
@@ -162,9 +174,22 @@ DOORS = {
         "intervals": ANY,
         "multiplicity": "methods",
         "pairs": "methods",
+        "placebo": ANY,
     },
-    "targets": {"__init__": ANY, "base": "evidence", "classes": "evidence", "neurons": "models", "outputs": ANY},
-    "tinyworld": {"grammar": "recipe evidence", "render": "recipe", "store": ANY, "words": "recipe evidence"},
+    "targets": {
+        "__init__": ANY,
+        "base": "evidence methods",
+        "classes": "evidence",
+        "neurons": "models",
+        "outputs": ANY,
+    },
+    "tinyworld": {
+        "grammar": "recipe evidence",
+        "render": "recipe",
+        "rewording": "evidence",
+        "store": ANY,
+        "words": "recipe evidence",
+    },
 }
 """Room -> its files that other rooms may import -> the rooms or floors that may. A room of one file is its own door."""
 

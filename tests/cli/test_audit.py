@@ -19,8 +19,8 @@ QUICK = ["--pictures", "24", "--steps", "1", "--guidance", "1"]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the folders of a pipeline and of a classifier, in their public formats."""
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+    """Return the folder of a classifier and the option that names that of a pipeline, in their public formats."""
     folder, names = tmp_path_factory.mktemp("models"), dict(enumerate(LABELS))
     config = ResNetConfig(
         embedding_size=8,
@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     steps |= {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True}
     (folder / "classifier" / "preprocessor_config.json").write_text(json.dumps(steps))
     tiny_sd().save_pretrained(folder / "pipeline")
-    return str(folder / "pipeline"), str(folder / "classifier")
+    return str(folder / "classifier"), ["--pipeline", str(folder / "pipeline")]
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -46,23 +46,23 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_audit_writes_everything(models: tuple[str, str], tmp_path: Path) -> None:
+def test_audit_writes_everything(models: tuple[str, list[str]], tmp_path: Path) -> None:
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("background: desert, snow\ncolour: red, blue\n")
     folders = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts]
-    code, text = run(*models, "--target", "fish", *folders, *QUICK)
+    code, text = run(models[0], "fish", *models[1], *folders, *QUICK)
     assert code == 0 and "fish: " in text and "audit.json" in text
     assert sorted(os.listdir(tmp_path / "out")) == ["audit", "report.html"]
     audit = Audit.load(tmp_path / "out" / "audit")
     assert {row.target for row in audit.rows} == {"fish"} and len(audit.rows) == 4
-    again = run(*models, "--target", "1", *folders, *QUICK)
+    again = run(models[0], "1", *models[1], *folders, *QUICK)
     assert again[0] == 0 and Audit.load(tmp_path / "out" / "audit").settings["pictures_drawn"] == 0
 
 
-def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Path) -> None:
-    code, text = run(*models, "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK)
+def test_bad_input_is_one_line_and_code_2(models: tuple[str, list[str]], tmp_path: Path) -> None:
+    code, text = run(models[0], *models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK)
     assert code == 2 and "concepts: wanted groups of values or words" in text and "Traceback" not in text
-    code, text = run(*models, "--out", tmp_path / "out", "--concepts", tmp_path / "none.txt", *QUICK)
+    code, text = run(models[0], *models[1], "--out", tmp_path / "out", "--concepts", tmp_path / "none.txt", *QUICK)
     assert code == 2 and "none.txt" in text
 
 

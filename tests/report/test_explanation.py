@@ -50,6 +50,13 @@ def test_several_explanations_have_their_own_anchors(tmp_path: Path) -> None:
     assert "filter" not in dict(render(tmp_path, example()).values).values()
 
 
+def test_further_explanations_of_a_target_have_sections_of_their_own(tmp_path: Path) -> None:
+    page = render(tmp_path, example(others=[example(words=[[Word("frame", 0.9)]])]), example(label="fish"))
+    text = " ".join(page.text.split())
+    assert "boat, explanation 2" in text and "pictures of “frame”" in text
+    assert [value for name, value in page.values if name == "data-entry"] == [f"explanation-{i}" for i in (1, 2, 3)]
+
+
 def test_nothing_is_fetched_and_only_the_script_of_the_package_runs(tmp_path: Path) -> None:
     page = render(tmp_path, example(), example())
     assert not {"link", "iframe", "object"} & set(page.tags) and page.tags.count("script") == 1
