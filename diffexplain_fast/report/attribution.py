@@ -1,19 +1,16 @@
-"""One HTML file from attributions: no script, no network, everything escaped."""
+"""One HTML file from attributions: no network, everything escaped."""
 
-import base64
-import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.report.page import load_template
+from diffexplain_fast.report.evidence import Card
+from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
 from diffexplain_fast.results.attribution import Attribution
-from diffexplain_fast.results.effects import Counterfactual, Edit, Row
-from diffexplain_fast.storage import write_bytes_atomic
+from diffexplain_fast.results.effects import Effect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,35 +18,27 @@ if TYPE_CHECKING:
 
 _SHOWN_EDITS = 8
 """Strongest edits whose pictures are shown for each picture."""
+_TERMS = ("edit effect", "verified", "interval", "adjusted p", "interaction")
 _MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 
 
-class Shown(NamedTuple):
-    """An edited picture with its numbers."""
-
-    image: str
-    edit: Edit
-
-
 class Case(NamedTuple):
-    """One picture: itself, its caption, its strongest edits, its rows and its counterfactual."""
+    """One picture: its number from 0, its caption, and cards of itself, its counterfactual and its strongest edits."""
 
     number: int
-    image: str
     caption: str
-    edits: list[Shown]
-    rows: list[Row]
-    flip: Counterfactual | None
-    flip_image: str
+    cards: list[Card]
 
 
 class Section(NamedTuple):
-    """What the template shows of one attribution."""
+    """What the template shows of one attribution; the largest effects of either sign come first."""
 
     anchor: str
     result: Attribution
     title: str
+    verdict: str
     cases: list[Case]
+    effects: list[Effect]
     largest: float
     placebo: str
     settings: str
@@ -73,9 +62,7 @@ def render_attributions(results: Sequence[Attribution], path: str | Path, title:
     if not results:
         raise wrong_value("results", "at least one", "none")
     sections = [_section(result, number) for number, result in enumerate(results, start=1)]
-    page = load_template("attribution.html").render(title=title, sections=sections)
-    write_bytes_atomic(path, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
-    return Path(path)
+    return write_page("attribution.html", path, title, _TERMS, sections=sections)
 
 
 def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
@@ -109,26 +96,38 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
 
 def _section(result: Attribution, number: int) -> Section:
     cases = [_case(result, i) for i in range(len(result.images))]
-    sizes = [abs(value) for effect in result.effects for value in (effect.effect, effect.low, effect.high)]
+    ends = [abs(value) for effect in result.effects for value in (effect.effect, effect.low, effect.high)]
+    largest = max(filter(math.isfinite, ends), default=1.0) or 1.0
     placebo = ", ".join(
         f"{editor}: {max(map(abs, values)):.2f}" for editor, values in result.placebos.items() if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
-    title = result.label or result.target
-    return Section(f"attribution-{number}", result, title, cases, max(sizes, default=1.0) or 1.0, placebo, settings)
+    title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
+    verdict = _verdict(title, effects)
+    return Section(f"attribution-{number}", result, title, verdict, cases, effects, largest, placebo, settings)
+
+
+def _verdict(title: str, effects: Sequence[Effect]) -> str:
+    """Return a sentence: the verified concept with the largest effect whose interval excludes zero."""
+    sure = [one for one in effects if one.n and (one.low > 0 or one.high < 0)]
+    if not sure:
+        return f"No concept has a verified effect on the score of {title}."
+    first = sure[0]
+    verb = "lowers" if first.effect < 0 else "raises"
+    return f"{first.concept} {verb} the score of {title} the most, by {abs(first.effect):.2f}."
 
 
 def _case(result: Attribution, i: int) -> Case:
-    rows = sorted((row for row in result.rows if row.image == i), key=lambda row: -abs(row.effect))
     singles = [edit for edit in result.found.get(i, []) if len(edit.concepts) == 1]
-    strongest = sorted(singles, key=lambda edit: -abs(edit.effect))[:_SHOWN_EDITS]
-    shown = [Shown(_inline(edit.image), edit) for edit in strongest]
-    flip = result.counterfactuals[i]
-    picture = "" if flip is None else _inline(flip.image)
-    return Case(i, _inline(result.images[i]), result.captions[i], shown, rows, flip, picture)
-
-
-def _inline(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    edits = sorted(singles, key=lambda edit: -abs(edit.effect))[:_SHOWN_EDITS]
+    shown = [(result.images[i], "not edited", "the picture")]
+    if (flip := result.counterfactuals[i]) is not None:
+        verb = f"{flip.before} becomes {flip.after}" if flip.flipped else f"stays {flip.before}"
+        shown.append((flip.image, "its counterfactual", f"{verb} with {', '.join(flip.changes)}"))
+    for edit in edits:
+        named, checked = ", ".join(edit.concepts), "" if edit.verified else ", not verified"
+        shown.append((edit.image, f"edited to show {named}", f"{named}: {edit.effect:+.2f}{checked}"))
+    inlined = inline_pictures([image for image, _, _ in shown], SECTION_BYTES // max(len(result.images), 1))
+    alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
+    cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]
+    return Case(i, result.captions[i], cards)

@@ -93,6 +93,14 @@ GLOSSARY = {
         "The mean change of the target's number when the prompt asks for this concept in place of the median value of "
         "its group. Below zero, the concept speaks against the target.",
     ),
+    "edit effect": Entry(
+        "effect of an edit",
+        "The change of the class's score when the picture is edited to show the concept, in logits (without a unit): "
+        "the mean of the verified edits, and the mean of all edits.",
+    ),
+    "verified": Entry(
+        "verified", "Share of the edits in which another model than the classifier sees the concept that was asked for."
+    ),
     "suppresses": Entry(
         "suppresses", "The concept makes the answer less likely, although it is not part of the class."
     ),

@@ -19,7 +19,7 @@ _SIDES = (512, 384, 256, 192, 128, 96, 64)
 """Largest sides in pixels to which the pictures of a section may be scaled down, the best first."""
 _EXACT_SIDE = 128
 """Pictures that were never larger than this are stored without loss."""
-_SECTION_BYTES = 320_000
+SECTION_BYTES = 320_000
 """Bytes that the pictures of one section may have in the file, so that eight sections stay under 3 MB."""
 
 
@@ -71,7 +71,7 @@ def write_page(name: str, path: str | Path, title: str, terms: Sequence[str] = (
     return Path(path)
 
 
-def inline_pictures(images: Sequence[Image.Image], limit: int = _SECTION_BYTES) -> list[Inlined]:
+def inline_pictures(images: Sequence[Image.Image], limit: int = SECTION_BYTES) -> list[Inlined]:
     """Return pictures as addresses of data, scaled down until all together have at most ``limit`` bytes.
 
     Args:

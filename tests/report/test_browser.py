@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from diffexplain_fast.report.explanation import render_report
+from diffexplain_fast.report.writing import write_report
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
 from tests.report.browser import THEMES, WIDTHS, browser, opened, violations
 from tests.report.pages import audit_example, example
+from tests.report.test_attribution import attribution
 
 LONG = "Staffordshire_bullterrier_or_a_word_that_never_ends_" * 3
 
@@ -46,12 +48,14 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render_report(results(), tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.fixture(scope="module", params=["explanations", "audit"])
+@pytest.fixture(scope="module", params=["explanations", "audit", "attributions"])
 def any_page(request: pytest.FixtureRequest, page_file: Path) -> Path:
     """The page of each kind of result."""
     if request.param == "explanations":
         return page_file
-    return audit_example().report(page_file.parent / "audit.html")
+    if request.param == "audit":
+        return audit_example().report(page_file.parent / "audit.html")
+    return write_report([attribution(), attribution("sea", "fish")], page_file.parent / "attribution.html")
 
 
 @pytest.fixture(scope="module")
