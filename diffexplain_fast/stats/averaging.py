@@ -39,8 +39,8 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
         cells: bool [cells]: which are averaged.
 
     Source: B. Efron and C. Morris, "Data analysis using Stein's estimator and its generalizations", JASA 70 (1975),
-    with limited translation; R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials
-    7 (1986); degrees of freedom by F. E. Satterthwaite, Biometrics Bulletin 2 (1946).
+    with limited translation; R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", Controlled Clinical
+    Trials 7 (1986); degrees of freedom by F. E. Satterthwaite, Biometrics Bulletin 2 (1946).
     """
     (a, a2), (b, b2) = ((part.estimate[:, 0], part.error[:, 0] ** 2) for part in (small, large))
     cells = cells & np.isfinite(a2) & np.isfinite(b2)
