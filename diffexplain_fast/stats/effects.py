@@ -13,9 +13,8 @@ _DRAWS = 256
 _LEAST_KEPT = 0.3
 """Share of the means' spread that is never taken for noise.
 
-Without it the errors of equal means are right on average but small where one estimate lies far out by chance: an audit
-of two groups of 4 and 5 equal values that grows to 768 pictures at a level of .2 then finds something in .26 of all
-cases; with .3 in .18, and in .05 at a level of .05 (tests/stats/test_decisions.py).
+Without it the errors of equal means are right on average, but small where one estimate lies far out by chance, so that
+audits that grow exceed their level: tests/stats/test_decisions.py fails at 0.
 """
 _DEVIATION = 1.4826
 """Standard deviation of a normal variable over its median absolute deviation."""
