@@ -14,7 +14,7 @@ HOMES = {
     "Response": "targets",
     "Target": "targets",
     "accelerate": "engine.accelerated",
-    "explain": "api.explain",
+    "explain": "api.one_call",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",
