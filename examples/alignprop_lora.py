@@ -25,13 +25,13 @@ def align(steps: int = 12, batch: int = 2, rank: int = 4, sampling_steps: int = 
     pipe.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION))
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]
     prompt = pipe.encode_text([PROMPT]).prompt_embeds.detach().expand(batch, -1, -1)
+    negative = pipe.unconditional().prompt_embeds.detach()
+    noise = torch.randn(batch, *pipe.latent_shape)
     optimizer, numbers, rewards = torch.optim.AdamW(weights, lr=rate), random.Random(0), []
     for step in range(steps):
         last = numbers.randint(1, sampling_steps)
-        sampler = dx.accelerate(
-            pipe, num_inference_steps=sampling_steps, guidance_scale=1.0, gradient=f"last:{last}"
-        )
-        images = sampler(prompt, latents=torch.randn(batch, *pipe.latent_shape)).clamp(0, 1)
+        sampler = dx.accelerate(pipe, num_inference_steps=sampling_steps, guidance_scale=3.0, gradient=f"last:{last}")
+        images = sampler(prompt, negative, latents=noise).clamp(0, 1)
         reward = classifier(images).softmax(-1)[:, classifier.labels.index(LABEL)].mean()
         optimizer.zero_grad()
         (-reward.log()).backward()

@@ -9,14 +9,13 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast.models.loading import load_pipeline
 
-PROMPT = "a photo of a tree"
+PROMPT, LAYER = "a photo of a tree", "resnet.encoder.stages.2"
 
 
 def raise_neuron(unit: int = 0, steps: int = 12, sampling_steps: int = 4, rate: float = 0.03) -> list[float]:
-    """Return the activation of a unit of the last stage in one picture of ``PROMPT`` before each step."""
+    """Return the activation of a unit of ``LAYER`` in one picture of ``PROMPT`` before each step."""
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
-    layer = [name for name, _ in classifier.model.named_modules() if name.count(".") == 3][-1]
-    neuron = dx.Neuron(layer, unit).bind(classifier)
+    neuron = dx.Neuron(LAYER, unit).bind(classifier)
     pipe = load_pipeline("tinyworld")
     sampler = dx.accelerate(pipe, num_inference_steps=sampling_steps, guidance_scale=1.0)
     prompt = pipe.encode_text([PROMPT]).prompt_embeds.detach().requires_grad_()

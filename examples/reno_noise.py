@@ -14,7 +14,7 @@ from diffexplain_fast.models.loading import load_pipeline
 PROMPT, LABEL = "a photo of a tree", "fish"
 
 
-def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 1.0, keep_norm: float = 1e-3) -> list[float]:
+def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 20.0, keep_norm: float = 1e-3) -> list[float]:
     """Return the log probability of ``LABEL`` in one picture of ``PROMPT`` before each step of the search."""
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
     pipe = load_pipeline("tinyworld")
@@ -30,7 +30,7 @@ def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 1.0, ke
         too_long = (noise.norm() - math.sqrt(noise.numel())).square()
         optimizer.zero_grad()
         (keep_norm * too_long - reward).backward()
-        torch.nn.utils.clip_grad_norm_([noise], 0.1 * math.sqrt(noise.numel()))
+        torch.nn.utils.clip_grad_norm_([noise], 0.1)
         optimizer.step()
         rewards.append(reward.item())
         print(f"step {step}: log probability of {LABEL!r} {rewards[-1]:.3f}")
