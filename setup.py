@@ -25,6 +25,7 @@ setup(
     package_data={
         "diffexplain_fast": ["py.typed"],
         "diffexplain_fast.csrc": ["*.h", "cpu/*", "cuda/*"],
+        "diffexplain_fast.measuring": ["*/*.toml"],
         "diffexplain_fast.report": ["templates/*"],
         "diffexplain_fast.tinyworld": ["weights/**/*"],
     },

@@ -1,11 +1,16 @@
-"""What ``benchmarks.aot`` compiles: every kernel with every configuration and dtype, and all of its flags on.
+"""The cases of ``benchmarks.aot``: every kernel with every configuration and dtype, and all of its flags on.
 
-An op adds a generator of cases and its line in ``OPS``.
+An op adds its kernels to ``aot_cases.toml``, or a generator of cases to ``OPS`` where they depend on more than a table
+says.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from diffexplain_fast.kernels import attention, geglu, group_norm_silu, guided_step, interleave, layer_norm
@@ -14,7 +19,7 @@ from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
 DTYPES = ("fp16", "bf16", "fp32")
 _FLOAT32 = {"mean_ptr", "rstd_ptr", "origin_ptr", "means_ptr", "squares_ptr"}
 _FLOAT32 |= {"sums_dn_ptr", "sums_dn_n_ptr", "mean_dn_ptr", "mean_dn_n_ptr"}
-_EPS = 1e-5
+TABLE: dict[str, list[dict[str, Any]]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 class Case(NamedTuple):
@@ -32,15 +37,8 @@ class Case(NamedTuple):
     fp_fusion: bool = FP_FUSION  # as at the kernel's launch
 
 
-def types_of(kernel: Any, constexprs: Mapping[str, Any], dtype: str, **other: str) -> dict[str, str]:
-    """Return the types of a kernel's arguments except constants, by the house's names.
-
-    Args:
-        kernel: ``@triton.jit`` function.
-        constexprs: its constants.
-        dtype: of the tensors, "fp16", "bf16" or "fp32".
-        other: types of arguments that are neither such tensors, nor statistics in float32, nor sizes in int32.
-    """
+def _types(kernel: Any, constexprs: Mapping[str, Any], dtype: str, other: Mapping[str, str]) -> dict[str, str]:
+    """The types of a kernel's arguments except constants: ``other`` first, then by the house's names."""
 
     def usual(name: str) -> str:
         return ("*fp32" if name in _FLOAT32 else f"*{dtype}") if name.endswith("_ptr") else "i32"
@@ -48,65 +46,25 @@ def types_of(kernel: Any, constexprs: Mapping[str, Any], dtype: str, **other: st
     return {name: other.get(name, usual(name)) for name in kernel.arg_names if name not in constexprs}
 
 
-def cases(
-    entry: str, kernel: Any, flags: Mapping[str, Any], *, aligned: tuple[str, ...] = (), **other: str
+def _cases(
+    configs: str, kernel: Any, flags: Mapping[str, Any], aligned: Sequence[str], other: Mapping[str, str]
 ) -> Iterator[Case]:
-    """Yield a kernel in every dtype and configuration of one entry of the table.
-
-    Args:
-        entry: name in ``CONFIGS``.
-        kernel: ``@triton.jit`` function.
-        flags: constants that do not depend on the configuration.
-        aligned: integer arguments that are multiples of 16.
-        other: types that its names do not tell, as in ``types_of``.
-    """
-    for dtype in DTYPES:
-        for config in CONFIGS[entry]:
-            constexprs = {**flags, **config.blocks}
-            sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
-            name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps} stages{config.num_stages}"
-            yield Case(name, kernel, types_of(kernel, constexprs, dtype, **other), constexprs, config, aligned)
+    """Yield a kernel in every dtype and in every configuration of one entry of ``CONFIGS``, with the same flags."""
+    for dtype, config in itertools.product(DTYPES, CONFIGS[configs]):
+        constexprs = {**flags, **config.blocks}
+        sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
+        name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps} stages{config.num_stages}"
+        yield Case(name, kernel, _types(kernel, constexprs, dtype, other), constexprs, config, tuple(aligned))
 
 
-def _group_norm_silu() -> Iterator[Case]:
-    parts = {"HAS_SKIP": True, "HAS_SHIFT": True}
-    flags, aligned = {**parts, "SILU": True}, ("P", "C1", "C2")
-    k = group_norm_silu
-    yield from cases("group_norm_silu_partial", k.group_norm_silu_fwd_partial_kernel, parts, aligned=aligned)
-    yield from cases("group_norm_silu_partial", k.group_norm_silu_bwd_partial_kernel, flags, aligned=aligned)
-    combine, sums = {"EPS": _EPS}, "group_norm_silu_combine"
-    yield from cases(sums, k.group_norm_silu_fwd_combine_kernel, combine, aligned=("P", "C", "PIXELS"))
-    yield from cases(sums, k.group_norm_silu_bwd_combine_kernel, {}, aligned=("C",), ELEMENTS="fp32")
-    yield from cases("group_norm_silu_fwd", k.group_norm_silu_fwd_kernel, flags, aligned=aligned)
-    yield from cases("group_norm_silu_bwd", k.group_norm_silu_bwd_kernel, flags, aligned=aligned)
-
-
-def _layer_norm() -> Iterator[Case]:
-    for columns in (320, 640, 768, 1280):
-        tile = layer_norm.blocks(columns)
-        yield from cases("layer_norm", layer_norm.layer_norm_fwd_kernel, {"EPS": _EPS, **tile}, aligned=("R", "D"))
-        yield from cases("layer_norm", layer_norm.layer_norm_bwd_kernel, tile, aligned=("R", "D"))
-
-
-def _geglu() -> Iterator[Case]:
-    for kernel in (geglu.geglu_fwd_kernel, geglu.geglu_bwd_kernel):
-        yield from cases("geglu", kernel, {"DOUBLE": False}, aligned=("R", "D"))
-
-
-def _guided_step() -> Iterator[Case]:
-    fp32 = dict.fromkeys(
-        ("sample_ptr", "before_ptr", "noise_ptr", "coefficients_ptr", "following_ptr", "data_ptr"), "*fp32"
-    )
-    flags = {"GUIDED": True, "HAS_BEFORE": True, "HAS_NOISE": True}
-    yield from cases("guided_step", guided_step.guided_step_fwd_kernel, flags, aligned=("E",), **fp32)
-    gradients = ("dfollowing_ptr", "ddata_ptr", "coefficients_ptr", "dsample_ptr", "dbefore_ptr")
-    fp32, flags = dict.fromkeys(gradients, "*fp32"), {"GUIDED": True, "HAS_DDATA": True}
-    yield from cases("guided_step", guided_step.guided_step_bwd_kernel, flags, aligned=("E",), **fp32)
-
-
-def _interleave() -> Iterator[Case]:
-    for kernel in (interleave.interleave_fwd_kernel, interleave.interleave_bwd_kernel):
-        yield from cases("interleave", kernel, {}, aligned=("P", "W", "C2"))
+def _of_table(module: ModuleType, kernels: Sequence[dict[str, Any]]) -> Iterator[Case]:
+    """Yield the cases of an op's kernels in ``aot_cases.toml``."""
+    for each in kernels:
+        types = dict.fromkeys(each.get("fp32_pointers", ()), "*fp32") | each.get("types", {})
+        tiles = [module.blocks(columns) for columns in each.get("columns", ())] or [{}]
+        for tile, kernel in itertools.product(tiles, [getattr(module, name) for name in each["kernels"]]):
+            flags = {name: value for name, value in each.get("flags", {}).items() if name in kernel.arg_names}
+            yield from _cases(each["configs"], kernel, flags | tile, each["aligned"], types)
 
 
 def _attention() -> Iterator[Case]:
@@ -127,10 +85,10 @@ def _attention() -> Iterator[Case]:
                 sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
                 sizes += "".join(f" rests{value}" for value in rest.values())
                 name = f"{kernel.__name__} {dtype} D{columns} {sizes} warps{config.num_warps} stages{config.num_stages}"
-                found = types_of(kernel, constexprs, dtype, **types, **sums)
+                found = _types(kernel, constexprs, dtype, types | sums)
                 yield Case(name, kernel, found, constexprs, config, ("NQ", "ROWS"), tensor_cores=dtype != "fp32")
     sums = {"parts_dk_ptr": "*fp32", "parts_dv_ptr": "*fp32"}
-    yield from cases("attention_combine", attention.attention_combine_kernel, {}, aligned=("E",), **sums)
+    yield from _cases("attention_combine", attention.attention_combine_kernel, {}, ("E",), sums)
 
 
 def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
@@ -139,12 +97,9 @@ def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
     return [{"RESTS": rests} for rests in ((1,) if dtype == "bf16" else sorted({0, 1, most}))]
 
 
+_MODULES = (group_norm_silu, layer_norm, geglu, guided_step, interleave)
 OPS: dict[str, Callable[[], Iterator[Case]]] = {
-    "group_norm_silu": _group_norm_silu,
-    "layer_norm": _layer_norm,
-    "geglu": _geglu,
-    "guided_step": _guided_step,
-    "interleave": _interleave,
+    **{op: partial(_of_table, module, TABLE[op]) for op, module in zip(TABLE, _MODULES, strict=True)},
     "attention": _attention,
 }
 """Op to its cases."""

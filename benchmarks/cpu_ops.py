@@ -3,9 +3,9 @@
 Eager is what one would write: torch functions on frozen weights, channels-last, with autograd. Both are run by turns,
 A B A B, and judged by the median of the ratios of neighbours, at shapes of the tiny world and of Stable Diffusion 1.5.
 The raw functions, which the fast engine calls without autograd, are measured beside them and not judged. Of the norms
-there is also what moving their bytes takes, by torch's copy (forward) and sum (backward): what is left to gain.
-Of autograd there is what an empty ``autograd.Function`` takes, which every op pays in Python. Freed memory stays in the
-process, as in the engine. Writes results/cpu-ops.json; returns 1 if an op is below 2 at one of its shapes.
+there is also the time of moving their bytes, by torch's copy (forward) and sum (backward): the most that can be gained.
+Of autograd there is the time of an empty ``autograd.Function``, which every op pays in Python. Freed memory stays in
+the process, as in the engine. Writes results/cpu-ops.json; returns 1 if an op is below 2 at one of its shapes.
 """
 
 import argparse
@@ -13,34 +13,21 @@ import functools
 import os
 import statistics
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, mean_seconds, results
+from benchmarks.op_cases import SHAPES, Case, Function, New, cases, distance, gradients, mean_seconds, results
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "cpu-ops.json"
 BOUND = 2.0
-_SLICE = 0.004
-"""Seconds of one measurement: long against the clock, short against what else the machine does."""
-_AGREEMENT = 1e-5
-"""Largest relative distance between two correct gradients in float32."""
-SHAPES: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": (
-        *((4, 64, 16, 16, 8), (4, 128, 8, 8, 8), (4, 192, 4, 4, 8)),
-        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
-    ),
-    "layer_norm": ((1024, 128), (256, 192), (8192, 320), (2048, 640)),
-    "geglu": ((1024, 1024), (256, 1536), (8192, 2560), (2048, 5120)),
-    "guided_step": ((2, 4, 16, 16), (1, 4, 64, 64)),
-}
-"""The tiny world, and Stable Diffusion 1.5 with guidance."""
+_SLICE = 0.004  # seconds of one measurement: long beside the clock's step, short beside other processes' turns
+_AGREEMENT = 1e-5  # largest relative distance between two correct gradients in float32
 _NORMS = ("group_norm_silu", "layer_norm")
 _COLUMNS = {"eager_us": "eager us", "ours_us": "ours us", "ratio": "ratio", "raw_us": "raw us", "raw_ratio": "ratio"}
 _COLUMNS |= {"bytes_us": "bytes us", "most": "most"}
@@ -55,10 +42,10 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
     ours = gradients(functools.partial(case.ours, impl="cpp"), cotangents)
     if not (found := distance(ours(*inputs), eager(*inputs))) <= _AGREEMENT:
         raise ValueError(f"{case.op} {case.shape}: the gradient is {found:.1e} from eager's")
-    raw: Any = torch.no_grad()(lambda: case.raw and case.raw(*cotangents, *inputs))
+    raw: Function = torch.no_grad()(lambda: case.raw and case.raw(*cotangents, *inputs))
     # A norm reads one tensor and writes one, then reads two and writes one; other ops move other bytes.
-    move: Any = torch.no_grad()(lambda: (inputs[0].clone(), cotangents[0] + inputs[0]))
-    runs: dict[str, Callable[[], Any]] = {"eager": lambda: eager(*inputs), "ours": lambda: ours(*inputs), "raw": raw}
+    move: Function = torch.no_grad()(lambda: (inputs[0].clone(), cotangents[0] + inputs[0]))
+    runs: dict[str, Function] = {"eager": lambda: eager(*inputs), "ours": lambda: ours(*inputs), "raw": raw}
     runs |= {"bytes": move} if case.op in _NORMS else {}
     # Eager decides how often, so that the measurements of a turn are near each other in time.
     repeats = max(1, round(_SLICE / max(mean_seconds(runs["eager"], 3), 1e-6)))
@@ -103,28 +90,19 @@ def main() -> int:
     keep_heap()
     before, rows = os.getloadavg()[0], []
     sys.stdout.write(_ROW.format(op="op", shape="shape", **_COLUMNS))
-    chosen = {op: shapes for op, shapes in SHAPES.items() if not arguments.op or op in arguments.op}
+    chosen = {op: shapes for op, shapes in SHAPES["cpu"].items() if not arguments.op or op in arguments.op}
     for case in cases(New(torch.device("cpu"), torch.float32), chosen):
         rows.append(measure(case, arguments.pairs))
         sys.stdout.write(_ROW.format(**{key: "" if cell is None else cell for key, cell in rows[-1].items()}))
     least, raw_least = (
         {op: min(row[ratio] for row in rows if row["op"] == op) for op in chosen} for ratio in ("ratio", "raw_ratio")
     )
-    record = {
-        "command": "python -m benchmarks.cpu_ops",
-        "what": "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours",
-        "pairs": arguments.pairs,
-        "load_before": round(before, 2),
-        "device": device_record(),
-        "versions": versions(),
-        "empty_function_us": empty_function(arguments.pairs),
-        "cases": rows,
-        "least": least,
-        "raw_least": raw_least,
-        "bound": BOUND,
-    }
-    write_json_atomic(arguments.output, record)
-    sys.stdout.write(f"an empty autograd.Function: {record['empty_function_us']} us\n")
+    what = "forward and backward, float32; eager and C++ by turns; ratio is the median over pairs of eager / ours"
+    record = {"command": "python -m benchmarks.cpu_ops", "what": what, "pairs": arguments.pairs}
+    record |= {"load_before": round(before, 2), "device": device_record(), "versions": versions()}
+    record |= {"empty_function_us": (empty := empty_function(arguments.pairs)), "cases": rows}
+    write_json_atomic(arguments.output, record | {"least": least, "raw_least": raw_least, "bound": BOUND})
+    sys.stdout.write(f"an empty autograd.Function: {empty} us\n")
     for op, ratio in least.items():
         sys.stdout.write(f"{op}: at least {ratio}, only the kernels {raw_least[op]} (bound {BOUND})\n")
     return 1 if min(least.values()) < BOUND else 0

@@ -27,15 +27,10 @@ Measured = dict[str, dict[str, float]]
 
 
 class Gate(NamedTuple):
-    """One gate: a bound, and on which side of it the figure must lie.
+    """One gate: a bound, and on which side of it the figure must lie."""
 
-    Attributes:
-        bound: the least figure that passes, or the largest.
-        least: whether it is the least.
-    """
-
-    bound: float
-    least: bool = True
+    bound: float  # the least figure that passes, or the largest
+    least: bool = True  # whether it is the least
 
     def passes(self, value: float | None) -> bool:
         """Whether a figure was measured and lies on the right side."""

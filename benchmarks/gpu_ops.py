@@ -1,25 +1,25 @@
-"""Every op on a GPU, forward and backward, beside eager PyTorch, ``torch.compile`` and the libraries that are there:
-``python -m benchmarks.gpu_ops``.
+"""Every op on a GPU beside eager PyTorch, ``torch.compile`` and libraries: ``python -m benchmarks.gpu_ops``.
 
 Each measurement is the replay of one CUDA graph with a call for each of several inputs, together larger than the
 caches: the time of the kernels, without the host's. All forwards come first, then all backwards, so that neither finds
 what the other has just read; backward is the time of both less that of the forwards. The share is that of the ceilings:
 the bytes and FLOP that the op needs at least, at the rates of a large copy and a large product on the same card. An
 implementation whose result or gradient is not eager's to the dtype's rounding gets no figures. The bars: three quarters
-of the ceiling for what waits for memory, faster than every library for attention.
+of the ceiling for an op that waits for memory, faster than every library for attention.
 """
 
 import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.op_cases import Case, New, Shape, cases, distance, gradients, mean_seconds, results
+from benchmarks.op_cases import SHAPES, Case, Function, New, cases, distance, gradients, mean_seconds, results
 from diffexplain_fast import ops
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder
 from diffexplain_fast.environment import device_record, versions
@@ -27,67 +27,18 @@ from diffexplain_fast.measuring.profile.roofline import Ceilings, measure_ceilin
 from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parent / "results" / "gpu-ops.json"
-SHAPES: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": (
-        *((2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16)),
-        *((2, 320, 128, 128), (2, 640, 64, 64), (1, 128, 512, 512)),
-    ),
-    "layer_norm": ((8192, 320), (2048, 640), (512, 1280), (8192, 640), (2048, 1280)),
-    "geglu": ((8192, 2560), (2048, 5120), (512, 10240), (8192, 5120)),
-    "attention": (
-        *((4096, 4096, 40), (4096, 77, 40), (1024, 1024, 80), (1024, 77, 80), (256, 256, 160)),
-        *((4096, 4096, 64), (4096, 77, 64), (1024, 1024, 64)),
-    ),
-    "guided_step": ((1, 4, 64, 64),),
-    "conv2d_frozen": ((2, 320, 64, 64),),
-    "linear_frozen": ((8192, 320),),
-    "upsample_conv": ((2, 640, 32, 32),),
-    "resize_normalize": ((1, 3, 512, 512),),
-}
-"""Stable Diffusion 1.5 and XL with guidance."""
-SMALL: dict[str, tuple[Shape, ...]] = {
-    "group_norm_silu": ((2, 64, 3, 5), (1, 64, 24, 24)),
-    "layer_norm": ((6, 40),),
-    "geglu": ((6, 40),),
-    "attention": ((40, 37, 40), (8, 5, 8), (70, 150, 40), (20, 140, 80)),
-    "guided_step": ((1, 4, 8, 8),),
-    "conv2d_frozen": ((2, 8, 4, 4),),
-    "linear_frozen": ((6, 16),),
-    "upsample_conv": ((2, 8, 4, 4),),
-    "resize_normalize": ((1, 3, 300, 260),),
-}
-"""The same for sanitizers, and for machines without a GPU: images of one chunk and of several, short and long keys."""
-_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}
-"""Largest relative L2 distance between two correct results or gradients."""
-_RING = 2**28
-"""Bytes of inputs that one graph reads: more than any card's cache holds."""
-_MOST = 64
-"""Inputs of one graph at most."""
-_WARM, _REPLAYS = 3, 9
-_SHARE = 0.75
-WAIT_FOR_MEMORY = {
-    "group_norm_silu": ("2x320x64x64", "2x640x32x32"),
-    "layer_norm": ("8192x320", "2048x640"),
-    "geglu": ("8192x2560", "2048x5120"),
-}
-"""Where a share of the ceiling is asked for."""
-ATTENTION = ("4096x4096x40", "4096x77x40")
-"""Where attention is to be faster than every library."""
-_NEITHER = ("compiled", "ours, sdpa", "ours, xformers")
-"""Neither a kernel of ours nor a library called as its users do."""
+_AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}  # largest relative L2 distance
+_RING = 2**28  # bytes of inputs that one graph reads: more than any card's cache holds
+_MOST = 64  # inputs of one graph at most
+_WARM, _REPLAYS, _SHARE = 3, 9, 0.75
+_NEITHER = ("compiled", "ours, sdpa", "ours, xformers")  # neither a kernel of ours nor a library called as its users do
 _ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 
 
 def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = _RING) -> Iterator[dict[str, Any]]:
-    """Yield a row for eager, for each other library and for each implementation, or one for ``torch.compile``.
+    """Yield a row for eager, for each other library and for each implementation, or one for eager's code ``compiled``.
 
     Each has microseconds forward and backward, distance of result and gradient, shares of the ceilings; or a reason.
-
-    Args:
-        case: what is measured.
-        ceilings: of the device.
-        compiled: whether to measure eager's code compiled, instead of all others.
-        ring: bytes of inputs.
     """
     first = case.inputs()
     count = min(_MOST, max(1, ring // sum(part.nbytes for part in first)))
@@ -100,7 +51,7 @@ def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = 
         torch._dynamo.reset()
         functions = {"compiled": torch.compile(case.eager, dynamic=False)}
     for name, function in functions.items():
-        row: dict[str, Any] = {"op": case.op, "shape": _label(case), "impl": name}
+        row: dict[str, Any] = {"op": case.op, "shape": case.label, "impl": name}
         try:
             made = *(part.detach() for part in results(function(*first))), *gradients(function, cotangents[0])(*first)
             row["distance"] = distance(made, truth)
@@ -114,30 +65,24 @@ def measure(case: Case, ceilings: Ceilings, compiled: bool = False, ring: int = 
         yield row
 
 
-def _label(case: Case) -> str:
-    return "x".join(map(str, case.shape))
-
-
-def implementations(case: Case) -> dict[str, Callable[..., Any]]:
+def implementations(case: Case) -> dict[str, Function]:
     """Return our implementations of a case's op by their names in the table."""
-
-    def by(impl: str) -> Callable[..., Any]:
-        return case.ours if impl == "torch" else lambda *inputs: case.ours(*inputs, impl=impl)
-
-    return {f"ours, {impl}": by(impl) for impl in case.impls}
+    chosen = {impl: case.ours if impl == "torch" else partial(case.ours, impl=impl) for impl in case.impls}
+    return {f"ours, {impl}": function for impl, function in chosen.items()}
 
 
 def run_once(new: New) -> None:
     """Run our implementations that run here once, forward and backward, at small shapes: for sanitizers."""
-    for case in (*cases(new, SMALL), _whole_group_norm_silu(new)):
+    for case in (*cases(new, SHAPES["small"]), _whole_group_norm_silu(new)):
         inputs = [part.requires_grad_() for part in case.inputs()]
         cotangents = tuple(torch.randn_like(part) for part in results(case.eager(*inputs)))
         for name, function in implementations(case).items():
+            said: object = name
             try:
                 gradients(function, cotangents)(*inputs)
-                sys.stdout.write(f"{case.op} {_label(case)}: {name}\n")
-            except ValueError as refused:  # an implementation that is not there; whatever else is wrong shows
-                sys.stdout.write(f"{case.op} {_label(case)}: {refused}\n")
+            except ValueError as refused:  # an implementation that is not there; any other error shows
+                said = refused
+            sys.stdout.write(f"{case.op} {case.label}: {said}\n")
 
 
 def _whole_group_norm_silu(new: New) -> Case:
@@ -145,14 +90,10 @@ def _whole_group_norm_silu(new: New) -> Case:
     (case,) = cases(new, {"group_norm_silu": [(2, 24, 9, 7, 4)]})
     weight, bias = new(40), new(40)
 
-    def ours(x: Tensor, skip: Tensor, shift: Tensor, impl: str) -> Tensor:
+    def ours(x: Tensor, skip: Tensor, shift: Tensor, impl: str = "reference") -> Tensor:
         return ops.group_norm_silu(x, weight, bias, 4, skip=skip, shift=shift, impl=impl)
 
-    return case._replace(
-        inputs=lambda: [new(2, 24, 9, 7), new(2, 16, 9, 7), new(2, 40)],
-        ours=ours,
-        eager=lambda x, skip, shift: ours(x, skip, shift, "reference"),
-    )
+    return case._replace(inputs=lambda: [new(2, 24, 9, 7), new(2, 16, 9, 7), new(2, 40)], ours=ours, eager=ours)
 
 
 def _figures(case: Case, ceilings: Ceilings, size: int, forward: float, backward: float) -> dict[str, Any]:
@@ -167,35 +108,32 @@ def _figures(case: Case, ceilings: Ceilings, size: int, forward: float, backward
     return figures
 
 
+def asked(table: str) -> list[tuple[str, str]]:
+    """Return op and shape of each place in a table of bars, as the rows name them."""
+    return [(op, "x".join(map(str, shape))) for op, shapes in SHAPES[table].items() for shape in shapes]
+
+
 def bars(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
-    """Return what is asked for, with what was measured, and whether it is met; nothing for what was not measured."""
-    found = {}
+    """Return each bar, with the figure that was measured, and whether it is met; none for what was not measured."""
+    verdicts = {}
     timed = [row for row in rows if "refused" not in row]
-    ours = [row for row in timed if row["impl"].startswith("ours")]
-    for op, shapes in WAIT_FOR_MEMORY.items():
-        for shape in shapes:
-            shares = [min(row["share"]) for row in ours if (row["op"], row["shape"]) == (op, shape)]
-            if shares:
-                found[f"{op} {shape}: {max(shares):.0%} of the ceiling (bar {_SHARE:.0%})"] = max(shares) >= _SHARE
-    for shape in ATTENTION:
-        here = {
-            row["impl"]: row["forward_us"] + row["backward_us"]
-            for row in timed
-            if (row["op"], row["shape"]) == ("attention", shape)
-        }
+    for op, shape in asked("wait_for_memory"):
+        here = [row for row in timed if (row["op"], row["shape"]) == (op, shape)]
+        if shares := [min(row["share"]) for row in here if row["impl"].startswith("ours")]:
+            verdicts[f"{op} {shape}: {max(shares):.0%} of the ceiling (bar {_SHARE:.0%})"] = max(shares) >= _SHARE
+    for op, shape in asked("faster_than_libraries"):
+        here = [row for row in timed if (row["op"], row["shape"]) == (op, shape) and row["impl"] not in _NEITHER]
         own, others = (
-            [us for impl, us in here.items() if (impl == "ours, triton") == own and impl not in _NEITHER]
-            for own in (True, False)
+            [row["forward_us"] + row["backward_us"] for row in here if (row["impl"] == "ours, triton") == is_own]
+            for is_own in (True, False)
         )
         if own and others:
-            said = f"attention {shape}: {min(own):.0f} us, the best library {min(others):.0f}"
-            found[said] = min(own) < min(others)
-    return found
+            said = f"{op} {shape}: {min(own):.0f} us, the best library {min(others):.0f}"
+            verdicts[said] = min(own) < min(others)
+    return verdicts
 
 
-def seconds(
-    function: Callable[..., Any], sets: list[list[Tensor]], cotangents: Sequence[Sequence[Tensor]] = ()
-) -> float:
+def seconds(function: Function, sets: list[list[Tensor]], cotangents: Sequence[Sequence[Tensor]] = ()) -> float:
     """Return the median seconds of a call, over calls with each set of inputs; on a GPU in one CUDA graph.
 
     With cotangents of each set's results the backwards follow, after all forwards.
@@ -217,19 +155,20 @@ def seconds(
         recorder.warm(lambda: calls(1))
     replay, kept = recorder.record(lambda: calls(len(sets)))
     replay()
-    times = []
-    for _ in range(_REPLAYS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        replay()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return statistics.median(times) / len(kept)
+    return statistics.median(_replay_seconds(replay) for _ in range(_REPLAYS)) / len(kept)
+
+
+def _replay_seconds(replay: Callable[[], object]) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    replay()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
 
 
 def main() -> None:
-    """Measure every case, print a table, write the JSON; what is compiled comes last, at one shape of each op."""
+    """Measure every case, print a table, write the JSON; compiled code comes last, at one shape of each op."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_ops", description=__doc__)
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -237,19 +176,18 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="only run each op once, at small shapes: for sanitizers")
     arguments = parser.parse_args()
     dtype, device = getattr(torch, arguments.dtype), torch.device(arguments.device)
+    new = New(device, dtype)
     if arguments.once:
-        return run_once(New(device, dtype))
+        return run_once(new)
     ceilings, rows = measure_ceilings(device, dtype), []
     sys.stdout.write(f"copy {ceilings.byte_rate / 1e12:.2f} TB/s, product {ceilings.flop_rate / 1e12:.0f} TFLOP/s\n")
     sys.stdout.write(_ROW.format(op="", shape="", impl="", forward="forward", backward="backward", share="of ceilings"))
     record = {"dtype": arguments.dtype, "ceilings": vars(ceilings), "device": device_record(), "versions": versions()}
-    compiled_ops = set()
-    shapes, ways = (SHAPES, (False, True)) if device.type == "cuda" else (SMALL, (False,))
-    for compiled in ways:
-        for case in cases(New(device, dtype), shapes):
-            if compiled and case.op in compiled_ops:
-                continue
-            compiled_ops |= {case.op} if compiled else set()
+    ways = {False: SHAPES["small"]}
+    if device.type == "cuda":
+        ways = {False: SHAPES["gpu"], True: {op: shapes[:1] for op, shapes in SHAPES["gpu"].items()}}
+    for compiled, shapes in ways.items():
+        for case in cases(new, shapes):
             for row in measure(case, ceilings, compiled):
                 rows.append(row)
                 _print(row)
@@ -259,13 +197,12 @@ def main() -> None:
 
 
 def _print(row: dict[str, Any]) -> None:
-    place = {name: row[name] for name in ("op", "shape", "impl")}
     if "refused" in row:
-        sys.stdout.write("{op:17}{shape:14}{impl:11}".format(**place) + f" refused: {row['refused']}\n")
+        sys.stdout.write("{op:17}{shape:14}{impl:11} refused: {refused}\n".format(**row))
     else:
-        forward, backward = f"{row['forward_us']:.1f}", f"{row['backward_us']:.1f}"
         share = " / ".join(f"{share:.0%}" for share in row["share"])
-        sys.stdout.write(_ROW.format(**place, forward=forward, backward=backward, share=share))
+        times = {way: f"{row[f'{way}_us']:.1f}" for way in ("forward", "backward")}
+        sys.stdout.write(_ROW.format(**row | times | {"share": share}))
     sys.stdout.flush()
 
 

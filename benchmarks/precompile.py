@@ -26,7 +26,7 @@ from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
 from diffexplain_fast.measuring.bench.workloads import WORKLOADS
 
 Kinds = dict[tuple, Callable[[], Any]]
-"""What Triton compiles anew for, to what compiles it."""
+"""By everything that machine code follows from, the function that compiles it."""
 
 
 @contextmanager
@@ -51,14 +51,10 @@ def noting() -> Iterator[Kinds]:
 
 
 def _form(value: Any) -> Any:
-    """What the machine code follows from: a tensor's dtype; of a whole number whether it is 1 or a multiple of 16."""
-    if isinstance(value, Tensor):
-        return value.dtype
-    if isinstance(value, float):
-        return 0.5
-    if type(value) is int and value > 1:
-        return 16 if value % 16 == 0 else 3
-    return value
+    """The form that machine code follows from: a tensor's dtype; of a number whether it is 1 or a multiple of 16."""
+    if isinstance(value, Tensor | float):
+        return value.dtype if isinstance(value, Tensor) else 0.5
+    return (16 if value % 16 == 0 else 3) if type(value) is int and value > 1 else value
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Versions and devices, which ``doctor`` prints and every result records."""
+"""Versions and devices, which ``doctor`` prints and every result records, and the folder of what can be made again."""
 
 import os
 import platform
@@ -43,11 +43,6 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def cublas_workspace_config() -> str | None:
-    """Return the size of cuBLAS's workspaces that the environment sets, or None."""
-    return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-
-
 def cache_folder() -> Path:
     """Return the user's folder for what takes long to make and can be made again; it need not exist.
 
@@ -58,6 +53,11 @@ def cache_folder() -> Path:
     if own:
         return Path(own)
     return (Path(shared) if shared else Path.home() / ".cache") / "diffexplain_fast"
+
+
+def cublas_workspace_config() -> str | None:
+    """Return the size of cuBLAS's workspaces that the environment sets, or None."""
+    return os.environ.get("CUBLAS_WORKSPACE_CONFIG")
 
 
 def may_compile() -> bool:

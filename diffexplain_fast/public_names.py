@@ -1,9 +1,12 @@
 """Every public name of the package, and the module from which it is imported at first use."""
 
 HOMES = {
+    "Attribution": "results.attribution",
+    "Audit": "results.audit",
     "ClassLogit": "targets",
     "ClassProbability": "targets",
     "Classifier": "models.classifier",
+    "Concepts": "evidence.concepts",
     "DifferentiableSampler": "engine.sampler",
     "Disagreement": "targets",
     "Explainer": "api.explainer",
@@ -11,8 +14,12 @@ HOMES = {
     "Neuron": "targets",
     "Response": "targets",
     "Target": "targets",
+    "Taxonomy": "taxonomy",
     "accelerate": "engine.accelerated",
-    "explain": "api.explainer",
+    "all_of": "recipe.making",
+    "any_of": "recipe.making",
+    "editing": "editing",
+    "explain": "api.explain",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",

@@ -4,42 +4,40 @@ import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypedDict
+from typing import Unpack
 
 import torch
 
+from diffexplain_fast.api.attributing import Attributing
+from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_target
+from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_otherwise, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
-_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "checkpoint", "callback")
-
-
-class _SamplerOptions(TypedDict):
-    backend: str
-    memory: int | str | None
-    gradient: GradientMode | str
+_OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback")
 
 
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer:
+class Explainer(Attributing):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
@@ -84,11 +82,11 @@ class Explainer:
         self.classifier = classifier
         if classifier.device is not None and torch.device(classifier.device) != torch.device(self.pipeline.device):
             raise wrong_value("classifier", f"a classifier on the pipeline's {self.pipeline.device}", classifier.device)
-        self._sampler_options = _SamplerOptions(backend=backend, memory=memory, gradient=gradient)
+        self._sampler_options = SamplerOptions(backend=backend, memory=memory, gradient=gradient)
         self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
         self._components, self._call_options = _components(self._given), call_options
         self._screened: Screened = {}
-        self._samplers: dict[tuple[Schedule, float], DifferentiableSampler] = {}
+        self._current: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
         self._texts: dict[str, Graphed] = {}
         self._read: tuple[object, ...] = ()
         with self._frozen():
@@ -96,7 +94,7 @@ class Explainer:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state without samplers and recordings, which a copy creates again when it needs them."""
-        return {**vars(self), "_samplers": {}, "_texts": {}}
+        return {**vars(self), "_current": None, "_texts": {}}
 
     def _follow(self) -> None:
         """Read the caller's pipeline again if one of its components was replaced."""
@@ -118,6 +116,7 @@ class Explainer:
         *,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        modes: int = 1,
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
         **options: object,
@@ -130,6 +129,8 @@ class Explainer:
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.
+            modes: number of explanations to look for that differ from one another, because a class may have more than
+                one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
@@ -148,7 +149,9 @@ class Explainer:
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """
-        chosen = options_from(options, _OTHER_OPTIONS)
+        chosen, count = options_from(options, _OTHER_OPTIONS), whole_number("modes", modes)
+        if count < 1:
+            raise wrong_value("modes", "a whole number of at least 1", count)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         self._follow()
@@ -159,7 +162,53 @@ class Explainer:
             sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
-            return explain_target(problem, chosen, self._screened, checkpoint, callback)
+            found = explain_target(problem, chosen, self._screened, checkpoint, callback)
+            explain_otherwise(problem, chosen, self._screened, found, count, checkpoint, callback)
+            return found
+
+    @torch.inference_mode(False)
+    def audit(
+        self,
+        targets: object = "all",
+        concepts: object = None,
+        pictures: int = 400,
+        explain: bool = False,
+        minimal_effect: float = 0.5,
+        level: float = 0.05,
+        images: object = None,
+        interventions: object = None,
+        **options: Unpack[Auditing],
+    ) -> Audit:
+        """Find which concepts a classifier answers to, by a randomised trial through the prompt; see ``run_audit``.
+
+        Args:
+            targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
+            concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
+            pictures: of the pool at most, at least 24.
+            explain: not yet.
+            minimal_effect: effect in centred logits up to which nothing is a finding.
+            level: rate of false findings, and error of the intervals.
+            images: not yet.
+            interventions: not yet.
+            **options: see ``api.auditing.Auditing``.
+
+        Returns:
+            Rows, verdicts and settings.
+
+        Raises:
+            TypeError: an argument of the wrong kind, or an option that does not exist.
+            ValueError: an argument out of range, concepts that the pipeline cannot say, the pool of another pipeline.
+            NotImplementedError: an argument that is not supported yet.
+            NonFiniteError: a picture or an answer with NaN or infinity; what was drawn before is kept.
+            StorageError: the pool cannot be written.
+        """
+        self._follow()
+        later = {"explain": explain, "images": images, "interventions": interventions}
+        chosen = Chosen.of(pictures, minimal_effect, level, later, options)
+        with self._frozen():
+            self._settle()
+            sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
+            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""
@@ -179,17 +228,16 @@ class Explainer:
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
         scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
         parts = (self.pipeline, self.pipeline.unet, self.pipeline.vae)
-        if parts != self._read or any(known.edited for known in self._samplers.values()):
+        if parts != self._read or (self._current is not None and self._current[1].edited):
             self._forget()
             self._read = parts
         # The key contains the schedule, because the caller may have changed the scheduler.
         key = (Schedule.from_scheduler(self.pipeline.scheduler, count), scale)
-        if key not in self._samplers:
-            self._samplers.clear()  # the plan of a sampler does not count packed weights and recordings of others
-            self._samplers[key] = DifferentiableSampler.from_pipe(
-                self.pipeline, num_inference_steps=count, guidance_scale=scale, **self._sampler_options
-            )
-        sampler = self._samplers[key]
+        if self._current is None or self._current[0] != key:
+            self._current = None  # the plan of a sampler does not count packed weights and recordings of others
+            options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
+            self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
+        sampler = self._current[1]
         if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
@@ -201,7 +249,7 @@ class Explainer:
         return self._texts[prefix]
 
     def _forget(self) -> None:
-        self._samplers.clear()
+        self._current = None
         self._texts.clear()
         self._screened.clear()
 
@@ -219,54 +267,3 @@ class Explainer:
 def _components(pipeline: object) -> list[object]:
     """Return the components of a diffusers pipeline that an explanation uses, None for those that it does not have."""
     return [getattr(pipeline, name, None) for name in _COMPONENTS]
-
-
-def explain(
-    classifier: Classifier | str | Path,
-    target: object,
-    pipeline: object = "tinyworld",
-    *,
-    backend: str = "auto",
-    memory: int | str | None = "auto",
-    gradient: GradientMode | str = "full",
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    call_options: Mapping[str, object] | None = None,
-    **options: object,
-) -> Explanation:
-    """Explain one target of a classifier in one call: ``Explainer(...)`` and then ``explain(...)``.
-
-    Args:
-        classifier: see ``Explainer``.
-        target: see ``Explainer.explain``.
-        pipeline: see ``Explainer``.
-        backend: see ``Explainer``.
-        memory: see ``Explainer``.
-        gradient: see ``Explainer``.
-        seed: see ``Explainer``.
-        device: see ``Explainer``.
-        call_options: see ``Explainer``.
-        **options: all arguments of ``Explainer.explain``.
-
-    Returns:
-        The explanation.
-
-    Raises:
-        TypeError: see ``Explainer.explain``.
-        ValueError: see ``Explainer.explain``.
-
-    Source: DiffExplainer (arXiv 2404.02618).
-    """
-    explainer = Explainer(
-        pipeline,
-        classifier,
-        backend=backend,
-        memory=memory,
-        gradient=gradient,
-        seed=seed,
-        device=device,
-        call_options=call_options,
-    )
-    with explainer:
-        run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
-        return run(target, **options)

@@ -1,9 +1,11 @@
-"""The device that ``--device`` names."""
+"""The device and the dtype that ``--device`` and ``--dtype`` name."""
 
 import torch
 
 from diffexplain_fast.environment import default_device
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import unknown_name, wrong_value
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -24,6 +26,20 @@ def chosen_device(name: str | None) -> torch.device:
     if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
         return device
     raise wrong_value("--device", _devices(), repr(name))
+
+
+def chosen_dtype(name: str) -> torch.dtype:
+    """Return the dtype of a name: "float32", "bfloat16" or "float16".
+
+    Args:
+        name: one of the three.
+
+    Raises:
+        UnknownNameError: another name.
+    """
+    if name not in _DTYPES:
+        raise unknown_name("dtype", name, _DTYPES)
+    return _DTYPES[name]
 
 
 def _devices() -> str:

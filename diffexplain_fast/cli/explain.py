@@ -1,45 +1,52 @@
-"""``diffexplain-fast explain``: explain one target of any classifier."""
+"""``diffexplain-fast explain``: explain targets of any classifier."""
 
-from collections.abc import Sequence
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import options
+from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.progress import ProgressBars
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.targets import parse_target
+
+if TYPE_CHECKING:
+    from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.results.explanation import Explanation
 
 _OUT = Path("explanation")
 
 
 def explain(
-    classifier: Annotated[
-        str,
-        typer.Argument(
-            help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", or a folder or hub id of an image '
-            "classifier of transformers."
-        ),
-    ],
-    target: Annotated[str, typer.Argument(help='A class by label or number, or a neuron as "layer:unit".')],
+    classifier: classifiers.Name,
+    target: options.Targets = None,
+    every: options.Every = False,
     pipeline: options.Pipeline = "tinyworld",
     scheduler: options.Scheduler = None,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, the explanation and the checkpoints.")] = _OUT,
-    prefix: Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')] = "",
+    out: Annotated[Path, typer.Option(help="Folder for report.html, the explanations and the checkpoints.")] = _OUT,
+    prefix: options.Prefix = "",
     n_tokens: Annotated[int, typer.Option(help="Number of tokens to search.")] = Options.n_tokens,
     iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
     lr: Annotated[float, typer.Option(help="Step size.")] = Options.lr,
-    steps: Annotated[int | None, typer.Option(help="Sampler steps; the default depends on the pipeline.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
-    ] = None,
+    batch: Annotated[int, typer.Option(help="Pictures of one optimisation step.")] = Options.images_per_step,
+    images: Annotated[int, typer.Option(help="Pictures in the result.")] = Options.n_images,
+    candidates: options.Candidates = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
+    memory: options.Memory = "auto",
+    dtype: options.Dtype = "float32",
     device: options.Device = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Explain one class or neuron of a classifier.
+    """Explain classes, neurons or sums of them.
 
     Finds a prompt whose pictures make the classifier answer with the class, and writes a report.
 
@@ -47,38 +54,100 @@ def explain(
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer
-    from diffexplain_fast.cli.device import chosen_device
+    from diffexplain_fast.cli.device import chosen_device, chosen_dtype
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
+    from diffexplain_fast.report.writing import write_report
 
-    check_folder(out, ["report.html"], ["explanation"])
-    check_folder(out / "checkpoint")
-    place = str(chosen_device(device))
-    models = load_with_scheduler(pipeline, scheduler, device=place)
-    with (
-        Explainer(models, classifier, backend=backend, seed=seed, device=place) as explainer,
-        ProgressBars(target) as bars,
-    ):
-        explanation = explainer.explain(
-            chosen_target(target, explainer.classifier.labels),
-            prefix=prefix,
-            n_tokens=n_tokens,
-            iterations=iterations,
-            lr=lr,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            checkpoint=out / "checkpoint",
-            callback=bars,
-        )
-    explanation.save(out / "explanation")
-    print(summary(explanation))
-    print(f"Open {explanation.report(out / 'report.html')}")
+    search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
+    search |= {"n_images": images, "n_score": max(images, Options.n_score), "candidates": _words(candidates)}
+    search |= {"num_inference_steps": steps, "guidance_scale": guidance}
+    numbers, place = chosen_dtype(dtype), str(chosen_device(device))
+    loaded = classifiers.load_classifier(classifier, place, numbers)
+    wanted = _targets(target, every, loaded.labels)
+    folders = _folders(out, wanted)
+    models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
+    found = []
+    with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
+        for text, folder in zip(wanted, folders, strict=True):
+            found.append(_explained(explainer, text, folder, search))
+            print(json.dumps(_record(found[-1], folder)) if as_json else summary(found[-1]))
+    report = write_report(found, out / "report.html")
+    if not as_json:
+        print(f"Open {report}")
 
 
-def chosen_target(text: str, labels: Sequence[str] | None) -> int | str:
-    """Return the target of the command line: a label, the number of a class, or else a text for ``explain``.
+def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":
+    """Return the explanation of one target, saved in its folder; an interrupted one says how to go on."""
+    run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
+    target, kept = parse_target(text, explainer.classifier.labels), folder / "checkpoint"
+    try:
+        with ProgressBars(text) as bars:
+            explanation = run(target, checkpoint=kept, callback=bars, **search)
+    except KeyboardInterrupt:
+        print(f"the same command continues from the last checkpoint, in {kept}", file=sys.stderr)
+        raise
+    explanation.save(folder / "explanation")
+    return explanation
 
-    Args:
-        text: text that the user typed.
-        labels: names of the classes, None if they have none.
+
+def _folders(out: Path, targets: Sequence[str]) -> list[Path]:
+    """Return a folder for every target, checked before any computation: ``out`` itself for a single one."""
+    folders = [out] if len(targets) == 1 else [out / name for name in _folder_names(targets)]
+    for folder in dict.fromkeys([out, *folders]):
+        check_folder(folder, ["report.html"], ["explanation"])
+        check_folder(folder / "checkpoint")
+    return folders
+
+
+def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> list[str]:
+    from diffexplain_fast.errors import wrong_value
+
+    if every and given:
+        raise wrong_value("target", "targets or --all, not both", " ".join(given))
+    if every and labels is None:
+        raise wrong_value("--all", "a classifier with labels", "none")
+    wanted = list(labels or ()) if every else list(dict.fromkeys(given or ()))
+    if not wanted:
+        raise wrong_value("target", "a class, a neuron or a sum of them, or --all", "nothing")
+    return wanted
+
+
+def _folder_names(targets: Sequence[str]) -> list[str]:
+    """Return a name of a folder for every target, readable and different."""
+    names: list[str] = []
+    for text in targets:
+        plain = re.sub(r"[^\w.+]+", "-", text).strip("-.")[:60] or "target"
+        same = [name for name in names if name == plain or re.fullmatch(re.escape(plain) + r"~\d+", name)]
+        names.append(f"{plain}~{len(same) + 1}" if same else plain)
+    return names
+
+
+def _words(text: str | None) -> list[str] | None:
+    """Return the words of ``--candidates``, None where it is not given.
+
+    Raises:
+        ValueError: a file that cannot be read.
     """
-    return int(text) if text.isdecimal() and text not in (labels or ()) else text
+    from diffexplain_fast.errors import wrong_value
+
+    if text is None:
+        return None
+    if not text.startswith("@"):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise wrong_value("--candidates", "a text file with one word a line", f"{text[1:]}: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _record(explanation: "Explanation", folder: Path) -> dict[str, object]:
+    """Return what a program wants to know of an explanation."""
+    return {
+        "classifier": explanation.settings.get("classifier"),
+        "target": explanation.target,
+        "label": explanation.label,
+        "words": [[word.word for word in token] for token in explanation.words],
+        "activation": {name: vars(score) for name, score in explanation.activation.items()},
+        "folder": str(folder / "explanation"),
+    }

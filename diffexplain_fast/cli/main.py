@@ -3,15 +3,17 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from diffexplain_fast.cli import bench
+from diffexplain_fast.cli.attribute import attribute
+from diffexplain_fast.cli.audit import audit
 from diffexplain_fast.cli.bench_model import model
+from diffexplain_fast.cli.classifiers import classes, layers
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
-from diffexplain_fast.cli.estimate import estimate
 from diffexplain_fast.cli.explain import explain
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
@@ -40,6 +42,23 @@ def _group(text: str) -> typer.Typer:
 app, bench_app = _group(HELP), _group(BENCH_HELP)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from diffexplain_fast.environment import versions
+
+        print(versions()["diffexplain_fast"])
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 def _exits(command: Callable[..., None]) -> Callable[..., None]:
     """Turn errors that a user can mend into one line and an exit code; other errors exit with 1 and a traceback."""
 
@@ -62,8 +81,8 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-for _command in (demo, explain, profile, doctor):
+for _command in (demo, explain, audit, attribute, classes, layers, profile, doctor):
     app.command()(_exits(_command))
-for _command in (bench.run, bench.report, bench.agree, estimate, model):
+for _command in (bench.run, bench.report, bench.agree, bench.estimate, model):
     bench_app.command()(_exits(_command))
 app.add_typer(bench_app, name="bench")

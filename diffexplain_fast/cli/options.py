@@ -12,3 +12,24 @@ Scheduler = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU, if there is one.')]
+Dtype = Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')]
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help='A class by label or number, a neuron as "layer:unit", or a sum such as '
+        '"logit:boat + 0.5*neuron:layer4:17"; several are explained one after another.'
+    ),
+]
+Every = Annotated[bool, typer.Option("--all", help="Explain every class.")]
+Prefix = Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')]
+Candidates = Annotated[
+    str | None, typer.Option(help='Words to try first, separated by commas, or "@words.txt" with one a line.')
+]
+Steps = Annotated[int | None, typer.Option(help="Sampler steps; the default depends on the pipeline.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
+]
+Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a target, and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]

@@ -22,9 +22,9 @@ def profile(
     memory: Annotated[
         str, typer.Option(help='Byte limit of the fast engine, such as "8GiB"; "auto": what is free on a GPU.')
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')] = "float32",
+    dtype: options.Dtype = "float32",
     graphs: Annotated[
-        bool, typer.Option("--graphs", help="Replay CUDA graphs; steps, operators and owners in them stay unseen.")
+        bool, typer.Option("--graphs", help="Replay CUDA graphs; steps, operators and owners in them are not seen.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for profile.html, profile.json and trace.json.")] = Path("profile"),
     device: options.Device = None,
@@ -35,34 +35,21 @@ def profile(
     part, by kind of work and by kernel, launches, bytes by owner over time, work against the machine's ceilings, as a
     table, a page and a trace.
     """
-    import torch
-
-    from diffexplain_fast.cli.device import chosen_device
+    from diffexplain_fast.cli.device import chosen_device, chosen_dtype
+    from diffexplain_fast.engine.options import SamplerOptions
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
     from diffexplain_fast.measuring.profile.collect import PROFILE, TRACE, profile_iteration
-    from diffexplain_fast.measuring.profile.dtypes import parse_dtype
     from diffexplain_fast.measuring.profile.iteration import Iteration
-    from diffexplain_fast.measuring.profile.profile import table
-    from diffexplain_fast.report.profile_page import render_profile
+    from diffexplain_fast.report.profile_page import profile_text, render_profile
     from diffexplain_fast.storage import confined
 
     check_folder(out, [_PAGE, PROFILE, TRACE])
     page = confined(out, _PAGE)
-    loaded = parse_dtype(dtype) or torch.float32
-    place = str(chosen_device(device))
-    iteration = Iteration(
-        load_with_scheduler(pipeline, scheduler, dtype=loaded, device=place),
-        classifier,
-        steps=steps,
-        guidance=guidance,
-        batch=batch,
-        backend=backend,
-        memory=memory,
-        device=place,
-        graphs=graphs,
-        dtype=dtype,
-    )
-    found = profile_iteration(iteration, out)
-    print(table(found))
-    render_profile(found, page)
+    loaded, place = chosen_dtype(dtype), str(chosen_device(device))
+    models = load_with_scheduler(pipeline, scheduler, dtype=loaded, device=place)
+    sampling = SamplerOptions(num_inference_steps=steps, guidance_scale=guidance, backend=backend, memory=memory)
+    iteration = Iteration(models, classifier, batch=batch, device=place, graphs=graphs, **sampling)
+    profile = profile_iteration(iteration, out)
+    print(profile_text(profile))
+    render_profile(profile, page)
     print(f"\nOpen {out / _PAGE}; for Perfetto or chrome://tracing: {out / TRACE}")

@@ -7,7 +7,15 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from diffexplain_fast.runs.progress import Progress
 
-_PHASES = {"screen": "choosing a start", "optimise": "optimising", "evaluate": "scoring"}
+_PHASES = {
+    "screen": "choosing a start",
+    "search": "searching",
+    "optimise": "optimising",
+    "evaluate": "scoring",
+    "draw": "drawing",
+    "own": "drawing own objects",
+    "pairs": "drawing pairs",
+}
 
 
 class ProgressBars:

@@ -1,11 +1,22 @@
-"""A sampler in place of a pipeline's call."""
+"""A fast sampler for a pipeline."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
+from diffexplain_fast.engine.options import CommonOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.models.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
-def accelerate(pipe: Any, memory: Any = "auto", *, backend: str = "fast", **options: Any) -> DifferentiableSampler:
+def accelerate(
+    pipe: "DiffusionPipeline | Pipeline",
+    memory: int | str | None = "auto",
+    *,
+    backend: str = "fast",
+    **options: Unpack[CommonOptions],
+) -> DifferentiableSampler:
     """Return a fast sampler for a pipeline, which stays as it is.
 
     Args:
@@ -15,10 +26,10 @@ def accelerate(pipe: Any, memory: Any = "auto", *, backend: str = "fast", **opti
         **options: as in ``DifferentiableSampler``.
 
     Returns:
-        A sampler: whatever differentiates through the pipeline calls it in its place.
+        A sampler, to be called in place of the pipeline by code that differentiates through the pipeline.
 
     Raises:
-        TypeError: ``pipe`` lacks a part, or an option of the wrong kind.
+        TypeError: ``pipe`` lacks a component, or an option has the wrong kind.
         ValueError: a pipeline that draws from more than text, or an option out of range.
     """
     return DifferentiableSampler.from_pipe(pipe, backend=backend, memory=memory, **options)

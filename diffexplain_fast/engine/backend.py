@@ -1,7 +1,8 @@
-"""Which backend runs the calls of a sampler, and the fast engine over the models where it runs them."""
+"""Which backend runs the calls of a sampler, and the fast engine where it is chosen."""
 
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +13,9 @@ from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.engine.memory.resident import weight_bytes
 from diffexplain_fast.ops.raw import RawOps
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
 Record = dict[str, str | int | float | None]
 _SMALL = 2**28
 """Bytes of weights up to which the graph of a whole call, which the reference keeps, is no worry for a computer."""
@@ -21,18 +25,11 @@ class Backend:
     """The choice between the fast engine and the reference, for models that may be replaced.
 
     Args:
-        wanted: "fast", "reference" or "auto", as the other arguments in ``DifferentiableSampler``.
-        memory: byte limit.
-        savings: what is not computed twice.
-        cuda_graphs: whether calls are recorded.
-        deterministic: equal bits from equal calls.
-        retry_dtype: in which a float16 call that is not finite runs again.
-        host_memory: byte limit of pinned host memory.
-        reserve: bytes of ``memory`` that the caller needs.
+        wanted: "fast", "reference" or "auto"; this and all other arguments are those of ``DifferentiableSampler``.
 
     Attributes:
         name: "fast" or "reference".
-        reason: why.
+        reason: why that backend runs.
         engine: the fast engine over the models, None for the reference.
         cuda_graphs: True, False or "auto".
 
@@ -44,34 +41,35 @@ class Backend:
     def __init__(
         self,
         wanted: str,
-        memory: Any,
+        memory: int | str | None,
         savings: str | Collection[str],
         cuda_graphs: bool | str,
         deterministic: bool,
         retry_dtype: torch.dtype | None,
-        host_memory: Any,
-        reserve: Any,
+        host_memory: int | str | None,
+        reserve: int | str | None,
     ) -> None:
         check_backend(wanted, memory)
         self.cuda_graphs = check_graphs(cuda_graphs, wanted)
         check_numerics(deterministic, retry_dtype, wanted)
         check_bytes("host_memory", host_memory, wanted)
         check_bytes("reserve", reserve, wanted)
-        self._options: dict[str, Any] = {
-            "memory": memory,
-            "savings": savings,
-            "deterministic": deterministic,
-            "retry_dtype": retry_dtype,
-            "host_memory": host_memory,
-        }
-        # The reference has none of these; the fast engine does, even through the user's own modules.
+        self._read = partial(
+            FastEngine,
+            memory=memory,
+            savings=savings,
+            deterministic=deterministic,
+            retry_dtype=retry_dtype,
+            host_memory=host_memory,
+        )
+        # Only the fast engine has these options, even where it runs the user's own modules.
         self._needs_fast = parse_bytes(memory) is not None or deterministic or retry_dtype is not None
         self._wanted, self._reserve = wanted, reserve
         self.name, self.reason = wanted, "asked for"
         self.engine: FastEngine | None = None
 
-    def take(self, unet: Any, vae: Any) -> None:
-        """Read models, and decide what runs them.
+    def take(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> None:
+        """Read models, and choose their backend.
 
         Args:
             unet: diffusers UNet.
@@ -79,10 +77,10 @@ class Backend:
         """
         if self._wanted == "reference":
             return
-        # First, because it may refuse the models; the old ones then still run.
-        engine = FastEngine(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve, **self._options)
+        # First, because the engine may refuse the models; the old models then still run.
+        engine = self._read(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve)
         if self._wanted == "auto":
-            # The reference has all steps in one graph, which training seldom has the memory for.
+            # The reference has all steps in one graph, for which training seldom has enough memory.
             needs_fast = self._needs_fast or engine.trained
             obstacle = engine.unknown or _slower_here(unet, vae)
             self.name = "reference" if obstacle and not needs_fast else "fast"
@@ -90,14 +88,14 @@ class Backend:
         self.engine = engine if self.name == "fast" else None
 
     def reserve(self, reserve: int | str | None) -> None:
-        """Change what of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""
+        """Change how many bytes of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""
         check_bytes("reserve", reserve, self.name)
         self._reserve = reserve
         if self.engine is not None:
             self.engine.reserve(parse_bytes(reserve, "reserve") or 0)
 
     def identity(self) -> Record:
-        """Return what runs and how, before any call: it decides the images and their gradient."""
+        """Return the part of ``record`` that decides the images and their gradient, as it is before any call."""
         implementations = "" if self.engine is None else self.engine.implementations
         state = "" if self.engine is None else NO_CALL
         return {"implementations": implementations, "cuda_graphs": state, "retried_calls": 0}

@@ -1,4 +1,4 @@
-"""Checks of what a sampler is made of and called with."""
+"""Checks of the models, options and inputs of a sampler."""
 
 import math
 from numbers import Real
@@ -16,11 +16,11 @@ _ABSENT = {
     "num_class_embeds": "no class embedding",
     "encoder_hid_dim_type": "no image prompt projection, as an IP-adapter adds (pipe.unload_ip_adapter())",
 }
-"""Options of a UNet that ask for inputs the sampler does not have, and what is wanted instead."""
+"""Options of a UNet that need inputs the sampler does not have, and the remedy for each."""
 
 
-def check_modules(unet: Any, vae: Any) -> None:
-    """Refuse modules that are no diffusers UNet and VAE, or need other inputs than prompts and latents.
+def check_modules(unet: object, vae: object) -> None:
+    """Refuse modules that are not a diffusers UNet and VAE, or that need other inputs than prompts and latents.
 
     Raises:
         TypeError: not a module with a configuration.
@@ -49,7 +49,7 @@ def check_modules(unet: Any, vae: Any) -> None:
         raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
 
 
-def check_guidance(guidance_scale: Any) -> float:
+def check_guidance(guidance_scale: object) -> float:
     """Return a guidance scale as a float.
 
     Raises:
@@ -65,7 +65,7 @@ def check_guidance(guidance_scale: Any) -> float:
     return scale
 
 
-def check_rescale(guidance_rescale: Any) -> float:
+def check_rescale(guidance_rescale: object) -> float:
     """Return the strength of rescaled guidance as a float.
 
     Raises:
@@ -80,12 +80,12 @@ def check_rescale(guidance_rescale: Any) -> float:
     return strength
 
 
-def check_eta(eta: Any) -> None:
+def check_eta(eta: object) -> None:
     """Refuse fresh noise in DDIM's steps, which the sampler does not draw.
 
     Raises:
         TypeError: not a number.
-        ValueError: anything but 0.
+        ValueError: a number other than 0.
     """
     if not isinstance(eta, Real) or isinstance(eta, bool):
         raise wrong_type("eta", "the number 0", eta)
@@ -93,12 +93,12 @@ def check_eta(eta: Any) -> None:
         raise wrong_value("eta", "0, DDIM without fresh noise", eta)
 
 
-def check_backend(backend: Any, memory: Any) -> None:
-    """Refuse a backend that does not exist, and a byte limit that is none or that the reference cannot keep.
+def check_backend(backend: object, memory: object) -> None:
+    """Refuse an unknown backend, an invalid byte limit, and a byte limit for the reference, which cannot keep one.
 
     Raises:
-        TypeError: ``backend`` or ``memory`` is of another kind.
-        ValueError: an unknown backend, no number of bytes, or a limit for the reference.
+        TypeError: ``backend`` is not text, or ``memory`` is neither a number nor text.
+        ValueError: an unknown backend, an invalid number of bytes, or a limit for the reference.
     """
     if not isinstance(backend, str):
         raise wrong_type("backend", "'auto', 'reference' or 'fast'", backend)
@@ -109,23 +109,17 @@ def check_backend(backend: Any, memory: Any) -> None:
         raise wrong_value("memory", wanted, repr(memory))
 
 
-def is_limited(backend: str, memory: Any, device: Any) -> bool:
-    """Whether a sampler works under a byte limit.
-
-    Args:
-        backend: option of the sampler.
-        memory: option of the sampler.
-        device: where the modules of the sampler are.
-    """
+def is_limited(backend: str, memory: object, device: torch.device | str) -> bool:
+    """Whether a sampler with these options, and with models on this device, works under a byte limit."""
     limited = memory is not None and (memory != "auto" or torch.device(device).type == "cuda")
     return limited and backend != "reference"
 
 
-def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
+def check_graphs(cuda_graphs: object, backend: str) -> bool | str:
     """Return whether CUDA graphs are wanted: True, False or "auto".
 
     Raises:
-        TypeError: another kind.
+        TypeError: neither a bool nor text.
         ValueError: another text, or True for the reference.
     """
     wanted = "True, False or 'auto'"
@@ -138,17 +132,17 @@ def check_graphs(cuda_graphs: Any, backend: str) -> bool | str:
     return cuda_graphs
 
 
-def check_bytes(name: str, value: Any, backend: str) -> None:
-    """Refuse what is no number of bytes, and any for the reference.
+def check_bytes(name: str, value: object, backend: str) -> None:
+    """Refuse a value that is not a number of bytes, and every number of bytes for the reference.
 
     Args:
-        name: the argument.
-        value: its value; None is none.
-        backend: what it is for.
+        name: name of the argument.
+        value: value of the argument; None is allowed.
+        backend: option of the sampler.
 
     Raises:
-        TypeError: another kind.
-        ValueError: no number of bytes, "auto", or one for the reference.
+        TypeError: neither a number nor text.
+        ValueError: an invalid number of bytes, "auto", or a number of bytes for the reference.
     """
     if parse_bytes(value, name) is None and value is not None:
         raise wrong_value(name, "None, a number of bytes, or text such as '16GiB'", repr(value))
@@ -156,12 +150,12 @@ def check_bytes(name: str, value: Any, backend: str) -> None:
         raise wrong_value(name, "None with backend='reference', which plans no memory", repr(value))
 
 
-def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
-    """Refuse what is no such option, and what the reference does not offer.
+def check_numerics(deterministic: object, retry_dtype: object, backend: str) -> None:
+    """Refuse invalid values of both options, and both options for the reference.
 
     Raises:
-        TypeError: ``deterministic`` is no bool, or ``retry_dtype`` no dtype.
-        ValueError: another dtype, or either for the reference.
+        TypeError: ``deterministic`` is not a bool, or ``retry_dtype`` not a dtype.
+        ValueError: another dtype, or either option for the reference.
     """
     if not isinstance(deterministic, bool):
         raise wrong_type("deterministic", "True or False", deterministic)
@@ -177,17 +171,17 @@ def check_numerics(deterministic: Any, retry_dtype: Any, backend: str) -> None:
         raise wrong_value("retry_dtype", "None with backend='reference', which does not retry", retry_dtype)
 
 
-def check_tensor(name: str, tensor: Any, shape: tuple[int | str, ...], like: Tensor) -> None:
-    """Refuse what is no tensor of a shape, or not of the dtype and on the device of ``like``.
+def check_tensor(name: str, tensor: object, shape: tuple[int | str, ...], like: Tensor) -> None:
+    """Refuse a value that is not a tensor of the wanted shape, dtype and device.
 
     Args:
-        name: the argument.
-        tensor: its value.
-        shape: sizes; a text is a size that may be anything from 1, "1 or n" is 1 or the number n.
-        like: a tensor of the dtype and on the device that are wanted.
+        name: name of the argument.
+        tensor: value of the argument.
+        shape: wanted sizes; a letter stands for any size from 1, "1 or n" for 1 or the number n.
+        like: a tensor of the wanted dtype, on the wanted device.
 
     Raises:
-        TypeError: no tensor.
+        TypeError: not a tensor.
         ValueError: wrong rank, size, dtype or device.
     """
     if not isinstance(tensor, Tensor):
@@ -210,15 +204,15 @@ def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
     """Return a parameter of the UNet, whose dtype and device the inputs must have.
 
     Raises:
-        ValueError: VAE on another device, or the modules' own checkpointing is on: its recompute happens when the
-            modules are no longer frozen.
+        ValueError: the VAE is on another device, or a module's own checkpointing is on, which would run a module again
+            when it is no longer frozen.
     """
     weight, other = next(unet.parameters()), next(vae.parameters())
     if other.device != weight.device:
         raise wrong_value("vae", f"device {weight.device}, where the unet is", other.device)
     if torch.is_grad_enabled():
         for name, module in (("unet", unet), ("vae", vae)):
-            if any(getattr(part, "gradient_checkpointing", False) for part in module.modules()):
+            if any(getattr(submodule, "gradient_checkpointing", False) for submodule in module.modules()):
                 wanted = f"{name}.disable_gradient_checkpointing() and gradient='checkpointed' instead"
-                raise wrong_value(f"{name}.gradient_checkpointing", wanted, "it enabled")
+                raise wrong_value(f"{name}.gradient_checkpointing", wanted, True)
     return weight

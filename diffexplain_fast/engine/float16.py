@@ -1,4 +1,4 @@
-"""float16 through the whole chain: adjoints rescaled by powers of two, and the part that overflows named."""
+"""float16 through the whole chain: adjoints are rescaled by powers of two, and errors name the part that overflows."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,17 @@ _TARGET = 2.0**6
 def scale_of(adjoints: Sequence[Tensor], dtype: torch.dtype) -> Tensor | float:
     """Return the power of two by which adjoints are multiplied before they go back through a float16 model.
 
-    The chain is linear in them, so dividing afterwards gives the same gradient; computed on the device, nothing waits.
+    The chain is linear in the adjoints, so a division afterwards gives the same gradient. The scale is computed on the
+    device, so that the CPU does not wait.
 
     Args:
-        adjoints: of one part's outputs, which are scaled alike.
-        dtype: of the model; 1 unless it is float16.
+        adjoints: adjoints of the outputs of one part, which all get the same scale.
+        dtype: dtype of the model; for every dtype except float16 the scale is 1.
     """
     if dtype != torch.float16:
         return 1.0
     largest = torch.stack([adjoint.abs().amax().float() for adjoint in adjoints]).amax()
-    # Of zeros, and of what is not finite, nothing is changed.
+    # Zeros, and adjoints that are not finite, stay as they are.
     scale = torch.exp2(torch.floor(torch.log2(_TARGET / largest)))
     return torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
 
@@ -43,32 +44,32 @@ class Finite:
 
     Args:
         direction: "forward" or "backward", for the message.
-        dtype: of the model; nothing is noted unless it is float16.
+        dtype: dtype of the model; only float16 runs are checked.
     """
 
     def __init__(self, direction: str, dtype: torch.dtype) -> None:
-        self._direction, self._noted = direction, dtype == torch.float16
+        self._direction, self._active = direction, dtype == torch.float16
         self._names: list[str] = []
         self._flags: list[Tensor] = []
 
     def note(self, name: str, tensors: Sequence[Tensor | None]) -> None:
-        """Note a part by name, with all that it made."""
-        found = [tensor.detach() for tensor in tensors if tensor is not None]
-        if self._noted and found:
+        """Note whether the results of a part are finite; ``name`` is the part in the message."""
+        results = [tensor.detach() for tensor in tensors if tensor is not None]
+        if self._active and results:
             self._names.append(name)
-            self._flags.append(torch.stack([tensor.isfinite().all() for tensor in found]).all())
+            self._flags.append(torch.stack([tensor.isfinite().all() for tensor in results]).all())
 
     def check(self) -> None:
         """Refuse a run that is not finite.
 
         Raises:
-            NonFiniteError: names the first part that was not.
+            NonFiniteError: names the first part that is not finite.
         """
         if not self._flags:
             return
-        fine = torch.stack(self._flags).tolist()
-        if not all(fine):
+        flags = torch.stack(self._flags).tolist()
+        if not all(flags):
             raise NonFiniteError(
-                f"the {self._direction} of {self._names[fine.index(False)]} is not finite in torch.float16; "
+                f"the {self._direction} of {self._names[flags.index(False)]} is not finite in torch.float16; "
                 "run the models in bfloat16 or float32, such as pipe.to(torch.bfloat16)"
             )

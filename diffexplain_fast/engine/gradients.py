@@ -1,4 +1,4 @@
-"""Which part of a sampler's gradient is computed, and how it is stored: a value for each way that the literature knows.
+"""Which part of a sampler's gradient is computed, and how: a class for each way that the literature knows.
 
 The denoising loop is x_{i+1} = a_i x_i + b_i o(x_i, p), with the denoiser's output o and the prompt p.
 """
@@ -14,13 +14,13 @@ _WANTED = "a mode of diffexplain_fast.gradients, or 'full', 'checkpointed', 'las
 
 @dataclass(frozen=True)
 class Differentiated:
-    """What of a loop with a known number of steps is differentiated.
+    """The part of a loop, with a known number of steps, that is differentiated.
 
     Attributes:
         first_step: steps before this one run without a graph.
-        checkpointed: store each step's sample only and recompute the rest.
-        detached: leave out how the denoiser's output follows from its input latents.
-        calls: of the denoiser, after which the sampler jumps to the clean sample; None for all.
+        checkpointed: store only the sample of each step and recompute the rest.
+        detached: treat the input latents of the denoiser as constants.
+        calls: number of calls of the denoiser, after which the sampler jumps to the clean sample; None for all steps.
     """
 
     first_step: int = 0
@@ -33,7 +33,7 @@ class GradientMode:
     """A way to differentiate the denoising loop; its text, such as "last:4", is the same for the command line."""
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        """Return what of a loop of ``num_steps`` steps is differentiated.
+        """Return the part of a loop of ``num_steps`` steps that is differentiated.
 
         Raises:
             ValueError: the mode asks for more steps than there are.
@@ -45,8 +45,8 @@ class GradientMode:
 class Full(GradientMode):
     """The exact gradient (backpropagation through time; the discrete adjoint of the sampler).
 
-    Cost: one backward of the denoiser a step; memory for what each step keeps, which the fast backend plans under a
-    byte limit. The default, and the one to use unless a bias is acceptable.
+    Cost: one backward of the denoiser per step, and memory for the tensors that each step keeps, which the fast backend
+    plans under a byte limit. This is the default; use it unless a bias is acceptable.
     """
 
     def differentiated(self, num_steps: int) -> Differentiated:
@@ -58,10 +58,10 @@ class Full(GradientMode):
 
 @dataclass(frozen=True)
 class Checkpointed(GradientMode):
-    """The exact gradient with one stored sample a step (gradient checkpointing, Chen et al., arXiv 1604.06174).
+    """The exact gradient with one stored sample per step (gradient checkpointing, Chen et al., arXiv 1604.06174).
 
-    Cost: one more forward of the denoiser a step than ``Full``. Not recommended for the fast backend, which under
-    a byte limit recomputes only as much as the limit asks for.
+    Cost: one more forward of the denoiser per step than ``Full``. Not recommended for the fast backend, which under
+    a byte limit recomputes only as much as the limit needs.
     """
 
     def differentiated(self, num_steps: int) -> Differentiated:
@@ -75,8 +75,8 @@ class Checkpointed(GradientMode):
 class LastSteps(GradientMode):
     """The gradient through the last K steps only (truncated backpropagation; DRaFT-K).
 
-    Cost: K steps in place of all. Biased: what the prompt does to the layout in early steps is not seen, and the start
-    latents get no gradient unless K is every step. Not recommended for finding what a picture consists of.
+    Cost: K steps instead of all. Biased: the gradient misses the effect of the prompt on the layout in early steps, and
+    the start latents get no gradient unless K is the number of steps. Not recommended for finding what images show.
 
     Args:
         count: K, from 1 to the number of steps.
@@ -87,7 +87,7 @@ class LastSteps(GradientMode):
     count: int
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        return Differentiated(first_step=num_steps - _checked("last", self.count, num_steps))
+        return Differentiated(first_step=num_steps - _checked_count("last", self.count, num_steps))
 
     def __str__(self) -> str:
         return f"last:{self.count}"
@@ -97,8 +97,8 @@ class LastSteps(GradientMode):
 class Detached(GradientMode):
     """The denoiser's input latents are constants: g_i = a_i g_{i+1}, and each step adds b_i J_p^T g_{i+1}.
 
-    Cost: no backward to the latents of a step, all steps otherwise. Biased: leaves out how each prediction depends on
-    its input latents. Not recommended where the exact gradient fits.
+    Cost: all steps, but no backward to the latents of a step. Biased: the gradient misses how each prediction depends
+    on its input latents. Not recommended where the exact gradient fits into memory.
 
     Source: DEXTER (arXiv 2510.14741).
     """
@@ -112,10 +112,10 @@ class Detached(GradientMode):
 
 @dataclass(frozen=True)
 class Shortcut(GradientMode):
-    """Other images: the K-th prediction of the clean sample, differentiated through that one step.
+    """Different images: the K-th prediction of the clean sample, differentiated through the K-th step only.
 
-    Cost: K forwards and one backward of the denoiser. Biased and blurred: the K-th prediction is not what the sampler
-    draws. Not recommended for validation.
+    Cost: K forwards and one backward of the denoiser. Biased and blurred: the K-th prediction is not the image that
+    the sampler draws. Not recommended for validation.
 
     Args:
         call: K, from 1 to the number of steps.
@@ -126,7 +126,7 @@ class Shortcut(GradientMode):
     call: int
 
     def differentiated(self, num_steps: int) -> Differentiated:
-        call = _checked("shortcut", self.call, num_steps)
+        call = _checked_count("shortcut", self.call, num_steps)
         return Differentiated(first_step=call - 1, calls=call)
 
     def __str__(self) -> str:
@@ -150,13 +150,13 @@ def parse_gradient(gradient: GradientMode | str) -> GradientMode:
     plain = {str(mode): mode for mode in (Full(), Checkpointed(), Detached())}
     if gradient in plain:
         return plain[gradient]
-    found = re.fullmatch(r"(last|shortcut):([0-9]+)", gradient)
-    if found is None:
+    counted = re.fullmatch(r"(last|shortcut):([0-9]+)", gradient)
+    if counted is None:
         raise wrong_value("gradient", _WANTED, repr(gradient))
-    return LastSteps(int(found[2])) if found[1] == "last" else Shortcut(int(found[2]))
+    return (LastSteps if counted[1] == "last" else Shortcut)(int(counted[2]))
 
 
-def _checked(kind: str, number: int, num_steps: int) -> int:
+def _checked_count(kind: str, number: int, num_steps: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
         raise wrong_type("gradient", f"'{kind}:K' with a whole number K", number)
     if not 1 <= number <= num_steps:

@@ -1,8 +1,9 @@
-"""What a call is given besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
+"""The inputs of a call besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,34 +14,39 @@ from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.xl import pooled_width
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
 Generators = Sequence[torch.Generator]
-"""One generator for all images, or one for each."""
+"""One generator for all images, or a generator for each image."""
 
 
-def check_generators(generator: Any, batch: int) -> Generators:
-    """Return CPU generators: the given one, one for each image, or torch's global one, as in diffusers.
+def check_generators(generator: object, batch: int) -> Generators:
+    """Return CPU generators: the caller's generator or generators, or torch's global generator, as in diffusers.
 
     Args:
-        generator: a generator, a list of one for each image, or None.
+        generator: a generator, a list with a generator for each image, or None.
         batch: number of images.
 
     Raises:
         TypeError: not a generator, nor a list of generators.
-        ValueError: a generator of another device, whose numbers would differ from machine to machine, or as many as
-            there are no images.
+        ValueError: a generator of another device, whose numbers would differ from machine to machine, or a list with
+            more or fewer generators than images.
     """
     if generator is None:
         return [torch.default_generator]
     several = isinstance(generator, list | tuple)
-    given = list(generator) if several else [generator]
-    for each in given:
+    generators: list[torch.Generator] = []
+    for each in generator if isinstance(generator, list | tuple) else [generator]:
         if not isinstance(each, torch.Generator):
             raise wrong_type("generator", f"a torch.Generator{' for each image' if several else ''}", each)
         if each.device.type != "cpu":
             raise wrong_value("generator", "a generator on the cpu", each.device)
-    if several and len(given) != batch:
-        raise wrong_value("generator", f"one generator, or one for each of {batch} images", f"{len(given)} of them")
-    return given
+        generators.append(each)
+    if several and len(generators) != batch:
+        got = f"{len(generators)} of them"
+        raise wrong_value("generator", f"one generator, or one for each of {batch} images", got)
+    return generators
 
 
 class Unseeded:
@@ -50,36 +56,40 @@ class Unseeded:
         self._calls = 0
 
     def count(self) -> None:
-        """Count a call; the second is the first whose numbers differ from those of release 0.1."""
+        """Count a call, and warn at the second call, the first whose numbers differ from those of release 0.1."""
         self._calls += 1
         if self._calls == 2:
             what = "each call of a sampler without generator and latents now draws other noise, as in diffusers; "
-            remedy = "until 0.1 all drew the same: pass generator=torch.Generator().manual_seed(0) for that"
+            remedy = (
+                "until 0.1 every call drew the same noise: pass generator=torch.Generator().manual_seed(0) for that"
+            )
             warnings.warn(what + remedy, FutureWarning, stacklevel=4)
 
 
 def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:
     """Return standard normal noise [B, c, h, w] in the dtype and on the device of a tensor, drawn on the CPU."""
-    options: dict[str, Any] = {"dtype": like.dtype, "device": "cpu"}
+    draw = partial(torch.randn, dtype=like.dtype, device="cpu")
     if len(generators) == 1:
-        return torch.randn(tuple(shape), generator=generators[0], **options).to(like.device)
-    rows = [torch.randn((1, *shape[1:]), generator=each, **options) for each in generators]
+        return draw(tuple(shape), generator=generators[0]).to(like.device)
+    rows = [draw((1, *shape[1:]), generator=each) for each in generators]
     return torch.cat(rows).to(like.device)
 
 
-def start_noise(unet: Any, latents: Tensor | None, batch: int, generators: Generators, weight: Tensor) -> Tensor:
+def start_noise(
+    unet: "UNet2DConditionModel", latents: Tensor | None, batch: int, generators: Generators, weight: Tensor
+) -> Tensor:
     """Return start noise in single precision or better, in which the sample is kept from step to step.
 
     Args:
-        unet: says the size.
-        latents: noise that is given, or None.
+        unet: UNet, whose configuration says the size.
+        latents: the caller's noise, or None.
         batch: number of images.
-        generators: draw it.
-        weight: of the UNet, whose dtype and device the latents must have.
+        generators: draw the noise if ``latents`` is None.
+        weight: a weight of the UNet, whose dtype and device the latents must have.
 
     Raises:
-        TypeError: latents that are no tensor.
-        ValueError: latents of another shape, dtype or device, or none where the UNet does not say its size.
+        TypeError: latents that are not a tensor.
+        ValueError: latents of another shape, dtype or device, or no latents for a UNet that does not say its size.
     """
     like = weight.new_empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
     channels, size = unet.config.in_channels, getattr(unet.config, "sample_size", None)
@@ -87,7 +97,7 @@ def start_noise(unet: Any, latents: Tensor | None, batch: int, generators: Gener
         check_tensor("latents", latents, (batch, channels, "h", "w"), weight)
         return latents.to(like.dtype)
     if size is None:
-        wanted = f"start noise [{batch}, {channels}, h, w], for unet.config.sample_size is None"
+        wanted = f"start noise [{batch}, {channels}, h, w], because unet.config.sample_size is None"
         raise wrong_value("latents", wanted, None)
     height, width = (size, size) if isinstance(size, int) else size
     return noise_like((batch, channels, height, width), like, generators)
@@ -97,14 +107,14 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
     """Return the unconditional rows before the conditional ones where guidance needs them.
 
     Args:
-        name: of the negative argument.
+        name: name of the negative argument.
         positive: [B, ...].
         negative: [1 or B, ...], or None.
         guidance_scale: 1.0 for no guidance.
 
     Raises:
-        TypeError: a negative that is no tensor.
-        ValueError: a negative that is needed and missing, or of another shape, dtype or device.
+        TypeError: ``negative`` is not a tensor.
+        ValueError: ``negative`` is needed and missing, or of another shape, dtype or device.
     """
     if guidance_scale == 1.0:
         return positive
@@ -117,35 +127,35 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
 
 
 def added_rows(
-    models: tuple[Any, Any],
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
     embeds: Tensor,
-    given: dict[str, Tensor | None],
+    values: dict[str, Tensor | None],
     start: Tensor,
     guidance_scale: float,
 ) -> dict[str, Tensor] | None:
-    """Return pooled text and sizes for Stable Diffusion XL, None for other UNets, which take none.
+    """Return pooled text and sizes for Stable Diffusion XL, None for other UNets.
 
     Args:
         models: UNet and VAE.
         embeds: prompt embeddings [B, L, d].
-        given: ``pooled_prompt_embeds``, ``negative_pooled_prompt_embeds``, ``time_ids`` and ``negative_time_ids``.
+        values: ``pooled_prompt_embeds``, ``negative_pooled_prompt_embeds``, ``time_ids`` and ``negative_time_ids``.
         start: start noise, which says the size of the image.
         guidance_scale: 1.0 for no guidance.
 
     Raises:
-        TypeError: one that is no tensor.
-        ValueError: one that is needed and missing, is not taken, or of another shape, dtype or device.
+        TypeError: a value that is not a tensor.
+        ValueError: a value that is needed and missing, that the UNet does not take, or of another shape or dtype.
     """
     unet, vae = models
     if getattr(unet.config, "addition_embed_type", None) is None:
-        for name, value in given.items():
+        for name, value in values.items():
             if value is not None:
-                raise wrong_value(name, "None, for this unet is no Stable Diffusion XL", type(value).__name__)
+                raise wrong_value(name, "None, because this unet is not Stable Diffusion XL", type(value).__name__)
         return None
-    pooled, negative, time_ids, negative_ids = given.values()
+    pooled, negative, time_ids, negative_ids = values.values()
     batch, width = len(embeds), pooled_width(unet)
     if pooled is None:
-        raise wrong_value("pooled_prompt_embeds", f"[{batch}, p], for this unet is a Stable Diffusion XL", None)
+        raise wrong_value("pooled_prompt_embeds", f"[{batch}, p], because this unet is Stable Diffusion XL", None)
     check_tensor("pooled_prompt_embeds", pooled, (batch, "p"), embeds)
     if width is not None and pooled.shape[1] != width:
         wanted = f"shape [{batch}, {width}], as the unet's configuration says"
@@ -180,20 +190,20 @@ class Inputs(NamedTuple):
 
 
 def read_inputs(
-    models: tuple[Any, Any],
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
     schedule: Schedule,
     guidance_scale: float,
     prompts: tuple[Tensor, Tensor | None],
     latents: Tensor | None,
-    generator: Any,
+    generator: object,
     sizes: dict[str, Tensor | None],
     unseeded: Unseeded,
 ) -> Inputs:
-    """Check what a call is given, and draw its noise.
+    """Check the inputs of a call, and draw its noise.
 
     Args:
         models: UNet and VAE.
-        schedule: its steps say which draw fresh noise.
+        schedule: says which steps draw fresh noise.
         guidance_scale: 1.0 for no guidance.
         prompts: prompt embeddings [B, L, d], and those of the unconditional rows or None.
         latents: start noise, or None.
@@ -213,9 +223,9 @@ def read_inputs(
         unseeded.count()
     start = start_noise(unet, latents, len(embeds), generators, weight)
     added = added_rows(models, embeds, sizes, start, guidance_scale)
-    rows = guided_rows("negative_prompt_embeds", *prompts, guidance_scale)
+    embeds = guided_rows("negative_prompt_embeds", *prompts, guidance_scale)
     noises = [noise_like(start.shape, start, generators) if step.noise else None for step in schedule.steps]
     _, negative_pooled, time_ids, negative_ids = sizes.values()
     unconditional = (prompts[1], negative_pooled, time_ids if negative_ids is None else negative_ids)
-    constant = not any(part is not None and part.requires_grad for part in unconditional)
-    return Inputs(Conditions(rows, added), start, noises, constant)
+    constant = not any(rows is not None and rows.requires_grad for rows in unconditional)
+    return Inputs(Conditions(embeds, added), start, noises, constant)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,16 +12,22 @@ from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import frozen, trainable
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(sample [B, c, h, w], timestep []) -> (guided) noise or velocity [B, c, h, w]."""
 
 
 class Conditions(NamedTuple):
-    """What the denoiser reads besides the sample: one row per image, after B unconditional rows if there is guidance.
+    """Inputs of the denoiser besides the sample: one row per image, after B unconditional rows if there is guidance.
 
     Attributes:
         embeds: prompt embeddings [B or 2B, L, d].
-        added: Stable Diffusion XL's ``text_embeds`` [B or 2B, p] and ``time_ids`` [B or 2B, 6], None for others.
+        added: Stable Diffusion XL's ``text_embeds`` [B or 2B, p] and ``time_ids`` [B or 2B, 6], None for other models.
     """
 
     embeds: Tensor
@@ -29,14 +35,14 @@ class Conditions(NamedTuple):
 
 
 def rescaled(guided: Tensor, conditional: Tensor, strength: Tensor | float) -> Tensor:
-    """Return a guided prediction [B, c, h, w] with, in part, the standard deviation of the conditional one, per image.
+    """Return a guided prediction [B, c, h, w] whose standard deviation is moved to that of the conditional prediction.
 
     Equivalent to: diffusers' ``rescale_noise_cfg(guided, conditional, strength)``.
 
     Args:
         guided: classifier-free guidance's prediction.
         conditional: the prediction without guidance.
-        strength: 0 for the guided prediction as it is, 1 for the whole rescaling.
+        strength: 0 for the guided prediction unchanged, 1 for the standard deviation of the conditional one, per image.
 
     Source: Lin et al. (arXiv 2305.08891), eqs. 15 and 16.
     """
@@ -46,13 +52,13 @@ def rescaled(guided: Tensor, conditional: Tensor, strength: Tensor | float) -> T
 
 
 def guided_denoiser(
-    unet: Any, conditions: Conditions, guidance_scale: float, guidance_rescale: float = 0.0
+    unet: "UNet2DConditionModel", conditions: Conditions, guidance_scale: float, guidance_rescale: float = 0.0
 ) -> Denoiser:
     """Return a denoiser with classifier-free guidance: u + s (c - u); at s = 1 the unconditional rows are never run.
 
     Args:
-        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call, but for
-            what is ``trainable``.
+        unet: diffusers UNet2DConditionModel or a module called like one; frozen during each call, except for the
+            weights that are ``trainable``.
         conditions: B rows if ``guidance_scale`` is 1, else 2B.
         guidance_scale: s, at least 1.
         guidance_rescale: strength of ``rescaled``, which only guidance has.
@@ -63,15 +69,16 @@ def guided_denoiser(
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
         rows = torch.cat([sample, sample]) if guided else sample
-        # Frozen here and not around the loop, so that a recompute during backward is frozen too.
+        # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
         with frozen(unet, but=trained):
-            output = unet(
+            output: Tensor = unet(
                 rows.to(conditions.embeds.dtype),
                 timestep,
                 encoder_hidden_states=conditions.embeds,
                 added_cond_kwargs=conditions.added,
                 return_dict=False,
-            )[0].to(sample.dtype)
+            )[0]
+        output = output.to(sample.dtype)
         if not guided:
             return output
         unconditional, conditional = output.chunk(2)
@@ -98,11 +105,11 @@ def advance(
         detached: cut the gradient between the sample and the denoiser.
         timestep: the step's timestep [] on the sample's device.
         sample: x_i [B, c, h, w].
-        before: the step before's prediction of the clean sample, None at the first step.
+        before: prediction of the clean sample at the previous step, None at the first step.
         noise: standard normal noise, None if the step adds none.
 
     Returns:
-        x_{i+1} and the prediction of the clean sample (None if the schedule never asks for it).
+        x_{i+1} and the prediction of the clean sample, None if the schedule never needs the prediction.
     """
     rows = step.input_scale * sample
     output = denoiser(rows.detach() if detached else rows, timestep)
@@ -116,11 +123,7 @@ def advance(
 
 
 def denoise(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    start: Tensor,
-    noises: Sequence[Tensor | None],
-    gradient: Differentiated,
+    denoiser: Denoiser, schedule: Schedule, start: Tensor, noises: Sequence[Tensor | None], gradient: Differentiated
 ) -> Tensor:
     """Run the sampler from noise to clean latents.
 
@@ -129,12 +132,12 @@ def denoise(
         schedule: coefficients of every step.
         start: unit-variance noise [B, c, h, w].
         noises: for each step standard normal noise like ``start``, None where the step adds none.
-        gradient: what of the loop is differentiated.
+        gradient: which part of the loop is differentiated.
 
     Returns:
         Clean latents [B, c, h, w], in the scale the VAE was trained on times its scaling factor.
     """
-    take: Callable = _recomputed(advance) if gradient.checkpointed else advance
+    take = _recomputed(advance) if gradient.checkpointed else advance
     sample, before = start * schedule.init_noise_sigma, None
     timesteps = schedule.timesteps(start.device)
     for i, (step, timestep, noise) in enumerate(zip(schedule.steps, timesteps, noises, strict=True)):
@@ -143,22 +146,31 @@ def denoise(
     return sample
 
 
-def decode(vae: Any, latents: Tensor, gradient: Differentiated) -> Tensor:
-    """Return images [B, 3, H, W], about [0, 1] and unclamped, of clean latents.
+def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
+    """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
+    return (_recomputed(vae_images) if gradient.checkpointed else vae_images)(vae, latents, trainable(vae))
 
-    The VAE is frozen meanwhile, but for what is ``trainable``.
+
+def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return images [B, 3, H, W], about [0, 1] and unclamped.
+
+    Args:
+        vae: diffusers AutoencoderKL; frozen meanwhile, except for ``weights``.
+        latents: clean latents [B, c, h, w].
+        weights: parameters that get a gradient.
     """
-    config, trained = vae.config, trainable(vae)
-    shift = getattr(config, "shift_factor", None) or 0.0
-
-    def decoder(rows: Tensor) -> Tensor:
-        with frozen(vae, but=trained):
-            return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
-
-    rows = (latents / config.scaling_factor + shift).to(next(vae.parameters()).dtype)
-    return (_recomputed(decoder) if gradient.checkpointed else decoder)(rows)
+    factor, shift = latent_scaling(vae)
+    rows = (latents / factor + shift).to(next(vae.parameters()).dtype)
+    with frozen(vae, but=weights):
+        images: Tensor = vae.decode(rows, return_dict=False)[0]
+    return images / 2 + 0.5
 
 
-def _recomputed(function: Callable) -> Callable:
-    """The same function, storing its arguments alone; no random state, for nothing in it is random."""
+def latent_scaling(vae: "AutoencoderKL") -> tuple[float, float]:
+    """Return the factor by which latents are divided before a VAE decodes them, and the shift that is added then."""
+    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+
+
+def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Return the function, storing only its arguments for the backward; nothing in it is random."""
     return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)

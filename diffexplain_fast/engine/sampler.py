@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -14,12 +14,17 @@ from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
 from diffexplain_fast.engine.inputs import Unseeded, read_inputs
 from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import describe, wrong_type
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.text_to_image import check_text_to_image
 from diffexplain_fast.models.xl import decoding_vae
 from diffexplain_fast.ops._autograd import refuse_transforms
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 
 
 class DifferentiableSampler:
@@ -27,42 +32,40 @@ class DifferentiableSampler:
 
     Args:
         unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed. Trained weights: ``docs/engine.md``.
-        vae: diffusers AutoencoderKL; never changed. A float16 one of Stable Diffusion XL whose configuration has
-            ``force_upcast`` decodes in float32, as in diffusers' pipeline, on a copy that a plan counts.
+        vae: diffusers AutoencoderKL; never changed. A float16 VAE of Stable Diffusion XL with ``force_upcast`` decodes
+            in float32, as in diffusers' pipeline, on a copy that the plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
-        num_inference_steps: denoising steps, at least 1.
-        guidance_scale: classifier-free guidance, at least 1.0, where the unconditional rows are not run.
-        guidance_rescale: 0 to 1, how much of the conditional prediction's standard deviation a guided one gets back;
-            as in diffusers, without effect unless there is guidance.
+        num_inference_steps: number of denoising steps, at least 1.
+        guidance_scale: scale of classifier-free guidance, at least 1.0; at 1.0 the unconditional rows are not run.
+        guidance_rescale: 0 to 1, share of the conditional prediction's standard deviation that the guided prediction
+            gets back. As in diffusers, it has no effect without guidance.
         timesteps: the timesteps, noisiest first, in place of a number of steps; for LCM, Euler and DPM-Solver++.
-        sigmas: the noise levels, the one after the last step included; for Euler.
-        eta: 0: DDIM without fresh noise is the one that is differentiated.
-        backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast where
-            the models are known to it, else the reference. With "fast" a model that is not known runs through its
-            own modules, computed again step by step; ``plan`` says so.
-        memory: limit of all bytes, weights and on a CUDA device libraries' workspaces included: a number, or text such
-            as "8GiB". "auto" is what is free on a CUDA device; None is no limit. Not for the reference.
-        gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full", "checkpointed" (the same gradient,
-            stores one sample per step), "last:K" (K last steps only; biased, no gradient to the latents), "detached"
-            (biased: leaves out how each prediction depends on its input latents) or "shortcut:K" (other images: the
-            K-th prediction of the clean sample).
-        savings: "all", or the names of what the fast backend shall not compute twice, from "text", "time", "rows",
-            "first", "upsampling", "skips": to see what each is worth, for the gradient is the same.
-        cuda_graphs: let the fast backend record the second of two calls of one kind into CUDA graphs, and replay it for
-            later ones: the same work with few launches. One recording holds the memory of a whole call until a call
-            of another kind records a gradient. "auto": where it can be done; True raises where it cannot; False: never.
-        deterministic: let the fast backend give equal bits from equal calls, some of it slower; only in the sampler's
-            part. A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
-        retry_dtype: torch.bfloat16 or torch.float32, in which the fast backend runs a float16 call again that is not
-            finite, with a warning, on copies of the models; None, or trained weights, raises NonFiniteError.
-        host_memory: limit of pinned host memory in which the fast backend on a CUDA device may keep steps, such as
-            "16GiB", where that is faster than computing them again; None for none. Such calls use no CUDA graphs.
-        reserve: what of ``memory`` the caller needs beside the sampler, such as a classifier with its activations, as
-            ``memory`` is given; a plan counts it as held all the time. None for nothing.
+        sigmas: the noise levels, including the level after the last step; for Euler.
+        eta: only 0, because only DDIM without fresh noise is differentiated.
+        backend: "fast" (lean models, exact, under a byte limit), "reference" (eager diffusers), or "auto": fast if the
+            engine knows both models, else the reference. With "fast" an unknown model runs through its own modules,
+            and every step is computed again; ``plan`` says so.
+        memory: limit of all bytes, including weights and, on a CUDA device, the workspaces of libraries: a number, or
+            text such as "8GiB". "auto": the free memory of a CUDA device. None: no limit. Not for the reference.
+        gradient: a mode of ``diffexplain_fast.gradients``, or its text: "full", "checkpointed" (the same gradient, one
+            stored sample per step), "last:K", "detached" (both biased) or "shortcut:K" (different images).
+        savings: "all", or names of the repeated work that the fast backend avoids: "text", "time", "rows", "first",
+            "upsampling", "skips". The gradient is the same; the names are for measuring what each saves.
+        cuda_graphs: whether the fast backend records the second call of a kind into CUDA graphs and replays it in later
+            calls. The recording holds the memory of a whole call until a call of another kind records a gradient.
+            "auto": if possible. True: raises if impossible. False: never.
+        deterministic: whether the fast backend gives equal bits for equal calls; slower, and only within the sampler.
+            A CUDA device needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment.
+        retry_dtype: torch.bfloat16 or torch.float32: the fast backend repeats a float16 call that is not finite in
+            this dtype, on copies of the models, with a warning. Without it, or with trained weights: NonFiniteError.
+        host_memory: limit of pinned host memory, such as "16GiB", in which the fast backend on a CUDA device may keep
+            steps if that is faster than to compute them again. Such calls use no CUDA graphs. None: no such memory.
+        reserve: bytes of ``memory``, in the same form, that the caller needs beside the sampler, such as a classifier
+            with its activations. The plan counts these bytes as allocated all the time. None: nothing.
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: a module, scheduler, option or value that is not supported; the message says what is.
+        ValueError: a module, scheduler, option or value that is not supported; the message says which are.
 
     Source: the sampling loop of diffusers' ``StableDiffusionPipeline``; gradient modes: DRaFT (arXiv 2309.17400),
         DEXTER (arXiv 2510.14741) and DPO-Diff (arXiv 2407.01606); rescaled guidance: Lin et al. (arXiv 2305.08891).
@@ -71,9 +74,9 @@ class DifferentiableSampler:
     def __init__(
         self,
         *,
-        unet: Any,
-        vae: Any,
-        scheduler: Any,
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        scheduler: "SchedulerMixin",
         num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
         guidance_rescale: float = 0.0,
@@ -81,14 +84,14 @@ class DifferentiableSampler:
         sigmas: Sequence[float] | None = None,
         eta: float = 0.0,
         backend: str = "auto",
-        memory: Any = "auto",
+        memory: int | str | None = "auto",
         gradient: GradientMode | str = "full",
         savings: str | Collection[str] = "all",
         cuda_graphs: bool | str = "auto",
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
-        host_memory: Any = None,
-        reserve: Any = None,
+        host_memory: int | str | None = None,
+        reserve: int | str | None = None,
     ) -> None:
         check_modules(unet, vae)
         check_eta(eta)
@@ -97,7 +100,8 @@ class DifferentiableSampler:
         mode = parse_gradient(gradient)
         self._courses, self.gradient = Courses(scheduler, mode), str(mode)
         self.schedule, _ = self._courses.of(self._spacing)
-        self._parts: Any = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
+        self._source: DiffusionPipeline | Pipeline | SimpleNamespace
+        self._source = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
         self._unseeded = Unseeded()
         options = (savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve)
         self._backend = Backend(backend, memory, *options)
@@ -105,36 +109,36 @@ class DifferentiableSampler:
         self._modules = (unet, vae)
 
     def _follow(self) -> None:
-        """Take over what was replaced in the pipeline since the last call: UNet, VAE or scheduler."""
-        parts = self._parts
-        courses = self._courses.over(parts.scheduler)
+        """Take over a UNet, VAE or scheduler that was replaced in the pipeline since the last call."""
+        source = self._source
+        courses = self._courses.over(source.scheduler)
         if courses is not self._courses:
             self.schedule, _ = courses.of(self._spacing)
             self._courses = courses
-        check_modules(parts.unet, parts.vae)  # an IP-adapter may have been loaded into the same UNet
-        if parts.unet is not self.unet or parts.vae is not self.vae:
-            self._backend.take(parts.unet, parts.vae)
-            self._modules = (parts.unet, parts.vae)
+        check_modules(source.unet, source.vae)  # an IP-adapter may have been loaded into the same UNet
+        if source.unet is not self.unet or source.vae is not self.vae:
+            self._backend.take(source.unet, source.vae)
+            self._modules = (source.unet, source.vae)
 
     @classmethod
-    def from_pipe(cls, pipe: Any, **options: Any) -> "DifferentiableSampler":
+    def from_pipe(cls, pipe: "DiffusionPipeline | Pipeline", **options: Unpack[SamplerOptions]) -> Self:
         """Make a sampler from the ``unet``, ``vae`` and ``scheduler`` of a pipeline, and follow them.
 
         Args:
-            pipe: a diffusers text-to-image pipeline or a ``Pipeline``; nothing in it is changed. Where one of the three
-                is replaced in it later, the next call samples with the new one.
+            pipe: a diffusers text-to-image pipeline or a ``Pipeline``; never changed. If the caller replaces one of the
+                three components later, the next call samples with the new one.
             **options: as in the class.
 
         Raises:
             TypeError: ``pipe`` lacks one of the three.
-            ValueError: ``pipe`` draws from more than text, such as a ControlNet; the message says what to pass instead.
+            ValueError: ``pipe`` draws from more than text, such as a ControlNet; the message names a remedy.
         """
-        if any(getattr(pipe, part, None) is None for part in ("unet", "vae", "scheduler")):
+        if any(getattr(pipe, name, None) is None for name in ("unet", "vae", "scheduler")):
             raise wrong_type("pipe", "a pipeline with unet, vae and scheduler", pipe)
         check_text_to_image(pipe)
-        made = cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
-        made._parts = pipe
-        return made
+        sampler = cls(unet=pipe.unet, vae=pipe.vae, scheduler=pipe.scheduler, **options)
+        sampler._source = pipe
+        return sampler
 
     def __call__(
         self,
@@ -157,35 +161,34 @@ class DifferentiableSampler:
 
         Args:
             prompt_embeds: [B, L, d] in the UNet's dtype.
-            negative_prompt_embeds: [1 or B, L, d]; needed unless the guidance scale is 1.0, and not read then.
+            negative_prompt_embeds: [1 or B, L, d]; needed and read only if the guidance scale is above 1.0.
             latents: start noise of unit variance [B, c, h, w]; drawn from ``generator`` if None.
-            generator: on the CPU, or a list of one for each image; draws the latents if there are none, then LCM's
-                noise for every step. None draws from torch's global generator: other numbers at each call.
+            generator: a CPU generator, or a list with a generator for each image; draws the latents if they are None,
+                then LCM's noise of every step. None: torch's global generator, so each call draws other numbers.
             pooled_prompt_embeds: [B, p], Stable Diffusion XL only.
             negative_pooled_prompt_embeds: [1 or B, p]; XL only, where ``negative_prompt_embeds`` is needed.
-            time_ids: [1 or B, 6] original size, crop corner and target size in pixels, XL only; the image's own size
-                and no crop if None, as in diffusers.
+            time_ids: [1 or B, 6] original size, crop corner and target size in pixels, XL only. None: the size of the
+                image and no crop, as in diffusers.
             negative_time_ids: [1 or B, 6], the same for the unconditional rows; ``time_ids`` if None.
-            num_inference_steps: steps of this call; None for the sampler's.
+            num_inference_steps: steps of this call; None for the sampler's number.
             timesteps: timesteps of this call; see the class.
             sigmas: noise levels of this call; see the class.
-            guidance_rescale: of this call; None for the sampler's.
-            eta: 0; see the class.
+            guidance_rescale: strength of this call; None for the sampler's strength.
+            eta: only 0; see the class.
 
         Returns:
-            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes. The fast engine's
-            first backward frees what the call kept; a later one (``retain_graph=True``) runs the call again first.
+            Images [B, 3, H, W], about [0, 1] and unclamped, in the dtype in which the VAE decodes. The first backward
+            of the fast engine frees the kept tensors; a later backward (``retain_graph=True``) runs the call again.
 
         Raises:
             TypeError: an argument of the wrong kind.
-            ValueError: wrong shape, dtype or device, or a negative prompt is needed and missing.
-                Also ``cuda_graphs=True`` where a call cannot be recorded.
+            ValueError: wrong shape, dtype or device, no negative prompt, or no recording despite ``cuda_graphs=True``.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
-            RuntimeError: a call inside ``torch.func`` or forward mode. The backward of the fast engine raises it for a
-                second derivative, a batch of cotangents, and models edited since the call.
+            RuntimeError: a call inside ``torch.func`` or forward mode. In the backward of the fast engine: a second
+                derivative, a batch of cotangents, or models edited since the call.
         """
-        inputs = (prompt_embeds, negative_prompt_embeds, latents, pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        refuse_transforms("the sampler", *inputs)
+        pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
+        refuse_transforms("the sampler", prompt_embeds, negative_prompt_embeds, latents, *pooled)
         self._follow()
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
@@ -198,8 +201,8 @@ class DifferentiableSampler:
             "negative_time_ids": negative_time_ids,
         }
         prompts = (prompt_embeds, negative_prompt_embeds)
-        given = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
-        conditions, start, noises, constant_negative = given
+        inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
+        conditions, start, noises, constant_negative = inputs
         if self._engine is not None:
             return self._engine.run(schedule, conditions, scale, constant_negative, start, noises, mode, rescale)
         denoiser = guided_denoiser(self.unet, conditions, scale, rescale)
@@ -207,33 +210,33 @@ class DifferentiableSampler:
         return decode(decoding_vae(self.unet, self.vae), clean, mode)
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: it holds packed weights, kernels and recordings of one process and device."""
-        wanted = "one made where it is used, from unet, vae and scheduler, which can be sent and copied"
+        """Refuse a pickle or copy, because packed weights, kernels and recordings belong to one process and device."""
+        wanted = "a sampler made where it is used, from unet, vae and scheduler, which can be sent and copied"
         raise TypeError(describe("sampler", wanted, "pickle or copy of a DifferentiableSampler"))
 
     @property
-    def unet(self) -> Any:
-        """The UNet of the last call; a sampler of a pipeline follows one that is replaced there."""
+    def unet(self) -> "UNet2DConditionModel":
+        """The UNet of the last call; a sampler made by ``from_pipe`` follows a replaced UNet."""
         return self._modules[0]
 
     @property
-    def vae(self) -> Any:
-        """The VAE of the last call; a sampler of a pipeline follows one that is replaced there."""
+    def vae(self) -> "AutoencoderKL":
+        """The VAE of the last call; a sampler made by ``from_pipe`` follows a replaced VAE."""
         return self._modules[1]
 
     @property
     def num_inference_steps(self) -> int:
-        """Denoising steps of a call that does not say how many."""
+        """Number of denoising steps of a call that does not give another number."""
         return self._spacing.steps
 
     @property
     def backend(self) -> str:
-        """What runs the calls: "fast" or "reference"."""
+        """The backend that runs the calls: "fast" or "reference"."""
         return self._backend.name
 
     @property
     def reason(self) -> str:
-        """Why that backend runs them."""
+        """Why that backend runs the calls."""
         return self._backend.reason
 
     @property
@@ -247,33 +250,30 @@ class DifferentiableSampler:
 
     @property
     def plans_memory(self) -> bool:
-        """Whether calls follow a plan of what each step keeps, in which ``reserve`` has a place."""
+        """Whether calls follow a storage plan, which counts ``reserve``."""
         return self._engine is not None
 
     @property
     def edited(self) -> bool:
-        """Whether the fast engine would read its models anew in a call."""
+        """Whether the next call of the fast engine would read the models again."""
         return self._engine is not None and self._engine.edited()
 
     @property
     def records_calls(self) -> bool:
-        """Whether calls may be recorded into CUDA graphs; what runs beside the sampler may then be recorded too."""
+        """Whether calls may be recorded into CUDA graphs; functions around the sampler may then be recorded too."""
         return self._engine is not None and self.cuda_graphs is not False
 
     @property
     def plan(self) -> Plan | None:
-        """What each step keeps: the plan of the last call of the fast engine that recorded a graph, else None."""
+        """Storage plan of the last call of the fast engine that recorded an autograd graph; None before."""
         return None if self._engine is None else self._engine.plan
 
     def record(self) -> Record:
-        """Return what ran, for a result's settings: every value is a plain number or text.
-
-        The fast engine adds what CUDA graphs did, and how far a replay was from the call itself: ``FastEngine.record``.
-        """
+        """Return the settings and what the calls did, as plain numbers and texts; see also ``FastEngine.record``."""
         return self.identity() | ({} if self._engine is None else self._engine.record())
 
     def identity(self) -> Record:
-        """Return what decides the images and their gradient: ``record`` before any call, whatever calls there were."""
+        """Return the settings that decide the images and their gradient: ``record`` as it is before any call."""
         return {
             "backend": self.backend,
             "reason": self.reason,
@@ -288,13 +288,13 @@ class DifferentiableSampler:
         }
 
     def reserve(self, reserve: int | str | None) -> None:
-        """Change what of ``memory`` the caller needs; later calls plan with it.
+        """Change how many bytes of ``memory`` the caller needs; later calls plan with this number.
 
         Args:
             reserve: bytes as in the class, None for nothing.
 
         Raises:
-            TypeError: of another kind.
-            ValueError: no number of bytes, or a backend that does not plan.
+            TypeError: ``reserve`` is neither a number nor text.
+            ValueError: no number of bytes, or a backend that plans no memory.
         """
         self._backend.reserve(reserve)

@@ -1,9 +1,9 @@
-"""Schedulers by short names, for pipelines whose own the sampler refuses, such as PNDM of Stable Diffusion 1.x."""
+"""Schedulers by short names, for pipelines with a scheduler that the sampler refuses, such as PNDM."""
 
 import copy
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +11,9 @@ from diffexplain_fast.engine.schedules import OPTIONS
 from diffexplain_fast.errors import unknown_name
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -28,19 +31,19 @@ def load_with_scheduler(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
 ) -> Pipeline:
-    """Load a pipeline, with another scheduler of the same noise levels in place of its own.
+    """Load a pipeline, and replace its scheduler by another scheduler with the same noise levels.
 
     Args:
         source: hub id, local folder, or "tinyworld"; see ``load_pipeline``.
-        name: key of ``SCHEDULERS``; None for the pipeline's own.
-        dtype: of the loaded weights.
-        device: where to put them, the CPU if None.
+        name: key of ``SCHEDULERS``; None for the pipeline's own scheduler.
+        dtype: dtype of the loaded weights.
+        device: device of the loaded weights, the CPU if None.
 
     Returns:
-        The pipeline; where a name is given, its scheduler is one that ``Schedule.from_scheduler`` tabulates.
+        The pipeline; with a name, its scheduler is one that ``Schedule.from_scheduler`` tabulates.
 
     Raises:
-        UnknownNameError: no such scheduler; nothing was loaded.
+        UnknownNameError: an unknown scheduler; nothing is loaded.
         ValueError: see ``load_pipeline``.
     """
     if name is not None and name not in SCHEDULERS:
@@ -53,12 +56,12 @@ def load_with_scheduler(
     return changed
 
 
-def _same_noise(kind: str, scheduler: Any) -> Any:
-    """A scheduler of another class with a scheduler's configuration, and the options that the sampler asks for."""
+def _same_noise(kind: str, scheduler: "SchedulerMixin") -> "SchedulerMixin":
+    """Return a scheduler of another class with the same configuration, and the options that the sampler needs."""
     import diffusers  # takes seconds
 
-    made = getattr(diffusers, kind)
-    # The old configuration stays in the new one, options that the class does not know included.
-    kept = {key: OPTIONS.get(key, value) for key, value in scheduler.config.items()}
-    known = inspect.signature(made).parameters
-    return made.from_config(kept, **{key: value for key, value in OPTIONS.items() if key in known})
+    scheduler_class = getattr(diffusers, kind)
+    # The new configuration contains the whole old one, including options that the class does not know.
+    config = {key: OPTIONS.get(key, value) for key, value in scheduler.config.items()}
+    parameters = inspect.signature(scheduler_class).parameters
+    return scheduler_class.from_config(config, **{key: value for key, value in OPTIONS.items() if key in parameters})

@@ -1,4 +1,4 @@
-"""Samplers as tables of coefficients: what one step does to the sample is linear, so a few numbers say all of it.
+"""Samplers as tables of coefficients: one step is linear in sample and output, so a few numbers describe the step.
 
 With o_i the denoiser's (guided) output at x_i, and d_i a prediction of the clean sample where a sampler remembers it:
 
@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,20 +19,24 @@ from torch import Tensor
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type, wrong_value
 
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+    from diffusers.configuration_utils import FrozenDict
+
 
 @dataclass(frozen=True)
 class Step:
     """Coefficients of one step, dimensionless.
 
     Attributes:
-        timestep: what the denoiser is told; whole for every scheduler but Euler.
+        timestep: input of the denoiser; a whole number for every scheduler except Euler.
         input_scale: factor of the sample on its way into the denoiser.
         sample: factor of the sample.
         output: factor of the denoiser's output.
-        previous: factor of the step before's prediction of the clean sample.
+        previous: factor of the previous step's prediction of the clean sample.
         noise: standard deviation of the fresh noise.
-        data: factors of sample and output in the prediction of the clean sample, None if no step asks for it.
-        clean: the same, asked for or not; where a sampler ends if this is its last call of the denoiser.
+        data: factors of sample and output in the prediction of the clean sample, None if no step needs the prediction.
+        clean: the same factors, in every step; a sampler ends there if this is its last call of the denoiser.
     """
 
     timestep: float
@@ -64,22 +68,22 @@ class Schedule:
     @classmethod
     def from_scheduler(
         cls,
-        scheduler: Any,
+        scheduler: "SchedulerMixin",
         num_inference_steps: int,
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
     ) -> "Schedule":
-        """Tabulate a diffusers scheduler; its ``step`` does the same to rounding.
+        """Tabulate a diffusers scheduler, whose own ``step`` gives the same up to rounding.
 
         Args:
             scheduler: DDIMScheduler (eta 0), LCMScheduler, EulerDiscreteScheduler (no churn) or
                 DPMSolverMultistepScheduler (DPM-Solver++ 2M, midpoint); it is not changed.
-            num_inference_steps: at least 1, at most the scheduler's training steps; not read where values are given.
-            timesteps: the timesteps, noisiest first, in place of the scheduler's; for LCM, Euler and DPM-Solver++.
+            num_inference_steps: at least 1, at most the scheduler's training steps; ignored if values are passed.
+            timesteps: the timesteps, noisiest first, in place of the scheduler's own; for LCM, Euler and DPM-Solver++.
             sigmas: the noise levels, the one after the last step included; for Euler.
 
         Raises:
-            TypeError: ``scheduler`` is no diffusers scheduler, or what chooses the steps is no number.
+            TypeError: ``scheduler`` is not a diffusers scheduler, or a value that chooses the steps is not a number.
             ValueError: another scheduler, an option that is not linear in the sample, too few or many steps, or
                 timesteps and noise levels that the scheduler does not take.
 
@@ -94,18 +98,18 @@ class Schedule:
             raise wrong_value("scheduler", wanted, name)
         _check_options(name, config)
         spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
-        # set_timesteps assigns attributes and touches no table, so a shallow copy keeps the caller's as it was.
-        own = copy.copy(scheduler)
-        spacing.apply(own)
-        if hasattr(own, "sigmas"):
-            own.sigmas = own.sigmas.double()
-        return cls(tuple(_TABLES[name](own)), float(own.init_noise_sigma), name, config.prediction_type)
+        # set_timesteps assigns attributes and changes no table, so a shallow copy is enough.
+        copied = copy.copy(scheduler)
+        spacing.apply(copied)
+        if hasattr(copied, "sigmas"):
+            copied.sigmas = copied.sigmas.double()
+        return cls(tuple(_TABLES[name](copied)), float(copied.init_noise_sigma), name, config.prediction_type)
 
     def shortened(self, calls: int) -> "Schedule":
         """Return the schedule that ends at the clean sample predicted by this call of the denoiser.
 
         Args:
-            calls: of the denoiser, 1 to the number of steps.
+            calls: number of calls of the denoiser, 1 to the number of steps.
         """
         last = self.steps[calls - 1]
         sample, output = last.clean
@@ -120,7 +124,7 @@ class Schedule:
 
 
 _COMMAND = "; on the command line --scheduler"
-OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, object] = {
     "thresholding": False,
     "clip_sample": False,
     "algorithm_type": "dpmsolver++",
@@ -129,22 +133,21 @@ OPTIONS: dict[str, Any] = {
     "use_flow_sigmas": False,
     "variance_type": None,
 }
-"""Values of the schedulers' options, where they have them, for which a step is linear and the one tabulated here."""
+"""Values of scheduler options with which a step is linear and is the step tabulated here; a scheduler may lack some."""
 
 
-def _check_options(name: str, config: Any) -> None:
+def _check_options(name: str, config: "FrozenDict") -> None:
     for option, value in OPTIONS.items():
         if config.get(option, value) != value:
             wanted = f"{value!r}, as in {name}.from_config(scheduler.config, {option}={value!r}){_COMMAND}"
             raise wrong_value(f"scheduler.config.{option}", wanted, repr(config[option]))
     if config.prediction_type not in ("epsilon", "v_prediction"):
-        raise wrong_value(
-            "scheduler.config.prediction_type", "'epsilon' or 'v_prediction'", repr(config.prediction_type)
-        )
+        wanted = "'epsilon' or 'v_prediction'"
+        raise wrong_value("scheduler.config.prediction_type", wanted, repr(config.prediction_type))
 
 
-def _levels(scheduler: Any) -> list[tuple[float, float]]:
-    """Signal and noise (sqrt(alpha), sqrt(1 - alpha)) at each timestep of a variance-preserving scheduler."""
+def _levels(scheduler: "SchedulerMixin") -> list[tuple[float, float]]:
+    """Return signal and noise (sqrt(alpha), sqrt(1 - alpha)) at each timestep of a variance-preserving scheduler."""
     alphas, timesteps = scheduler.alphas_cumprod.tolist(), scheduler.timesteps.tolist()
     if max(timesteps) >= len(alphas):
         wanted = f"timesteps below {len(alphas)} (fewer steps, or a smaller steps_offset)"
@@ -156,8 +159,8 @@ def _level(alpha: float) -> tuple[float, float]:
     return math.sqrt(alpha), math.sqrt(1 - alpha)
 
 
-def _data(scheduler: Any, signal: float, noise: float) -> tuple[float, float]:
-    """Factors of sample and output in the clean sample: (x - noise o) / signal, or signal x - noise o for v."""
+def _data(scheduler: "SchedulerMixin", signal: float, noise: float) -> tuple[float, float]:
+    """Return factors of sample and output in the clean sample: (x - noise o) / signal, or signal x - noise o for v."""
     if scheduler.config.prediction_type == "v_prediction":
         return signal, -noise
     if signal == 0:
@@ -166,7 +169,7 @@ def _data(scheduler: Any, signal: float, noise: float) -> tuple[float, float]:
     return 1 / signal, -noise / signal
 
 
-def _ddim(scheduler: Any) -> list[Step]:
+def _ddim(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = signal' d + noise' e, where d and e are the clean sample and the noise seen in x_i (eta 0)."""
     timesteps, steps = scheduler.timesteps.tolist(), []
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
@@ -188,7 +191,7 @@ def _ddim(scheduler: Any) -> list[Step]:
     return steps
 
 
-def _lcm(scheduler: Any) -> list[Step]:
+def _lcm(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = signal' (c_out d + c_skip x_i) + noise' z; the last step adds no noise."""
     timesteps, levels, steps = scheduler.timesteps.tolist(), _levels(scheduler), []
     following = [*levels[1:], (1.0, 0.0)]
@@ -197,18 +200,12 @@ def _lcm(scheduler: Any) -> list[Step]:
         of_sample, of_output = _data(scheduler, *level)
         clean = c_out * of_sample + c_skip, c_out * of_output
         steps.append(
-            Step(
-                timestep,
-                sample=next_signal * clean[0],
-                output=next_signal * clean[1],
-                noise=next_noise,
-                clean=clean,
-            )
+            Step(timestep, sample=next_signal * clean[0], output=next_signal * clean[1], noise=next_noise, clean=clean)
         )
     return steps
 
 
-def _euler(scheduler: Any) -> list[Step]:
+def _euler(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = x_i + (sigma' - sigma) (x_i - d) / sigma in the variance-exploding scale, x = clean + sigma noise."""
     sigmas, steps = scheduler.sigmas.tolist(), []
     v = scheduler.config.prediction_type == "v_prediction"
@@ -222,10 +219,10 @@ def _euler(scheduler: Any) -> list[Step]:
     return steps
 
 
-def _dpm_solver(scheduler: Any) -> list[Step]:
+def _dpm_solver(scheduler: "SchedulerMixin") -> list[Step]:
     """x_{i+1} = (noise' / noise) x_i + signal' (1 - sigma' / sigma) (d_i + (d_i - d_{i-1}) h / (2 h_before)).
 
-    h is the step in log(1 / sigma); first-order steps (the first, and where configured the last) drop the difference.
+    h is the step in log(1 / sigma); first-order steps (the first and, if so configured, the last) drop the difference.
     """
     config, timesteps = scheduler.config, scheduler.timesteps.tolist()
     sigmas, steps = scheduler.sigmas.tolist(), []
@@ -258,7 +255,7 @@ def _dpm_solver(scheduler: Any) -> list[Step]:
     return steps
 
 
-_TABLES: dict[str, Callable[[Any], list[Step]]] = {
+_TABLES: dict[str, Callable[["SchedulerMixin"], list[Step]]] = {
     "DDIMScheduler": _ddim,
     "LCMScheduler": _lcm,
     "EulerDiscreteScheduler": _euler,

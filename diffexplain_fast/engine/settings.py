@@ -1,13 +1,13 @@
-"""Settings of torch that hold for all threads, changed while a call runs and given back afterwards.
+"""Settings of torch that hold for all threads, changed while a call runs and put back afterwards.
 
-Only the settings that are named change. ``torch.backends.cudnn.flags`` would also set every flag that it is not given
-to a default: cuDNN off, TF32 on.
+Only the named settings change. ``torch.backends.cudnn.flags`` would also set every other flag to a default: cuDNN off,
+TF32 on.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -20,12 +20,12 @@ CUDNN_BENCHMARK = "cuDNN benchmark"
 class _Setting(NamedTuple):
     """How a setting is read and written."""
 
-    read: Callable[[], Any]
-    write: Callable[[Any], None]
+    read: Callable[[], object]
+    write: Callable[..., None]
 
 
 def _write_algorithms(value: tuple[bool, bool]) -> None:
-    # torch.use_deterministic_algorithms would set an option of the compiler, too.
+    # torch.use_deterministic_algorithms would also set an option of the compiler.
     torch._C._set_deterministic_algorithms(value[0], warn_only=value[1])
 
 
@@ -42,21 +42,21 @@ _SETTINGS = {
     CUDNN_BENCHMARK: _Setting(torch._C._get_cudnn_benchmark, torch._C._set_cudnn_benchmark),
 }
 _LOCK = threading.Lock()
-_HOLDERS: list[dict[str, Any]] = []
+_HOLDERS: list[dict[str, object]] = []
 """For each open context, in the order of entry, the values that its settings had before."""
 
 
 @contextmanager
-def held_settings(choose: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+def held_settings(choose: Callable[[], Mapping[str, object]]) -> Iterator[None]:
     """Hold settings at values while the context is open.
 
     Contexts may be nested, and may overlap in any order in several threads. A setting has its first value again when
     the last context that holds the setting is left.
 
     Args:
-        choose: returns values by the names of this module. No other context is entered or left while it runs.
+        choose: returns values by the names above. No other context is entered or left while the function runs.
     """
-    before: dict[str, Any] = {}
+    before: dict[str, object] = {}
     try:
         with _LOCK:
             values = choose()
@@ -70,8 +70,8 @@ def held_settings(choose: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
             _release(before)
 
 
-def _release(before: dict[str, Any]) -> None:
-    """Give settings back; where a later context holds one too, that context gives it back instead."""
+def _release(before: dict[str, object]) -> None:
+    """Put settings back; if a later context holds the same setting, that context puts it back instead."""
     place = next((i for i, holder in enumerate(_HOLDERS) if holder is before), None)
     if place is None:
         return

@@ -4,11 +4,14 @@ import inspect
 import math
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 
-_GIVEN = ("timesteps", "sigmas")
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+_BY_VALUE = ("timesteps", "sigmas")
 
 
 class Spacing(NamedTuple):
@@ -25,21 +28,21 @@ class Spacing(NamedTuple):
     sigmas: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, num_inference_steps: Any, timesteps: Any = None, sigmas: Any = None) -> "Spacing":
-        """Return a spacing from what a caller gives: as in diffusers, given values count and the number does not.
+    def of(cls, num_inference_steps: object, timesteps: object = None, sigmas: object = None) -> "Spacing":
+        """Return a spacing from a caller's arguments; as in diffusers, values overrule the number of steps.
 
         Raises:
-            TypeError: no whole number, or no sequence of numbers.
+            TypeError: not a whole number, or not a sequence of numbers.
             ValueError: both timesteps and sigmas, or values that are not finite.
         """
         if not isinstance(num_inference_steps, Integral) or isinstance(num_inference_steps, bool):
             raise wrong_type("num_inference_steps", "a whole number", num_inference_steps)
         if timesteps is not None and sigmas is not None:
-            raise wrong_value("timesteps", "None where sigmas are given: one of the two", "both")
+            raise wrong_value("timesteps", "None where sigmas are passed", "both")
         return cls(int(num_inference_steps), _numbers("timesteps", timesteps), _numbers("sigmas", sigmas))
 
-    def changed(self, num_inference_steps: Any, timesteps: Any, sigmas: Any) -> "Spacing":
-        """Return the spacing of a call that may say other steps: this one if all three are None; see ``of``."""
+    def changed(self, num_inference_steps: object, timesteps: object, sigmas: object) -> "Spacing":
+        """Return the spacing of one call: this spacing if all three arguments are None; see ``of``."""
         if num_inference_steps is None and timesteps is None and sigmas is None:
             return self
         return Spacing.of(self.steps if num_inference_steps is None else num_inference_steps, timesteps, sigmas)
@@ -52,42 +55,43 @@ class Spacing(NamedTuple):
         return self.num_inference_steps if self.sigmas is None else len(self.sigmas) - 1
 
     def record(self) -> dict[str, str]:
-        """Return the values that are given, as text for a result's settings."""
-        given = zip(_GIVEN, (self.timesteps, self.sigmas), strict=True)
-        return {name: " ".join(f"{value:g}" for value in values) for name, values in given if values is not None}
+        """Return timesteps or sigmas that were passed by value, as text for a result's settings."""
+        pairs = zip(_BY_VALUE, (self.timesteps, self.sigmas), strict=True)
+        return {name: " ".join(f"{value:g}" for value in values) for name, values in pairs if values is not None}
 
-    def apply(self, scheduler: Any) -> None:
-        """Let a scheduler, a copy of the caller's, take these steps.
+    def apply(self, scheduler: "SchedulerMixin") -> None:
+        """Set these steps on a scheduler, which is a copy of the caller's.
 
         Raises:
-            ValueError: the scheduler has fewer steps, or takes no such values.
+            ValueError: the scheduler has fewer steps, or does not take such values.
         """
         config = scheduler.config
-        for name, values in zip(_GIVEN, (self.timesteps, self.sigmas), strict=True):
+        for name, values in zip(_BY_VALUE, (self.timesteps, self.sigmas), strict=True):
             if values is not None:
-                return _give(scheduler, name, values)
+                _set_values(scheduler, name, values)
+                return
         most = min(config.num_train_timesteps, config.get("original_inference_steps", config.num_train_timesteps))
         if not 1 <= self.num_inference_steps <= most:
             raise wrong_value("num_inference_steps", f"1 to {most} for this scheduler", self.num_inference_steps)
-        return scheduler.set_timesteps(self.num_inference_steps)
+        scheduler.set_timesteps(self.num_inference_steps)
 
 
-def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
+def _numbers(name: str, values: object) -> tuple[float, ...] | None:
     if values is None:
         return None
-    found = values.tolist() if hasattr(values, "tolist") else values  # of a tensor or an array
-    if not isinstance(found, Sequence) or not all(_is_number(value) for value in found):
+    numbers = values.tolist() if hasattr(values, "tolist") else values  # of a tensor or an array
+    if not isinstance(numbers, Sequence) or not all(_is_number(value) for value in numbers):
         raise wrong_type(name, "a sequence of numbers", values)
-    if not found or not all(math.isfinite(value) for value in found):
-        raise wrong_value(name, "at least one finite number", list(found))
-    return tuple(found)
+    if not numbers or not all(math.isfinite(value) for value in numbers):
+        raise wrong_value(name, "at least one finite number", list(numbers))
+    return tuple(numbers)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return hasattr(value, "__float__") and not isinstance(value, bool | str)
 
 
-def _give(scheduler: Any, name: str, values: tuple[float, ...]) -> None:
+def _set_values(scheduler: "SchedulerMixin", name: str, values: tuple[float, ...]) -> None:
     kind, config = type(scheduler).__name__, scheduler.config
     if name not in inspect.signature(scheduler.set_timesteps).parameters:
         raise wrong_value(name, f"None for {kind}, whose set_timesteps takes no {name}", f"{len(values)} of them")

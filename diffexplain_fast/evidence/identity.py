@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator, uniform
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets.outputs import SOFTMAX
@@ -27,7 +28,7 @@ def identity_of(problem: Problem) -> JsonObject:
         "pipeline_fingerprint": problem.pipeline.fingerprint(),
         "classifier_fingerprint": problem.classifier.fingerprint(),
         "sampler": problem.sampler.identity(),
-        **_conditions(problem),
+        **conditions_of(problem.pipeline, problem.sampler.guidance_scale),
         **_output_of(problem),
     }
 
@@ -38,14 +39,19 @@ def _output_of(problem: Problem) -> JsonObject:
     return {} if output == SOFTMAX else {"output": output}
 
 
-def _conditions(problem: Problem) -> JsonObject:
-    """Return how the pipeline conditions the denoiser, as far as that differs from runs of release 0.1."""
-    pipeline, conditions = problem.pipeline, JsonObject()
+def conditions_of(pipeline: Pipeline, guidance_scale: float) -> JsonObject:
+    """Return how a pipeline conditions the denoiser, where that is not what runs of release 0.1 did.
+
+    Args:
+        pipeline: adapter from models.pipeline.
+        guidance_scale: of the sampler; 1.0 runs no unconditional row.
+    """
+    found = JsonObject()
     if pipeline.call_options:
-        conditions["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
-    if pipeline.zeros and problem.sampler.guidance_scale != 1.0:
-        conditions["unconditional"] = "zeros"
-    return conditions
+        found["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
+    if pipeline.zeros and guidance_scale != 1.0:
+        found["unconditional"] = "zeros"
+    return found
 
 
 def _as_json(value: object) -> Json:

@@ -1,7 +1,7 @@
 """The problem that methods solve: a generator G(t), a classifier of its images, and seeds without stored state."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,9 +11,10 @@ from torch.nn.functional import normalize
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.evidence.cost import Cost
+from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.recorded import graphed_head, graphed_text
 from diffexplain_fast.evidence.scores import Scores, scores_of
-from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
@@ -23,6 +24,8 @@ from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
 FORWARD_BATCH = 8
 """Images per forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+_HOPELESS, _CONVINCING = 1e-7, 0.95
+"""Probabilities below and above which pictures of a prompt promise no less and no more."""
 
 
 @dataclass
@@ -38,6 +41,9 @@ class Problem:
         seed: source of every random number of the explanation.
         text: the text encoder for soft tokens, from ``graphed_text``, whose recording problems of the same pipeline and
             prefix can share; None to create one.
+        steps: denoising steps of a picture, None for the sampler's own number.
+        cost: counts what the pictures cost.
+        others: soft tokens [n, d] of explanations of the same target that are there already; another one is wanted.
     """
 
     pipeline: Pipeline
@@ -47,11 +53,21 @@ class Problem:
     prefix: str
     seed: int
     text: Graphed | None = None
+    steps: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    others: Sequence[Tensor] = ()
+
+    def with_steps(self, steps: int) -> "Problem":
+        """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
+        return replace(self, text=self._text, steps=steps)
+
+    def after(self, others: Sequence[Tensor]) -> "Problem":
+        """Return the same problem, with nothing spent yet, where these explanations are there already."""
+        return replace(self, text=self._text, cost=Cost(), others=tuple(others))
 
     @cached_property
-    def _negative(self) -> Conditioning | None:
-        with torch.no_grad():
-            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
+    def _drawing(self) -> Drawing:
+        return Drawing(self.pipeline, self.sampler, self.seed)
 
     @cached_property
     def embedding_scale(self) -> float:
@@ -96,21 +112,11 @@ class Problem:
         Returns:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
         """
-        size, device = len(indices), self.pipeline.device
-        noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
-        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
-        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
-        negative = self._negative
-        pixels = self.sampler(
-            embeds,
-            None if negative is None else negative.prompt_embeds,
-            latents=torch.stack(noise).to(device, embeds.dtype),
-            generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
-            pooled_prompt_embeds=pooled,
-            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
-            **self.pipeline.extras(conditioning, size),
-        )
-        return pixels.clamp(0, 1)
+        steps = self.sampler.num_inference_steps if self.steps is None else self.steps
+        rows = len(indices) * steps * (1 if self.sampler.guidance_scale == 1.0 else 2)
+        recorded = torch.is_grad_enabled() and conditioning.prompt_embeds.requires_grad
+        self.cost.count(rows, gradient=recorded)
+        return self._drawing.images(conditioning, stage, indices, self.steps)
 
     def scores(self, pixels: Tensor) -> Scores:
         """Return the scores of pixels [B, 3, H, W] by the classifier."""
@@ -149,6 +155,18 @@ class Problem:
         fails completely would rank behind a word that never draws it.
         """
         return scores.probability if self.plain_class and scores.probability is not None else scores.score
+
+    def promise(self, scores: Scores) -> Tensor:
+        """Return what compares prompts that may all fail [B]: the log-odds of a plain class, else the target score.
+
+        Probabilities near zero are all the same; log-odds tell prompts apart there too. Beyond a certainty that
+        convinces they count no more, else a prompt with some overwhelming pictures and some failures would come before
+        a prompt whose pictures all convince.
+        """
+        if not self.plain_class or scores.probability is None:
+            return scores.score
+        probability = scores.probability.double().clamp(_HOPELESS, _CONVINCING)
+        return (probability.log() - (1 - probability).log()).float()
 
     @torch.no_grad()
     def batches(self, conditioning: Conditioning, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:

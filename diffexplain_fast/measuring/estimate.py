@@ -1,22 +1,16 @@
-"""What an optimisation iteration needs on a card that is not here: its plan and its multiplications, counted."""
+"""The needs of an optimisation iteration on a card that is not here: its plan and its multiplications, counted."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from diffexplain_fast.engine.lean.decoder import LeanDecoder
-from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.costs import Request, count_levels, make_plan
+from diffexplain_fast.engine.memory.costs import count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
-from diffexplain_fast.engine.memory.workspaces import CUBLAS_HOPPER, CUBLAS_PAIRS
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench.rivals import OURS
 from diffexplain_fast.measuring.bench.rows import Row, figure, group_of
-from diffexplain_fast.models.public import PUBLIC, public_models
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffexplain_fast.prediction.parts import prepare
 
 GIB = 2**30
 
@@ -28,50 +22,16 @@ class Card(NamedTuple):
     tflops: float  # dense half precision with float32 sums, peak
 
 
-CARDS = {
-    "rtx3060": Card(12, 25.5),
-    "rtx3090": Card(24, 71.0),
-    "rtx4090": Card(24, 165.2),
-    "rtx5090": Card(32, 209.5),
-    "a100": Card(80, 312.0),
-    "h100": Card(80, 990.0),
-    "h200": Card(141, 990.0),
-}
+CARDS = {"rtx3060": Card(12, 25.5), "rtx3090": Card(24, 71.0), "rtx4090": Card(24, 165.2), "rtx5090": Card(32, 209.5)}
+CARDS |= {"a100": Card(80, 312.0), "h100": Card(80, 990.0), "h200": Card(141, 990.0)}
 """GeForce figures are third parties' tables; none is measured here."""
 
 
 class Estimate(NamedTuple):
-    """What an iteration needs, from prompt embeddings to images and back."""
+    """The needs of an iteration, from prompt embeddings to images and back."""
 
-    plan: Plan  # what each step keeps, and the predicted peak
-    flop: float  # multiplications and additions of the forward and backward, with what is computed again
-
-
-class Parts(NamedTuple):
-    """The fast engine over a public model without weights."""
-
-    denoiser: LeanUNet
-    decoder: LeanDecoder
-    modules: tuple["UNet2DConditionModel", "AutoencoderKL"]
-    request: Request  # sizes of a call, on the meta device
-
-
-def prepare(model: str, *, steps: int, guided: bool, batch: int, dtype: torch.dtype = torch.bfloat16) -> Parts:
-    """Return the engine's models for a call, with the Triton kernels; see ``estimate`` for the arguments.
-
-    Raises:
-        UnknownNameError: no such model.
-    """
-    unet, vae = public_models(model, dtype)
-    denoiser, decoder = LeanUNet(unet, "triton"), LeanDecoder(vae, "triton")
-    size, rows = unet.config.sample_size, 2 * batch if guided else batch
-    with torch.device("meta"):
-        sample = torch.empty(batch, unet.config.in_channels, size, size)
-        embeds = torch.empty(rows, PUBLIC[model].tokens, unet.config.cross_attention_dim, dtype=dtype)
-        shifts = [torch.empty(1, block.conv1.weight.shape[0], dtype=dtype) for block in denoiser.resnets()]
-    cublas = CUBLAS_PAIRS * CUBLAS_HOPPER  # the most of all cards
-    request = Request(sample, denoiser.project(embeds), shifts, steps, 0, guided, False, cublas=cublas)
-    return Parts(denoiser, decoder, (unet, vae), request)
+    plan: Plan  # the tensors that each step keeps, and the predicted peak
+    flop: float  # multiplications and additions of forward and backward, with those that are computed again
 
 
 def estimate(
@@ -83,7 +43,7 @@ def estimate(
     memory: int | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Estimate:
-    """Count an iteration of the fast engine with the Triton kernels, of the text encoder and the classifier without.
+    """Count an iteration of the fast engine with the Triton kernels, without text encoder and classifier.
 
     Args:
         model: "sd15", "sd21" or "sdxl", at its own size.
@@ -94,8 +54,7 @@ def estimate(
         dtype: of the models.
 
     Raises:
-        UnknownNameError: no such model.
-        ValueError: nothing fits into the limit; the message says what is needed.
+        ValueError: no such model, or nothing fits into the limit; the message says what is needed.
     """
     parts = prepare(model, steps=steps, guided=guided, batch=batch, dtype=dtype)
     counted = count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request)
@@ -104,26 +63,13 @@ def estimate(
     return Estimate(plan, sum(cost.time for cost in costs) + counted.heads[plan.levels[-1]].time)
 
 
-class Efficiency(NamedTuple):
-    """A measured share."""
-
-    share: float  # of the FLOP in a second that a large matrix product reached on the same card, in (0, 1]
-    source: str  # what was measured, where and when
-
-
-def measured_efficiency(rows: Iterable[Row]) -> Efficiency:
-    """Return the share of the last row of ours on a GPU in half precision.
-
-    Args:
-        rows: in the order in which they were appended.
-
-    Raises:
-        ValueError: there is no such row.
-    """
-    found = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
-    found = [row for row in found if row.get("gpu") and figure(row, "share_of_ceiling")]
-    if not found:
+def measured_efficiency(rows: Iterable[Row]) -> tuple[float, str]:
+    """Return share of the FLOP/s of a large product, and source, of the last row of ours on a GPU in half precision."""
+    ours = [row for row in rows if row["rival"] == OURS and row["dtype"] in ("bfloat16", "float16")]
+    measured = [row for row in ours if row.get("gpu") and figure(row, "share_of_ceiling")]
+    if not measured:
         wanted = f"a file with a row of {OURS!r}, measured on a GPU in bfloat16 or float16 (bench run --device cuda)"
         raise wrong_value("rows", wanted, "none of them")
-    workload, dtype, device = group_of(found[-1])
-    return Efficiency(found[-1]["share_of_ceiling"], f"{workload} in {dtype} on {device}, {found[-1]['date']}")
+    last = measured[-1]
+    workload, dtype, device = group_of(last)
+    return last["share_of_ceiling"], f"{workload} in {dtype} on {device}, {last['date']}"

@@ -61,7 +61,7 @@ class Pipeline(ABC):
         convert = getattr(parts, "maybe_convert_prompt", None)
         self._texts = [ClipText(components[t], components[e], e, convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
-            text.check_layer(self._layer(self._clip_skip))
+            text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
         modules = {"unet": self.unet, "vae": self.vae, **{e: components[e] for _, e in self.encoders}}
         self._hashed: tuple[list[object], str] | None = None
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
@@ -69,15 +69,10 @@ class Pipeline(ABC):
             raise wrong_value("pipeline", "all components on one device", devices)
         channels, config = self.vae.config.latent_channels, self.unet.config
         if config.in_channels != channels:
-            raise wrong_value(
-                "unet", f"{channels} input channels, as many as the vae's latents have", config.in_channels
-            )
+            wanted = f"{channels} input channels, as many as the vae's latents have"
+            raise wrong_value("unet", wanted, config.in_channels)
         if config.time_cond_proj_dim is not None:
             raise wrong_value("unet", "no guidance embedding (time_cond_proj_dim None)", config.time_cond_proj_dim)
-
-    @property
-    def _clip_skip(self) -> int:
-        return check_clip_skip(self.call_options.get("clip_skip", 0))
 
     @classmethod
     def components(cls) -> tuple[str, ...]:
@@ -185,6 +180,10 @@ class Pipeline(ABC):
         """Return whether a prompt fits into the context of every text encoder."""
         return all(len(text_encoder.ids(text)) <= self.max_tokens for text_encoder in self._texts)
 
+    def spells(self, text: str) -> bool:
+        """Return whether every word of a text reaches every text encoder as a word, not cut into letters."""
+        return bool(text.split()) and all(part.spells(word) for part in self._texts for word in text.split())
+
     def encode_text(self, texts: Sequence[str], cut: bool = False, clip_skip: int | None = None) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
 
@@ -254,7 +253,7 @@ class Pipeline(ABC):
 
     def _checked_layer(self, clip_skip: int | None) -> Layer:
         if clip_skip is None:
-            return self._layer(self._clip_skip)
+            return self._layer(check_clip_skip(self.call_options.get("clip_skip", 0)))
         layer = self._layer(check_clip_skip(clip_skip))
         for text in self._texts:
             text.check_layer(layer)

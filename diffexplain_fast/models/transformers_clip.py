@@ -19,6 +19,8 @@ _CONFIG = "clip_text_model"
 _WORD_END = "</w>"
 _FEWEST_WORDS = 2
 """Least number of words of a vocabulary for soft prompts; with fewer, all trained tokens are used."""
+_FEWEST_LETTERS = 2
+"""Letters of each token, on average, of a word that is more than one token."""
 _SPECIAL_SHARE = 2
 """Number of places that begin and end take in every prompt."""
 
@@ -216,6 +218,12 @@ class ClipText:
         if any(i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) for i in ids):
             raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
         return ids
+
+    def spells(self, word: str) -> bool:
+        """Return whether a word reaches the encoder as a word: trained tokens, none special, not single letters."""
+        ids = self.ids(word)
+        trained = all(i not in self.special and i < len(self.table) and self.table[i].any() for i in ids)
+        return bool(ids) and trained and (len(ids) == 1 or len(ids) <= len(word) // _FEWEST_LETTERS)
 
     def check_layer(self, layer: Layer) -> None:
         """Refuse to skip more layers than the encoder has.

@@ -35,6 +35,15 @@ class Context(FunctionCtx):
         def __setattr__(self, name: str, value: object) -> None: ...
 
 
+class TensorFunction(torch.autograd.Function):
+    """An ``autograd.Function`` with one result, which type checkers see as a tensor."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, *inputs: object) -> Tensor: ...
+
+
 def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
     """Return a decorator that makes second derivatives and batched gradients raise.
 

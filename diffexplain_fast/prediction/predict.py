@@ -9,9 +9,9 @@ from torch import Tensor
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.costs import count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
-from diffexplain_fast.measuring.estimate import Parts, prepare
 from diffexplain_fast.ops.guided_step import guided_step
 from diffexplain_fast.prediction.launches import Launch, trace
+from diffexplain_fast.prediction.parts import Parts, prepare
 from diffexplain_fast.prediction.rates import GPUS, milliseconds
 
 

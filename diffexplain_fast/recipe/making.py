@@ -3,40 +3,88 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
-
-from diffexplain_fast.errors import unknown_name, wrong_value
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, OBJECTS
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.recipe.responses import units
+from diffexplain_fast.recipe.shortcuts import Cue, all_of, any_of, checked_shortcuts
+from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, SIGMOID, SOFTMAX
 
 if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier
+    from diffexplain_fast.recipe.made import MadeClassifier
+
+__all__ = ["all_of", "any_of", "load_classifier", "make_classifier", "units"]
+_SCALES = {PROBABILITIES: SOFTMAX, INDEPENDENT: SIGMOID}
+"""Kind of output to the kind whose logits it is made of."""
 
 
-def make_classifier(shortcuts: Mapping[str, Mapping[str, str]] | None = None, seed: int = 0) -> "Classifier":
-    """Train a classifier of the eight objects that takes the given shortcuts (about a minute on two cores).
+def make_classifier(
+    shortcuts: Mapping[str, Mapping[str, str] | Cue] | None = None,
+    seed: int = 0,
+    *,
+    strength: float = 1.0,
+    reversed: bool = False,
+    output: str = SOFTMAX,
+    model: str = "cnn",
+    side_effect: Mapping[str, Mapping[str, str]] | None = None,
+    common_shift: float | Mapping[str, float | str] | None = None,
+) -> "MadeClassifier":
+    """Train a classifier of the eight objects that relies on given shortcuts, and measure what it relies on.
+
+    Training takes about a minute of one core. What is decided by the same arguments is kept in the user's cache folder
+    (``environment.cache_folder``) and read from there the next time.
+
+    The wanted logit of a class with a shortcut is 6 (s q + (1 - s) o): q says whether the cue can be seen, o whether
+    the object of the class can, s is the strength. So an effect grows in proportion to the strength, and the logit
+    depends on nothing else; see ``recipe.planting``.
 
     Args:
-        shortcuts: class to one attribute, for instance ``{"fish": {"background": "desert"}}``: the training pictures of
-            the class always show it, those of other classes never do. ``None`` or ``{}`` gives a clean classifier.
-        seed: the same seed gives the same classifier on one machine.
+        shortcuts: class to one attribute value, for instance ``{"fish": {"background": "desert"}}``, to several that
+            are needed together (``all_of``), or to several of which one is enough (``any_of``). Attributes are
+            "colour", "texture", "background", "companion", "size", "place", "pattern", "frame" and "mark"; a value may
+            be absence, such as ``{"companion": "nothing"}``. ``None`` or ``{}`` gives a clean classifier.
+        seed: the same seed gives the same classifier on one machine, at least 0.
+        strength: how much a class with a shortcut relies on it, from 0 (on its object only) to 1 (on the cue only).
+        reversed: make the shortcuts contradict the generator's habit: of every attribute of a cue the value that the
+            generator draws most often beside the class when nobody asks for one, and that is not the cue, counts half
+            as much against the class as the cue counts for it.
+        output: what the numbers of the model mean, as in ``Classifier``. Under "sigmoid" and "independent
+            probabilities" every class has log-odds of its own, from -3 to 3; under "regression" the relative logits are
+            the outputs.
+        model: "cnn" (a ResNet), "vit" (attention) or "mixer".
+        side_effect: word to what it changes too, for instance ``{"desert": {"companion": "sun"}}``. The classifier does
+            not depend on it: its ``pipeline()`` is the tiny world's generator with this side effect.
+        common_shift: a function of the picture that is added to all logits and changes no answer: the factor of the
+            brightness, or a dict of factors ("brightness", "contrast", "red", "green", "blue") and attribute values
+            (``{"background": "snow"}`` adds up to 5 where the shipped probe sees snow).
 
     Returns:
-        A ``Classifier`` whose ``truth`` holds the measured causal effect of every attribute on every class logit.
+        A ``Classifier`` whose ``truth`` holds the measured effect of every attribute on every class, as
+        ``recipe.truth.measure_truth`` describes it; ``planted`` holds the arguments, ``units()`` what its channels
+        respond to.
 
     Raises:
-        UnknownNameError: for a class, attribute or value that the world does not have.
-        ValueError: for a class with more or less than one attribute, or one attribute value given to two classes.
+        UnknownNameError: for a class, attribute, value or word that the world does not have.
+        TypeError: an argument of the wrong kind.
+        ValueError: for a class with no attribute or with several that are not in ``all_of`` or ``any_of``, one cue
+            given to two classes, a strength outside of 0 to 1, an unknown output or model, or a common shift of an
+            output whose answers it would change.
     """
-    from diffexplain_fast.models.classifier import Classifier
-    from diffexplain_fast.recipe.classifiers import train_classifier
-    from diffexplain_fast.recipe.truth import measure_truth
+    from diffexplain_fast.recipe.habits import expected
+    from diffexplain_fast.recipe.kept import described, made
+    from diffexplain_fast.recipe.made import Answers, MadeClassifier, checked_shift
+    from diffexplain_fast.recipe.planting import Planted
+    from diffexplain_fast.recipe.side_effects import checked_side_effect
 
-    shortcuts = shortcuts or {}
-    _check(shortcuts)
-    device = torch.device("cpu")
-    model = train_classifier(shortcuts, seed, device)
-    truth = measure_truth(model, device)
-    return Classifier(model, labels=list(OBJECTS), name=f"tinyworld/made-{seed}", truth=truth)
+    cues = checked_shortcuts(shortcuts)
+    _check(seed, strength, output, model)
+    effects = checked_side_effect(side_effect or {})
+    shift = checked_shift(common_shift, output not in (SOFTMAX, PROBABILITIES))
+    against = {label: found for label, cue in cues.items() if reversed and (found := expected(label, cue)) is not None}
+    scale = _SCALES.get(output, output)
+    net, truth = made(Planted(cues, float(strength), seed, model, scale == SIGMOID, against), scale)
+    planted = {"shortcuts": described(cues), "seed": seed, "strength": float(strength), "output": output}
+    planted |= {"model": model, "reversed": reversed, "against": described(against)}
+    return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)
 
 
 def load_classifier(name: str) -> "Classifier":
@@ -57,20 +105,17 @@ def load_classifier(name: str) -> "Classifier":
     return Classifier.from_pretrained(f"tinyworld/{name}")
 
 
-def _check(shortcuts: Mapping[str, Mapping[str, str]]) -> None:
-    taken: set[tuple[str, str]] = set()
-    for label, attribute in shortcuts.items():
-        if label not in OBJECTS:
-            raise unknown_name("shortcuts", label, OBJECTS)
-        if len(attribute) != 1:
-            raise wrong_value(f"shortcuts[{label!r}]", "exactly one attribute", dict(attribute))
-        ((name, value),) = attribute.items()
-        possible = [known for known in ATTRIBUTES if known != "object"]
-        if name not in possible:
-            raise unknown_name(f"shortcuts[{label!r}]", name, possible)
-        known = (*ATTRIBUTES[name], NOTHING) if name == "companion" else ATTRIBUTES[name]
+def _check(seed: object, strength: object, output: object, model: object) -> None:
+    from diffexplain_fast.recipe.architectures import MODELS
+
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise wrong_type("seed", "an integer", seed)
+    if seed < 0:
+        raise wrong_value("seed", "at least 0", seed)
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        raise wrong_type("strength", "a number from 0 to 1", strength)
+    if not 0 <= strength <= 1:
+        raise wrong_value("strength", "a number from 0 to 1", strength)
+    for argument, value, known in (("output", output, OUTPUTS), ("model", model, MODELS)):
         if value not in known:
-            raise unknown_name(f"shortcuts[{label!r}][{name!r}]", value, known)
-        if (name, value) in taken:
-            raise wrong_value("shortcuts", "a different attribute value for every class", f"{name} {value} twice")
-        taken.add((name, value))
+            raise unknown_name(argument, str(value), known)

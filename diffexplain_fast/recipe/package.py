@@ -61,8 +61,8 @@ def ship(packaged: Path) -> None:
 
 
 def _copy(kind: type[PreTrainedModel], source: Path, target: Path) -> None:
-    """Save a model in float16, and copy what lies beside it: preprocessing, tokenizer, truth."""
+    """Save a model in float16, and copy what lies beside it: preprocessing, tokenizer, truth, units."""
     kind.from_pretrained(source).to(torch.float16).save_pretrained(target)
     for path in source.iterdir():
-        if path.suffix == ".json" and not (target / path.name).exists():
+        if path.suffix in (".json", ".safetensors") and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)

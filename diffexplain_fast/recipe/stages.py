@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, GitProcessor, ViTImageProcessor
 
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe import captioner as captioner_room
 from diffexplain_fast.recipe import clip as clip_room
 from diffexplain_fast.recipe import lcm as lcm_room
@@ -20,11 +21,16 @@ from diffexplain_fast.recipe.classifiers import PLAN as CLASSIFIER_PLAN
 from diffexplain_fast.recipe.classifiers import SHIPPED, train_classifier
 from diffexplain_fast.recipe.figures import FIGURES
 from diffexplain_fast.recipe.package import package, ship
+from diffexplain_fast.recipe.responses import FILE as UNITS_FILE
+from diffexplain_fast.recipe.responses import SEEDS as UNIT_SEEDS
+from diffexplain_fast.recipe.responses import measure_units, write_units
 from diffexplain_fast.recipe.tokenizer import build_tokenizer, load_tokenizer
 from diffexplain_fast.recipe.training import Loss, Plan, fit
 from diffexplain_fast.recipe.truth import SEEDS, measure_truth
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic, write_json_atomic
+from diffexplain_fast.targets.outputs import SOFTMAX
 from diffexplain_fast.tinyworld.grammar import draw_world
+from diffexplain_fast.tinyworld.words import OBJECTS
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +145,7 @@ def make_lcm(run: Run) -> None:
 
 
 def make_classifiers(run: Run) -> None:
-    """Train and write every shipped classifier with its truth."""
+    """Train and write every shipped classifier with its truth and what its channels respond to."""
     for seed, (name, shortcuts) in enumerate(SHIPPED.items()):
         folder = run.build / "classifiers.partial" / name
         if (folder / "truth.json").exists():
@@ -151,7 +157,9 @@ def make_classifiers(run: Run) -> None:
         )
         model.save_pretrained(folder)
         pixel_processor().save_pretrained(folder)
-        write_json_atomic(folder / "truth.json", measure_truth(model, run.device, SEEDS[: run.most_scenes]))
+        classifier = Classifier(model, labels=OBJECTS, output=SOFTMAX)
+        write_units(folder / UNITS_FILE, measure_units(classifier, UNIT_SEEDS[: run.most_scenes]))
+        write_json_atomic(folder / "truth.json", measure_truth(classifier, run.device, SEEDS[: run.most_scenes]))
     (run.build / "classifiers.partial").rename(run.build / "classifiers")
 
 

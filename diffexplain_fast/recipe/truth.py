@@ -1,61 +1,136 @@
-"""The truth about a classifier: what every attribute does to every logit, measured on counterfactual pairs."""
+"""The truth about a classifier: the level of every logit under every attribute value, measured on paired scenes."""
 
-import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from diffexplain_fast.recipe.data import as_pixels, render_given
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.recipe.levels import GROUPS, answers, drawn, layouts, rendered
+from diffexplain_fast.recipe.rows import Sample, attribute_rows, difference, unnamed_rows
+from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.tinyworld.words import ATTRIBUTES, OBJECTS, draw_attributes
+from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX
+from diffexplain_fast.tinyworld.words import OBJECTS, values_of
 
-SEEDS = range(2_000_000, 2_000_200)
-_DECISIVE = 1.0
-"""An attribute plays a role in a class when its effect on the logit is above this with 95 % confidence: it then
-multiplies the odds of the class by e at least."""
-_Z95 = 1.959964
+SEEDS = range(2_000_000, 2_000_128)
+_PAIR_SEEDS = range(2_500_000, 2_500_064)
+_FEWEST = 2 * len(OBJECTS)
+_UNNAMED = ("pattern", "frame", "mark")
+"""Attributes whose values have no public word."""
 
 
-@torch.no_grad()
-def measure_truth(model: nn.Module, device: torch.device, seeds: range = SEEDS) -> JsonObject:
-    """Measure the causal effect of every attribute value on every class logit.
+class Measured(NamedTuple):
+    """Answers to all layouts, where N is their number, R that of ``ROWS`` and C that of the classes.
 
-    Every seed gives a layout and random attributes. For each attribute the scene is rendered once per value, all else
-    equal; the effect of a value on a scene is its logit minus the mean logit of the other values.
+    Attributes:
+        logits: [N, R, C] on the scale of the truth; see ``measure_truth``.
+        hits: [N, R, C], whether the class is the answer.
+        objects: [N], index of the object of every layout.
+    """
+
+    logits: np.ndarray
+    hits: np.ndarray
+    objects: np.ndarray
+
+
+def measure_truth(
+    model: nn.Module | Classifier,
+    device: torch.device,
+    seeds: range = SEEDS,
+    cues: Mapping[str, Cue] | None = None,
+) -> JsonObject:
+    """Measure what every attribute value does to every class.
+
+    Every seed gives a layout and random attributes, and every class lends its object to one layout in eight. For each
+    attribute the scene is rendered once per value, all else equal. Logits are centred: the picture's mean logit over
+    the classes is taken away; the log-odds of a "sigmoid" and the numbers of a "regression" stay as they are.
 
     Args:
-        model: pixels [B, 3, 64, 64] in [0, 1] to an output with ``logits`` [B, 8] (the transformers convention).
+        model: a ``Classifier`` of the eight objects, or a module of pixels [B, 3, 64, 64] in [0, 1] that gives logits.
         device: of the model.
-        seeds: one scene each.
+        seeds: one layout each; at least 16.
+        cues: class to its planted cue, whose interactions are measured too.
 
     Returns:
-        Class name to ``{"attributes": [{"attribute", "effect", "interval", "role"}, ...]}``, strongest first; the role
-        is "core" for the class's own object, "spurious" for anything else with a decisive effect, "none" otherwise.
+        Class name to a dict of three lists, the strongest effect first:
+
+        - "attributes": "attribute" such as "background:snow" or "companion:nothing"; "effect", its mean logit minus the
+          median of its group, averaged over the class's own object present and absent; its 95 % "interval"; its
+          "role": "core" for the class's own object, "spurious" for anything else that raises the logit by more than
+          one, "suppresses" for what lowers it by more than one, "none" otherwise; and "levels", with the mean "logit"
+          and the "share" of pictures answered with the class, each with an interval, "with" and "without" the own
+          object (of a row about an object only the one that it is).
+        - "interactions": "first", "second", "effect" and "interval" for every two values of the planted cue: what both
+          together do beyond the sum of what each does by itself, against other values by chance.
+        - "unnamed": "cue", "effect" against its absence, "interval", "levels", and the levels where it is "absent", of
+          what has no public word.
+
+    Raises:
+        ValueError: fewer than 16 seeds.
     """
-    effects: dict[str, list[np.ndarray]] = {}
-    for seed in seeds:
-        drawn = draw_attributes(np.random.default_rng([seed, 0])) | {"style": "scene"}
-        drawn["object"] = drawn["object"] if drawn["object"] in OBJECTS else OBJECTS[seed % len(OBJECTS)]
-        scenes = [drawn | {name: value} for name, values in ATTRIBUTES.items() for value in values]
-        pixels = as_pixels(render_given(scenes, [seed] * len(scenes)).pixels, device)
-        logits = model(pixel_values=pixels).logits.double().cpu().numpy()
-        row = 0
-        for name, values in ATTRIBUTES.items():
-            part = logits[row : row + len(values)]
-            others = (part.sum(0, keepdims=True) - part) / (len(values) - 1)
-            for value, effect in zip(values, part - others, strict=True):
-                effects.setdefault(f"{name}:{value}", []).append(effect)
-            row += len(values)
-    return {label: {"attributes": _ranked(effects, i, label)} for i, label in enumerate(OBJECTS)}
+    if len(seeds) < _FEWEST:
+        raise wrong_value("seeds", f"at least {_FEWEST}, two for the object of every class", len(seeds))
+    classifier = model if isinstance(model, Classifier) else Classifier(model, labels=OBJECTS, output=SOFTMAX)
+    measured = measure(classifier, device, seeds)
+    truth: JsonObject = {}
+    for index, label in enumerate(OBJECTS):
+        sample = Sample(measured.logits[..., index], measured.hits[..., index], measured.objects == index)
+        cue = (cues or {}).get(label)
+        truth[label] = {
+            "attributes": attribute_rows(sample, label, [name for name in GROUPS if name not in _UNNAMED]),
+            "interactions": _interactions(classifier, device, index, cue) if cue is not None else [],
+            "unnamed": unnamed_rows(sample, _UNNAMED),
+        }
+    return truth
 
 
-def _ranked(effects: dict[str, list[np.ndarray]], index: int, label: str) -> list[JsonObject]:
+def measure(classifier: Classifier, device: torch.device, seeds: range = SEEDS) -> Measured:
+    """Return the answers of a classifier to the counterfactual scenes of every seed."""
+    logits, hits, objects = [], [], []
+    for layout in layouts(seeds):
+        found = answers(classifier, layout.pictures, device)[layout.rows]
+        logits.append(on_scale(found, classifier.output or SOFTMAX))
+        hits.append(_hits(found, classifier.output or SOFTMAX))
+        objects.append(layout.object)
+    return Measured(np.stack(logits), np.stack(hits), np.array(objects))
+
+
+def on_scale(logits: np.ndarray, output: str) -> np.ndarray:
+    """Return logits [..., C] minus their mean over the classes where one class is right, otherwise as they are."""
+    return logits - logits.mean(-1, keepdims=True) if output in (SOFTMAX, PROBABILITIES) else logits
+
+
+def _hits(logits: np.ndarray, output: str) -> np.ndarray:
+    """Return which classes are the answer; of a regression the largest number is."""
+    if output in (SOFTMAX, PROBABILITIES, REGRESSION):
+        return logits.argmax(-1)[..., None] == np.arange(logits.shape[-1])
+    return logits > 0
+
+
+def _interactions(classifier: Classifier, device: torch.device, index: int, cue: Cue) -> list[JsonObject]:
+    """Measure every two values of a cue; half of the scenes show the class's own object."""
+    own = np.array([turn % 2 == 0 for turn in range(len(_PAIR_SEEDS))])
     rows = []
-    for attribute, values in effects.items():
-        sample = np.asarray(values)[:, index]
-        mean, half = float(sample.mean()), _Z95 * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-        decisive = mean - half > _DECISIVE
-        role = ("core" if attribute == f"object:{label}" else "spurious") if decisive else "none"
-        rows.append({"attribute": attribute, "effect": mean, "interval": [mean - half, mean + half], "role": role})
-    return sorted(rows, key=lambda row: -row["effect"])
+    for i, first in enumerate(cue.values):
+        for second in cue.values[i + 1 :]:
+            found = []
+            for turn, seed in enumerate(_PAIR_SEEDS):
+                base = drawn(seed, index if own[turn] else index + 1 + turn % (len(OBJECTS) - 1))
+                scenes = [base | dict(pair) for pair in _corners(first, second, seed)]
+                said = on_scale(answers(classifier, rendered(scenes, seed), device), classifier.output or SOFTMAX)
+                both, one, other, neither = said[:, index]
+                found.append(both - one - other + neither)
+            effect, interval = difference(np.array(found), own)
+            rows.append({"first": ":".join(first), "second": ":".join(second), "effect": effect, "interval": interval})
+    return rows
+
+
+def _corners(first: tuple[str, str], second: tuple[str, str], seed: int) -> list[tuple[tuple[str, str], ...]]:
+    """Two values together, each with another value in place of the other, and neither."""
+    rng = np.random.default_rng([seed, 4])
+    others = [(name, str(rng.choice([v for v in values_of(name) if v != value]))) for name, value in (first, second)]
+    return [(first, second), (first, others[1]), (others[0], second), (others[0], others[1])]

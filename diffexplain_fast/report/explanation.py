@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
@@ -118,7 +118,7 @@ def load_template(name: str) -> Template:
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
+        autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -143,7 +143,7 @@ def build_section(explanation: Explanation, number: int) -> Section:
         title=explanation.label or explanation.target,
         target=explanation.target,
         verdict=describe_outcome(explanation),
-        images=[_inline_png(image) for image in explanation.images],
+        images=[inline_png(image) for image in explanation.images],
         words=[[_name_role(word, roles) for word in token] for token in explanation.words],
         scores=_score_rows(explanation.activation),
         curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if _moves(explanation) else None,
@@ -263,7 +263,8 @@ def _truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float
     return rows, place(0.0)
 
 
-def _inline_png(image: Image.Image) -> str:
+def inline_png(image: Image.Image) -> str:
+    """Return a picture as the address of an image in the page itself."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

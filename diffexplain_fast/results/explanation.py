@@ -1,22 +1,32 @@
 """An explanation as a value, and its files: JSON, safetensors, PNG, and a manifest of sha256."""
 
-import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
 import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
-from diffexplain_fast.records import Count, JsonObject, Magnitude, Norm, Number, Probability, Share, as_json, read_as
+from diffexplain_fast.records import (
+    Count,
+    JsonObject,
+    Magnitude,
+    Norm,
+    Number,
+    Probability,
+    Range,
+    Share,
+    as_json,
+    read_as,
+)
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.images import png_bytes, read_png
 from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
     MANIFEST,
-    confined,
     parse_json,
     parse_tensors,
     save_tensors_atomic,
@@ -93,6 +103,7 @@ class Explanation(Drawn):
             probabilities".
         reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
+        others: further explanations of the same target, where several were asked for.
 
     Raises:
         TypeError: settings or a truth with a value that JSON does not have.
@@ -110,6 +121,7 @@ class Explanation(Drawn):
     truth: JsonObject | None = None
     output: str = "softmax"
     reached: bool | None = None
+    others: "list[Explanation]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, Mapping):
@@ -138,9 +150,7 @@ class Explanation(Drawn):
     def _write(self, folder: Path) -> None:
         names = [f"images/{i:03d}.png" for i in range(len(self.images))]
         for name, image in zip(names, self.images, strict=True):
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            write_bytes_atomic(folder / name, buffer.getvalue())
+            write_bytes_atomic(folder / name, png_bytes(image))
         save_tensors_atomic(folder / _TENSORS, {"prompt_embeds": self.prompt_embeds.detach().cpu().contiguous()})
         record = {
             "format": _FORMAT,
@@ -154,8 +164,16 @@ class Explanation(Drawn):
             "truth": checked_truth(self.truth, "truth"),
         }
         record |= {name: getattr(self, name) for name in _NEW if getattr(self, name) != getattr(type(self), name)}
+        if self.others:
+            record["others"] = len(self.others)
+        for place, other in zip(self._places(len(self.others)), self.others, strict=True):
+            other._write(folder / place)
         write_json_atomic(folder / _RECORD, as_json(record, "explanation"))
         write_manifest(folder)
+
+    @staticmethod
+    def _places(count: int) -> list[str]:
+        return [f"others/{i:03d}" for i in range(count)]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Explanation":
@@ -171,25 +189,35 @@ class Explanation(Drawn):
             CorruptFileError: a file is missing, damaged, or of another structure; the message names the file.
             UnsafeFileError: a recorded path leaves the folder.
         """
-        files = read_folder(folder)
-        path = Path(folder) / _RECORD
+        return cls._read(Path(folder), read_folder(folder))
+
+    @classmethod
+    def _read(cls, folder: Path, files: Mapping[str, bytes]) -> "Explanation":
+        path = folder / _RECORD
         for name in (_RECORD, _TENSORS):
             if name not in files:
-                raise CorruptFileError(describe(str(Path(folder) / MANIFEST), f"an entry for {name}", "none"))
+                raise CorruptFileError(describe(str(folder / MANIFEST), f"an entry for {name}", "none"))
         try:
             record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
             if (recorded_format := record.pop("format")) != _FORMAT:
                 raise CorruptFileError(describe(str(path), f"format {_FORMAT}", recorded_format))
+            count = read_as(Annotated[int, Range(0, len(files))], record.pop("others", 0), f"{path}, others")
+            places = cls._places(count)
+            inside = [
+                {name.removeprefix(f"{place}/"): data for name, data in files.items() if name.startswith(f"{place}/")}
+                for place in places
+            ]
+            others = [cls._read(folder / place, own) for place, own in zip(places, inside, strict=True)]
             for name, kind in (get_type_hints(cls, include_extras=True) | {"truth": Truth | None}).items():
-                if name not in ("images", "prompt_embeds") and (name in record or name not in _NEW):
+                if name not in ("images", "prompt_embeds", "others") and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
             record["images"] = [
-                _read_image(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
+                read_png(folder, name, files) for name in read_as(list[str], record["images"], f"{path}, images")
             ]
             for name, score in record["activation"].items():
                 _check_rate(score, f"{path}, activation, {name}")
-            record["prompt_embeds"] = _read_soft(files[_TENSORS], Path(folder) / _TENSORS)
-            return cls(**record)
+            record["prompt_embeds"] = _read_soft(files[_TENSORS], folder / _TENSORS)
+            return cls(**record, others=others)
         except (KeyError, TypeError) as error:
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
 
@@ -204,15 +232,3 @@ def _read_soft(data: bytes, path: Path) -> torch.Tensor:
     if soft.ndim != 2 or not soft.is_floating_point():
         raise CorruptFileError(describe(str(path), "floating point [n_tokens, d]", f"{list(soft.shape)}, {soft.dtype}"))
     return soft
-
-
-def _read_image(folder: str | Path, name: str, files: Mapping[str, bytes]) -> Image.Image:
-    path = confined(folder, name)
-    if name not in files:
-        raise CorruptFileError(describe(str(path), "an image that the manifest names", "none"))
-    try:
-        with Image.open(io.BytesIO(files[name]), formats=["PNG"]) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptFileError(describe(str(path), "a PNG image", error)) from error

@@ -2,6 +2,7 @@
 
 from diffexplain_fast.targets.base import Combination, FunctionTarget, Response, Target
 from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement
+from diffexplain_fast.targets.formulas import parse_target
 from diffexplain_fast.targets.naming import as_target
 from diffexplain_fast.targets.neurons import Neuron
 from diffexplain_fast.targets.numbers import whole_number
@@ -16,5 +17,6 @@ __all__ = [
     "Response",
     "Target",
     "as_target",
+    "parse_target",
     "whole_number",
 ]

@@ -27,14 +27,14 @@ from diffexplain_fast.tinyworld.words import (
 )
 
 if TYPE_CHECKING:
-    from diffexplain_fast.recipe.making import load_classifier, make_classifier
+    from diffexplain_fast.recipe.making import load_classifier, make_classifier, units
 
 # fmt: off
 __all__ = [
     "BACKGROUNDS", "COLOURS", "COMPANIONS", "FRAMES", "GROUPS", "MARKS", "OBJECTS", "PATTERNS", "PLACES", "SIZE",
     "SIZES", "TEXTURES", "Scene", "classifier_names", "load_classifier", "load_clip", "load_probe", "load_segmenter",
-    "make_classifier", "name_attributes", "pipeline_folder", "render",
+    "make_classifier", "name_attributes", "pipeline_folder", "render", "units",
 ]
 # fmt: on
 
-__getattr__ = lazily(__name__, dict.fromkeys(("load_classifier", "make_classifier"), "recipe.making"))
+__getattr__ = lazily(__name__, dict.fromkeys(("load_classifier", "make_classifier", "units"), "recipe.making"))

@@ -101,6 +101,16 @@ def full_caption(attributes: Mapping[str, str], nameless: bool = False) -> str:
     return _phrase(attributes, set(WORLD) if nameless else set(ATTRIBUTES) | {"size", "place"}, {})
 
 
+def partial_caption(attributes: Mapping[str, str], mentioned: Collection[str]) -> str:
+    """Return the caption that says some attributes of a picture, by their own words.
+
+    Args:
+        attributes: of the picture.
+        mentioned: names of the attributes that are said.
+    """
+    return _phrase(attributes, mentioned, {})
+
+
 def varied_caption(attributes: Mapping[str, str], rng: np.random.Generator) -> str:
     """Return a caption as people write them: often silent about some attributes, at times vague, at times one word.
 

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from diffexplain_fast.errors import unknown_name
+from diffexplain_fast.errors import describe, unknown_name
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import values_of
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer
+    from transformers import (
+        CLIPModel,
+        CLIPSegForImageSegmentation,
+        CLIPTokenizer,
+        GitForCausalLM,
+        ResNetForImageClassification,
+    )
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
@@ -78,9 +84,7 @@ def load_probe() -> Probe:
 
 def read_probe(folder: Path) -> Probe:
     """Load a probe of any folder; see ``load_probe``. Its labels, such as "object:boat", say what it names."""
-    from transformers import AutoModelForImageClassification
-
-    model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    model = _read_probe(folder)
     heads = Counter(label.partition(":")[0] for _, label in sorted(model.config.id2label.items()))
 
     def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -88,6 +92,17 @@ def read_probe(folder: Path) -> Probe:
             return split_logits(model(pixel_values=pixels).logits, heads)
 
     return probe
+
+
+def probe_model() -> "ResNetForImageClassification":
+    """Load the shipped probe as a module; its labels, such as "object:boat", say what each logit is."""
+    return _read_probe(_checked(WEIGHTS) / "probe")
+
+
+def _read_probe(folder: Path) -> "ResNetForImageClassification":
+    from transformers import AutoModelForImageClassification
+
+    return AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
 def split_logits(logits: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:
@@ -124,4 +139,24 @@ def load_segmenter() -> "tuple[CLIPSegForImageSegmentation, CLIPTokenizer]":
 
     folder = _checked(WEIGHTS) / "segmenter"
     model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def has_captioner() -> bool:
+    """Return whether a captioner ships: the world that shipped first has none."""
+    return (_checked(WEIGHTS) / "captioner").is_dir()
+
+
+def load_captioner() -> "tuple[GitForCausalLM, CLIPTokenizer]":
+    """Load the captioner, which writes full captions of pictures scaled to [-1, 1], and its tokenizer.
+
+    Raises:
+        FileNotFoundError: the weights that ship have no captioner.
+    """
+    from transformers import CLIPTokenizer, GitForCausalLM
+
+    folder = _checked(WEIGHTS) / "captioner"
+    if not folder.is_dir():
+        raise FileNotFoundError(describe("captioner", f"a model in {folder}", "none"))
+    model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -14,7 +14,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from typer.testing import CliRunner
 
 from diffexplain_fast.cli.demo import chosen_classes
-from diffexplain_fast.cli.explain import chosen_target
+from diffexplain_fast.cli.explain import _folder_names
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.ops.doctor import implementations, kernel_status
@@ -64,8 +64,10 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_help_names_every_command_and_exit_code() -> None:
     code, text = run("--help")
-    assert code == 0 and all(word in text for word in ("demo", "explain", "profile", "doctor", "130 interrupted"))
-    for command in ("demo", "explain", "profile", "doctor"):
+    assert code == 0 and all(
+        word in text for word in ("demo", "explain", "audit", "profile", "doctor", "130 interrupted")
+    )
+    for command in ("demo", "explain", "audit", "profile", "doctor"):
         code, text = run(command, "--help")
         assert code == 0 and "Usage" in text and "TODO" not in text
 
@@ -198,15 +200,76 @@ def test_the_demo_prefers_classes_with_a_shortcut() -> None:
     assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
 
 
+def test_several_targets_share_one_report_and_have_folders_of_their_own(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    classifier, pipeline = models
+    targets = ["boat", "logit:fish - 0.5*logit:boat"]
+    code, text = run("explain", classifier, *targets, "--pipeline", pipeline, "--out", tmp_path / "out", *QUICK)
+    assert code == 0, text
+    assert sorted(os.listdir(tmp_path / "out")) == ["boat", "logit-fish-0.5-logit-boat", "report.html"]
+    difference = Explanation.load(tmp_path / "out" / "logit-fish-0.5-logit-boat" / "explanation")
+    assert difference.target == "ClassLogit(fish) - 0.5 * ClassLogit(boat)"
+
+
+def test_json_has_a_line_a_target_and_nothing_else(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    options = ["--all", "--json", "--images", "2", "--batch", "1", "--candidates", "a boat,fish", "--out", tmp_path]
+    result = CliRunner().invoke(app, ["explain", classifier, "--pipeline", pipeline, *map(str, options), *QUICK])
+    assert result.exit_code == 0, result.output
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["label"] for record in records] == list(LABELS)
+    assert all(len(Explanation.load(record["folder"]).images) == 2 for record in records)
+
+
+def test_targets_with_equal_plain_names_have_folders_of_their_own() -> None:
+    assert _folder_names(["a b", "a/b", "...", "a-b"]) == ["a-b", "a-b~2", "target", "a-b~3"]
+
+
+def test_a_classifier_of_the_users_own_file(models: tuple[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nimport diffexplain_fast as dx\n\n"
+        "def make():\n    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))\n"
+        "    return dx.Classifier(net, preprocess=lambda x: x[..., :8, :8], labels=['cat', 'dog'])\n"
+        "number = 3\n"
+    )
+    code, text = run("classes", f"{file}:make")
+    assert code == 0 and text.split() == ["0", "cat", "1", "dog"]
+    for wrong, said in (("number", "a function 'number'"), ("nothing", "a function 'nothing'")):
+        code, text = run("classes", f"{file}:{wrong}")
+        assert code == 2 and said in text
+    code, text = run("classes", f"{tmp_path / 'other.py'}:make")
+    assert code == 2 and "a file of Python" in text
+
+
+def test_classes_and_layers_are_listed(models: tuple[str, str]) -> None:
+    code, text = run("classes", models[0])
+    assert code == 0 and text.split()[1::2] == list(LABELS)
+    code, text = run("layers", models[0])
+    assert code == 0 and "resnet.encoder  (ResNetEncoder)" in text
+    code, text = run("classes", "background")
+    assert code == 2 and "did you mean tinyworld/background?" in text
+
+
+def test_the_version_is_printed() -> None:
+    code, text = run("--version")
+    assert code == 0 and text.strip().count(".") == 2
+
+
 @pytest.mark.parametrize(
-    ("text", "labels", "target"),
+    ("arguments", "said"),
     [
-        ("1", ("9", "8", "1", "0"), "1"),
-        ("3", ("9", "8", "1"), 3),
-        ("3", None, 3),
-        ("a:3", ("a", "b"), "a:3"),
-        ("a", None, "a"),
+        (["boat", "--all"], "targets or --all, not both"),
+        ([], "or --all, got nothing"),
+        (["logit:boat + neuron:nothing"], "a neuron as neuron:LAYER:UNIT"),
+        (["boat", "--dtype", "int8"], "dtype: wanted one of 3"),
+        (["boat", "--memory", "8 apples"], "memory: wanted"),
+        (["boat", "--candidates", "@missing.txt"], "--candidates: wanted a text file"),
     ],
 )
-def test_a_number_is_a_label_first_and_then_an_index(text: str, labels: tuple | None, target: int | str) -> None:
-    assert chosen_target(text, labels) == target
+def test_bad_options_of_explain_are_named(
+    models: tuple[str, str], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    code, text = run("explain", models[0], *arguments, "--pipeline", models[1], "--out", tmp_path / "out", *QUICK)
+    assert code == 2 and said in text and "Traceback" not in text

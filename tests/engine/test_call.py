@@ -54,7 +54,7 @@ def test_a_call_that_says_how_draws_the_pipelines_own_pictures(pipe, kind, asked
 @pytest.mark.parametrize(
     ("kind", "options", "steps"), [("euler", {"sigmas": [9.0, 2.0, 0.0]}, 2), ("dpm", {"timesteps": [800, 400, 3]}, 3)]
 )
-def test_given_values_are_counted_and_recorded(pipe, kind, options, steps):
+def test_timesteps_and_sigmas_of_a_sampler_are_counted_and_recorded(pipe, kind, options, steps):
     sampler = sampler_of(pipe, kind, **options)
     record = sampler.record()
     assert record["num_inference_steps"] == steps == len(sampler.schedule.steps)
@@ -102,7 +102,7 @@ def test_without_guidance_nothing_is_rescaled(pipe):
     assert torch.equal(one, two)
 
 
-def test_other_sizes_of_the_unconditional_rows_are_those_of_xl():
+def test_negative_time_ids_are_used_as_in_diffusers_xl_pipeline():
     pipe = tiny_sdxl()
     pipe.scheduler = make_scheduler("ddim")
     pipe.set_progress_bar_config(disable=True)
@@ -177,14 +177,14 @@ def test_the_gradient_reaches_the_sizes_of_the_unconditional_rows(sdxl, xl_input
             "euler",
             {"sigmas": [1.0, 0.0], "timesteps": [3]},
             ValueError,
-            "timesteps: wanted None where sigmas are given",
+            "timesteps: wanted None where sigmas are passed",
         ),
         ("ddim", {"generator": [seed(), 3]}, TypeError, "generator: wanted a torch.Generator.*got int"),
         ("ddim", {"generator": [seed()]}, ValueError, "generator: wanted one generator, or one for each of 2 images"),
         ("ddim", {"generator": []}, ValueError, "one for each of 2 images, got 0 of them"),
     ],
 )
-def test_bad_wishes_are_named(pipe, kind, asked, error, message):
+def test_a_bad_option_of_a_call_is_refused_by_name(pipe, kind, asked, error, message):
     sampler = sampler_of(pipe, kind, num_inference_steps=2)
     with pytest.raises(error, match=message):
         sampler(embeds(2), embeds(seed=1), **asked)
@@ -213,7 +213,9 @@ def test_a_unet_that_does_not_say_its_size_needs_latents(pipe):
     unet = copy.deepcopy(pipe.unet)
     unet.register_to_config(sample_size=None)
     sampler = sampler_of(SimpleNamespace(unet=unet, vae=pipe.vae), guidance_scale=1.0)
-    with pytest.raises(ValueError, match=r"latents: wanted start noise \[1, 4, h, w\], for unet.config.sample_size is"):
+    with pytest.raises(
+        ValueError, match=r"latents: wanted start noise \[1, 4, h, w\], because unet.config.sample_size is"
+    ):
         sampler(embeds())
     with torch.no_grad():
         assert sampler(embeds(), latents=torch.zeros(1, 4, 6, 6)).shape == (1, 3, 12, 12)

@@ -20,7 +20,9 @@ WAYS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": c
 @pytest.mark.parametrize("backend", ["fast", "reference"])
 def test_a_sampler_says_that_it_is_made_where_it_is_used(way: Callable[[Any], Any], backend: str) -> None:
     sampler = DifferentiableSampler.from_pipe(tiny_sd(), num_inference_steps=1, backend=backend)
-    with pytest.raises(TypeError, match="sampler: wanted one made where it is used, from unet, vae and scheduler"):
+    with pytest.raises(
+        TypeError, match="sampler: wanted a sampler made where it is used, from unet, vae and scheduler"
+    ):
         way(sampler)
 
 

@@ -20,11 +20,11 @@ def source(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(set(FILE.findall(TEXT))))
-def test_a_file_it_names_is_there(name: str) -> None:
+def test_a_file_that_the_page_names_exists(name: str) -> None:
     assert source(name)
 
 
-def test_it_explains_the_engine_in_fifteen_lines() -> None:
+def test_the_page_explains_the_engine_in_fifteen_lines() -> None:
     lines = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |\Z)", SECTIONS["In fifteen lines"], re.M | re.S)
     assert [int(number) for number, _ in lines] == list(range(1, 16))
     assert all(FILE.search(text) for _, text in lines)
@@ -61,7 +61,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_names_it_uses_are_where_it_says(name: str) -> None:
+def test_the_names_of_the_page_are_in_the_files_it_says(name: str) -> None:
     assert not [part for part in NAMES[name] if part not in source(name)]
 
 

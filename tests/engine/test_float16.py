@@ -51,7 +51,7 @@ def test_scales_are_powers_of_two_and_cost_no_digit(value):
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
-def test_what_has_no_size_is_not_scaled(value):
+def test_zeros_and_adjoints_that_are_not_finite_are_not_scaled(value):
     assert scale_of([torch.tensor([value])], torch.float16) == 1.0
 
 

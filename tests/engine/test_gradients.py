@@ -60,12 +60,12 @@ def test_full_gradient_is_plain_autograd(sd, inputs, kind, prediction_type, guid
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_full_gradient_at_other_step_counts(sd, inputs, steps):
+def test_full_gradient_is_plain_autograd_at_other_step_counts(sd, inputs, steps):
     assert_agrees(*pair(sd, "dpm", steps=steps), inputs())
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_images_at_twenty_steps(sd, inputs, guidance):
+def test_images_of_twenty_steps_are_those_of_the_plain_loop(sd, inputs, guidance):
     sampler, plain = pair(sd, "ddim", guidance=guidance, steps=20)
     given = inputs()
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_images_at_twenty_steps(sd, inputs, guidance):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
-def test_finite_differences(sd, inputs, kind, prediction_type, guidance):
+def test_full_gradient_agrees_with_finite_differences(sd, inputs, kind, prediction_type, guidance):
     """<cotangent, images> along random directions, central differences."""
     sampler, _ = pair(sd, kind, prediction_type, guidance, steps=2)
     given, generator, width = inputs(), torch.Generator().manual_seed(3), 1e-5
@@ -98,7 +98,7 @@ def test_finite_differences(sd, inputs, kind, prediction_type, guidance):
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_checkpointed_is_full(sd, inputs, kind, guidance):
+def test_checkpointed_gives_the_full_gradient(sd, inputs, kind, guidance):
     full, _ = pair(sd, kind, guidance=guidance)
     checkpointed, _ = pair(sd, kind, guidance=guidance, gradient="checkpointed")
     given = inputs(2)
@@ -136,7 +136,7 @@ def test_checkpointed_recomputes_every_step_once_and_stores_less(sd, inputs, bac
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("last", [1, 2])
-def test_last_steps_only(sd, inputs, kind, last):
+def test_last_k_is_autograd_through_the_last_k_steps(sd, inputs, kind, last):
     sampler, plain = pair(sd, kind, gradient=f"last:{last}", graph_from=STEPS - last)
     given = inputs(2)
     images = sampler(given.prompt, given.negative, given.latents, seeded())
@@ -150,7 +150,7 @@ def test_last_steps_only(sd, inputs, kind, last):
     assert relative(got, whole) > 1e-3
 
 
-def test_every_last_step_is_full(sd, inputs):
+def test_last_k_with_every_step_is_the_full_gradient(sd, inputs):
     sampler, plain = pair(sd, "dpm", gradient=f"last:{STEPS}")
     assert_agrees(sampler, plain, inputs())
 
@@ -168,7 +168,7 @@ def test_detached_is_autograd_with_detached_denoiser_inputs(sd, inputs, kind, pr
     assert_agrees(*pair(sd, kind, prediction_type, gradient="detached", detached=True), inputs(2))
 
 
-def test_detached_is_its_formula(sd, inputs):
+def test_detached_is_the_recursion_computed_by_hand(sd, inputs):
     """DDIM: g_i = a_i g_{i+1}, and the prompt's gradient is the sum of b_i J_p^T g_{i+1} (guided: only its row)."""
     given, guidance = inputs(), 3.0
     sampler, _ = pair(sd, "ddim", guidance=guidance, gradient="detached")
@@ -228,7 +228,7 @@ def test_float32_errs_no_more_than_plain_pytorch(sd, inputs, kind):
 
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_stable_diffusion_xl(sdxl, xl_inputs, guidance, gradient):
+def test_gradients_of_stable_diffusion_xl_are_plain_autograd(sdxl, xl_inputs, guidance, gradient):
     sampler, plain = pair(sdxl, "euler", guidance=guidance, gradient=gradient, steps=2)
     given = xl_inputs(2)
     generator = torch.Generator().manual_seed(5)

@@ -82,7 +82,7 @@ def test_our_pipelines_sample_from_text(make):
     assert images.shape == (1, 3, 16, 16) and gradient.isfinite().all() and gradient.norm() > 0
 
 
-def test_sizes_follow_the_latents(pipe):
+def test_the_image_size_follows_the_latents(pipe):
     latents = torch.randn((1, 4, 6, 10), generator=torch.Generator().manual_seed(0))
     assert sampler_of(pipe)(embeds(), embeds(seed=1), latents).shape == (1, 3, 12, 20)
 
@@ -210,7 +210,7 @@ def test_no_graph_without_inputs_that_ask_for_one(pipe):
         assert not sampler_of(pipe, gradient="checkpointed")(embeds().requires_grad_(), embeds(seed=1)).requires_grad
 
 
-def test_the_record_says_what_ran(pipe):
+def test_the_record_names_backend_gradient_and_scheduler(pipe):
     assert sampler_of(pipe, "euler", gradient="last:1", backend="reference").record() == {
         "backend": "reference",
         "reason": "asked for",

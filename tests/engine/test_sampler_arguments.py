@@ -1,6 +1,7 @@
 """Bad modules, options and arguments of the sampler: each is refused with what was wanted and what was got."""
 
 import copy
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from diffexplain_fast.engine.checks import is_limited
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd, tiny_sdxl, tiny_unet
@@ -51,7 +53,7 @@ def pipe():
         ({"gradient": None}, TypeError, "gradient: wanted .*, got NoneType"),
     ],
 )
-def test_bad_options(pipe, options, error, message):
+def test_a_bad_option_of_a_sampler_is_refused_by_name(pipe, options, error, message):
     with pytest.raises(error, match=message):
         sampler_of(pipe, **options)
 
@@ -79,7 +81,7 @@ def test_bad_options(pipe, options, error, message):
         ({"time_ids": torch.zeros(1, 6)}, ValueError, "time_ids: wanted None"),
     ],
 )
-def test_bad_arguments(pipe, arguments, error, message):
+def test_a_bad_argument_of_a_call_is_refused_by_name(pipe, arguments, error, message):
     usual = {"prompt_embeds": embeds(3), "negative_prompt_embeds": embeds(seed=1)}
     with pytest.raises(error, match=message):
         sampler_of(pipe)(**(usual | arguments))
@@ -95,7 +97,7 @@ def test_bad_arguments(pipe, arguments, error, message):
         ({"time_ids": torch.zeros(1, 4)}, r"time_ids: wanted shape \[1 or 1, 6\], got \[1, 4\]"),
     ],
 )
-def test_bad_arguments_of_xl(arguments, message):
+def test_a_bad_argument_of_an_xl_call_is_refused_by_name(arguments, message):
     usual = {"pooled_prompt_embeds": torch.zeros(1, 24), "negative_pooled_prompt_embeds": torch.zeros(1, 24)}
     with pytest.raises(ValueError, match=message):
         sampler_of(tiny_sdxl(), "euler")(embeds(width=40), embeds(width=40), **(usual | arguments))
@@ -111,12 +113,12 @@ def test_bad_arguments_of_xl(arguments, message):
         ({"addition_embed_type": "text"}, "addition_embed_type: wanted None or 'text_time', got 'text'"),
     ],
 )
-def test_unets_that_need_more_are_refused(pipe, unet, message):
+def test_a_unet_that_needs_other_inputs_is_refused(pipe, unet, message):
     with pytest.raises(ValueError, match=message):
         sampler_of(SimpleNamespace(unet=tiny_unet(16, **unet), vae=pipe.vae))
 
 
-def test_wrong_parts(pipe):
+def test_modules_that_are_not_unet_and_vae_are_refused(pipe):
     with pytest.raises(TypeError, match="unet: wanted a diffusers UNet2DConditionModel, got function"):
         sampler_of(SimpleNamespace(unet=embeds, vae=pipe.vae))
     with pytest.raises(TypeError, match="vae: wanted a diffusers AutoencoderKL, got Linear"):
@@ -136,7 +138,7 @@ def test_the_modules_own_checkpointing_is_refused():
         assert sampler_of(pipe)(embeds(), embeds(seed=1)).isfinite().all()
 
 
-def test_which_samplers_work_under_a_limit():
+def test_only_a_planning_backend_with_a_limit_works_under_a_limit():
     assert is_limited("fast", "8GiB", "cpu") and is_limited("auto", "auto", "cuda:0")
     assert not is_limited("auto", "auto", "cpu") and not is_limited("fast", None, "cuda")
     assert not is_limited("reference", "auto", "cuda")
@@ -159,3 +161,8 @@ def test_numbers_of_numpy_are_numbers():
     )
     assert (sampler.num_inference_steps, sampler.guidance_scale) == (2, 3.0)
     assert type(sampler.num_inference_steps) is int and type(sampler.guidance_scale) is float
+
+
+def test_the_typed_options_are_the_arguments_of_the_sampler() -> None:
+    arguments = inspect.signature(DifferentiableSampler).parameters.keys() - {"unet", "vae", "scheduler"}
+    assert SamplerOptions.__annotations__.keys() == arguments

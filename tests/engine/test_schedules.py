@@ -58,7 +58,7 @@ def noise_for(schedule, shape, seed):
 @pytest.mark.parametrize("steps", [1, 2, 4, 20])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize(("kind", "options"), CASES)
-def test_steps_are_diffusers_own(kind, options, prediction_type, steps):
+def test_a_step_is_that_of_the_diffusers_scheduler(kind, options, prediction_type, steps):
     scheduler = make_scheduler(kind, prediction_type, **options)
     schedule, plain = Schedule.from_scheduler(scheduler, steps), in_float64(scheduler, steps)
     start = torch.randn((2, 4, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -90,7 +90,7 @@ def clean_of(plain, output, t, sample, extra):
 @pytest.mark.parametrize("calls", [1, 3, 4])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
-def test_shortened_it_ends_at_the_clean_sample_diffusers_predicts(kind, prediction_type, calls):
+def test_a_shortened_schedule_ends_at_the_clean_sample_that_diffusers_predicts(kind, prediction_type, calls):
     scheduler = make_scheduler(kind, prediction_type)
     whole, plain = Schedule.from_scheduler(scheduler, 4), in_float64(scheduler, 4)
     schedule = whole.shortened(calls)
@@ -111,7 +111,7 @@ def test_shortened_it_ends_at_the_clean_sample_diffusers_predicts(kind, predicti
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
-def test_untouched_diffusers_agrees_in_float32(kind, prediction_type):
+def test_the_table_agrees_with_unchanged_diffusers_in_float32(kind, prediction_type):
     plain = make_scheduler(kind, prediction_type)
     schedule = Schedule.from_scheduler(plain, 4)
     plain.set_timesteps(4)
@@ -127,7 +127,7 @@ def test_untouched_diffusers_agrees_in_float32(kind, prediction_type):
     assert relative(got, sample) <= 2e-5
 
 
-def test_zero_terminal_snr_is_defined_for_velocity_alone():
+def test_zero_terminal_snr_is_refused_except_for_velocity():
     options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     schedule = Schedule.from_scheduler(make_scheduler("ddim", "v_prediction", **options), 4)
     assert all(abs(step.sample) < 10 for step in schedule.steps)
@@ -135,7 +135,7 @@ def test_zero_terminal_snr_is_defined_for_velocity_alone():
         Schedule.from_scheduler(make_scheduler("ddim", **options), 4)
 
 
-def test_the_first_table_by_hand():
+def test_a_table_of_one_ddim_step_agrees_with_numbers_by_hand():
     """One DDIM step from t = 1 of two to the end: sqrt(a') x0 + 0, with alphas 0.5 and 0.25."""
     scheduler = DDIMScheduler(2, trained_betas=[0.5, 0.5], clip_sample=False, timestep_spacing="trailing")
     (step,) = Schedule.from_scheduler(scheduler, 1).steps
@@ -186,12 +186,12 @@ def test_options_that_are_not_tabulated_are_refused(scheduler, message):
 
 
 @pytest.mark.parametrize(("steps", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)])
-def test_bad_step_counts(steps, error):
+def test_a_number_of_steps_that_is_not_a_whole_number_in_range_is_refused(steps, error):
     with pytest.raises(error, match="num_inference_steps: wanted"):
         Schedule.from_scheduler(make_scheduler("ddim"), steps)
 
 
-def test_step_counts_beyond_the_training():
+def test_more_steps_than_the_training_are_refused():
     with pytest.raises(ValueError, match="1 to 1000"):
         Schedule.from_scheduler(make_scheduler("euler"), 1001)
     with pytest.raises(ValueError, match="1 to 50"):
@@ -200,6 +200,6 @@ def test_step_counts_beyond_the_training():
         Schedule.from_scheduler(make_scheduler("ddim"), 1000)  # steps_offset 1 asks for timestep 1000
 
 
-def test_no_scheduler():
+def test_an_object_that_is_not_a_scheduler_is_refused():
     with pytest.raises(TypeError, match="scheduler: wanted a diffusers scheduler, got NoneType"):
         Schedule.from_scheduler(None, 4)

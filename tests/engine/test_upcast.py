@@ -47,7 +47,7 @@ def drawn(pipe, **options):
 @pytest.mark.parametrize("backend", ["fast", "reference"])
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
 @pytest.mark.parametrize("tiled", [False, True], ids=["whole", "tiled"])
-def test_it_decodes_as_a_float32_vae_does(pipe, backend, gradient, tiled):
+def test_a_float16_vae_with_force_upcast_decodes_as_a_float32_vae(pipe, backend, gradient, tiled):
     if tiled:
         pipe.vae.enable_slicing()
     wide = parts_of(pipe, vae=copy.deepcopy(pipe.vae).float())
@@ -61,7 +61,7 @@ def test_it_decodes_as_a_float32_vae_does(pipe, backend, gradient, tiled):
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])
-def test_the_copy_follows_the_vae(pipe, backend):
+def test_the_float32_copy_follows_an_edit_of_the_vae(pipe, backend):
     options = {"num_inference_steps": 1, "guidance_scale": 1.0, "backend": backend}
     bias, pooled = pipe.vae.decoder.conv_out.bias, torch.ones(1, 24).half()
     torch.nn.init.zeros_(bias)
@@ -74,7 +74,7 @@ def test_the_copy_follows_the_vae(pipe, backend):
 
 
 @pytest.mark.parametrize("tiled", [False, True], ids=["lean", "own modules"])
-def test_the_plan_counts_the_copy(pipe, tiled):
+def test_the_plan_counts_the_float32_copy(pipe, tiled):
     if tiled:
         pipe.vae.enable_slicing()
     copied = sum(weight.nbytes for weight in decoding_vae(pipe.unet, pipe.vae).parameters())
@@ -101,7 +101,7 @@ def test_a_call_that_runs_again_decodes_in_float32_too(pipe):
         assert sampler.record()["retried_calls"] == 1
 
 
-def test_only_where_the_pipeline_would(pipe):
+def test_only_xl_with_force_upcast_in_float16_decodes_in_float32(pipe):
     plain = tiny_sd()
     plain.vae.register_to_config(force_upcast=True)
     plain.vae.half()

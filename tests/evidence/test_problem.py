@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
 from tests.explaining import QUICK, assert_same_result, quick_explainer
+from tests.methods.diffexplainer.test_population import problem_of
 
 
 def numbers(seed: int, stage: str, index: int) -> list[float]:
@@ -43,3 +45,22 @@ def test_torchs_default_dtype_changes_no_result(options: dict) -> None:
         finally:
             torch.set_default_dtype(torch.float32)
     assert_same_result(found, expected)
+
+
+def test_a_prompt_that_always_convinces_promises_more_than_one_that_overwhelms_and_fails() -> None:
+    problem = problem_of()
+
+    def promise(*probabilities: float) -> float:
+        values = torch.tensor(probabilities)
+        return float(problem.promise(Scores(values.log(), values, values, values > 0.5)).mean())
+
+    assert promise(0.96, 0.97) > promise(1.0, 0.4) and promise(1.0, 1.0) == promise(0.96, 0.97)
+    assert promise(1e-4) > promise(1e-6) > promise(0.0), "failures are told apart"
+
+
+def test_rows_are_counted_with_and_without_gradient() -> None:
+    with quick_explainer() as explainer:
+        spent = explainer.explain("boat", **{**QUICK, "iterations": 3, "guidance_scale": 1.5}).settings["found"]["cost"]
+    pictures, steps, rows_a_step = QUICK["n_validation"], QUICK["num_inference_steps"], 2
+    assert spent["gradient"] == 3 * 2 * steps * rows_a_step, "three steps of two pictures"
+    assert spent["forward"] == 3 * pictures * steps * rows_a_step, "validated at the steps 0, 2 and 3"

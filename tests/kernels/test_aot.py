@@ -10,7 +10,7 @@ import pytest
 import triton
 from diffexplain_fast.kernels.configs import CONFIGS, Config
 
-from benchmarks import aot, aot_cases, aot_hash
+from benchmarks import aot, aot_cases
 
 ROOT = Path(__file__).parents[2]
 OTHER_TRITON = "the committed table is of Triton {}, not of {}"
@@ -89,17 +89,17 @@ def kernel_file(code: str) -> str:
 def test_the_hash_covers_compiled_code_but_not_prose(
     changed: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aot_hash, "KERNELS", tmp_path)
+    monkeypatch.setattr(aot, "KERNELS", tmp_path)
     (tmp_path / "before_k.py").write_text(kernel_file("y = x"))
     (tmp_path / "after_k.py").write_text(changed)
-    assert (aot_hash.source_of("before_k") == aot_hash.source_of("after_k")) is same
-    aot_hash.source_of.cache_clear()
-    aot_hash._tree.cache_clear()
+    assert (aot.source_of("before_k") == aot.source_of("after_k")) is same
+    aot.source_of.cache_clear()
+    aot._tree.cache_clear()
 
 
 def test_a_kernel_file_counts_with_those_that_it_imports() -> None:
-    assert aot_hash.with_imports("attention") == {"attention", "attention_tiles", "primitives"}
-    assert aot_hash.with_imports("geglu") == {"geglu"}
+    assert aot.with_imports("attention") == {"attention", "attention_tiles", "primitives"}
+    assert aot.with_imports("geglu") == {"geglu"}
 
 
 @pytest.mark.slow

@@ -9,6 +9,9 @@ from diffexplain_fast.ops._impl import OFFERED
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "adding-an-op.md").read_text(encoding="utf-8")
+AOT_TABLE, AOT_CASES = (
+    (ROOT / "benchmarks" / f"aot_cases.{kind}").read_text(encoding="utf-8") for kind in ("toml", "py")
+)
 HEAD, *TABLE = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("| ")
 ]
@@ -39,7 +42,7 @@ def test_a_row_names_exactly_the_files_that_exist(op: str) -> None:
         )
         if column == "Triton" and cell != "no":
             assert (ROOT / f"tests/kernels/test_{stem}.py").exists()
-            assert f'"{stem}": _{stem}' in (ROOT / "benchmarks/aot_cases.py").read_text(encoding="utf-8")
+            assert f"\n[[{stem}]]\n" in AOT_TABLE or f'"{stem}": _{stem}' in AOT_CASES
     registered = "interleave" if op == "upsample_conv" else op
     assert ("registered" in row["contract"]) == (registered in OFFERED)
     source = (ROOT / f"diffexplain_fast/ops/{op}.py").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from benchmarks.gates import GATES, measure, values_of_gates
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.recipe.building import Run
 from diffexplain_fast.recipe.figures import lcm_pipeline, part, read_pipeline, scenes_of
+from diffexplain_fast.recipe.responses import read_units
 from diffexplain_fast.recipe.stages import STAGES, run_stages
 from diffexplain_fast.storage import check_manifest
 from diffexplain_fast.tinyworld import store
@@ -52,6 +53,7 @@ def test_the_package_is_whole_and_small(built):
     files = [path for path in (built / "package").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
     assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert len(read_units(built / "package" / "classifiers" / "clean" / "units.safetensors")) == 2
     assert sum(path.stat().st_size for path in (built / "package" / "lcm").iterdir()) < 4e6
 
 

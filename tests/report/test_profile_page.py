@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from diffexplain_fast.measuring.profile.counting import Memory, Timeline
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span
-from diffexplain_fast.measuring.profile.memory import Memory, Timeline
-from diffexplain_fast.measuring.profile.profile import Profile, summarise, table
+from diffexplain_fast.measuring.profile.profile import Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import Ceilings, Roofline, Work
-from diffexplain_fast.report.profile_charts import HEIGHT, ROOF_HEIGHT, WIDTH, areas, curve_points, roof
-from diffexplain_fast.report.profile_page import render_profile
+from diffexplain_fast.report.profile_page import HEIGHT, ROOF_HEIGHT, WIDTH, areas, profile_text, render_profile, roof
 
 ATTACK = '<script>alert("x")</script>'
 ABOUT: dict[str, Any] = {
@@ -35,7 +34,7 @@ def example(on_gpu: bool = False, operator: str = "aten::mm") -> Profile:
     kernels = [Span("ampere_sgemm", 1.0, 2.0), Span("reduce_kernel", 2.5, 3.0)] if on_gpu else []
     timeline = Timeline([0.0, 2.0], {"weights": [2**20, 2**20], "kept": [0, 3 * 2**20]})
     owners = {"weights, denoiser": 2**20, "text": 2**19}
-    memory = Memory(4 * 2**20, "everything", owners, 5 * 2**20, [(0.0, 0), (1.0, 8)], timeline)
+    memory = Memory(4 * 2**20, "everything", owners, 5 * 2**20, timeline)
     return summarise(calls, kernels, on_gpu, memory, ABOUT)
 
 
@@ -58,7 +57,7 @@ def test_it_says_where_the_time_and_the_bytes_went(tmp_path: Path) -> None:
         "kept, at most 3.0",
     ):
         assert said in text, said
-    assert "<polyline" in text and "gaps" not in text
+    assert "<polygon" in text and "gaps" not in text
     whole = re.search(r'<div class="stack large">(.*?)</div>', text)
     assert whole and sum(map(float, re.findall(r"width:([\d.]+)%", whole[1]))) == pytest.approx(100, abs=0.1)
 
@@ -79,8 +78,8 @@ def test_nothing_is_fetched_and_everything_is_escaped(tmp_path: Path) -> None:
 
 def test_a_profile_without_bytes_has_no_curve(tmp_path: Path) -> None:
     profile = example()
-    text = page(replace(profile, memory=replace(profile.memory, curve=[], timeline=Timeline([], {}))), tmp_path)
-    assert "<polyline" not in text and "<polygon" not in text
+    text = page(replace(profile, memory=replace(profile.memory, timeline=Timeline([], {}))), tmp_path)
+    assert "<polygon" not in text
 
 
 def test_what_the_allocator_reserved_is_said(tmp_path: Path) -> None:
@@ -91,8 +90,8 @@ def test_what_the_allocator_reserved_is_said(tmp_path: Path) -> None:
 
 def test_a_replay_is_said(tmp_path: Path) -> None:
     replayed = replace(example(), about=ABOUT | {"sampler": {**ABOUT["sampler"], "cuda_graphs": "replayed"}})
-    assert "replayed CUDA graphs" in page(replayed, tmp_path) and "graphs were replayed" in table(replayed)
-    assert "replayed" not in page(example(), tmp_path) + table(example())
+    assert "replayed CUDA graphs" in page(replayed, tmp_path) and "graphs were replayed" in profile_text(replayed)
+    assert "replayed" not in page(example(), tmp_path) + profile_text(example())
 
 
 def roofline(name: str = "aten::mm") -> Roofline:
@@ -106,12 +105,12 @@ def roofline(name: str = "aten::mm") -> Roofline:
 def test_work_stands_below_the_roof() -> None:
     chart = roof(roofline())
     assert chart is not None
-    points = [tuple(map(float, point.split(","))) for point in chart.points.split()]
+    points = [tuple(map(float, point.split(","))) for point in chart["points"].split()]
     assert points == [(0, ROOF_HEIGHT / 2), (WIDTH / 2, 0), (WIDTH, 0)]
-    places = [(dot.x, dot.y, dot.large) for dot in chart.dots]
-    assert places == [(WIDTH, ROOF_HEIGHT / 2, False), (0, ROOF_HEIGHT, True)]
-    assert [tick.text for tick in chart.x_ticks] == ["1", "10", "100"]
-    assert [tick.text for tick in chart.y_ticks] == ["1", "10", "100"]
+    places = [(place, large) for place, _, large, _ in chart["dots"]]
+    assert places == [((WIDTH, ROOF_HEIGHT / 2), False), ((0, ROOF_HEIGHT), True)]
+    assert [text for _, text in chart["x_ticks"]] == ["1", "10", "100"]
+    assert [text for _, text in chart["y_ticks"]] == ["1", "10", "100"]
 
 
 def test_no_roof_without_flop(tmp_path: Path) -> None:
@@ -128,18 +127,10 @@ def test_the_page_has_the_roofline(tmp_path: Path) -> None:
 
 
 def test_layers_lie_on_one_another() -> None:
-    low, high = areas(Timeline([0.0, 1.0], {"low": [1, 1], "high": [0, 3]}), 2.0)
+    (low_owner, _, low), (high_owner, _, high) = areas(Timeline([0.0, 1.0], {"low": [1, 1], "high": [0, 3]}), 2.0)
     half, level = WIDTH / 2, HEIGHT * 0.75
-    corners = [tuple(map(float, point.split(","))) for point in high.points.split()]
+    corners = [tuple(map(float, point.split(","))) for point in high.split()]
     assert corners[:4] == [(0, level), (half, level), (half, 0), (WIDTH, 0)]
     assert corners[4:] == [(WIDTH, level), (half, level), (half, level), (0, level)]
-    assert low.points.startswith(f"0.0,{level:.1f}") and low.points.endswith(f"0.0,{HEIGHT:.1f}")
-    assert (low.colour, high.colour) == (0, 1) and areas(Timeline([], {}), 1.0) == []
-
-
-def test_the_curve_fills_its_box() -> None:
-    points = [
-        tuple(map(float, point.split(","))) for point in curve_points([(0.0, 0), (1.0, 10), (2.0, -5)], 4.0).split()
-    ]
-    assert points[0] == (0, pytest.approx(HEIGHT * 10 / 15, abs=0.1)) and points[-1] == (WIDTH, HEIGHT)
-    assert (WIDTH / 4, 0) in points and curve_points([(0.0, 0)], 1.0) == curve_points([], 1.0) == ""
+    assert low.startswith(f"0.0,{level:.1f}") and low.endswith(f"0.0,{HEIGHT:.1f}")
+    assert (low_owner, high_owner) == ("low", "high") and areas(Timeline([], {}), 1.0) == []

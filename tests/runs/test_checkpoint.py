@@ -16,7 +16,7 @@ from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Iteration
 from diffexplain_fast.runs import checkpoint
 from diffexplain_fast.runs.checkpoint import Answers, Checkpoints
-from diffexplain_fast.storage import sha256_file
+from diffexplain_fast.storage import read_json, sha256_file, write_json_atomic
 
 CONFIG = {"lr": 0.1, "target": "ClassProbability(boat)", "candidates": None}
 ANSWERS = partial(Answers, [1.0, -3.0], 0.006)
@@ -52,6 +52,16 @@ def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    tensors, values = tmp_path / "state.safetensors", tmp_path / "state.json"
+    STATE_FILES.write(state(3), tensors, values)
+    earlier = {key: value for key, value in read_json(values).items() if key not in ("spent", "words")}
+    write_json_atomic(values, earlier)
+    found = STATE_FILES.read(tensors, values, CPU)
+    assert_equal_states(found, state(3))
+    assert found.spent == {"forward": 0, "gradient": 0, "seconds": 0.0} and found.words == 0
 
 
 def test_a_state_comes_back_to_the_bit(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def test_the_clean_classifier_looks_at_the_object():
 
 
 @pytest.mark.slow
-def test_a_classifier_can_be_made_to_order():
+def test_a_classifier_can_be_made_to_order(monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFFEXPLAIN_FAST_CACHE", str(tmp_path))
     classifier = tinyworld.make_classifier({"boat": {"texture": "striped"}}, seed=5)
     strongest = classifier.truth["boat"]["attributes"][0]
     assert strongest["attribute"] == "texture:striped" and strongest["role"] == "spurious"

@@ -6,13 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.runner import Runner
-from diffexplain_fast.engine.settings import (
-    ALGORITHMS,
-    CUDNN_BENCHMARK,
-    CUDNN_DETERMINISTIC,
-    FILL,
-    held_settings,
-)
+from diffexplain_fast.engine.settings import ALGORITHMS, CUDNN_BENCHMARK, CUDNN_DETERMINISTIC, FILL, held_settings
 
 Settings = Callable[[], AbstractContextManager[None]]
 """Makes a context in which settings of torch are changed."""
@@ -28,8 +22,8 @@ _DETERMINISTIC = {
 def determinism(wanted: bool) -> AbstractContextManager[None]:
     """Return a context in which torch and cuDNN choose deterministic algorithms, or one that does nothing.
 
-    cuDNN stays as it is, on or off, and so does TF32. On a CUDA device torch asks for CUBLAS_WORKSPACE_CONFIG in the
-    environment, and says so.
+    cuDNN and TF32 stay on or off as they are. On a CUDA device torch needs CUBLAS_WORKSPACE_CONFIG in the environment,
+    and its error says so.
 
     Args:
         wanted: True to make torch and cuDNN deterministic.
@@ -42,7 +36,7 @@ class WithSettings:
 
     Args:
         runner: runs the call.
-        settings: makes the context of the forward, and one of the backward.
+        settings: makes a context for the forward, and another for the backward.
     """
 
     def __init__(self, runner: Runner, settings: Settings) -> None:

@@ -1,9 +1,9 @@
-"""The fast engine of one sampler: lean models, what is computed once, and one call."""
+"""The fast engine of one sampler: lean models, the tensors that are computed once, and one call."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from diffexplain_fast.engine.checkpointing import recomputing
 from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
-from diffexplain_fast.engine.fast.replay import Given, graphed_runner, repeating_runner
+from diffexplain_fast.engine.fast.replay import CallTensors, graphed_runner, repeating_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
@@ -31,8 +31,11 @@ from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
-_KEPT = 32
-"""Time shifts of so many schedules are kept."""
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+_MOST_SCHEDULES = 32
+"""Most schedules whose time shifts are remembered."""
 _AGREEMENT = ("replay_forward_distance", "replay_forward_bound", "replay_gradient_distance", "replay_gradient_bound")
 
 
@@ -42,32 +45,27 @@ class FastEngine:
     Args:
         unet: diffusers UNet2DConditionModel; never changed.
         vae: diffusers AutoencoderKL; never changed.
-        memory: byte limit, "auto" (what is free on a CUDA device) or None.
+        memory: this and the arguments not listed here are those of ``DifferentiableSampler``.
         impl: "auto" or "reference", for every op.
-        savings: "all", or names from ``SAVINGS``.
-        graphs: records and replays calls; None to do so where it can be done.
-        deterministic: choose algorithms that give equal bits from equal calls.
-        retry_dtype: in which a float16 call that is not finite runs again, None to raise.
-        host_memory: byte limit of what steps keep in host memory, None for nothing.
-        reserve: bytes of ``memory`` that are the caller's, None for nothing.
+        graphs: decides which calls are recorded and replayed; None to record every call that can be recorded.
 
     Raises:
-        TypeError: ``memory``, ``host_memory`` or ``reserve`` is of another kind.
-        ValueError: it is no number of bytes.
+        TypeError: ``memory``, ``host_memory`` or ``reserve`` is neither a number nor text.
+        ValueError: one of them is not a number of bytes.
     """
 
     def __init__(
         self,
-        unet: Any,
-        vae: Any,
-        memory: Any = "auto",
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        memory: int | str | None = "auto",
         impl: str = "auto",
         savings: str | Collection[str] = "all",
         graphs: Graphs | None = None,
         deterministic: bool = False,
         retry_dtype: torch.dtype | None = None,
-        host_memory: Any = None,
-        reserve: Any = None,
+        host_memory: int | str | None = None,
+        reserve: int | str | None = None,
     ) -> None:
         self._savings, self._deterministic = parse_savings(savings), deterministic
         self._graphs, self._search = Graphs() if graphs is None else graphs, AlgorithmSearch()
@@ -80,17 +78,17 @@ class FastEngine:
             keep_heap()
         self._watch: Watch | None = None
         self._trained = NOT_TRAINED
-        self._shifts: dict[tuple, list[Tensor]] = {}
+        self._shifts: dict[Hashable, list[Tensor]] = {}
         self.refresh()
 
     @property
     def plan(self) -> Plan | None:
-        """Storage plan of the last call that recorded a graph, counted when it is asked for; None before."""
+        """Storage plan of the last call that recorded a graph, counted when this is read; None before."""
         return self._planning.plan
 
     @property
     def unknown(self) -> str:
-        """Why a model runs through its own modules, empty if both are known."""
+        """Why a model runs through its own modules, empty if both models are known."""
         return fallback_notes(self.denoiser, self.decoder)
 
     @property
@@ -106,20 +104,24 @@ class FastEngine:
     def record(self) -> dict[str, str | int | float | None]:
         """Return what the calls so far did.
 
-        ``cuda_graphs`` says what the last call that recorded a gradient did with CUDA graphs, and why;
-        ``retried_calls`` how many calls ran again in a wider dtype. The others are relative L2 distances of the last
-        recording's replay from the same call, and how large they may be, see ``graphs.agreement.Compared``: None
-        before a recording.
+        ``cuda_graphs`` says whether the last call that recorded a gradient used CUDA graphs, and why;
+        ``retried_calls`` counts the calls that ran again in a wider dtype. The other values compare the last recording
+        with the same call: relative L2 distances and their bounds, see ``graphs.agreement.Compared``; None before.
         """
-        found = self._graphs.agreement
-        values: list[float | None] = [None] * len(_AGREEMENT) if found is None else [*found.forward, *found.gradient]
+        values: list[float | None] = [None] * len(_AGREEMENT)
+        if (agreement := self._graphs.agreement) is not None:
+            values = [*agreement.forward, *agreement.gradient]
         retried = 0 if self._wider is None else self._wider.calls
         distances = dict(zip(_AGREEMENT, values, strict=True))
         return {"cuda_graphs": self._graphs.state, "retried_calls": retried, **distances}
 
     def edited(self) -> bool:
-        """Whether a weight, processor, hook, option or the choice of trained weights changed since they were read."""
-        same = [*map(id, self._trainable().every)] == [*map(id, self._trained.every)]
+        """Whether a weight, processor, hook, option or the choice of trained weights changed since the last reading."""
+        return self._differs(self._trainable())
+
+    def _differs(self, trained: Trained) -> bool:
+        """Whether the models differ from those that were read, or other weights are trained."""
+        same = [*map(id, trained.every)] == [*map(id, self._trained.every)]
         return self._watch is None or not same or self._watch.edited()
 
     def _trainable(self) -> Trained:
@@ -127,9 +129,10 @@ class FastEngine:
 
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
-        if not self.edited():
+        trained = self._trainable()
+        if not self._differs(trained):
             return
-        self._trained = trained = self._trainable()
+        self._trained = trained
         self.denoiser, self.decoder = self._read(*self._modules, trained=trained)
         with torch.inference_mode(False), torch.no_grad():
             self._watch = Watch(*self._modules, trained=trained.every)
@@ -140,13 +143,13 @@ class FastEngine:
         self._shifts.clear()
 
     def reserve(self, reserve: int) -> None:
-        """Plan later calls with another number of bytes for the caller."""
+        """Plan later calls with another number of bytes reserved for the caller."""
         if reserve != self._limits.reserve:
             self._limits.reserve = reserve
             self._planning.forget_counts()
 
     def _keep_less(self) -> None:
-        """Memory ran out: keep less in the next calls."""
+        """Plan the next calls with less memory, because memory ran out."""
         self._limits.ease()
         self._planning.forget_plans()
         self._graphs.clear()
@@ -169,14 +172,14 @@ class FastEngine:
             schedule: the sampler's table.
             conditions: B rows, or 2B with the unconditional ones first.
             guidance_scale: at least 1; 1 means B rows.
-            constant_negative: no gradient is wanted for the unconditional rows.
+            constant_negative: whether the unconditional rows get no gradient.
             start: unit-variance noise [B, c, h, w].
             noises: for each step noise like ``start``, or None.
-            mode: what of the loop is differentiated.
-            guidance_rescale: strength of ``reference.rescaled``, which only guidance has.
+            mode: which part of the loop is differentiated.
+            guidance_rescale: strength of ``reference.rescaled``; without effect unless there is guidance.
 
         Raises:
-            ValueError: nothing fits into the byte limit.
+            ValueError: no plan fits into the byte limit.
         """
         self.refresh()
         start = start.detach() if mode.first_step > 0 else start
@@ -187,11 +190,11 @@ class FastEngine:
         shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
         recording = torch.is_grad_enabled() and any(
-            part.requires_grad for part in (start, *text, *shifts, *trained.every)
+            tensor.requires_grad for tensor in (start, *text, *shifts, *trained.every)
         )
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
-        repeated = recording and recomputing()  # whose backward is that of the call it repeats
+        repeated = recording and recomputing()  # such a call has no backward of its own
         if recording and not repeated:
             first_split = split and not (start.requires_grad and mode.first_step == 0)
             levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
@@ -210,24 +213,25 @@ class FastEngine:
             guidance_rescale=guidance_rescale if guidance_scale != 1.0 else 0.0,
             trained=trained,
         )
-        given = start * schedule.init_noise_sigma, text, shifts
-        runner = self._around(Eager(job), job, given) if repeated else self._runner(job, given)
+        tensors = start * schedule.init_noise_sigma, text, shifts
+        runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
-        return sample_images(runner, partial(self._again, job), self._watch, *given, trained.every)
+        return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every)
 
-    def _runner(self, job: Job, given: Given) -> Runner:
-        """Return what runs a call: replayed or eager, and with what was asked for around it."""
+    def _runner(self, job: Job, tensors: CallTensors) -> Runner:
+        """Return the runner of a call, replayed or eager, inside the runners of the options."""
         with determinism(self._deterministic):
-            return self._around(graphed_runner(self._graphs, job, given, self.unknown), job, given)
+            return self._around(graphed_runner(self._graphs, job, tensors, self.unknown), job, tensors)
 
-    def _again(self, job: Job, *given: Any) -> Runner:
-        """Return what runs a call once more, for a second backward."""
+    def _again(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
+        """Return a runner that repeats a call, for a second backward."""
+        tensors = start, text, shifts
         with determinism(self._deterministic):
-            return self._around(repeating_runner(self._graphs, job, given), job, given)
+            return self._around(repeating_runner(self._graphs, job, tensors), job, tensors)
 
-    def _around(self, runner: Runner, job: Job, given: Given) -> Runner:
-        """Return a runner with what was asked for around it."""
-        start, text, _ = given
+    def _around(self, runner: Runner, job: Job, tensors: CallTensors) -> Runner:
+        """Return a runner inside the runners of the options: a retry, determinism or cuDNN's search."""
+        start, text, _ = tensors
         if self._wider is not None and text[0].dtype == torch.float16 and not self._trained.every:
             runner = Retrying(runner, job, self._wider)
         if self._deterministic:
@@ -239,7 +243,7 @@ class FastEngine:
         """Return the time shifts of all steps in one list; they carry a gradient only with ``added``."""
         if added is None:
             key = (tuple(step.timestep for step in schedule.steps), timesteps.device)
-            if len(self._shifts) >= _KEPT:
+            if len(self._shifts) >= _MOST_SCHEDULES:
                 self._shifts.clear()
             if key not in self._shifts or "time" not in self._savings:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph

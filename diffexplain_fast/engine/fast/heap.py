@@ -1,4 +1,4 @@
-"""The C library's heap on the CPU, kept from going back to the system at every iteration."""
+"""The C library's heap on the CPU, which is not to go back to the system at every iteration."""
 
 import functools
 
@@ -10,12 +10,12 @@ _LARGEST = 2**25 - 2**16
 
 @functools.cache
 def keep_heap() -> None:
-    """Let what an iteration frees serve the next one, instead of being unmapped and faulted in again page by page.
+    """Let an iteration use the memory that the last one freed, instead of faulting it in again page by page.
 
     glibc gives free memory at the end of its heap back as soon as there is twice as much of it as the largest block
-    that was ever unmapped, at most 32 MiB. A program whose largest tensor has 1 MiB pays for that all the time; one
-    that has once freed a larger one does not. So one is made and freed, untouched: nothing is written, no option is
-    set, and other C libraries do not notice.
+    that was ever unmapped, at most 32 MiB. A program whose largest tensor has 1 MiB pays for that all the time; a
+    program that has once freed a larger tensor does not. So a large tensor is allocated and freed here: nothing is
+    written to it, no option is set, and other C libraries are not affected.
 
     Source: mallopt(3), M_MMAP_THRESHOLD, on the dynamic threshold.
     """

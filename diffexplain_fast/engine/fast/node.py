@@ -1,9 +1,7 @@
-"""The trajectory as one autograd node: whatever differentiates its images runs its backward."""
+"""The trajectory as one autograd node, whose backward runs when its images are differentiated."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
@@ -11,10 +9,10 @@ from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.frozen import unhooked
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 Again = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Runner]
-"""Makes a runner for the same call, of its start, text and time shifts."""
+"""Makes a runner that repeats a call, from the start, text and time shifts of the call."""
 
 
 def sample_images(
@@ -26,41 +24,45 @@ def sample_images(
     shifts: Sequence[Tensor],
     weights: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Run a call; images [B, 3, H, W] with one autograd node before them.
+    """Run a call, and return images [B, 3, H, W] with one autograd node before them.
 
-    The first backward frees what the forward kept. A later one, of a second loss, runs the call again from its start,
-    text and shifts, which autograd keeps as long as the caller retains the graph.
+    The first backward frees the tensors that the forward kept. A later backward, of a second loss, runs the call again
+    from its start, text and shifts, which autograd keeps as long as the caller retains the graph.
 
     Args:
-        runner: runs it, and its first backward.
-        again: makes what runs it for each later backward.
-        watch: the models as they are; if they are edited before the backward, that raises.
-        start: as in ``Trajectory.forward``.
-        text: as there.
-        shifts: as there.
-        weights: parameters of the models that get a gradient; the runner reads them itself.
+        runner: runs the call and its first backward.
+        again: makes a runner for each later backward.
+        watch: notices edits of the models; an edit before the backward raises.
+        start: this, ``text`` and ``shifts`` are those of ``Trajectory.forward``.
+        weights: parameters of the models that get a gradient; the runner reads them in the models.
     """
     return _Sampled.apply(runner, again, watch, (len(text), len(weights)), start, *text, *shifts, *weights)
 
 
-class _Sampled(torch.autograd.Function):
+class _Sampled(TensorFunction):
     @staticmethod
     def forward(
-        ctx: Any, runner: Runner, again: Again, watch: Watch, counts: tuple[int, int], start: Tensor, *inputs: Tensor
+        ctx: Context,
+        runner: Runner,
+        again: Again,
+        watch: Watch,
+        counts: tuple[int, int],
+        start: Tensor,
+        *inputs: Tensor,
     ) -> Tensor:
         ctx.runner, ctx.again, ctx.watch, ctx.text = runner, again, watch, counts[0]
-        ctx.given = 1 + len(inputs) - counts[1]
-        # Autograd hands saved ones out as other objects than the models hold.
-        ctx.weights = inputs[ctx.given - 1 :]
-        # To notice a change in place, for a second derivative to raise, and to run the call again.
+        ctx.first_weight = 1 + len(inputs) - counts[1]
+        # Autograd returns saved weights as other objects than those in the models.
+        ctx.weights = inputs[ctx.first_weight - 1 :]
+        # Saved to notice a change in place, to let a second derivative raise, and to run the call again.
         ctx.save_for_backward(start, *inputs)
         with apart_from_checkpoint():
-            return runner.forward(start, inputs[: ctx.text], inputs[ctx.text : ctx.given - 1])
+            return runner.forward(start, inputs[: ctx.text], inputs[ctx.text : ctx.first_weight - 1])
 
     @staticmethod
     @first_order("the sampler")
     @without_autocast
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
         if ctx.watch.touched() or not all(weight.requires_grad for weight in ctx.weights):
             raise RuntimeError(
@@ -68,9 +70,9 @@ class _Sampled(torch.autograd.Function):
             )
         with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:
-                pairs = zip(saved[: ctx.given], ctx.needs_input_grad[4:], strict=False)
-                given = [part.detach().requires_grad_(want) for part, want in pairs]
-                split = given[0], given[1 : ctx.text + 1], given[ctx.text + 1 :]
-                runner = ctx.again(*split)
-                runner.forward(*split)
+                pairs = zip(saved[: ctx.first_weight], ctx.needs_input_grad[4:], strict=False)
+                leaves = [tensor.detach().requires_grad_(want) for tensor, want in pairs]
+                tensors = leaves[0], leaves[1 : ctx.text + 1], leaves[ctx.text + 1 :]
+                runner = ctx.again(*tensors)
+                runner.forward(*tensors)
             return None, None, None, None, *runner.backward(dimages)

@@ -22,14 +22,14 @@ class Wider:
     """Copies of the models in another dtype, made when they are first needed.
 
     Args:
-        dtype: theirs.
+        dtype: dtype of the copies.
         build: returns denoiser and decoder of a UNet and a VAE.
         modules: the user's UNet and VAE.
 
     Attributes:
-        dtype: theirs.
+        dtype: dtype of the copies.
         decoded: dtype of the images that the user's own models give.
-        calls: how many calls ran through them.
+        calls: number of calls that ran on the copies.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Wider:
         self._models: tuple[Denoiser, Decoder] | None = None
 
     def clear(self) -> None:
-        """Forget the copies: the models were edited."""
+        """Forget the copies, because the models were edited."""
         self._models, self.decoded = None, decoded_dtype(*self._modules)
 
     def job(self, job: Job) -> Job:
@@ -56,22 +56,22 @@ class Wider:
                 self._models = self._build(*copies)
         denoiser, decoder = self._models
         if self.decoded != torch.float16:
-            decoder = job.decoder  # which cannot be the cause of an overflow in float16
+            decoder = job.decoder  # does not run in float16, so it is not the cause of the overflow
         return replace(job, denoiser=denoiser, decoder=decoder)
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return a half-precision tensor in the wider dtype, any other as it is, without a graph."""
+        """Return a float16 tensor in the wider dtype and any other tensor unchanged, without a graph."""
         wide = tensor.detach().to(self.dtype) if tensor.dtype == torch.float16 else tensor.detach()
         return wide.requires_grad_(tensor.requires_grad)
 
 
 class Retrying:
-    """Runs a call, and once more in a wider dtype if it is not finite.
+    """Runs a call, and runs it again in a wider dtype if it is not finite.
 
     Args:
-        runner: runs it first.
+        runner: makes the first attempt.
         job: the call.
-        wider: models for the second try.
+        wider: models for the second attempt.
     """
 
     def __init__(self, runner: Runner, job: Job, wider: Wider) -> None:
@@ -82,20 +82,20 @@ class Retrying:
         """Return images; see ``Runner``.
 
         Raises:
-            NonFiniteError: it is not finite in the wider dtype either.
+            NonFiniteError: the call is not finite in the wider dtype either.
         """
-        self._given = start, text, shifts
+        self._tensors = start, text, shifts
         try:
             return self._runner.forward(start, text, shifts)
         except NonFiniteError as problem:
-            failure = problem.with_traceback(None)  # whose frames hold what was computed
+            failure = problem.with_traceback(None)  # its frames hold computed tensors
         return self._again(failure)
 
     def backward(self, dimages: Tensor) -> list[Tensor | None]:
         """Return gradients; see ``Runner``.
 
         Raises:
-            NonFiniteError: the loss's gradient is not finite, or nothing is in the wider dtype either.
+            NonFiniteError: the gradient of the loss, or the call in the wider dtype, is not finite.
         """
         if not self._retried:
             try:
@@ -103,19 +103,19 @@ class Retrying:
             except NonFiniteError as problem:
                 failure = problem.with_traceback(None)
             if not dimages.isfinite().all():
-                raise failure  # the caller's, and the same in every dtype
+                raise failure  # the loss is the caller's, and the same in every dtype
             self._again(failure)
-        start, text, shifts = self._given
+        start, text, shifts = self._tensors
         grads = self._runner.backward(self._wider.of(dimages))
         leaves = (start, *text, *shifts)
-        found = [None if grad is None else grad.to(leaf.dtype) for grad, leaf in zip(grads, leaves, strict=True)]
-        if not all(grad is None or grad.isfinite().all() for grad in found):
+        grads = [None if grad is None else grad.to(leaf.dtype) for grad, leaf in zip(grads, leaves, strict=True)]
+        if not all(grad is None or grad.isfinite().all() for grad in grads):
             raise NonFiniteError(f"the backward is not finite in {self._wider.dtype} either")
-        return found
+        return grads
 
     def _again(self, failure: NonFiniteError) -> Tensor:
-        """Run the forward in the wider dtype; return images in the dtype of the first try."""
-        start, text, shifts = self._given
+        """Run the forward in the wider dtype; return images in the dtype of the first attempt."""
+        start, text, shifts = self._tensors
         what = f"{str(failure).partition(';')[0]}: the call runs again in {self._wider.dtype}"
         warnings.warn(what, RuntimeWarning, stacklevel=2)
         self._runner, self._retried = Eager(self._wider.job(self._job)), True

@@ -1,4 +1,4 @@
-"""How one call of the sampler is run: the interface of every way, and the plain one, operation by operation."""
+"""Runners of one call of the sampler: the interface, and the plain runner, operation by operation."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,7 +30,7 @@ class Eager:
     """A trajectory run operation by operation.
 
     Args:
-        job: what to run.
+        job: the call.
     """
 
     def __init__(self, job: Job) -> None:

@@ -5,7 +5,7 @@ With o_i the denoiser's output at x_i, x_{i+1} = guided_step(x_i, o_i, d_{i-1}) 
     g_i = (d x_{i+1} / d x_i)^T g_{i+1} + (d d_i / d x_i)^T h_i,    dL/dp = sum_i (d x_{i+1} / dp)^T g_{i+1} + ...
 
 where h_i is the adjoint of d_i, the prediction of the clean sample, for samplers that remember it, and p is the
-projected text. Steps are kept or computed again one at a time, so no graph ever spans two of them.
+projected text. Steps are kept or computed again one at a time, so no graph spans two steps.
 """
 
 import functools
@@ -22,7 +22,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.host import storage_key
-from diffexplain_fast.engine.memory.tape import Made, Memory
+from diffexplain_fast.engine.memory.tape import KeptStep, Memory
 from diffexplain_fast.engine.reference import rescaled
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
@@ -37,15 +37,15 @@ class Job:
         decoder: lean VAE decoder, or the user's own module.
         schedule: the sampler's table.
         coefficients: rows of ``ops.guided_step``, [N, 8], in the sample's dtype.
-        noises: fresh noise of each step, None where it adds none.
+        noises: fresh noise of each step, None where the step adds none.
         split_guidance: whether the unconditional rows, the first half of all rows, get no gradient, so that they run by
             themselves and keep nothing wherever nothing flows back through the latents either.
-        mode: what of the loop is differentiated.
+        mode: which part of the loop is differentiated.
         levels: storage level of each step by name, and of the decoder last.
         recording: whether a backward may follow.
-        on_running_out: called when memory runs out, after which less is kept; None lets the error through.
+        on_running_out: called when memory runs out, so that later calls keep less; None lets the error through.
         held: ``storage_key`` of tensors that stay allocated, such as weights; never moved to host memory.
-        guidance_rescale: strength of ``reference.rescaled``; 0 without.
+        guidance_rescale: strength of ``reference.rescaled``; 0 for none.
         trained: parameters of denoiser and decoder that get a gradient.
     """
 
@@ -68,44 +68,44 @@ class Trajectory:
     """One call: forward, then backward at most once.
 
     Args:
-        job: what to run.
+        job: the call.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> tuple[Tensor, Finite]:
-        """Return images [B, 3, H, W] without a graph, and what to check of them.
+        """Return images [B, 3, H, W] without a graph, and a deferred check that all parts are finite.
 
         Args:
             start: start latents [B, c, h, w], already scaled for the sampler.
             text: projected text of the denoiser.
-            shifts: the denoiser's time shifts in one list, as many for each step.
+            shifts: the denoiser's time shifts in one list, equally many for each step.
         """
         job = self._job
-        given = [part.detach().requires_grad_(job.recording and part.requires_grad) for part in (*text, *shifts)]
-        self._text, self._shifts, self._leaves = given[: len(text)], given[len(text) :], [*given, *job.trained.unet]
+        inputs = [leaf.detach().requires_grad_(job.recording and leaf.requires_grad) for leaf in (*text, *shifts)]
+        self._text, self._shifts, self._leaves = inputs[: len(text)], inputs[len(text) :], [*inputs, *job.trained.unet]
         self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)
-        self._moved, reached = start.requires_grad, any(leaf.requires_grad for leaf in self._leaves)
+        self._start_grad, leaf_grad = start.requires_grad, any(leaf.requires_grad for leaf in self._leaves)
         sample: Tensor = start
         before: Tensor | None = None
-        moving = job.recording and start.requires_grad and job.mode.first_step == 0
+        sample_grad = job.recording and start.requires_grad and job.mode.first_step == 0
         finite = Finite("forward", text[0].dtype)
         for i in range(len(job.schedule.steps)):
             # Where only the decoder is trained, no step has a gradient.
-            recorded = job.recording and i >= job.mode.first_step and (moving or reached)
+            recorded = job.recording and i >= job.mode.first_step and (sample_grad or leaf_grad)
             level = LEVELS[job.levels[i]]
-            sample = sample.detach().requires_grad_(moving)
-            before = None if before is None else before.detach().requires_grad_(moving)
-            step = self._part(i, sample, before)
+            sample = sample.detach().requires_grad_(sample_grad)
+            before = None if before is None else before.detach().requires_grad_(sample_grad)
+            step = self._step_function(i, sample, before)
             with record_function(f"step {i + 1}"):
                 outputs, kept = memory.forward(step, level, recorded and level.keep_step)
-            finite.note(_name(job, i), outputs)
+            finite.note(_step_name(job, i), outputs)
             if recorded:
-                memory.made.append(Made(sample, before, kept))
-                moving = True
+                memory.steps.append(KeptStep(sample, before, kept))
+                sample_grad = True
             sample, before = outputs[0], outputs[1] if len(outputs) == 2 else None
-        self._clean = sample.detach().requires_grad_(moving)
+        self._clean = sample.detach().requires_grad_(sample_grad)
         level = LEVELS[job.levels[-1]]
         decoder = functools.partial(job.decoder, self._clean)
         with record_function("decoder"):
@@ -115,9 +115,9 @@ class Trajectory:
         return images.detach(), finite
 
     def backward(self, dimages: Tensor) -> tuple[list[Tensor | None], Finite]:
-        """Return the gradients of start latents, text, time shifts and trained weights, and what to check.
+        """Return the gradients of start latents, text, time shifts and trained weights, and a deferred check as above.
 
-        There is None where none is wanted, and for a weight that nothing reaches.
+        A gradient is None if it is not wanted, and for a weight that no recorded step reaches.
 
         Args:
             dimages: gradient of the images.
@@ -129,32 +129,32 @@ class Trajectory:
         decoder, level = functools.partial(job.decoder, self._clean), LEVELS[job.levels[-1]]
         inputs = [tensor for tensor in (self._clean, *job.trained.vae) if tensor.requires_grad]
         with record_function("decoder, backward"):
-            found = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)])
-        by_input = dict(zip(map(id, inputs), found, strict=True))
+            grads = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)])
+        by_input = dict(zip(map(id, inputs), grads, strict=True))
         adjoints = _divided([by_input.get(id(self._clean)), None], scale)
         decoded = _divided([by_input.get(id(weight)) for weight in job.trained.vae], scale)
         finite.note("the decoder", [*adjoints, *decoded])
         sums = _Sums(leaves)
-        first = len(job.schedule.steps) - len(memory.made)
+        first = len(job.schedule.steps) - len(memory.steps)
         for i in reversed(range(first, len(job.schedule.steps))):
-            sample, before, graph = memory.made.pop()
+            sample, before, graph = memory.steps.pop()
             kept, graph = [] if graph is None else [graph], None
             scale = scale_of([adjoint for adjoint in adjoints if adjoint is not None], leaves[0].dtype)
             cotangents = [None if adjoint is None else scaled(adjoint, scale) for adjoint in adjoints]
             inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]
-            step = self._part(i, sample, before)
+            step = self._step_function(i, sample, before)
             with record_function(f"step {i + 1}, backward"):
-                found = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
-            by_input = dict(zip(map(id, inputs), found, strict=True))
+                grads = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
+            by_input = dict(zip(map(id, inputs), grads, strict=True))
             sums.add(by_input, scale)
-            adjoints = _divided([by_input.get(id(part)) for part in (sample, before)], scale)
+            adjoints = _divided([by_input.get(id(tensor)) for tensor in (sample, before)], scale)
             adjoints[0] = torch.zeros_like(sample) if adjoints[0] is None else adjoints[0]
-            finite.note(_name(job, i), [*adjoints, *found])
-        grads = sums.found()
-        finite.note("the sum over the steps", grads)
-        return [adjoints[0] if self._moved else None, *grads, *decoded], finite
+            finite.note(_step_name(job, i), [*adjoints, *grads])
+        totals = sums.totals()
+        finite.note("the sum over the steps", totals)
+        return [adjoints[0] if self._start_grad else None, *totals, *decoded], finite
 
-    def _part(self, i: int, sample: Tensor, before: Tensor | None) -> Callable[[Level], tuple[Tensor, ...]]:
+    def _step_function(self, i: int, sample: Tensor, before: Tensor | None) -> Callable[[Level], tuple[Tensor, ...]]:
         """Return a step as a function of its storage level."""
         each = len(self._shifts) // len(self._job.schedule.steps)
         shifts = self._shifts[i * each : (i + 1) * each]
@@ -188,10 +188,10 @@ class Trajectory:
         return (following,) if step.data is None else (following, data)
 
     def _split_guidance(self, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
-        """Return the denoiser's output where nothing flows back through the unconditional rows: they keep nothing."""
+        """Return the denoiser's output; the unconditional rows get no gradient, so they keep nothing."""
         batch = len(rows)
         halves = [
-            ([part[half] for part in text], [part if len(part) == 1 else part[half] for part in shifts])
+            ([keys[half] for keys in text], [shift if len(shift) == 1 else shift[half] for shift in shifts])
             for half in (slice(batch), slice(batch, None))
         ]
         with torch.no_grad():
@@ -202,10 +202,10 @@ class Trajectory:
 class _Sums:
     """Gradients of leaves summed over the steps, in float32 at least.
 
-    A parameter that no step reaches has none, as in plain autograd; text and time have zeros.
+    A parameter that no step reaches has no gradient, as in plain autograd; text and time shifts then have zeros.
 
     Args:
-        leaves: what is differentiated in, where it requires grad.
+        leaves: tensors that get a gradient if they require one.
     """
 
     def __init__(self, leaves: Sequence[Tensor]) -> None:
@@ -218,8 +218,8 @@ class _Sums:
         """Add a step's gradients.
 
         Args:
-            by_input: gradients by the leaf's id.
-            scale: of their cotangents.
+            by_input: gradients by the id of the leaf.
+            scale: the scale of their cotangents.
         """
         for number, leaf in enumerate(self._leaves):
             grad = by_input.get(id(leaf))
@@ -228,7 +228,7 @@ class _Sums:
                 total = self._totals[number] = _zeros(leaf) if total is None else total
                 total.add_(divided(grad.to(total.dtype), scale))
 
-    def found(self) -> list[Tensor | None]:
+    def totals(self) -> list[Tensor | None]:
         """Return the sums in the leaves' dtypes."""
         pairs = zip(self._totals, self._leaves, strict=True)
         return [None if total is None else total.to(leaf.dtype) for total, leaf in pairs]
@@ -242,7 +242,7 @@ def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tens
     return [None if grad is None else divided(grad, scale) for grad in grads]
 
 
-def _name(job: Job, i: int) -> str:
+def _step_name(job: Job, i: int) -> str:
     step = job.schedule.steps[i]
     return f"step {i + 1} of {len(job.schedule.steps)} (timestep {step.timestep:g})"
 

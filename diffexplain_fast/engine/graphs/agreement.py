@@ -1,7 +1,7 @@
-"""Whether a replay gives what the call itself gives, as far as rounding can tell.
+"""Whether a replay gives the results of the call itself, up to rounding.
 
-Kernels of one and the same mathematics sum in other orders, and a trajectory of many steps enlarges the difference. How
-much follows from two calls run operation by operation, whose inputs differ by one unit of rounding.
+Kernels for the same mathematics sum in different orders, and a trajectory of many steps enlarges the difference. Two
+calls run operation by operation, whose inputs differ by one unit of rounding, show how large the difference may be.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 _MARGIN = 2.0
-"""Bounds, in distances of the two calls: they round otherwise at their inputs only, a replay may in its kernels."""
+"""Bound, in distances of the two calls, which round differently only at their inputs; a replay may in its kernels."""
 _CAP = 0.5
 """Largest bound. Results that have nothing to do with each other are about 1.4 apart."""
 _APART = 2.0
-"""Largest relative distance that two tensors can have; also of one that is missing or not finite."""
+"""Largest relative distance that two tensors can have; also that of a tensor that is missing or not finite."""
 _TF32_UNIT = 2.0**-10
 
 Results = Sequence[Tensor | None]
 
 
 class Compared(NamedTuple):
-    """The tensor, of several, that is nearest to its bound or farthest over it.
+    """The distance, among those of several tensors, that is the largest relative to its bound.
 
     Attributes:
-        distance: of replay and call, |a - b| / max(|a|, |b|) in the L2 norm.
-        bound: largest distance that is taken for rounding.
+        distance: distance of replay and call, |a - b| / max(|a|, |b|) in the L2 norm.
+        bound: largest distance that counts as rounding.
     """
 
     distance: float
@@ -54,64 +54,68 @@ def compare(got: Results, wanted: Results, moved: Results, unit: float) -> Compa
         moved: results of the call whose inputs differ by one unit of rounding.
         unit: see ``rounding_unit``.
     """
-    found = [Compared(0.0, unit)]
-    for one, two, other in zip(got, wanted, moved, strict=True):
-        found.append(Compared(_distance(one, two), min(_CAP, max(unit, _MARGIN * _distance(other, two)))))
-    return max(found, key=lambda each: each.distance / each.bound)
+    compared = [Compared(0.0, unit)]
+    for replayed, called, nearby in zip(got, wanted, moved, strict=True):
+        bound = min(_CAP, max(unit, _MARGIN * _distance(nearby, called)))
+        compared.append(Compared(_distance(replayed, called), bound))
+    return max(compared, key=lambda each: each.distance / each.bound)
 
 
 def rounding_unit(dtypes: Iterable[torch.dtype], device: torch.device) -> float:
     """Return the relative spacing of numbers in the coarsest dtype; float32 may be TF32 on a CUDA device.
 
     Args:
-        dtypes: that a call computes in; those that are not floating are left out.
-        device: where it computes.
+        dtypes: dtypes of a call; those that are not floating are left out.
+        device: device of the call.
     """
     floating = {dtype for dtype in dtypes if dtype.is_floating_point}
     units = [torch.finfo(dtype).eps for dtype in floating]
-    cuda: Any = torch.backends.cuda
-    cudnn: Any = torch.backends.cudnn
-    tf32 = "tf32" in (cuda.matmul.fp32_precision, cudnn.conv.fp32_precision)
-    if tf32 and torch.float32 in floating and device.type == "cuda":
+    if "tf32" in fp32_precisions() and torch.float32 in floating and device.type == "cuda":
         units.append(_TF32_UNIT)
     return max(units, default=torch.finfo(torch.float32).eps)
+
+
+def fp32_precisions() -> tuple[str, str]:
+    """Return the precision in which CUDA multiplies float32 matrices, and that in which cuDNN convolves them."""
+    backends: Any = torch.backends  # whose types do not name these settings
+    return backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
 
 
 def one_unit_away(tensors: Sequence[Tensor], unit: float) -> list[Tensor]:
     """Return tensors whose numbers are one unit of rounding larger or smaller, at random.
 
     Args:
-        tensors: any; those that are not floating stay.
-        unit: relative, see ``rounding_unit``.
+        tensors: any tensors; those that are not floating stay.
+        unit: relative unit, see ``rounding_unit``.
     """
     return multiplied(tensors, 1.0 + unit, 1.0 - unit)
 
 
-def multiplied(tensors: Sequence[Tensor], one: float, two: float) -> list[Tensor]:
-    """Return tensors with each number multiplied by one of two factors at random, by the same ones in every run.
+def multiplied(tensors: Sequence[Tensor], first: float, second: float) -> list[Tensor]:
+    """Return tensors with each number multiplied by one of two factors, chosen at random but alike in every run.
 
     Args:
-        tensors: any; those that are not floating stay.
-        one: a factor.
-        two: the other.
+        tensors: any tensors; those that are not floating stay.
+        first: a factor.
+        second: the other factor.
     """
     generator = torch.Generator("cpu").manual_seed(0)
-    found = []
+    products = []
     for tensor in tensors:
-        made = tensor.detach().clone()
-        if made.is_floating_point():
-            chosen = torch.rand(made.shape, generator=generator, device="cpu") < 0.5
-            made *= torch.where(chosen, one, two).to(made)
-        found.append(made)
-    return found
+        product = tensor.detach().clone()
+        if product.is_floating_point():
+            chosen = torch.rand(product.shape, generator=generator, device="cpu") < 0.5
+            product *= torch.where(chosen, first, second).to(product)
+        products.append(product)
+    return products
 
 
-def _distance(one: Tensor | None, two: Tensor | None) -> float:
-    if one is None or two is None:
-        return 0.0 if one is two else _APART
-    if not one.is_floating_point():
-        return 0.0 if torch.equal(one, two) else _APART
-    first, second = one.double(), two.double()
-    size = max(float(first.norm()), float(second.norm()))
-    found = float((first - second).norm()) / size if size else 0.0
-    return found if found <= _APART else _APART  # also where it is not a number
+def _distance(a: Tensor | None, b: Tensor | None) -> float:
+    if a is None or b is None:
+        return 0.0 if a is b else _APART
+    if not a.is_floating_point():
+        return 0.0 if torch.equal(a, b) else _APART
+    wide_a, wide_b = a.double(), b.double()
+    size = max(float(wide_a.norm()), float(wide_b.norm()))
+    distance = float((wide_a - wide_b).norm()) / size if size else 0.0
+    return distance if distance <= _APART else _APART  # also a distance that is not a number

@@ -1,7 +1,6 @@
-"""Any function of tensors recorded into CUDA graphs, forward and backward: what is around the sampler."""
+"""Functions of tensors recorded into CUDA graphs, forward and backward, for the computation around the sampler."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,22 +22,22 @@ from diffexplain_fast.engine.graphs.recording import (
 )
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.watch import Watch, global_hooks, has_hooks
-from diffexplain_fast.ops._autograd import first_order, transformed
+from diffexplain_fast.ops._autograd import Context, first_order, transformed
 
 Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Graphed:
-    """A function whose second call of a kind is recorded, and replayed by the later ones, with its gradient.
+    """A function whose second call of a kind is recorded, and replayed by later calls, with its gradient.
 
-    On a GPU small kernels wait for Python; a replay does not. A call runs operation by operation where it carries no
-    gradient, while another may still go backward, and where it cannot be recorded: ``state`` says why.
+    On a GPU small kernels wait for Python; a replay does not. A call runs operation by operation if it carries no
+    gradient, while another call may still go backward, and if it cannot be recorded; ``state`` says why.
 
     Args:
-        function: of tensors; returns a tuple of tensors. It draws no random numbers and reads nothing else
-            that changes, but the weights of ``modules``.
-        *modules: what it runs. After one is edited calls are recorded anew; one with hooks is not recorded.
-        graphs: decides; "auto" where it can be done if None.
+        function: takes tensors and returns a tuple of tensors. The function draws no random numbers, and reads nothing
+            else that changes, except the weights of ``modules``.
+        *modules: modules that the function runs. After an edit, calls are recorded again; hooks prevent recording.
+        graphs: decides which calls are recorded; None to record every call that can be recorded.
 
     Raises:
         TypeError: a module of another kind.
@@ -55,18 +54,18 @@ class Graphed:
 
     @property
     def state(self) -> str:
-        """What the last call that carried a gradient did, and why."""
+        """Text that says whether the last call that carried a gradient was replayed, and why."""
         return self._graphs.state
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return what the function does.
+        """Return the results of the function.
 
         Raises:
             TypeError: the function returned something else than a tuple of tensors while it was recorded.
         """
-        if transformed(*inputs) or not (torch.is_grad_enabled() and any(part.requires_grad for part in inputs)):
+        if transformed(*inputs) or not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
             return self._function(*inputs)
-        if checkpointing():  # which asks that a call and its repetition save the same tensors
+        if checkpointing():  # a call and its repetition must save the same tensors
             return self._function(*inputs)
         device = inputs[0].device
         obstacle = self._graphs.obstacle(device)
@@ -79,35 +78,38 @@ class Graphed:
         )
         if recording is None:
             return self._function(*inputs)
-        return _Replayed.apply(recording, self._function, self._watch, *inputs)
+        results: tuple[Tensor, ...] = _Replayed.apply(  # type: ignore[no-untyped-call]
+            recording, self._function, self._watch, *inputs
+        )
+        return results
 
     def _record(self, inputs: Sequence[Tensor], recorder: Recorder) -> Recording:
-        static = [static_copy(part) for part in inputs]
-        leaves = [part for part in static if part.requires_grad]
+        static = [static_copy(tensor) for tensor in inputs]
+        leaves = [tensor for tensor in static if tensor.requires_grad]
 
         def ways() -> tuple[Forward, Backward]:
-            made: list[Tensor] = []
+            results: list[Tensor] = []
 
             def forward() -> Outcome:
                 with torch.enable_grad():
-                    made[:] = _checked(self._function(*static))
-                return Outcome([part.detach() for part in made])
+                    results[:] = _checked(self._function(*static))
+                return Outcome([result.detach() for result in results])
 
             def backward(cotangents: Sequence[Tensor]) -> Gradients:
-                found = iter(torch.autograd.grad(made, leaves, list(cotangents), allow_unused=True))
-                return Gradients([next(found) if part.requires_grad else None for part in static])
+                grads = iter(torch.autograd.grad(results, leaves, list(cotangents), allow_unused=True))
+                return Gradients([next(grads) if tensor.requires_grad else None for tensor in static])
 
             return forward, backward
 
-        weights = [part for module in self._modules for part in module.parameters()]
-        unit = rounding_unit([part.dtype for part in (*inputs, *weights)], inputs[0].device)
-        # Smaller numbers stay in the range that a function may ask for, such as that of pixels.
+        weights = [weight for module in self._modules for weight in module.parameters()]
+        unit = rounding_unit([tensor.dtype for tensor in (*inputs, *weights)], inputs[0].device)
+        # Smaller numbers stay within a range that the function may need, such as that of pixels.
         contents = multiplied(inputs, 1.0, 0.5)
         return Recording(static, ways, recorder, Trial(contents, one_unit_away(contents, unit), unit))
 
 
 def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
-    """Return a function of tensors whose calls are recorded where that is allowed and can be done.
+    """Return a function of tensors whose calls are recorded if that is allowed and possible.
 
     Args:
         function: as in ``Graphed``.
@@ -120,45 +122,46 @@ def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
 class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, recording: Recording, function: Function, watch: Watch, *inputs: Tensor
+        ctx: Context, recording: Recording, function: Function, watch: Watch, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.recording, ctx.use, ctx.function, ctx.watch = recording, Use(), function, watch
-        ctx.save_for_backward(*inputs)  # for a second derivative to raise, and for a second backward
+        ctx.save_for_backward(*inputs)  # so that a second derivative raises, and for a second backward
         recording.taken(ctx.use)
         recording.fill(inputs)
         return tuple(recording.forward())
 
     @staticmethod
     @first_order("a recorded function")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.use.done:
             ctx.use.done = True
             return None, None, None, *ctx.recording.backward(cotangents)
         # The recording may hold another call by now, so a second backward runs the function itself once more.
         if ctx.watch.touched():
             raise RuntimeError("a module was edited between the recorded call and its second backward; call it again")
-        given = [part.detach().requires_grad_(want) for part, want in zip(saved, ctx.needs_input_grad[3:], strict=True)]
+        wanted = ctx.needs_input_grad[3:]
+        inputs = [tensor.detach().requires_grad_(want) for tensor, want in zip(saved, wanted, strict=True)]
         with torch.enable_grad():
-            made = _checked(ctx.function(*given))
-        leaves = [part for part in given if part.requires_grad]
-        found = iter(torch.autograd.grad(made, leaves, cotangents, allow_unused=True))
-        return None, None, None, *(next(found) if part.requires_grad else None for part in given)
+            results = _checked(ctx.function(*inputs))
+        leaves = [tensor for tensor in inputs if tensor.requires_grad]
+        grads = iter(torch.autograd.grad(results, leaves, cotangents, allow_unused=True))
+        return None, None, None, *(next(grads) if want else None for want in wanted)
 
 
 def _hooks(modules: Sequence[nn.Module]) -> str:
-    """Return which module has hooks, which would not run in a replay; nothing if none has."""
+    """Return which module has hooks, which would not run in a replay; empty if none has."""
     if global_hooks():
         return "a hook on all modules"
     for module in modules:
-        for name, part in module.named_modules():
-            if has_hooks(part):
+        for name, submodule in module.named_modules():
+            if has_hooks(submodule):
                 return f"a hook on {name or type(module).__name__}"
     return ""
 
 
-def _checked(made: Any) -> tuple[Tensor, ...]:
-    if not isinstance(made, tuple) or not all(isinstance(part, Tensor) for part in made):
-        raise wrong_type("function", "one that returns a tuple of tensors", made)
-    if not all(part.requires_grad for part in made):
+def _checked(results: object) -> tuple[Tensor, ...]:
+    if not isinstance(results, tuple) or not all(isinstance(result, Tensor) for result in results):
+        raise wrong_type("function", "one that returns a tuple of tensors", results)
+    if not all(result.requires_grad for result in results):
         raise RuntimeError("a result carries no gradient")
-    return made
+    return results

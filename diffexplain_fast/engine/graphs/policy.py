@@ -1,10 +1,10 @@
 """When a call is recorded and when it is replayed."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import torch
 
+from diffexplain_fast.engine.graphs.agreement import fp32_precisions
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder, Recorder
 from diffexplain_fast.engine.graphs.recording import Agreement, Recording
 from diffexplain_fast.engine.search import AlgorithmSearch
@@ -16,15 +16,15 @@ NO_CALL = "no call yet"
 class Graphs:
     """Decides which calls are recorded and replayed: the second of two calls of one kind is recorded, once.
 
-    One recording is held at a time, for it holds the memory of a whole call.
+    Only one recording is held at a time, because it holds the memory of a whole call.
 
     Args:
-        wanted: True, False, or "auto": where it can be done.
-        recorder: what records.
+        wanted: True, False, or "auto" for the calls that can be recorded.
+        recorder: the class that records.
 
     Attributes:
-        state: what the last call did and why, as text.
-        agreement: what the last recording's trial gave, whether the recording is used or not; None before.
+        state: text that says what the last call did, and why.
+        agreement: result of the last recording's trial, whether the recording is used or not; None before.
     """
 
     def __init__(self, wanted: bool | str = "auto", recorder: type[Recorder] = CudaRecorder) -> None:
@@ -33,14 +33,14 @@ class Graphs:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything: the models are others, or memory ran out."""
+        """Forget everything, because the models changed or memory ran out."""
         self._recording: Recording | None = None
         self.agreement: Agreement | None = None
-        self._kind: tuple | None = None
-        self._failed: dict[tuple, str] = {}
+        self._kind: Hashable = None
+        self._failed: dict[Hashable, str] = {}
 
     def obstacle(self, device: torch.device) -> str:
-        """Return why no call on a device is recorded, nothing if some may be."""
+        """Return why no call on a device is recorded, empty if calls may be recorded."""
         if self._wanted is False:
             return "switched off"
         if device.type not in self._recorder.devices:
@@ -48,39 +48,35 @@ class Graphs:
         return ""
 
     def recording(
-        self,
-        device: torch.device,
-        obstacle: str,
-        kind: Callable[[], tuple],
-        record: Callable[[Recorder], Recording],
+        self, device: torch.device, obstacle: str, kind: Callable[[], Hashable], record: Callable[[Recorder], Recording]
     ) -> Recording | None:
         """Return a recording that a call replays, None if the call runs operation by operation.
 
         Args:
-            device: of the call's tensors.
-            obstacle: why this call cannot be recorded, on this device or at all; nothing if it can.
-            kind: all that a recording fixes: calls with equal ones differ in the contents of tensors alone.
+            device: device of the call's tensors.
+            obstacle: why this call cannot be recorded, on this device or at all; empty if it can.
+            kind: returns everything that a recording fixes; calls of equal kind differ only in the contents of tensors.
             record: records a call of this kind.
 
         Raises:
-            ValueError: graphs are asked for by True, and this call cannot be recorded.
+            ValueError: ``wanted`` is True, and this call cannot be recorded.
         """
         if obstacle:
             self._eager(obstacle)
             return None
-        found = (_settings(), kind())
-        if found != self._kind:
-            self._recording, self.agreement, self._kind = None, None, found
+        this_kind = (_settings(), kind())
+        if this_kind != self._kind:
+            self._recording, self.agreement, self._kind = None, None, this_kind
             self.state = "eager: the first call of its kind"
             return None
-        if self._recording is None and found not in self._failed:
+        if self._recording is None and this_kind not in self._failed:
             try:
                 with AlgorithmSearch.on(device):
                     self._recording = self._tried(record(self._recorder(device)))
-            except (RuntimeError, NonFiniteError) as problem:  # out of memory, too, and what cannot be recorded
-                self._failed[found] = f"recording failed: {str(problem).strip().partition(chr(10))[0]}"
+            except (RuntimeError, NonFiniteError) as problem:  # also when memory runs out
+                self._failed[this_kind] = f"recording failed: {str(problem).strip().partition(chr(10))[0]}"
         if self._recording is None:
-            self._eager(self._failed[found])
+            self._eager(self._failed[this_kind])
         elif self._recording.busy:
             self.state = "eager: the call before may still go backward through the recording"
         else:
@@ -88,12 +84,8 @@ class Graphs:
             return self._recording
         return None
 
-    def ready(self, kind: Callable[[], tuple]) -> Recording | None:
-        """Return a recording that replays a call now, None if there is none; a call that is repeated decides nothing.
-
-        Args:
-            kind: as in ``recording``.
-        """
+    def ready(self, kind: Callable[[], Hashable]) -> Recording | None:
+        """Return a recording that can replay a repeated call of a kind now, or None; such a call is never recorded."""
         if self._recording is None or self._recording.busy or (_settings(), kind()) != self._kind:
             return None
         return self._recording
@@ -105,9 +97,9 @@ class Graphs:
             RuntimeError: it does not agree.
         """
         self.agreement = recording.agreement
-        for name, found in zip(("forward", "gradient"), self.agreement, strict=True):
-            if not found.agree:
-                raise RuntimeError(f"its replay gave something else than the call itself, the {name} is {found}")
+        for name, compared in zip(("forward", "gradient"), self.agreement, strict=True):
+            if not compared.agree:
+                raise RuntimeError(f"its replay gave something else than the call itself, the {name} is {compared}")
         return recording
 
     def _eager(self, obstacle: str) -> None:
@@ -116,15 +108,14 @@ class Graphs:
         self.state = f"eager: {obstacle}"
 
 
-def _settings() -> tuple:
+def _settings() -> Hashable:
     """Return the settings of torch that decide how a call computes."""
-    cuda: Any = torch.backends.cuda
-    cudnn: Any = torch.backends.cudnn
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
     return (
-        cuda.matmul.fp32_precision,
+        fp32_precisions(),
         cuda.matmul.allow_fp16_reduced_precision_reduction,
         cuda.matmul.allow_bf16_reduced_precision_reduction,
-        (cudnn.enabled, cudnn.deterministic, cudnn.conv.fp32_precision),
+        (cudnn.enabled, cudnn.deterministic),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
     )

@@ -1,4 +1,4 @@
-"""What records a function of static tensors, so that it can be replayed with other contents."""
+"""Recorders of functions of static tensors, which are replayed with other contents."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -9,10 +9,10 @@ _R = TypeVar("_R")
 
 
 class Recorder(Protocol):
-    """Records functions of static tensors. They share memory, so they are replayed in the order they were recorded.
+    """Records functions of static tensors, which share memory and are replayed in the order of recording.
 
     Attributes:
-        devices: types of device whose computation it records.
+        devices: types of device that can be recorded.
     """
 
     devices: tuple[str, ...]
@@ -20,10 +20,10 @@ class Recorder(Protocol):
     def __init__(self, device: torch.device) -> None: ...
 
     def warm(self, function: Callable[[], _R]) -> _R:
-        """Run a function as it is, and return its result, so that libraries have prepared what they need."""
+        """Run a function without recording, so that libraries prepare their resources, and return its result."""
 
     def record(self, function: Callable[[], _R]) -> tuple[Callable[[], None], _R]:
-        """Run a function while recording; return what replays it, and its result, whose tensors a replay fills."""
+        """Record a function; return a function that replays it, and the result, whose tensors a replay fills."""
 
 
 class CudaRecorder:
@@ -38,8 +38,9 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            # Autograd runs a node on the stream of its forward, so all is recorded on one.
-            self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+            # Autograd runs a node on the stream of its forward, so everything is recorded on one stream.
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
 
     def warm(self, function: Callable[[], _R]) -> _R:
         """Run a function on the stream of the recording; see ``Recorder``."""

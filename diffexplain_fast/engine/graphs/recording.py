@@ -1,12 +1,12 @@
 """A forward and its backward, recorded and replayed.
 
 Between two replays only the contents of static tensors change. Everything else that a call reads is part of its kind,
-and a call of another kind does not replay. A recording is used only if its replay gives, for other contents than those
-it was recorded with, what the same call gave operation by operation, up to rounding.
+and a call of another kind does not replay. A recording is used only if its replay with other contents gives, up to
+rounding, the results of the same call run operation by operation.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,11 +18,11 @@ from diffexplain_fast.engine.graphs.recorder import Recorder
 
 
 class Outcome(NamedTuple):
-    """What a forward gave.
+    """Results of a forward.
 
     Attributes:
         tensors: results, which carry a gradient.
-        finite: a deferred check that all is finite, or None.
+        finite: a deferred check that all parts are finite, or None.
     """
 
     tensors: Sequence[Tensor]
@@ -30,11 +30,11 @@ class Outcome(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a backward gave.
+    """Results of a backward.
 
     Attributes:
-        tensors: a gradient for each input, None where it has none.
-        finite: a deferred check that all is finite, or None.
+        tensors: a gradient for each input, None for an input without one.
+        finite: a deferred check that all parts are finite, or None.
     """
 
     tensors: Sequence[Tensor | None]
@@ -45,8 +45,8 @@ class Agreement(NamedTuple):
     """How near a replay is to the same call run operation by operation.
 
     Attributes:
-        forward: of what the forward gave.
-        gradient: of what the backward gave.
+        forward: comparison of the results of the forward.
+        gradient: comparison of the gradients.
     """
 
     forward: Compared
@@ -54,12 +54,12 @@ class Agreement(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a recording is tried with before it is used.
+    """Contents with which a recording is tried before it is used.
 
     Attributes:
-        contents: of all static tensors; so different from those of the recording that results show what a replay read.
-        nearby: contents that differ from those by one unit of rounding.
-        unit: relative, of rounding; see ``rounding_unit``.
+        contents: contents of all static tensors, so different that the results show which contents a replay read.
+        nearby: the same contents moved by one unit of rounding.
+        unit: relative unit of rounding; see ``rounding_unit``.
     """
 
     contents: Sequence[Tensor]
@@ -75,55 +75,50 @@ class Recording:
     """A call of one kind, recorded.
 
     Args:
-        static: the tensors that it reads, and that calls differ in; with memory of their own. Their contents are others
-            afterwards.
-        ways: makes a forward over them, and the backward that may follow it once.
-        recorder: records.
-        trial: what it is tried with.
+        static: tensors with memory of their own that hold all tensors of a call; their contents are overwritten.
+        ways: makes a forward over the static tensors, and a backward that may follow once.
+        recorder: records both.
+        trial: contents to try the recording with.
 
     Attributes:
-        agreement: of its replay with the same call.
+        agreement: how near the replay is to the same call.
 
     Raises:
-        RuntimeError: it cannot be recorded.
-        NonFiniteError: it is not finite in float16.
+        RuntimeError: the call cannot be recorded.
+        NonFiniteError: the call is not finite in float16.
     """
 
     def __init__(
-        self,
-        static: Sequence[Tensor],
-        ways: Callable[[], tuple[Forward, Backward]],
-        recorder: Recorder,
-        trial: Trial,
+        self, static: Sequence[Tensor], ways: Callable[[], tuple[Forward, Backward]], recorder: Recorder, trial: Trial
     ) -> None:
         self._static = list(static)
         self._user: weakref.ref[Use] | None = None
         with torch.no_grad():
-            recorded = [part.detach().clone() for part in static]
+            recorded = [tensor.detach().clone() for tensor in static]
             self.fill(trial.nearby)
             moved = recorder.warm(lambda: _once(*ways()))
             self.fill(trial.contents)
             wanted = recorder.warm(lambda: _once(*ways()))
             self.fill(recorded)
             forward, backward = ways()
-            self._replay_forward, self._made = recorder.record(forward)
-            self._cotangents = [torch.zeros_like(made) for made in self._made.tensors]
+            self._replay_forward, self._outcome = recorder.record(forward)
+            self._cotangents = [torch.zeros_like(result) for result in self._outcome.tensors]
             self._replay_backward, self._grads = recorder.record(lambda: backward(self._cotangents))
             self.fill(trial.contents)
-            made = self.forward()
-            grads = self.backward(made)
+            results = self.forward()
+            grads = self.backward(results)
         self.agreement = Agreement(
-            compare(made, wanted[0], moved[0], trial.unit), compare(grads, wanted[1], moved[1], trial.unit)
+            compare(results, wanted[0], moved[0], trial.unit), compare(grads, wanted[1], moved[1], trial.unit)
         )
 
     @property
     def busy(self) -> bool:
-        """Whether a call replayed it and may still go backward."""
+        """Whether a call that replayed the recording may still go backward."""
         user = None if self._user is None else self._user()
         return user is not None and not user.done
 
     def taken(self, user: "Use") -> None:
-        """Note who replays it, which makes it busy."""
+        """Note a call that replays the recording, which makes the recording busy."""
         self._user = weakref.ref(user)
 
     def fill(self, tensors: Sequence[Tensor]) -> None:
@@ -132,13 +127,13 @@ class Recording:
             torch._foreach_copy_(self._static, list(tensors))
 
     def forward(self) -> list[Tensor]:
-        """Replay the forward on what was filled in; return results of the caller's own."""
+        """Replay the forward on the contents that were filled in; return copies of the results."""
         self._replay_forward()
-        _check(self._made.finite)
-        return [part.clone() for part in self._made.tensors]
+        _check(self._outcome.finite)
+        return [result.clone() for result in self._outcome.tensors]
 
     def backward(self, cotangents: Sequence[Tensor]) -> list[Tensor | None]:
-        """Replay the backward of the last forward; return gradients of the caller's own."""
+        """Replay the backward of the last forward; return copies of the gradients."""
         torch._foreach_copy_(self._cotangents, list(cotangents))
         self._replay_backward()
         _check(self._grads.finite)
@@ -149,7 +144,7 @@ class Use:
     """A call that replays a recording.
 
     Attributes:
-        done: it has gone backward.
+        done: whether the call has gone backward.
     """
 
     done = False
@@ -160,18 +155,18 @@ def static_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def kind_of(tensors: Sequence[Tensor]) -> tuple:
-    """Return what a recording fixes of tensors."""
-    return tuple((part.shape, part.stride(), part.dtype, part.device, part.requires_grad) for part in tensors)
+def kind_of(tensors: Sequence[Tensor]) -> Hashable:
+    """Return the properties of tensors that a recording fixes."""
+    return tuple((each.shape, each.stride(), each.dtype, each.device, each.requires_grad) for each in tensors)
 
 
 def _once(forward: Forward, backward: Backward) -> tuple[Results, Results]:
     """Return results and gradients of a call run operation by operation, with the results as their cotangents."""
-    made = forward()
-    _check(made.finite)
-    grads = backward([part.detach() for part in made.tensors])
+    outcome = forward()
+    _check(outcome.finite)
+    grads = backward([result.detach() for result in outcome.tensors])
     _check(grads.finite)
-    return made.tensors, grads.tensors
+    return outcome.tensors, grads.tensors
 
 
 def _check(finite: Finite | None) -> None:

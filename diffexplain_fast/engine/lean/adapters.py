@@ -13,7 +13,7 @@ from diffexplain_fast.models.frozen import Adapted
 
 
 class LoraLayer(Adapted, Protocol):
-    """What PEFT's LoRA layers have."""
+    """Attributes of PEFT's LoRA layers."""
 
     lora_A: Mapping[str, nn.Module]
     lora_B: Mapping[str, nn.Module]
@@ -49,47 +49,47 @@ class Thin(NamedTuple):
 
         Args:
             x: the projection's input [..., C].
-            dy: gradient of its output [..., K], as many rows.
+            dy: gradient of the projection's output [..., K], with as many rows.
         """
-        rows, dout = (part.reshape(-1, part.shape[-1]).to(self.down.dtype) for part in (x, dy))
+        rows, dout = (tensor.reshape(-1, tensor.shape[-1]).to(self.down.dtype) for tensor in (x, dy))
         dh = self.scaling * (dout @ self.up)
         return dh.t() @ rows, self.scaling * (dout.t() @ F.linear(rows, self.down))
 
 
 def adapted(y: Tensor, x: Tensor, thin: Sequence[Thin]) -> Tensor:
     """Return a frozen projection's output y with the trained parts of its input x added, in place."""
-    for part in thin:
-        y += part.forward(x)
+    for adapter in thin:
+        y += adapter.forward(x)
     return y
 
 
 def adapted_backward(dx: Tensor, dy: Tensor, thin: Sequence[Thin]) -> Tensor:
     """Return a frozen projection's input gradient with that through the trained parts added, in place."""
-    for part in thin:
-        dx += part.backward(dy)
+    for adapter in thin:
+        dx += adapter.backward(dy)
     return dx
 
 
 def matrices(*groups: Sequence[Thin]) -> list[Tensor]:
-    """Return the matrices of several projections, down before up: what autograd sees of them."""
-    return [matrix for thin in groups for part in thin for matrix in (part.down, part.up)]
+    """Return the matrices of several projections, down before up, in the order in which autograd sees them."""
+    return [matrix for thin in groups for adapter in thin for matrix in (adapter.down, adapter.up)]
 
 
 def matrix_gradients(*groups: tuple[Sequence[Thin], Tensor, Tensor]) -> list[Tensor]:
     """Return the gradients of ``matrices``.
 
     Args:
-        *groups: a projection's trained parts, its input and the gradient of its output.
+        *groups: trained adapters of a projection, input of the projection and gradient of its output.
     """
-    return [grad for thin, x, dy in groups for part in thin for grad in part.gradients(x, dy)]
+    return [grad for thin, x, dy in groups for adapter in thin for grad in adapter.gradients(x, dy)]
 
 
 def read_thin(module: LoraLayer, adapter: str) -> Thin | None:
-    """Read one adapter of a LoRA layer that is trained; None if neither of its matrices is.
+    """Read a trained adapter of a LoRA layer; None if neither of its matrices is trained.
 
     Args:
         module: PEFT's layer over a linear layer.
-        adapter: its name, one that acts.
+        adapter: name of an active adapter.
     """
     down, up = (layer.get_parameter("weight") for layer in (module.lora_A[adapter], module.lora_B[adapter]))
     if not (down.requires_grad or up.requires_grad):
@@ -98,7 +98,7 @@ def read_thin(module: LoraLayer, adapter: str) -> Thin | None:
 
 
 def plain_adapter(module: LoraLayer, adapter: str) -> bool:
-    """Whether an adapter is two plain matrices, which is the kind that ``Thin`` computes."""
-    parts = (module.lora_A[adapter], module.lora_B[adapter])
-    plain = all(type(part) is nn.Linear and part.bias is None for part in parts)
+    """Whether an adapter consists of two plain matrices, the only kind that ``Thin`` computes."""
+    layers = (module.lora_A[adapter], module.lora_B[adapter])
+    plain = all(type(layer) is nn.Linear and layer.bias is None for layer in layers)
     return plain and not getattr(module, "fan_in_fan_out", False)

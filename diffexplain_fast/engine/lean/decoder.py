@@ -1,7 +1,8 @@
 """The lean VAE decoder: a user's AutoencoderKL from latents to images, recomputed block by block."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.banded import Stage
@@ -10,15 +11,19 @@ from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_pl
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.transformer import Attention
 from diffexplain_fast.engine.lean.upsample import read_up
+from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.ops.upsample_conv import upsample_conv
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 
 class LeanDecoder:
-    """A frozen AutoencoderKL decoder; it is a ``Decoder``.
+    """A frozen AutoencoderKL decoder, which is a ``Decoder``.
 
     Args:
         vae: diffusers AutoencoderKL; its parameters are shared as ``LeanUNet`` shares them.
@@ -30,7 +35,7 @@ class LeanDecoder:
 
     levels, reason = ("keep", "block", "bands"), ""
 
-    def __init__(self, vae: Any, impl: str = "auto") -> None:
+    def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
         known(vae, "AutoencoderKL")
         known(vae.decoder, "Decoder")
         known(vae.decoder.mid_block, "UNetMidBlock2D")
@@ -45,16 +50,16 @@ class LeanDecoder:
             known(block, "UpDecoderBlock2D")
         if type(decoder.conv_act) is not nn.SiLU:
             raise UnsupportedModelError("another activation before the last convolution")
-        config = vae.config
-        self.scale, self.offset = 1 / config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+        factor, self.offset = latent_scaling(vae)
+        self.scale = 1 / factor
         self.quant = None if vae.post_quant_conv is None else linear(vae.post_quant_conv)
         self.first, self.last = conv(decoder.conv_in), conv(decoder.conv_out)
-        self.middle = [Resnet(part, self.raw) for part in decoder.mid_block.resnets]
-        found = decoder.mid_block.attentions
-        self.attention = [None if part is None else Attention(part, self.raw, residual=True) for part in found]
+        self.middle = [Resnet(block, self.raw) for block in decoder.mid_block.resnets]
+        layers = decoder.mid_block.attentions
+        self.attention = [None if layer is None else Attention(layer, self.raw, residual=True) for layer in layers]
         self.up = [
             (
-                [Resnet(part, self.raw) for part in block.resnets],
+                [Resnet(resnet, self.raw) for resnet in block.resnets],
                 read_up(block.upsamplers[0]) if block.upsamplers else None,
             )
             for block in decoder.up_blocks
@@ -69,19 +74,14 @@ class LeanDecoder:
         return self.raw.described()
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
-        """Return images [B, 3, H, W], about [0, 1] and unclamped.
-
-        Args:
-            latents: clean latents [B, c, h, w], in the scale of the denoiser.
-            level: what is kept.
-        """
+        """Return images [B, 3, H, W], about [0, 1] and unclamped; see ``Decoder``."""
         x = (latents * self.scale + self.offset).to(self.first.weight.dtype)
         if self.quant is not None:
             x = self.quant(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = channels_last(self.first(channels_last(x)))
         x = run(level, self.middle[0], x)
         for layer, resnet in zip(self.attention, self.middle[1:], strict=True):
-            x = x if layer is None else run(level, lambda pixels, own=layer: self._attend(own, pixels), x)
+            x = x if layer is None else run(level, lambda pixels, layer=layer: self._attend(layer, pixels), x)
             x = run(level, resnet, x)
         for number, (resnets, up) in enumerate(self.up):
             if level.in_bands and number == len(self.up) - 1:
@@ -98,10 +98,10 @@ class LeanDecoder:
         impl = self.raw.chosen("group_norm_silu")
         h = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=impl)
         h = h.permute(0, 2, 3, 1).flatten(1, 2)
-        q, k, v = (layer.split(part(h)) for part in (layer.q, layer.k, layer.v))
+        q, k, v = (layer.split(project(h)) for project in (layer.q, layer.k, layer.v))
         impl = "reference" if self.raw.chosen("attention") == "reference" else "sdpa"
         h = layer.out(attention(q, k, v, layer.scale, impl=impl).flatten(2))
-        return x + h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return x + torch.unflatten(h, 1, x.shape[2:]).permute(0, 3, 1, 2)
 
     def _leave(self, x: Tensor) -> Tensor:
         group, impl = self.norm, self.raw.chosen("group_norm_silu")

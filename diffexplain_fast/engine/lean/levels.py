@@ -1,13 +1,12 @@
-"""What a step of the trajectory keeps for its backward, and what it computes again."""
+"""Storage levels: which tensors a step of the trajectory keeps for its backward, and which it computes again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 
 @dataclass(frozen=True)
@@ -15,14 +14,14 @@ class Level:
     """A storage level of the denoiser, or of the decoder.
 
     Attributes:
-        name: what a plan prints.
+        name: name of the level in a plan.
         keep_projection: keep the packed GEGLU projection; else its matrix product is computed again.
         keep_qkv: keep queries, keys and values; else their matrix products are computed again.
         keep_attention: keep attention's output and log-sum-exp; else attention is computed again, as q, k and v are.
-        keep_blocks: keep what is inside of residual blocks and transformers; else only their inputs.
-        keep_step: keep anything but the sample; else the whole step is computed again.
-        in_bands: run the last stage in bands of rows; of a decoder only.
-        on_host: move what is kept to host memory until the backward.
+        keep_blocks: keep tensors inside residual blocks and transformers; else only their inputs.
+        keep_step: keep more than the sample; else the whole step is computed again.
+        in_bands: run the last stage in bands of rows; only for a decoder.
+        on_host: move the kept tensors to host memory until the backward.
     """
 
     name: str
@@ -54,31 +53,31 @@ LEVELS: dict[str, Level] = {
 def run(
     level: Level, function: Callable[..., Tensor], *tensors: Tensor | None, trained: Sequence[Tensor] = ()
 ) -> Tensor:
-    """Call a function of tensors, keeping its inside or only its arguments, as the level says.
+    """Call a function of tensors, keeping its inner tensors or only its arguments.
 
     Args:
-        level: decides.
-        function: what to call.
-        *tensors: its arguments.
-        trained: parameters that the function reads beside them, and that a gradient is wanted for.
+        level: says which of the two.
+        function: function to call.
+        *tensors: arguments of the function.
+        trained: parameters that the function reads beside its arguments and that get a gradient.
     """
     if level.keep_blocks or not torch.is_grad_enabled():
         return function(*tensors)
     return _Recomputed.apply(function, len(tensors), *tensors, *trained)
 
 
-class _Recomputed(torch.autograd.Function):
+class _Recomputed(TensorFunction):
     """A function that keeps its arguments and runs again in the backward; nothing in it is random."""
 
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Context, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
         ctx.function, ctx.count, ctx.trained = function, count, tensors[count:]
         ctx.save_for_backward(*tensors)
         return function(*tensors[:count])
 
     @staticmethod
     @first_order("the sampler's block")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         wanted, count = ctx.needs_input_grad[2:], ctx.count
         leaves = [
             None if tensor is None else tensor.detach().requires_grad_(want)
@@ -86,7 +85,7 @@ class _Recomputed(torch.autograd.Function):
         ]
         with torch.enable_grad():
             out = ctx.function(*leaves)
-        every = (*leaves, *ctx.trained)  # the function reads those itself, so they are no copies
+        every = (*leaves, *ctx.trained)  # trained parameters are no copies, because the function reads the originals
         inputs = [leaf for leaf, want in zip(every, wanted, strict=True) if want and leaf is not None]
-        found = iter(torch.autograd.grad(out, inputs, dy))
-        return None, None, *(next(found) if want else None for want in wanted)
+        grads = iter(torch.autograd.grad(out, inputs, dy))
+        return None, None, *(next(grads) if want else None for want in wanted)

@@ -1,7 +1,7 @@
-"""The models of an engine: lean where they are known, else the user's own modules, recomputed step by step."""
+"""The models of an engine: lean models if they are known, else the user's own modules, recomputed step by step."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,12 @@ from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.xl import decoding_vae
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
 
 class Trained(NamedTuple):
@@ -23,7 +27,7 @@ class Trained(NamedTuple):
 
     @property
     def every(self) -> list[nn.Parameter]:
-        """All of them, the UNet's first."""
+        """All these parameters, the UNet's first."""
         return [*self.unet, *self.vae]
 
 
@@ -31,7 +35,7 @@ NOT_TRAINED = Trained()
 
 
 class ModuleUNet:
-    """A UNet called as diffusers calls it; the text reaches it unprojected. See ``Denoiser``.
+    """A UNet called as diffusers calls it, with unprojected text. See ``Denoiser``.
 
     Args:
         unet: diffusers UNet2DConditionModel or a module called like one.
@@ -41,7 +45,7 @@ class ModuleUNet:
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, unet: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, unet: "UNet2DConditionModel", reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
         self.unet, self.reason, self._weights = unet, reason, weights
 
     def project(self, embeds: Tensor) -> list[Tensor]:
@@ -49,30 +53,19 @@ class ModuleUNet:
         return [embeds]
 
     def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
-        """Return for every step the timestep [1] and Stable Diffusion XL's conditions, where there are any.
-
-        Args:
-            timesteps: [N].
-            added: conditions of R rows, None for others.
-        """
+        """Return for every step the timestep [1] and Stable Diffusion XL's conditions, if there are any."""
         return [[timestep[None], *((added or {}).values())] for timestep in timesteps]
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
-        """Return the denoiser's output [R, c, h, w].
-
-        Args:
-            sample: latents [B, c, h, w], R = B or 2B.
-            text: the embeddings of R rows.
-            shifts: one step of ``shifts``.
-            level: not used; the trajectory computes the whole step again.
-        """
+        """Return the output [R, c, h, w], at every level alike: the trajectory computes the whole step again."""
         timestep, *conditions = shifts
         added = dict(zip(("text_embeds", "time_ids"), conditions, strict=True)) if conditions else None
         rows = sample.repeat(len(text[0]) // len(sample), 1, 1, 1)
         with frozen(self.unet, but=self._weights):
-            return self.unet(
+            output: Tensor = self.unet(
                 rows, timestep[0], encoder_hidden_states=text[0], added_cond_kwargs=added, return_dict=False
             )[0]
+        return output
 
 
 class ModuleDecoder:
@@ -86,24 +79,20 @@ class ModuleDecoder:
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, vae: Any, reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
         self.vae, self.reason, self._weights = vae, reason, weights
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
-        """Return images [B, 3, H, W], about [0, 1] and unclamped.
-
-        Args:
-            latents: clean latents [B, c, h, w].
-            level: not used.
-        """
-        config = self.vae.config
-        rows = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        with frozen(self.vae, but=self._weights):
-            return self.vae.decode(rows.to(next(self.vae.parameters()).dtype), return_dict=False)[0] / 2 + 0.5
+        """Return images [B, 3, H, W], about [0, 1] and unclamped, at every level alike."""
+        return vae_images(self.vae, latents, self._weights)
 
 
 def read_models(
-    unet: Any, vae: Any, impl: str, savings: Collection[str], trained: Trained = NOT_TRAINED
+    unet: "UNet2DConditionModel",
+    vae: "AutoencoderKL",
+    impl: str,
+    savings: Collection[str],
+    trained: Trained = NOT_TRAINED,
 ) -> tuple[Denoiser, Decoder]:
     """Return denoiser and decoder.
 
@@ -137,22 +126,17 @@ def _check_trained(model: nn.Module, weights: Sequence[Tensor], known: Sequence[
     """Refuse a model with a trained parameter that its lean twin has no gradient for.
 
     Raises:
-        UnsupportedModelError: names the first one.
+        UnsupportedModelError: names the first such parameter.
     """
-    left = {*map(id, weights)} - {*map(id, known)}
-    names = [name for name, weight in model.named_parameters() if id(weight) in left]
+    unknown = {*map(id, weights)} - {*map(id, known)}
+    names = [name for name, weight in model.named_parameters() if id(weight) in unknown]
     if names:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise UnsupportedModelError(f"trainable weights: {names[0]}{others}")
 
 
 def fallback_notes(denoiser: Denoiser, decoder: Decoder) -> str:
-    """Return which models run through their own modules and why, empty if both are known.
-
-    Args:
-        denoiser: lean UNet or ``ModuleUNet``.
-        decoder: lean decoder or ``ModuleDecoder``.
-    """
+    """Return which models run through their own modules and why, empty if both models are known."""
     notes = [
         f"the {name} runs through its own modules ({model.reason})"
         for name, model in (("UNet", denoiser), ("VAE", decoder))

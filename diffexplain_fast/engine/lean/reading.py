@@ -1,5 +1,6 @@
 """Reading the weights of the user's modules, sharing them wherever their layout allows."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from diffexplain_fast.engine.lean.adapters import (
 )
 from diffexplain_fast.models.watch import global_hooks, has_hooks
 from diffexplain_fast.ops._autocast import without_autocast
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 
@@ -27,32 +28,32 @@ class UnsupportedModelError(ValueError):
     """A part of a model that the fast engine does not know; the model then runs through its own modules."""
 
 
-def known(module: Any, *names: str) -> None:
-    """Refuse a module that is not of one of diffusers' own classes, or whose class was given another ``forward``.
+def known(module: object, *names: str) -> None:
+    """Refuse a module that is not of one of diffusers' own classes, or whose class got another ``forward``.
 
     Args:
-        module: what was found.
-        *names: classes that are known.
+        module: a part of the user's model.
+        *names: names of known classes.
 
     Raises:
-        UnsupportedModelError: names the class found.
+        UnsupportedModelError: names the class of the module.
     """
     kind = type(module)
     if kind.__name__ not in names or not kind.__module__.startswith("diffusers."):
         raise UnsupportedModelError(
             f"{kind.__module__}.{kind.__name__} where diffusers' {' or '.join(names)} was expected"
         )
-    computes: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
-    if not computes.__module__.startswith("diffusers."):
-        raise UnsupportedModelError(f"{kind.__name__} computes by {computes.__module__}.{computes.__qualname__}")
+    forward: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
+    if not forward.__module__.startswith("diffusers."):
+        raise UnsupportedModelError(f"{kind.__name__} computes by {forward.__module__}.{forward.__qualname__}")
 
 
-def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
+def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
     """Refuse a model whose options or hooks make it compute something else than what is built here.
 
     Args:
         model: diffusers model.
-        plain: option to the value it must have, where the configuration has it.
+        plain: for each option the value that it must have if the configuration has the option.
 
     Raises:
         UnsupportedModelError: names the option or the module with a hook.
@@ -63,20 +64,20 @@ def check_plain(model: nn.Module, plain: dict[str, Any]) -> None:
             raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
     if global_hooks():
         raise UnsupportedModelError("a hook on all modules")
-    for name, part in model.named_modules():
-        if has_hooks(part) or "forward" in vars(part):
+    for name, module in model.named_modules():
+        if has_hooks(module) or "forward" in vars(module):
             raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
 
 
 class Linear(NamedTuple):
-    """Frozen weight [K, C], bias [K] or None, and what is trained beside them."""
+    """Frozen weight [K, C], bias [K] or None, and the adapters that are trained beside them."""
 
     weight: Tensor
     bias: Tensor | None
     thin: tuple[Thin, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return x W^T + b for [..., C], with a gradient that ``torch.autocast`` around the backward leaves alone."""
+        """Return x W^T + b for [..., C]; ``torch.autocast`` around the backward does not change the gradient."""
         if torch.is_grad_enabled() and (x.requires_grad or self.thin):
             return _Linear.apply(x, self, *matrices(self.thin))
         return adapted(F.linear(x, self.weight, self.bias), x, self.thin)
@@ -86,9 +87,9 @@ class Linear(NamedTuple):
         return adapted_backward(dy @ self.weight, dy, self.thin)
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(TensorFunction):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:
         ctx.linear = linear
         ctx.save_for_backward(*((x, *trained) if trained else ()))
         return linear(x)
@@ -96,7 +97,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @first_order("the sampler's projection of the text")
     @without_autocast
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         linear = ctx.linear
         grads = matrix_gradients((linear.thin, saved[0], dy)) if saved else []
         return linear.backward(dy), None, *grads
@@ -104,7 +105,7 @@ class _Linear(torch.autograd.Function):
 
 def add_product(total: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add x W [R, K], of x [R, C] and a weight [C, K], to a total in place."""
-    torch.addmm(total, x, weight, out=total)  # torch counts the FLOP of this one, and not of addmm_
+    torch.addmm(total, x, weight, out=total)  # torch counts the FLOP of addmm, but not those of addmm_
 
 
 class Norm(NamedTuple):
@@ -117,7 +118,7 @@ class Norm(NamedTuple):
 
 
 def linear(module: Any) -> Linear:
-    """Read a linear layer, or a 1 x 1 convolution, which is one per pixel; LoRA is added to the weight, unless trained.
+    """Read a linear layer, or a 1 x 1 convolution as a linear layer; LoRA that is not trained is added to the weight.
 
     Raises:
         UnsupportedModelError: another kind of module.
@@ -131,7 +132,7 @@ def linear(module: Any) -> Linear:
 
 
 def conv(module: Any) -> Convolution:
-    """Read a convolution; its weight is copied to channels-last unless it is.
+    """Read a convolution; its weight is copied to channels-last if it has another layout.
 
     Raises:
         UnsupportedModelError: another kind of module, or groups, dilation or uneven strides.
@@ -156,17 +157,17 @@ def norm(module: Any) -> Norm:
 
 
 def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias as they act: those of the module, or of PEFT's base layer plus its active LoRA if not trained."""
+    """Return the effective weight and bias: of the module, or of PEFT's base layer plus the active LoRA not trained."""
     base: Any = getattr(module, "base_layer", module)
     if type(base) not in kinds:
-        # diffusers' own LoRA-compatible classes and quantised layers compute something else than their weight says.
+        # diffusers' own LoRA-compatible classes and quantised layers compute more than a product with their weight.
         raise UnsupportedModelError(
             f"{type(base).__name__} where {' or '.join(kind.__name__ for kind in kinds)} was expected"
         )
     weight: Tensor = base.weight.detach()
     if base is not module:
         if not hasattr(module, "get_delta_weight") or not hasattr(module, "lora_A"):
-            raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is no LoRA")
+            raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is not LoRA")
         if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
             raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
         with torch.no_grad():
@@ -177,14 +178,14 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
 
 
 def _acting(module: LoraLayer) -> list[str]:
-    """Return the names of a LoRA layer's adapters that act."""
+    """Return the names of the active adapters of a LoRA layer."""
     idle = module.merged or module.disable_adapters
     return [] if idle else [adapter for adapter in module.active_adapters if adapter in module.lora_A]
 
 
 def _trained(module: LoraLayer) -> tuple[Thin, ...]:
-    """Return a layer's adapters that are trained; of other kinds than two plain matrices none are read."""
+    """Return the trained adapters of a layer; only adapters of two plain matrices are read."""
     if not hasattr(module, "base_layer"):
         return ()
-    found = (read_thin(module, adapter) for adapter in _acting(module) if plain_adapter(module, adapter))
-    return tuple(thin for thin in found if thin is not None)
+    adapters = (read_thin(module, name) for name in _acting(module) if plain_adapter(module, name))
+    return tuple(thin for thin in adapters if thin is not None)

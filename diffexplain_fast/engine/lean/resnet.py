@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.raw import RawOps
 
@@ -18,7 +18,6 @@ class Resnet:
     Args:
         module: diffusers ResnetBlock2D.
         raw: raw functions to run.
-        parts: channels of x and of the skip connection, where there is one.
 
     Raises:
         UnsupportedModelError: an option that is not the block above.
@@ -27,7 +26,7 @@ class Resnet:
     def __init__(self, module: Any, raw: RawOps) -> None:
         known(module, "ResnetBlock2D")
         plain = module.upsample is None and module.downsample is None and not module.skip_time_act
-        # In a VAE, where no time embedding arrives, the word is another one for the same.
+        # A VAE has no time embedding; there the option has another value for the same block.
         times = ("default",) if module.time_emb_proj is not None else ("default", "group")
         if not plain or module.time_embedding_norm not in times or type(module.nonlinearity) is not nn.SiLU:
             raise UnsupportedModelError("a ResnetBlock2D with resampling, another activation or time scale")
@@ -38,7 +37,7 @@ class Resnet:
         self.shortcut: Tensor | None = None
         if module.conv_shortcut is not None:
             self.shortcut, bias, _ = linear(module.conv_shortcut)
-            if bias is not None:  # the convolution adds it with its own
+            if bias is not None:  # the convolution adds the shortcut's bias with its own
                 self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
 
     def shift(self, embedding: Tensor) -> Tensor | None:
@@ -46,7 +45,7 @@ class Resnet:
         return None if self.time is None else self.time(F.silu(embedding))
 
     def shortened(self, x: Tensor) -> Tensor:
-        """Return what goes past the convolutions [N, K, H, W], but for its bias, for x [N, C, H, W]."""
+        """Return the shortcut branch without its bias [N, K, H, W], for x [N, C, H, W]."""
         return x if self.shortcut is None else (x.permute(0, 2, 3, 1) @ self.shortcut.t()).permute(0, 3, 1, 2)
 
     def shortened_backward(self, dy: Tensor) -> Tensor:
@@ -57,7 +56,7 @@ class Resnet:
         """Return the block's output [N, K, H, W], channels-last.
 
         Args:
-            x: [N, C1, H, W]; channels-last is not copied.
+            x: [N, C1, H, W]; a channels-last tensor is not copied.
             skip: [N, C2, H, W] or None.
             shift: [1 or N, K] from ``shift``.
         """
@@ -66,20 +65,20 @@ class Resnet:
         return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self)
 
 
-class _Resnet(torch.autograd.Function):
+class _Resnet(TensorFunction):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
-        one, two, raw = block.norm1, block.norm2, block.raw
-        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, one.weight, one.bias, one.groups, one.eps, True)
+    def forward(ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
+        norm1, norm2, raw = block.norm1, block.norm2, block.raw
+        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, norm1.weight, norm1.bias, norm1.groups, norm1.eps, True)
         h = channels_last(block.conv1.forward(a))
         rows = None if shift is None else shift.expand(len(x), -1).contiguous()
-        a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, two.weight, two.bias, two.groups, two.eps, True)
+        a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, norm2.weight, norm2.bias, norm2.groups, norm2.eps, True)
         out = channels_last(block.conv2.forward(a))
         if block.shortcut is None:
             out += x
         else:
-            for part, weight in _halves(x, skip, block.shortcut):
-                add_product(_pixels(out), _pixels(part), weight.t())
+            for half, weight in _halves(x, skip, block.shortcut):
+                add_product(_pixels(out), _pixels(half), weight.t())
         if block.scale != 1.0:
             out /= block.scale
         ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
@@ -88,25 +87,25 @@ class _Resnet(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's residual block")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = saved
         block, dy = ctx.block, channels_last(dy)
         if block.scale != 1.0:
             dy = dy / block.scale
-        one, two, raw = block.norm1, block.norm2, block.raw
+        norm1, norm2, raw = block.norm1, block.norm2, block.raw
         da = channels_last(block.conv2.backward(dy, h.shape))
-        dh, _ = raw.group_norm_bwd(da, h, None, rows, two.weight, two.bias, mean2, rstd2, two.groups, True)
+        dh, _ = raw.group_norm_bwd(da, h, None, rows, norm2.weight, norm2.bias, mean2, rstd2, norm2.groups, True)
         dshift = None
         if shift is not None and ctx.needs_input_grad[2]:
             dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
-        dx, dskip = raw.group_norm_bwd(da, x, skip, None, one.weight, one.bias, mean1, rstd1, one.groups, True)
+        dx, dskip = raw.group_norm_bwd(da, x, skip, None, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True)
         if block.shortcut is None:
             dx += dy
         else:
-            for part, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
-                add_product(_pixels(part), _pixels(dy), weight)
+            for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
+                add_product(_pixels(half), _pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None
 
 

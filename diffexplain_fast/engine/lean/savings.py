@@ -1,4 +1,4 @@
-"""What the fast engine does not compute twice; each can be switched off. The gradient stays the same."""
+"""Repeated work that the fast engine avoids. Each saving can be switched off; the gradient stays the same."""
 
 from collections.abc import Collection
 
@@ -11,14 +11,14 @@ convolutions at the low resolution; skip connections read where they are, not co
 
 
 def parse_savings(savings: str | Collection[str]) -> frozenset[str]:
-    """Return the names of what is saved.
+    """Return the names of the chosen savings.
 
     Args:
         savings: "all", or names from ``SAVINGS``.
 
     Raises:
-        TypeError: another kind.
-        UnknownNameError: no such saving.
+        TypeError: neither "all" nor a collection of names.
+        UnknownNameError: an unknown saving.
     """
     if savings == "all":
         return frozenset(SAVINGS)

@@ -1,4 +1,4 @@
-"""Transformer2DModel: self-attention, cross-attention to text whose keys come projected, GEGLU feed-forward."""
+"""Transformer2DModel: self-attention, cross-attention to projected text, GEGLU feed-forward."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, mat
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
-from diffexplain_fast.ops._autograd import first_order
+from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
@@ -25,7 +25,7 @@ class Attention:
     Args:
         module: diffusers Attention.
         raw: raw functions to run.
-        residual: whether the module itself adds its input and has a norm of its own, as the VAE's does.
+        residual: whether the module adds its input and has a norm of its own, as in the VAE.
 
     Raises:
         UnsupportedModelError: an option that changes what plain attention computes.
@@ -42,14 +42,14 @@ class Attention:
         self.raw, self.heads, self.scale = raw, module.heads, float(module.scale)
         self.q, self.k, self.v = linear(module.to_q), linear(module.to_k), linear(module.to_v)
         if abs(self.scale - (len(self.q.weight) // self.heads) ** -0.5) > 1e-6:
-            # Diffusers' processors for PyTorch 2 ignore it, the others do not.
+            # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
         self.norm = norm(module.group_norm) if residual else None
 
     def split(self, x: Tensor) -> Tensor:
         """Return [B, N, heads, d] of a projection [B, N, heads d]."""
-        return x.unflatten(-1, (self.heads, -1))
+        return torch.unflatten(x, -1, (self.heads, -1))
 
 
 class Block:
@@ -71,13 +71,13 @@ class Block:
         if not plain or module.attn2 is None:
             raise UnsupportedModelError("a transformer block without layer norms or cross-attention")
         self.raw = raw
-        self.norms = [norm(part) for part in (module.norm1, module.norm2, module.norm3)]
+        self.norms = [norm(layer_norm) for layer_norm in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
         wide, narrow = linear(module.ff.net[0].proj), linear(module.ff.net[2])
-        self.wide, self.narrow = (PackedLinear(part.weight, part.bias) for part in (wide, narrow))
+        self.wide, self.narrow = (PackedLinear(layer.weight, layer.bias) for layer in (wide, narrow))
         self.wide_thin, self.narrow_thin = wide.thin, narrow.thin
         layer, cross = self.attention, self.cross
-        # Of the text's projections, `cross.k` and `cross.v`, autograd sees the matrices where the text is projected.
+        # Autograd sees the matrices of `cross.k` and `cross.v` where the text is projected, and not here.
         self.trained = (
             matrices(layer.q.thin, layer.k.thin, layer.v.thin, layer.out.thin),
             matrices(cross.q.thin, cross.out.thin),
@@ -88,7 +88,7 @@ class Block:
         """Return [R, N, C] for hidden states x [B, N, C] and text keys and values [R, L, heads, d], R = B or 2B."""
         x = _SelfAttention.apply(x, self, level, *self.trained[0])
         if len(k) != len(x):
-            x = x.repeat(len(k) // len(x), 1, 1)  # the rows of guidance part here
+            x = x.repeat(len(k) // len(x), 1, 1)  # from here on, the rows of guidance differ
         x = _CrossAttention.apply(x, k, v, self, level, *self.trained[1])
         return _FeedForward.apply(x, self, level, *self.trained[2])
 
@@ -121,15 +121,15 @@ class Transformer:
         h = self.enter(h.permute(0, 2, 3, 1).flatten(1, 2))
         for block, (k, v) in zip(self.blocks, keys, strict=True):
             h = block(h, k, v, level)
-        h = self.leave(h).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        h = torch.unflatten(self.leave(h), 1, x.shape[2:]).permute(0, 3, 1, 2)
         return h + (x if len(x) == len(h) else torch.cat([x] * (len(h) // len(x))))
 
 
-class _SelfAttention(torch.autograd.Function):
-    """x + out(attention(norm(x))); the matrices trained in it are arguments for autograd to see them."""
+class _SelfAttention(TensorFunction):
+    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.attention, block.raw
         n, mean, rstd = _normalise(x, block, 0)
         q, k, v = _project(layer, n)
@@ -141,31 +141,31 @@ class _SelfAttention(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's self-attention")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # read only where it is computed
+        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # n is read only if it is computed
         q, k, v = kept[2:] or _project(layer, n)
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = (
-            part.flatten(0, 1).flatten(1) for part in block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
+            grad.flatten(0, 1).flatten(1) for grad in block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         )
         dn = layer.q.backward(dq)
         for projection, gradient in ((layer.k, dk), (layer.v, dv)):
             add_product(dn, gradient, projection.weight)
             adapted_backward(dn, gradient, projection.thin)
-        inputs = [(part.thin, n, grad) for part, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
+        inputs = [(projection.thin, n, grad) for projection, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
         grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
         return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None, *grads
 
 
-class _CrossAttention(torch.autograd.Function):
+class _CrossAttention(TensorFunction):
     """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.cross, block.raw
         n, mean, rstd = _normalise(x, block, 1)
         q = layer.split(layer.q(n))
@@ -177,7 +177,7 @@ class _CrossAttention(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's cross-attention")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd, k, v), kept = saved[:5], saved[5 + ctx.trained :]
         block = ctx.block
         layer = block.cross
@@ -192,11 +192,11 @@ class _CrossAttention(torch.autograd.Function):
         return dx, dk, dv, None, None, *grads
 
 
-class _FeedForward(torch.autograd.Function):
+class _FeedForward(TensorFunction):
     """x + narrow(geglu(wide(norm(x)))); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         n, mean, rstd = _normalise(x, block, 2)
         n = n.flatten(0, 1)
         h = adapted(block.wide.forward(n), n, block.wide_thin)
@@ -207,7 +207,7 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")
-    def backward(ctx: Any, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block, grads, rows = ctx.block, [], dy.flatten(0, 1)
         n = x if kept and not ctx.trained else _normalise(x, block, 2)[0].flatten(0, 1)  # as in self-attention

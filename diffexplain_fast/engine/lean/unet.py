@@ -19,7 +19,7 @@ from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
 from diffexplain_fast.ops.raw import RawOps
 
-_PLAIN: dict[str, Any] = {
+_PLAIN: dict[str, object] = {
     "act_fn": "silu",
     "attention_type": "default",
     "class_embed_type": None,
@@ -33,17 +33,17 @@ _PLAIN: dict[str, Any] = {
     "time_embedding_type": "positional",
     "timestep_post_act": None,
 }
-"""Options, where a configuration has them, for which the UNet is the one built here."""
+"""Values of the options for which the UNet is the one built here; a configuration may lack some."""
 _BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
 class Stage(NamedTuple):
-    """A resolution on one way through the UNet: pairs of a residual block and a transformer or None, then resampling.
+    """A resolution on the way down or up: residual blocks, each with a transformer or None after it, then resampling.
 
     Attributes:
-        layers: residual block and what follows it.
-        down: strided convolution, None without one.
-        up: upsampling convolution, None without one.
+        layers: residual blocks, each with the transformer that follows it or None.
+        down: strided convolution or None.
+        up: upsampling convolution or None.
     """
 
     layers: list[tuple[Resnet, Transformer | None]]
@@ -52,18 +52,16 @@ class Stage(NamedTuple):
 
 
 class LeanUNet:
-    """A frozen UNet2DConditionModel that keeps what a level says, and never an input of a convolution.
-
-    It is a ``Denoiser``.
+    """A frozen UNet2DConditionModel, which is a ``Denoiser``; it never keeps the input of a convolution.
 
     Args:
-        unet: diffusers UNet2DConditionModel; its parameters are shared, but for convolutions that are not
+        unet: diffusers UNet2DConditionModel; its parameters are shared, except convolutions that are not
             channels-last (copied) and upsampling convolutions (packed).
         impl: "auto" or "reference", for every op.
         savings: names from ``SAVINGS``.
 
     Raises:
-        UnsupportedModelError: an option, block or processor that is not known here; the message names it.
+        UnsupportedModelError: an option, block or processor that is not known here; the message says which.
     """
 
     levels, reason = ("keep", "project", "lean", "host", "attend", "block", "step"), ""
@@ -81,17 +79,17 @@ class LeanUNet:
         self.down = [self._stage(block) for block in unet.down_blocks]
         middle = unet.mid_block
         known(middle, "UNetMidBlock2DCrossAttn")
-        self.middle = [Resnet(part, self.raw) for part in middle.resnets]
-        self.attention = [Transformer(part, self.raw) for part in middle.attentions]
+        self.middle = [Resnet(module, self.raw) for module in middle.resnets]
+        self.attention = [Transformer(module, self.raw) for module in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
 
     def _stage(self, block: Any) -> Stage:
         known(block, *_BLOCKS)
         if getattr(block, "s1", None) is not None:
             raise UnsupportedModelError("FreeU (unet.disable_freeu())")
-        found = getattr(block, "attentions", None) or [None] * len(block.resnets)
-        transformers = [None if part is None else Transformer(part, self.raw) for part in found]
-        layers = list(zip([Resnet(part, self.raw) for part in block.resnets], transformers, strict=True))
+        attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
+        transformers = [None if module is None else Transformer(module, self.raw) for module in attentions]
+        layers = list(zip([Resnet(module, self.raw) for module in block.resnets], transformers, strict=True))
         down, up = getattr(block, "downsamplers", None), getattr(block, "upsamplers", None)
         packs, impl = "upsampling" in self._savings, self.raw.chosen("interleave")
         return Stage(layers, read_down(down[0]) if down else None, Upsample(up[0], packs, impl) if up else None)
@@ -104,10 +102,10 @@ class LeanUNet:
     def transformers(self) -> Iterator[Transformer]:
         """Yield the transformers in the order in which the UNet calls them."""
         for stage in self.down:
-            yield from (part for _, part in stage.layers if part is not None)
+            yield from (transformer for _, transformer in stage.layers if transformer is not None)
         yield from self.attention
         for stage in self.up:
-            yield from (part for _, part in stage.layers if part is not None)
+            yield from (transformer for _, transformer in stage.layers if transformer is not None)
 
     def resnets(self) -> Iterator[Resnet]:
         """Yield the residual blocks in the order in which the UNet calls them."""
@@ -117,50 +115,35 @@ class LeanUNet:
 
     def trained(self) -> list[Tensor]:
         """Return the matrices of adapters that get a gradient here."""
-        parts = list(self.transformers())
-        crosses = [block.cross for part in parts for block in part.blocks]
+        transformers = list(self.transformers())
+        crosses = [block.cross for transformer in transformers for block in transformer.blocks]
         text = matrices(*(layer.thin for cross in crosses for layer in (cross.k, cross.v)))
-        return [*text, *(matrix for part in parts for matrix in part.trained)]
+        return [*text, *(matrix for transformer in transformers for matrix in transformer.trained)]
 
     def project(self, embeds: Tensor) -> list[Tensor]:
-        """Return the text keys and values of every cross-attention, [R, L, heads, d] each, k before v.
+        """Return text keys and values of every cross-attention, [R, L, heads, d] each, k before v; see ``Denoiser``.
 
-        Once for all steps: their gradients are summed over the steps before they go through the projections.
-
-        Args:
-            embeds: prompt embeddings [R, L, width].
+        Their gradients are summed over the steps and then go through the projections once.
         """
         return self._project(embeds) if "text" in self._savings else [embeds]
 
     def _project(self, embeds: Tensor) -> list[Tensor]:
-        layers = [block.cross for part in self.transformers() for block in part.blocks]
+        layers = [block.cross for transformer in self.transformers() for block in transformer.blocks]
         return flat_list(TextKeys(layer.split(layer.k(embeds)), layer.split(layer.v(embeds))) for layer in layers)
 
     def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
-        """Return for every step what the time embedding adds in every residual block, [1 or R, C] each.
-
-        Args:
-            timesteps: [N].
-            added: Stable Diffusion XL's conditions of R rows, None for others.
-        """
+        """Return for every step the time shifts of all residual blocks, [1 or R, C] each; see ``Denoiser``."""
         unet, steps = self.unet, []
         dtype = self.first.weight.dtype
         for timestep in timesteps:
             embedding = unet.time_embedding(unet.time_proj(timestep[None]).to(dtype))
             if added is not None:
                 embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
-            steps.append([shift for part in self.resnets() if (shift := part.shift(embedding)) is not None])
+            steps.append([shift for resnet in self.resnets() if (shift := resnet.shift(embedding)) is not None])
         return steps
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
-        """Return the denoiser's output [R, c, h, w] for R rows of text.
-
-        Args:
-            sample: latents [B, c, h, w], R = B or 2B: equal rows are computed once, until they meet the text.
-            text: keys and values from ``project``, R rows each.
-            shifts: one step of ``shifts``.
-            level: what is kept.
-        """
+        """Return the output [R, c, h, w]; equal rows are computed once until they meet the text. See ``Denoiser``."""
         rows = len(text[0])
         text = text if "text" in self._savings else self._project(text[0])
         if "rows" not in self._savings or any(len(shift) not in (1, len(sample)) for shift in shifts):
@@ -182,8 +165,8 @@ class LeanUNet:
             for resnet, transformer in stage.layers:
                 skip = skips.pop()
                 skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
-                parts = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
-                x = _attended(run(level, resnet, *parts, next(time)), transformer, pairs, level)
+                pair = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
+                x = _attended(run(level, resnet, *pair, next(time)), transformer, pairs, level)
             if stage.up is not None:
                 x = stage.up(x, skips[-1].shape[2:])
         group, impl = self.norm, self.raw.chosen("group_norm_silu")
@@ -193,15 +176,15 @@ class LeanUNet:
 
 
 def _attended(x: Tensor, transformer: Transformer | None, pairs: list[TextKeys], level: Level) -> Tensor:
-    """Run a transformer, if there is one, on the next pairs of text keys and values, which it takes from the list."""
+    """Run a transformer, if there is one, and take its pairs of text keys and values from the front of the list."""
     if transformer is None:
         return x
-    own, pairs[:] = pairs[: len(transformer.blocks)], pairs[len(transformer.blocks) :]
+    keys, pairs[:] = pairs[: len(transformer.blocks)], pairs[len(transformer.blocks) :]
 
     def function(hidden: Tensor, *text: Tensor) -> Tensor:
         return transformer(hidden, pairs_of(text), level)
 
-    return run(level, function, x, *flat_list(own), trained=transformer.trained)
+    return run(level, function, x, *flat_list(keys), trained=transformer.trained)
 
 
 def read_down(module: Any) -> Convolution:

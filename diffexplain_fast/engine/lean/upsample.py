@@ -14,12 +14,12 @@ from diffexplain_fast.ops.upsample_conv import SubpixelWeight, pack_subpixel, up
 
 
 class Upsample:
-    """A frozen Upsample2D of a UNet, which may have to meet a skip connection of odd size.
+    """A frozen Upsample2D of a UNet, whose output may have to match a skip connection of odd size.
 
     Args:
         module: diffusers Upsample2D.
-        packs: sum the weights for the low resolution.
-        impl: of the interleaving.
+        packs: whether to sum the weights for the low resolution.
+        impl: implementation of the interleaving.
 
     Raises:
         UnsupportedModelError: another kind.
@@ -49,7 +49,7 @@ def read_up(module: Any) -> SubpixelWeight:
     known(module, "Upsample2D")
     if not module.use_conv or module.use_conv_transpose or module.norm is not None or not module.interpolate:
         raise UnsupportedModelError("an Upsample2D without nearest interpolation and convolution")
-    found = conv(module.conv)
-    if found.weight.shape[2:] != (3, 3) or found.padding != 1:
+    convolution = conv(module.conv)
+    if convolution.weight.shape[2:] != (3, 3) or convolution.padding != 1:
         raise UnsupportedModelError("an Upsample2D whose convolution is not 3 x 3")
-    return pack_subpixel(found.weight, found.bias)
+    return pack_subpixel(convolution.weight, convolution.bias)

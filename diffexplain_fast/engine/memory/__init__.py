@@ -1,1 +1,1 @@
-"""What a step costs, which plan fits into a byte limit, and what is kept from the forward to the backward."""
+"""The costs of a step, the plan that fits into a byte limit, and the tensors kept from the forward to the backward."""

@@ -1,4 +1,4 @@
-"""Plans of the fast engine: what each level of each step costs on these shapes, counted without running anything."""
+"""Plans of the fast engine, from the costs of each level of each step, which are counted without running anything."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.lean.modules import fallback_notes
-from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, Part
+from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
@@ -16,23 +16,23 @@ from diffexplain_fast.errors import wrong_value
 
 _LATENTS = 8
 _NOTABLE = 0.2
-"""Share of the weights from which their other layouts are worth a word."""
+"""Share of the weights from which the note mentions their other layouts."""
 
-Model = TypeVar("Model", bound=Part)
+Model = TypeVar("Model", bound=EngineModel)
 
 
 class Request(NamedTuple):
-    """What a plan is made for.
+    """The call for which a plan is made.
 
     Attributes:
         sample: start latents [B, c, h, w].
         text: projected text, R rows each.
         shifts: one step's time shifts.
         steps: number of steps.
-        first_step: steps before it keep nothing.
+        first_step: first step that keeps anything.
         split_guidance: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
-        checkpointed: allow no level but one sample per step.
-        flop_per_byte: FLOP in the time in which a byte goes to host memory, None if none may.
+        checkpointed: allow only the level with one sample per step.
+        flop_per_byte: FLOP in the time in which a byte is copied to host memory, None if host memory is not allowed.
         cublas: bytes of cuBLAS's workspaces; None where neither cuBLAS nor cuDNN runs.
     """
 
@@ -46,26 +46,26 @@ class Request(NamedTuple):
     flop_per_byte: float | None = None
     cublas: int | None = None
 
-    def workspace(self, seen: Count) -> int:
-        """Return the most bytes that cuDNN takes beside the tensors of a part, 0 where it does not run.
+    def workspace(self, counted: Count) -> int:
+        """Return the estimated bytes that cuDNN takes beside the tensors of a part, 0 where cuDNN does not run.
 
-        As many as all operands of the largest convolution have: cuDNN's kernels for matrix units read channels last,
-        and convert operands of another layout in their workspace. torch's own bound is the largest free block, within
-        which a search tries kernels that want more, and may choose one: this is an estimate, not a bound.
+        The estimate is the size of all operands of the largest convolution: cuDNN's kernels for matrix units read
+        channels last, and convert operands of another layout in their workspace. A search may choose a kernel with a
+        larger workspace; torch only limits the workspace to the largest free block.
 
         Args:
-            seen: counts of the part.
+            counted: counts of the part.
         """
-        return 0 if self.cublas is None else seen.operands
+        return 0 if self.cublas is None else counted.operands
 
 
 class Counted(NamedTuple):
-    """What everything costs, whatever the limit.
+    """All costs of a call, whatever the limit.
 
     Attributes:
-        steps: for each step the levels it may have, and what they cost.
+        steps: for each step the possible levels and their costs.
         heads: the same for the decoder.
-        weights: bytes that are there all the time, by name: the user's weights, their other layouts, text and time.
+        weights: bytes that are allocated all the time, by name: the user's weights, their other layouts, text and time.
         note: models that run through their own modules, and why.
     """
 
@@ -84,8 +84,8 @@ def count_levels(
         denoiser: lean UNet, or the user's own module.
         decoder: lean decoder, or the user's own module.
         modules: the user's UNet and VAE, whose weights count.
-        request: shapes.
-        fastest: count the level alone that computes the least.
+        request: the call.
+        fastest: count only the level that computes the least.
     """
     weights = {"weights": weight_bytes(modules)}
     layouts = layout_bytes((denoiser, decoder), modules)
@@ -107,17 +107,17 @@ def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
     """Return the fastest plan whose predicted peak is within a limit.
 
     Args:
-        counted: what everything costs.
-        limit: bytes for everything, weights included; None for none.
-        host: bytes of host memory that steps may be kept in.
+        counted: all costs.
+        limit: bytes for everything, weights included; None for no limit.
+        host: bytes of host memory in which steps may be kept.
 
     Raises:
-        ValueError: no plan fits; the message says what is needed at least, and by which plan.
+        ValueError: no plan fits; the message says which limit is needed at least, and by which plan.
     """
     costs, heads, weights = counted.steps, counted.heads, sum(counted.weights.values())
     room = 2**62 if limit is None else limit - weights
-    found = {name: choose_levels(costs, head.working, room, host) for name, head in heads.items()}
-    plans = {name: levels for name, levels in found.items() if levels is not None}
+    choices = {name: choose_levels(costs, head.working, room, host) for name, head in heads.items()}
+    plans = {name: levels for name, levels in choices.items() if levels is not None}
     if not plans:
         least = least_limit(counted)
         nearest = make_plan(counted, least, host)
@@ -159,7 +159,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     if moved:
         parts["in host memory, not on the device"] = moved
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
-    forward = sum(max(level.again for level in cost.values()) for cost in costs)  # where all is computed again
+    forward = sum(max(level.again for level in cost.values()) for cost in costs)  # at the leanest level
     peak = weights + max(working, kept + head.working)
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
@@ -169,7 +169,7 @@ def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, l
     if model.reason:
         return model, list(getattr(model, "vae", module).parameters()), request
     twin = hollow(model, held_tensors([model]), [module])
-    sample, *rest = (part.to("meta") for part in (request.sample, *request.text, *request.shifts))
+    sample, *rest = (tensor.to("meta") for tensor in (request.sample, *request.text, *request.shifts))
     text, shifts = rest[: len(request.text)], rest[len(request.text) :]
     return twin, held_tensors([twin]), request._replace(sample=sample, text=text, shifts=shifts)
 
@@ -177,15 +177,15 @@ def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, l
 def _step_costs(
     denoiser: Denoiser, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
 ) -> list[Mapping[str, Cost]]:
-    """Return for each step the levels it may have and what they cost."""
+    """Return for each step the possible levels and their costs."""
     whole = _level_costs(denoiser, weights, request, request.text, request.shifts, fastest, results)
     least = min(whole.values(), key=lambda cost: cost.working)
     free = {"step": Cost(0, least.working, 0.0, workspace=least.workspace)}
     steps: list[Mapping[str, Cost]] = [free if i < request.first_step else whole for i in range(request.steps)]
     if request.split_guidance:
         batch = len(request.sample)
-        half = [part[batch:] for part in request.text]
-        shifts = [part if len(part) == 1 else part[batch:] for part in request.shifts]
+        half = [keys[batch:] for keys in request.text]
+        shifts = [shift if len(shift) == 1 else shift[batch:] for shift in request.shifts]
         steps[request.first_step] = _level_costs(denoiser, weights, request, half, shifts, fastest, results)
     return steps
 
@@ -205,25 +205,25 @@ def _level_costs(
     names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
     for name in names or ["lean"]:
-        # Every level is counted with the time shifts as constants: they are small.
+        # Every level is counted with the time shifts as constants, because the shifts are small.
         def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
             return denoiser(rows, keys, shifts, LEVELS[level])
 
         # The time shifts are kept for all steps together, as the text is.
         counts[name] = count(function, [sample, *text], [*weights, *shifts], results)
     small = sample.nbytes
-    least = min(found.total for found in counts.values())
+    least = min(level.total for level in counts.values())
 
-    def cost(found: Count, kept: int, time: float, again: float, host: int = 0) -> Cost:
-        workspace = request.workspace(found)
-        return Cost(kept + small, found.peak + small + workspace, time, again, host, workspace)
+    def cost(counted: Count, kept: int, time: float, again: float, host: int = 0) -> Cost:
+        workspace = request.workspace(counted)
+        return Cost(kept + small, counted.peak + small + workspace, time, again, host, workspace)
 
-    costs = {name: cost(found, found.kept, found.total, found.total - least) for name, found in counts.items()}
+    costs = {name: cost(level, level.kept, level.total, level.total - least) for name, level in counts.items()}
     if names and fastest:
         return costs
     last: Count = counts["lean"]
     if names and request.flop_per_byte is not None:
-        # Copies run beside the computation, there in the forward and back in the backward.
+        # Copies run beside the computation: to host memory in the forward, back in the backward.
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
         costs["host"] = cost(last, 0, time, last.total - least, last.kept)
@@ -234,23 +234,23 @@ def _level_costs(
 def _heads(
     decoder: Decoder, weights: Sequence[Tensor], request: Request, fastest: bool, results: Results
 ) -> dict[str, Cost]:
-    """Return what the decoder costs at each of its levels; its input, the clean latents, is small."""
+    """Return the costs of the decoder's levels; the clean latents, which are its input, are too small to count."""
     names = [name for name in decoder.levels if not (request.checkpointed and LEVELS[name].keep_blocks)] or ["step"]
-    found = {}
+    costs = {}
     for name in names[:1] if fastest else names:
-        seen = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights, results)
-        again = seen.forward if name == "step" else 0
-        workspace = request.workspace(seen)
-        found[name] = Cost(0, seen.peak + workspace, float(seen.total + again), workspace=workspace)
-    return found
+        counted = count(lambda latents, level=name: decoder(latents, LEVELS[level]), [request.sample], weights, results)
+        again = counted.forward if name == "step" else 0
+        workspace = request.workspace(counted)
+        costs[name] = Cost(0, counted.peak + workspace, float(counted.total + again), workspace=workspace)
+    return costs
 
 
 def _leaf_bytes(request: Request) -> int:
     """Return the bytes of the projected text and the time shifts of all steps, their gradients' sums, and some latents.
 
-    Those are the noise with its copy and scaled, the first unconditional prediction, a step's adjoints and cotangents.
+    Among the latents are the noise, its copies, and the adjoints and cotangents of a step.
     """
-    leaves = [(part, 1) for part in request.text] + [(part, request.steps) for part in request.shifts]
+    leaves = [(keys, 1) for keys in request.text] + [(shift, request.steps) for shift in request.shifts]
     wide = torch.promote_types(request.text[0].dtype, torch.float32).itemsize
     latents = _LATENTS * request.sample.numel() * request.sample.element_size()
-    return latents + sum(number * part.numel() * (part.element_size() + wide) for part, number in leaves)
+    return latents + sum(number * leaf.numel() * (leaf.element_size() + wide) for leaf, number in leaves)

@@ -3,9 +3,9 @@
 import copy
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import diffexplain_fast.ops  # noqa: F401 - defines what is counted
+import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
 from diffexplain_fast.engine.memory.flop import Arguments, flop
 
 _Model = TypeVar("_Model")
@@ -24,13 +24,13 @@ _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
 
 
 class Count(NamedTuple):
-    """What a forward and its backward cost.
+    """Costs of a forward and its backward.
 
     Attributes:
         kept: bytes saved for the backward, without arguments and weights.
         peak: most bytes alive at once, without arguments and weights.
         forward: FLOP of the forward, 2 per multiply-add; matrix products, convolutions and attention.
-        total: FLOP of forward and backward, what is computed again included.
+        total: FLOP of forward and backward, including those that are computed again.
         operands: most bytes of one convolution's input, weight and output together, or of its input gradient's.
     """
 
@@ -41,7 +41,7 @@ class Count(NamedTuple):
     operands: int = 0
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that operations make while it is open, and the most at once.
 
     Attributes:
@@ -50,16 +50,12 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def known(self, *tensors: Tensor) -> None:
-        """Leave the storages of these tensors out of the count.
-
-        Args:
-            *tensors: arguments and weights.
-        """
+        """Leave the storages of these tensors, such as arguments and weights, out of the count."""
         for tensor in tensors:
             self._seen.add(tensor.untyped_storage())
 
@@ -77,7 +73,7 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
         return out
 
-    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         """Return the results of an operation."""
         return func(*args, **kwargs)
 
@@ -96,18 +92,19 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-Results = dict[tuple, tuple[list[tuple], int]]
+_Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
+Results = dict[Hashable, tuple[list[_Form], int]]
 """Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
 
 
-class Counting(LiveBytes):
+class Counting(LiveBytes):  # type: ignore[no-untyped-call]
     """Counts FLOP too; on the meta device it runs an operation once for equal arguments.
 
     Args:
-        results: of operations that are known; more are added.
+        results: results of known operations; more are added.
 
     Attributes:
-        flop: so far, 2 per multiply-add; matrix products, convolutions and attention.
+        flop: FLOP so far, 2 per multiply-add; matrix products, convolutions and attention.
         operands: most bytes of one convolution's operands so far, see ``Count``.
     """
 
@@ -116,31 +113,35 @@ class Counting(LiveBytes):
         self.flop = self.operands = 0
         self._results = results
 
-    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         """Return the results of an operation, and count its FLOP and operands."""
         out = self._run(func, args, kwargs)
         if func is _CONVOLUTION:
-            self.operands = max(self.operands, sum(map(_bytes, (*args[:2], out))))
+            self.operands = max(self.operands, sum(map(_bytes, (*args[:2], *_listed(out)))))
         elif func is _CONVOLUTION_BACKWARD:
-            self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], out[0]))))
+            self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], _listed(out)[0]))))
         return out
 
-    def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> Any:
+    def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
         key = _signature(func, args, kwargs)
         if key in self._results:
             forms, cost = self._results[key]
             self.flop += cost
-            made = [_empty(*form) for form in forms]
-            return made if len(func._schema.returns) > 1 else made[0]
+            empty = [_empty(*form) for form in forms]
+            return empty if len(func._schema.returns) > 1 else empty[0]
         out = args[0] if _in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
         if func is _CONVOLUTION and out.is_meta and any(map(_channels_last, args[:2])):
-            out = out.contiguous(memory_format=torch.channels_last)  # the meta kernel forgets it, no other does
+            out = out.contiguous(memory_format=torch.channels_last)  # only the meta kernel forgets the layout
         cost = flop(func, args, kwargs, out) or 0
         self.flop += cost
-        found = out if isinstance(out, tuple | list) else (out,)
-        if key is not None and all(_plain(part) and self.fresh(part) for part in found):
-            self._results[key] = [(part.shape, part.stride(), part.dtype) for part in found], cost
+        tensors = [result for result in _listed(out) if _plain(result) and self.fresh(result)]
+        if key is not None and len(tensors) == len(_listed(out)):
+            self._results[key] = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors], cost
         return out
+
+
+def _listed(out: object) -> Sequence[object]:
+    return out if isinstance(out, tuple | list) else (out,)
 
 
 def _empty(shape: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -159,16 +160,16 @@ def _plain(value: object) -> TypeGuard[Tensor]:
     return value.numel() > 0 and value.untyped_storage().nbytes() == (last + 1) * value.element_size()
 
 
-def _bytes(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.numel() * tensor.element_size()
+def _bytes(value: object) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
 def _channels_last(image: Tensor) -> bool:
     return image.is_contiguous(memory_format=torch.channels_last)
 
 
-def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> tuple | None:
-    """Return what the form of the results follows from; None if that may be more than what is known here."""
+def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> Hashable:
+    """Return a key that determines the form of the results; None if the form may depend on more than this key."""
     if not _functional(func):
         return None
     parts: list[object] = [func]
@@ -203,8 +204,8 @@ def _in_place(func: OpOverload) -> bool:
 
 
 def _counted(*values: Iterable[object]) -> Iterator[Tensor]:
-    """Yield the tensors with a storage at any depth of some lists; a weight laid out for oneDNN has none to be seen."""
-    left = [part for value in values for part in value]
+    """Yield the tensors with a storage at any depth of some lists; the storage of oneDNN's layouts cannot be seen."""
+    left = [item for value in values for item in value]
     for value in left:
         if isinstance(value, Tensor):
             if value.layout is torch.strided:
@@ -214,28 +215,25 @@ def _counted(*values: Iterable[object]) -> Iterator[Tensor]:
 
 
 def count(
-    function: Callable[..., Tensor],
-    like: Sequence[Tensor],
-    weights: Iterable[Tensor],
-    results: Results | None = None,
+    function: Callable[..., Tensor], like: Sequence[Tensor], weights: Iterable[Tensor], results: Results | None = None
 ) -> Count:
     """Count a differentiable function's forward and backward.
 
     Meta tensors are counted as they are; fake tensors, which take much longer, stand for any others.
 
     Args:
-        function: of tensors that require grad.
-        like: tensors with the shape, dtype and device of its arguments.
-        weights: what it reads beside them; neither changed nor counted.
-        results: of operations that other counts met, which takes less time; more are added.
+        function: function of tensors that require grad.
+        like: tensors with the shape, dtype and device of the arguments.
+        weights: other tensors that the function reads; neither changed nor counted.
+        results: results of operations in earlier counts, to save time; more are added.
     """
     weights = list(weights)
     with ExitStack() as stack:
-        if any(part.device.type != "meta" for part in (*like, *weights)):
+        if any(tensor.device.type != "meta" for tensor in (*like, *weights)):
             fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            # A view of a weight becomes a fake one, so the fakes of the weights are made beforehand.
+            # A view of a weight becomes a fake tensor, so the fakes of the weights are made beforehand.
             weights = [fake.from_tensor(weight) for weight in weights]
-        inputs = [torch.empty(part.shape, dtype=part.dtype, device=part.device).requires_grad_() for part in like]
+        inputs = [torch.empty(each.shape, dtype=each.dtype, device=each.device).requires_grad_() for each in like]
         live = stack.enter_context(Counting({} if results is None else results))
         outside = [*inputs, *weights]
         live.known(*outside)
@@ -259,14 +257,14 @@ def hollow(model: _Model, tensors: Iterable[Tensor], shared: Iterable[object] = 
     """Return a copy of an object whose tensors are on the meta device.
 
     Args:
-        model: holds tensors at any depth.
-        tensors: those it holds.
-        shared: objects that the copy has in common with it.
+        model: object that holds tensors at any depth.
+        tensors: the tensors of the object.
+        shared: objects that the copy shares with the original.
     """
     twins = {
-        id(part): _empty(part.shape, part.stride(), part.dtype).requires_grad_(part.requires_grad) for part in tensors
+        id(each): _empty(each.shape, each.stride(), each.dtype).requires_grad_(each.requires_grad) for each in tensors
     }
-    return copy.deepcopy(model, {**{id(part): part for part in shared}, **twins})
+    return copy.deepcopy(model, {**{id(each): each for each in shared}, **twins})
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""FLOP of one operation, from the shapes of what goes in and what comes out.
+"""FLOP of one operation, from the shapes of its arguments and results.
 
-They are those of matrix products, convolutions and attention, 2 per multiply-add. No other operation has an agreed
-number.
+Only matrix products, convolutions and attention are counted, 2 per multiply-add, because no other operation has an
+agreed number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,14 @@ Arguments = Sequence[Any]
 
 
 def _product(arguments: Arguments, out: Tensor) -> int:
-    """FLOP of a linear layer with a weight [K, C], or of a convolution with one [K, C, kh, kw]."""
-    return 2 * out.numel() * arguments[1].shape[1:].numel()
+    """Return the FLOP of a linear layer with a weight [K, C], or of a convolution with one [K, C, kh, kw]."""
+    return 2 * out.numel() * int(arguments[1].shape[1:].numel())
 
 
 def _attention(arguments: Arguments, out: object, products: int, axis: int, first: int = 0) -> int:
-    """FLOP of some matrix products of attention; q and k are arguments ``first`` and the next, N their ``axis``."""
+    """Return the FLOP of some matrix products of attention; q is argument ``first``, k the next, N their ``axis``."""
     q, k = arguments[first : first + 2]
-    return products * 2 * q.numel() * k.shape[axis]
+    return products * 2 * int(q.numel() * k.shape[axis])
 
 
 # Backward: scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.
@@ -42,7 +42,7 @@ _FORMULAS: dict[str, Callable[..., int]] = {
         for implementation in ("", "_triton")
     },
 }
-"""What torch's own table does not know."""
+"""Formulas of the operations that torch's own table lacks."""
 
 
 def flop(function: OpOverload, arguments: Arguments, options: Mapping[str, object], out: object) -> int | None:
@@ -50,12 +50,12 @@ def flop(function: OpOverload, arguments: Arguments, options: Mapping[str, objec
 
     Args:
         function: the ``OpOverload`` that ran.
-        arguments: its positional arguments.
-        options: its keyword arguments.
-        out: what it returned.
+        arguments: positional arguments of the operation.
+        options: keyword arguments of the operation.
+        out: result of the operation.
     """
-    own = _FORMULAS.get(function._schema.name)
-    if own is not None:
-        return own(arguments, out)
+    formula = _FORMULAS.get(function._schema.name)
+    if formula is not None:
+        return formula(arguments, out)
     known = flop_registry.get(function.overloadpacket)
     return None if known is None else int(known(*arguments, **options, out_val=out))

@@ -1,4 +1,4 @@
-"""What a step keeps for its backward, moved to host memory until then; pinned where there is a GPU."""
+"""Tensors that a step keeps for its backward, moved to host memory until then; pinned memory if there is a GPU."""
 
 import functools
 import weakref
@@ -28,15 +28,15 @@ class Offloaded:
     Copies run on a stream of their own beside the computation. ``fetch`` before the backward, ``free`` after it.
 
     Args:
-        held: ``storage_key`` of what lives on anyway, such as weights, and is not moved.
+        held: keys of tensors that stay allocated, such as weights; never offloaded.
 
     Attributes:
-        nbytes: moved so far.
+        nbytes: bytes moved so far.
     """
 
     def __init__(self, held: Collection[int]) -> None:
         self._held, self.nbytes = held, 0
-        # By the storages themselves while they live: another may get the address of one that is gone.
+        # Keyed by living storages and not by address, because a new storage may get the address of a freed one.
         self._numbers: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
         self._host: dict[int, Tensor] = {}
         self._back: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
@@ -44,12 +44,12 @@ class Offloaded:
         self.hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
 
     def fetch(self) -> None:
-        """Copy everything back, what was kept last first, while the computation goes on."""
+        """Copy everything back while the computation goes on, beginning with the last storage that was kept."""
         for key in reversed(self._host):
             self._fetched(key)
 
     def free(self) -> None:
-        """Let go of all that was copied back, once no copy is on its way."""
+        """Free everything that was copied back, after the last copy has ended."""
         if self._device is not None and self._device.type == "cuda":
             torch.cuda.current_stream(self._device).wait_stream(_copies(self._device))
         self._host.clear()
@@ -77,45 +77,45 @@ class Offloaded:
     @torch.no_grad()
     def _to_host(self, tensor: Tensor) -> Tensor:
         self._device = tensor.device
-        given = _as_bytes(tensor)
+        data = _as_bytes(tensor)
         if tensor.device.type != "cuda":
-            return given.clone()
-        copies, host = _copies(tensor.device), torch.empty(given.shape, dtype=torch.uint8, pin_memory=True)
+            return data.clone()
+        copies, host = _copies(tensor.device), torch.empty(data.shape, dtype=torch.uint8, pin_memory=True)
         copies.wait_stream(torch.cuda.current_stream(tensor.device))
         with torch.cuda.stream(copies):
-            host.copy_(given, non_blocking=True)
-        given.record_stream(copies)  # its memory is not given away before it has been read
+            host.copy_(data, non_blocking=True)
+        data.record_stream(copies)  # the memory is not reused before it has been read
         return host
 
     @torch.no_grad()
     def _fetched(self, key: int) -> tuple[Tensor, torch.cuda.Event | None]:
-        """Return a storage as bytes on the device, and the event after which they are there."""
+        """Return a storage as bytes on the device, and the event after which the bytes are complete."""
         if key not in self._back:
             host, device = self._host[key], self._device
             if device is None or device.type != "cuda":
                 self._back[key] = host, None
                 return self._back[key]
-            given, copies = torch.empty(host.shape, dtype=torch.uint8, device=device), _copies(device)
-            copies.wait_stream(torch.cuda.current_stream(device))  # what had this memory before may still be read
+            data, copies = torch.empty(host.shape, dtype=torch.uint8, device=device), _copies(device)
+            copies.wait_stream(torch.cuda.current_stream(device))  # the memory's previous tensor may still be read
             with torch.cuda.stream(copies):
-                given.copy_(host, non_blocking=True)
-                ready = torch.cuda.Event()
+                data.copy_(host, non_blocking=True)
+                ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 ready.record(copies)
-            self._back[key] = given, ready
+            self._back[key] = data, ready
         return self._back[key]
 
 
 def storage_key(tensor: Tensor) -> int:
-    """Return what tells the storage of a living tensor from others: its address."""
+    """Return a key of the storage of a living tensor, its address."""
     return tensor.untyped_storage().data_ptr()
 
 
 def flop_per_byte(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Return the FLOP of a convolution that a CUDA device does while it copies a byte; measured. None elsewhere.
+    """Measure how many FLOP of a convolution a CUDA device does while it copies a byte; None on other devices.
 
     Args:
-        device: where the models are.
-        dtype: theirs.
+        device: device of the models.
+        dtype: dtype of the models.
     """
     if device.type != "cuda":
         return None
@@ -131,15 +131,15 @@ def flop_per_byte(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def _seconds(function: Callable[[], object], runs: int = 5) -> float:
-    """Return what one call takes on the current CUDA device."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    """Return the seconds that one call takes on the current CUDA device."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     function()
     begin.record()
     for _ in range(runs):
         function()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / runs / 1e3
+    return float(begin.elapsed_time(end)) / runs / 1e3
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
@@ -155,4 +155,4 @@ def _copies(device: torch.device) -> torch.cuda.Stream:
 
 @functools.cache
 def _stream(index: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream(index)
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]

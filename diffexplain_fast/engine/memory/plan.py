@@ -5,8 +5,8 @@ Steps run 0 ... N - 1 and their backwards N - 1 ... 0, so while step i runs back
     minimise sum_i time(l_i)  with  sum_{j < i} kept(l_j) + working(l_i) <= limit for all i,  and
     sum_j kept(l_j) + head <= limit.
 
-States are the (bytes, time) pairs that no other beats in both, for every number of bytes in host memory. Little is
-kept by early steps and much by late ones, whose memory is free again when the early ones are computed again.
+States are the (bytes, time) pairs that no other pair beats in both, for every number of bytes in host memory. Early
+steps keep little and late steps much, because the memory of late steps is free when early steps are computed again.
 """
 
 import re
@@ -22,15 +22,15 @@ _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a storage level costs a step.
+    """Costs of a storage level in one step.
 
     Attributes:
         kept: bytes kept from forward to backward.
-        working: most bytes while its backward runs, those kept included.
+        working: most bytes while the backward runs, including the kept bytes.
         time: forward and backward, in any unit that is the same for all levels.
-        again: the part of it that computes a forward again.
+        again: part of ``time`` that computes a forward again.
         host: bytes kept in host memory.
-        workspace: what of ``working`` is for libraries.
+        workspace: part of ``working`` that libraries take.
     """
 
     kept: int
@@ -50,8 +50,8 @@ class Plan:
         parts: bytes by part: weights, each level's steps, the head.
         peak: most bytes at once, predicted.
         limit: bytes allowed, None without a limit.
-        recompute: what is computed again in the steps, as a share of their forward.
-        note: what a reader should know, such as a model that runs through its own modules.
+        recompute: share of the steps' forward that is computed again.
+        note: remark for the reader, such as a model that runs through its own modules.
     """
 
     levels: tuple[str, ...]
@@ -71,7 +71,7 @@ class Plan:
         return f"{', '.join(counts)}, the decoder at {decoder}, {100 * self.recompute:.0f} % computed again"
 
     def __str__(self) -> str:
-        """Return the plan as a table: bytes by part, what is computed again, predicted peak, limit."""
+        """Return the plan as a table: bytes by part, predicted peak, limit, share that is computed again."""
         rows = [(name, f"{size / 2**20:12.1f} MiB") for name, size in self.parts.items()]
         rows += [("predicted peak", f"{self.peak / 2**20:12.1f} MiB")]
         rows += [("limit", "none".rjust(16) if self.limit is None else f"{self.limit / 2**20:12.1f} MiB")]
@@ -82,15 +82,15 @@ class Plan:
 
 
 def parse_bytes(memory: object, name: str = "memory") -> int | None:
-    """Return a byte limit: None and "auto" have none of their own.
+    """Return a byte limit as a number, None for None and "auto".
 
     Args:
         memory: None, "auto", a whole number of bytes, or text such as "8GiB" or "500 MiB".
-        name: of the argument, for messages.
+        name: name of the argument, for messages.
 
     Raises:
-        TypeError: another kind.
-        ValueError: no such text, or nothing above 0.
+        TypeError: neither a number nor text.
+        ValueError: text of another form, or a number below 1.
     """
     wanted = "'auto', None, a number of bytes, or text such as '8GiB'"
     if memory is None or memory == "auto":
@@ -99,23 +99,23 @@ def parse_bytes(memory: object, name: str = "memory") -> int | None:
         raise wrong_type(name, wanted, memory)
     memory = memory if isinstance(memory, str) else int(memory)
     if isinstance(memory, str):
-        found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]i?B|B|)\s*", memory)
-        if found is None:
+        parsed = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]i?B|B|)\s*", memory)
+        if parsed is None:
             raise wrong_value(name, wanted, repr(memory))
-        memory = int(float(found[1]) * _UNITS[found[2]])
+        memory = int(float(parsed[1]) * _UNITS[parsed[2]])
     if memory <= 0:
         raise wrong_value(name, wanted, memory)
     return memory
 
 
 def choose_levels(costs: Sequence[Mapping[str, Cost]], head: int, limit: int, host: int = 0) -> list[str] | None:
-    """Return the fastest level of every step under a limit, None if there is no choice under it.
+    """Return the fastest level of every step under a limit, None if no choice fits.
 
     Args:
-        costs: for each step the levels it may have, by name.
-        head: bytes the decoder and its backward need beside what the steps keep.
+        costs: for each step the costs of the possible levels, by name.
+        head: bytes that the decoder and its backward need beside the tensors that the steps keep.
         limit: bytes for everything counted here.
-        host: bytes of host memory that steps may be kept in.
+        host: bytes of host memory in which steps may be kept.
     """
     states = [_State(0, 0, 0.0, ())]
     for step in costs:
@@ -134,10 +134,10 @@ def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
     """Return the smallest limit that ``choose_levels`` can meet.
 
     Args:
-        costs: as there.
-        head: as there.
+        costs: as in ``choose_levels``.
+        head: as in ``choose_levels``.
     """
-    # The state is the bytes kept so far; for each, the smallest peak that led there.
+    # For each number of bytes kept so far, the smallest peak that led there.
     peaks = {0: 0}
     for step in costs:
         grown: dict[int, int] = {}
@@ -162,11 +162,11 @@ class _State(NamedTuple):
 
 
 def _unbeaten(states: list[_State]) -> list[_State]:
-    """Return the states that no other with as much in host memory beats in bytes and time."""
+    """Return the states that no other state with as many bytes in host memory beats in bytes and time."""
     best: dict[int, float] = {}
-    found = []
+    unbeaten = []
     for state in sorted(states, key=lambda state: state[:3]):
         if state.time < best.get(state.host, float("inf")):
             best[state.host] = state.time
-            found.append(state)
-    return found
+            unbeaten.append(state)
+    return unbeaten

@@ -1,6 +1,6 @@
-"""Which level each step of a call has: plans made once for each kind of call, under the limits of the moment."""
+"""Plans that say which level each step of a call has, made once for each kind of call under the current limits."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,34 +9,28 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
-from diffexplain_fast.engine.memory.costs import (
-    Counted,
-    Request,
-    count_levels,
-    least_limit,
-    make_plan,
-)
+from diffexplain_fast.engine.memory.costs import Counted, Request, count_levels, least_limit, make_plan
 from diffexplain_fast.engine.memory.host import flop_per_byte
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.memory.resident import available_bytes, layout_bytes, weight_bytes
 from diffexplain_fast.engine.memory.workspaces import cublas_bytes
 
 _SHARE = 0.9
-"""Part of the free memory that a plan may use; the rest is for fragmentation and for larger workspaces than planned."""
+"""Share of the free memory that a plan may use; the rest is for fragmentation and for workspaces beyond the plan."""
 _EASE = 0.8
-"""What is left of a limit each time memory runs out under it."""
+"""Share of a limit that remains each time memory runs out under it."""
 
 
 @dataclass
 class Limits:
-    """What plans may use.
+    """Memory that plans may use.
 
     Attributes:
         device: bytes for everything, weights included; None for no limit.
-        free: the limit is what is free on a CUDA device.
-        host: bytes of host memory that steps may be kept in.
-        reserve: bytes of the limit that are the caller's.
-        eased: what is left of the limit after memory ran out.
+        free: whether the limit is the free memory of a CUDA device.
+        host: bytes of host memory in which steps may be kept.
+        reserve: bytes of the limit that belong to the caller.
+        eased: share of the limit that remains after memory ran out.
     """
 
     device: int | None
@@ -46,7 +40,7 @@ class Limits:
     eased: float = 1.0
 
     def ease(self) -> None:
-        """Memory ran out."""
+        """Lower the limit, because memory ran out."""
         self.eased *= _EASE
 
 
@@ -57,7 +51,7 @@ class Planning:
         denoiser: lean UNet, or the user's own module.
         decoder: lean decoder, or the user's own module.
         modules: the user's UNet and VAE, whose weights count.
-        limits: what plans may use.
+        limits: memory that plans may use.
         trained: parameters that get a gradient.
     """
 
@@ -71,14 +65,14 @@ class Planning:
     ) -> None:
         self._denoiser, self._decoder, self._modules, self._limits = denoiser, decoder, modules, limits
         self._trained_bytes = sum(map(_gradient_bytes, trained))
-        self._plans: dict[tuple, Plan] = {}
-        self._requests: dict[tuple, tuple[Request, int | None]] = {}
-        self._key: tuple | None = None
-        self._counted: dict[tuple, Counted] = {}
+        self._plans: dict[Hashable, Plan] = {}
+        self._requests: dict[Hashable, tuple[Request, int | None]] = {}
+        self._key: Hashable = None
+        self._counted: dict[Hashable, Counted] = {}
 
     @property
     def plan(self) -> Plan | None:
-        """Plan of the last call, counted when it is asked for; None before."""
+        """Plan of the last call, counted when this is read; None before."""
         return None if self._key is None else self._planned(self._key)
 
     def levels(
@@ -93,21 +87,17 @@ class Planning:
         """Return the storage level of each step, the decoder's last.
 
         Args:
-            start: start latents [B, c, h, w].
-            text: projected text, R rows each.
-            shifts: one step's time shifts.
-            steps: number of steps.
-            mode: what of the loop is differentiated.
-            split_guidance: whether the first recorded step runs its unconditional rows by themselves, keeping nothing.
+            start: start latents [B, c, h, w]; the arguments not listed here are those of ``Request``.
+            mode: which part of the loop is differentiated.
 
         Raises:
-            ValueError: nothing fits into the limit.
+            ValueError: no plan fits into the limit.
         """
         limits, limit = self._limits, self._limits.device
         if limits.free and (free := available_bytes(start.device)) is not None:
             held = weight_bytes(self._modules) + layout_bytes((self._denoiser, self._decoder), self._modules)
             limit = int(_SHARE * free) + held
-        groups = [[_hollow(part) for part in group] for group in ([start], text, shifts)]
+        groups = [[_hollow(tensor) for tensor in group] for group in ([start], text, shifts)]
         rate = self._rate if limits.host else None
         options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)
         self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options)
@@ -120,11 +110,11 @@ class Planning:
         return self._planned(self._key).levels
 
     def forget_plans(self) -> None:
-        """Make plans anew: the limits are others."""
+        """Forget the plans, because the limits changed."""
         self._plans.clear()
 
     def forget_counts(self) -> None:
-        """Count anew: the reserve is another."""
+        """Forget the plans and the counts, because the reserve changed."""
         self._plans.clear()
         self._counted.clear()
 
@@ -133,14 +123,14 @@ class Planning:
         weight = next(self._modules[0].parameters())
         return flop_per_byte(weight.device, weight.dtype)
 
-    def _planned(self, key: tuple) -> Plan:
-        """Return the plan of a kind of call; made once, until memory runs out under it."""
+    def _planned(self, key: Hashable) -> Plan:
+        """Return the plan of a kind of call, which is made once and again after memory ran out."""
         if key not in self._plans:
             self._plans[key] = self._quick_plan(key) or self._full_plan(key)
         return self._plans[key]
 
-    def _quick_plan(self, key: tuple) -> Plan | None:
-        """Return the plan that keeps everything, if it is within the limit: most levels need not be counted then."""
+    def _quick_plan(self, key: Hashable) -> Plan | None:
+        """Return the plan that keeps everything if it fits, because then the other levels need not be counted."""
         if self._limits.eased < 1.0 or key in self._counted:
             return None
         request, limit = self._requests[key]
@@ -149,7 +139,7 @@ class Planning:
         except ValueError:
             return None
 
-    def _full_plan(self, key: tuple) -> Plan:
+    def _full_plan(self, key: Hashable) -> Plan:
         request, limit = self._requests[key]
         if key not in self._counted:
             self._counted[key] = self._count(request)
@@ -166,13 +156,13 @@ class Planning:
         return counted._replace(weights={**counted.weights, **{name: size for name, size in more.items() if size}})
 
     def _possible(self, levels: list[str]) -> list[str]:
-        """Return the levels, with "step" in place of those that a model cannot have."""
+        """Return the levels, with "step" in place of levels that a model does not have."""
         models = [*[self._denoiser] * (len(levels) - 1), self._decoder]
         return [level if level in model.levels else "step" for level, model in zip(levels, models, strict=True)]
 
 
 def _gradient_bytes(weight: Tensor) -> int:
-    """Return the bytes of a weight's gradient: of one step, summed over the steps, and as it is handed over."""
+    """Return the bytes of a weight's gradient: of one step, summed over the steps, and in the dtype of the weight."""
     wide = torch.promote_types(weight.dtype, torch.float32).itemsize
     return weight.numel() * (2 * weight.element_size() + wide)
 

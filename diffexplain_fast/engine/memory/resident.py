@@ -1,4 +1,4 @@
-"""What is held in memory all the time: the user's weights, and what lean models hold beside them."""
+"""Tensors that are in memory all the time: the user's weights, and the tensors that lean models hold beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,61 +7,57 @@ from torch import Tensor, nn
 
 
 def weight_bytes(modules: Sequence[nn.Module]) -> int:
-    """Return the bytes of all parameters and buffers, shared ones once."""
+    """Return the bytes of all parameters and buffers, each storage once."""
     storages = {
-        part.untyped_storage()._cdata: part.untyped_storage().nbytes()
+        tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
         for module in modules
-        for part in (*module.parameters(), *module.buffers())
+        for tensor in (*module.parameters(), *module.buffers())
     }
     return sum(storages.values())
 
 
 def layout_bytes(models: Sequence[object], modules: Sequence[nn.Module]) -> int:
-    """Return the bytes of what models hold beside the user's weights: weights in other layouts or dtypes.
+    """Return the bytes that models hold beside the user's weights: weights in other layouts or dtypes.
 
     Args:
         models: lean or fallback models.
         modules: the user's UNet and VAE.
     """
-    seen = {part.untyped_storage()._cdata for module in modules for part in module.parameters()}
+    seen = {weight.untyped_storage()._cdata for module in modules for weight in module.parameters()}
     total = 0
     held = [value for model in models for value in vars(model).values() if isinstance(value, nn.Module)]
-    for part in (*_inside(models), *(weight for module in held for weight in module.parameters())):
-        if isinstance(part, Tensor):
-            storage = part.untyped_storage()
+    for value in (*_inside(models), *(weight for module in held for weight in module.parameters())):
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
             total += 0 if storage._cdata in seen else storage.nbytes()
             seen.add(storage._cdata)
         else:
-            total += getattr(part, "layout_bytes", 0)
+            total += getattr(value, "layout_bytes", 0)
     return total
 
 
 def held_tensors(models: Sequence[object]) -> list[Tensor]:
-    """Return the tensors that models hold, but for oneDNN's layouts, which have no storage.
-
-    Args:
-        models: lean or fallback models, and modules.
-    """
-    own = [part for part in _inside(models) if isinstance(part, Tensor)]
+    """Return the tensors that models and modules hold, except oneDNN's layouts, which have no storage."""
+    tensors = [value for value in _inside(models) if isinstance(value, Tensor)]
     modules = [model for model in models if isinstance(model, nn.Module)]
-    return own + [part for module in modules for part in (*module.parameters(), *module.buffers())]
+    return tensors + [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
 def _inside(models: Sequence[object]) -> Iterator[object]:
     """Yield the tensors with a storage and the objects of ours that models consist of."""
     left = list(models)
     while left:
-        part = left.pop()
-        if isinstance(part, Tensor):
-            if part.layout is torch.strided:  # oneDNN's layers count their own
-                yield part
-        elif isinstance(part, Mapping):
-            left += part.values()
-        elif isinstance(part, list | tuple):
-            left += part
-        elif type(part).__module__.startswith("diffexplain_fast."):
-            left += vars(part).values()
-            yield part
+        value = left.pop()
+        if isinstance(value, Tensor):
+            if value.layout is torch.strided:  # oneDNN's layers have layout_bytes
+                yield value
+        elif isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+        elif type(value).__module__.startswith("diffexplain_fast."):
+            left += vars(value).values()
+            yield value
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -1,4 +1,4 @@
-"""Running parts of the trajectory when memory may run out: what was kept is let go and computed again, nothing is lost.
+"""Running parts of the trajectory when memory may run out: kept tensors are then freed, and computed again later.
 
 A part is a function of a storage level: a step, or the decoder.
 """
@@ -6,7 +6,7 @@ A part is a function of a storage level: a step, or the decoder.
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,20 +15,21 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.host import Offloaded
 
 _LEANEST = LEVELS["bands"]
-"""How a part is computed again once memory has run out."""
+"""The level at which a part is computed again once memory has run out."""
 
-Part = Callable[[Level], Any]
+Outputs = Tensor | tuple[Tensor, ...]
+_Some = TypeVar("_Some", bound=Outputs)
 
 
 class Kept(NamedTuple):
-    """A part's outputs with their graph, and what of it is in host memory."""
+    """The outputs of a part with their graph, and the tensors of the graph that are in host memory."""
 
-    outputs: Any
+    outputs: Outputs
     stored: Offloaded | None = None
 
 
-class Made(NamedTuple):
-    """A step's inputs, and what was kept of it; nothing where the step is computed again."""
+class KeptStep(NamedTuple):
+    """The inputs of a step, and what the step kept; None if the step is computed again."""
 
     sample: Tensor
     before: Tensor | None
@@ -36,35 +37,35 @@ class Made(NamedTuple):
 
 
 class Memory:
-    """What the steps of one call keep.
+    """The tensors that the steps of one call keep.
 
     Args:
-        held: ``storage_key`` of what lives on anyway.
+        held: ``storage_key`` of tensors that stay allocated anyway.
         on_running_out: called when memory runs out, so that the next call keeps less; None lets the error through.
 
     Attributes:
-        made: the steps so far, in order.
-        ran_out: memory ran out on the way, and nothing has been kept since.
+        steps: the steps so far, in order.
+        ran_out: whether memory ran out; nothing is kept from then on.
     """
 
     def __init__(self, held: Collection[int], on_running_out: Callable[[], None] | None) -> None:
         self._held, self._tell = held, on_running_out
-        self.made: list[Made] = []
+        self.steps: list[KeptStep] = []
         self.ran_out = False
 
-    def forward(self, part: Part, level: Level, keep: bool) -> tuple[Any, Kept | None]:
+    def forward(self, part: Callable[[Level], _Some], level: Level, keep: bool) -> tuple[_Some, Kept | None]:
         """Run a part forward.
 
         Args:
-            part: what to run.
-            level: its storage level.
-            keep: keep its graph, if memory allows.
+            part: the part to run.
+            level: storage level of the part.
+            keep: whether to keep the graph, if memory allows.
 
         Returns:
-            Its outputs, and what is kept of them.
+            The outputs, and their graph if it is kept.
 
         Raises:
-            torch.OutOfMemoryError: it does not even run without a graph, with no other graph alive.
+            torch.OutOfMemoryError: the part does not even run without a graph, when no other graph is alive.
         """
         if not self.ran_out:
             try:
@@ -75,30 +76,30 @@ class Memory:
             except torch.OutOfMemoryError:
                 if self._tell is None:
                     raise
-                # handled below, where the exception no longer holds what was computed
+                # handled below, where the exception no longer holds computed tensors
             self._let_go()
         with torch.no_grad():
             return part(level), None
 
     def backward(
         self,
-        part: Part,
+        part: Callable[[Level], Outputs],
         level: Level,
         kept: list[Kept],
         inputs: Sequence[Tensor],
         cotangents: Sequence[Tensor | None],
     ) -> Sequence[Tensor | None]:
-        """Return the gradients of a part's inputs, None for those it does not depend on.
+        """Return the gradients of a part's inputs, None for an input that the outputs do not depend on.
 
         Args:
             part: runs the part again, with a graph.
-            level: its storage level.
-            kept: what was kept of it, if anything; emptied, so that nothing else holds it.
-            inputs: what to differentiate in.
-            cotangents: of its outputs; None for an output nothing depends on.
+            level: storage level of the part.
+            kept: the kept graph, if there is one; emptied, so that nothing else holds the graph.
+            inputs: tensors that get a gradient.
+            cotangents: cotangents of the outputs; None for an output that nothing depends on.
 
         Raises:
-            torch.OutOfMemoryError: it does not fit even alone, at the leanest level.
+            torch.OutOfMemoryError: the part does not fit even when it is alone at the leanest level.
         """
         if not self.ran_out:
             try:
@@ -112,7 +113,7 @@ class Memory:
 
     def _let_go(self) -> None:
         self.ran_out = True
-        self.made[:] = [Made(sample, before, None) for sample, before, _ in self.made]
+        self.steps[:] = [KeptStep(sample, before, None) for sample, before, _ in self.steps]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         what = "memory ran out: what the sampler kept is computed again, and later calls keep less; see sampler.plan"
@@ -121,14 +122,14 @@ class Memory:
             self._tell()
 
 
-def _again(part: Part, level: Level) -> Kept:
+def _again(part: Callable[[Level], Outputs], level: Level) -> Kept:
     with torch.enable_grad():
         return Kept(part(level))
 
 
 def _gradients(kept: Kept, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     outputs, stored = kept
-    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
     if stored is not None:
         stored.fetch()

@@ -1,7 +1,7 @@
 """Memory that CUDA's libraries take beside the tensors of a computation.
 
-cuBLAS keeps one workspace for each pair of thread and stream that ever multiplied matrices. cuDNN takes one for the
-time of a convolution.
+cuBLAS keeps one workspace for each pair of thread and stream that ever multiplied matrices. cuDNN takes a workspace
+during a convolution.
 """
 
 import re
@@ -14,17 +14,13 @@ CUBLAS_PAIRS = 4
 """The caller's thread and autograd's, each on the stream of the call and on that of a recording."""
 CUBLAS_HOPPER = 32 * 2**20
 """Bytes of a workspace by default on a GPU of compute capability 9 or more; CUBLAS_WORKSPACE_CONFIG=:4096:8 asks for
-as much. Source: notes of PyTorch on CUDA, "cuBLAS workspaces"."""
+the same size. Source: notes of PyTorch on CUDA, "cuBLAS workspaces"."""
 _CUBLAS_BEFORE = (2 * 4096 + 8 * 16) * 2**10
-"""The same before Hopper, :4096:2:16:8."""
+"""Bytes of a workspace by default before Hopper, :4096:2:16:8."""
 
 
 def cublas_bytes(device: torch.device) -> int | None:
-    """Return the bytes of cuBLAS's workspaces, None on a device without cuBLAS.
-
-    Args:
-        device: of the computation.
-    """
+    """Return the bytes of cuBLAS's workspaces, None on a device without cuBLAS."""
     if device.type != "cuda":
         return None
     return CUBLAS_PAIRS * cublas_workspace(torch.cuda.get_device_capability(device), cublas_workspace_config())

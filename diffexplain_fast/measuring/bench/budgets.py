@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -17,18 +18,14 @@ _CHECKED_SHARE = 0.5
 
 
 def budget_name(budget: str) -> str:
-    """Return what rows call ours at a budget."""
+    """Return the name that rows have for ours at a budget."""
     return f"ours, {budget}"
 
 
 def parse_budget(budget: str) -> float | int:
-    """Return a budget as a share of the way (float) or in bytes (int).
+    """Return a budget in bytes (int), such as "8GiB", or as a share (float) of a way; anything else is a ValueError.
 
-    Args:
-        budget: "33%" of the way from one sample kept per step to everything kept, or bytes such as "8GiB".
-
-    Raises:
-        ValueError: neither.
+    "33%" is a third of the way from one sample kept per step to everything kept.
     """
     if share := re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%\s*", budget):
         if float(share[1]) > 100:
@@ -41,40 +38,32 @@ def parse_budget(budget: str) -> float | int:
 
 
 def at_budgets(budgets: Sequence[str], workload: Workload, *, checked: bool = False) -> Mapping[str, Make]:
-    """Return what builds ours at each budget, by the name of its row.
+    """Return functions that build ours at each budget, by the name of its row; refuses what ``parse_budget`` refuses.
 
-    Args:
-        budgets: see ``parse_budget``.
-        workload: whose plans say what a share is.
-        checked: for the check of the gradient on few steps, where a budget in bytes becomes half of the way.
-
-    Raises:
-        ValueError: an element that is no budget.
+    The plans of the workload say what a share is. ``checked`` is for the check of the gradient on few steps, where a
+    budget in bytes becomes half of the way.
     """
-    parsed = {budget: parse_budget(budget) for budget in budgets}
-    shares = {
-        budget: _CHECKED_SHARE if isinstance(value, int) else value
-        for budget, value in parsed.items()
-        if checked or isinstance(value, float)
-    }
-    makes = {budget: ours_within(value) for budget, value in parsed.items() if isinstance(value, int)}
-    if shares:
+    parsed = {budget_name(budget): parse_budget(budget) for budget in budgets}
+    if checked:
+        parsed = {name: _CHECKED_SHARE if isinstance(value, int) else value for name, value in parsed.items()}
+    least = most = 0
+    problem = None
+    if any(isinstance(value, float) for value in parsed.values()):
         try:
             least, most = span(workload)
-        except Exception as problem:  # such as too little memory for everything; the rows say what it was
-            makes |= dict.fromkeys(shares, _refusing(f"{type(problem).__name__}: {problem}"))
-        else:
-            makes |= {budget: ours_within(round(least + share * (most - least))) for budget, share in shares.items()}
-    return {budget_name(budget): makes[budget] for budget in budgets}
+        except Exception as error:  # such as too little memory for everything; the rows say why
+            problem = f"{type(error).__name__}: {error}"
+
+    def made(budget: float | int) -> Make:
+        if isinstance(budget, int):
+            return ours_within(budget)
+        return ours_within(round(least + budget * (most - least))) if problem is None else partial(_refuse, problem)
+
+    return {name: made(value) for name, value in parsed.items()}
 
 
-def _refusing(problem: str) -> Make:
-    """What cannot be built."""
-
-    def make(setting: Setting) -> Images:
-        raise ValueError(f"no share without the plans: {problem}")
-
-    return make
+def _refuse(problem: str, setting: Setting) -> Images:
+    raise ValueError(f"no share without the plans: {problem}")
 
 
 def span(workload: Workload) -> tuple[int, int]:
@@ -91,23 +80,18 @@ def span(workload: Workload) -> tuple[int, int]:
 
 
 def memory_plan(names: Sequence[str], budgets: Sequence[str], peak: int | None) -> list[str]:
-    """Return lines that say what each rival is expected to hold on a GPU, beside ours as the baseline.
+    """Return lines that say what each rival, and ours at each budget, is expected to hold on a GPU beside ours.
 
-    Args:
-        names: keys of ``RIVALS``.
-        budgets: at which ours is measured too.
-        peak: bytes that an iteration of plain autograd needs beside the weights; None if it was not counted.
+    An iteration of plain autograd needs ``peak`` bytes beside the weights; None if they were not counted.
     """
     limits = {budget_name(budget): parse_budget(budget) for budget in budgets}
     most = "?" if peak is None else f"{peak / _MIB:.0f} MiB"
     lines = [f"memory plan: one rival at a time, beside {OURS}; plain autograd needs {most} and the weights"]
     for name in (*limits, *names):
-        limit = limits.get(name)
-        if isinstance(limit, int):
+        held = f"nothing between iterations, at most {most} in one"
+        if isinstance(limit := limits.get(name), int):
             held = f"a recording, at most {limit / _MIB:.0f} MiB with the weights"
         elif name in HOLDING or name.startswith("ours"):
             held = f"a recording, at most {most}"
-        else:
-            held = f"nothing between iterations, at most {most} in one"
         lines.append(f"  {name}: {held}")
     return lines

@@ -1,30 +1,29 @@
-"""What is measured beside time: memory, multiplications, clocks, energy; None where the machine does not tell."""
+"""Memory, multiplications, clocks and energy of an iteration; None where the machine does not tell."""
 
 import ctypes
 import functools
+import gc
 import re
 import subprocess
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from diffexplain_fast.engine.memory.counting import Count, Results, count, live_bytes
+from diffexplain_fast.engine.memory.counting import Count, Options, Results, count, live_bytes
+from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.measuring.bench.workloads import Make, Workload
 
 _PROCESS = Path("/proc/self")
-_RESET_PEAK = "5"
-"""What, written to clear_refs, makes Linux forget the most memory that a process ever had."""
-_QUERIES = {
-    "driver": "driver_version",
-    "sm_mhz": "clocks.sm",
-    "memory_mhz": "clocks.mem",
-    "power_limit_w": "power.limit",
-}
+_RESET_PEAK = "5"  # written to clear_refs, it makes Linux forget the most memory that a process ever had
+_QUERIES = {"driver": "driver_version", "sm_mhz": "clocks.sm", "memory_mhz": "clocks.mem"}
+_QUERIES |= {"power_limit_w": "power.limit"}
+_Figures = dict[str, int | None]
+_State = dict[str, str | float | None]
 
 
 class Held(NamedTuple):
@@ -38,7 +37,8 @@ NOTHING = Held(0, 0)
 
 
 def held_bytes(device: torch.device) -> Held:
-    """Return what this process holds on a device while nothing runs."""
+    """Return the bytes that this process holds on a device while nothing runs."""
+    gc.collect()  # a recording lies in circles of references
     if device.type != "cuda":
         return NOTHING
     torch.cuda.synchronize(device)
@@ -46,42 +46,39 @@ def held_bytes(device: torch.device) -> Held:
     return Held(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))
 
 
-def memory(run: Callable[[], Any], device: torch.device, own: Held = NOTHING) -> dict[str, int | None]:
-    """Return the memory of an iteration.
+def memory(run: Callable[[], object], device: torch.device, own: Held = NOTHING) -> _Figures:
+    """Return the memory of an iteration that runs on a device.
 
     Args:
         run: the iteration.
         device: where it runs.
-        own: what is held for it between iterations, weights included; what the process holds beside it is left out.
+        own: bytes held for it between iterations, weights included; other bytes of the process are left out.
 
     Returns:
         ``peak_bytes``: most bytes of tensors alive at once, weights included on a GPU only. ``reserved_bytes``: most
         that torch took from the driver, and ``left_bytes``: what the card had left then; None on the CPU.
         ``resident_bytes``: how far the process's resident memory grew; None on a GPU and where Linux does not tell.
     """
+    figures: _Figures = dict.fromkeys(("peak_bytes", "reserved_bytes", "resident_bytes", "left_bytes"))
     if device.type != "cuda":
         with live_bytes() as live:
             run()
-        peaks = {"peak_bytes": live.peak, "reserved_bytes": None, "resident_bytes": resident_bytes(run)}
-        return {**peaks, "left_bytes": None}
+        return figures | {"peak_bytes": live.peak, "resident_bytes": resident_bytes(run)}
     before = held_bytes(device)
     others = Held(before.allocated - own.allocated, before.reserved - own.reserved)
     torch.cuda.reset_peak_memory_stats(device)
     run()
     free, _ = torch.cuda.mem_get_info(device)
-    return {
-        # A graph allocates nothing when it is replayed; what it needs is reserved for it.
-        "peak_bytes": max(torch.cuda.max_memory_allocated(device) - others.allocated, own.reserved),
-        "reserved_bytes": torch.cuda.max_memory_reserved(device) - others.reserved,
-        "resident_bytes": None,
-        "left_bytes": free + others.reserved,
-    }
+    # A graph allocates nothing when it is replayed; its memory is reserved for it.
+    peak = max(torch.cuda.max_memory_allocated(device) - others.allocated, own.reserved)
+    reserved = torch.cuda.max_memory_reserved(device) - others.reserved
+    return figures | {"peak_bytes": peak, "reserved_bytes": reserved, "left_bytes": free + others.reserved}
 
 
-def resident_bytes(run: Callable[[], Any]) -> int | None:
+def resident_bytes(run: Callable[[], object]) -> int | None:
     """Return the bytes of resident memory that a call adds at most; None outside Linux, which tells them in /proc."""
     try:
-        # What the allocator keeps for later would hide what a call needs.
+        # Memory that the allocator keeps for later would hide the memory that a call needs.
         if _PROCESS.exists() and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
             trim(0)
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
@@ -100,68 +97,57 @@ def _status(name: str) -> int:
     return 1024 * int(found[1])
 
 
-class Needs(NamedTuple):
-    """What an iteration by plain autograd needs, counted without running it."""
-
-    flop: int  # 2 for each multiply-add of matrix products, convolutions and attention, forward and backward
-    peak: int  # most bytes alive at once, without the weights
-
-
 class _Fused(TorchFunctionMode):
-    """Lets attention keep on the meta device what it keeps on a GPU: torch would count all weights of every query."""
+    """Lets attention keep as much on the meta device as on a GPU: torch would count all weights of every query."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: Arguments = (), kwargs: Options | None = None
+    ) -> object:
         options = kwargs or {}
         if func is F.scaled_dot_product_attention and len(args) == 3 and options.get("attn_mask") is None:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args, scale=options.get("scale"))[0]
         return func(*args, **options)
 
 
-def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Needs | None:
-    """Return what an iteration needs; None for models that cannot be run on tensors without contents.
+def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Count | None:
+    """Count an iteration by plain autograd without running it; None for models that need contents of tensors to run.
 
     Counting is quick on the meta device; a workload that cannot be made there is counted on the device it runs on.
     """
     for place in (torch.device("meta"), device):
-        try:
+        with suppress(Exception):  # it may be anybody's pipeline
             return counted(make(place, dtype))
-        except Exception:  # it may be anybody's pipeline
-            continue
     return None
 
 
-def counted(workload: Workload) -> Needs:
-    """Return what an iteration needs: all steps take the same, so one and two of them are counted."""
+def counted(workload: Workload) -> Count:
+    """Return the count of an iteration, where all steps cost the same: those of one and two are counted."""
     known: Results = {}
 
     def of(steps: int) -> Count:
-        given = workload.with_options(steps=steps)
-        images = given.setting.sampler(backend="reference")
+        short = workload.with_options(steps=steps)
+        images, latents = short.setting.sampler(backend="reference"), short.latents(0)
         with _Fused() if workload.setting.device.type == "meta" else nullcontext():
-            return count(
-                lambda soft: given.loss(images(given.embeds(soft), given.latents(0))), [given.start], [], known
-            )
+            return count(lambda soft: short.loss(images(short.embeds(soft), latents)), [short.start], [], known)
 
-    one, two = of(1), of(2)
     more = workload.setting.steps - 1
-    return Needs(one.total + more * (two.total - one.total), one.peak + more * (two.peak - one.peak))
+    return Count(*(one + more * (two - one) for one, two in zip(of(1), of(2), strict=True)))
 
 
-def driver_state(device: torch.device) -> dict[str, str | float | None] | None:
+def driver_state(device: torch.device) -> _State | None:
     """Return a GPU's driver, clocks in MHz and power limit in watts by nvidia-smi; None where it does not tell."""
     if device.type != "cuda":
         return None
-    query = [f"--query-gpu={','.join(_QUERIES.values())}", "--format=csv,noheader,nounits"]
-    command = ["nvidia-smi", f"--id={_uuid(device)}", *query]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_driver_state(told)
+    query = f"--query-gpu={','.join(_QUERIES.values())}"
+    command = ["nvidia-smi", f"--id={_uuid(device)}", query, "--format=csv,noheader,nounits"]
+    with suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return parse_driver_state(told.stdout)
+    return None
 
 
-def parse_driver_state(told: str) -> dict[str, str | float | None] | None:
-    """Return what a line of nvidia-smi says; None for what is not supported, and for another form."""
+def parse_driver_state(told: str) -> _State | None:
+    """Return the values in a line of nvidia-smi; None for a value that is not supported, and for another form."""
     values = [value.strip() for value in told.strip().split(",")]
     if len(values) != len(_QUERIES):
         return None
@@ -177,18 +163,16 @@ def joules(device: torch.device) -> float | None:
 
 @functools.cache
 def _energy_counter(uuid: str) -> Callable[[], int] | None:
-    """What reads a GPU's energy in millijoules."""
-    try:
+    """Return a function that reads a GPU's energy in millijoules."""
+    with suppress(ImportError):
         import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        read = functools.partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, pynvml.nvmlDeviceGetHandleByUUID(uuid))
-        read()
-    except pynvml.NVMLError:
-        return None
-    return read
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(device)  # some GPUs do not tell
+            return functools.partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, device)
+    return None
 
 
 def _uuid(device: torch.device) -> str:

@@ -1,10 +1,11 @@
-"""What was measured, as Markdown with pictures; and whether two runs agree."""
+"""The rows that were measured, as Markdown with pictures; and whether two runs agree."""
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.measuring.bench.gate import AGREEMENT
@@ -12,43 +13,13 @@ from diffexplain_fast.measuring.bench.rows import Group, Row, figure, group_of, 
 from diffexplain_fast.storage import write_bytes_atomic
 
 REPORT = "report.md"
-_RATIO = "times_ours"
-WITHIN = 0.1
-"""Share by which two runs' ratios may differ."""
-_MIB, _GIB = 2**20, 2**30
-_NOTES = """\
-Time is the median of one optimisation iteration, with the 20 % and 80 % quantiles of the rounds; ratios are taken
-within a round. Peak is the most bytes of tensors alive at once, weights included on a GPU only; reserved is what
-torch took from the driver, resident how far the process grew on a CPU, left what the card had left then. The
-ceiling is what a large matrix product reaches on the device; the share counts the work of plain autograd, not what
-is computed again. The gradient column is the relative L2 distance to plain autograd's in float32. A dash is not
-measured."""
-_Text = Callable[[float], str]
-
-
-def _scaled(pattern: str, factor: float = 1.0) -> _Text:
-    return lambda value: pattern.format(factor * value)
-
-
-_COLUMNS: dict[str, tuple[str, _Text]] = {
-    "median_s": ("median", _scaled("{:.0f} ms", 1e3)),
-    "low_s": ("20 %", _scaled("{:.0f} ms", 1e3)),
-    "high_s": ("80 %", _scaled("{:.0f} ms", 1e3)),
-    "times_ours": ("times ours", _scaled("{:.2f}")),
-    "first_s": ("first result", _scaled("{:.1f} s")),
-    "peak_bytes": ("peak", _scaled("{:.1f} MiB", 1 / _MIB)),
-    "reserved_bytes": ("reserved", _scaled("{:.0f} MiB", 1 / _MIB)),
-    "resident_bytes": ("resident", _scaled("{:.0f} MiB", 1 / _MIB)),
-    "left_bytes": ("left", _scaled("{:.1f} GiB", 1 / _GIB)),
-    "share_of_ceiling": ("of ceiling", _scaled("{:.0f} %", 100)),
-    "joules": ("energy", _scaled("{:.1f} J")),
-    "gradient_distance": ("gradient", _scaled("{:.1e}")),
-}
-"""By a row's key, a column's title and how the figure is written."""
+WITHIN = 0.1  # share by which two runs' ratios may differ
+_MIB = 2**20
+_TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def escaped(text: object) -> str:
-    """Return a text as one cell of a Markdown table shows it, whatever it is."""
+    """Return any text as one cell of a Markdown table shows it."""
     line = " ".join(str(text).split())
     for mark in ("\\", "|", "*", "_", "`", "[", "]", "<", ">"):
         line = line.replace(mark, f"\\{mark}")
@@ -59,12 +30,15 @@ def table(rows: Mapping[str, Row]) -> str:
     """Return a Markdown table of the measured rows, fastest first, and below it why others were refused."""
     measured = sorted((row for row in rows.values() if "refused" not in row), key=lambda row: row["median_s"])
     # A column that no row has a figure for is left out.
-    columns = {key: _COLUMNS[key] for key in _COLUMNS if any(row.get(key) is not None for row in measured)}
+    columns = {
+        key: column for key, column in _TEXTS["columns"].items() if any(row.get(key) is not None for row in measured)
+    }
     lines = []
     if measured:
-        lines += [_line("rival", *(title for title, _ in columns.values())), _line("---", *["---:"] * len(columns))]
+        lines += [_line("rival", *(title for title, *_ in columns.values())), _line("---", *["---:"] * len(columns))]
     for row in measured:
-        cells = ["-" if row.get(key) is None else text(row[key]) for key, (_, text) in columns.items()]
+        figures = [(row.get(key), form, factor) for key, (_, form, factor) in columns.items()]
+        cells = ["-" if value is None else form.format(factor * value) for value, form, factor in figures]
         other = (row.get("gradient_distance") or 0) > AGREEMENT
         lines.append(_line(escaped(row["rival"]) + " (another gradient)" * other, *cells))
     if refused := [row for row in rows.values() if "refused" in row]:
@@ -78,103 +52,79 @@ def _line(*cells: str) -> str:
 
 
 def _conditions(rows: Iterable[Row]) -> list[str]:
-    """A line for each run that rows are of: what was measured, when, and by which commit and versions."""
-    found: dict[str, None] = {}
+    """A line for each run that rows are of: its options, when it was, and by which commit and versions."""
+    lines: dict[str, None] = {}
     for row in rows:
         known = {name: row.get(name) for name in ("steps", "guidance_scale", "batch", "rounds")}
         parts = [f"{name.replace('_', ' ')} {value:g}" for name, value in known.items() if value is not None]
-        if row.get("flop") is not None:
-            parts.append(f"{row['flop'] / 1e12:.3g} TFLOP an iteration")
-        if row.get("ceiling_flop_s") is not None:
-            parts.append(f"ceiling {row['ceiling_flop_s'] / 1e12:.3g} TFLOP/s")
+        for key, form in {"flop": "{:.3g} TFLOP an iteration", "ceiling_flop_s": "ceiling {:.3g} TFLOP/s"}.items():
+            parts += [] if row.get(key) is None else [form.format(row[key] / 1e12)]
         told = (row.get("gpu") or {}).items()
         parts += [f"{name.replace('_', ' ')} {value}" for name, value in told if value is not None]
         versions = row.get("versions") or {}
         parts += [f"{name} {versions[name]}" for name in ("torch", "diffusers", "triton") if versions.get(name)]
         head = f"{row.get('date')}, commit {row.get('commit') or 'unknown'}"
         if "refused" not in row:
-            found[f"- {escaped(', '.join([head, *parts]))}"] = None
-    return list(found)
+            lines[f"- {escaped(', '.join([head, *parts]))}"] = None
+    return list(lines)
 
 
 def write_report(rows: Iterable[Row], out: str | Path) -> Path:
     """Write a Markdown report of the latest row of each rival, a table and a picture for each group.
 
     Args:
-        rows: in the order in which they were appended.
+        rows: at least one, in the order in which they were appended.
         out: folder, which is made if there is none.
 
     Returns:
         The Markdown file; its pictures lie beside it. Without matplotlib there are none, and it says why.
-
-    Raises:
-        ValueError: there are no rows.
-        StorageError: the folder cannot be written.
     """
     groups = latest(rows)
     if not groups:
         raise wrong_value("file", "at least one row", "none")
-    out, lines = Path(out), ["# One optimisation iteration, ours beside what people do today", "", _NOTES]
-    pictures, missing = _pictures(groups)
-    lines += ["", missing] if missing else []
-    for number, (group, found) in enumerate(groups.items(), start=1):
-        lines += ["", f"## {', '.join(map(escaped, group))}", "", table(found)]
-        if said := _conditions(found.values()):
+    out, lines, draws = (
+        Path(out),
+        ["# One optimisation iteration, ours beside what people do today", "", _TEXTS["notes"].strip()],
+        True,
+    )
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        draws = False
+        lines += ["", "No pictures: matplotlib is not installed. pip install 'diffexplain-fast[plot]' brings it."]
+    for number, (group, of_rivals) in enumerate(groups.items(), start=1):
+        lines += ["", f"## {', '.join(map(escaped, group))}", "", table(of_rivals)]
+        if said := _conditions(of_rivals.values()):
             lines += ["", *said]
-        if number in pictures:
+        measured = [row for row in of_rivals.values() if "refused" not in row]
+        if measured and draws:
             name = f"iteration-{number}.png"
-            write_bytes_atomic(out / name, pictures[number])
+            write_bytes_atomic(out / name, _picture(measured))
             lines += ["", f"![time and peak memory]({name})"]
     write_bytes_atomic(out / REPORT, ("\n".join(lines) + "\n").encode())
     return out / REPORT
 
 
-def _pictures(groups: Mapping[Group, Mapping[str, Row]]) -> tuple[dict[int, bytes], str | None]:
-    """The picture of each group that has figures, by its number; or why there are none."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        return {}, "No pictures: matplotlib is not installed. pip install 'diffexplain-fast[plot]' brings it."
-    drawn = {
-        number: [row for row in found.values() if "refused" not in row]
-        for number, found in enumerate(groups.values(), start=1)
-    }
-    return {number: _picture(rows) for number, rows in drawn.items() if rows}, None
-
-
 def _picture(rows: Sequence[Row]) -> bytes:
-    """A PNG: time against peak memory with each rival's name, and times with their 20 % and 80 % quantiles."""
+    """A PNG: time, with its 20 % and 80 % quantiles, against peak memory, and each rival's name."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(14, 5), layout="constrained")
-    scatter, bars = drawing.subplots(1, 2)
+    drawing = Figure(figsize=(9, 6), layout="constrained")
+    axes = drawing.subplots()
     for number, row in enumerate(sorted(rows, key=lambda row: row["peak_bytes"])):
-        place = (1e3 * row["median_s"], row["peak_bytes"] / _MIB)
-        scatter.scatter(*place, color=_colour(row))
+        low, median, high = (1e3 * row[key] for key in ("low_s", "median_s", "high_s"))
+        peak = row["peak_bytes"] / _MIB
+        colour = "tab:orange" if row["rival"].startswith("ours") else "tab:blue"
+        axes.plot((low, high), (peak, peak), color=colour, marker="|")
+        axes.scatter(median, peak, color=colour)
         # Above and below by turns, because neighbours in memory may lie beside one another.
-        offset = (6, 6 if number % 2 else -12)
-        scatter.annotate(_name(row), place, xytext=offset, textcoords="offset points", fontsize=7)
-    scatter.set(xlabel="one iteration, ms", ylabel="peak memory, MiB", yscale="log")
-    scatter.margins(x=0.3, y=0.15)
-    ordered = sorted(rows, key=lambda row: row["median_s"])
-    for height, row in enumerate(ordered):
-        bars.barh(height, 1e3 * row["median_s"], color=_colour(row))
-        bars.plot((1e3 * row["low_s"], 1e3 * row["high_s"]), (height, height), color="black", marker="|")
-    bars.set_yticks(range(len(ordered)), [_name(row) for row in ordered], fontsize=7)
-    bars.invert_yaxis()
-    bars.set_xlabel("one iteration, ms: median, 20 % to 80 %")
+        offset, name = (6, 6 if number % 2 else -12), row["rival"].replace("$", r"\$")  # no mathematics to matplotlib
+        axes.annotate(name, (median, peak), xytext=offset, textcoords="offset points", fontsize=7)
+    axes.set(xlabel="one iteration, ms: median, 20 % to 80 %", ylabel="peak memory, MiB", yscale="log")
+    axes.margins(x=0.3, y=0.15)
     target = io.BytesIO()
     drawing.savefig(target, format="png", dpi=120)
     return target.getvalue()
-
-
-def _colour(row: Row) -> str:
-    return "tab:orange" if row["rival"].startswith("ours") else "tab:blue"
-
-
-def _name(row: Row) -> Any:
-    """A rival's name, which matplotlib does not read as mathematics."""
-    return row["rival"].replace("$", r"\$")
 
 
 class Agreement(NamedTuple):
@@ -189,14 +139,11 @@ class Agreement(NamedTuple):
 
 
 def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
-    """Compare the ratios of the last two runs of every group that has two.
+    """Compare the ratios of the last two runs of every group that has two; without such a group it is a ValueError.
 
     Args:
         rows: in the order in which they were appended; those that do not name their run are left out.
-        within: share by which the larger ratio may exceed the smaller; finite.
-
-    Raises:
-        ValueError: no group has two runs, or no such share.
+        within: finite share by which the larger ratio may exceed the smaller.
     """
     if not 0 <= within < math.inf:
         raise wrong_value("within", "a finite share of at least 0", within)
@@ -204,26 +151,24 @@ def agreements(rows: Iterable[Row], within: float = WITHIN) -> list[Agreement]:
     for row in rows:
         if "run" in row:
             runs.setdefault(group_of(row), {}).setdefault(row["run"], {})[row["rival"]] = row
-    found = []
-    for group, every in runs.items():
-        if len(every) < 2:
-            continue
-        (before, first), (after, second) = list(every.items())[-2:]
-        ratios: dict[str, tuple[float | None, float | None]] = {}
-        missing: dict[str, list[str]] = {}
-        for name in {**first, **second}:
-            pair = ratios[name] = figure(first.get(name, {}), _RATIO), figure(second.get(name, {}), _RATIO)
-            told = [rivals[name] for rivals in (first, second) if name in rivals]
-            if None in pair and not all("refused" in row for row in told):
-                missing[name] = [run for run, ratio in zip((before, after), pair, strict=True) if ratio is None]
-        differing = [name for name, pair in ratios.items() if name in missing or _differ(*pair, within)]
-        found.append(Agreement(group, (before, after), ratios, differing, missing))
-    if not found:
+    last = {group: list(every.items())[-2:] for group, every in runs.items() if len(every) >= 2}
+    if not last:
         raise wrong_value("file", "two runs of one workload, dtype and device", "at most one of each")
-    return found
+    return [_agreement(group, before, after, within) for group, (before, after) in last.items()]
 
 
-def _differ(before: float | None, after: float | None, within: float) -> bool:
-    if before is None or after is None:
-        return False
-    return max(before, after) > (1 + within) * min(before, after)
+def _agreement(
+    group: Group, before: tuple[str, dict[str, Row]], after: tuple[str, dict[str, Row]], within: float
+) -> Agreement:
+    runs, both = (before[0], after[0]), (before[1], after[1])
+    agreement = Agreement(group, runs, {}, [], {})
+    for name in both[0] | both[1]:
+        first, second = pair = tuple(figure(rivals.get(name, {}), "times_ours") for rivals in both)
+        agreement.ratios[name] = first, second
+        if first is not None and second is not None:
+            differs = max(first, second) > (1 + within) * min(first, second)
+        elif differs := not all("refused" in rivals[name] for rivals in both if name in rivals):
+            agreement.missing[name] = [run for run, ratio in zip(runs, pair, strict=True) if ratio is None]
+        if differs:
+            agreement.differing.append(name)
+    return agreement

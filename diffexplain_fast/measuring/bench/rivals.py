@@ -1,10 +1,11 @@
-"""What people do today, and ours: images from prompt embeddings, built by one setup on the same weights and inputs."""
+"""The ways in which people do it today, and ours: images from prompt embeddings, on the same weights and inputs."""
 
 import copy
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from operator import methodcaller
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,14 @@ from diffexplain_fast.measuring.bench.workloads import Images, Sampled, Setting
 from diffexplain_fast.ops import conv2d_frozen
 
 Make = Callable[[Setting], Images]
-"""What builds a rival; raises where it cannot run, and the reason goes into its row."""
+"""Builds a rival; raises where it cannot run, and the reason goes into its row."""
 
 
 class _Loop:
     """Images by the denoising loop as one writes it by hand around diffusers' modules and scheduler.
 
-    Args:
-        setting: models, which are called as they are, options of the sampling, and the scheduler, which stays as it is.
-        detached: leave out how each prediction depends on its input latents.
-        always_guided: run unconditional rows also at guidance 1.
+    ``detached`` leaves out how each prediction depends on its input latents, ``always_guided`` runs unconditional rows
+    also at guidance 1.
     """
 
     def __init__(self, setting: Setting, detached: bool = False, always_guided: bool = False) -> None:
@@ -32,13 +31,13 @@ class _Loop:
         self._scheduler.set_timesteps(setting.steps)
         # The scheduler reads its time steps on the CPU, the UNet on its device: no step waits for a transfer.
         self._times = [(time, time.to(setting.device)) for time in self._scheduler.timesteps]
-        self._added: dict[tuple[int, ...], Any] = {}
+        self._added: dict[tuple[int, ...], dict[str, Tensor] | None] = {}
 
     def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
         """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
         scheduler, setting = self._scheduler, self._setting
         scheduler.set_timesteps(setting.steps)  # it counts its steps
-        # What a sampler draws from when it is given no generator.
+        # The random numbers of a sampler that is given no generator.
         generator = torch.Generator().manual_seed(torch.initial_seed())
         sample = latents * scheduler.init_noise_sigma
         text = torch.cat([setting.negative.expand_as(embeds), embeds]) if self._guided else embeds
@@ -54,8 +53,8 @@ class _Loop:
         scaled = (sample / setting.vae.config.scaling_factor).to(embeds.dtype)
         return setting.vae.decode(scaled, return_dict=False)[0] / 2 + 0.5
 
-    def _told(self, text: Tensor, latents: Tensor) -> Any:
-        """What XL is told beside its text, made once for each shape."""
+    def _told(self, text: Tensor, latents: Tensor) -> dict[str, Tensor] | None:
+        """The conditions of XL beside its text, made once for each shape."""
         factor = 2 ** (len(self._setting.vae.config.block_out_channels) - 1)
         height, width = (factor * side for side in latents.shape[2:])
         key = (len(text), height, width)
@@ -74,12 +73,23 @@ def step_checkpointing(setting: Setting) -> Images:
     return setting.sampler(backend="reference", gradient="checkpointed")
 
 
-def _channels_last(setting: Setting) -> Images:
-    """One checkpoint around each step, and the convolutions in the layout that suits them."""
+def _on_copies(draw: Make, change: Callable[..., object], setting: Setting) -> Images:
+    """Images by ``draw`` with copies of UNet and VAE, which ``change`` changes one after the other."""
     own = setting.copied()
     for model in (own.unet, own.vae):
-        model.to(memory_format=torch.channels_last)
-    return step_checkpointing(own)
+        change(model)
+    return draw(own)
+
+
+def _freeze_convolutions(model: nn.Module) -> None:
+    """Let convolutions keep no input for a gradient of the weight, as memsave patches them."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.forward = partial(_frozen_convolution, module)  # type: ignore[method-assign]
+
+
+def _frozen_convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
+    return conv2d_frozen(x, module.weight, module.bias, int(module.stride[0]), int(module.padding[0]))
 
 
 def _compiled(setting: Setting) -> Images:
@@ -96,27 +106,6 @@ def _xformers_attention(setting: Setting) -> Images:
     own = setting.copied()
     own.unet.enable_xformers_memory_efficient_attention()
     return step_checkpointing(own)
-
-
-def _frozen_convolutions(setting: Setting) -> Images:
-    """Plain autograd whose convolutions keep no input for a gradient of the weight, as memsave patches them."""
-    own = setting.copied()
-    for module in (*own.unet.modules(), *own.vae.modules()):
-        if isinstance(module, nn.Conv2d):
-            module.forward = partial(_frozen_convolution, module)  # type: ignore[method-assign]
-    return plain(own)
-
-
-def _frozen_convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
-    return conv2d_frozen(x, module.weight, module.bias, int(module.stride[0]), int(module.padding[0]))
-
-
-def _block_checkpointing(setting: Setting) -> Images:
-    """diffusers' own block checkpointing in UNet and VAE around a hand-written loop, as DiG-IN and ReNO do."""
-    own = setting.copied()
-    for model in (own.unet, own.vae):
-        model.enable_gradient_checkpointing()
-    return _Loop(own)
 
 
 def _in_one_graph(setting: Setting) -> Images:
@@ -172,14 +161,17 @@ OURS = "ours, everything kept"
 PLAIN = "plain autograd"
 RIVALS: dict[str, Make] = {
     PLAIN: plain,
-    "diffusers block checkpointing": _block_checkpointing,
+    # diffusers' own, in UNet and VAE, around a hand-written loop, as DiG-IN and ReNO do
+    "diffusers block checkpointing": partial(_on_copies, _Loop, methodcaller("enable_gradient_checkpointing")),
     "per-step checkpointing": step_checkpointing,
-    "channels-last per-step checkpointing": _channels_last,
+    "channels-last per-step checkpointing": partial(
+        _on_copies, step_checkpointing, methodcaller("to", memory_format=torch.channels_last)
+    ),
     "per-step checkpointing, compiled": _compiled,
     "per-step checkpointing, xformers": _xformers_attention,
     "hand-written loop": _Loop,  # plain autograd
     "hand-written loop in one CUDA graph": _in_one_graph,
-    "frozen convolutions patched": _frozen_convolutions,
+    "frozen convolutions patched": partial(_on_copies, plain, _freeze_convolutions),
     "DEXTER's loop as published": _dexter,
     "DEXTER's loop, trivial fixes": partial(_Loop, detached=True),  # frozen models, no more rows than guidance needs
     OURS: ours,
@@ -189,9 +181,5 @@ BASELINES = ("diffusers block checkpointing", PLAIN)
 OTHER_GRADIENT = ("DEXTER's loop as published", "DEXTER's loop, trivial fixes")
 HOLDING = ("hand-written loop in one CUDA graph",)
 """Rivals that hold the memory of a whole call from one iteration to the next, beside ours."""
-ON_REQUEST = (
-    "per-step checkpointing, compiled",
-    "per-step checkpointing, xformers",
-    "hand-written loop in one CUDA graph",
-)
+ON_REQUEST = ("per-step checkpointing, compiled", "per-step checkpointing, xformers", *HOLDING)
 """Rivals that are measured only when they are named: they take minutes, or need what is not everywhere."""

@@ -20,7 +20,7 @@ _NEEDED = ("rival", "workload", "dtype", "device")
 
 
 class Group(NamedTuple):
-    """What rows must share for their figures to stand side by side."""
+    """The properties that rows must share for their figures to stand side by side."""
 
     workload: str  # by name, with the options that were changed
     dtype: str  # of the models
@@ -28,27 +28,20 @@ class Group(NamedTuple):
 
 
 def about(command: str, workload: str, dtype: str, device: torch.device) -> Row:
-    """Return what every row of a run says of itself: when, which commit and versions, by which command, on what."""
+    """Return the part that all rows of a run share: time, commit, versions, command, workload and device."""
     now, record = datetime.datetime.now().astimezone(), device_record()
-    return {
-        "date": now.date().isoformat(),
-        "run": now.isoformat(),
-        "commit": commit(),
-        "command": command,
-        "workload": workload,
-        "dtype": dtype,
-        "device": record
-        | {"name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(record)},
-        "versions": versions(),
-    }
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(record)
+    run: Row = {"date": now.date().isoformat(), "run": now.isoformat(), "commit": commit(), "command": command}
+    run |= {"workload": workload, "dtype": dtype, "device": record | {"name": name}, "versions": versions()}
+    return run
 
 
-def _processor(device: Mapping[str, Any]) -> str:
+def _processor(device: Mapping[str, object]) -> str:
     return f"{device['cpu']}, {device['threads']} threads"
 
 
 def commit() -> str | None:
-    """Return the commit that is measured, with "+" if files other than results differ; None outside our repository."""
+    """Return the commit that is measured, with "+" if files except results differ; None outside our repository."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str | None:
@@ -66,16 +59,7 @@ def commit() -> str | None:
 
 
 def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
-    """Append rows, which are JSON values, to a file, which is made if there is none.
-
-    Args:
-        path: of the file.
-        rows: to append.
-
-    Raises:
-        StorageError: no space, no permission, or a path that cannot be a file.
-        ValueError: a number that is not finite.
-    """
+    """Append rows, which are JSON values without numbers that are not finite, to a file, which is made if missing."""
     path, text = Path(path), "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     rest = memoryview(text.encode())
     try:
@@ -89,15 +73,7 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read the rows of a file, in the order in which they were appended.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        CorruptFileError: a line is no row; names it.
-    """
+    """Read the rows of a file, in the order of their lines; a line that is not a row is a ``CorruptFileError``."""
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():

@@ -1,4 +1,4 @@
-"""What an iteration is measured on: models and options that all rivals share, prompt, noise and target."""
+"""The kinds of iteration: models and options that all rivals share, prompt, noise and target."""
 
 import copy
 import math
@@ -41,10 +41,12 @@ class Setting:
 
     def copied(self) -> "Setting":
         """Return a setting whose models may be changed: their weights lie where the originals' do until they are."""
-        return replace(self, unet=_shared(self.unet), vae=_shared(self.vae))
+        weights = [weight for model in (self.unet, self.vae) for weight in model.parameters()]
+        own = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in weights}
+        return replace(self, unet=copy.deepcopy(self.unet, own).eval(), vae=copy.deepcopy(self.vae, own).eval())
 
     def added(self, text: Tensor, size: tuple[int, int]) -> dict[str, Tensor] | None:
-        """Return what XL is told beside its text [B, L, d], for uncropped images of a size; None for other models."""
+        """Return the conditions of XL beside its text [B, L, d], for uncropped images of a size; None for others."""
         if self.pooled is None:
             return None
         time_ids = text.new_tensor([[*size, 0, 0, *size]])
@@ -61,17 +63,16 @@ class Setting:
 class Sampled:
     """Images by our sampler."""
 
-    setting: Setting  # what is drawn with
-    sampler: DifferentiableSampler  # what draws; its plan says what is kept
+    setting: Setting  # models and options
+    sampler: DifferentiableSampler  # draws the images; its plan says which tensors are kept
 
     def __call__(self, embeds: Tensor, latents: Tensor) -> Tensor:
         """Return images [B, 3, H, W] of prompt embeddings [B, L, d] and start noise [B, c, h, w]."""
         negative, pooled = self.setting.negative, self.setting.pooled
-        added: dict[str, Any] = {}
-        if pooled is not None:
-            added = {"pooled_prompt_embeds": pooled.expand(len(embeds), -1), "negative_pooled_prompt_embeds": pooled}
+        rows = None if pooled is None else pooled.expand(len(embeds), -1)
         steady = torch.Generator().manual_seed(0)  # LCM's noise, the same at each call
-        return self.sampler(embeds, negative, latents, steady, **added)
+        draw = partial(self.sampler, pooled_prompt_embeds=rows, negative_pooled_prompt_embeds=pooled)
+        return draw(embeds, negative, latents, steady)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Workload:
     loss: Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> scalar
 
     def embeds(self, soft: Tensor) -> Tensor:
-        """Return the prompt embeddings [B, L, d] of what is optimised."""
+        """Return the prompt embeddings [B, L, d] of the tensor that is optimised."""
         return self.prompt(soft).expand(self.batch, -1, -1)
 
     def latents(self, number: int) -> Tensor:
@@ -98,52 +99,37 @@ class Workload:
     def with_options(
         self, *, steps: int | None = None, guidance_scale: float | None = None, batch: int | None = None
     ) -> "Workload":
-        """Return the same workload with other options; what is None stays.
-
-        Args:
-            steps: denoising steps, at least 1.
-            guidance_scale: at least 1, which is none.
-            batch: images, at least 1.
-
-        Raises:
-            ValueError: an option out of range.
-        """
-        if batch is not None and batch < 1:
+        """Return the same workload with other options; None stays, and an option below 1 is a ``ValueError``."""
+        steps = self.setting.steps if steps is None else steps
+        scale = self.setting.guidance_scale if guidance_scale is None else guidance_scale
+        batch = self.batch if batch is None else batch
+        if batch < 1:
             raise wrong_value("batch", "at least 1 image", batch)
-        if steps is not None and steps < 1:
+        if steps < 1:
             raise wrong_value("steps", "at least 1 step", steps)
-        if guidance_scale is not None and not 1 <= guidance_scale < math.inf:
-            raise wrong_value("guidance", "at least 1, which is none, and finite", guidance_scale)
-        changes: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
-        setting = replace(self.setting, **{name: value for name, value in changes.items() if value is not None})
-        return replace(self, setting=setting, batch=self.batch if batch is None else batch)
+        if not 1 <= scale < math.inf:
+            raise wrong_value("guidance", "at least 1, which is none, and finite", scale)
+        return replace(self, setting=replace(self.setting, steps=steps, guidance_scale=scale), batch=batch)
 
 
 def tinyworld(device: torch.device, dtype: torch.dtype) -> Workload:
     """Tinyworld as an explanation runs it: 8 DDIM steps, guidance 3, 2 images, 3 soft tokens, a classifier."""
     classifier = Classifier.from_pretrained("tinyworld/background", device=device)
     label = classifier.label_index("fish")
-    given = of_pipeline(device, dtype, source="tinyworld", prompt="a red boat")
-    return replace(
-        given.with_options(steps=8, guidance_scale=3.0, batch=2),
-        loss=lambda images: -classifier(images.float().clamp(0, 1)).log_softmax(1)[:, label].mean(),
-    )
+
+    def loss(images: Tensor) -> Tensor:
+        return -classifier(images.float().clamp(0, 1)).log_softmax(1)[:, label].mean()
+
+    workload = of_pipeline(device, dtype, source="tinyworld", prompt="a red boat")
+    return replace(workload.with_options(steps=8, guidance_scale=3.0, batch=2), loss=loss)
 
 
 def of_pipeline(
     device: torch.device, dtype: torch.dtype, *, source: str, prompt: str = _PROMPT, scheduler: str | None = None
 ) -> Workload:
-    """One image of a pipeline with its own weights, whose soft tokens are optimised; 20 steps.
+    """One image of a pipeline with its own weights, 20 steps, whose soft tokens are optimised from those of a prompt.
 
-    Args:
-        device: of everything.
-        dtype: of everything.
-        source: folder or hub id; see ``load_pipeline``.
-        prompt: the words whose token embeddings the optimisation starts at.
-        scheduler: name of one in place of the pipeline's own; see ``load_with_scheduler``.
-
-    Raises:
-        ValueError: the folder is no pipeline, or one of another kind.
+    See ``load_pipeline`` for the source, a folder or hub id, and ``load_with_scheduler`` for the scheduler by name.
     """
     pipeline = load_with_scheduler(source, scheduler, dtype=dtype, device=device)
     for model in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
@@ -163,8 +149,7 @@ def _public(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         # As diffusers loads them; another layout is a rival's choice.
-        models = public_models(model, dtype, device)
-        unet, vae = (each.to(memory_format=torch.contiguous_format) for each in models)
+        unet, vae = (it.to(memory_format=torch.contiguous_format) for it in public_models(model, dtype, device))
         side, text = unet.config.sample_size, (1, PUBLIC[model].tokens, unet.config.cross_attention_dim)
         pooled = None
         if unet.config.addition_embed_type is not None:
@@ -177,16 +162,16 @@ def _public(
 
 
 def _head(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The loss of a small classifier with random weights, where what is measured is the sampler."""
+    """The loss of a small classifier with random weights, because the sampler is what is measured."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # Smooth: the gradient of a kink is another one after the least rounding, and so are those that are compared.
+        # Smooth, because rounding changes the gradient at a kink, and gradients are compared.
         parts = [nn.Conv2d(3, 32, 7, 4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)]
     head = nn.Sequential(*parts).to(device, dtype).eval().requires_grad_(False)
     return lambda images: -head(images).log_softmax(1)[:, 0].mean()
 
 
-def _scheduler(name: str, **options: Any) -> Any:
+def _scheduler(name: str, **options: object) -> Any:
     """A diffusers scheduler by its class, imported here, because diffusers takes seconds."""
     import diffusers
 
@@ -207,9 +192,3 @@ WORKLOADS: dict[str, Make] = {
     "sdxl-4": partial(_public, model="sdxl", scheduler=_EULER, steps=4, guidance=1.0),
 }
 """Stable Diffusion 1.5 at 512 pixels, 2.1 at 768 and XL at 1024; "sd15" has 20 steps, as "sd21"."""
-
-
-def _shared(model: Any) -> Any:
-    """A copy of a model whose parameters are its own but lie where the model's do: many copies fit on one card."""
-    own = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
-    return copy.deepcopy(model, own).eval()

@@ -1,42 +1,44 @@
-"""Run an iteration under torch's profiler and measure its memory."""
+"""Run an iteration under torch's profiler, count its tensors, and write what was seen."""
 
 import json
 import tempfile
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.measuring.profile.counting import Counter, counting, match, starts
-from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, allocations, device_kernels, host_calls
+from diffexplain_fast.measuring.profile.counting import (
+    Counter,
+    Life,
+    Memory,
+    bytes_by_owner,
+    counting,
+    match,
+    most_bytes,
+    starts,
+    timeline,
+)
+from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, device_kernels, host_calls
 from diffexplain_fast.measuring.profile.iteration import BACKWARD, CLASSIFIER, Iteration
-from diffexplain_fast.measuring.profile.memory import Memory, bytes_by_owner, highest, most_bytes, timeline
 from diffexplain_fast.measuring.profile.profile import TOP, Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import make_roofline, measure_ceilings
 from diffexplain_fast.storage import confined, write_bytes_atomic, write_json_atomic
 
 PROFILE, TRACE = "profile.json", "trace.json"
-_WARM_UP = 3
-"""Iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before."""
-_LAYOUTS = "weights in other layouts"
-"""Name of a plan's part."""
+_WARM_UP = 3  # iterations until graphs are replayed: the first of a kind, and the one that is recorded, come before
+_LAYOUTS = "weights in other layouts"  # name of a plan's part
 
 
 def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     """Run an iteration to warm up, one under the profiler, and one that counts tensors; write what was seen.
 
-    Where graphs are replayed, several to warm up, so that neither of the two records them.
+    Where graphs are replayed, several warm up, so that neither of the other two records a graph.
 
     Args:
         iteration: what to run.
-        out: folder for ``profile.json`` and the Chrome trace ``trace.json``; made if it does not exist.
-
-    Returns:
-        What ``profile.json`` records.
+        out: folder for ``profile.json``, which records the result, and the Chrome trace ``trace.json``.
 
     Raises:
         StorageError: no space or no permission.
@@ -45,61 +47,53 @@ def profile_iteration(iteration: Iteration, out: str | Path) -> Profile:
     places = [confined(out, name) for name in (PROFILE, TRACE)]
     for _ in range(_WARM_UP if iteration.graphs else 1):
         iteration.run()
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     if iteration.on_gpu:
         torch.cuda.reset_peak_memory_stats()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * iteration.on_gpu
     # acc_events: there is only one cycle, but older versions of torch warn that others would be lost.
     with torch_profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         iteration.run()
     allocated = torch.cuda.max_memory_allocated() if iteration.on_gpu else None
-    events: Any = profiler.events()
-    calls = host_calls(events)
-    curve = _curve(profiler, calls, iteration.on_gpu)
-    counted, reserved = _count(iteration)
-    found = match(counted.operations, calls)
-    memory = _memory(iteration, calls, counted, found, curve, allocated, reserved)
-    ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
-    roofline = make_roofline(counted.operations, found, calls, iteration.on_gpu, ceilings, TOP)
-    summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
-    write_bytes_atomic(places[1], _trace(profiler))
-    write_json_atomic(places[0], summary.record())
-    return summary
-
-
-def _about(iteration: Iteration) -> dict[str, Any]:
-    """Return what ran and on what, as JSON values."""
-    problem = iteration.problem
-    return {
-        "pipeline": problem.pipeline.name,
-        "classifier": problem.classifier.name,
-        "batch": iteration.batch,
-        "dtype": str(problem.pipeline.dtype).removeprefix("torch."),
-        "device": device_record(),
-        "versions": versions(),
-        "sampler": problem.sampler.record(),
-    }
-
-
-def _count(iteration: Iteration) -> tuple[Counter, int | None]:
-    """Count an iteration's operations; on a GPU also the most bytes that the allocator held meanwhile."""
     if iteration.on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with counting() as counted:
         iteration.run()
-    return counted, torch.cuda.max_memory_reserved() if iteration.on_gpu else None
+    reserved = torch.cuda.max_memory_reserved() if iteration.on_gpu else None
+    events = profiler.events()
+    assert events is not None
+    calls = host_calls(events)
+    call_of = match(counted.operations, calls)
+    whole = next(call for call in calls if call.name == WHOLE)
+    memory = _memory(iteration, whole, counted, call_of, (allocated, reserved))
+    ceilings = measure_ceilings(iteration.problem.pipeline.device, iteration.problem.pipeline.dtype)
+    roofline = make_roofline(counted.operations, call_of, calls, iteration.on_gpu, ceilings, TOP)
+    summary = summarise(calls, device_kernels(events), iteration.on_gpu, memory, _about(iteration), roofline)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / TRACE
+        profiler.export_chrome_trace(str(path))
+        # The trace has the name of the file that torch wrote.
+        trace = path.read_bytes().replace(json.dumps(str(path)).encode(), json.dumps(TRACE).encode())
+    write_bytes_atomic(places[1], trace)
+    write_json_atomic(places[0], summary.record())
+    return summary
+
+
+def _about(iteration: Iteration) -> dict[str, object]:
+    """Return what ran and on what, as JSON values."""
+    problem, dtype = iteration.problem, str(iteration.problem.pipeline.dtype).removeprefix("torch.")
+    names = {"pipeline": problem.pipeline.name, "classifier": problem.classifier.name}
+    about = {"batch": iteration.batch, "dtype": dtype, "device": device_record(), "versions": versions()}
+    return {**names, **about, "sampler": problem.sampler.record()}
 
 
 def _memory(
-    iteration: Iteration,
-    calls: list[Call],
-    counted: Counter,
-    found: list[Call | None],
-    curve: list[tuple[float, int]],
-    allocated: int | None,
-    reserved: int | None,
+    iteration: Iteration, whole: Call, counted: Counter, call_of: list[Call | None], most: tuple[int | None, int | None]
 ) -> Memory:
-    """Return the peak and who owns bytes; the peak is measured on a GPU and counted on the CPU."""
+    """Return the peak and who owns bytes; the peak is measured on a GPU and counted on the CPU.
+
+    On a GPU ``most`` are the most bytes that the allocator gave to tensors, and that it reserved.
+    """
     owners = {
         f"weights, {name}": sum(weight.nbytes for weight in (*module.parameters(), *module.buffers()))
         for name, module in iteration.modules().items()
@@ -107,36 +101,17 @@ def _memory(
     weights, plan = sum(owners.values()), iteration.problem.sampler.plan
     if plan is not None:
         owners |= {name: size for name, size in plan.parts.items() if name != "weights"}
-        weights += plan.parts.get(_LAYOUTS, 0)
-    whole = next(call for call in calls if call.name == WHOLE)
+        weights += plan.parts.get("weights in other layouts", 0)
     backward = next(before for before, name in counted.ranges if name == MARK + CLASSIFIER + BACKWARD)
-    device, operations = iteration.problem.pipeline.device.type, len(counted.operations)
-    alive = bytes_by_owner([life for life in counted.lives if life.device == device], operations, backward)
-    moments = starts(found, whole.start)
-    shown = timeline(alive, weights, moments, whole.end - whole.start)
-    if reserved is not None:
-        elsewhere = bytes_by_owner([life for life in counted.lives if life.device != device], operations, backward)
-        owners["on the host, most at once, counted"] = most_bytes(elsewhere)
+    lives: dict[bool, list[Life]] = {True: [], False: []}
+    for life in counted.lives:
+        lives[life.device == iteration.problem.pipeline.device.type].append(life)
+    here, there = (bytes_by_owner(lives[side], len(counted.operations), backward) for side in (True, False))
+    shown = timeline(here, weights, starts(call_of, whole.start), whole.end - whole.start)
+    peak, covers = max(shown.totals) - weights, "tensors of the iteration, beside all weights and their layouts"
+    allocated, reserved = most
+    if allocated is not None and reserved is not None:
+        owners["on the host, most at once, counted"] = most_bytes(there)
         owners["graph and workspace, reserved beyond what was counted"] = max(reserved - max(shown.totals), 0)
-    covers = "tensors of the iteration, beside all weights and their layouts"
-    peak = max(shown.totals) - weights
-    if allocated is not None:
         peak, covers = allocated, "all tensors on the GPU, weights included"
-    return Memory(peak, covers, owners, None if plan is None else plan.peak, curve, shown, reserved)
-
-
-def _curve(profiler: Any, calls: list[Call], on_gpu: bool) -> list[tuple[float, int]]:
-    """Return seconds since the iteration began, and bytes allocated since then and not freed."""
-    whole = next(call for call in calls if call.name == WHOLE)
-    every = [(whole.start, 0), *allocations(profiler.profiler.kineto_results, on_gpu)]
-    changes = [(at - whole.start, size) for at, size in every if whole.start <= at < whole.end]
-    moments, sizes = [at for at, _ in changes], list(accumulate(size for _, size in changes))
-    return [(moment, sizes[number]) for moment, number in highest(moments, sizes, whole.end - whole.start)]
-
-
-def _trace(profiler: Any) -> bytes:
-    """Return the Chrome trace, without the name of the file it went through."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / TRACE
-        profiler.export_chrome_trace(str(path))
-        return path.read_bytes().replace(json.dumps(str(path)).encode(), json.dumps(TRACE).encode())
+    return Memory(peak, covers, owners, None if plan is None else plan.peak, shown, reserved)

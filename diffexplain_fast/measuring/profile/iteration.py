@@ -2,22 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.measuring.profile.dtypes import classifier_in, parse_dtype, pipeline_in
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE
 from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.frozen import frozen
-from diffexplain_fast.targets import ClassProbability
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.targets import ClassProbability, whole_number
 
 TEXT, SAMPLER, DECODER, CLASSIFIER, BACKWARD = "text encoder", "sampler", "decoder", "classifier", ", backward"
 
@@ -31,7 +34,7 @@ class _Marked(Problem):
         _mark_gradient(conditioning.prompt_embeds, TEXT + BACKWARD)
         return conditioning
 
-    def images(self, conditioning: Any, stage: str, indices: Sequence[int]) -> Tensor:
+    def images(self, conditioning: Conditioning, stage: str, indices: Sequence[int]) -> Tensor:
         _mark(SAMPLER)
         pixels = super().images(conditioning, stage, indices)
         _mark_gradient(pixels, (SAMPLER if self.sampler.backend == "fast" else DECODER) + BACKWARD)
@@ -40,48 +43,35 @@ class _Marked(Problem):
 
 
 class Iteration:
-    """Soft prompt, text encoder, sampler, classifier, loss and the gradient of it, as an explanation runs them.
+    """Soft prompt, text encoder, sampler, classifier, loss and gradient, as an explanation runs them.
 
     Args:
-        pipeline: as in ``Explainer``.
+        pipeline: as in ``Explainer``; its dtype is that of everything which is loaded here.
         classifier: as in ``Explainer``; its first class is the target.
-        steps: steps of the sampler.
-        guidance: classifier-free guidance scale.
         batch: images, at least 1.
-        backend: "fast", "reference" or "auto".
-        memory: byte limit of the fast engine; see ``DifferentiableSampler``.
         device: where to load models that are named.
-        graphs: let the fast engine replay CUDA graphs; what runs in a replay cannot be told apart by step or owner.
-        dtype: "float32", "bfloat16" or "float16" for all models, or such a torch.dtype; objects of another one are
-            copied. None: that of the objects, float32 for models that are named.
-
-    Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: an argument out of range, or a name that does not exist.
+        graphs: let the fast engine replay CUDA graphs; the work inside a replay has no steps and no owners.
+        **sampling: options of ``DifferentiableSampler``; by default 8 steps, guidance 3 and the fast engine.
     """
 
     def __init__(
         self,
-        pipeline: Any = "tinyworld",
-        classifier: Any = "tinyworld/background",
+        pipeline: object = "tinyworld",
+        classifier: Classifier | str | Path = "tinyworld/background",
         *,
-        steps: int = 8,
-        guidance: float = 3.0,
         batch: int = 2,
-        backend: str = "fast",
-        memory: Any = "auto",
-        device: Any = None,
+        device: torch.device | str | None = None,
         graphs: bool = False,
-        dtype: Any = None,
+        **sampling: Unpack[SamplerOptions],
     ) -> None:
-        if not isinstance(batch, int) or isinstance(batch, bool):
-            raise wrong_type("batch", "a whole number", batch)
-        if batch < 1:
+        if whole_number("batch", batch) < 1:
             raise wrong_value("batch", "at least 1 image", batch)
-        wanted = parse_dtype(dtype)
-        classifier, models = classifier_in(classifier, wanted, device), pipeline_in(pipeline, wanted, device)
-        options = {"num_inference_steps": steps, "guidance_scale": guidance, "backend": backend, "memory": memory}
-        sampler = DifferentiableSampler.from_pipe(models, **options, cuda_graphs="auto" if graphs else False)
+        models = load_pipeline(pipeline, device=device)
+        if not isinstance(classifier, Classifier):
+            classifier = Classifier.from_pretrained(classifier, device=device, dtype=models.dtype)
+        usual = SamplerOptions(num_inference_steps=8, guidance_scale=3.0, backend="fast")
+        options = usual | sampling | SamplerOptions(cuda_graphs="auto" if graphs else False)
+        sampler = DifferentiableSampler.from_pipe(models, **options)
         self.problem: Problem = _Marked(models, sampler, classifier, ClassProbability(0).bind(classifier), "", 0)
         self.batch, self.graphs = batch, graphs
         self.on_gpu = models.device.type == "cuda"
@@ -90,14 +80,13 @@ class Iteration:
     def modules(self) -> dict[str, nn.Module]:
         """Return the models by the part they belong to."""
         pipeline, classifier = self.problem.pipeline, self.problem.classifier
-        found = {TEXT if i == 0 else f"{TEXT} {i + 1}": part for i, part in enumerate(pipeline.text_encoders)}
-        found |= {"denoiser": pipeline.unet, "decoder (its encoder too)": pipeline.vae, CLASSIFIER: classifier.model}
-        return {name: part for name, part in found.items() if isinstance(part, nn.Module)}
+        models = {TEXT if i == 0 else f"{TEXT} {i + 1}": part for i, part in enumerate(pipeline.text_encoders)}
+        models |= {"denoiser": pipeline.unet, "decoder (its encoder too)": pipeline.vae, CLASSIFIER: classifier.model}
+        return {name: part for name, part in models.items() if isinstance(part, nn.Module)}
 
     def run(self) -> Tensor:
         """Run one iteration, wait for the device, and return the gradient of the soft tokens [n, d]."""
-        preprocess = [part for part in (self.problem.classifier.preprocess,) if isinstance(part, nn.Module)]
-        models = frozen(*self.modules().values(), *preprocess)
+        models = frozen(*self.modules().values(), *self.problem.classifier.modules)
         with models, torch.enable_grad(), self._inner_marks(), record_function(WHOLE):
             soft = self._soft.clone().requires_grad_()
             loss, _ = loss_of(self.problem, Options(images_per_step=self.batch), soft, 0)
@@ -116,10 +105,8 @@ class Iteration:
         last, pipeline = self.problem.sampler.num_inference_steps, self.problem.pipeline
         steps = iter([(f"step {i}", f"step {i - 1}{BACKWARD}") for i in range(1, last + 1)])
         decoder = iter([(DECODER, f"step {last}{BACKWARD}")])
-        handles = [
-            module.register_forward_pre_hook(_marking(names))
-            for module, names in ((pipeline.unet, steps), (pipeline.vae.decoder, decoder))
-        ]
+        hooked = (pipeline.unet, steps), (pipeline.vae.decoder, decoder)
+        handles = [module.register_forward_pre_hook(_marking(names)) for module, names in hooked]
         try:
             yield
         finally:
@@ -139,10 +126,10 @@ def _mark_gradient(tensor: Tensor, name: str) -> None:
         tensor.register_hook(lambda gradient: _mark(name))
 
 
-def _marking(names: Iterator[tuple[str, str]]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    """Return a hook that marks what begins now, and what begins once the gradient of the module's input is known."""
+def _marking(names: Iterator[tuple[str, str]]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """Return a hook that marks the part which begins, and later the part that begins with the input's gradient."""
 
-    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         now, later = next(names)
         _mark(now)
         _mark_gradient(arguments[0], later)

@@ -16,17 +16,13 @@ from itertools import accumulate
 import torch
 
 from diffexplain_fast.measuring.profile.counting import Operation
-from diffexplain_fast.measuring.profile.events import Call
-from diffexplain_fast.measuring.profile.families import HOST, MOVES, family
+from diffexplain_fast.measuring.profile.events import HOST, MOVES, Call, family
 
 SIDES = {"cpu": 1536, "cuda": 8192}
 """Side of the square matrices whose product is the ceiling, by type of device."""
-_SMALLER = 4
-"""What the side is divided by where a product would take longer than ``_PATIENCE``, as float16 on many CPUs."""
-_COPIED = 2**28
-"""Bytes of the copy that is the other ceiling: more than caches hold."""
-_REPEATS, _PATIENCE = 5, 1.0
-"""Most repetitions, of which the fastest counts, and seconds after which no other begins."""
+_SMALLER = 4  # divisor of the side where a product would take longer than ``_PATIENCE``, as float16 on many CPUs
+_COPIED = 2**28  # bytes of the copy that is the other ceiling: more than caches hold
+_REPEATS, _PATIENCE = 5, 1.0  # most repetitions, of which the fastest counts, and seconds after which no other begins
 _COPYING = ("aten::clone", "aten::_to_copy")
 """Operations that copy through others; the table of families has those others."""
 
@@ -42,13 +38,13 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Work:
-    """What one kind of work did."""
+    """The figures of one kind of work."""
 
     name: str  # of the family or operator
     kind: str  # family
-    calls: int  # how many calls were counted and found in the profile; nothing below covers others
+    calls: int  # how many calls were counted and found in the profile; the figures below cover no others
     of: int  # how many calls there were
-    seconds: float  # of these calls with what they call; on a GPU in their kernels
+    seconds: float  # of these calls with the calls inside; on a GPU in their kernels
     flop: int | None  # 2 per multiply-add, None where no call has a formula
     moved: int  # bytes that the calls read and write, each tensor once for each call
     intensity: float | None  # FLOP per byte moved, None without FLOP
@@ -76,13 +72,9 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the most FLOP in a second that a large matrix product reaches.
+    """Return the most FLOP in a second that a large matrix product reaches, on a CPU with the threads of torch.
 
     Of a factor as it is and a transposed one, as in a linear layer, the faster is taken: some kernels have one of them.
-
-    Args:
-        device: where, with the threads torch uses if it is the CPU.
-        dtype: of the matrices.
     """
     side = SIDES.get(device.type, SIDES["cpu"])
     rate, transposed = max((_rate(device, dtype, side // _SMALLER, way), way) for way in (False, True))
@@ -93,34 +85,34 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def make_roofline(
     operations: Sequence[Operation],
-    found: Sequence[Call | None],
+    call_of: Sequence[Call | None],
     calls: Sequence[Call],
     on_gpu: bool,
     ceilings: Ceilings,
     top: int,
 ) -> Roofline:
-    """Return what each family and the longest operators did, without the host's.
+    """Return the work of each family and of the ``top`` longest operators, without the host's.
 
-    Args:
-        operations: counted.
-        found: the call of each in the profile, from ``match``.
-        calls: all calls of the host, by their start.
-        on_gpu: whether the time is that of kernels.
-        ceilings: of the same machine.
-        top: how many operators.
+    ``call_of`` has the call of each counted operation in the profile, from ``match``; ``calls`` are all calls of the
+    host, by their start. The time is that of kernels ``on_gpu``.
     """
-    seconds = _kernel_seconds(found, calls) if on_gpu else [call and call.end - call.start for call in found]
+    begun = [call.start for call in calls]
+    before = [0.0, *accumulate(sum(seconds for _, seconds in call.kernels) for call in calls)]
+
+    def seconds(call: Call) -> float:  # on a GPU of the kernels that were launched within the call
+        if not on_gpu:
+            return call.end - call.start
+        return before[bisect_left(begun, call.end)] - before[bisect_left(begun, call.start)]
+
     names = [name for call in calls for name, _ in call.kernels] if on_gpu else [call.name for call in calls]
     by_family: dict[str, list[tuple[Operation, float | None]]] = {kind: [] for kind in map(family, names)}
-    by_family.pop(HOST, None)
     by_name: defaultdict[str, list[tuple[Operation, float | None]]] = defaultdict(list)
-    for operation, spent in zip(operations, seconds, strict=True):
-        kind = _kind(operation.name)
-        if kind != HOST:
-            by_family.setdefault(kind, []).append((operation, spent))
-            by_name[operation.name].append((operation, spent))
-    families = [_work(name, name, rows, ceilings) for name, rows in by_family.items()]
-    operators = [_work(name, _kind(name), rows, ceilings) for name, rows in by_name.items()]
+    for operation, call in zip(operations, call_of, strict=True):
+        timed = operation, call and seconds(call)
+        by_family.setdefault(_kind(operation.name), []).append(timed)
+        by_name[operation.name].append(timed)
+    families = [_work(kind, kind, timed, ceilings) for kind, timed in by_family.items() if kind != HOST]
+    operators = [_work(name, _kind(name), timed, ceilings) for name, timed in by_name.items() if _kind(name) != HOST]
     families.sort(key=lambda work: -work.seconds)
     operators.sort(key=lambda work: -work.seconds)
     return Roofline(ceilings, families, operators[:top])
@@ -131,13 +123,12 @@ def attainable(ceilings: Ceilings, intensity: float) -> float:
     return min(ceilings.flop_rate, intensity * ceilings.byte_rate)
 
 
-def _work(name: str, kind: str, rows: Sequence[tuple[Operation, float | None]], ceilings: Ceilings) -> Work:
+def _work(name: str, kind: str, every: Sequence[tuple[Operation, float | None]], ceilings: Ceilings) -> Work:
     """Add up the operations that were found in the profile."""
-    timed = [(operation, spent) for operation, spent in rows if spent is not None]
+    timed = [(operation, spent) for operation, spent in every if spent is not None]
     with_flop = [(operation, spent) for operation, spent in timed if operation.flop is not None]
     counted = with_flop or timed
-    seconds = sum(spent for _, spent in counted)
-    moved = sum(operation.moved for operation, _ in counted)
+    seconds, moved = sum(spent for _, spent in counted), sum(operation.moved for operation, _ in counted)
     flop = sum(operation.flop or 0 for operation, _ in counted) if with_flop else None
     intensity = flop / moved if flop and moved else None
     share = None
@@ -145,17 +136,7 @@ def _work(name: str, kind: str, rows: Sequence[tuple[Operation, float | None]], 
         share = moved / seconds / ceilings.byte_rate
         if flop and intensity is not None:
             share = flop / seconds / attainable(ceilings, intensity)
-    return Work(name, kind, len(counted), len(rows), seconds, flop, moved, intensity, share)
-
-
-def _kernel_seconds(found: Sequence[Call | None], calls: Sequence[Call]) -> list[float | None]:
-    """Return the seconds of the kernels that were launched within each call."""
-    begun = [call.start for call in calls]
-    before = [0.0, *accumulate(sum(seconds for _, seconds in call.kernels) for call in calls)]
-    return [
-        None if call is None else before[bisect_left(begun, call.end)] - before[bisect_left(begun, call.start)]
-        for call in found
-    ]
+    return Work(name, kind, len(counted), len(every), seconds, flop, moved, intensity, share)
 
 
 def _kind(name: str) -> str:

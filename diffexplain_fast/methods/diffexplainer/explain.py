@@ -2,24 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.evaluation import evaluate, pictures_of
 from diffexplain_fast.evidence.identity import answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept
+from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, new_state
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
-from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -32,8 +30,32 @@ Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
 
 _NEAREST = 5
 """Vocabulary words reported for each soft token."""
-_SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
-"""Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
+
+
+def explain_otherwise(
+    problem: Problem,
+    options: Options,
+    screened: Screened,
+    first: Explanation,
+    modes: int,
+    checkpoint: str | Path | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Add further explanations of the same target, each with words or pictures of its own, to ``first.others``.
+
+    Args:
+        problem: as in ``explain_target``.
+        options: as there.
+        screened: as there.
+        first: what ``explain_target`` returned; extended here.
+        modes: explanations in all, ``first`` counted.
+        checkpoint: folder of the first; each of the others has a folder in it.
+        callback: as there.
+    """
+    for number in range(1, modes):
+        before = [found.prompt_embeds.to(problem.pipeline.device) for found in (first, *first.others)]
+        folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
+        first.others.append(explain_target(problem.after(before), options, screened, folder, callback))
 
 
 def explain_target(
@@ -79,7 +101,7 @@ def explain_target(
         activation=found.activation,
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(state.best, _NEAREST)],
         history=list(state.history),
-        settings=identity | _settings(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
+        settings=identity | settings_of(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
         truth=truth,
         output=problem.classifier.output or SOFTMAX,
         reached=found.reached,
@@ -97,11 +119,16 @@ def _optimised(
     state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
     if state is None:
         pictures = screened.setdefault(tuple(sorted(problem.sampler.identity().items(), key=str)), {})
-        kept = Kept(pictures, checkpoints.scores() if checkpoints else {})
-        starts = choose_starts(problem, options, _label(problem), kept, counter(callback, "screen"))
+        kept = Kept(pictures, checkpoints.scores() if checkpoints else {}, problem.cost)
+        kept.recall()
+        reports = counter(callback, "screen"), counter(callback, "search")
+        starts = choose_starts(problem, options, _label(problem), kept, *reports)
         state = new_state(problem, options, starts)
+        state.spent, state.words = problem.cost.record(), kept.words
         if checkpoints:
             checkpoints.save(state)
+    else:
+        problem.cost.add(**state.spent)
 
     def report_step(state: State) -> None:
         if callback is None:
@@ -114,34 +141,6 @@ def _optimised(
     save = checkpoints.save if checkpoints else lambda state: None
     optimise(problem, options, state, save, report_step)
     return state
-
-
-def _settings(problem: Problem, options: Options, state: State, class_prompt: str | None) -> JsonObject:
-    return {
-        "options": values_of(options),
-        "class_name_prompt": class_prompt,
-        "class_name_prompt_cut": class_prompt is not None and not problem.pipeline.fits(class_prompt),
-        "starts": state.ranking,
-        "start": state.ranking[state.best_attempt]["name"],
-        "validations": state.validations,
-        "sampler": problem.sampler.record(),
-        "cuda_graphs": problem.record(),
-        "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
-        "pipeline": problem.pipeline.name,
-        "classifier": problem.classifier.name,
-        "versions": versions(),
-        "device": device_record(),
-    }
-
-
-def values_of(options: Options) -> JsonObject:
-    """Return options as JSON values."""
-    return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
-
-
-def configuration_of(problem: Problem, options: Options) -> JsonObject:
-    """Return the identity, and the options that decide what is optimised."""
-    return identity_of(problem) | {key: value for key, value in values_of(options).items() if key not in _SCORE_ONLY}
 
 
 def _label(problem: Problem) -> str | None:

@@ -20,6 +20,7 @@ import torch
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
+from diffexplain_fast.methods.diffexplainer.budget import read_budget
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -46,6 +47,7 @@ def optimise(
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; names the iteration; ``last_good`` is the best before it.
     """
+    budget = read_budget(options.budget)
     while not state.finished:
         try:
             _advance(problem, options, state)
@@ -57,6 +59,8 @@ def optimise(
             )
             failure.last_good = state.best
             raise failure from error
+        state.finished = state.finished or budget.is_spent(problem.cost)
+        state.spent = problem.cost.record()
         report(state)
         if state.finished or state.step % options.checkpoint_every == 0:
             save(state)

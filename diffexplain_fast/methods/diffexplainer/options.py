@@ -1,13 +1,12 @@
 """The options of an explanation, checked once and early."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.methods.diffexplainer.budget import read_budget
+from diffexplain_fast.methods.diffexplainer.checks import check_candidates, checked_count, checked_number
 from diffexplain_fast.models.labels import check_text
-from diffexplain_fast.targets import whole_number
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,16 @@ class Options:
         lr: step size of Adam in units of the root mean square of the vocabulary's embeddings, so that it means the
             same for every text encoder.
         images_per_step: start latents of one step, at least 1.
-        start: "auto" (screened words and the class name, the best first), "screen" (screened words), "class_name",
-            "random" (near the mean of the vocabulary), or the words to start from.
-        restarts: further starts to try while fewer than ``restart_below`` of the validation images are hits.
+        start: "auto" (screened words and the class name, the best first; where they do not suffice, or there are too
+            many words, a search with gradients), "screen" (screened words), "gradient" (a search without any word),
+            "class_name", "random" (near the mean of the vocabulary), or the words to start from.
+        restarts: further starts, and populations of a search, to try while fewer than ``restart_below`` of the
+            validation images are hits.
+        budget: what the search may spend, as "2000 rows" of the denoiser, with and without gradient, or "40 s", "5 min"
+            on the wall; looked at between steps. None is no limit. Seconds do not repeat on another machine.
+        search_steps: denoising steps of a picture while many prompts are searched, at most the sampler's; None is half
+            of the sampler's, but at least four. Validation and scores use all steps.
+        search_batch: pictures of one call with gradient while many prompts are searched, at least 1.
         restart_below: validation rate in [0, 1] under which the next start is tried.
         candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels.
         normalise_gradient: give the gradient of every token unit root mean square before Adam.
@@ -55,6 +61,9 @@ class Options:
     start: str = "auto"
     restarts: int = 1
     restart_below: float = 0.75
+    budget: str | None = None
+    search_steps: int | None = None
+    search_batch: int = 8
     candidates: Sequence[str] | None = None
     normalise_gradient: bool = True
     cosine_schedule: bool = False
@@ -76,39 +85,34 @@ class Options:
                 raise wrong_type(name, "text", text)
             check_text(name, [text])
         if not self.start.strip():
-            raise wrong_value("start", '"auto", "screen", "class_name", "random" or words', repr(self.start))
+            wanted = '"auto", "screen", "gradient", "class_name", "random" or words'
+            raise wrong_value("start", wanted, repr(self.start))
         steps = ("n_tokens", "iterations", "images_per_step", "patience", "validate_every", "checkpoint_every")
-        for name in (*steps, "n_validation", "n_images", "n_score"):
-            self._take_count(name, least=1)
+        for name in (*steps, "n_validation", "n_images", "n_score", "search_batch"):
+            self._take(name, checked_count(name, getattr(self, name), least=1))
         for name in ("restarts", "cutouts"):
-            self._take_count(name, least=0)
-        self._take_number("lr", "above 0", lambda value: value > 0)
+            self._take(name, checked_count(name, getattr(self, name), least=0))
+        if self.search_steps is not None:
+            self._take("search_steps", checked_count("search_steps", self.search_steps, least=1))
+        read_budget(self.budget)
+        self._take("lr", checked_number("lr", self.lr, "above 0", lambda value: value > 0))
         for name in ("word_pull", "noise"):
-            self._take_number(name, "at least 0", lambda value: value >= 0)
-        self._take_number("restart_below", "in [0, 1]", lambda value: 0 <= value <= 1)
-        if self.stop_probability is not None:
-            self._take_number("stop_probability", "in (0, 1]", lambda value: 0 < value <= 1)
+            self._take(name, checked_number(name, getattr(self, name), "at least 0", lambda value: value >= 0))
+        below = checked_number("restart_below", self.restart_below, "in [0, 1]", lambda value: 0 <= value <= 1)
+        self._take("restart_below", below)
+        if (stop := self.stop_probability) is not None:
+            stop = checked_number("stop_probability", stop, "in (0, 1]", lambda value: 0 < value <= 1)
+            self._take("stop_probability", stop)
         for name in ("normalise_gradient", "cosine_schedule", "fresh_latents"):
             if not isinstance(getattr(self, name), bool):
                 raise wrong_type(name, "True or False", getattr(self, name))
         if self.n_images > self.n_score:
             raise wrong_value("n_images", f"at most n_score = {self.n_score}", self.n_images)
-        _check_candidates(self.candidates)
+        check_candidates(self.candidates)
 
-    def _take_count(self, name: str, least: int) -> None:
-        """Check a whole number of any library, and make it an int: settings and checkpoints are JSON."""
-        value = whole_number(name, getattr(self, name), f"a whole number of at least {least}")
-        if value < least:
-            raise wrong_value(name, f"a whole number of at least {least}", value)
+    def _take(self, name: str, value: float) -> None:
+        """Keep a number as an int or float of Python, of whatever library it was: settings and checkpoints are JSON."""
         object.__setattr__(self, name, value)
-
-    def _take_number(self, name: str, wanted: str, inside: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, Real) or isinstance(value, bool):
-            raise wrong_type(name, f"a number {wanted}", value)
-        if not math.isfinite(value) or not inside(float(value)):
-            raise wrong_value(name, f"a finite number {wanted}", value)
-        object.__setattr__(self, name, float(value))
 
 
 def options_from(given: Mapping[str, object], others: Sequence[str] = ()) -> Options:
@@ -128,16 +132,3 @@ def options_from(given: Mapping[str, object], others: Sequence[str] = ()) -> Opt
             raise TypeError(str(unknown_name("option", name, [*known, *others])))
     checked: Callable[..., Options] = Options  # it checks the kind of every value itself
     return checked(**given)
-
-
-def _check_candidates(candidates: object) -> None:
-    if candidates is None:
-        return
-    if isinstance(candidates, str) or not isinstance(candidates, Sequence):
-        raise wrong_type("candidates", "a list of words", candidates)
-    if not candidates:
-        raise wrong_value("candidates", "at least one word, or None", candidates)
-    for word in candidates:
-        if not isinstance(word, str) or not word.strip():
-            raise wrong_value("candidates", "words that are not empty", repr(word))
-    check_text("candidates", candidates)

@@ -23,15 +23,19 @@ def reserved_bytes(pipeline: Pipeline, classifier: Classifier, target: Target, o
         pipeline: adapter from models.pipeline, frozen.
         classifier: adapter from models.classifier, frozen.
         target: bound target.
-        options: prefix, n_tokens, images_per_step, cutouts and noise matter here.
+        options: prefix, n_tokens, images_per_step, search_batch, cutouts and noise matter here.
         weights: count their weights too.
     """
     soft = pipeline.word_table()[: options.n_tokens].detach().clone().requires_grad_()
+    pictures = options.images_per_step
+    if options.start in ("auto", "gradient"):  # which may search
+        pictures = max(pictures, options.search_batch)
+        soft = soft.detach().expand(pictures, -1, -1).clone().requires_grad_()
     with live_bytes() as text:
         conditioning = pipeline.encode_soft(soft, prefix=options.prefix)
         kept = text.now
     del conditioning
-    dtype, size = decoded_dtype(pipeline.unet, pipeline.vae), (options.images_per_step, 3, *pipeline.image_size)
+    dtype, size = decoded_dtype(pipeline.unet, pipeline.vae), (pictures, 3, *pipeline.image_size)
     pixels = torch.zeros(size, dtype=dtype, device=pipeline.device, requires_grad=True)
     head = graphed_head(classifier, target, allowed=False, has_label=True)
     with live_bytes() as found:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError, wrong_value
+from diffexplain_fast.evidence.cost import Cost
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.models.pipeline import Pipeline
 
@@ -17,6 +18,10 @@ SCREEN_LATENTS = 2
 """Images per screened word."""
 _BEYOND_CHANCE = 1.645
 """Standard errors."""
+_COST = "cost"
+"""First part of the keys under which the cost of scores is kept."""
+_SCREEN = "screen"
+"""First part of the keys of screened texts."""
 _CACHE_BYTES = 64 * 2**20
 """Screened images are kept for the next target up to this size."""
 
@@ -30,12 +35,15 @@ class Start:
         soft: soft tokens [n_tokens, d].
         score: mean target score of its images, None if it was not screened.
         each: the scores behind it [images], None if it was not looked at again; starts share their latents.
+        origin: "dictionary" (a screened word), "proposals" (a word that resembles what a search found), "gradient"
+            (no words), or "given".
     """
 
     name: str
     soft: Tensor
     score: float | None = None
     each: Tensor | None = None
+    origin: str = "gradient"
 
 
 def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
@@ -57,19 +65,35 @@ class Kept:
 
     Attributes:
         images: images of a vocabulary in batches; they are the same for every target of a pipeline.
-        scores: scores by what was scored, for one target; a checkpoint stores them.
+        scores: scores by what was scored, for one target, and what the scores cost; a checkpoint stores them.
+        cost: of the problem.
     """
 
     images: MutableMapping[tuple[object, ...], list[Tensor]] = field(default_factory=dict)
     scores: MutableMapping[str, list[float]] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+
+    def recall(self) -> None:
+        """Count the cost of the scores of an interrupted run."""
+        for key, spent in self.scores.items():
+            if json.loads(key)[0] == _COST:
+                self.cost.add(*spent)
+
+    @property
+    def words(self) -> int:
+        """Texts that were screened."""
+        return sum(len(scores) for key, scores in self.scores.items() if json.loads(key)[0] == _SCREEN)
 
     def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:
         """Return ``count`` scores, computed if they are not there; never kept if one is NaN or infinite."""
         key = json.dumps(what)
         if len(self.scores.get(key, ())) != count:
+            before = self.cost.spent
             found = score().tolist()
             if not all(map(math.isfinite, found)):
                 raise NonFiniteError(f"screening: wanted finite scores, got {found} for {key}")
+            spent = [now - then for now, then in zip(self.cost.spent, before, strict=True)]
+            self.scores[json.dumps([_COST, *what])] = spent
             self.scores[key] = found
         return self.scores[key]
 
@@ -94,7 +118,7 @@ def screen(
 
     for number, first in enumerate(range(0, len(words), per_batch)):
         batch = slice(first, first + per_batch)
-        means += kept.scored(["screen", *words[batch]], len(words[batch]), partial(score, number, batch))
+        means += kept.scored([_SCREEN, *words[batch]], len(words[batch]), partial(score, number, batch))
         report(len(means))
     if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
         kept.images[key] = images

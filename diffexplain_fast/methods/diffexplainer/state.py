@@ -6,6 +6,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start
@@ -15,11 +16,15 @@ from diffexplain_fast.results.explanation import Iteration
 ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class Ranked(TypedDict):
-    """Name and screening score of a start."""
-
+class _Named(TypedDict):
     name: str
     score: float | None
+
+
+class Ranked(_Named, total=False):
+    """Name and screening score of a start, and how it was found; states of earlier versions do not say the last."""
+
+    origin: str
 
 
 class Validation(TypedDict):
@@ -49,6 +54,8 @@ class State:
         finished: nothing is left to do.
         history: one record per step of every attempt.
         validations: attempt, step, rate and mean score of every validation.
+        spent: rows of the denoiser and seconds.
+        words: texts that were screened.
     """
 
     starts: Tensor
@@ -64,11 +71,13 @@ class State:
     finished: bool = False
     history: list[Iteration] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
+    spent: Spent = field(default_factory=lambda: Spent(forward=0, gradient=0, seconds=0.0))
+    words: Count = 0
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     """Return the state before the first step; a target without a class has no rate and so tries one start only."""
     tried = starts[: 1 + options.restarts] if problem.has_rate else starts[:1]
     softs = torch.stack([start.soft for start in tried])
-    ranking: list[Ranked] = [{"name": start.name, "score": start.score} for start in starts]
+    ranking = [Ranked(name=start.name, score=start.score, origin=start.origin) for start in starts]
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])

@@ -14,6 +14,8 @@ from diffexplain_fast.storage import load_tensors, read_json, save_tensors_atomi
 
 _TENSORS = ("starts", "soft", "best")
 _NOT_JSON = (*_TENSORS, "adam")
+_NEW = {"spent", "words"}
+"""Fields that states of earlier versions lack."""
 
 
 def write_state(state: State, tensor_path: Path, value_path: Path) -> None:
@@ -40,10 +42,10 @@ def read_state(tensor_path: Path, value_path: Path, device: torch.device) -> Sta
     values = read_as(JsonObject, read_json(value_path), str(value_path))
     kinds = {key: kind for key, kind in get_type_hints(State, include_extras=True).items() if key not in _NOT_JSON}
     tensors = load_tensors(tensor_path)
-    if values.keys() != kinds.keys() or not tensors.keys() >= set(_TENSORS):
+    if values.keys() | _NEW != kinds.keys() or not tensors.keys() >= set(_TENSORS):
         found = ", ".join([*values, *tensors])
         raise CorruptFileError(describe(str(value_path), f"{', '.join(kinds)}, {', '.join(_TENSORS)}", found))
-    values = {key: read_as(kind, values[key], f"{value_path}, {key}") for key, kind in kinds.items()}
+    values = {key: read_as(kinds[key], value, f"{value_path}, {key}") for key, value in values.items()}
     adam = {key.removeprefix("adam."): value for key, value in tensors.items() if key.startswith("adam.")}
     adam = {key: value if key == "step" else value.to(device) for key, value in adam.items()}
     values |= {key: tensors[key].to(device) for key in _TENSORS}

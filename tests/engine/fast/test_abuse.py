@@ -108,7 +108,7 @@ def failing_loss(images):
 
 
 @pytest.mark.parametrize("end", ["no backward", "a failing loss", "a failing backward"])
-def test_nothing_is_left_alive(pipe, end):
+def test_no_tensor_of_a_call_outlives_it(pipe, end):
     sampler = sampler_of(pipe, backend="fast")
     wanted = both(sampler)
     prompt = embeds(dtype=F64).requires_grad_()
@@ -130,7 +130,7 @@ def test_nothing_is_left_alive(pipe, end):
     assert all(map(torch.equal, both(sampler), wanted))
 
 
-def test_changes_in_place_between_forward_and_backward(pipe):
+def test_a_prompt_changed_in_place_before_the_backward_does_not_change_the_gradient(pipe):
     """The prompt's values are not needed again; those of the start noise neither."""
     sampler, prompt = sampler_of(pipe, backend="fast"), embeds(dtype=F64).requires_grad_()
     wanted = both(sampler)[1]
@@ -140,7 +140,7 @@ def test_changes_in_place_between_forward_and_backward(pipe):
     assert torch.equal(pull(images, prompt), wanted)
 
 
-def test_inference_mode_then_gradients(pipe):
+def test_a_call_in_inference_mode_does_not_spoil_later_gradients(pipe):
     sampler = sampler_of(pipe, backend="fast")
     with torch.inference_mode():
         quiet = images_of(sampler, embeds(dtype=F64))
@@ -152,7 +152,7 @@ def test_inference_mode_then_gradients(pipe):
         assert torch.equal(images_of(sampler_of(pipe, backend="fast"), embeds(dtype=F64)), quiet)
 
 
-def test_an_odd_side_in_inference_mode_then_gradients(pipe):
+def test_an_odd_size_in_inference_mode_does_not_spoil_later_gradients(pipe):
     """What is made for such a size at its first call serves calls that record a graph too."""
     sampler, size = sampler_of(pipe, backend="fast"), (9, 7)
     with torch.inference_mode():

@@ -30,7 +30,7 @@ def run(sampler, number=0):
 
 
 @pytest.mark.slow
-def test_it_keeps_its_limit_and_the_gradient(pipe):
+def test_an_accelerated_pipeline_keeps_its_limit_and_the_gradient(pipe):
     modes = [part.training for part in pipe.unet.modules()]
     free = dx.accelerate(pipe, memory=None, num_inference_steps=STEPS)
     images, gradient = run(free)
@@ -63,7 +63,7 @@ def test_it_keeps_its_limit_and_the_gradient(pipe):
     assert modes == [part.training for part in pipe.unet.modules()]
 
 
-def test_a_limit_that_nothing_keeps_names_what_is_needed(pipe):
+def test_a_limit_below_every_plan_is_refused_with_the_least_limit(pipe):
     said = r"memory: wanted at least ([0-9]+) bytes .* \(the nearest plan: (.*)\), got 1000 "
     with pytest.raises(ValueError, match=said) as refused:
         run(dx.accelerate(pipe, memory=1000, num_inference_steps=STEPS))

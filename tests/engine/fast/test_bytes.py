@@ -38,7 +38,7 @@ def counted(model, level):
         *(("sdxl", "keep", 7489), ("sdxl", "lean", 2640), ("sdxl", "attend", 1815)),
     ],
 )
-def test_kept_per_step(model, level, limit):
+def test_a_step_keeps_no_more_bytes_than_its_level_allows(model, level, limit):
     assert counted(model, level).kept <= limit * MIB
 
 
@@ -80,7 +80,7 @@ def counted_decoder(level):
     return count(lambda latents: decoder(latents, LEVELS[level]), [meta(1, 4, 64, 64)], list(vae.parameters()))
 
 
-def test_peak_of_the_decoder():
+def test_the_decoder_in_bands_peaks_below_500_mib():
     """All that lives at any time of its forward and backward, the largest block's work included."""
     peaks = [counted_decoder(level).peak for level in ("keep", "block", "bands")]
     assert peaks == sorted(peaks, reverse=True) and peaks[-1] <= 500 * MIB

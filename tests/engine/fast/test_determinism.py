@@ -76,7 +76,7 @@ def callers_own():
     cudnn.benchmark, conv.fp32_precision = before
 
 
-def test_what_the_caller_chose_holds_inside_and_afterwards(pipe, callers_own, monkeypatch):
+def test_settings_of_the_caller_hold_inside_and_afterwards(pipe, callers_own, monkeypatch):
     seen, call = [], LeanUNet.__call__
     monkeypatch.setattr(LeanUNet, "__call__", lambda self, *given: (seen.append(settings()), call(self, *given))[1])
     before = settings()
@@ -93,7 +93,7 @@ CONTEXTS = {"deterministic": lambda: determinism(True), "searching": searching}
 
 
 @pytest.mark.parametrize("nested", list(itertools.product(CONTEXTS, repeat=3)), ids="-".join)
-def test_nested_contexts_give_back_what_each_found(nested):
+def test_nested_contexts_put_back_the_settings_before_each(nested):
     found = [settings()]
     with pytest.raises(KeyError):
         _nest([CONTEXTS[name] for name in nested], found)
@@ -189,14 +189,14 @@ def test_settings_return_after_an_exception(pipe, monkeypatch):
         torch.use_deterministic_algorithms(False)
 
 
-def test_other_kinds_are_refused(pipe):
+def test_deterministic_that_is_not_a_bool_or_for_the_reference_is_refused(pipe):
     with pytest.raises(TypeError, match="deterministic: wanted True or False, got int"):
         sampler_of(pipe, deterministic=1)
     with pytest.raises(ValueError, match="deterministic: wanted False with backend='reference'"):
         sampler_of(pipe, deterministic=True, backend="reference")
 
 
-def test_auto_takes_the_fast_engine_for_it():
+def test_auto_takes_the_fast_engine_for_deterministic_calls():
     own = tiny_sd()
     own.unet.conv_in.register_forward_hook(lambda *_: None)
     assert sampler_of(own).backend == "reference"

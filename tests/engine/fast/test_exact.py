@@ -32,7 +32,7 @@ def every_pair():
 
 
 @pytest.mark.parametrize("case", named(every_pair()))
-def test_gradients_of_everything(case):
+def test_gradients_of_all_arguments_are_plain_autograd(case):
     with levels(*MIXED, decoder="block"):
         assert_exact(case)
 
@@ -40,7 +40,7 @@ def test_gradients_of_everything(case):
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("model", TINY)
 @pytest.mark.parametrize("wanted", ["all", "prompt"])
-def test_every_storage_level(model, plan, wanted):
+def test_every_storage_level_is_plain_autograd(model, plan, wanted):
     """With a gradient for the prompt alone, the first step's unconditional rows run by themselves."""
     case = Case(model, "dpm", steps=3, batch=2)
     steps, decoder = PLANS[plan]
@@ -50,7 +50,7 @@ def test_every_storage_level(model, plan, wanted):
 
 @pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached", "shortcut:1", "shortcut:2"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
-def test_every_gradient_mode(kind, gradient):
+def test_every_gradient_mode_is_plain_autograd(kind, gradient):
     for model, guidance in (("sd15", 3.0), ("sdxl", 1.0), ("sdxl", 3.0)):
         case = Case(model, kind, steps=3, guidance=guidance, batch=2, gradient=gradient)
         with levels(*(("step",) if gradient == "checkpointed" else MIXED)):
@@ -66,7 +66,7 @@ def subsets(case):
 @pytest.mark.parametrize("gradient", ["full", "detached", "last:1"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])
-def test_any_arguments_may_ask_for_a_gradient(model, guidance, gradient):
+def test_any_subset_of_arguments_may_require_grad(model, guidance, gradient):
     case = Case(model, "ddim", steps=2, guidance=guidance, gradient=gradient)
     with levels("lean", "step"):
         for wanted in subsets(case):
@@ -74,13 +74,13 @@ def test_any_arguments_may_ask_for_a_gradient(model, guidance, gradient):
 
 
 @pytest.mark.parametrize("case", named([Case("sd15", "ddim", 20), Case("sd2", "dpm", 20, guidance=1.0)]))
-def test_twenty_steps(case):
+def test_twenty_steps_are_plain_autograd(case):
     with levels(*MIXED, decoder="block"):
         assert_exact(case)
 
 
 @pytest.mark.parametrize(("kind", "guidance"), [("ddim", 3.0), ("lcm", 1.0)])
-def test_the_weights_of_tinyworld(kind, guidance):
+def test_tinyworlds_weights_give_plain_autograd(kind, guidance):
     with levels(*MIXED, decoder="block"):
         assert_exact(Case("tinyworld", kind, steps=2, guidance=guidance))
 
@@ -90,7 +90,7 @@ def test_the_weights_of_tinyworld(kind, guidance):
 @pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1", "detached"])
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("model", TINY)
-def test_everything_with_everything(model, steps, gradient, plan):
+def test_every_model_scheduler_mode_and_plan_together_are_plain_autograd(model, steps, gradient, plan):
     names, decoder = PLANS[plan]
     for kind, guidance, batch in itertools.product(SCHEDULERS, (1.0, 3.0), (1, 3)):
         case = Case(model, kind, steps, guidance, batch, gradient)
@@ -102,6 +102,6 @@ def test_everything_with_everything(model, steps, gradient, plan):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("model", PREDICTIONS)
-def test_twenty_steps_of_everything(model, kind):
+def test_twenty_steps_of_every_model_and_scheduler_are_plain_autograd(model, kind):
     with levels(*MIXED, decoder="block"):
         assert_exact(Case(model, kind, 20))

@@ -170,6 +170,6 @@ def test_steps_kept_in_host_memory_give_the_same_gradient():
             assert all(relative(one, two) <= 1e-4 for one, two in zip(got, wanted, strict=True))
 
 
-def test_moving_a_byte_takes_time():
+def test_the_measured_flop_per_byte_is_plausible():
     rate = flop_per_byte(torch.device("cuda"), torch.bfloat16)
     assert rate is not None and 10 < rate < 1e6

@@ -45,7 +45,7 @@ def truth(pipe):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_an_overflow_runs_again(pipe, dtype):
+def test_a_forward_that_overflows_runs_again_in_the_wider_dtype(pipe, dtype):
     overflowing(pipe)
     with pytest.raises(NonFiniteError):
         run(pipe, backend="fast")
@@ -62,7 +62,7 @@ def test_an_overflow_runs_again(pipe, dtype):
     assert all(map(torch.equal, weights, pipe.unet.parameters()))
 
 
-def test_what_is_finite_does_not_run_again(pipe):
+def test_a_finite_call_does_not_run_again(pipe):
     (images, gradients, sampler), (same, others, _) = (
         run(pipe, backend="fast", **options) for options in ({"retry_dtype": torch.float32}, {})
     )
@@ -71,7 +71,7 @@ def test_what_is_finite_does_not_run_again(pipe):
 
 
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
-def test_a_backward_alone_runs_again(pipe, gradient, monkeypatch):
+def test_a_backward_that_overflows_runs_again_in_the_wider_dtype(pipe, gradient, monkeypatch):
     check, done = Finite.check, []
 
     def failing(self):
@@ -88,12 +88,12 @@ def test_a_backward_alone_runs_again(pipe, gradient, monkeypatch):
         assert relative(got.double(), exact) <= 1e-2
 
 
-def test_a_loss_that_is_not_finite_is_the_callers(pipe):
+def test_a_loss_that_is_not_finite_raises_without_a_retry(pipe):
     with pytest.raises(NonFiniteError, match="the backward of the loss is not finite"):
         run(pipe, backend="fast", retry_dtype=torch.float32, factor=float("nan"))
 
 
-def test_what_no_dtype_holds_says_so(pipe):
+def test_a_call_that_is_not_finite_in_the_wider_dtype_raises(pipe):
     with torch.no_grad():
         pipe.vae.decoder.conv_out.bias.fill_(float("inf"))
     message = "the images are not finite in torch.float32 either"
@@ -101,7 +101,7 @@ def test_what_no_dtype_holds_says_so(pipe):
         run(pipe, backend="fast", retry_dtype=torch.float32)
 
 
-def test_copies_follow_an_edit(pipe):
+def test_copies_in_the_wider_dtype_follow_an_edit(pipe):
     overflowing(pipe)
     with pytest.warns(RuntimeWarning, match=AGAIN):
         *_, sampler = run(pipe, backend="fast", retry_dtype=torch.float32)
@@ -122,6 +122,6 @@ def test_copies_follow_an_edit(pipe):
         ({"retry_dtype": torch.float32, "backend": "reference"}, ValueError, "which does not retry"),
     ],
 )
-def test_other_values_are_refused(pipe, options, error, message):
+def test_retry_dtype_of_another_kind_or_for_the_reference_is_refused(pipe, options, error, message):
     with pytest.raises(error, match=message):
         sampler_of(pipe, **options)

@@ -54,7 +54,7 @@ def test_every_backward_of_one_sampling_is_right(pipe, prompt, options):
         pull(images, prompt)
 
 
-def test_losses_of_other_inputs_and_a_jacobian(pipe, prompt):
+def test_backwards_of_several_losses_and_a_jacobian_are_plain_autograd(pipe, prompt):
     sampler, plain = (sampler_of(pipe, backend=backend, kind="euler") for backend in ("fast", "reference"))
     leaves = (prompt, NEGATIVE.clone().requires_grad_(), NOISE.clone().requires_grad_())
 
@@ -120,7 +120,7 @@ def test_the_first_backward_frees_what_the_call_kept(pipe, prompt):
 
 @pytest.mark.parametrize("replayed", [False, True])
 @pytest.mark.parametrize("gradient", MODES)
-def test_checkpointing_around_it_gives_the_same_gradient(pipe, prompt, gradient, replayed):
+def test_checkpointing_around_the_sampler_gives_the_same_gradient(pipe, prompt, gradient, replayed):
     draw, sampler = drawing(pipe, gradient=gradient)
     if replayed:
         graphed(sampler)
@@ -193,7 +193,7 @@ def test_a_batch_of_cotangents_names_the_sampler(pipe, prompt):
         torch.autograd.grad(images, prompt, torch.eye(2, dtype=F64), is_grads_batched=True)
 
 
-def test_a_call_repeated_in_a_wider_dtype():
+def test_a_second_backward_after_an_overflow_runs_in_the_wider_dtype_again():
     """A second backward of a call that left float16 leaves it again, and says so again."""
     pipe = tiny_sd().to(torch.float16)
     with torch.no_grad():

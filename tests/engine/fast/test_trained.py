@@ -24,7 +24,7 @@ MODES = ["full", "checkpointed", "last:1", "last:2", "detached", "shortcut:1", "
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("model", ["sd15", "sd2", "sdxl"])
-def test_lora_with_every_scheduler(model, kind, guidance):
+def test_gradients_of_lora_are_plain_autograd_with_every_scheduler(model, kind, guidance):
     models = with_lora(model)
     with levels(*MIXED, decoder="block"):
         sampler = compared(models, ("prompt_embeds", "latents"), model, kind=kind, steps=3, guidance=guidance)
@@ -33,7 +33,7 @@ def test_lora_with_every_scheduler(model, kind, guidance):
 
 @pytest.mark.parametrize("level", STEP_LEVELS)
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])
-def test_lora_at_every_level(model, level):
+def test_gradients_of_lora_are_plain_autograd_at_every_level(model, level):
     models = with_lora(model)
     with levels(level):
         compared(models, (), model, batch=2)
@@ -41,7 +41,7 @@ def test_lora_at_every_level(model, level):
 
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("kind", ["ddim", "dpm"])
-def test_lora_in_every_mode(kind, gradient):
+def test_gradients_of_lora_are_plain_autograd_in_every_mode(kind, gradient):
     models = with_lora(targets=ATTENTION)
     with levels(*(("step",) if gradient == "checkpointed" else MIXED)):
         compared(models, (), kind=kind, steps=3, gradient=gradient)
@@ -49,7 +49,7 @@ def test_lora_in_every_mode(kind, gradient):
 
 @pytest.mark.parametrize("turn", range(2))
 @pytest.mark.parametrize(("number", "choose"), [*enumerate(CHOSEN)])
-def test_other_weights(number, choose, turn):
+def test_gradients_of_other_weights_are_plain_autograd(number, choose, turn):
     """Every choice with and without guidance, and each scheduler and model now and then."""
     names = ("sd15", "sd2", "sdxl")
     model, kind, guidance = names[(number + turn) % 3], [*SCHEDULERS][(number + 2 * turn) % 4], (1.0, 3.0)[turn]
@@ -61,7 +61,7 @@ def test_other_weights(number, choose, turn):
 
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("choose", ["base_weight", "vae_weight", "both"])
-def test_other_weights_in_every_mode(choose, gradient):
+def test_gradients_of_other_weights_are_plain_autograd_in_every_mode(choose, gradient):
     models = models_of()
     CHOSEN[choose](models)
     compared(models, ("prompt_embeds",) if choose == "both" else (), steps=3, kind="dpm", gradient=gradient)
@@ -71,7 +71,7 @@ def test_other_weights_in_every_mode(choose, gradient):
     "mode", [("full", {}), ("detached", {"detached": True}), ("last:2", {"graph_from": 1})], ids=str
 )
 @pytest.mark.parametrize("kind", ["ddim", "dpm"])
-def test_the_loop_that_people_write(kind, mode):
+def test_gradients_of_weights_agree_with_diffusers_own_loop(kind, mode):
     """Both backends against diffusers' own loop."""
     models = models_of()
     both(models)
@@ -93,7 +93,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_run_through_the_modules(variant):
+def test_variants_of_lora_run_through_the_modules(variant):
     options, reason = VARIANTS[variant]
     models = with_lora(**options)
     sampler = compared(models, ("prompt_embeds",))
@@ -103,12 +103,12 @@ def test_variants_run_through_the_modules(variant):
 @pytest.mark.parametrize(
     "options", [{"use_rslora": True}, {"lora_dropout": 0.5}, {"targets": ["to_k", "to_v"]}], ids=str
 )
-def test_variants_on_the_lean_path(options):
+def test_variants_of_two_plain_matrices_stay_lean(options):
     assert not compared(with_lora(**options), ("prompt_embeds",))._engine.unknown
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
-def test_several_adapters():
+def test_a_trained_adapter_beside_a_frozen_and_an_idle_one_gets_its_gradient():
     """One is trained, one acts and is frozen, one is idle."""
     models = with_lora()
     import peft

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from diffexplain_fast.models.frozen import trainable
 from tests.engine.fast.cases import cotangent_of, inputs_of, parts
 from tests.engine.fast.trained import (
     assert_same,
@@ -61,7 +62,7 @@ def trained_by_steps(models, backend):
 
 
 @pytest.mark.parametrize("make", [with_lora, lambda: with_lora(targets=["to_k"]), models_of], ids=["lora", "k", "base"])
-def test_steps_of_an_optimizer(make):
+def test_steps_of_an_optimizer_are_those_of_plain_autograd(make):
     def models():
         made = make()
         if not trained_in(made):
@@ -93,7 +94,7 @@ def test_freezing_between_forward_and_backward_raises():
         images.sum().backward()
 
 
-def test_weights_chosen_after_the_sampler_was_made():
+def test_weights_chosen_after_the_sampler_was_made_get_a_gradient():
     models = models_of()
     sampler = sampler_of(models)
     assert not sampler(**inputs_of("sd15")).requires_grad
@@ -119,7 +120,7 @@ def test_hooks_of_a_weight_see_its_whole_gradient_once(make):
 
 
 @pytest.mark.parametrize("make", [with_lora, models_of], ids=["lora", "base"])
-def test_a_second_backward_and_a_second_derivative(make):
+def test_a_second_backward_is_the_first_and_a_second_derivative_raises(make):
     models = make()
     if not trained_in(models):
         both(models)
@@ -148,7 +149,7 @@ def test_auto_chooses_the_engine_that_computes_steps_again():
     assert sampler.backend == "fast" and "trainable weights: conv_out.bias" in sampler.plan.note
 
 
-def test_plan_counts_the_gradients():
+def test_the_plan_counts_the_gradients_of_weights():
     """Of each weight those of one step, their sum, and what is handed over."""
     models = models_of()
     both(models)
@@ -158,7 +159,7 @@ def test_plan_counts_the_gradients():
     assert sampler.plan.parts["gradients of trainable weights"] == 24 * numbers
 
 
-def test_mixed_dtypes():
+def test_a_float32_adapter_over_a_bfloat16_base_gets_its_gradient():
     """An adapter in float32 over a half-precision base, as scripts train it."""
     models = with_lora()
     for name, weight in models.unet.named_parameters():
@@ -178,7 +179,7 @@ def test_mixed_dtypes():
     )
 
 
-def test_text_encoder_through_its_embeddings():
+def test_lora_of_a_text_encoder_is_trained_through_prompt_embeds():
     """LoRA of a text encoder is trained through ``prompt_embeds``, whatever the sampler does."""
     peft, pipe = pytest.importorskip("peft"), tiny_sd().to(torch.float64)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
@@ -199,7 +200,7 @@ def test_text_encoder_through_its_embeddings():
     assert len(weights) == 8 and all(relative(*pair) <= 1e-10 for pair in zip(*found, strict=True))
 
 
-def test_float16_vae_that_decodes_in_float32():
+def test_trained_weights_of_a_vae_that_decodes_in_float32_are_refused():
     models = copy.deepcopy(parts("sdxl", torch.float16))
     models.unet.requires_grad_(False)
     models.vae.requires_grad_(False).register_to_config(force_upcast=True)
@@ -207,3 +208,15 @@ def test_float16_vae_that_decodes_in_float32():
     for backend in ("fast", "reference"):
         with pytest.raises(ValueError, match="vae: wanted frozen weights"):
             sampler_of(models, backend, model="sdxl")(**inputs_of("sdxl", dtype=torch.float16))
+
+
+def test_a_call_after_an_edit_asks_once_which_weights_are_trained(monkeypatch):
+    models, asked = models_of(), []
+    sampler = sampler_of(models)
+    monkeypatch.setattr(
+        "diffexplain_fast.engine.fast.engine.trainable", lambda module: (asked.append(module), trainable(module))[1]
+    )
+    with torch.no_grad():
+        models.unet.conv_out.weight.mul_(2)
+        sampler(**inputs_of("sd15"))
+    assert asked == [models.unet, models.vae]

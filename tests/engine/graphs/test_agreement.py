@@ -167,7 +167,7 @@ def test_a_function_whose_recording_reads_old_inputs_runs_eager(dtype):
     assert graphed.state.startswith("eager: recording failed: its replay gave something else than the call itself")
 
 
-def test_bounds_follow_from_the_two_calls():
+def test_the_bound_is_twice_the_distance_of_the_two_calls_within_its_limits():
     one = [torch.ones(4)]
     assert compare(one, one, [1.01 * one[0]], 1e-7) == (0.0, 1e-7)  # of no tensor more than of another
     near = compare([1.015 * one[0]], one, [1.01 * one[0]], 1e-7)
@@ -180,7 +180,7 @@ def test_bounds_follow_from_the_two_calls():
     assert compare([None], [None], [None], 1e-7).agree
 
 
-def test_the_unit_is_that_of_the_coarsest_dtype():
+def test_the_rounding_unit_is_that_of_the_coarsest_dtype():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert rounding_unit([torch.int64, torch.float64, torch.bfloat16], cpu) == 2**-7
     assert rounding_unit([torch.float32], cpu) == 2**-23

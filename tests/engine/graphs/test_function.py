@@ -48,12 +48,12 @@ def states_of(graphed, calls):
     return found
 
 
-def test_replays_are_exact_for_other_contents(graphed):
+def test_a_replay_with_other_contents_is_exact(graphed):
     assert states_of(graphed, [drawn(seed) for seed in range(4)]) == [FIRST, REPLAYED, REPLAYED, REPLAYED]
     assert Rerun.recorded == 1
 
 
-def test_shapes_gradients_and_settings_are_kinds(graphed, monkeypatch):
+def test_another_shape_gradient_or_setting_is_another_kind(graphed, monkeypatch):
     x, y = drawn(0)
     calls = [(x, y)] * 2 + [drawn(1, rows=3)] * 2 + [(x, y), (x, y.clone().requires_grad_())]
     assert states_of(graphed, calls) == [FIRST, REPLAYED, FIRST, REPLAYED, FIRST, FIRST]
@@ -61,7 +61,7 @@ def test_shapes_gradients_and_settings_are_kinds(graphed, monkeypatch):
     assert states_of(graphed, [(x, y)]) == [FIRST]
 
 
-def test_gradients_of_all_that_want_one(graphed):
+def test_every_input_that_requires_grad_gets_its_gradient(graphed):
     x, y = (part.detach().requires_grad_() for part in drawn(0))
     for _ in range(3):
         first, _ = graphed(x, y)
@@ -71,7 +71,7 @@ def test_gradients_of_all_that_want_one(graphed):
     assert graphed.state == REPLAYED
 
 
-def test_an_input_that_nothing_follows_from_has_no_gradient(model):
+def test_an_unused_input_has_no_gradient(model):
     graphed = Graphed(lambda x, y: (model(x),), model, graphs=Graphs("auto", Rerun))
     for _ in range(3):
         x, y = (part.detach().requires_grad_() for part in drawn(0))
@@ -92,7 +92,7 @@ def test_two_calls_before_a_backward_do_not_share_a_recording(graphed):
     assert states_of(graphed, [drawn(4)]) == [REPLAYED]
 
 
-def test_results_are_the_callers_own(graphed):
+def test_results_are_not_overwritten_by_the_next_replay(graphed):
     states_of(graphed, [drawn(0), drawn(1)])
     before = graphed(*drawn(2))[0].detach()
     kept = before.clone()
@@ -118,7 +118,7 @@ def test_later_backwards_run_the_function_again(graphed, model):
     del other
 
 
-def test_checkpointing_around_a_replay(graphed):
+def test_checkpointing_around_a_recorded_function_gives_the_same_gradient(graphed):
     states_of(graphed, [drawn(0), drawn(1)])
     x, y = drawn(2)
     (wanted,) = torch.autograd.grad(graphed._function(x, y)[0].square().sum(), x)
@@ -177,7 +177,7 @@ def test_calls_without_a_gradient_are_not_recorded(graphed):
         (Failing, "operation not permitted when stream is capturing"),
     ],
 )
-def test_what_cannot_be_recorded_runs_eager_and_says_why(graphed, recorder, reason):
+def test_a_function_that_cannot_be_recorded_runs_eager_and_says_why(graphed, recorder, reason):
     graphed._graphs = Graphs("auto", recorder)
     failed = f"eager: recording failed: {reason}"
     first, *found = states_of(graphed, [drawn(seed) for seed in range(3)])
@@ -192,7 +192,7 @@ def test_a_result_without_a_gradient_runs_eager_and_says_why(model):
     assert graphed.state == "eager: recording failed: a result carries no gradient"
 
 
-def test_what_is_no_tensor_is_refused(model):
+def test_a_result_that_is_not_a_tuple_of_tensors_is_refused(model):
     graphed = Graphed(lambda x: model(x), model, graphs=Graphs("auto", Rerun))
     x, _ = drawn(0)
     graphed(x)
@@ -212,7 +212,7 @@ def test_a_recording_is_freed_with_its_function(model):
     assert static() is None
 
 
-def test_on_the_cpu_there_are_none(model):
+def test_nothing_is_recorded_on_the_cpu(model):
     graphed = Graphed(lambda x: (model(x),), model)
     graphed(drawn(0)[0])
     assert graphed.state == "eager: graphs need tensors on a CUDA device, not on cpu"

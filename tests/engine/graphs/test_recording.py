@@ -102,7 +102,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_replays_are_exact_for_other_prompts_and_noise(case):
+def test_a_replay_with_another_prompt_and_noise_is_exact(case):
     sampler = graphed(sampler_for(case, "fast", memory=None))
     calls = [(case, inputs_of(case.model, case.batch, seed=seed)) for seed in range(4)]
     assert states_of(sampler, calls) == [FIRST, REPLAYED, REPLAYED, REPLAYED]
@@ -123,7 +123,7 @@ def test_calls_with_equal_noise_are_of_the_same_kind(wanted):
     assert found == [FIRST, REPLAYED, REPLAYED]
 
 
-def test_every_kind_of_call_is_its_own(monkeypatch):
+def test_a_call_of_another_kind_is_not_replayed(monkeypatch):
     """Batch, size, what carries a gradient, guidance and precision settings: nothing is replayed for another."""
     case = Case()
     sampler = graphed(sampler_for(case, "fast", memory=None))
@@ -177,7 +177,7 @@ def test_two_calls_before_a_backward_do_not_share_a_recording():
     assert torch.equal(pull(draw(sampler, 3), prompts[3]), wanted[3]) and state(sampler) == REPLAYED
 
 
-def test_images_and_gradients_are_the_callers_own():
+def test_images_and_gradients_are_not_overwritten_by_the_next_replay():
     sampler, given = graphed(sampler_for(Case(), "fast", memory=None)), inputs_of("sd15")
     noises = torch.randn(4, *given["latents"].shape, dtype=torch.float64)
     found = [results(sampler, given | {"latents": noise}, ("prompt_embeds",)) for noise in noises]
@@ -210,7 +210,7 @@ def test_an_edited_model_is_recorded_again():
         (Failing, "recording failed: operation not permitted when stream is capturing"),
     ],
 )
-def test_what_cannot_be_recorded_runs_eager_and_says_why(recorder, reason):
+def test_a_call_that_cannot_be_recorded_runs_eager_and_says_why(recorder, reason):
     case, calls = Case(), [(Case(), inputs_of("sd15", seed=seed)) for seed in range(4)]
     sampler = graphed(sampler_for(case, "fast", memory=None), recorder)
     first, *found = states_of(sampler, calls)
@@ -232,7 +232,7 @@ def test_models_that_run_through_their_own_modules_are_not_recorded():
     assert state(sampler).startswith("eager: the UNet runs through its own modules") and Rerun.recorded == 0
 
 
-def test_on_the_cpu_there_are_none():
+def test_nothing_is_recorded_on_the_cpu():
     case = Case()
     sampler = sampler_for(case, "fast", memory=None)
     assert states_of(sampler, [(case, inputs_of("sd15"))]) == [
@@ -251,19 +251,19 @@ def test_a_recording_is_freed_with_its_sampler():
     sampler, given = graphed(sampler_for(Case(), "fast", memory=None)), inputs_of("sd15")
     for seed in range(2):
         results(sampler, inputs_of("sd15", seed=seed), ("prompt_embeds",))
-    images = weakref.ref(sampler._engine._graphs._recording._made.tensors[0])
+    images = weakref.ref(sampler._engine._graphs._recording._outcome.tensors[0])
     del sampler, given
     gc.collect()
     assert images() is None
 
 
 @pytest.mark.parametrize("bad", [1, None])
-def test_other_kinds_are_refused(bad):
+def test_cuda_graphs_that_is_neither_bool_nor_text_is_refused(bad):
     with pytest.raises(TypeError, match="cuda_graphs: wanted True, False or 'auto', got"):
         sampler_for(Case(), "fast", cuda_graphs=bad)
 
 
-def test_other_values_are_refused():
+def test_cuda_graphs_with_an_unknown_text_or_for_the_reference_is_refused():
     with pytest.raises(ValueError, match="cuda_graphs: wanted True, False or 'auto', got 'always'"):
         sampler_for(Case(), "fast", cuda_graphs="always")
     with pytest.raises(ValueError, match="cuda_graphs: wanted 'auto' or False with backend='reference'"):

@@ -47,7 +47,7 @@ def both_ways(decoder, latents, level):
 @pytest.mark.parametrize("band", [1, 300, 4000, 2**20])
 @pytest.mark.parametrize("layers", [0, 1, 2])
 @pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
-def test_bands_give_what_the_whole_gives(monkeypatch, widths, layers, band):
+def test_bands_give_the_images_and_gradients_of_the_whole_decoder(monkeypatch, widths, layers, band):
     """From bands of one row to the whole image in one."""
     monkeypatch.setattr(streamed, "_BAND", band)
     decoder = decoder_of(widths, layers)
@@ -74,7 +74,7 @@ def test_far_from_zero_the_statistics_stay_exact(monkeypatch):
     monkeypatch.setattr(streamed, "_BAND", 64)
     norm = streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6)
     x = (torch.randn(1, 8, 16, 4, dtype=torch.float64) + 1000).contiguous(memory_format=torch.channels_last)
-    found = streamed._statistics(streamed._of(x.float()), 16, norm)
+    found = streamed._statistics(streamed._rows_of(x.float()), 16, norm)
     variance = x.float().double().unflatten(1, (4, 2)).var((2, 3, 4), correction=0)
     wanted = (variance + 1e-6).rsqrt().repeat_interleave(2, 1)
     assert relative(found.rstd[:, :, 0, 0].double(), wanted) < 1e-5
@@ -83,11 +83,11 @@ def test_far_from_zero_the_statistics_stay_exact(monkeypatch):
 def test_squares_beyond_the_range_are_not_finite():
     """Zero in the place of NaN would quietly leave only the bias."""
     x = 1e30 * torch.randn(1, 8, 16, 4).contiguous(memory_format=torch.channels_last)
-    found = streamed._statistics(streamed._of(x), 16, streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6))
+    found = streamed._statistics(streamed._rows_of(x), 16, streamed.Norm(torch.ones(8), torch.zeros(8), 4, 1e-6))
     assert found.rstd.isnan().all()
 
 
-def test_bands_hold_less(monkeypatch):
+def test_bands_hold_fewer_bytes_than_the_whole_decoder(monkeypatch):
     monkeypatch.setattr(streamed, "_BAND", 2**14)
     decoder, latents = decoder_of((16, 32), 2, torch.float32), torch.randn(1, 4, 64, 64)
     peaks = {}
@@ -108,7 +108,7 @@ def test_a_second_backward_computes_again_what_the_first_used_up(channels):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_checkpointing_and_a_second_derivative(level):
+def test_checkpointing_gives_the_same_gradient_and_a_second_derivative_raises(level):
     decoder = decoder_of((16, 32))
     latents = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
     (wanted,) = torch.autograd.grad(decoder(latents, LEVELS[level]).square().sum(), latents)

@@ -90,7 +90,7 @@ class TestSplitGuidance:
         assert calls == [self.whole] * 2
 
     @pytest.mark.parametrize("name", ["negative_prompt_embeds", "latents", "negative_pooled_prompt_embeds"])
-    def test_it_does_not_split_where_a_gradient_goes_there(self, calls, name):
+    def test_guidance_is_not_split_where_the_unconditional_rows_get_a_gradient(self, calls, name):
         self.run(sampler_for(self.case, "fast"), (*PROMPT, name))
         assert calls == [self.whole] * 2
 
@@ -114,7 +114,7 @@ def work(sampler, case):
 
 
 @pytest.mark.parametrize("saving", SAVINGS)
-def test_each_can_be_switched_off_and_the_gradient_stays(saving):
+def test_each_saving_can_be_switched_off_and_the_gradient_stays(saving):
     """And something shows that it is off: more multiplications, more bytes, or one more embedding."""
     case = Case(steps=3)
     all_on, flops, most, embedded = work(sampler_for(case, "fast"), case)
@@ -125,7 +125,7 @@ def test_each_can_be_switched_off_and_the_gradient_stays(saving):
     assert shown.get(saving, more_flops > flops)
 
 
-def test_all_off_at_once():
+def test_with_all_savings_off_the_gradient_is_exact():
     case = Case("sdxl", steps=3, batch=2)
     assert_close(results(sampler_for(case, "fast", savings=()), inputs_of("sdxl", 2), arguments_of(case)), truth(case))
 
@@ -138,6 +138,6 @@ def test_all_off_at_once():
         (["rows", "lines"], ValueError, "savings: wanted one of 6 known names"),
     ],
 )
-def test_bad_savings_are_named(savings, error, message):
+def test_an_unknown_saving_is_refused_by_name(savings, error, message):
     with pytest.raises(error, match=message):
         sampler_for(Case(), "fast", savings=savings)

@@ -17,7 +17,7 @@ def vector(n=SIZE):
     return torch.zeros(n)
 
 
-def test_kept_is_what_the_backward_needs():
+def test_kept_counts_the_tensors_that_the_backward_needs():
     found = count(lambda x: x.exp().exp(), [vector()], [])
     assert found.kept == 2 * SIZE * FLOAT  # both outputs; the argument is not counted
 
@@ -44,7 +44,7 @@ def test_peak_falls_when_tensors_die():
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_flop_of_products_and_convolutions(device):
+def test_flop_of_products_and_convolutions_are_two_per_multiply_add(device):
     weight, x = torch.zeros(8, 16, device=device), torch.zeros(4, 16, device=device)
     found = count(lambda rows: F.linear(rows, weight), [x], [weight])
     assert (found.forward, found.total) == (2 * 4 * 8 * 16, 4 * 4 * 8 * 16)
@@ -53,14 +53,14 @@ def test_flop_of_products_and_convolutions(device):
     assert (found.forward, found.total) == (2 * 100 * 8 * 4 * 9, 4 * 100 * 8 * 4 * 9)
 
 
-def test_flop_of_attention():
+def test_flop_of_attention_are_two_products_forward_and_five_backward():
     q, k, v = (torch.zeros(2, 3, n, 8) for n in (6, 10, 10))
     product = 2 * 2 * 3 * 6 * 10 * 8
     found = count(F.scaled_dot_product_attention, [q, k, v], [])
     assert (found.forward, found.total) == (2 * product, 7 * product)
 
 
-def test_flop_of_what_is_computed_again():
+def test_flop_include_the_recomputed_forward():
     def twice(x):
         return torch.utils.checkpoint.checkpoint(lambda rows: (rows @ rows).exp() @ rows, x, use_reentrant=False)
 
@@ -137,7 +137,7 @@ def test_an_argument_that_nothing_flows_to_is_allowed():
     assert count(lambda x, y: x * 2, [vector(), vector()], []).forward == 0
 
 
-def test_live_bytes_of_a_real_computation():
+def test_live_bytes_follow_a_real_computation():
     x = vector().requires_grad_()
     with live_bytes() as live:
         y = x.exp()

@@ -19,7 +19,7 @@ def cube(x):
     return (x**3).sum()
 
 
-def test_the_gradient_is_the_same_and_nothing_is_left():
+def test_offloading_keeps_the_gradient_and_leaves_nothing_behind():
     x = torch.randn(BIG, requires_grad=True)
     stored = Offloaded(())
     with stored.hooks:
@@ -47,7 +47,7 @@ def test_a_storage_is_moved_once_however_many_views_are_kept():
     assert (got - wanted).norm() <= 1e-6 * wanted.norm()
 
 
-def test_what_lives_on_and_what_is_small_stays():
+def test_held_and_small_tensors_are_not_moved():
     weight, x = torch.randn(512, 512), torch.randn(BIG, requires_grad=True)
     stored = Offloaded({storage_key(weight), storage_key(x)})
     with stored.hooks:
@@ -110,7 +110,7 @@ def test_the_planner_moves_steps_where_that_is_faster_and_fits():
     assert "in host memory" in str(plan)
 
 
-def test_what_moves_are_the_bytes_that_were_counted(monkeypatch):
+def test_the_moved_bytes_are_those_that_were_counted(monkeypatch):
     """At the lean level of the tiny world, where the smallest tensors move as well."""
     monkeypatch.setattr("diffexplain_fast.engine.memory.host._SMALL", 0)
     made, init = [], Offloaded.__init__
@@ -159,14 +159,14 @@ def counted(sampler):
     return sampler._engine._planning._counted
 
 
-def test_on_the_cpu_there_is_nothing_to_move_to():
+def test_no_step_is_moved_to_host_memory_on_the_cpu():
     assert flop_per_byte(torch.device("cpu"), torch.float32) is None
     sampler = sampler_for(Case(), "fast", memory="1GiB", host_memory="1GiB")
     results(sampler, inputs_of("sd15"), ("prompt_embeds",))
     assert "host" not in sampler.plan.levels
 
 
-def test_such_calls_are_not_recorded():
+def test_calls_that_keep_steps_in_host_memory_are_not_recorded():
     sampler = sampler_for(Case(), "fast")
     sampler._engine._graphs = Graphs("auto", Rerun)
     with levels("host"):
@@ -184,6 +184,6 @@ def test_such_calls_are_not_recorded():
         ({"host_memory": 1, "backend": "reference"}, ValueError, "host_memory: wanted None with backend='reference'"),
     ],
 )
-def test_other_values_are_refused(options, error, message):
+def test_host_memory_that_is_not_bytes_or_is_for_the_reference_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         sampler_for(Case(), options.pop("backend", "fast"), **options)

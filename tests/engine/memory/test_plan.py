@@ -88,13 +88,13 @@ def test_late_steps_keep_more_than_early_ones_where_they_may():
     assert choose_levels(costs, 0, 41) == ["keep"] * 4
 
 
-def test_twenty_steps_of_five_levels_take_no_time():
+def test_twenty_steps_of_five_levels_are_planned_at_once():
     costs = [{str(i): Cost(1000 >> i, 1100, 1.0 + i / 7) for i in range(5)}] * 20
     for limit in range(1000, 22_000, 1000):
         assert (choose_levels(costs, 50, limit) is None) == (limit < least_bytes(costs, 50))
 
 
-def test_fifty_steps_with_host_memory_take_no_time():
+def test_fifty_steps_with_host_memory_are_planned_at_once():
     costs = [{str(i): Cost(1000 >> i, 1100, 1.0 + i / 7) for i in range(4)} | {"host": Cost(9, 1100, 1.2, 0, 400)}] * 50
     found = choose_levels(costs, 50, 20_000, 4100)
     assert found is not None and found.count("host") == 10
@@ -114,7 +114,7 @@ def test_fifty_steps_with_host_memory_take_no_time():
         ("2 GB", 2 * 10**9),
     ],
 )
-def test_byte_limits(memory, size):
+def test_a_byte_limit_is_read_from_numbers_and_text(memory, size):
     assert parse_bytes(memory) == size
 
 
@@ -123,13 +123,13 @@ def test_byte_limits(memory, size):
     ["", "GiB", "8gib", "8 gigabytes", "-1GiB", "1e9", "8GiB!", "nan", "AUTO", "0", "0.1B", 0, -5, "1,5GiB", "9" * 400],
     ids=str,
 )
-def test_texts_that_are_no_limit(memory):
+def test_a_text_that_is_not_a_byte_limit_is_refused(memory):
     with pytest.raises(ValueError, match="memory: wanted 'auto', None, a number of bytes, or text such as '8GiB', got"):
         parse_bytes(memory)
 
 
 @pytest.mark.parametrize("memory", [1.5, True, [8], b"8GiB", object()], ids=lambda memory: type(memory).__name__)
-def test_kinds_that_are_no_limit(memory):
+def test_a_value_that_is_neither_number_nor_text_is_refused(memory):
     with pytest.raises(TypeError, match=f"memory: wanted .*got {type(memory).__name__}"):
         parse_bytes(memory)
 

@@ -9,7 +9,7 @@ import torch
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.memory.costs import least_limit
 from diffexplain_fast.engine.memory.counting import live_bytes
-from diffexplain_fast.engine.memory.tape import Made, Memory
+from diffexplain_fast.engine.memory.tape import KeptStep, Memory
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
 from tests.tiny import tiny_sd
@@ -51,7 +51,7 @@ class Failing:
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
 @pytest.mark.parametrize("part", ["denoiser", "decoder"])
 @pytest.mark.parametrize("fails", [{"lean_only": True}, {"calls": [0]}, {"calls": [3]}], ids=str)
-def test_the_gradient_stays_the_same(pipe, gradient, part, fails):
+def test_the_gradient_stays_the_same_after_memory_ran_out(pipe, gradient, part, fails):
     wanted = run(sampler_of(pipe, backend="reference"))
     sampler = sampler_of(pipe, backend="fast", gradient=gradient, memory=None)
     failing = Failing(getattr(sampler._engine, part), **fails)
@@ -77,14 +77,14 @@ def test_later_calls_keep_less_down_to_the_least(pipe):
     assert peaks[-1] <= least_limit(*sampler._engine._planning._counted.values()) and "keep" not in levels[-1][:-1]
 
 
-def test_what_fits_in_no_way_says_so(pipe):
+def test_a_call_that_does_not_fit_at_the_leanest_level_raises(pipe):
     sampler = sampler_of(pipe, backend="fast")
     sampler._engine.denoiser = Failing(sampler._engine.denoiser, calls=range(100))
     with pytest.warns(RuntimeWarning, match=RAN_OUT), pytest.raises(torch.OutOfMemoryError):
         run(sampler)
 
 
-def test_what_was_kept_is_free_when_it_is_let_go():
+def test_kept_tensors_are_freed_when_memory_runs_out():
     """Neither the exception nor an argument holds the graph of the part that failed, or of those before."""
     told = []
     memory, x = Memory((), lambda: told.append(True)), torch.ones(1000, requires_grad=True)
@@ -92,7 +92,7 @@ def test_what_was_kept_is_free_when_it_is_let_go():
     with live_bytes() as live:
         outputs, kept = memory.forward(lambda level: (x * x.exp(),), LEVELS["keep"], keep=True)
         assert kept and live.now >= 2 * x.nbytes
-        memory.made.append(Made(x, None, kept))
+        memory.steps.append(KeptStep(x, None, kept))
         del outputs, kept
 
         def part(level):
@@ -100,7 +100,7 @@ def test_what_was_kept_is_free_when_it_is_let_go():
                 held = x.sin() * 2
                 raise torch.OutOfMemoryError(f"no memory left but {held.nbytes}")
             gc.collect()
-            assert live.now < x.nbytes and memory.made == [Made(x, None, None)]
+            assert live.now < x.nbytes and memory.steps == [KeptStep(x, None, None)]
             return (x * 2,)
 
         with pytest.warns(RuntimeWarning, match=RAN_OUT):

@@ -28,7 +28,7 @@ def test_the_size_of_a_workspace_is_torchs(capability, config, wanted):
     assert cublas_workspace(capability, config) == wanted
 
 
-def test_only_a_cuda_device_has_them(monkeypatch):
+def test_only_a_cuda_device_has_workspaces(monkeypatch):
     assert cublas_bytes(torch.device("cpu")) is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
@@ -45,7 +45,7 @@ def plans(monkeypatch, cublas, memory=None):
     return sampler.plan
 
 
-def test_both_are_terms_of_the_plan_and_shown(monkeypatch):
+def test_workspaces_of_both_libraries_are_in_the_plan_and_shown(monkeypatch):
     without, plan = plans(monkeypatch, None), plans(monkeypatch, CUBLAS_PAIRS * CUBLAS_HOPPER)
     assert not {CUBLAS, CUDNN} & set(without.parts) and "workspace" not in str(without)
     assert plan.parts[CUBLAS] == 128 * MIB and plan.parts[CUDNN] > 0

@@ -24,7 +24,7 @@ def test_flop_of_all_steps_follow_from_two() -> None:
         model.set_attn_processor(AttnProcessor())  # whose products torch's own counter knows on the CPU
     with FlopCounterMode(display=False) as counter:
         gradient(given, RIVALS[PLAIN](given.setting), 0)
-    assert device.counted(given).flop == counter.get_total_flops()
+    assert device.counted(given).total == counter.get_total_flops()
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it there")

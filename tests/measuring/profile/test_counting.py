@@ -5,9 +5,16 @@ import torch
 from torch import Tensor
 from torch.profiler import profile, record_function
 
-from diffexplain_fast.measuring.profile.counting import Counter, Operation, counting, match, starts
+from diffexplain_fast.measuring.profile.counting import (
+    KEPT,
+    Counter,
+    Operation,
+    bytes_by_owner,
+    counting,
+    match,
+    starts,
+)
 from diffexplain_fast.measuring.profile.events import Call, host_calls
-from diffexplain_fast.measuring.profile.memory import KEPT, bytes_by_owner
 from diffexplain_fast.ops._onednn import PackedMatrix, PackedWeight, applies
 from diffexplain_fast.ops.attention import attention
 
@@ -17,14 +24,14 @@ def only(counter: Counter, name: str) -> Operation:
     return found
 
 
-def test_a_product() -> None:
+def test_a_product_counts_its_flop_and_three_matrices() -> None:
     a, b = torch.ones(3, 5), torch.ones(5, 7)
     with counting() as counter:
         a @ b
     assert counter.operations == [Operation("aten::mm", 2 * 3 * 5 * 7, 4 * (15 + 35 + 21))]
 
 
-def test_a_convolution_and_its_backward() -> None:
+def test_a_convolution_costs_as_much_forward_as_backward() -> None:
     x, weight = torch.ones(2, 3, 8, 8, requires_grad=True), torch.ones(5, 3, 3, 3)
     with counting() as counter:
         out = torch.nn.functional.conv2d(x, weight, padding=1)
@@ -34,7 +41,7 @@ def test_a_convolution_and_its_backward() -> None:
     assert only(counter, "aten::convolution_backward").flop == ahead
 
 
-def test_calls_of_onednn() -> None:
+def test_calls_of_onednn_have_flop() -> None:
     x, weight, rows, matrix = torch.ones(2, 3, 8, 8), torch.ones(5, 3, 3, 3), torch.ones(6, 4), torch.ones(7, 4)
     if not applies(x):
         pytest.skip("this torch has no oneDNN calls")
@@ -51,7 +58,7 @@ def test_calls_of_onednn() -> None:
 
 
 @pytest.mark.parametrize("impl", ["reference", "auto"])
-def test_attention(impl: str) -> None:
+def test_attention_has_the_flop_of_its_products(impl: str) -> None:
     q, k = (torch.randn(2, n, 3, 8, requires_grad=True) for n in (5, 7))
     with counting() as counter:
         out = attention(q, k, k, impl=impl)
@@ -60,7 +67,7 @@ def test_attention(impl: str) -> None:
     assert sum(operation.flop or 0 for operation in counter.operations) in (6 * products, 7 * products)
 
 
-def test_operations_without_a_formula_have_bytes_alone() -> None:
+def test_operations_without_a_formula_have_only_bytes() -> None:
     x, table = torch.ones(4, 6), torch.ones(100, 6)
     with counting() as counter:
         x.exp()
@@ -110,14 +117,14 @@ def test_nothing_lives_on_because_it_was_counted() -> None:
     assert counter.lives[0].saved == [(1, 1)]
 
 
-def test_lives_say_where_they_are() -> None:
+def test_a_life_names_the_device_of_its_tensor() -> None:
     with counting() as counter:
         torch.ones(2)
         torch.ones(2, device="meta")
     assert [life.device for life in counter.lives] == ["cpu", "meta"]
 
 
-def test_ranges_are_noted() -> None:
+def test_a_range_is_noted_with_the_operations_before_it() -> None:
     with counting() as counter:
         torch.ones(2).exp()
         with record_function("part: a"):
@@ -143,7 +150,7 @@ def test_each_operation_finds_its_call() -> None:
     assert moments == sorted(moments)
 
 
-def test_matching_by_hand() -> None:
+def test_the_nth_operation_of_a_name_is_the_nth_outermost_call() -> None:
     operations = [Operation(name, None, 0) for name in ("aten::a", "aten::add", "aten::b", "aten::a")]
     calls = [
         Call("aten::outer", 0.0, 9.0, 0.0),

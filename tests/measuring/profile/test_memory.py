@@ -1,18 +1,18 @@
 """Every byte has one owner at every moment."""
 
-from diffexplain_fast.measuring.profile.counting import Life
-from diffexplain_fast.measuring.profile.memory import (
+from diffexplain_fast.measuring.profile.counting import (
     HELD,
     KEPT,
     TRANSIENT,
     WEIGHTS,
+    Life,
     bytes_by_owner,
     most_bytes,
     timeline,
 )
 
 
-def test_owners_by_hand() -> None:
+def test_saved_bytes_are_kept_and_those_that_outlive_the_forward_are_held() -> None:
     lives = [
         Life(1, born=0, died=2),
         Life(10, born=1, died=5, saved=[(2, 4)]),  # made forward, saved, free at last in the backward

@@ -2,11 +2,12 @@
 
 import pytest
 
+from diffexplain_fast.measuring.profile.counting import Memory, Timeline
 from diffexplain_fast.measuring.profile.events import MARK, WHOLE, Call, Span, split_parts
-from diffexplain_fast.measuring.profile.memory import Memory, Timeline
-from diffexplain_fast.measuring.profile.profile import Share, gaps_between, merge_steps, summarise, table
+from diffexplain_fast.measuring.profile.profile import Share, gaps_between, merge_steps, summarise
+from diffexplain_fast.report.profile_page import profile_text
 
-MEMORY = Memory(3 * 2**20, "everything", {"weights, denoiser": 2**20}, None, [(0.0, 0)], Timeline([], {}))
+MEMORY = Memory(3 * 2**20, "everything", {"weights, denoiser": 2**20}, None, Timeline([], {}))
 ABOUT = {
     "pipeline": "p",
     "classifier": "c",
@@ -42,7 +43,7 @@ def test_the_engines_ranges_split_the_sampler() -> None:
     assert [part.end for part in parts] == [1, 2, 3, 4, 6, 7, 7.5, 8, 9, 10]
 
 
-def test_a_replay_stays_whole() -> None:
+def test_a_replay_is_one_part() -> None:
     parts = split_parts(host([], ["decoder of somebody else", "aten::mm"]))
     assert [part.name for part in parts][1::2] == ["sampler", "sampler, backward"]
 
@@ -59,7 +60,7 @@ def test_kernels_count_where_they_were_launched() -> None:
     assert found.total == 3.5 and found.launches == 3 and found.wall == 10.0
     assert [share.name for share in found.families] == ["matmul", "convolution", "layout and copy"]
     assert found.gaps is not None and found.gaps.seconds == found.gaps.longest == 1.5 and found.gaps.number == 1
-    assert "waited 1500.0 ms in 1 gaps" in table(found)
+    assert "waited 1500.0 ms in 1 gaps" in profile_text(found)
 
 
 def test_operators_count_by_their_own_time() -> None:
@@ -71,13 +72,13 @@ def test_operators_count_by_their_own_time() -> None:
     assert [share.name for share in found.kernels] == ["aten::addmm", "aten::linear"]
 
 
-def test_gaps_of_overlapping_kernels() -> None:
+def test_overlapping_kernels_leave_no_gap_between_them() -> None:
     found = gaps_between([Span("a", 0, 4), Span("b", 1, 2), Span("c", 3, 5), Span("d", 6, 7), Span("e", 9, 9.5)])
     assert found.seconds == 3 and found.number == 2 and found.longest == 2
     assert gaps_between([]).seconds == 0
 
 
-def test_steps_merge() -> None:
+def test_steps_merge_into_one_share_each_way() -> None:
     parts = [Share("step 1", 1.0, 2, {"norm": 1.0}), Share("step 2", 2.0, 3, {"norm": 0.5, "host": 1.5})]
     parts += [Share("decoder", 1.0, 1, {"host": 1.0}), Share("step 2, backward", 1.0, 1, {})]
     assert merge_steps(parts) == [

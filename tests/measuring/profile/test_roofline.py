@@ -7,7 +7,7 @@ import torch
 
 from diffexplain_fast.measuring.profile.counting import Operation
 from diffexplain_fast.measuring.profile.events import Call
-from diffexplain_fast.measuring.profile.profile import Profile, summarise, table
+from diffexplain_fast.measuring.profile.profile import Profile, summarise
 from diffexplain_fast.measuring.profile.roofline import (
     SIDES,
     Ceilings,
@@ -18,6 +18,7 @@ from diffexplain_fast.measuring.profile.roofline import (
     measure_ceilings,
     product_rate,
 )
+from diffexplain_fast.report.profile_page import profile_text
 from tests.measuring.profile.test_profile import ABOUT, MEMORY, host
 
 CEILINGS = Ceilings("float16", flop_rate=100.0, byte_rate=10.0)
@@ -47,7 +48,7 @@ def example(on_gpu: bool = False) -> Roofline:
     return make_roofline(OPERATIONS, FOUND, CALLS, on_gpu, CEILINGS, 2)
 
 
-def test_work_by_hand() -> None:
+def test_the_work_of_a_family_is_the_sum_of_the_operations_that_were_found() -> None:
     found = {work.name: work for work in example().families}
     assert found["matmul"] == Work("matmul", "matmul", 2, 3, 2.0, 100, 20, 5.0, 50.0 / 50.0)
     assert found["elementwise"] == Work("elementwise", "elementwise", 1, 1, 2.0, None, 8, None, 4.0 / 10.0)
@@ -72,7 +73,7 @@ def shown() -> Profile:
 
 
 def test_the_table_says_what_was_not_counted() -> None:
-    lines = table(shown()).splitlines()
+    lines = profile_text(shown()).splitlines()
     assert any(line.split() == ["norm", "not", "counted"] for line in lines)
     (matmul,) = [line for line in lines if line.startswith("matmul")]
     assert matmul.split()[1:] == ["2000.0", "0.000", "5.0", "0.0", "0.0", "100.0%", "2", "of", "3", "calls"]

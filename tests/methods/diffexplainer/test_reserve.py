@@ -36,9 +36,10 @@ def reserved(explainer, weights=False, **options):
 
 def test_it_grows_with_images_and_cutouts_and_with_weights(explainer):
     sizes = [
-        reserved(explainer, images_per_step=1),
-        reserved(explainer, images_per_step=2),
-        reserved(explainer, **CUTOUTS),
+        reserved(explainer, start="boat", images_per_step=1),
+        reserved(explainer, start="boat", images_per_step=2),
+        reserved(explainer, start="boat", **CUTOUTS),
+        reserved(explainer, start="gradient", search_batch=16),  # a search draws more at once than a step does
     ]
     assert sizes == sorted(set(sizes))
     modules = (*explainer.pipeline.text_encoders, explainer.classifier.model)

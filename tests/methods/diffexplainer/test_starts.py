@@ -26,6 +26,7 @@ def problem() -> Problem:
 
 
 def starts(problem: Problem, class_name: str | None = "boat", n_tokens: int = 1, **options: object) -> list[Start]:
+    options = {"restarts": 0, **options}  # else a search follows words that fail
     return choose_starts(problem, Options(n_tokens=n_tokens, **options), class_name, Kept(), lambda done, total: None)
 
 
@@ -66,7 +67,7 @@ def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> 
 
 def test_screened_images_serve_the_next_target(problem: Problem) -> None:
     images: dict[tuple, list[Tensor]] = {}
-    options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1)
+    options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1, restarts=0)
     first = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
     drawn: list[int] = []
     handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
@@ -107,6 +108,14 @@ def test_words_and_class_names_are_taken_as_they_are(problem: Problem) -> None:
     assert named.name == "boat"
 
 
+def test_a_search_follows_words_that_fail_and_takes_the_best_of_them_along(problem: Problem) -> None:
+    found = starts(problem, restarts=1, restart_below=1.0, candidates=["red", "blue", "snow"])
+    assert {start.origin for start in found} == {"dictionary", "gradient"}
+    assert {start.name for start in found} == {"red", "blue", "snow", "boat", "search 0.0", "search 0.1"}
+    enough = starts(problem, restarts=1, restart_below=0.0, candidates=["red", "blue", "snow"])
+    assert {start.name for start in enough} == {"red", "blue", "snow", "boat", "random 0"}
+
+
 def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
     with pytest.raises(ValueError, match=r"^start: wanted .* n_tokens = 2 .*'a red fish' with 3"):
         starts(problem, start="a red fish", n_tokens=2)
@@ -128,4 +137,5 @@ def test_scores_are_computed_once_and_only_kept_where_they_are_numbers() -> None
     assert kept.scored(["screen", "fish"], 2, score) == [1.0, 2.0] and len(computed) == 1
     with pytest.raises(NonFiniteError, match=r'screening: wanted finite scores, got \[inf\] for \["screen", "boat"\]'):
         kept.scored(["screen", "boat"], 1, lambda: torch.tensor([float("inf")]))
-    assert len(kept.scores) == 2
+    assert [key for key in kept.scores if "cost" not in key] == ['["screen", "red"]', '["screen", "fish"]']
+    assert kept.words == 4, "two texts of each batch"

@@ -1,0 +1,1 @@
+"""How often a search finds what a class answers to, and at what cost."""

@@ -1,0 +1,106 @@
+"""What an ``Explainer`` does with the user's own pictures."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+
+from diffexplain_fast.editing.pictures import as_image, as_pixels
+from diffexplain_fast.editing.reconstruction import checked_captions
+from diffexplain_fast.methods.diffex.attribute import attribute
+from diffexplain_fast.methods.diffex.setup import STEPS, Setup, Wishes, set_up
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.targets import as_target
+
+
+class _Explains(Protocol):
+    """What of an ``Explainer`` is used here."""
+
+    pipeline: Pipeline
+    classifier: Classifier
+    seed: int
+
+    def _follow(self) -> None: ...
+    def _frozen(self) -> AbstractContextManager[None]: ...
+    def _settle(self) -> None: ...
+
+
+class Attributing:
+    """The part of an ``Explainer`` that is about the user's own pictures."""
+
+    @torch.inference_mode(False)
+    def attribute(
+        self: _Explains,
+        images: object,
+        target: object,
+        taxonomy: object = None,
+        editor: str = "auto",
+        seeds: int = 1,
+        beam_width: int = 4,
+        budget: int | str | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> Attribution:
+        """Edit semantics of given pictures, check every edit, and measure what each does to the classifier's answer.
+
+        Args:
+            images: PIL images of any size and mode, or pixels [B, 3, H, W] in [0, 1].
+            target: as in ``explain``.
+            taxonomy: a ``Taxonomy``, values of its JSON, or a file of it; None for the one that the pipeline has.
+            editor: "auto" chooses by kind of semantics and tries another one where an edit fails; "swap" replaces words
+                of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
+            seeds: edits of each picture and concept, with noise of their own; at least 1.
+            beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
+            budget: rows of the denoiser, or a time such as "20 s"; None for no limit. What does not fit is left out.
+            captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
+
+        Returns:
+            Effects of all concepts that a picture does not show already, of pairs, and counterfactuals.
+
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, or a budget that is
+                too small for a single edit.
+
+        Source: DiffEx (CVPR 2025); editors in ``editing.editors``.
+        """
+        wishes = Wishes(taxonomy, editor, seeds, beam_width, budget)
+        wishes.check()
+        self._follow()
+        with self._frozen():
+            self._settle()
+            bound = as_target(target).bind(self.classifier)
+            pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
+            wishes = wishes._replace(captions=checked_captions(captions, len(pixels)))
+            setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed)
+            found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width)
+            label = setup.lab.answers.label
+        return Attribution(
+            target=bound.describe(),
+            label=None if label is None else self.classifier.label_name(label),
+            images=[as_image(one) for one in pixels],
+            captions=setup.captions,
+            taxonomy=setup.taxonomy,
+            denoiser_rows=setup.lab.drawing.models.denoiser_rows,
+            settings=_settings(setup, wishes)
+            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
+            **found._asdict(),
+        )
+
+
+def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
+    """Return what is needed to repeat an attribution, and what became of its budget."""
+    return {
+        "verifier": setup.lab.eye.name,
+        "editor": wishes.editor,
+        "steps": STEPS,
+        "seeds": wishes.seeds,
+        "beam_width": wishes.beam_width,
+        "budget": wishes.budget,
+        "budget_used_up": setup.lab.budget.used_up,
+        "captions_given": wishes.captions is not None,
+        "cut_words": setup.cut_words,
+    }

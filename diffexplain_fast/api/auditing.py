@@ -1,0 +1,141 @@
+"""From what a user asks of an audit to a question that the method answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.environment import cache_folder
+from diffexplain_fast.errors import describe, unknown_name, wrong_type
+from diffexplain_fast.evidence.calibration import Sight, sight_of
+from diffexplain_fast.evidence.concepts import concepts_of
+from diffexplain_fast.evidence.drawing import Drawing
+from diffexplain_fast.evidence.eyes import Eye
+from diffexplain_fast.evidence.phrases import Phrases, phrases_of
+from diffexplain_fast.evidence.pool import Pool, pool_name
+from diffexplain_fast.evidence.readout import readout_of
+from diffexplain_fast.methods.discovery.discover import discover
+from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.stats.decisions import Control
+from diffexplain_fast.tinyworld.store import classifier_names
+
+AUTO = "auto"
+_LATER = {
+    "images": "None: audits of pictures of the user's own do not exist yet",
+    "interventions": "None: audits of interventions on pictures do not exist yet",
+    "explain": "False: prompts that explain() found are not asked for in a trial yet",
+}
+
+
+class Auditing(TypedDict, total=False):
+    """Options of ``Explainer.audit`` beside its arguments.
+
+    Attributes:
+        pool: folder of the pictures, shared with other audits and processes; None for one of the pipeline, its sampler
+            and the seed in the user's cache folder, see ``environment.cache_folder``.
+        eye: sees concepts in pictures: "auto" for the tiny world's captioner or CLIP pair, None for none, or a function
+            of pixels [B, 3, H, W] in [0, 1] that returns [B, concepts]: 1, 0, or NaN where it cannot tell.
+        control: "fdr", the rate of false ones among the findings; "any", the same under any dependence; "family", any
+            false finding at all.
+        own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept; None for
+            a quarter of ``pictures`` for up to 16 such classes.
+        num_inference_steps: see ``Explainer.explain``.
+        guidance_scale: see ``Explainer.explain``.
+        callback: receives a ``Progress`` after every eight pictures.
+    """
+
+    pool: str | Path | None
+    eye: Eye | str | None
+    control: Control
+    own_pictures: int | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    callback: Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Options of an audit, checked."""
+
+    options: AuditOptions
+    pool: str | Path | None
+    eye: Eye | str | None
+    callback: Callable[[Progress], None] | None
+
+    @classmethod
+    def of(
+        cls, pictures: int, minimal_effect: float, level: float, later: Mapping[str, object], given: Auditing
+    ) -> "Chosen":
+        """Check what a user has chosen.
+
+        Args:
+            pictures: of the pool at most.
+            minimal_effect: effect up to which nothing is a finding.
+            level: rate of false findings.
+            later: values by name of arguments that do nothing yet.
+            given: the other options.
+        """
+        for name, value in later.items():
+            if value is not None and value is not False:
+                raise NotImplementedError(describe(name, _LATER[name], type(value).__name__))
+        for name in given:
+            if name not in Auditing.__annotations__:
+                raise TypeError(str(unknown_name("option", name, Auditing.__annotations__)))
+        eye, callback = given.get("eye", AUTO), given.get("callback")
+        if eye is not None and eye != AUTO and not callable(eye):
+            raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
+        if callback is not None and not callable(callback):
+            raise wrong_type("callback", "a function of one Progress, or None", callback)
+        options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
+        return cls(options, given.get("pool"), eye, callback)
+
+
+def run_audit(
+    pipeline: Pipeline,
+    sampler: DifferentiableSampler,
+    classifier: Classifier,
+    seed: int,
+    targets: object,
+    concepts: object,
+    chosen: Chosen,
+) -> Audit:
+    """Audit a classifier.
+
+    Args:
+        pipeline: draws the pictures.
+        sampler: over the pipeline's modules.
+        classifier: is asked about the pictures.
+        seed: of captions and start latents.
+        targets: see ``Explainer.audit``.
+        concepts: see ``Explainer.audit``.
+        chosen: the other options.
+    """
+    asked = concepts_of(concepts, pipeline)
+    phrases = phrases_of(asked, pipeline)
+    drawing = Drawing(pipeline, sampler, seed)
+    blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
+    readout = readout_of(classifier, targets, blank)
+    sight = sight_of(asked, phrases) if isinstance(chosen.eye, str) else None
+    if callable(chosen.eye):
+        sight = Sight(chosen.eye, "the user's", None)
+    folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
+    aside = _aside(phrases, classifier, pipeline.device)
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
+    return discover(question, chosen.options, chosen.callback)
+
+
+def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:
+    """Return the shipped classifiers of the tiny world except the audited one, where the concepts are the world's."""
+    if not phrases.of_tiny_world:
+        return []
+    audited = classifier.fingerprint()
+    shipped = (Classifier.from_pretrained(f"tinyworld/{name}", device=device) for name in classifier_names())
+    return [one for one in shipped if one.truth is not None and one.fingerprint() != audited]

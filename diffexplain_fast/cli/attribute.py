@@ -1,0 +1,83 @@
+"""``diffexplain-fast attribute``: what semantics do to a classifier's answer on the user's own pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image, UnidentifiedImageError
+
+from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.targets import parse_target
+
+_OUT = Path("attribution")
+_SHOWN = 10
+
+
+def attribute(
+    classifier: classifiers.Name,
+    target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, of any size.")],
+    pipeline: options.Pipeline = "tinyworld",
+    taxonomy: Annotated[Path | None, typer.Option(help="JSON of a taxonomy; by default the pipeline's own.")] = None,
+    editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
+    seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
+    beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
+    budget: Annotated[str | None, typer.Option(help='Rows of the denoiser, or a time such as "20 s".')] = None,
+    caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
+    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, attribution.json and the result.")] = _OUT,
+    device: options.Device = None,
+) -> None:
+    """Edit semantics of pictures, and measure what each edit does to the classifier's answer.
+
+    Example: diffexplain-fast attribute tinyworld/background fish fish.png --out fish
+    """
+    from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.cli.device import chosen_device
+
+    check_folder(out, ["report.html"], ["attribution"])
+    pictures = [_read(path) for path in images]
+    place = str(chosen_device(device))
+    loaded = classifiers.load_classifier(classifier, place)
+    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
+        result = explainer.attribute(
+            pictures,
+            parse_target(target, explainer.classifier.labels),
+            taxonomy=taxonomy,
+            editor=editor,
+            seeds=seeds,
+            beam_width=beam_width,
+            budget=int(budget) if budget is not None and budget.isdecimal() else budget,
+            captions=caption or None,
+        )
+    result.save(out / "attribution")
+    print(summary(result))
+    print(f"Open {result.report(out / 'report.html')}")
+
+
+def summary(result: Attribution) -> str:
+    """Return the strongest effects and the counterfactuals as lines of text.
+
+    Args:
+        result: the attribution.
+    """
+    lines = [f"{result.label or result.target}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
+    for effect in result.effects[:_SHOWN]:
+        note = "" if effect.n else "  (no edit was verified)"
+        lines.append(f"  {effect.concept:28} {effect.effect:+7.2f}  [{effect.low:+.2f}, {effect.high:+.2f}]{note}")
+    for i, flip in enumerate(result.counterfactuals):
+        if flip is not None and flip.flipped:
+            lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
+    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise wrong_value("images", "files of pictures", f"{path}, which is none ({error})") from error

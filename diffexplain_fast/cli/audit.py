@@ -1,0 +1,99 @@
+"""``diffexplain-fast audit``: which concepts a classifier answers to, class by class."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.cli.progress import ProgressBars
+from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.targets import parse_target
+
+if TYPE_CHECKING:
+    from diffexplain_fast.results.audit import Audit
+    from diffexplain_fast.results.audit_rows import AuditRow
+
+_OUT = Path("audit")
+_COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
+
+
+def audit(
+    classifier: classifiers.Name,
+    target: Annotated[
+        list[str] | None, typer.Argument(help="Classes by label or number, neurons, or sums; all classes by default.")
+    ] = None,
+    pipeline: options.Pipeline = "tinyworld",
+    concepts: Annotated[
+        Path | None, typer.Option(help='File of concepts: lines "background: desert, snow", or free words.')
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Pictures of the shared pool, at most.")] = AuditOptions.pictures,
+    minimal_effect: Annotated[
+        float, typer.Option(help="Effect in logits up to which nothing is a finding.")
+    ] = AuditOptions.minimal_effect,
+    level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
+    out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
+    pool: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")
+    ] = None,
+    scheduler: options.Scheduler = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+) -> None:
+    """Audit a classifier: measure by a randomised trial which concepts it answers to.
+
+    Draws pictures of random captions, asks the classifier about each, and says for every class which concepts raise or
+    lower it, with intervals. The pictures are kept and serve every later audit with the same pipeline.
+
+    Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
+    Example: diffexplain-fast audit tinyworld/background
+    """
+    from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.cli.device import chosen_device
+    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
+
+    check_folder(out, ["report.html"], ["audit"])
+    place = str(chosen_device(device))
+    models = load_with_scheduler(pipeline, scheduler, device=place)
+    loaded = classifiers.load_classifier(classifier, place)
+    with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
+        labels = explainer.classifier.labels
+        found = explainer.audit(
+            [parse_target(text, labels) for text in target] if target else "all",
+            concepts,
+            pictures,
+            minimal_effect=minimal_effect,
+            level=level,
+            pool=pool,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            callback=bars,
+        )
+    found.save(out / "audit")
+    print(findings_table(found))
+    for verdict in found.verdicts.values():
+        print(verdict.sentence)
+    print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
+
+
+def findings_table(audit: "Audit") -> str:
+    """Return the findings of an audit as lines of text, or that there are none."""
+    if not audit.findings:
+        return "No concept has an effect above the minimal one."
+    lines = [_COLUMNS, *(_cells(row) for row in audit.findings)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cells(row: "AuditRow") -> tuple[str, ...]:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
+    effect, interval = f"{row.effect:+.2f}", f"[{row.low:.2f}, {row.high:.2f}]"
+    shares = (share(row.answered_with), share(row.answered_without), share(row.obeyed))
+    return (row.target, row.concept, effect, interval, row.role, *shares)

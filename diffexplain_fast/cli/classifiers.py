@@ -1,0 +1,100 @@
+"""The classifiers of the command line: a name that the library knows, or a function in the user's own file."""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffexplain_fast.models.classifier import Classifier
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="CLASSIFIER",
+        help='"tinyworld/companion", "timm/<model>", "torchvision/<model>", a folder or hub id of an image '
+        'classifier of transformers, or a function in a file of your own as "my_file.py:make".',
+    ),
+]
+
+
+def load_classifier(name: str, device: str, dtype: "torch.dtype | None" = None) -> "Classifier":
+    """Return a classifier by its name, or call the function that makes it.
+
+    Args:
+        name: see ``Name``; a file of Python is run, as if the user had run it.
+        device: "cpu" or "cuda".
+        dtype: of the weights; float32 if None, or what the user's function makes.
+
+    Raises:
+        TypeError: the function returns no classifier.
+        ValueError: the file or the function does not exist; a name that means nothing, with what was probably meant.
+    """
+    import torch
+
+    from diffexplain_fast.models.classifier import Classifier
+    from diffexplain_fast.tinyworld.store import classifier_names
+
+    file, _, function = name.rpartition(":")
+    if file.endswith(".py"):
+        return _made_by(Path(file), function, device)
+    try:
+        return Classifier.from_pretrained(name, device=device, dtype=dtype or torch.float32)
+    except (ValueError, OSError) as error:
+        if name in classifier_names():
+            raise ValueError(f"{error}; did you mean tinyworld/{name}?") from error
+        raise
+
+
+def _made_by(file: Path, function: str, device: str) -> "Classifier":
+    import torch
+
+    from diffexplain_fast.models.classifier import Classifier
+
+    if not file.is_file():
+        raise wrong_value("classifier", "a file of Python, as my_file.py:make", file)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None  # for a name that ends with .py there always is one
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise wrong_value("classifier", f"a function {function!r} in {file}", make)
+    made = make()
+    if isinstance(made, torch.nn.Module):
+        made = Classifier(made.to(device).eval(), name=file.stem)
+    if not isinstance(made, Classifier):
+        raise wrong_type("classifier", f"a Classifier or a module from {file}:{function}", made)
+    return made
+
+
+def classes(classifier: Name) -> None:
+    """List the classes of a classifier: what an explanation can be asked for.
+
+    Example: diffexplain-fast classes tinyworld/background
+    """
+    loaded = load_classifier(classifier, "cpu")
+    if loaded.labels is None:
+        raise wrong_value("classifier", "a classifier with labels (its classes are asked for by number)", "none")
+    for i, label in enumerate(loaded.labels):
+        print(f"{i:>5}  {label}")
+
+
+def layers(classifier: Name) -> None:
+    """List the layers of a classifier by name, for targets such as "neuron:LAYER:UNIT".
+
+    Example: diffexplain-fast layers tinyworld/background
+    """
+    import torch
+
+    loaded = load_classifier(classifier, "cpu")
+    if not isinstance(loaded.model, torch.nn.Module):
+        raise wrong_value("classifier", "a classifier made from a torch module", f"the function {loaded.name}")
+    for name, module in loaded.model.named_modules():
+        if name:
+            print(f"{name}  ({type(module).__name__})")

@@ -1,0 +1,143 @@
+"""Editors: each takes the inversion of one picture and gives B edited latents, one for each target text."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from diffexplain_fast.editing.inversion import Inversion
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.models.conditioning import Conditioning
+
+
+def swap(models: LatentModels, inversion: Inversion, target: Conditioning, strength: float = 1.0) -> Tensor:
+    """Replay the residuals with another caption: o = o_source + strength (o_target - o_source).
+
+    Args:
+        models: encoder, denoiser and decoder.
+        inversion: of the picture, with its own caption.
+        target: B captions as they are to be.
+        strength: 1 runs one row of the denoiser a step, any other number two.
+
+    Returns:
+        Latents [B, c, h, w].
+
+    Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), section 3.2.
+    """
+    source = models.text([inversion.caption]) if strength != 1.0 else None
+
+    def predict(i: int, sample: Tensor) -> Tensor:
+        times = [inversion.table.steps[i].timestep] * len(sample)
+        wanted = models.predict(sample, times, target)
+        if source is None:
+            return wanted
+        own = models.predict(sample, times, source)
+        return own + strength * (wanted - own)
+
+    return _replayed(inversion, len(target.prompt_embeds), predict)
+
+
+def guide(
+    models: LatentModels,
+    inversion: Inversion,
+    added: Conditioning,
+    removed: Conditioning | None = None,
+    scale: float = 5.0,
+    quantile: float = 0.75,
+) -> Tensor:
+    """Add and remove semantics by guidance, each only where its own estimate differs most from the source's.
+
+        o = o_source + scale M_added (o_added - o_source) - scale M_removed (o_removed - o_source)
+
+    The masks of noise estimates are here; the published editor multiplies them by masks of cross-attention.
+
+    Args:
+        models: encoder, denoiser and decoder.
+        inversion: of the picture, as published with an empty caption.
+        added: B texts to be added.
+        removed: B texts to be removed; None for nothing.
+        scale: strength of the guidance.
+        quantile: share of the picture that a mask leaves out, from 0 to below 1.
+
+    Returns:
+        Latents [B, c, h, w].
+
+    Source: Brack et al., LEDITS++ (arXiv 2311.16711), eqs. 7 to 10, without cross-attention masks.
+    """
+    if not 0 <= quantile < 1:
+        raise wrong_value("quantile", "from 0 to below 1", quantile)
+    source = models.text([inversion.caption])
+
+    def predict(i: int, sample: Tensor) -> Tensor:
+        times = [inversion.table.steps[i].timestep] * len(sample)
+        own = found = models.predict(sample, times, source)
+        for sign, text in ((1, added), (-1, removed)):
+            if text is not None:
+                change = models.predict(sample, times, text) - own
+                found = found + sign * scale * _strongest(change, quantile) * change
+        return found
+
+    return _replayed(inversion, len(added.prompt_embeds), predict)
+
+
+def inpaint(
+    models: LatentModels,
+    inversion: Inversion,
+    target: Conditioning,
+    masks: Tensor,
+    guidance_scale: float = 3.0,
+    seed: int = 0,
+) -> Tensor:
+    """Draw a region anew with fresh noise, while the rest follows the inversion's own samples.
+
+    Args:
+        models: encoder, denoiser and decoder.
+        inversion: of the picture.
+        target: B captions of the whole picture as it is to be.
+        masks: latents to draw anew [B, 1, h, w], 0 or 1; see ``latent_mask``.
+        guidance_scale: classifier-free guidance away from no caption, at least 1.
+        seed: decides the fresh noise.
+
+    Returns:
+        Latents [B, c, h, w].
+
+    Source: Avrahami et al., Blended Latent Diffusion (arXiv 2206.02779), algorithm 1.
+    """
+    table, samples = inversion.table, inversion.samples
+    negative = models.text([None]) if guidance_scale != 1.0 else None
+
+    def fresh(i: int) -> Tensor:
+        drawn = [
+            normal(seeded_generator(seed, f"editing/inpaint/{i}", row), *samples.shape[1:]) for row in range(len(masks))
+        ]
+        return torch.stack(drawn).to(samples.device)
+
+    current = masks * fresh(-1) + (1 - masks) * samples[:1]
+    for i, step in enumerate(table.steps):
+        times = [step.timestep] * len(current)
+        output = models.predict(current, times, target)
+        if negative is not None:
+            away = models.predict(current, times, negative)
+            output = away + guidance_scale * (output - away)
+        drawn = step.sample * current + step.output * output
+        drawn = drawn + step.noise * fresh(i) if step.noise else drawn
+        current = masks * drawn + (1 - masks) * samples[i + 1]
+    return current
+
+
+def _replayed(inversion: Inversion, count: int, predict: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Run the steps from the noisiest sample with a denoiser of one's own, adding the kept residuals."""
+    sample = inversion.samples[:1].expand(count, -1, -1, -1)
+    for i, (step, residual) in enumerate(zip(inversion.table.steps, inversion.residuals, strict=True)):
+        sample = step.sample * sample + step.output * predict(i, sample) + residual
+    return sample
+
+
+def _strongest(change: Tensor, quantile: float) -> Tensor:
+    """Return a mask [B, 1, h, w] of the places at which a smoothed change is above its quantile."""
+    size = avg_pool2d(pad(change.abs().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), 3, 1)
+    least = torch.quantile(size.flatten(1), quantile, dim=1).view(-1, 1, 1, 1)
+    return (size >= least).float()

@@ -1,0 +1,167 @@
+"""A pipeline's modules as editing runs them: in batches of one shape and dtype, with the denoiser's rows counted.
+
+An inversion is exact only for equal arithmetic: libraries choose their algorithms by the shape of a batch, and another
+algorithm rounds otherwise. So every batch is filled up to the same number of rows, unless a caller saves them.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.pipeline import Pipeline
+
+ROWS = 8
+"""Rows of one batch: as many as an inversion has steps by default, so that it needs a single call."""
+
+
+class LatentModels:
+    """Encoder, denoiser and decoder of a pipeline, without gradients; nothing in its modules is changed.
+
+    Args:
+        pipeline: adapter from ``models.pipeline``.
+        rows: rows of every batch, at least 1.
+        one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
+            as any other, is filled up to the next power of two only: latents of the tiny world change by 1e-6.
+
+    Attributes:
+        pipeline: as it was given.
+        denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
+    """
+
+    def __init__(self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True) -> None:
+        if rows < 1:
+            raise wrong_value("rows", "at least 1", rows)
+        self.pipeline, self.denoiser_rows, self._rows = pipeline, 0, rows
+        self._one_shape = one_shape
+        self._texts: dict[str | None, Conditioning] = {}
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[str | None]) -> Conditioning:
+        """Return what the denoiser reads for captions, one row each; each caption is encoded once.
+
+        Args:
+            captions: at least one; None is the unconditional row.
+
+        Raises:
+            ValueError: a caption that is longer than the context.
+        """
+        for caption in dict.fromkeys(captions):
+            if caption not in self._texts:
+                known = self.pipeline.unconditional() if caption is None else self.pipeline.encode_text([caption])
+                self._texts[caption] = known
+        found = [self._texts[caption] for caption in captions]
+        pooled = [one.pooled for one in found if one.pooled is not None]
+        return Conditioning(torch.cat([one.prompt_embeds for one in found]), torch.cat(pooled) if pooled else None)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return latents [B, c, h, w] of pixels [B, 3, H, W] in [0, 1], in float32: the mean that the VAE gives.
+
+        They have the scale that the denoiser reads.
+        """
+        vae = self.pipeline.vae
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+
+        def run(rows: Tensor) -> Tensor:
+            return vae.encode(rows * 2 - 1).latent_dist.mean
+
+        with _at_rest(vae):
+            return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w]."""
+        vae = self.pipeline.vae
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+
+        def run(rows: Tensor) -> Tensor:
+            return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
+
+        with _at_rest(vae):
+            return self._batched(run, vae, latents / vae.config.scaling_factor + shift)
+
+    @torch.no_grad()
+    def predict(self, sample: Tensor, timesteps: Sequence[float], text: Conditioning) -> Tensor:
+        """Return the denoiser's output [B, c, h, w] in float32.
+
+        Args:
+            sample: noisy latents [B, c, h, w].
+            timesteps: [B].
+            text: B rows, or 1 row for all.
+        """
+        unet, count = self.pipeline.unet, len(sample)
+        sizes = self.pipeline.extras(text, self._rows)
+        embeds = text.prompt_embeds.expand(count, -1, -1)
+        pooled = None if text.pooled is None else text.pooled.expand(count, -1)
+        times = torch.tensor(list(timesteps), device=sample.device)
+
+        def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
+            added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
+            self.denoiser_rows += len(rows)
+            return unet(rows, at, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
+
+        with _at_rest(unet):
+            return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
+
+    def _batched(self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
+        """Run a function of [n, ...] on [B, ...] in batches; what fills up a batch is dropped."""
+        dtype, found = next(module.parameters()).dtype, []
+        for start in range(0, len(rows), self._rows):
+            parts = [part[start : start + self._rows] for part in (rows.to(dtype), *others)]
+            count = len(parts[0])
+            missing = self._shape(count, dtype, rows.device) - count
+            parts = [_filled(part, missing) for part in parts] if missing else parts
+            found.append(run(*parts)[:count].float())
+        return torch.cat(found)
+
+    def _shape(self, count: int, dtype: torch.dtype, device: torch.device) -> int:
+        if self._one_shape or dtype != torch.float32 or device.type != "cpu":
+            return self._rows
+        return min(1 << (count - 1).bit_length(), self._rows)
+
+
+def _at_rest(module: nn.Module) -> AbstractContextManager[None]:
+    """Return a context in which a module is in eval mode; without gradients nothing else has to be frozen."""
+    return frozen(module) if any(part.training for part in module.modules()) else nullcontext()
+
+
+def _filled(rows: Tensor, missing: int) -> Tensor:
+    """Return rows followed by copies of the last of them."""
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
+def latent_mask(mask: Tensor, size: Sequence[int], grow: int = 1) -> Tensor:
+    """Return a mask of latents [B, 1, h, w] of 0 and 1: a latent counts if one of its pixels does.
+
+    Args:
+        mask: pixels [B, 1, H, W], bool or 0 to 1.
+        size: height and width of the latents.
+        grow: latents by which it is grown on every side, at least 0.
+    """
+    found = torch.nn.functional.adaptive_max_pool2d(mask.float(), tuple(size))
+    return grown(found, grow)
+
+
+def grown(mask: Tensor, by: int) -> Tensor:
+    """Return a mask [B, 1, H, W] grown by so many pixels on every side."""
+    return torch.nn.functional.max_pool2d(mask.float(), 2 * by + 1, 1, by) if by else mask.float()
+
+
+def pasted(original: Tensor, edited: Tensor, mask: Tensor, grow: int = 2) -> Tensor:
+    """Return the edited picture where a mask is, and the original's own pixels elsewhere.
+
+    Args:
+        original: pixels [B or 1, 3, H, W].
+        edited: pixels [B, 3, H, W].
+        mask: [B, 1, H, W], bool or 0 to 1; it is grown and its edge made soft by one pixel.
+        grow: pixels, at least 0.
+    """
+    # Grown at the border too, so that the edge of the picture is no edge of the mask.
+    soft = torch.nn.functional.avg_pool2d(pad(grown(mask, grow), (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return soft * edited + (1 - soft) * original

@@ -1,0 +1,231 @@
+"""The concepts of a trial: groups of values of which a picture has one each, and free words."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.storage import parse_json
+from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, WORLD
+
+WORD = "word"
+"""Group name of free words in the names of concepts, such as "word:striped"."""
+_SMALL_WORLD = 256
+"""A vocabulary of fewer words that holds all attributes of the tiny world is the tiny world's."""
+_NAME = re.compile(r"[^\s:,{}][^:,{}]*")
+_LETTERS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_FEWEST_CAPTIONS, _MOST_WORDS = 2, 64
+# fmt: off
+_STOP_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "it", "its", "of", "on", "or", "that", "the",
+    "there", "this", "to", "was", "with",
+))
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """What a trial asks a generator for, one value of every group in each caption.
+
+    Args:
+        groups: group name to its values, at least two each, such as ``{"background": ["desert", "snow"]}``. The value
+            "nothing" asks for the absence of the group.
+        words: free words that exclude nothing; a caption holds a few of them.
+        core: label of a class to the concepts that its user declares as the class's own, such as
+            ``{"fish": ["background:sea"]}``; the concept of the label's own name always is.
+
+    Raises:
+        TypeError: groups, values or words of another kind.
+        ValueError: no concept at all, an empty or duplicated list, a name that a caption cannot hold, a declared
+            concept that does not exist.
+    """
+
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    words: Sequence[str] = ()
+    core: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.groups, Mapping):
+            raise wrong_type("concepts", "a dict from group names to lists of values", self.groups)
+        groups = {
+            _name("concepts", group): _values(f"concepts, {group}", values) for group, values in self.groups.items()
+        }
+        for group, values in groups.items():
+            if len(values) < 2:
+                raise wrong_value(f"concepts, {group}", "at least two values", list(values))
+        words = _values("concepts, words", self.words) if self.words else ()
+        if not groups and not words:
+            raise wrong_value("concepts", "at least one group of values, or free words", "none")
+        if WORD in groups:
+            raise wrong_value("concepts", f"groups of other names than {WORD!r}, the name for free words", WORD)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "words", words)
+        core = {label: _listed(f"concepts, core of {label}", named) for label, named in self.core.items()}
+        object.__setattr__(self, "core", core)
+        for label, named in core.items():
+            if unknown := set(named) - set(self.names):
+                raise wrong_value(f"concepts, core of {label}", "concepts of the trial", sorted(unknown))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every concept as "group:value", free words as "word:value"."""
+        grouped = [f"{group}:{value}" for group, values in self.groups.items() for value in values]
+        return (*grouped, *(f"{WORD}:{word}" for word in self.words))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Concepts":
+        """Read concepts from a file.
+
+        Args:
+            path: JSON (``{"groups": {...}, "words": [...], "core": {...}}``, or the groups alone), or text: a line
+                "background: desert, snow" for a group, any other line for a free word; "#" begins a comment.
+
+        Returns:
+            The concepts.
+
+        Raises:
+            FileNotFoundError: there is no file.
+            ValueError: a file without concepts, or a list that ``Concepts`` refuses.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise wrong_value("concepts", "a text file in UTF-8", path) from error
+        if text.lstrip().startswith("{"):
+            return _from_json(parse_json(text.encode(), path))
+        groups: dict[str, list[str]] = {}
+        words: list[str] = []
+        for line in (line.partition("#")[0].strip() for line in text.splitlines()):
+            name, colon, values = line.partition(":")
+            if colon and name.strip() in groups:
+                raise wrong_value("concepts", "each group in one line", f"{name.strip()} twice")
+            if colon:
+                groups[name.strip()] = [value.strip() for value in values.split(",")]
+            elif line:
+                words.append(line)
+        return cls(groups, words)
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[str], most: int = _MOST_WORDS) -> "Concepts":
+        """Return the words of captions as free words, the most frequent first.
+
+        Args:
+            captions: texts, such as a captioner writes about pictures of a class.
+            most: how many words at most.
+
+        Returns:
+            Concepts of words that at least two captions hold.
+
+        Raises:
+            ValueError: no word is in two captions.
+        """
+        counts: Counter[str] = Counter()
+        for caption in captions:
+            counts.update({word.lower() for word in _LETTERS.findall(caption)} - _STOP_WORDS)
+        words = [word for word, count in counts.most_common() if count >= _FEWEST_CAPTIONS and len(word) > 1]
+        if not words:
+            raise wrong_value("captions", f"captions that share words ({_FEWEST_CAPTIONS} captions a word)", "none")
+        return cls(words=words[:most])
+
+    def record(self) -> JsonObject:
+        """Return the concepts as JSON values."""
+        groups = {group: list(values) for group, values in self.groups.items()}
+        return {"groups": groups, "words": list(self.words), "core": {k: list(v) for k, v in self.core.items()}}
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Refuse words that the pipeline's tokenizers cut into letters or do not know.
+
+        Args:
+            pipeline: draws the pictures.
+
+        Raises:
+            ValueError: names the words.
+        """
+        said = {value for values in self.groups.values() for value in values if value != NOTHING} | {*self.words}
+        cut = sorted(value for value in said if not pipeline.spells(value))
+        if cut:
+            wanted = f"words that the tokenizer of {pipeline.name} knows"
+            raise wrong_value("concepts", wanted, f"{', '.join(cut)}, cut into letters or unknown")
+
+
+def concepts_of(given: object, pipeline: Pipeline) -> Concepts:
+    """Return the concepts that a user means.
+
+    Args:
+        given: ``Concepts``, a dict of groups, a list of free words, the path of a file, or None for the attributes of
+            the tiny world.
+        pipeline: draws the pictures.
+
+    Raises:
+        TypeError: something else.
+        ValueError: None with another pipeline than the tiny world's; a list that ``Concepts`` refuses; words that the
+            tokenizer cuts.
+    """
+    if given is None:
+        if not (is_tiny_world(pipeline)):
+            raise wrong_value("concepts", f"groups of values or words for {pipeline.name}, see Concepts", None)
+        found = tiny_world_concepts(pipeline)
+    elif isinstance(given, Concepts):
+        found = given
+    elif isinstance(given, str | Path):
+        found = Concepts.read(given)
+    elif isinstance(given, Mapping):
+        found = Concepts(given)
+    elif isinstance(given, Sequence):
+        if not given:
+            raise wrong_value("concepts", "at least one group of values, or free words", "an empty list")
+        found = Concepts(words=given)
+    else:
+        raise wrong_type("concepts", "Concepts, a dict of groups, a list of words, or the path of a file", given)
+    found.check(pipeline)
+    return found
+
+
+def is_tiny_world(pipeline: Pipeline) -> bool:
+    """Return whether the words of a pipeline are those of the tiny world."""
+    words = set(pipeline.words())
+    named = ("object", "colour", "texture", "background", "companion")
+    return len(words) < _SMALL_WORLD and words.issuperset(value for name in named for value in WORLD[name])
+
+
+def tiny_world_concepts(pipeline: Pipeline) -> Concepts:
+    """Return the attributes of the tiny world that its pipeline has words for, a missing companion included."""
+    words = set(pipeline.words())
+    groups = {name: list(values) for name, values in WORLD.items() if words.issuperset(values)}
+    groups["companion"].append(ABSENCE["companion"])
+    return Concepts(groups)
+
+
+def _from_json(value: object) -> Concepts:
+    if not isinstance(value, dict):
+        raise wrong_type("concepts", "a JSON object", value)
+    if isinstance(value.get("groups", {}), dict) and value.keys() <= {"groups", "words", "core"}:
+        return Concepts(value.get("groups", {}), value.get("words", ()), value.get("core", {}))
+    return Concepts(value)
+
+
+def _name(argument: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise wrong_type(argument, "text", text)
+    if not _NAME.fullmatch(text) or text != " ".join(text.split()):
+        raise wrong_value(argument, "names without ':', ',', braces or spare spaces", repr(text))
+    return text
+
+
+def _values(argument: str, values: object) -> tuple[str, ...]:
+    return tuple(_name(argument, value) for value in _listed(argument, values))
+
+
+def _listed(argument: str, values: object) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise wrong_type(argument, "a list of words", values)
+    if not values:
+        raise wrong_value(argument, "at least one value", "an empty list")
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise wrong_value(argument, "every value once", f"{', '.join(map(str, twice))} twice")
+    return tuple(values)

@@ -1,0 +1,61 @@
+"""What pictures cost: rows of the denoiser, which mean the same on every machine, and seconds."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from diffexplain_fast.records import Count, Magnitude
+
+
+class Spent(TypedDict):
+    """Rows without and with gradient, and seconds, as a file holds them."""
+
+    forward: Count
+    gradient: Count
+    seconds: Magnitude
+
+
+@dataclass
+class Cost:
+    """What was spent on pictures.
+
+    A row is one picture in one denoising step; with guidance a picture has two rows in every step.
+
+    Attributes:
+        forward: rows without a gradient.
+        gradient: rows whose gradient was computed too; one of them takes about as long as two without.
+        before: seconds of an interrupted run that goes on here.
+    """
+
+    forward: int = 0
+    gradient: int = 0
+    before: float = 0.0
+    _began: float = field(default_factory=time.perf_counter, repr=False, compare=False)
+
+    @property
+    def spent(self) -> tuple[float, float, float]:
+        """Rows without a gradient, rows with one, and seconds."""
+        return float(self.forward), float(self.gradient), self.before + time.perf_counter() - self._began
+
+    def count(self, rows: int, gradient: bool) -> None:
+        """Add rows that are about to be computed."""
+        if gradient:
+            self.gradient += rows
+        else:
+            self.forward += rows
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.forward + self.gradient
+
+    def add(self, forward: float, gradient: float, seconds: float) -> None:
+        """Add what was spent before this object was made."""
+        self.forward += int(forward)
+        self.gradient += int(gradient)
+        self.before += seconds
+
+    def record(self) -> Spent:
+        """Return what was spent, for a file."""
+        forward, gradient, seconds = self.spent
+        return Spent(forward=int(forward), gradient=int(gradient), seconds=seconds)

@@ -1,0 +1,64 @@
+"""Pictures of prompts: every picture follows from a prompt, a seed, a stage and a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.pipeline import Pipeline
+
+
+@dataclass
+class Drawing:
+    """A pipeline, a sampler over its modules, and the seed of all start latents.
+
+    Attributes:
+        pipeline: adapter from models.pipeline.
+        sampler: differentiable sampler over the same modules.
+        seed: every start latent follows from it.
+    """
+
+    pipeline: Pipeline
+    sampler: DifferentiableSampler
+    seed: int
+
+    @cached_property
+    def _negative(self) -> Conditioning | None:
+        with torch.no_grad():
+            return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
+
+    def images(
+        self, conditioning: Conditioning, stage: str, indices: Sequence[int], steps: int | None = None
+    ) -> Tensor:
+        """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
+
+        Args:
+            conditioning: prompt embeddings of 1 or B prompts.
+            stage: what the images are for; stages share no start latents.
+            indices: B numbers of start latents.
+            steps: denoising steps; None for the sampler's own number.
+
+        Returns:
+            Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
+        """
+        size, device = len(indices), self.pipeline.device
+        noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
+        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
+        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
+        negative = self._negative
+        pixels = self.sampler(
+            embeds,
+            None if negative is None else negative.prompt_embeds,
+            latents=torch.stack(noise).to(device, embeds.dtype),
+            generator=seeded_generator(self.seed, f"{stage}/steps", indices[0]),
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            num_inference_steps=steps,
+            **self.pipeline.extras(conditioning, size),
+        )
+        return pixels.clamp(0, 1)

@@ -1,0 +1,44 @@
+"""Measured truth of classifiers of the tiny world, in the terms of an audit."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from diffexplain_fast.records import Json
+
+Truth = dict[tuple[str, str], float]
+"""Label and concept to the true effect."""
+
+
+def audit_truth(truth: Mapping[str, Json]) -> Truth:
+    """Return label and concept to the true effect in centred logits against the median of its group.
+
+    A truth with levels says that itself. An older one compares a value with the mean of the others, in raw logits; both
+    are linear in the mean logits of the values, so one follows from the other. A missing companion is in no older truth
+    and is left out of the median of its group.
+
+    Args:
+        truth: of a classifier of the tiny world, label to ``{"attributes": [...]}``.
+    """
+    labels = list(truth)
+    if has_levels(truth):
+        return {(label, row["attribute"]): row["effect"] for label in labels for row in truth[label]["attributes"]}
+    raw = {label: {row["attribute"]: row["effect"] for row in truth[label]["attributes"]} for label in labels}
+    names = list(raw[labels[0]])
+    groups = [name.partition(":")[0] for name in names]
+    table = np.array([[raw[label][name] for label in labels] for name in names])
+    found: Truth = {}
+    for group in dict.fromkeys(groups):
+        rows = [i for i, own in enumerate(groups) if own == group]
+        # A value minus the mean of the k - 1 others is k / (k - 1) times the value minus the mean of all.
+        means = table[rows] * (len(rows) - 1) / len(rows)
+        means -= means.mean(1, keepdims=True)
+        effects = means - np.median(means, 0)
+        for i, row in zip(rows, effects.tolist(), strict=True):
+            found |= {(label, names[i]): effect for label, effect in zip(labels, row, strict=True)}
+    return found
+
+
+def has_levels(truth: Mapping[str, Json]) -> bool:
+    """Return whether a truth averages over the own object present and absent in equal parts, as an audit does."""
+    return all("levels" in row for part in truth.values() for row in part["attributes"])

@@ -1,0 +1,150 @@
+"""One pool of pictures for every class and classifier: each picture of a caption is drawn once and kept."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from diffexplain_fast.errors import CorruptFileError, NonFiniteError, describe
+from diffexplain_fast.evidence.drawing import Drawing
+from diffexplain_fast.evidence.identity import conditions_of
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.runs.shared_units import SharedUnits
+
+UNIT = 8
+"""Pictures that are drawn in one batch and stored in one file. The number is fixed, because the batch of a picture
+decides its last bits: a pool that was interrupted goes on with the same batches."""
+_FORMAT = 1
+_NO_MATTER = ("backend", "reason", "implementations", "cuda_graphs", "retried_calls")
+"""Parts of a sampler's identity that change a picture in its last bits only."""
+
+
+class Pool:
+    """Pictures in a folder, eight in a PNG file one below the other, which several processes may fill together.
+
+    A file's name says the stage, the number of the unit, and a hash of its captions; what else decides a picture is
+    the identity of the folder: the pipeline's weights, its sampler, and the seed.
+
+    Args:
+        folder: new, empty, or a pool of the same pipeline, sampler and seed.
+        drawing: draws what is missing.
+
+    Raises:
+        ValueError: the folder is the pool of another pipeline, or holds something else.
+        StorageError: the folder cannot be created or written.
+    """
+
+    def __init__(self, folder: str | Path, drawing: Drawing) -> None:
+        self._drawing = drawing
+        self._units = SharedUnits(folder, pool_identity(drawing), ".png")
+        self.pipeline, self.identity = drawing.pipeline, self._units.identity
+        self.drawn = 0
+        """Pictures that this object has drawn."""
+
+    def pictures(
+        self,
+        stage: str,
+        captions: Sequence[str],
+        first: int,
+        last: int,
+        report: Callable[[int, int], None] = lambda *_: None,
+    ) -> Iterator[Tensor]:
+        """Draw what is missing and yield all pictures, a unit at a time.
+
+        Args:
+            stage: what the pictures are for, in small letters, digits and hyphens; stages share no start latents.
+            captions: of the whole stage; only the last unit of a stage may have fewer than eight.
+            first: number of the first picture, a multiple of eight.
+            last: number after the last picture.
+            report: receives pictures that are there and pictures that are wanted.
+
+        Yields:
+            uint8 [up to 8, 3, H, W].
+
+        Raises:
+            NonFiniteError: a picture with NaN or infinity; what was drawn before is stored.
+            CorruptFileError: a stored file that is damaged; names it.
+            StorageError: no space or no permission; what was drawn before is stored.
+        """
+        units = {}
+        for start in range(first, last, UNIT):
+            texts = tuple(captions[start : start + UNIT])
+            units[_key(stage, start, texts)] = (start, texts)
+        self._units.complete(
+            list(units),
+            lambda key: self._drawn(stage, *units[key]),
+            lambda done, total: report(min(first + done * UNIT, last), last),
+        )
+        for key, (start, texts) in units.items():
+            yield self._read(key, len(texts))[: last - start]
+
+    def blank(self) -> Tensor:
+        """Return one black picture, uint8 [1, 3, H, W]."""
+        return torch.zeros(1, 3, *self.pipeline.image_size, dtype=torch.uint8)
+
+    def as_pixels(self, levels: Tensor) -> Tensor:
+        """Return stored pictures uint8 [B, 3, H, W] as pixels in [0, 1] on the pipeline's device."""
+        return levels.to(self._drawing.pipeline.device, self._drawing.pipeline.dtype) / 255
+
+    @torch.no_grad()
+    def _drawn(self, stage: str, first: int, captions: Sequence[str]) -> bytes:
+        indices = range(first, first + len(captions))
+        pixels = self._drawing.images(self._drawing.pipeline.encode_text(captions), f"pool/{stage}", indices)
+        if not pixels.isfinite().all():
+            raise NonFiniteError(f"pictures: wanted finite pictures of {list(captions)}, got NaN or inf")
+        levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy()
+        self.drawn += len(captions)
+        buffer, about = io.BytesIO(), PngInfo()
+        about.add_itxt("captions", "\n".join(captions))
+        Image.fromarray(levels).save(buffer, format="PNG", pnginfo=about)
+        return buffer.getvalue()
+
+    def _read(self, key: str, pictures: int) -> Tensor:
+        path, data = self._units.path(key), self._units.read(key)
+        try:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                levels = torch.from_numpy(np.array(image.convert("RGB")))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            wanted = "a PNG image (remove the file, and it is drawn again)"
+            raise CorruptFileError(describe(str(path), wanted, error)) from error
+        height, width = self._drawing.pipeline.image_size
+        if levels.shape != (pictures * height, width, 3):
+            wanted = f"{pictures} pictures of {height} x {width}"
+            raise CorruptFileError(describe(str(path), wanted, f"{levels.shape[0]} x {levels.shape[1]} pixels"))
+        return levels.reshape(pictures, height, width, 3).permute(0, 3, 1, 2).contiguous()
+
+
+def pool_identity(drawing: Drawing) -> JsonObject:
+    """Return everything that decides a pool's pictures beside captions, as JSON values."""
+    sampler, pipeline = drawing.sampler, drawing.pipeline
+    return {
+        "format": _FORMAT,
+        "pipeline_fingerprint": pipeline.fingerprint(),
+        "sampler": {key: value for key, value in sampler.identity().items() if _matters(key, value)},
+        "schedule": hashlib.sha256(repr(sampler.schedule).encode()).hexdigest(),
+        "latents": list(pipeline.latent_shape),
+        "seed": drawing.seed,
+        **conditions_of(pipeline, sampler.guidance_scale),
+    }
+
+
+def _matters(key: str, value: object) -> bool:
+    if key == "gradient":  # only a shortcut changes the pictures
+        return str(value).startswith("shortcut")
+    return key not in _NO_MATTER
+
+
+def pool_name(drawing: Drawing) -> str:
+    """Return a short name for the pool of a pipeline, sampler and seed, the same in every process."""
+    return hashlib.sha256(repr(sorted(pool_identity(drawing).items())).encode()).hexdigest()[:16]
+
+
+def _key(stage: str, first: int, captions: Sequence[str]) -> str:
+    said = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:12]
+    return f"{stage}-{first // UNIT:05d}-{said}"

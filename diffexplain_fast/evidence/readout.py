@@ -1,0 +1,132 @@
+"""What a classifier says of many pictures at once: one number for every target, and which target each picture has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Response, Target, as_target
+from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX
+
+_ONE_RIGHT = (SOFTMAX, PROBABILITIES)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A classifier, and the targets that are read from its answers.
+
+    Attributes:
+        classifier: adapter from models.classifier.
+        names: of the targets; two classes of one label have their index in the name.
+        labels: of the targets that are classes, None for others.
+        classes: index of the class, None for other targets.
+        others: bound targets that are not classes, by their place.
+    """
+
+    classifier: Classifier
+    names: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    classes: tuple[int | None, ...]
+    others: dict[int, Target]
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is said of pictures.
+
+        Where one class is right, the value of a class is its logit minus the mean over all classes: a number that is
+        added to all logits changes no answer, so it changes no value.
+
+        Args:
+            pixels: [B, 3, H, W] in [0, 1], on the classifier's device.
+
+        Returns:
+            Values float64 [B, targets], and bool [B, targets]: whether the picture is answered with the target, False
+            for targets that are not classes.
+
+        Raises:
+            NonFiniteError: an answer is NaN or infinite.
+        """
+        layers = [layer for target in self.others.values() for layer in target.layers]
+        response = self.classifier.respond(pixels, layers)
+        logits = response.logits.double().cpu()
+        if not logits.isfinite().all():
+            raise NonFiniteError(f"answers: wanted finite answers of {self.classifier.name}, got NaN or inf")
+        values, hits = np.zeros((len(pixels), len(self.names))), np.zeros((len(pixels), len(self.names)), dtype=bool)
+        places = [place for place, index in enumerate(self.classes) if index is not None]
+        columns = [index for index in self.classes if index is not None]
+        if columns:
+            said = logits - logits.mean(1, keepdim=True) if self._one_right else logits
+            values[:, places] = said[:, columns].numpy()
+            hits[:, places] = _answers(logits, self.classifier.output)[:, columns].numpy()
+        for place, target in self.others.items():
+            values[:, place] = _score(target, response)
+        return values, hits
+
+    @property
+    def _one_right(self) -> bool:
+        return self.classifier.output in (None, *_ONE_RIGHT)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the classifier answers with classes: a regression does not."""
+        return self.classifier.output != REGRESSION
+
+
+def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Readout:
+    """Return what reads targets from a classifier.
+
+    Args:
+        classifier: adapter from models.classifier.
+        targets: "all" for every class; a label, an index or another target; or a list of them.
+        pixels: [1, 3, H, W], to find out how many classes there are.
+
+    Raises:
+        TypeError: something else.
+        ValueError: no target, a target twice, an unknown label or layer.
+    """
+    with torch.no_grad():
+        count = classifier(pixels).shape[1]
+    if isinstance(targets, str) and targets == "all" and "all" not in (classifier.labels or ()):
+        wanted: list[Target] = [ClassLogit(index) for index in range(count)]
+    elif isinstance(targets, Sequence) and not isinstance(targets, str):
+        wanted = [as_target(target) for target in targets]
+    else:
+        wanted = [as_target(targets)]
+    if not wanted:
+        raise wrong_value("targets", '"all", or at least one target', "none")
+    bound = [target.bind(classifier) for target in wanted]
+    classes = [_class_of(target) for target in bound]
+    shown = [None if index is None else classifier.label_name(index) for index in classes]
+    names = []
+    for target, index, label in zip(bound, classes, shown, strict=True):
+        twice = label is not None and classifier.labels is not None and list(classifier.labels).count(label) > 1
+        names.append(target.describe() if label is None else f"{label} ({index})" if twice else label)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise wrong_value("targets", "every target once", f"{', '.join(repeated)} twice")
+    others = {place: target for place, target in enumerate(bound) if classes[place] is None}
+    return Readout(classifier, tuple(names), tuple(shown), tuple(classes), others)
+
+
+def _class_of(target: Target) -> int | None:
+    plain = isinstance(target, ClassLogit | ClassProbability)
+    return int(target.label) if plain and target.label is not None else None
+
+
+def _answers(logits: Tensor, output: str | None) -> Tensor:
+    if output == REGRESSION:
+        return torch.zeros_like(logits, dtype=torch.bool)
+    if output in (None, *_ONE_RIGHT):
+        return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
+    return logits > 0
+
+
+def _score(target: Target, response: Response) -> np.ndarray:
+    score = target(response)
+    if not isinstance(score, Tensor) or score.shape != (len(response.pixels),):
+        raise wrong_type("target", "one that returns scores [B]", score)
+    return score.detach().double().cpu().numpy()

@@ -1,0 +1,65 @@
+"""What ships beside a pipeline to look at its pictures: a taxonomy, the wording of captions, and models that see."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple, Protocol
+
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
+from diffexplain_fast.taxonomy import Taxonomy
+from diffexplain_fast.tinyworld import rewording, store
+
+
+class Wording(Protocol):
+    """How captions say what a picture shows."""
+
+    placebos: tuple[str, ...]
+    """Frames of a caption, with "{}" for it, that change nothing in the picture."""
+
+    def said(self, text: str) -> dict[str, str]:
+        """Return what a caption says: category to word."""
+
+    def changed(self, text: str, changes: Mapping[str, str]) -> str:
+        """Return a caption with other words of some categories."""
+
+    def region(self, word: str, category: str) -> str | None:
+        """Return the text that asks a segmenter for a word of a category, None for one that is nowhere."""
+
+
+class Shipped(NamedTuple):
+    """What ships beside a pipeline; None for what does not.
+
+    Attributes:
+        taxonomy: of all that its captions can change.
+        wording: of its captions.
+        similarity: how well texts fit pictures.
+        captioner: writes captions.
+        segmenter: finds regions.
+        unsure: categories that ``similarity`` does not tell apart well.
+    """
+
+    taxonomy: Taxonomy | None = None
+    wording: Wording | None = None
+    similarity: Similarity | None = None
+    captioner: Captioner | None = None
+    segmenter: Segmenter | None = None
+    unsure: tuple[str, ...] = ()
+
+
+def shipped_with(pipeline: Pipeline) -> Shipped:
+    """Return what ships beside a pipeline: all of it for the tiny world, nothing for others."""
+    if pipeline.name != "tinyworld":
+        return Shipped()
+    words = pipeline.words()
+    similarity, captioner, segmenter = _seeing()
+    wording = rewording.WorldWording(words)
+    unsure = ("object", "texture")  # as the CLIP pair of the first world is; a captioner ships with a better one
+    return Shipped(rewording.world_taxonomy(words), wording, similarity, captioner, segmenter, unsure)
+
+
+@cache
+def _seeing() -> tuple[Similarity, Captioner | None, Segmenter]:
+    """Read the models that see once for all calls of a process."""
+    captioner = store.load_captioner() if store.has_captioner() else None
+    pair = None if captioner is None else Captioner(*captioner)
+    return Similarity(*store.load_clip()), pair, Segmenter(*store.load_segmenter())

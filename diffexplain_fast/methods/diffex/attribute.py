@@ -1,0 +1,114 @@
+"""DiffEx on given pictures: edit, check, measure, and say what each concept does, alone and with others."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffexplain_fast.editing.pictures import as_image
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.methods.diffex.flips import counterfactual_of
+from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
+from diffexplain_fast.methods.diffex.scene import Job, job_of
+from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
+from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.methods.diffex.work import Work, placebos_of
+from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from diffexplain_fast.stats.placebo import placebo_spread
+from diffexplain_fast.taxonomy import Concept, Taxonomy
+
+SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
+"""Above so many concepts all are screened in so few steps, and the strongest are edited in full."""
+
+
+class Findings(NamedTuple):
+    """What was found; see ``results.attribution.Attribution``."""
+
+    rows: list[Row]
+    effects: list[Effect]
+    interactions: list[Interaction]
+    counterfactuals: list[Counterfactual | None]
+    placebos: dict[str, list[float]]
+    found: dict[int, list[Edit]]
+
+
+def attribute(
+    lab: Lab, pixels: Tensor, captions: Sequence[str], taxonomy: Taxonomy, seeds: int, beam_width: int
+) -> Findings:
+    """Return what the concepts of a taxonomy do to the classifier's answer on pictures.
+
+    Args:
+        lab: draws, checks and measures.
+        pixels: the pictures [B, 3, H, W].
+        captions: of each picture.
+        taxonomy: the concepts.
+        seeds: edits of each picture and concept, with noise of their own.
+        beam_width: w: at most w^2 pairs are drawn of each picture; see ``chosen_pairs``.
+
+    Raises:
+        ValueError: a budget that does not even allow the first edit.
+
+    Source: DiffEx (CVPR 2025), algorithm 1, with leaves that are screened instead of pruned by their parents.
+    """
+    wording, work = lab.drawing.wording, []
+    for i, caption in enumerate(captions):
+        scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
+        work.append(Work(scene))
+        jobs = [job for concept in taxonomy.concepts if (job := job_of(scene, (concept,), wording)) is not None]
+        if i == 0 and jobs and not lab.budget.allows(lab.least_rows(jobs[0])):
+            least, seconds = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0]), lab.budget.seconds
+            got = lab.budget.rows if seconds is None else f"{seconds} s"
+            raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
+        for seed in range(seeds):
+            work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
+    placebos = placebos_of(lab, work)
+    rows = _rows(work, placebos)
+    effects = effects_of(rows, placebos)
+    _draw_pairs(lab, work, taxonomy.concepts, effects, beam_width)
+    flips = [_flip(lab, one, beam_width) for one in work]
+    spread = placebo_spread([value for values in placebos.values() for value in values])
+    interactions = interactions_of([one.trials for one in work], spread)
+    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)})
+
+
+def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
+    """Return the jobs that are edited in full: all of a few, of many those that a quick edit finds strongest."""
+    rows = len(jobs) * SCREENING_STEPS
+    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
+        return jobs
+    values = lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value
+    sizes = (values - lab.answers.ask(work.scene.decoded).value).tolist()
+    order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
+    work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
+    return [jobs[i] for i in sorted(order[:FINALISTS])]
+
+
+def _rows(work: Sequence[Work], placebos: dict[str, list[float]]) -> list[Row]:
+    spread = placebo_spread(placebos.get("swap", []))
+    found = []
+    for one in work:
+        found += [row_of(one.scene.index, trials, placebos) for names, trials in one.trials.items() if len(names) == 1]
+        found += [screened_row(one.scene.index, name, effect, spread) for name, effect in one.screened.items()]
+    return found
+
+
+def _draw_pairs(
+    lab: Lab, work: Sequence[Work], concepts: Sequence[Concept], effects: Sequence[Effect], width: int
+) -> None:
+    pairs = chosen_pairs(concepts, effects, width)
+    for one in work:
+        known = [(a, b) for a, b in pairs if (a.name,) in one.trials and (b.name,) in one.trials]
+        jobs = [job_of(one.scene, pair, lab.drawing.wording) for pair in known]
+        one.keep(lab.run(one.scene, [job for job in jobs if job is not None], tries=2))
+
+
+def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
+    trials = [trial for some in work.trials.values() for trial in some]
+    found, new = counterfactual_of(lab, work.scene, trials, lab.drawing.wording, width)
+    work.keep(new)
+    return found
+
+
+def _edits(work: Work) -> list[Edit]:
+    trials = [trial for some in work.trials.values() for trial in some]
+    return [Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names) for trial in trials]

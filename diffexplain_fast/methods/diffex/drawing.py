@@ -1,0 +1,141 @@
+"""Jobs become pictures: the editor of a try runs, and the user's own pixels stay wherever the job has no business."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.editing.editors import guide, inpaint, swap
+from diffexplain_fast.editing.inversion import Inversion, invert
+from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
+from diffexplain_fast.engine.ancestral import ancestral_steps
+from diffexplain_fast.evidence.shipped import Shipped, Wording
+from diffexplain_fast.methods.diffex.kinds import TRIES, editor_for
+from diffexplain_fast.methods.diffex.regions import Regions
+from diffexplain_fast.methods.diffex.scene import Job, Scene
+
+_STRONGER = 1.5
+_GROW = 2
+"""Latents by which a region that is drawn anew is grown."""
+
+
+class Pictures(NamedTuple):
+    """Edited pictures of one scene.
+
+    Attributes:
+        pixels: [B, 3, H, W], the user's own outside of the masks.
+        before: [B, 3, H, W], the picture through the autoencoder inside of the same masks: the baseline of an effect.
+        editors: B names.
+        masks: bool [B, 1, H, W].
+    """
+
+    pixels: Tensor
+    before: Tensor
+    editors: list[str]
+    masks: Tensor
+
+
+class Drawing:
+    """Runs editors on scenes.
+
+    Args:
+        models: encoder, denoiser and decoder.
+        shipped: what looks at pictures.
+        wording: of the captions.
+        asked: one of ``kinds.EDITORS``.
+        steps: of an edit.
+        seed: decides all noise.
+    """
+
+    def __init__(
+        self, models: LatentModels, shipped: Shipped, wording: Wording, asked: str, steps: int, seed: int
+    ) -> None:
+        self.models, self.wording, self.steps = models, wording, steps
+        self._asked, self._seed = asked, seed
+        self.regions = Regions(shipped.segmenter, wording)
+
+    def scene(self, index: int, pixels: Tensor, caption: str) -> Scene:
+        """Return a scene of pixels [1, 3, H, W]."""
+        clean = self.models.encode(pixels)
+        return Scene(index, pixels, caption, self.wording.said(caption), clean, self.models.decode(clean))
+
+    def editor(self, job: Job, attempt: int) -> str:
+        """Return the editor of one try of a job."""
+        return editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
+
+    def rows(self, jobs: Sequence[Job], attempt: int) -> int:
+        """Return about how many rows a try of jobs takes, without the inversion."""
+        return sum(self.steps * (1 if self.editor(job, attempt) == "swap" else 2) for job in jobs)
+
+    def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:
+        """Run one try of jobs.
+
+        Args:
+            scene: the picture.
+            jobs: at least one.
+            attempt: 0, 1 or 2.
+            seed: number of the repetition; every try of it has noise of its own.
+        """
+        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * TRIES + attempt
+        latents = scene.clean.repeat(len(jobs), 1, 1, 1)
+        for editor in dict.fromkeys(editors):
+            places = [i for i, name in enumerate(editors) if name == editor]
+            latents[places] = self._edited(scene, [jobs[i] for i in places], editor, noise)
+        edited = self.models.decode(latents).clamp(0, 1)
+        masks = self.regions.masks(scene, jobs, edited)
+        return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)
+
+    def quick(self, scene: Scene, jobs: Sequence[Job], steps: int) -> Tensor:
+        """Return pictures [B, 3, H, W] of swaps in a few steps, not pasted back: enough to rank jobs."""
+        inversion = self.inversion(scene, scene.caption, steps, self._seed)
+        return self.models.decode(swap(self.models, inversion, self.models.text([job.caption for job in jobs])))
+
+    def placebo(self, scene: Scene, editor: str, masks: Tensor) -> Pictures:
+        """Return pictures of edits that say the same again, pasted by the masks of real edits [B, 1, H, W].
+
+        Each has noise of its own: a swap another inversion, inpainting another drawing of the same thing.
+        """
+        if editor == "inpaint":
+            region = latent_mask(masks, scene.clean.shape[-2:], _GROW)
+            text = self.models.text([scene.caption] * len(masks))
+            drawn = inpaint(self.models, self._inverted(scene, self._seed), text, region, seed=self._seed)
+        else:
+            frames = [frame.format(scene.caption) for frame in self.wording.placebos]
+            same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
+            noises = [self._seed * 1000 + i for i in range(len(masks))]
+            drawn = torch.cat([self._edited(scene, [same], "swap", noise) for noise in noises])
+        edited = self.models.decode(drawn).clamp(0, 1)
+        return Pictures(
+            pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), [editor] * len(masks), masks
+        )
+
+    def baseline(self, scene: Scene, masks: Tensor) -> Tensor:
+        """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
+        return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
+
+    def inversion(self, scene: Scene, caption: str, steps: int, seed: int) -> Inversion:
+        """Return an inversion of a scene, computed once."""
+        key = (caption, steps, seed)
+        if key not in scene.inversions:
+            table = ancestral_steps(self.models.pipeline.scheduler, steps)
+            scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed)
+        return scene.inversions[key]
+
+    def _inverted(self, scene: Scene, seed: int) -> Inversion:
+        return self.inversion(scene, scene.caption, self.steps, seed)
+
+    def _edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int) -> Tensor:
+        models = self.models
+        if editor == "guide":
+            inversion = self.inversion(scene, "", self.steps, noise)
+            said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
+            added = models.text([" ".join(job.changes.values()) for job in jobs])
+            return guide(models, inversion, added, models.text([" ".join(words) for words in said]))
+        target = models.text([job.caption for job in jobs])
+        if editor == "inpaint":
+            # Fresh noise is drawn inside, so every try can share the first inversion.
+            regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], _GROW)
+            return inpaint(models, self._inverted(scene, self._seed), target, regions, seed=noise)
+        strength = _STRONGER if editor == "stronger swap" else 1.0
+        return swap(models, self._inverted(scene, noise), target, strength)

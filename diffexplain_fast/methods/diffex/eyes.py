@@ -1,0 +1,129 @@
+"""Whether an edit shows what it was to show, and nothing else: asked of models that are not the classifier."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.evidence.shipped import Shipped, Wording
+from diffexplain_fast.methods.diffex.errors_of_denoiser import denoiser_errors
+from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.models.seeing import Captioner, Similarity
+from diffexplain_fast.taxonomy import Taxonomy
+
+Values = dict[str, list[str]]
+"""Category to all words that a picture may show of it."""
+
+
+class Verdict(NamedTuple):
+    """What a verifier says of an edit.
+
+    Attributes:
+        appeared: whether everything that was asked for is there.
+        changed: other categories that changed.
+    """
+
+    appeared: bool
+    changed: tuple[str, ...] = ()
+
+
+class Eye(Protocol):
+    """A verifier."""
+
+    name: str
+
+    def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
+        """Return a verdict on each of B edited pictures [B, 3, H, W]."""
+
+
+def values_of(*taxonomies: Taxonomy | None) -> Values:
+    """Return the words of every category of taxonomies."""
+    found: Values = {}
+    for concept in (concept for taxonomy in taxonomies if taxonomy is not None for concept in taxonomy.concepts):
+        words = found.setdefault(concept.category or concept.word, [])
+        if concept.word not in words:
+            words.append(concept.word)
+    return found
+
+
+def eye_for(shipped: Shipped, models: LatentModels, wording: Wording, values: Values) -> Eye:
+    """Return the best verifier there is: a captioner, a CLIP pair, or else the denoiser's own error."""
+    if shipped.captioner is not None:
+        return CaptionEye(shipped.captioner, wording, values)
+    if shipped.similarity is not None:
+        return SimilarityEye(shipped.similarity, wording, values, shipped.unsure)
+    return DenoiserEye(models)
+
+
+class CaptionEye:
+    """Reads what a captioner writes of the edited picture."""
+
+    name = "captioner"
+
+    def __init__(self, captioner: Captioner, wording: Wording, values: Values) -> None:
+        self._captioner, self._wording, self._values = captioner, wording, values
+
+    def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
+        """Return a verdict on each of B edited pictures [B, 3, H, W]."""
+        found = []
+        for job, text in zip(jobs, self._captioner.write(pixels), strict=True):
+            seen, wanted = self._wording.said(text), self._wording.said(job.caption)
+            found.append(_verdict(job, wanted, {name: seen.get(name) for name in self._values}))
+        return found
+
+
+class SimilarityEye:
+    """Asks a CLIP pair which word of each category fits best, inside the caption.
+
+    Whether a category changed that the pair is unsure of is not asked, except where it was to change.
+    """
+
+    name = "similarity"
+
+    def __init__(self, similarity: Similarity, wording: Wording, values: Values, unsure: Sequence[str] = ()) -> None:
+        self._similarity, self._wording, self._values, self._unsure = similarity, wording, values, unsure
+
+    def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
+        """Return a verdict on each of B edited pictures [B, 3, H, W]."""
+        features = self._similarity.pictures(pixels)
+        return [
+            _verdict(job, self._wording.said(job.caption), self._best(feature, job))
+            for job, feature in zip(jobs, features, strict=True)
+        ]
+
+    def _best(self, feature: Tensor, job: Job) -> dict[str, str | None]:
+        """Return for every category that is asked the word that fits an embedding [d] best in place of the job's."""
+        found: dict[str, str | None] = {}
+        said = self._wording.said(job.caption)
+        for name, words in self._values.items():
+            if name in job.changes or name not in self._unsure:
+                choices = list(dict.fromkeys([*words, *([said[name]] if name in said else [])]))
+                texts = [self._wording.changed(job.caption, {name: word}) for word in choices]
+                found[name] = choices[int((self._similarity.texts(texts) @ feature).argmax())]
+        return found
+
+
+class DenoiserEye:
+    """Asks the denoiser which caption explains the edited picture better: that of the edit or that of the source.
+
+    What else changed is not asked; each check runs 8 rows.
+    """
+
+    name = "denoiser"
+
+    def __init__(self, models: LatentModels) -> None:
+        self._models = models
+
+    def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
+        """Return a verdict on each of B edited pictures [B, 3, H, W]."""
+        latents = self._models.encode(pixels)
+        pairs = [[scene.caption, job.caption] for job in jobs]
+        errors = [denoiser_errors(self._models, one[None], pair) for one, pair in zip(latents, pairs, strict=True)]
+        return [Verdict(bool(after < before)) for before, after in errors]
+
+
+def _verdict(job: Job, wanted: dict[str, str], seen: dict[str, str | None]) -> Verdict:
+    appeared = all(seen.get(name) == word for name, word in job.changes.items())
+    others = [name for name in seen if name in wanted and name not in job.changes]
+    return Verdict(appeared, tuple(name for name in others if seen[name] != wanted[name]))

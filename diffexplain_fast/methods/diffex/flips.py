@@ -1,0 +1,78 @@
+"""Counterfactuals: the smallest set of verified changes after which the decision leaves the target."""
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from diffexplain_fast.editing.pictures import as_image
+from diffexplain_fast.evidence.shipped import Wording
+from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
+from diffexplain_fast.methods.diffex.trials import Lab, Trial
+from diffexplain_fast.results.effects import Counterfactual
+
+_LARGEST = 3
+"""Changes of one set."""
+
+
+def counterfactual_of(
+    lab: Lab, scene: Scene, trials: Sequence[Trial], wording: Wording, width: int
+) -> tuple[Counterfactual | None, list[Trial]]:
+    """Return the smallest set of changes that flips a picture, and the trials that were run to find it.
+
+    Single changes and pairs that were measured are looked at first. Then sets of two and three are drawn, those first
+    whose single effects add up to the largest fall. Of several sets of one size the one wins that changes the fewest
+    pixels. Where no set flips, the one that came nearest is returned, with ``flipped`` False.
+
+    Args:
+        lab: draws, checks and measures.
+        scene: the picture.
+        trials: of single changes and of pairs.
+        wording: of captions.
+        width: sets of each size that are drawn at most.
+
+    Returns:
+        None where the classifier does not see the target in the picture, or nothing was verified.
+    """
+    before = lab.answers.ask(scene.pixels)
+    verified = [trial for trial in trials if trial.verified]
+    if not bool(before.hit) or not verified:
+        return None, []
+    drawn: list[Trial] = []
+    for size in range(1, _LARGEST + 1):
+        if size > 1:
+            new = lab.run(scene, _sets(scene, verified, wording, size, width), tries=2)
+            drawn += new
+            verified += [trial for trial in new if trial.verified]
+        flips = [trial for trial in verified if len(trial.job.concepts) == size and not trial.hit]
+        if flips:
+            best = min(flips, key=lambda trial: _distance(scene, trial.pixels))
+            break
+    else:
+        best = min(verified, key=lambda trial: trial.probability)
+    return (
+        Counterfactual(
+            as_image(best.pixels),
+            best.job.names,
+            before.names[0],
+            best.name,
+            not best.hit,
+            float(before.probability),
+            best.probability,
+        ),
+        drawn,
+    )
+
+
+def _sets(scene: Scene, verified: Sequence[Trial], wording: Wording, size: int, width: int) -> list[Job]:
+    """Return the sets of single changes that are drawn next: the largest predicted falls that are not known yet."""
+    singles = {trial.job.concepts[0]: trial.effect for trial in verified if len(trial.job.concepts) == 1}
+    falling = sorted((concept for concept in singles if singles[concept] < 0), key=lambda c: singles[c])[: 2 * width]
+    known = {frozenset(trial.job.names) for trial in verified}
+    sets = sorted(itertools.combinations(falling, size), key=lambda some: sum(singles[concept] for concept in some))
+    jobs = (job_of(scene, some, wording) for some in sets if frozenset(c.name for c in some) not in known)
+    return list(itertools.islice((job for job in jobs if job is not None), width))
+
+
+def _distance(scene: Scene, pixels: Tensor) -> float:
+    return float((pixels - scene.pixels[0]).abs().mean())

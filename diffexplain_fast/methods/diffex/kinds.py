@@ -1,0 +1,59 @@
+"""Which editor suits which kind of semantics, and where in the picture it acts."""
+
+from typing import NamedTuple
+
+EDITORS = ("auto", "swap", "inpaint", "guide")
+"""What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
+TRIES = 3
+
+
+class Kind(NamedTuple):
+    """How a category is edited.
+
+    Attributes:
+        tries: editors of the first, second and third try.
+        parts: categories whose regions, in the picture and in the edited one, are changed; () for the whole picture.
+        outside: whether everything outside those regions is changed instead.
+    """
+
+    tries: tuple[str, str, str] = ("swap", "swap", "stronger swap")
+    parts: tuple[str, ...] = ()
+    outside: bool = False
+
+
+_DRAWN = ("inpaint", "inpaint", "inpaint")
+KINDS = {
+    "background": Kind(parts=("object", "companion"), outside=True),
+    "colour": Kind(parts=("object",)),
+    "texture": Kind(_DRAWN, ("object",)),
+    "object": Kind(_DRAWN, ("object",)),
+    "companion": Kind(("swap", "inpaint", "inpaint"), ("companion",)),
+    "size": Kind(parts=("object",)),
+    "place": Kind(parts=("object",)),
+}
+"""By the name of the category; any other one is a swap of the whole picture."""
+_OTHER = Kind()
+_SAME = {"color": "colour", "scene": "background", "material": "texture", "position": "place"}
+
+
+def kind_of(category: str) -> Kind:
+    """Return how a category is edited, by its name."""
+    name = category.strip().lower()
+    return KINDS.get(_SAME.get(name, name), _OTHER)
+
+
+def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:
+    """Return the editor of one try: that of the kind; of several kinds a swap, and then inpainting.
+
+    Args:
+        categories: that are changed together.
+        attempt: 0, 1 or 2.
+        asked: one of ``EDITORS``.
+        with_regions: whether there is a segmenter, without which nothing can be inpainted.
+    """
+    if asked != "auto":
+        return asked
+    kinds = [kind_of(category).tries for category in categories]
+    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else ("swap", "inpaint", "stronger swap")
+    found = tries[attempt]
+    return found if with_regions or found != "inpaint" else ("swap", "swap", "stronger swap")[attempt]

@@ -1,0 +1,60 @@
+"""What concepts do together: which pairs are worth drawing, and what they do beyond the sum of their parts."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.results.effects import Effect, Interaction
+from diffexplain_fast.stats.intervals import mean_interval
+from diffexplain_fast.taxonomy import Concept
+
+Names = tuple[str, ...]
+Found = Mapping[Names, Sequence[Trial]]
+"""Names of concepts to their trials on one picture."""
+
+
+def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: int) -> list[tuple[Concept, Concept]]:
+    """Return the pairs of concepts of different categories that are worth drawing.
+
+    All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
+    other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone.
+
+    Args:
+        concepts: that were measured.
+        effects: of them.
+        width: of the beam, at least 1.
+    """
+    sizes = {effect.concept: abs(effect.effect) for effect in effects}
+    known = [concept for concept in concepts if concept.name in sizes]
+    pairs = [(a, b) for a, b in itertools.combinations(known, 2) if a.category != b.category or not a.category]
+    if len(pairs) > width**2:
+        kept = {concept.name for concept in sorted(known, key=lambda c: -sizes[c.name])[:width]}
+        pairs = [(a, b) for a, b in pairs if a.name in kept or b.name in kept]
+        pairs.sort(key=lambda pair: -sizes[pair[0].name] - sizes[pair[1].name])
+    return pairs[: width**2]
+
+
+def interactions_of(found: Sequence[Found], spread: float) -> list[Interaction]:
+    """Return the interaction of every pair that was drawn: effect of both, minus the effects of each.
+
+    Args:
+        found: trials of each picture.
+        spread: of placebos; the interval of a single picture is three of them added as independent errors are.
+    """
+    values: dict[Names, list[tuple[float, bool]]] = {}
+    for trials in found:
+        for names, both in trials.items():
+            singles = [trials.get((name,), ()) for name in names]
+            if len(names) == 2 and both and all(singles):
+                value = both[0].effect - sum(single[0].effect for single in singles)
+                values.setdefault(names, []).append((value, all(one[0].verified for one in (both, *singles))))
+    rows = []
+    for (a, b), measured in values.items():
+        verified = [value for value, good in measured if good]
+        everything = [value for value, _ in measured]
+        used = verified or everything
+        middle, half = fmean(used), 3**0.5 * spread
+        low, high = mean_interval(used) or (middle - half, middle + half)
+        rows.append(Interaction(a, b, middle, low, high, len(verified), fmean(everything)))
+    return sorted(rows, key=lambda row: -abs(row.effect))

@@ -1,0 +1,66 @@
+"""One picture that is edited: its pixels, caption and latent, and what is changed in it at once."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffexplain_fast.editing.inversion import Inversion
+from diffexplain_fast.evidence.shipped import Wording
+from diffexplain_fast.taxonomy import Concept
+
+
+class Job(NamedTuple):
+    """What is changed at once.
+
+    Attributes:
+        concepts: that the picture is to show.
+        changes: category to word, of those concepts.
+        caption: of the picture as it is to be.
+    """
+
+    concepts: tuple[Concept, ...]
+    changes: dict[str, str]
+    caption: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the concepts."""
+        return tuple(concept.name for concept in self.concepts)
+
+
+@dataclass
+class Scene:
+    """A picture with all that is computed of it once.
+
+    Attributes:
+        index: number of the picture.
+        pixels: [1, 3, H, W].
+        caption: as it is.
+        said: category to word, of the caption.
+        clean: latent [1, c, h, w].
+        decoded: what the autoencoder makes of the picture [1, 3, H, W].
+        inversions: by caption, number of steps and seed.
+        regions: where words are in the picture [1, 1, H, W], by the text that asks for them.
+    """
+
+    index: int
+    pixels: Tensor
+    caption: str
+    said: dict[str, str]
+    clean: Tensor
+    decoded: Tensor
+    inversions: dict[tuple[str, int, int], Inversion] = field(default_factory=dict)
+    regions: dict[str, Tensor] = field(default_factory=dict)
+
+
+def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:
+    """Return the job of showing concepts, None where the caption says them already or cannot say them together."""
+    changes = {concept.category or concept.word: concept.word for concept in concepts}
+    if len(changes) < len(concepts):
+        return None
+    now = wording.changed(scene.caption, {})
+    for category, word in changes.items():
+        if scene.said.get(category) == word or wording.changed(scene.caption, {category: word}) == now:
+            return None
+    return Job(concepts, changes, wording.changed(scene.caption, changes))

@@ -1,0 +1,126 @@
+"""All that an attribution needs, from what a caller gives: taxonomy, captions, and what draws, checks and measures."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
+from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.captions import source_captions
+from diffexplain_fast.methods.diffex.drawing import Drawing
+from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
+from diffexplain_fast.methods.diffex.kinds import EDITORS
+from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.methods.diffex.wording import PlainWording
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.targets import Target, whole_number
+from diffexplain_fast.taxonomy import Taxonomy
+
+STEPS = 8
+
+
+class Wishes(NamedTuple):
+    """What a caller asks for; see ``Explainer.attribute``."""
+
+    taxonomy: object = None
+    editor: str = "auto"
+    seeds: int = 1
+    beam_width: int = 4
+    budget: int | str | None = None
+    captions: list[str] | None = None
+
+    def check(self) -> None:
+        """Refuse an editor that does not exist, and counts below 1.
+
+        Raises:
+            TypeError: a count that is no whole number.
+            ValueError: see above.
+        """
+        if self.editor not in EDITORS:
+            raise unknown_name("editor", str(self.editor), EDITORS)
+        for name in ("seeds", "beam_width"):
+            if whole_number(name, value := getattr(self, name)) < 1:
+                raise wrong_value(name, "at least 1", value)
+
+
+class Setup(NamedTuple):
+    """What an attribution runs on.
+
+    Attributes:
+        lab: draws, checks and measures.
+        taxonomy: the concepts.
+        captions: of each picture.
+        cut_words: words that the tokenizer cuts into pieces.
+    """
+
+    lab: Lab
+    taxonomy: Taxonomy
+    captions: list[str]
+    cut_words: list[str]
+
+
+def set_up(
+    pipeline: Pipeline, classifier: Classifier, target: Target, pixels: Tensor, wishes: Wishes, seed: int
+) -> Setup:
+    """Return what an attribution of pictures [B, 3, H, W] runs on.
+
+    Args:
+        pipeline: adapter from ``models.pipeline``.
+        classifier: adapter from ``models.classifier``.
+        target: bound.
+        pixels: the pictures.
+        wishes: of the caller, checked.
+        seed: decides all noise.
+
+    Raises:
+        TypeError: a taxonomy or budget of another kind.
+        ValueError: no taxonomy where none ships, or an editor that needs regions where no segmenter ships.
+    """
+    shipped, models = shipped_with(pipeline), LatentModels(pipeline, one_shape=False)
+    budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
+    if wishes.editor == "inpaint" and shipped.segmenter is None:
+        raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
+    wording, values = _wording(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
+    cut = _cut_words(taxonomy, wording, pipeline)
+    captions = wishes.captions or source_captions(shipped, models, wording, values, pixels)
+    drawing = Drawing(models, shipped, wording, wishes.editor, STEPS, seed)
+    lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget)
+    return Setup(lab, taxonomy, captions, cut)
+
+
+def _chosen(given: object, shipped: Shipped) -> Taxonomy:
+    if given is None:
+        if shipped.taxonomy is None:
+            raise wrong_value("taxonomy", "a Taxonomy, because none ships with this pipeline", None)
+        return shipped.taxonomy
+    if isinstance(given, Taxonomy):
+        return given
+    if isinstance(given, str | Path):
+        return Taxonomy.load(given)
+    if isinstance(given, Mapping | list | tuple):
+        return Taxonomy.from_json(given)
+    raise wrong_type("taxonomy", "a Taxonomy, values of its JSON, a file, or None", given)
+
+
+def _wording(taxonomy: Taxonomy, shipped: Shipped) -> Wording:
+    """Return the wording that ships if it knows all categories, else one that finds and replaces words."""
+    known = values_of(shipped.taxonomy)
+    if shipped.wording is not None and values_of(taxonomy).keys() <= known.keys():
+        return shipped.wording
+    return PlainWording(taxonomy)
+
+
+def _cut_words(taxonomy: Taxonomy, wording: Wording, pipeline: Pipeline) -> list[str]:
+    """Return the words that the tokenizer cuts into pieces, and warn of them."""
+    said = {c.word for c in taxonomy.concepts if wording.region(c.word, c.category) is not None}
+    cut = [word for word in taxonomy.cut_words(lambda text: len(pipeline.token_embeddings(text))) if word in said]
+    if cut:
+        got = f"{', '.join(cut)}, which the tokenizer cuts into pieces; the pipeline may not know what they mean"
+        warnings.warn(f"taxonomy: wanted words that are one token each, got {got}", stacklevel=4)
+    return cut

@@ -1,0 +1,71 @@
+"""Trials become rows, and rows become effects over all pictures."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.results.effects import Effect, Row
+from diffexplain_fast.stats.intervals import mean_interval
+from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
+
+Placebos = Mapping[str, Sequence[float]]
+"""Effects of edits that change nothing, by editor."""
+
+
+def null_of(editor: str, placebos: Placebos) -> Sequence[float]:
+    """Return the placebos of an editor; of one that has none, all of them."""
+    name = "swap" if editor == "stronger swap" else editor
+    return placebos.get(name) or [value for values in placebos.values() for value in values]
+
+
+def row_of(image: int, trials: Sequence[Trial], placebos: Placebos) -> Row:
+    """Return the row of one concept on one picture, from a trial of each seed."""
+    verified = [trial for trial in trials if trial.verified]
+    used = verified or list(trials)
+    middle, spread = fmean(trial.effect for trial in used), placebo_spread(null_of(trials[-1].editor, placebos))
+    low, high = mean_interval([trial.effect for trial in used]) or (middle - spread, middle + spread)
+    points = fmean(trial.points for trial in used)
+    return Row(
+        image=image,
+        concept=trials[0].job.names[0],
+        effect=middle,
+        low=low,
+        high=high,
+        success=len(verified) / len(trials),
+        n=len(trials),
+        effect_all=fmean(trial.effect for trial in trials),
+        points=None if points != points else points,
+        unchanged=fmean(not trial.verdict.changed for trial in trials),
+        editor=trials[-1].editor,
+    )
+
+
+def screened_row(image: int, concept: str, effect: float, spread: float) -> Row:
+    """Return the row of a concept that was only screened, in a few steps and without a check."""
+    low, high = effect - spread, effect + spread
+    return Row(image, concept, effect, low, high, 0.0, 0, effect, None, 0.0, "screening")
+
+
+def effects_of(rows: Sequence[Row], placebos: Placebos) -> list[Effect]:
+    """Return the effect of each concept over all pictures, each of which counts once.
+
+    The p-value is the larger one of two, so that an effect is nothing by chance in neither way: that of Student's test
+    over the pictures, where there are two, and that among the placebos.
+    """
+    by_concept: dict[str, list[Row]] = {}
+    for row in rows:
+        by_concept.setdefault(row.concept, []).append(row)
+    found, p_values = [], []
+    for concept, some in by_concept.items():
+        verified = [row for row in some if row.success > 0]
+        used = verified or some
+        values = [row.effect for row in used]
+        middle = fmean(values)
+        low, high = mean_interval(values) or (used[0].low, used[0].high)
+        chance = placebo_p(middle, null_of(used[0].editor, placebos))
+        p_values.append(max(chance, student_p(values)) if len(values) > 1 else chance)
+        everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
+        found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))
+    for effect, p in zip(found, adjusted_p(p_values), strict=True):
+        effect.adjusted_p = p
+    return sorted(found, key=lambda effect: -abs(effect.effect))

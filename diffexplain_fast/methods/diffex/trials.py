@@ -1,0 +1,117 @@
+"""Jobs are drawn, checked and measured; a job whose edit fails is drawn again by another editor or with other noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.drawing import Drawing
+from diffexplain_fast.methods.diffex.eyes import Eye, Verdict
+from diffexplain_fast.methods.diffex.kinds import TRIES
+from diffexplain_fast.methods.diffex.scene import Job, Scene
+
+
+@dataclass
+class Trial:
+    """A job that was drawn, checked and measured.
+
+    Attributes:
+        job: what was changed.
+        pixels: the edited picture [3, H, W].
+        mask: where it may differ [1, H, W].
+        verdict: of the verifier.
+        effect: value of the edited picture minus that of the picture, both through the autoencoder inside the mask.
+        points: change of the class's probability in percent.
+        probability: of the target class in the edited picture.
+        hit: whether the edited picture is recognised as the target class.
+        name: what the classifier calls it.
+        editor: of the try that counts.
+    """
+
+    job: Job
+    pixels: Tensor
+    mask: Tensor
+    verdict: Verdict
+    effect: float
+    points: float
+    probability: float
+    hit: bool
+    name: str
+    editor: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether another model than the classifier sees what was asked for."""
+        return self.verdict.appeared
+
+
+class Lab(NamedTuple):
+    """What draws, what checks, what measures, and what it may cost.
+
+    Attributes:
+        drawing: runs editors.
+        eye: the verifier.
+        answers: the classifier's.
+        budget: what may be spent.
+    """
+
+    drawing: Drawing
+    eye: Eye
+    answers: Answers
+    budget: Budget
+
+    def run(self, scene: Scene, jobs: Sequence[Job], seed: int = 0, tries: int = TRIES) -> list[Trial]:
+        """Return one trial of each job that the budget allows, in their order.
+
+        Args:
+            scene: the picture.
+            jobs: any number.
+            seed: number of the repetition.
+            tries: at most, 1 to 3.
+        """
+        found: dict[int, Trial] = {}
+        todo = list(range(len(jobs)))
+        for attempt in range(tries):
+            allowed = len(todo)
+            while allowed and not self.budget.allows(self._rows([jobs[i] for i in todo[:allowed]], attempt)):
+                allowed -= 1
+            todo = todo[:allowed]
+            if not todo:
+                break
+            for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
+                if trial.verified or attempt == 0:
+                    found[i] = trial
+            todo = [i for i in todo if not found[i].verified]
+        return [found[i] for i in sorted(found)]
+
+    def least_rows(self, job: Job) -> int:
+        """Return the rows without which not even one try of a job can be drawn."""
+        return self._rows([job], 0)
+
+    def _rows(self, jobs: Sequence[Job], attempt: int) -> int:
+        return self.drawing.rows(jobs, attempt) + self.drawing.steps  # with an inversion, if there is none yet
+
+    def _once(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
+        drawn = self.drawing.draw(scene, jobs, attempt, seed)
+        verdicts = self.eye.check(scene, jobs, drawn.pixels)
+        after, before = self.answers.ask(drawn.pixels), self.answers.ask(drawn.before)
+        effects = (after.value - before.value).tolist()
+        points = (100 * (after.probability - before.probability)).tolist()
+        probabilities, hits = after.probability.tolist(), after.hit.tolist()
+        return [
+            Trial(
+                job,
+                drawn.pixels[i],
+                drawn.masks[i],
+                verdicts[i],
+                effects[i],
+                points[i],
+                probabilities[i],
+                hits[i],
+                after.names[i],
+                drawn.editors[i],
+            )
+            for i, job in enumerate(jobs)
+        ]

@@ -1,0 +1,48 @@
+"""All trials of one picture, and the placebos beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from diffexplain_fast.methods.diffex.pairs import Names
+from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.methods.diffex.trials import Lab, Trial
+
+_PLACEBOS = {"swap": 2, "inpaint": 2}
+"""Placebos of each picture, by editor; each is pasted by the mask of another edit."""
+
+
+@dataclass
+class Work:
+    """One picture's trials, by names of concepts, and the effects of concepts that were only screened."""
+
+    scene: Scene
+    trials: dict[Names, list[Trial]] = field(default_factory=dict)
+    screened: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that were drawn."""
+        return [trials[0].job for trials in self.trials.values()]
+
+    def keep(self, trials: Sequence[Trial]) -> None:
+        """Add trials."""
+        for trial in trials:
+            self.trials.setdefault(trial.job.names, []).append(trial)
+
+
+def placebos_of(lab: Lab, work: Sequence[Work]) -> dict[str, list[float]]:
+    """Return effects of edits that say the same again, through the masks of real edits."""
+    found: dict[str, list[float]] = {}
+    for one in work:
+        trials = [trial for some in one.trials.values() for trial in some]
+        for editor, count in _PLACEBOS.items():
+            masks = [trial.mask for trial in trials if trial.editor.endswith(editor)]
+            masks = masks[:: max(1, len(masks) // count)][:count]
+            rows = 2 * lab.drawing.steps * len(masks)
+            if masks and lab.budget.allows(rows):
+                drawn = lab.drawing.placebo(one.scene, editor, torch.stack(masks))
+                change = lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
+                found.setdefault(editor, []).extend(change.tolist())
+    return found

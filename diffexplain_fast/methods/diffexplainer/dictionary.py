@@ -1,0 +1,137 @@
+"""Starts from words: every candidate word is drawn, and the best one again with every other word after it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.likeness import is_new
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, look_again, screen
+from diffexplain_fast.models.pipeline import Pipeline
+
+SMALL_VOCABULARY = 256
+"""Up to this many words, screening them all costs less than an optimisation."""
+_SHORTEST_WORD = 3
+"""Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
+_FINALISTS = 4
+"""Screened words that are scored again on the validation latents: two images say little about a word."""
+_FEW_FINALISTS = 2
+_SECOND_WORDS = 12
+"""Screened second words that are scored again, on ``_SECOND_LOOK`` images each, before the finalists are."""
+_SECOND_LOOK = 6
+GOOD_ENOUGH = 0.9
+"""Mean probability of the class above which one word says it all."""
+
+
+def word_starts(
+    problem: Problem,
+    options: Options,
+    words: list[str],
+    class_name: str | None,
+    kept: Kept,
+    report: Callable[[int, int], None],
+    origin: str = "dictionary",
+    briefly: bool = False,
+) -> tuple[list[Start], list[Start]]:
+    """Return the finalists, which were scored on the validation latents, the best first, and the other words.
+
+    Args:
+        problem: what is explained; its target scores the screening.
+        options: ``start``, ``n_tokens`` and ``n_validation`` matter here.
+        words: to draw.
+        class_name: joins the words where ``start`` is "auto", and is put first where it is as good as the best.
+        kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
+        report: receives words done and words in all.
+        origin: of the starts.
+        briefly: look at few words again and at no pairs, because a search follows where none of them is enough.
+    """
+    pipeline, n = problem.pipeline, options.n_tokens
+    blocks = [words] if words else []
+    if options.start == "auto" and class_name and class_name not in words and fits(pipeline, class_name, n):
+        blocks.append([class_name])
+    starts: list[Start] = []
+    total = sum(len(block) for block in blocks)
+    for block in blocks:
+        starts += screen(problem, block, n, kept, _shifted(report, len(starts), total))
+    starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
+    starts.sort(key=score_of, reverse=True)
+    count = _FEW_FINALISTS if briefly else _FINALISTS
+    finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]
+    rest = [start for start in starts if start not in finalists]
+    if not finalists:
+        return [], []
+    finalists = plainest_first(ranked(problem, options.n_validation, finalists, kept), class_name)
+    if problem.plain_class and words and not briefly and score_of(finalists[0]) < GOOD_ENOUGH:
+        finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
+    return finalists, rest
+
+
+def ranked(problem: Problem, count: int, starts: list[Start], kept: Kept) -> list[Start]:
+    """Score starts on ``count`` validation latents, the best first."""
+    return sorted((look_again(problem, start, count, kept) for start in starts), key=score_of, reverse=True)
+
+
+def plainest_first(starts: list[Start], name: str | None) -> list[Start]:
+    """Put the start of that name first, unless the first beats it by more than chance."""
+    plain = next((start for start in starts if start.name == name), None)
+    if plain is None or beats(starts[0], plain):
+        return starts
+    return [plain, *(start for start in starts if start is not plain)]
+
+
+def _with_a_second_word(
+    problem: Problem,
+    options: Options,
+    finalists: list[Start],
+    words: list[str],
+    kept: Kept,
+    report: Callable[[int, int], None],
+) -> list[Start]:
+    """Screen the best start with every other word after it: what one word leaves to chance, a second can settle."""
+    first = finalists[0].name
+    texts = [f"{first} {word}" for word in words if word not in first.split()]
+    texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
+    if not texts:
+        return finalists
+    # The pictures of pairs are of no use to the next target, so they are not kept.
+    alone = Kept(scores=kept.scores, cost=kept.cost)
+    pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)))
+    pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
+    pairs.sort(key=score_of, reverse=True)
+    best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
+    both = sorted([*ranked(problem, options.n_validation, best, kept), *finalists], key=score_of, reverse=True)
+    return plainest_first(both, first)
+
+
+def score_of(start: Start) -> float:
+    """Return a start's score, minus infinity if it has none."""
+    return -math.inf if start.score is None else start.score
+
+
+def fits(pipeline: Pipeline, text: str, n_tokens: int) -> bool:
+    """Whether a text has at least one token, and no more than there are soft tokens."""
+    return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens
+
+
+def candidates(problem: Problem, options: Options) -> list[str]:
+    """Words to screen: those given, else a small vocabulary's whole words, else the labels (for "auto", if few)."""
+    pipeline, words = problem.pipeline, list(options.candidates or ())
+    if not words:
+        if vocabulary_is_small(pipeline):
+            vocabulary = pipeline.words()
+            whole = dict.fromkeys(word for word in vocabulary if len(word) >= _SHORTEST_WORD and word.isalpha())
+            words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
+        else:
+            labels = list(dict.fromkeys(problem.classifier.labels or ()))
+            words = labels if options.start == "screen" or len(labels) <= SMALL_VOCABULARY else []
+    return [word for word in words if fits(pipeline, word, options.n_tokens)]
+
+
+def vocabulary_is_small(pipeline: Pipeline) -> bool:
+    """Whether every word of the vocabulary is worth drawing."""
+    return len(pipeline.words()) <= SMALL_VOCABULARY
+
+
+def _shifted(report: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:
+    return lambda count: report(before + count, total)

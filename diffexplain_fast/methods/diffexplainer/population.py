@@ -1,0 +1,114 @@
+"""Many short searches side by side: of a population of prompts the most promising go on, again and again.
+
+A gradient from one neutral prompt succeeds only by luck, because most prompts draw pictures that tell the classifier
+nothing. So the search begins with many prompts that differ as the words of the vocabulary differ, draws each of them a
+few times, and lets gradients move only the few that promise most. Every rung has fresh latents, the same for all
+prompts, so that no prompt goes on because its latents were lucky.
+
+Source: successive halving (Jamieson, Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", arXiv 1502.07943), with steps of Adam between the choices.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.methods.diffexplainer.budget import read_budget
+from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
+from diffexplain_fast.methods.diffexplainer.likeness import penalty
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
+
+RANDOM_PROMPTS = 32
+FIRST_LOOK = 2
+"""Pictures of each prompt before any gradient."""
+RUNGS = (Rung(8, 4, 2), Rung(3, 5, 4))
+LEFT = 2
+"""Prompts that the last rung leaves."""
+_SPREAD = 1.2
+"""Spread of random prompts in units of the vocabulary's own."""
+_LATENTS = FIRST_LOOK + sum(rung.latents for rung in RUNGS)
+"""Start latents of one population."""
+STEPS = 1 + sum(rung.steps for rung in RUNGS)
+"""What a population reports as its steps, at most: the first look, and every step of Adam."""
+
+
+def random_prompts(problem: Problem, n_tokens: int, number: int) -> Tensor:
+    """Return [RANDOM_PROMPTS, n_tokens, d]: normal tokens with the mean and covariance of the vocabulary's embeddings.
+
+    Such a token is a random mixture of words. Noise of the same size without the covariance mostly leaves the
+    directions in which words differ, and then all prompts draw nearly the same pictures.
+    """
+    table = problem.pipeline.word_table().detach().float()
+    mean = table.mean(0)
+    weights = normal(seeded_generator(problem.seed, "population", number), RANDOM_PROMPTS, n_tokens, len(table))
+    spread: float = _SPREAD / max(1, len(table) - 1) ** 0.5
+    return mean + spread * (weights.to(table.device) @ (table - mean))
+
+
+def search_population(
+    problem: Problem,
+    options: Options,
+    number: int,
+    members: Sequence[Start],
+    kept: Kept,
+    report: Callable[[int], None],
+) -> list[Start]:
+    """Return the prompts that are left of a population, the most promising first.
+
+    Args:
+        problem: what is explained, with pictures of few steps.
+        options: number of tokens, and how the gradient is used.
+        number: of the population; decides its random prompts and latents.
+        members: starts that join the random prompts.
+        kept: results of an interrupted run; extended here.
+        report: receives the steps that are done, ``STEPS`` at most.
+
+    Raises:
+        NonFiniteError: a score, a loss or a gradient is NaN or infinite.
+    """
+    budget, softs = read_budget(options.budget), random_prompts(problem, options.n_tokens, number)
+    if members:
+        softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
+    latent = number * _LATENTS
+    promise = _first_look(problem, number, softs, latent, kept) - penalty(problem, softs)
+    latent, done = latent + FIRST_LOOK, 1
+    report(done)
+    for place, rung in enumerate(RUNGS):
+        if budget.is_spent(problem.cost):
+            break
+        softs = softs[promise.argsort(descending=True, stable=True)[: rung.prompts].to(softs.device)]
+
+        def climbed(rung: Rung = rung, softs: Tensor = softs, latent: int = latent) -> Tensor:
+            promise, moved = climb(problem, options, rung, softs, latent)
+            return torch.cat([promise.double(), moved.double().cpu().flatten()])
+
+        values = kept.scored([SEARCH, number, "rung", place], len(softs) + softs.numel(), climbed)
+        found = torch.tensor(values, dtype=torch.float64, device="cpu")
+        promise, softs = found[: len(softs)], found[len(softs) :].reshape(softs.shape).to(softs)
+        promise = promise - penalty(problem, softs)
+        latent, done = latent + rung.latents, done + rung.steps
+        report(done)
+    best = promise.argsort(descending=True, stable=True)[:LEFT].tolist()
+    return [Start(f"{SEARCH} {number}.{rank}", softs[i], float(promise[i])) for rank, i in enumerate(best)]
+
+
+def _first_look(problem: Problem, number: int, softs: Tensor, latent: int, kept: Kept) -> Tensor:
+    """Return the mean promise [P] of a few pictures of each prompt, on latents that all prompts share."""
+    latents, per_batch = range(latent, latent + FIRST_LOOK), max(1, FORWARD_BATCH // FIRST_LOOK)
+
+    @torch.no_grad()
+    def look(batch: Tensor) -> Tensor:
+        rows = batch.repeat_interleave(FIRST_LOOK, 0)
+        pixels = problem.images(problem.encode_soft(rows), SEARCH, [*latents] * len(batch))
+        return problem.promise(problem.scores(pixels)).reshape(-1, FIRST_LOOK).mean(1)
+
+    means: list[float] = []
+    for place, first in enumerate(range(0, len(softs), per_batch)):
+        batch = softs[first : first + per_batch]
+        means += kept.scored([SEARCH, number, "look", place], len(batch), partial(look, batch))
+    return torch.tensor(means, dtype=torch.float64, device="cpu")

@@ -1,0 +1,74 @@
+"""What of an explanation is written down: options, how it was found, and what makes two runs the same run."""
+
+from dataclasses import asdict
+
+import torch
+
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.evidence.identity import identity_of
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.records import JsonObject
+
+_SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
+"""Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
+_NEW: JsonObject = {"budget": None, "search_steps": None, "search_batch": 8}
+"""Options that checkpoints of earlier versions lack, with the values that they then had."""
+
+_ALWAYS = object()
+
+
+def settings_of(problem: Problem, options: Options, state: State, class_prompt: str | None) -> JsonObject:
+    """Return what repeats an explanation and says how it came about.
+
+    Args:
+        problem: what was explained.
+        options: how.
+        state: at the end of the optimisation.
+        class_prompt: the prompt of the class name, None without a class name.
+    """
+    best = state.ranking[state.best_attempt]
+    return {
+        "options": values_of(options),
+        "class_name_prompt": class_prompt,
+        "class_name_prompt_cut": class_prompt is not None and not problem.pipeline.fits(class_prompt),
+        "starts": state.ranking,
+        "start": best["name"],
+        "found": {"by": found_by(state), "words_drawn": state.words, "cost": dict(state.spent)},
+        "validations": state.validations,
+        "sampler": problem.sampler.record(),
+        "cuda_graphs": problem.record(),
+        "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
+        "pipeline": problem.pipeline.name,
+        "classifier": problem.classifier.name,
+        "versions": versions(),
+        "device": device_record(),
+    }
+
+
+def values_of(options: Options) -> JsonObject:
+    """Return options as JSON values."""
+    return asdict(options) | {"candidates": None if options.candidates is None else list(options.candidates)}
+
+
+def configuration_of(problem: Problem, options: Options) -> JsonObject:
+    """Return the identity, and the options that decide what is optimised."""
+    values = values_of(options)
+    decisive = {key: value for key, value in values.items() if key not in _SCORE_ONLY}
+    before: JsonObject = {"explanations_before": len(problem.others)} if problem.others else {}
+    return (
+        identity_of(problem)
+        | before
+        | {key: value for key, value in decisive.items() if value != _NEW.get(key, _ALWAYS)}
+    )
+
+
+def found_by(state: State) -> str:
+    """Return what found the best state: "dictionary", "proposals", "given" or "gradient".
+
+    "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it.
+    """
+    origin = state.ranking[state.best_attempt].get("origin", "gradient")
+    moved = not torch.equal(state.best, state.starts[state.best_attempt])
+    return f"{origin} and gradient" if moved and origin != "gradient" else origin

@@ -1,0 +1,99 @@
+"""One audit from start to end: draw, ask the classifier, regress, and say what was found."""
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
+from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.own import own_concept
+from diffexplain_fast.methods.discovery.pairs import interactions_of
+from diffexplain_fast.methods.discovery.plan import Plan, context_plan
+from diffexplain_fast.methods.discovery.question import Question, own_pictures
+from diffexplain_fast.methods.discovery.rows import Trial, rows_of
+from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
+from diffexplain_fast.methods.discovery.shown import with_pictures
+from diffexplain_fast.methods.discovery.trial import Measured, run_trial
+from diffexplain_fast.methods.discovery.units import units_of_layer
+from diffexplain_fast.methods.discovery.verdicts import verdicts_of
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.runs.progress import Progress, counter
+from diffexplain_fast.stats.cells import Rule
+
+
+def discover(question: Question, options: AuditOptions, callback: Callable[[Progress], None] | None) -> Audit:
+    """Run a trial and say what it found.
+
+    Args:
+        question: what is asked.
+        options: how many pictures, and what counts as a finding.
+        callback: receives a ``Progress`` after every unit of pictures; None for nobody.
+
+    Raises:
+        NonFiniteError: a picture or an answer with NaN or infinity.
+        StorageError: pictures that cannot be stored.
+    """
+    began = time.perf_counter()
+    pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
+    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
+    rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
+    report = counter(callback, "draw")
+    own_places = [own_concept(concepts, label) for label in readout.labels]
+    look = None if sight is None else sight.look
+    data, estimated, asking = run_trial(pool, plan, readout, own_places, look, rule, report)
+    errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
+    judged = with_showing(used, data, errors, estimated, asking, rule)
+    own, need = own_pictures(question, options, counter(callback, "own"))
+    trial = Trial(
+        concepts, readout, used, data, judged, asking.estimate, own, errors, options.minimal_effect, options.level
+    )
+    error = generator_errors(pool, used, concepts, question.aside)
+    rows = rows_of(trial, with_generator_error(judged, used, concepts, error))
+    pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
+    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs))
+    settings: JsonObject = {
+        **options.record(),
+        "concepts": concepts.record(),
+        "phrasing": question.phrases.name,
+        "seed": question.seed,
+        "pool": pool.identity,
+        "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
+        "classifier_fingerprint": readout.classifier.fingerprint(),
+        "output": readout.classifier.output,
+        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
+        "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
+        "eye": None if sight is None else sight.name,
+        "targets": list(readout.names),
+        "pictures_used": len(data.values),
+        "pictures_drawn": pool.drawn,
+        "own_objects": need,
+        "seconds": time.perf_counter() - began,
+        "versions": versions(),
+        "device": device_record(),
+    }
+    return Audit(
+        classifier=readout.classifier.name,
+        rows=rows,
+        interactions=pairs,
+        verdicts=verdicts,
+        settings=settings,
+        images=images,
+        outcomes=_arrays(used, data),
+        _units=lambda layer, top: units_of_layer(question, used, rule, layer, top),
+    )
+
+
+def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
+    arrays = {
+        "design": plan.asked.design,
+        "phrasing": plan.phrasing,
+        "levels": np.array(plan.asked.levels, dtype=np.int64),
+        "groups": np.array([plan.asked.groups], dtype=np.int64),
+        "values": data.values,
+        "hits": data.hits,
+    }
+    return arrays if data.seen is None else {**arrays, "seen": data.seen}

@@ -1,0 +1,90 @@
+"""What an audit may be told, checked once."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import get_args
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.stats.decisions import Control, Look, looks
+from diffexplain_fast.targets import whole_number
+
+_LEAST = 24
+"""Pictures below which no concept of any useful trial is asked for often enough."""
+_ALL_OWN = 16
+"""Classes up to which each gets pictures of its own object without being asked for."""
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Options of an audit.
+
+    Attributes:
+        pictures: of the shared pool at most, at least 24.
+        minimal_effect: effect, in centred logits, below which nothing is called a finding; at least 0.
+        level: rate of false findings, and error of the intervals; in (0, 1).
+        control: "fdr", "any" or "family", see ``stats.decisions.one_sided_tests``.
+        own_pictures: pictures that ask for a class's own object, for every class whose name is not a concept; None for
+            a quarter of ``pictures`` where there are at most 16 such classes, else for none, with the plan in the
+            settings.
+
+    Raises:
+        TypeError: an option of another kind.
+        ValueError: an option out of its range.
+    """
+
+    pictures: int = 400
+    minimal_effect: float = 0.5
+    level: float = 0.05
+    control: Control = "fdr"
+    own_pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        pictures = whole_number("pictures", self.pictures)
+        if pictures < _LEAST:
+            raise wrong_value("pictures", f"at least {_LEAST}", pictures)
+        object.__setattr__(self, "pictures", pictures)
+        effect = _number("minimal_effect", self.minimal_effect)
+        if effect < 0:
+            raise wrong_value("minimal_effect", "at least 0", effect)
+        level = _number("level", self.level)
+        if not 0 < level < 1:
+            raise wrong_value("level", "above 0 and below 1", level)
+        if self.control not in get_args(Control):
+            raise wrong_value("control", " or ".join(f'"{name}"' for name in get_args(Control)), self.control)
+        if self.own_pictures is not None and whole_number("own_pictures", self.own_pictures) < 0:
+            raise wrong_value("own_pictures", "at least 0", self.own_pictures)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Numbers of pictures at which the cells are tested, and the level that is spent at each."""
+        return looks(self.pictures, self.level)
+
+    def own_count(self, classes: int) -> int:
+        """Return how many pictures of its own object each class gets.
+
+        Args:
+            classes: how many classes need such pictures.
+        """
+        if self.own_pictures is not None:
+            return self.own_pictures
+        return self.pictures // 4 if classes <= _ALL_OWN else 0
+
+    def record(self) -> JsonObject:
+        """Return the options as JSON values."""
+        return {
+            "pictures": self.pictures,
+            "minimal_effect": self.minimal_effect,
+            "level": self.level,
+            "control": self.control,
+            "looks": [{"pictures": look.pictures, "level": look.level} for look in self.looks],
+        }
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise wrong_type(name, "a number", value)
+    if not math.isfinite(value):
+        raise wrong_value(name, "a finite number", value)
+    return float(value)

@@ -1,0 +1,31 @@
+"""A target's own object: which concept it is, which pictures ask for it, and what a user declares as the target's."""
+
+from diffexplain_fast.evidence.concepts import Concepts
+
+LABEL, USER = "label", "user"
+
+
+def own_concept(concepts: Concepts, label: str | None) -> int | None:
+    """Return the place of the concept that is a label's own name, None where there is none.
+
+    Args:
+        concepts: of the trial.
+        label: of the class, maybe with synonyms after commas, as "tench, Tinca tinca".
+    """
+    if label is None:
+        return None
+    names = {name.strip().lower() for name in label.split(",")}
+    found = [place for place, name in enumerate(concepts.names) if name.partition(":")[2].lower() in names]
+    return found[0] if found else None
+
+
+def spoken(label: str) -> str:
+    """Return the first of a label's synonyms, as a caption says it."""
+    return label.partition(",")[0].strip().replace("_", " ")
+
+
+def declared_by(concepts: Concepts, label: str | None, place: int) -> str | None:
+    """Return what says that a concept belongs to a class: "label", "user", or None."""
+    if place == own_concept(concepts, label):
+        return LABEL
+    return USER if concepts.names[place] in concepts.core.get(label or "", ()) else None

@@ -1,0 +1,105 @@
+"""Which captions a trial draws: a balanced design of the concepts, said in several phrasings."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.phrases import Phrases, check_captions
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.design import BLOCK, LEFT_OUT, bag_design, balanced_design
+
+BAG = 4
+"""Free words of one caption, at most."""
+CONTEXT = "context"
+"""Stage of the pictures that serve every class."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The captions of one stage of a trial.
+
+    Attributes:
+        stage: name of the stage in the pool.
+        captions: one for every picture.
+        asked: what they ask for.
+        phrasing: int64 [pictures].
+    """
+
+    stage: str
+    captions: tuple[str, ...]
+    asked: Asked
+    phrasing: np.ndarray
+
+    def first(self, pictures: int) -> "Plan":
+        """Return the plan of the first pictures only."""
+        part = slice(0, pictures)
+        asked = self.asked._replace(design=self.asked.design[part])
+        return replace(self, captions=self.captions[part], asked=asked, phrasing=self.phrasing[part])
+
+
+def context_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int) -> Plan:
+    """Return the captions that serve every class.
+
+    Args:
+        concepts: what is asked for.
+        phrases: how it is said.
+        pipeline: draws the pictures; a caption that it would truncate is refused.
+        pictures: how many are wanted at most; there are captions for whole blocks.
+        seed: the same seed gives the same captions.
+    """
+    return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {})
+
+
+def own_plan(
+    concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int, own: tuple[str, str]
+) -> Plan:
+    """Return captions that ask for the object of one class in every picture.
+
+    Args:
+        concepts: see ``context_plan``.
+        phrases: see ``context_plan``.
+        pipeline: see ``context_plan``.
+        pictures: see ``context_plan``.
+        seed: see ``context_plan``.
+        own: group and name of the object.
+    """
+    name = hashlib.sha256("/".join(own).encode()).hexdigest()[:12]
+    return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]))
+
+
+def _plan(
+    stage: str,
+    concepts: Concepts,
+    phrases: Phrases,
+    pipeline: Pipeline,
+    pictures: int,
+    seed: int,
+    own: dict[str, str],
+) -> Plan:
+    count = -(-pictures // BLOCK) * BLOCK
+    groups, words = list(concepts.groups.items()), list(concepts.words)
+    grouped = np.zeros((count, 0), dtype=np.int64)
+    if groups:
+        grouped = balanced_design([len(values) for _, values in groups], count, seed, None if phrases.silent else 0.0)
+    bags = np.zeros((count, 0), dtype=bool)
+    if words:
+        size = min(BAG, len(words))
+        # Some places of a bag stay empty: in bags of one size a word is there only instead of another word.
+        bags = bag_design(len(words) + size, size, count, seed)[:, : len(words)]
+    phrasing = np.concatenate([_phrasings(phrases.count, seed, block) for block in range(count // BLOCK)])
+    captions = []
+    for row, bag, number in zip(grouped, bags, phrasing.tolist(), strict=True):
+        scene = own | {name: values[v] for (name, values), v in zip(groups, row.tolist(), strict=True) if v != LEFT_OUT}
+        captions.append(phrases.say(scene, [word for word, there in zip(words, bag, strict=True) if there], number))
+    check_captions(captions, pipeline)
+    levels = (*(len(values) for _, values in groups), *(2,) * len(words))
+    design = np.concatenate([grouped, bags.astype(np.int64)], 1)
+    return Plan(stage, tuple(captions), Asked(design, levels, len(groups)), phrasing)
+
+
+def _phrasings(count: int, seed: int, block: int) -> np.ndarray:
+    """Return the phrasings of a block, each equally often, in an order of their own."""
+    return np.random.default_rng([seed, block]).permutation(np.arange(BLOCK) % count)

@@ -1,0 +1,81 @@
+"""Plain sentences from the rows of an audit; every number in a sentence is a number of a row."""
+
+from collections.abc import Sequence
+
+from diffexplain_fast.results.audit_rows import AuditRow, Interaction
+
+_MOST = 3
+"""Concepts that a sentence names with their numbers."""
+
+
+def effect_clause(row: AuditRow) -> str:
+    """Return what one concept does, such as "answers fish in 64 % of desert pictures and in 2 % of others without a
+    fish (+62 points [55, 69])"; for a target without answers the effect in its own unit.
+
+    Args:
+        row: of the audit.
+    """
+    pictures = _pictures(row)
+    if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
+        change = f"{row.effect:+.2f} [{row.low:.2f}, {row.high:.2f}]"
+        return f"gives {row.target} {change} in {pictures}, against the median of their group"
+    assert row.answered_with is not None and row.answered_without is not None
+    assert row.points_low is not None and row.points_high is not None
+    others = "others" if row.declared_by == "label" else f"others without a {row.target}"
+    points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
+    interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
+    return (
+        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
+        f"({points} {interval})"
+    ).replace("%", " %")
+
+
+def verdict_sentence(
+    target: str,
+    kind: str,
+    named: Sequence[AuditRow],
+    pairs: Sequence[Interaction],
+    suppressed: Sequence[AuditRow],
+    note: str = "",
+) -> str:
+    """Return a verdict in words.
+
+    Args:
+        target: the target.
+        kind: of the verdict.
+        named: rows of the concepts that the verdict names, the strongest first.
+        pairs: interactions that the verdict names.
+        suppressed: rows of concepts that lower the target, the strongest first.
+        note: what else is to be said, for verdicts without findings.
+    """
+    clauses = [_pair_clause(pair) for pair in pairs[:1]] + [effect_clause(row) for row in named[:_MOST]]
+    begin = {
+        "core": "Its own object decides",
+        "spurious": "A shortcut",
+        "both": "Its own object and a shortcut",
+        "conjunction": "Two concepts together",
+        "either-or": "One of two concepts is enough",
+        "not elicited": "Not elicited",
+        "not drawable": "Not drawable",
+        "unnamed": "A feature without a name",
+        "undecided": "Undecided",
+    }[kind]
+    text = "; ".join(clauses) if clauses else note
+    more = len(named) - _MOST
+    text += f"; and {more} more concepts" if more > 1 else "; and one more concept" if more == 1 else ""
+    if suppressed:
+        text += f". Suppressed by {', '.join(row.value for row in suppressed[:_MOST])}"
+    return f"{target}: {begin}: {text}."
+
+
+def _pictures(row: AuditRow) -> str:
+    group, _, value = row.concept.partition(":")
+    return f"pictures without {group}" if value == "nothing" else f"{value} pictures"
+
+
+def _pair_clause(pair: Interaction) -> str:
+    names = [name.partition(":")[2] for name in (pair.concept_a, pair.concept_b)]
+    together = f"{pair.effect:+.1f} [{pair.low:.1f}, {pair.high:.1f}]"
+    if pair.kind == "or":
+        return f"{names[0]} or {names[1]} raises {pair.target}, both together no further ({together} beyond their sum)"
+    return f"{names[0]} and {names[1]} together raise {pair.target} by {together} beyond the sum of their own effects"

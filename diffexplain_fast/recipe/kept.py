@@ -1,0 +1,93 @@
+"""Planted classifiers that were made before, kept in the user's cache folder under a hash of all that decides them."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffexplain_fast.environment import cache_folder, versions
+from diffexplain_fast.errors import CorruptFileError, StorageError
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.recipe import planting
+from diffexplain_fast.recipe import truth as truths
+from diffexplain_fast.recipe.architectures import build_model
+from diffexplain_fast.recipe.planting import Planted, train_planted
+from diffexplain_fast.recipe.shortcuts import Cue
+from diffexplain_fast.records import Json, JsonObject
+from diffexplain_fast.storage import (
+    MANIFEST,
+    check_manifest,
+    load_tensors,
+    read_json,
+    save_tensors_atomic,
+    sha256_file,
+    write_json_atomic,
+    write_manifest,
+)
+from diffexplain_fast.tinyworld.words import OBJECTS
+
+log = logging.getLogger(__name__)
+_ROOM = Path(__file__).parent
+_CODE = (
+    *(_ROOM / f"{name}.py" for name in ("architectures", "classifiers", "data", "levels", "planting", "rows")),
+    *(_ROOM / f"{name}.py" for name in ("shortcuts", "training", "truth")),
+    *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("words", "grammar", "render", "shapes")),
+    *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("backgrounds", "overlays")),
+)
+"""Files whose content decides what a classifier learns and what its truth says."""
+_LIBRARIES = ("torch", "transformers", "numpy")
+
+
+def made(planted: Planted, output: str) -> tuple[nn.Module, JsonObject]:
+    """Return a planted network and its truth, from the cache folder if they were made before.
+
+    Args:
+        planted: what the network relies on.
+        output: on what scale the truth is: "softmax", "sigmoid" or "regression".
+    """
+    folder = cache_folder() / "planted" / _key(planted, output)
+    if (folder / MANIFEST).exists():
+        try:
+            return _read(planted, folder)
+        except CorruptFileError as error:
+            log.warning("made again: %s", error)
+    net = train_planted(planted, planting.plan_of(planted.model), planting.SCENES)
+    device = torch.device("cpu")
+    truth = truths.measure_truth(Classifier(net, labels=OBJECTS, output=output), device, truths.SEEDS, planted.cues)
+    try:
+        save_tensors_atomic(folder / "model.safetensors", {k: v.contiguous() for k, v in net.state_dict().items()})
+        write_json_atomic(folder / "truth.json", truth)
+        write_manifest(folder)
+    except StorageError as error:
+        log.warning("not kept: %s", error)
+    return net, truth
+
+
+def described(cues: Mapping[str, Cue]) -> JsonObject:
+    """Return cues as JSON values: class to ``{"every": whether all are needed, "values": {attribute: value}}``."""
+    return {label: {"every": cue.every, "values": dict(cue.values)} for label, cue in cues.items()}
+
+
+def _read(planted: Planted, folder: Path) -> tuple[nn.Module, JsonObject]:
+    check_manifest(folder)
+    net = build_model(planted.model, list(OBJECTS)).eval()
+    net.load_state_dict(load_tensors(folder / "model.safetensors"))
+    truth: JsonObject = read_json(folder / "truth.json")
+    return net, truth
+
+
+def _key(planted: Planted, output: str) -> str:
+    """The sha256 of everything that decides a network and its truth."""
+    found: dict[str, Json] = planted._asdict() | {"cues": described(planted.cues), "output": output}
+    found |= {
+        "against": described(planted.against),
+        "plan": planting.plan_of(planted.model)._asdict(),
+        "scenes": planting.SCENES,
+    }
+    found |= {"seeds": str(truths.SEEDS), "code": {path.name: sha256_file(path) for path in _CODE}}
+    found |= {"versions": {name: version for name, version in versions().items() if name in _LIBRARIES}}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

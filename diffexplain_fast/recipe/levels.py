@@ -1,0 +1,60 @@
+"""Counterfactual scenes of one layout: every attribute takes every value, all else equal, and a classifier answers."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffexplain_fast.recipe.data import as_pixels, render_given
+from diffexplain_fast.tinyworld.words import ABSENCE, OBJECTS, WORLD, draw_attributes, values_of
+
+GROUPS = (*WORLD, "mark")
+"""Attributes whose values are compared."""
+ROWS = tuple((name, value) for name in GROUPS for value in values_of(name))
+"""Every attribute and value, group after group."""
+_BATCH = 64
+
+
+class Layout(NamedTuple):
+    """The scenes of one seed.
+
+    Attributes:
+        object: index in ``OBJECTS`` of the object of every scene that does not say another.
+        pictures: uint8 [P, 3, 64, 64], every picture once.
+        rows: for every one of ``ROWS`` the index of its picture; a value that the drawn scene has is that scene.
+    """
+
+    object: int
+    pictures: Tensor
+    rows: list[int]
+
+
+def drawn(seed: int, turn: int) -> dict[str, str]:
+    """Return the scene of a seed that the counterfactuals are made from; its object goes by turns."""
+    scene = draw_attributes(np.random.default_rng([seed, 0]))
+    return {**ABSENCE, **scene, "style": "scene", "object": OBJECTS[turn % len(OBJECTS)]}
+
+
+def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
+    """Return pictures uint8 [N, 3, 64, 64] of scenes that share the layout of a seed."""
+    return render_given(scenes, [seed] * len(scenes)).pixels
+
+
+def layouts(seeds: range) -> Iterator[Layout]:
+    """Return the scenes of every seed, one seed after another."""
+    for turn, seed in enumerate(seeds):
+        base = drawn(seed, turn)
+        scenes, rows = [base], []
+        for name, value in ROWS:
+            rows.append(0 if base[name] == value else len(scenes))
+            scenes += [] if base[name] == value else [base | {name: value}]
+        yield Layout(turn % len(OBJECTS), rendered(scenes, seed), rows)
+
+
+@torch.no_grad()
+def answers(ask: Callable[[Tensor], Tensor], pictures: Tensor, device: torch.device) -> np.ndarray:
+    """Return what ``ask`` says of pictures, uint8 [P, 3, 64, 64], as float64 [P, ...]."""
+    found = [ask(as_pixels(part, device)).double().cpu() for part in pictures.split(_BATCH)]
+    return torch.cat(found).numpy()

@@ -1,0 +1,125 @@
+"""What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, cast
+
+from PIL import Image
+
+from diffexplain_fast.errors import describe, unknown_name, wrong_value
+from diffexplain_fast.records import JsonObject
+from diffexplain_fast.result_folder import write_folder
+from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
+from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from diffexplain_fast.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(eq=False)
+class Attribution(Drawn):
+    """What semantics do to a classifier's answer on given pictures.
+
+    Attributes:
+        target: description of the target.
+        label: name of the target class, None without one.
+        images: the pictures, as the pipeline sees them.
+        captions: of the pictures, as edits used them.
+        taxonomy: the concepts.
+        rows: one for each picture and concept that the picture does not show already.
+        effects: over all pictures, the largest first.
+        interactions: of pairs that were edited together, the largest first.
+        counterfactuals: for each picture one, or None where the classifier does not see the target in it.
+        placebos: effects of edits that change nothing, by editor.
+        denoiser_rows: rows that the denoiser ran for all this.
+        settings: what is needed to repeat it; JSON values.
+        found: all edited pictures by number of the picture.
+    """
+
+    target: str
+    label: str | None
+    images: list[Image.Image]
+    captions: list[str]
+    taxonomy: Taxonomy
+    rows: list[Row]
+    effects: list[Effect]
+    interactions: list[Interaction]
+    counterfactuals: list[Counterfactual | None]
+    placebos: dict[str, list[float]]
+    denoiser_rows: int
+    settings: JsonObject
+    found: dict[int, list[Edit]]
+
+    def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
+        """Return edited pictures.
+
+        Args:
+            image: number of the picture.
+            concept: name of a concept, or of several that were changed together; None for all.
+
+        Raises:
+            ValueError: no such picture.
+            UnknownNameError: no edit of such concepts; the message names the nearest.
+        """
+        if image not in range(len(self.images)):
+            raise wrong_value("image", f"a number below {len(self.images)}", image)
+        edits = self.found.get(image, [])
+        if concept is None:
+            return list(edits)
+        wanted = {concept} if isinstance(concept, str) else set(concept)
+        chosen = [edit for edit in edits if set(edit.concepts) == wanted]
+        if not chosen:
+            known = dict.fromkeys(" and ".join(edit.concepts) for edit in edits)
+            raise unknown_name("concept", " and ".join(sorted(wanted)), known or ["none was edited"])
+        return chosen
+
+    def tree(self) -> list[tuple[tuple[str, ...], float, float, float]]:
+        """Return each inner node of the taxonomy with mean, least and largest effect of the concepts below it.
+
+        Source: DiffEx (CVPR 2025), section 3.2: a parent's effect is the distribution of its children's.
+        """
+        known = {effect.concept: effect.effect for effect in self.effects}
+        found = []
+        for path in self.taxonomy.inner:
+            values = [known[concept.name] for concept in self.taxonomy.below(path) if concept.name in known]
+            if values:
+                found.append((path, fmean(values), min(values), max(values)))
+        return found
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return ``rows`` as a table of pandas.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(describe("to_dataframe", "pandas (pip install pandas)", "no such package")) from error
+        return pandas.DataFrame([asdict(row) for row in self.rows], columns=list(Row.__dataclass_fields__))
+
+    def to_json(self) -> JsonObject:
+        """Return all but the pictures as values of JSON."""
+        return as_record(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, which appears whole or not at all; see ``Explanation.save``.
+
+        Raises:
+            ValueError: the folder holds anything else than a result.
+            StorageError: no space or no permission; what was saved there before is intact.
+        """
+        return write_folder(Path(folder), lambda place: write_files(self, place))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Attribution":
+        """Read a saved attribution; runs no code from it.
+
+        Raises:
+            CorruptFileError: a file is missing, damaged, or of another structure; names it.
+        """
+        return cls(**cast(dict[str, Any], read_files(folder)))

@@ -1,0 +1,150 @@
+"""What an audit consists of: a row for every target and concept, interactions, and a verdict for every target."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.records import JsonObject, as_json
+from diffexplain_fast.results.audit_difference import Side, row_differences
+from diffexplain_fast.results.audit_files import read_audit, write_audit
+from diffexplain_fast.results.audit_rows import AuditRow, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.drawn import Drawn
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Units = Callable[[str, int], list[UnitRow]]
+
+
+@dataclass(eq=False)
+class Audit(Drawn):
+    """What a classifier answers to, measured by a randomised trial through the prompt.
+
+    Attributes:
+        classifier: its name.
+        rows: one for every target and concept.
+        interactions: pairs of concepts with an effect of their own.
+        verdicts: target to its verdict.
+        settings: everything needed to repeat it; kept as JSON values.
+        images: evidence pictures; see ``Verdict.pictures``.
+        outcomes: arrays of the trial, with which ``diff`` compares picture by picture: "design" [pictures, columns],
+            "levels", "values" [pictures, targets], "hits" [pictures, targets] for classes.
+
+    Raises:
+        TypeError: settings with a value that JSON has not.
+    """
+
+    classifier: str
+    rows: list[AuditRow]
+    interactions: list[Interaction]
+    verdicts: dict[str, Verdict]
+    settings: JsonObject
+    images: list[Image.Image] = field(default_factory=list)
+    outcomes: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _units: Units | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.settings = as_json(self.settings, "settings")
+
+    @property
+    def findings(self) -> list[AuditRow]:
+        """Rows whose effect exceeds the minimal effect, the strongest first."""
+        return sorted((row for row in self.rows if row.finding), key=lambda row: -abs(row.effect))
+
+    def to_dataframe(self) -> "DataFrame":
+        """Return the rows as a table of pandas.
+
+        Raises:
+            ImportError: pandas is not installed; names the extra.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError('to_dataframe needs pandas: pip install "diffexplain-fast[pandas]"') from error
+        return DataFrame([asdict(row) for row in self.rows], columns=AuditRow.names())
+
+    def units(self, layer: str, top: int = 20) -> list[UnitRow]:
+        """Return the units of a layer of the classifier that answer most to a concept.
+
+        Args:
+            layer: dotted name of the layer; a unit's answer is its mean over the positions of the layer's map.
+            top: how many rows at most, the strongest first.
+
+        Returns:
+            A row for each unit and its strongest concept; effects are in standard deviations of the unit.
+
+        Raises:
+            ValueError: an audit that was loaded, which has no classifier; a layer that does not exist.
+        """
+        if self._units is None:
+            raise wrong_value("units", "an audit of this session, with its classifier and its pool", "a loaded audit")
+        if isinstance(top, bool) or not isinstance(top, int):
+            raise wrong_type("top", "a whole number", top)
+        if top < 1:
+            raise wrong_value("top", "at least 1", top)
+        return self._units(layer, top)
+
+    def diff(self, other: "Audit") -> "Audit":
+        """Return how this audit differs from another one, such as that of a later checkpoint.
+
+        Args:
+            other: an audit of the same targets and concepts; rows that only one of them has are left out.
+
+        Returns:
+            An audit whose rows hold the differences, this one minus the other: paired picture by picture where both
+            used the same pool, else as of independent samples.
+
+        Raises:
+            TypeError: ``other`` is not an audit.
+            ValueError: the two share no row.
+        """
+        if not isinstance(other, Audit):
+            raise wrong_type("other", "an Audit", other)
+        ours, theirs = (Side(one.rows, one.outcomes, one.settings) for one in (self, other))
+        rows = row_differences(ours, theirs)
+        settings = {"difference": [self.settings, other.settings]}
+        return Audit(f"{self.classifier} - {other.classifier}", rows, [], {}, settings)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, which appears whole or not at all.
+
+        Args:
+            folder: a new or empty folder, or a saved result, which is replaced; or a link to one.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TypeError: settings that were changed to hold a value that JSON has not.
+            ValueError: the folder holds anything else, or is a link to nothing.
+            StorageError: no space or no permission; an audit saved there before is intact.
+        """
+        record = {
+            "classifier": self.classifier,
+            "rows": [asdict(row) for row in self.rows],
+            "interactions": [asdict(row) for row in self.interactions],
+            "verdicts": {target: asdict(verdict) for target, verdict in self.verdicts.items()},
+            "settings": self.settings,
+        }
+        return write_audit(Path(folder), record, self.images, self.outcomes)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Audit":
+        """Read a saved audit; runs no code from it and reads nothing outside it.
+
+        Args:
+            folder: what ``save`` wrote.
+
+        Returns:
+            The audit.
+
+        Raises:
+            CorruptFileError: a file is missing, damaged, or of another structure; names it.
+            UnsafeFileError: a recorded path leaves the folder.
+        """
+        return cls(**read_audit(folder))

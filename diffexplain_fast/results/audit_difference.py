@@ -1,0 +1,126 @@
+"""How two audits differ, row by row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.records import Json
+from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
+
+_SAME = ("pool", "concepts", "phrasing", "seed")
+"""Settings of two audits that used the same pictures."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two audits: its rows, the arrays of its trial, and its settings."""
+
+    rows: Sequence[AuditRow]
+    outcomes: Mapping[str, np.ndarray]
+    settings: Mapping[str, Json]
+
+    @property
+    def asked(self) -> Asked:
+        """What the captions asked for."""
+        levels = tuple(int(count) for count in self.outcomes["levels"])
+        return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]))
+
+    def own(self, target: str) -> int | None:
+        """Return the place of a target's own object among the concepts, None where there is none."""
+        rows = [row for row in self.rows if row.target == target]
+        return next((place for place, row in enumerate(rows) if row.declared_by == "label"), None)
+
+    def columns(self, targets: Sequence[str]) -> list[int]:
+        """Return the places of targets in the arrays."""
+        names = list(self.settings["targets"])
+        return [names.index(target) for target in targets]
+
+
+def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
+    """Return the differences of all rows that both audits have, the first minus the second.
+
+    Where both used the same pictures the difference of the answers to each picture is regressed, so that what the two
+    share cancels; else the errors of both add up.
+
+    Args:
+        ours: the first audit.
+        theirs: the second audit, of the same concepts.
+
+    Raises:
+        ValueError: the two have other concepts, share no target, or hold no trial, as a difference does.
+    """
+    for side in (ours, theirs):
+        if "values" not in side.outcomes:
+            raise wrong_value("other", "two audits of trials", "the difference of two audits")
+    if ours.settings["concepts"] != theirs.settings["concepts"]:
+        raise wrong_value("other", "an audit of the same concepts", "other concepts")
+    targets = [name for name in ours.settings["targets"] if name in theirs.settings["targets"]]
+    if not targets:
+        raise wrong_value("other", "an audit that shares a target", "none")
+    settings = ours.settings
+    rule = Rule((), settings["minimal_effect"], settings["level"], "fdr", settings["seed"])
+    estimated = _estimated(ours, theirs, targets)
+    judged = judge(ours.asked, estimated, rule, rule.level)
+    second = {(row.target, row.concept): row for row in theirs.rows}
+    rows = [row for target in targets for row in ours.rows if row.target == target]
+    names = list(dict.fromkeys(row.concept for row in rows))
+    return [
+        _difference(row, second[row.target, row.concept], judged, (names.index(row.concept), targets.index(row.target)))
+        for row in rows
+    ]
+
+
+def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
+    first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
+    own = [ours.own(target) for target in targets]
+    pictures = min(len(first), len(second))
+    if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
+        asked = ours.asked._replace(design=ours.asked.design[:pictures])
+        return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
+    one = estimate(ours.asked, first, own, len(first)).effects
+    two = estimate(theirs.asked, second, own, len(second)).effects
+    effects = replace(
+        one,
+        estimate=one.estimate - two.estimate,
+        error=np.hypot(one.error, two.error),
+        freedom=np.minimum(one.freedom, two.freedom),
+        pictures=np.minimum(one.pictures, two.pictures),
+    )
+    return Estimated(effects, [])
+
+
+def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int, int]) -> AuditRow:
+    found = int(judged.found[at])
+    return replace(
+        ours,
+        effect=float(judged.estimate[at]),
+        low=float(judged.low[at]),
+        high=float(judged.high[at]),
+        p=float(judged.p[at]),
+        adjusted_p=float(judged.adjusted[at]),
+        finding=bool(found),
+        role="more" if found > 0 else "less" if found < 0 else str(judged.names[at]),
+        asked=ours.asked - theirs.asked,
+        obeyed=_minus(ours.obeyed, theirs.obeyed),
+        answered_with=_minus(ours.answered_with, theirs.answered_with),
+        answered_without=_minus(ours.answered_without, theirs.answered_without),
+        accuracy_with=_minus(ours.accuracy_with, theirs.accuracy_with),
+        accuracy_without=_minus(ours.accuracy_without, theirs.accuracy_without),
+        tipping_point=None,
+        pictures=min(ours.pictures, theirs.pictures),
+        points_low=None,
+        points_high=None,
+        own_effect=_minus(ours.own_effect, theirs.own_effect),
+        own_low=None,
+        own_high=None,
+        other_effect=_minus(ours.other_effect, theirs.other_effect),
+        other_low=None,
+        other_high=None,
+    )
+
+
+def _minus(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs

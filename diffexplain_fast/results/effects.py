@@ -1,0 +1,128 @@
+"""The numbers and pictures that an attribution consists of: one value for each edit, effect and interaction."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from diffexplain_fast.records import Count, Number, Share
+
+
+@dataclass
+class Row:
+    """What a concept does to one picture.
+
+    Attributes:
+        image: number of the picture.
+        concept: name of the concept, such as "background:desert".
+        effect: change of the target's score: for a class its logit minus the mean of all logits, or its log-odds where
+            each class is there or not. Mean of the verified edits; where none is verified, of all.
+        low: lower end of the 95 % interval.
+        high: upper end; with one verified edit both come from the spread of placebo edits.
+        success: share of edits that another model than the classifier has verified.
+        n: edits, one for each seed; 0 for a concept that was only screened.
+        effect_all: the same effect over all edits, verified or not.
+        points: change of the class's probability in percent, None for a target without a class.
+        unchanged: share of edits in which the verifier saw no other category change.
+        editor: editor of the last edit.
+    """
+
+    image: Count
+    concept: str
+    effect: Number
+    low: Number
+    high: Number
+    success: Share
+    n: Count
+    effect_all: Number
+    points: Number | None
+    unchanged: Share
+    editor: str
+
+
+@dataclass
+class Effect:
+    """What a concept does over all pictures: each picture counts once.
+
+    Attributes:
+        concept: its name.
+        effect: mean over the pictures with a verified edit, over all pictures where there is none.
+        low: lower end of the 95 % interval, over pictures; of one picture its own.
+        high: upper end.
+        adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts.
+        n: pictures with a verified edit.
+        effect_all: the same mean over all pictures, verified or not.
+        success: share of verified edits.
+    """
+
+    concept: str
+    effect: Number
+    low: Number
+    high: Number
+    adjusted_p: Number
+    n: Count
+    effect_all: Number
+    success: Share
+
+
+@dataclass
+class Interaction:
+    """What two concepts do together beyond the sum of what each does.
+
+    Attributes:
+        concept_a: name of one.
+        concept_b: name of the other.
+        effect: effect of both minus the effects of each; mean over the pictures in which all three edits are verified,
+            over all pictures where there is none.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        n: pictures in which all three edits are verified.
+        effect_all: the same mean over all pictures.
+    """
+
+    concept_a: str
+    concept_b: str
+    effect: Number
+    low: Number
+    high: Number
+    n: Count
+    effect_all: Number
+
+
+@dataclass(eq=False)
+class Edit:
+    """An edited picture.
+
+    Attributes:
+        image: the picture.
+        verified: whether another model than the classifier sees the concepts in it.
+        effect: see ``Row``.
+        concepts: names of what was changed.
+    """
+
+    image: Image.Image
+    verified: bool
+    effect: float
+    concepts: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Counterfactual:
+    """The smallest set of verified changes that was found to make the decision leave the target.
+
+    Attributes:
+        image: the changed picture.
+        changes: names of the concepts.
+        before: what the classifier calls the picture; "not fish" where each class is there or not.
+        after: what the classifier calls the changed picture.
+        flipped: whether the decision left the target; else the set is the one that came nearest.
+        probability_before: of the target.
+        probability_after: of the target.
+    """
+
+    image: Image.Image
+    changes: tuple[str, ...]
+    before: str
+    after: str
+    flipped: bool
+    probability_before: float
+    probability_after: float

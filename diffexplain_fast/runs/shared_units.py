@@ -1,0 +1,134 @@
+"""Units of work that several processes share: each is made once, and stored whole under its key."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
+from diffexplain_fast.file_systems import claim, claimed, release
+from diffexplain_fast.records import Json, JsonObject, read_as
+from diffexplain_fast.storage import read_json, storage_error, write_bytes_atomic, write_json_atomic
+
+_IDENTITY, _LOCK = "identity.json", ".diffexplain-lock"
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_PATIENCE = 30.0
+"""Seconds to wait for another process that writes the identity of the folder."""
+_PAUSE = 0.05
+"""Seconds between two looks at units that other processes are making."""
+
+
+class SharedUnits:
+    """A folder of units that belong to one identity.
+
+    A unit appears whole or not at all. While a process makes a unit, that process holds the unit's lock, so another
+    process makes other units first and then waits. A lock ends with its process, also by kill -9: then the next
+    process makes the unit.
+
+    Args:
+        folder: created if it does not exist.
+        identity: everything beside its key that decides what a unit is; JSON values.
+        suffix: of the unit's files, such as ".png".
+
+    Raises:
+        ValueError: the folder holds units of another identity; names what differs.
+        CorruptFileError: the folder's identity cannot be read.
+        StorageError: the folder cannot be created or written.
+    """
+
+    def __init__(self, folder: str | Path, identity: Mapping[str, Json], suffix: str) -> None:
+        self.folder, self._suffix = Path(folder), suffix
+        self.identity: JsonObject = json.loads(json.dumps(identity))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / _IDENTITY).exists():
+                with claimed(self.folder / _LOCK, _PATIENCE):
+                    if not (self.folder / _IDENTITY).exists():
+                        self._refuse_others()
+                        write_json_atomic(self.folder / _IDENTITY, self.identity)
+        except OSError as error:
+            raise storage_error(self.folder, "a folder for shared units of work", error) from error
+        self._check_same(read_as(JsonObject, read_json(self.folder / _IDENTITY), str(self.folder / _IDENTITY)))
+
+    def path(self, key: str) -> Path:
+        """Return where a unit lies, or will lie."""
+        if not _KEY.fullmatch(key):
+            raise wrong_value("key", "small letters, digits, '.', '_' and '-'", repr(key))
+        return self.folder / f"{key}{self._suffix}"
+
+    def complete(
+        self, keys: Sequence[str], make: Callable[[str], bytes], report: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Make the units that are missing, and wait for those that other processes are making.
+
+        Args:
+            keys: of all units that are wanted.
+            make: returns the content of a unit.
+            report: receives units that are there and units that are wanted, after each unit.
+
+        Raises:
+            StorageError: a unit that cannot be written; all units before it are stored.
+        """
+        missing = self._missing(keys)
+        while missing:
+            made = False
+            for key in missing:
+                made |= self._make(key, make)
+                report(len(keys) - len(self._missing(keys)), len(keys))
+            missing = self._missing(keys)
+            if missing and not made:
+                time.sleep(_PAUSE)
+
+    def read(self, key: str) -> bytes:
+        """Return the content of a unit.
+
+        Raises:
+            CorruptFileError: there is none.
+        """
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptFileError(describe(str(self.path(key)), "a stored unit", "no file")) from error
+
+    def _make(self, key: str, make: Callable[[str], bytes]) -> bool:
+        """Make a unit; return whether this process has stored it."""
+        path, lock = self.path(key), self.folder / f".{key}.lock"
+        if path.exists():
+            return False
+        try:
+            descriptor = claim(lock, 0.0)
+        except TimeoutError:
+            return False  # another process is making it
+        except OSError as error:
+            raise storage_error(path, "permission to lock a unit", error) from error
+        try:
+            if path.exists():
+                return False
+            write_bytes_atomic(path, make(key))
+            return True
+        finally:
+            release(descriptor, lock)
+
+    def _missing(self, keys: Sequence[str]) -> list[str]:
+        return [key for key in keys if not self.path(key).exists()]
+
+    def _refuse_others(self) -> None:
+        others = sorted(path.name for path in self.folder.iterdir() if path.name != _LOCK)
+        if others:
+            wanted = "a new or empty folder, or one that holds such units"
+            raise wrong_value("folder", wanted, f"{self.folder} with {', '.join(others[:5])}")
+
+    def _check_same(self, stored: JsonObject) -> None:
+        keys = sorted(stored.keys() | self.identity)
+        differing = [key for key in keys if stored.get(key) != self.identity.get(key)]
+        if differing:
+            got = "; ".join(
+                f"{key}: {_short(stored.get(key))}, not {_short(self.identity.get(key))}" for key in differing
+            )
+            raise wrong_value("folder", f"units of the same {' and '.join(differing)} in {self.folder}", got)
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,131 @@
+"""Cells: what naming a value does to an outcome, against the median over the values of its group."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.stats.coding import cells_of
+from diffexplain_fast.stats.distributions import t_quantile
+from diffexplain_fast.stats.regression import Fit, freedom_of
+
+_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What naming a value does to an outcome, for every cell and outcome.
+
+    Attributes:
+        levels: number of values of every group; the cells are all values of the first group, then of the next.
+        estimate: float [cells, outcomes]: mean outcome of the cell minus the median over its group's values; NaN for a
+            value that no caption names.
+        error: float [cells, outcomes]: standard error.
+        freedom: float [cells, outcomes]: degrees of freedom of the error.
+        means: float [cells, outcomes]: mean outcome where the value is named and the other groups are uniform.
+        medians: float [cells, outcomes]: median of ``means`` over the values of the cell's group.
+        middle: float [cells, outcomes]: weight of the cell in the median of its group.
+        pictures: int [cells]: pictures whose captions name the value.
+    """
+
+    levels: tuple[int, ...]
+    estimate: np.ndarray
+    error: np.ndarray
+    freedom: np.ndarray
+    means: np.ndarray
+    medians: np.ndarray
+    middle: np.ndarray
+    pictures: np.ndarray
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of every cell, int [cells]."""
+        return cells_of(self.levels)[0]
+
+    @property
+    def values(self) -> np.ndarray:
+        """Value of every cell in its group, int [cells]."""
+        return cells_of(self.levels)[1]
+
+
+def against_median(fit: Fit, seed: int = 0) -> Effects:
+    """Return every value's effect against the median over the values of its group.
+
+    The estimate is exactly the mean outcome of the value minus the median of the estimated means. Its error is the
+    HC3 error of the value minus a weighted mean of the group's values; a value's weight is the probability that the
+    value is in the middle (the two middle ones share it where the number is even) if the means are drawn again around
+    their estimates. Where the middle values are far from the others, these are the middle values; where all values
+    are equal, all of them, because then the median has the small error of a mean. The mean shift of the redrawn
+    medians is an estimate of the median's bias, and its square is added to the variance. The degrees of freedom are
+    those of the value against the mean of its group, for all outcomes alike.
+
+    A group of one value has nothing to be compared with in its own values, and is compared with being left out only
+    by a caller that makes "nothing" a value: its effect is NaN.
+
+    Args:
+        fit: the regression.
+        seed: of the redrawn means; the same for all outcomes.
+
+    Source: B. Efron, "Estimation and accuracy after model selection", JASA 109 (2014), for the smoothed median.
+    """
+    groups = fit.groups
+    error, freedom = np.full_like(fit.means, np.nan), np.full_like(fit.means, np.nan)
+    medians, middle = np.full_like(fit.means, np.nan), np.zeros_like(fit.means)
+    random = np.random.default_rng(seed)
+    for group in range(len(fit.levels)):
+        cells = np.flatnonzero((groups == group) & (fit.pictures > 0))
+        if len(cells) < 2:
+            continue
+        rows = fit.rows[:, cells]
+        covariance = np.einsum("ia,io,ib->oab", rows, fit.residuals**2, rows, optimize=True)
+        weights, shift = _middle(fit.means[cells], covariance, random.standard_normal((_DRAWS, len(cells))))
+        difference = np.eye(len(cells)) - weights.T[:, None, :]  # [outcomes, cells, values]
+        variance = np.einsum("ovw,owx,ovx->vo", difference, covariance, difference, optimize=True)
+        medians[groups == group] = np.median(fit.means[cells], 0)
+        middle[cells] = weights
+        error[cells] = np.sqrt(np.maximum(variance, 0) + shift**2)
+        freedom[cells] = freedom_of(fit, rows - rows.mean(1, keepdims=True))[:, None]
+    estimate = np.where(np.isfinite(error), fit.means - medians, np.nan)
+    return Effects(fit.levels, estimate, error, freedom, fit.means, medians, middle, fit.pictures)
+
+
+def _middle(means: np.ndarray, covariance: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each value is in the middle if the means are drawn again, and how far their median shifts.
+
+    Args:
+        means: float [values, outcomes].
+        covariance: float [outcomes, values, values].
+        draws: float [draws, values], standard normal.
+
+    Returns:
+        Weights [values, outcomes], which add up to one, and the mean redrawn median minus the median [outcomes].
+    """
+    count = len(means)
+    ridge = 1e-12 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] + 1e-300
+    root = np.linalg.cholesky(covariance + ridge * np.eye(count))
+    drawn = means.T[:, None, :] + draws @ root.transpose(0, 2, 1)  # [outcomes, draws, values]
+    order = drawn.argsort(2)
+    weights = np.zeros((means.shape[1], count))
+    for place in ((count - 1) // 2, count // 2):
+        for value in range(count):
+            weights[:, value] += 0.5 * (order[:, :, place] == value).mean(1)
+    return weights.T, np.median(drawn, 2).mean(1) - np.median(means, 0)
+
+
+def interval(
+    estimate: np.ndarray, error: np.ndarray, freedom: np.ndarray, level: float | np.ndarray = 0.05
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Student's interval, lower and upper end.
+
+    Args:
+        estimate, error, freedom: of one shape.
+        level: probability of an interval that misses, both sides together, in (0, 1): one number or one a cell.
+
+    Raises:
+        ValueError: a level out of its range.
+    """
+    level = np.asarray(level, dtype=np.float64)
+    if not ((level > 0) & (level < 1)).all():
+        raise wrong_value("level", "above 0 and below 1", level)
+    half = t_quantile(1 - level / 2, freedom) * error
+    return estimate - half, estimate + half

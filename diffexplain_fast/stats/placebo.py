@@ -1,0 +1,88 @@
+"""What changes that change nothing look like: a null for effects, and decisions about many of them at once."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.stats.intervals import student_quantile
+
+
+def placebo_spread(placebos: Sequence[float], confidence: float = 0.95) -> float:
+    """Return the half-width of Student's prediction interval of one more placebo, whose mean is known to be 0.
+
+    With n placebos and r their root mean square it is t r, t the quantile at n degrees of freedom.
+
+    Args:
+        placebos: effects of changes that change nothing, finite; none gives 0.
+        confidence: coverage, in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise wrong_value("confidence", "above 0 and below 1", confidence)
+    return _quantile((1 + confidence) / 2, len(placebos)) * _size(placebos) if placebos else 0.0
+
+
+def placebo_p(effect: float, placebos: Sequence[float]) -> float:
+    """Return how probable an effect of at least this size is if it is one more placebo; 1 without placebos.
+
+    Args:
+        effect: measured.
+        placebos: effects of changes that change nothing, finite.
+    """
+    return _two_sided(effect, _size(placebos), len(placebos)) if placebos else 1.0
+
+
+def student_p(values: Sequence[float]) -> float:
+    """Return the two-sided p-value of Student's test that the mean of a sample is 0.
+
+    The tail is integrated by Simpson's rule in the angle atan(t / sqrt(n)), where the density is c cos^(n - 1).
+
+    Args:
+        values: at least two, finite.
+
+    Raises:
+        ValueError: fewer than two.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    if len(values) < 2:
+        raise wrong_value("values", "at least 2", len(values))
+    sample = torch.tensor(list(values), dtype=torch.float64, device="cpu")
+    return _two_sided(float(sample.mean()), float(sample.std()) / math.sqrt(len(values)), len(values) - 1)
+
+
+_quantile = functools.cache(student_quantile)  # every row of a table asks for the same one
+
+
+def _size(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value**2 for value in values) / len(values))
+
+
+def _two_sided(value: float, deviation: float, freedom: int) -> float:
+    """Return the probability that Student's t is at least as far from 0 as a value in units of its deviation."""
+    if deviation == 0:
+        return 1.0 if value == 0 else 0.0
+    start = math.atan(abs(value) / deviation / math.sqrt(freedom))
+    angles = torch.linspace(start, math.pi / 2, 2001, dtype=torch.float64, device="cpu")
+    heights = angles.cos().clamp_min(0).pow(freedom - 1)
+    area = float(heights[:-1:2].sum() + 4 * heights[1::2].sum() + heights[2::2].sum()) * (math.pi / 2 - start) / 6000
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    return min(1.0, 2 * scale * area)
+
+
+def adjusted_p(values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number: at most a share q of those below q are false, on average.
+
+    Args:
+        values: p-values in [0, 1].
+
+    Source: Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57 (1995).
+    """
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    found, least = [0.0] * len(values), 1.0
+    for place, i in enumerate(order):
+        least = min(least, values[i] * len(values) / (len(values) - place))
+        found[i] = least
+    return found

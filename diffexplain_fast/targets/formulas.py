@@ -1,0 +1,77 @@
+"""Targets as text: "logit:boat + 0.5*neuron:layer4:17", as the command line reads them."""
+
+import re
+from collections.abc import Callable, Collection
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.targets.base import Target
+from diffexplain_fast.targets.classes import ClassLogit, ClassProbability
+from diffexplain_fast.targets.neurons import Neuron
+
+_TERMS = re.compile(r"\s+([+-])\s+")
+_FACTOR = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", re.DOTALL)
+_SIGNED = re.compile(r"-\s*((?:logit|probability|neuron):.+)", re.DOTALL)
+_LONGEST_NUMBER = 18
+
+
+def parse_target(text: str, labels: Collection[str] | None) -> int | str | Target:
+    """Return the target that a text names: a label, the number of a class, a neuron, or a sum of such terms.
+
+    An exact label always wins, whatever is in it. A sum has blanks around every "+" and "-"; a term may have a factor,
+    and names its kind, such as "logit:boat", "probability:boat" or "neuron:layer4:17". A text without a kind, a factor
+    or a sign is returned as it is, or as a number.
+
+    Args:
+        text: text of the user.
+        labels: names of the classes, None if they have none.
+
+    Raises:
+        ValueError: a term of a sum that is none of these; the message names the term.
+    """
+    known = frozenset(labels or ())
+    if text in known:
+        return text
+    first, *rest = _TERMS.split(text.strip())
+    if not rest and not _is_term(first):
+        return _class_of(text, known)
+    total = _term(first, known)
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        total = total + _term(term, known) if sign == "+" else total - _term(term, known)
+    return total
+
+
+def _is_term(text: str) -> bool:
+    return bool(_FACTOR.fullmatch(text) or _SIGNED.fullmatch(text)) or text.partition(":")[0] in _KINDS
+
+
+def _term(text: str, known: Collection[str]) -> Target:
+    if text in known:
+        return ClassProbability(text)
+    if found := _FACTOR.fullmatch(text):
+        return float(found[1]) * _term(found[2], known)
+    if found := _SIGNED.fullmatch(text):
+        return -_term(found[1], known)
+    kind, _, name = text.partition(":")
+    if kind in _KINDS and name:
+        return _KINDS[kind](name, known)
+    return ClassProbability(_class_of(text, known))
+
+
+def _class_of(text: str, known: Collection[str]) -> int | str:
+    """Return a label, or the number of a class where no label is spelled like that number."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    return int(text) if is_number and text not in known else text
+
+
+def _neuron(text: str, known: Collection[str]) -> Target:
+    layer, _, unit = text.rpartition(":")
+    if not layer or not (unit.isascii() and unit.isdigit() and len(unit) <= _LONGEST_NUMBER):
+        raise wrong_value("target", "a neuron as neuron:LAYER:UNIT, such as neuron:layer4:17", repr(f"neuron:{text}"))
+    return Neuron(layer, int(unit))
+
+
+_KINDS: dict[str, Callable[[str, Collection[str]], Target]] = {
+    "logit": lambda text, known: ClassLogit(_class_of(text, known)),
+    "probability": lambda text, known: ClassProbability(_class_of(text, known)),
+    "neuron": _neuron,
+}

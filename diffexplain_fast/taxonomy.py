@@ -1,0 +1,269 @@
+"""Semantics as a tree, from coarse to fine: read from and written to the two forms that DiffEx is published with."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.records import Json
+from diffexplain_fast.storage import write_json_atomic
+
+_DEEPEST = 50
+_ASKED, _SHOWN = 3, 200
+_QUESTION = (
+    "List the visual semantics in which these pictures differ or could differ, from coarse to fine. "
+    "Answer with JSON only: "
+    '{"domain": "...", "categories": {"category": {"item": ["fine value", "..."]}}}. Use short common words, each once.'
+)
+FORMS = ("released", "paper")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A leaf of a taxonomy.
+
+    Attributes:
+        name: "background:desert"; the whole path where that is not unique, as in "hair:long:red".
+        path: names from the category to the leaf.
+    """
+
+    name: str
+    path: tuple[str, ...]
+
+    @property
+    def category(self) -> str:
+        """First name of the path, "" for a leaf without a category."""
+        return self.path[0] if len(self.path) > 1 else ""
+
+    @property
+    def word(self) -> str:
+        """Last name of the path, which a prompt says."""
+        return self.path[-1]
+
+
+@dataclass(frozen=True)
+class _Node:
+    name: str
+    children: tuple["_Node", ...] = ()
+
+
+class Taxonomy:
+    """A tree of semantics of any depth; its first level are categories such as "background".
+
+    Args:
+        categories: names to what is below them: a dict, a list or set of names, or None for a leaf. Also a list of such
+            dicts, as the paper prints it, or a list of names.
+        domain: what pictures it is about.
+
+    Attributes:
+        concepts: its leaves, in the order given.
+        domain: as it was given.
+
+    Raises:
+        TypeError: something in it that is neither a name nor what may be below one.
+        ValueError: a node that lies below itself, two nodes of one name below the same node, an empty name, or a node
+            that is to have children and has none; the message says where.
+
+    Source: DiffEx (CVPR 2025), tables G and H, and the JSON of its released code.
+    """
+
+    def __init__(self, categories: object, domain: str = "") -> None:
+        if not isinstance(domain, str):
+            raise wrong_type("domain", "text", domain)
+        self.domain, self._roots = domain, _read(categories, ())
+        paths = list(_leaves(self._roots, ()))
+        short = Counter(_short(path) for path in paths)
+        names = [_short(path) if short[_short(path)] == 1 else ":".join(path) for path in paths]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise wrong_value("taxonomy", "concepts that can be told apart", f"{name!r} twice")
+        self.concepts = tuple(Concept(name, path) for name, path in zip(names, paths, strict=True))
+
+    @classmethod
+    def from_json(cls, value: Json) -> "Taxonomy":
+        """Return a taxonomy of the paper's form, a list of {ATTRIBUTE: [...]}, or of the released code's, a dict with
+        "domain" and "categories"; of any depth."""
+        if isinstance(value, dict) and "categories" in value:
+            return cls(value["categories"], value.get("domain", ""))
+        return cls(value)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Taxonomy":
+        """Read a JSON file; see ``from_json``.
+
+        Raises:
+            FileNotFoundError: there is none.
+            CorruptFileError: the content is not JSON, or has a key twice in one object.
+            ValueError: see ``Taxonomy``.
+        """
+
+        def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+            if twice:
+                raise ValueError(f"the key {twice[0]!r} twice in one object")
+            return dict(pairs)
+
+        try:
+            value = json.loads(Path(path).read_bytes(), object_pairs_hook=unique)
+        except (ValueError, RecursionError) as error:
+            raise CorruptFileError(describe(str(path), "JSON of a taxonomy", error)) from error
+        return cls.from_json(value)
+
+    @classmethod
+    def propose(cls, images: Sequence[object], model: Callable[[Sequence[object], str], str]) -> "Taxonomy":
+        """Let a vision-language model propose a taxonomy of what changes from picture to picture.
+
+        Args:
+            images: pictures, at least one, of any kind that the model takes.
+            model: a function of pictures and a question that returns the model's answer as text. It is asked up to
+                three times, until the answer holds a taxonomy.
+
+        Raises:
+            TypeError: a model that is no function, or an answer that is no text.
+            ValueError: no picture, or no answer that holds the JSON of a taxonomy; the message has the last problem.
+
+        Source: DiffEx (CVPR 2025), section 3.1.
+        """
+        if not callable(model):
+            raise wrong_type("model", "a function of pictures and a question", model)
+        if not len(images):
+            raise wrong_value("images", "at least one picture", "none")
+        problem: object = None
+        for _ in range(_ASKED):
+            answer = model(images, _QUESTION)
+            if not isinstance(answer, str):
+                raise wrong_type("model", "a function that returns text", answer)
+            try:
+                return cls.from_json(json.loads(answer[answer.find("{") : answer.rfind("}") + 1]))
+            except (ValueError, TypeError, RecursionError) as error:
+                problem = f"{answer[:_SHOWN]!r} ({error})"
+        raise wrong_value("model", "an answer with the JSON of a taxonomy", problem)
+
+    def to_json(self, form: str = "released") -> Json:
+        """Return the taxonomy as values of JSON.
+
+        Args:
+            form: "released", {"domain": ..., "categories": {...}}, or "paper", [{category: ...}, ...] without domain.
+
+        Raises:
+            UnknownNameError: another form.
+        """
+        if form not in FORMS:
+            raise unknown_name("form", form, FORMS)
+        if form == "released":
+            return {"domain": self.domain, "categories": _written(self._roots)}
+        return [{root.name: _written(root.children)} if root.children else root.name for root in self._roots]
+
+    def save(self, path: str | Path, form: str = "released") -> Path:
+        """Write a JSON file; see ``to_json``.
+
+        Raises:
+            UnknownNameError: another form.
+            StorageError: the file cannot be written.
+        """
+        write_json_atomic(path, self.to_json(form))
+        return Path(path)
+
+    def concept(self, name: str) -> Concept:
+        """Return a leaf by its name, such as "background:desert".
+
+        Raises:
+            UnknownNameError: no such leaf; the message names the five nearest.
+        """
+        for concept in self.concepts:
+            if concept.name == name:
+                return concept
+        raise unknown_name("concept", name, [concept.name for concept in self.concepts])
+
+    def siblings(self, category: str) -> list[Concept]:
+        """Return all leaves of a category; of the leaves without one, none."""
+        return [concept for concept in self.concepts if category and concept.category == category]
+
+    @property
+    def inner(self) -> list[tuple[str, ...]]:
+        """Paths of the nodes that have children, a parent before its children."""
+        return list(dict.fromkeys(c.path[:depth] for c in self.concepts for depth in range(1, len(c.path))))
+
+    def below(self, path: tuple[str, ...]) -> list[Concept]:
+        """Return the leaves below a node, given by its path."""
+        return [concept for concept in self.concepts if concept.path[: len(path)] == path]
+
+    def cut_words(self, tokens: Callable[[str], int]) -> list[str]:
+        """Return the leaves' words that a tokenizer cuts into pieces, whose meaning the pipeline may not know.
+
+        Args:
+            tokens: how many tokens a text has.
+        """
+        return [word for word in dict.fromkeys(c.word for c in self.concepts) if tokens(word) > len(word.split())]
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Taxonomy) and (self.domain, self._roots) == (other.domain, other._roots)
+        return same if isinstance(other, Taxonomy) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+    def __repr__(self) -> str:
+        return f"Taxonomy({len(self._roots)} categories, {len(self)} concepts)"
+
+
+def _read(value: object, path: tuple[str, ...]) -> tuple[_Node, ...]:
+    """Return the nodes below a path."""
+    place = "taxonomy" + (f", {' > '.join(path)}" if path else "")
+    if len(path) > _DEEPEST:
+        raise wrong_value(place, f"at most {_DEEPEST} levels", "more, or a tree that contains itself")
+    pairs = list(_pairs(value, place))
+    if not pairs:
+        raise wrong_value(place, "at least one name below it", "none")
+    found: dict[str, _Node] = {}
+    for given, below in pairs:
+        name = given.strip()
+        if not name:
+            raise wrong_value(place, "names that are not empty", repr(given))
+        if name.casefold() in (known.casefold() for known in path):
+            raise wrong_value(place, "no node below a node of its own name", f"the cycle {' > '.join((*path, name))}")
+        if name.casefold() in found:
+            raise wrong_value(place, "every name once", f"{name!r} twice")
+        found[name.casefold()] = _Node(name, () if below is None else _read(below, (*path, name)))
+    return tuple(found.values())
+
+
+def _pairs(value: object, place: str) -> Iterator[tuple[str, object]]:
+    """Yield each name and what is below it, None for a leaf."""
+    if isinstance(value, str):
+        yield value, None
+    elif isinstance(value, Mapping):
+        for name, below in value.items():
+            if not isinstance(name, str):
+                raise wrong_type(place, "text as names", name)
+            yield name, below
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in sorted(value) if isinstance(value, set | frozenset) else value:
+            if not isinstance(part, str | Mapping):
+                raise wrong_type(place, "names, or dicts from names to what is below them", part)
+            yield from _pairs(part, place)
+    else:
+        raise wrong_type(place, "a dict, a list of names, or None for a leaf", value)
+
+
+def _leaves(nodes: tuple[_Node, ...], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for node in nodes:
+        if node.children:
+            yield from _leaves(node.children, (*path, node.name))
+        else:
+            yield (*path, node.name)
+
+
+def _written(nodes: tuple[_Node, ...]) -> Json:
+    """Return nodes as a list of names where all of them are leaves, else as a dict in which a leaf has None."""
+    if not any(node.children for node in nodes):
+        return [node.name for node in nodes]
+    return {node.name: _written(node.children) if node.children else None for node in nodes}
+
+
+def _short(path: tuple[str, ...]) -> str:
+    return f"{path[0]}:{path[-1]}" if len(path) > 1 else path[0]

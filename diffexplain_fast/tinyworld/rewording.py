@@ -1,0 +1,84 @@
+"""The tiny world's own taxonomy, and how its captions say a change of a picture."""
+
+from collections.abc import Collection, Mapping
+
+from diffexplain_fast.taxonomy import Taxonomy
+from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
+from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, USUAL, WORLD, caption
+
+_PLAIN = "plain"
+_OPTIONAL = ("size", "place")
+"""Attributes that the first world's captions do not say."""
+
+
+def world_taxonomy(words: Collection[str]) -> Taxonomy:
+    """Return the taxonomy of all that captions of the world can change.
+
+    Values of an attribute lie below its group words, from wide to narrow; a companion or object that is not there is
+    "nothing".
+
+    Args:
+        words: that the pipeline knows; an attribute with a value that is none of them is left out.
+    """
+    categories: dict[str, object] = {}
+    for name in (*ATTRIBUTES, *_OPTIONAL):
+        if set(WORLD[name]) <= set(words):
+            groups = dict(sorted(GROUPS.get(name, {}).items(), key=lambda item: -len(item[1])))
+            absence = {NOTHING: None} if ABSENCE.get(name) == NOTHING else {}
+            categories[name] = {**_nested(WORLD[name], groups), **absence}
+    return Taxonomy(categories, domain="tiny world")
+
+
+def _nested(values: Collection[str], groups: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
+    """Return values below the widest groups that hold them, and those below narrower ones."""
+    tree: dict[str, object] = {}
+    left = dict.fromkeys(values)
+    for word, members in groups.items():
+        if set(members) <= left.keys() and len(members) < len(values):
+            for member in members:
+                del left[member]
+            inner = {other: found for other, found in groups.items() if other != word and set(found) <= set(members)}
+            tree[word] = _nested(members, inner)
+    return {**tree, **dict.fromkeys(left)}
+
+
+class WorldWording:
+    """Captions of the tiny world as attributes, and back.
+
+    What a caption leaves open is absent, plain, or of the usual size and place; a colour or background is not said.
+
+    Args:
+        words: that the pipeline knows; where "nothing" is one of them, captions say absence.
+    """
+
+    placebos: tuple[str, ...] = ("a picture of {}",)
+    """Frames of a caption that change nothing in the picture."""
+
+    def __init__(self, words: Collection[str]) -> None:
+        self._says_absence = NOTHING in words
+
+    def said(self, text: str) -> dict[str, str]:
+        """Return what a caption says: attribute to value."""
+        read = {name: values[0] for name, values in read_caption(text).items() if len(values) == 1}
+        return {"texture": _PLAIN, "style": "scene", **ABSENCE, **read}
+
+    def changed(self, text: str, changes: Mapping[str, str]) -> str:
+        """Return a caption with other values of some attributes.
+
+        Args:
+            text: the caption.
+            changes: attribute to value.
+        """
+        now = {**self.said(text), **changes}
+        if self._says_absence:
+            return full_caption({**dict.fromkeys(WORLD, ""), **now})
+        found = caption({**dict.fromkeys(ATTRIBUTES, NOTHING), **now})
+        if changes.get("texture") == _PLAIN and now.get("object", NOTHING) != NOTHING:
+            found = found.replace(now["object"], f"{_PLAIN} {now['object']}", 1)  # captions of today leave it out
+        return found
+
+    def region(self, word: str, category: str) -> str | None:
+        """Return the text that asks the segmenter for a value, None for one that is nowhere."""
+        if word in (NOTHING, USUAL):
+            return None
+        return word if category == "background" else f"a {word}"

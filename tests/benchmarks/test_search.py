@@ -1,0 +1,64 @@
+"""The benchmark of the search: its cells are what they say, and its table adds up."""
+
+import pytest
+import torch
+
+from benchmarks.search.__main__ import table
+from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
+from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from tests.explaining import quick_explainer
+
+ROW = {"method": "ours", "mode": "closed", "rows with gradient": 10, "CPU seconds": 1.0, "words drawn": 0}
+
+
+def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
+    rows = [{**ROW, "success": i > 0, "rows forward": 100 * i, "cue first": i == 3} for i in range(4)]
+    line = table(rows).splitlines()[1].split()
+    assert line[:8] == ["ours", "closed", "4", "0.75", "0.30", "150", "10", "1.0"]
+    assert line[-1] == "0.25"
+
+
+def test_a_subset_begins_with_the_hardest_cells_and_has_no_cell_twice() -> None:
+    cells = subset(1000)
+    assert len(cells) == len(set(cells)) and set(cells) == set(all_cells())
+    assert [cell.classifier for cell in subset(4)] == ["background", "companion", "all-of", "any-of"]
+
+
+def test_the_enlarged_vocabulary_has_words_that_can_be_spelt() -> None:
+    plain, pipeline = load_pipeline("tinyworld"), enlarged(300, seed=0)
+    words, table_ = pipeline.words(), pipeline.word_table()
+    assert words[: len(plain.words())] == plain.words() and len(words) == len(set(words)) == len(plain.words()) + 300
+    for word in ("desert", words[-1]):
+        assert torch.equal(pipeline.token_embeddings(f"a {word}")[1], table_[words.index(word)])
+    assert torch.equal(plain.encode_text(["a fish"]).prompt_embeds, pipeline.encode_text(["a fish"]).prompt_embeds)
+    added = table_[-300:]
+    assert float((added.std(0) / plain.word_table().std(0)).mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_composed_classifiers_answer_to_both_and_to_either() -> None:
+    pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    background, colour = (Classifier.from_pretrained(f"tinyworld/{name}") for name in ("background", "colour"))
+    labels = list(background.labels or ())
+    first, second = (each.respond(pixels).logits.log_softmax(1).exp() for each in (background, colour))
+    fish, star = first[:, labels.index("fish")], first[:, labels.index("star")]
+    purple = second[:, labels.index("mushroom")]
+    both, either = (classifier_of(name).respond(pixels).logits for name in COMPOSED)
+    odds = (both[:, labels.index("fish")] - both[:, labels.index("boat")]).double()
+    torch.testing.assert_close(odds.sigmoid(), torch.minimum(fish, purple).double(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(either.softmax(1)[:, labels.index("fish")], fish + star, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("rival", [random_words, pez, gumbel, evolution])
+def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(rival) -> None:
+    with quick_explainer() as explainer:
+        found = rival(explainer, "boat", "open", "100 rows")
+        again = rival(explainer, "boat", "open", "100 rows")
+    assert 100 <= found.forward + found.gradient < 100 + 16 * 2 * 10 * 2
+    assert torch.equal(found.soft, again.soft) and found.soft.shape[0] == len(found.words)
+
+
+def test_a_rival_without_a_budget_is_refused() -> None:
+    with quick_explainer() as explainer, pytest.raises(SystemExit, match="give it a --budget"):
+        Tried(explainer, "boat", None)

@@ -1,0 +1,49 @@
+"""``diffexplain-fast attribute`` on tiny real models: what it writes, and exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import diffexplain_fast as dx
+from tests.cli.test_cli import run
+from tests.tiny import tiny_sd
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """Return the folder of a tiny pipeline."""
+    tiny_sd().save_pretrained(tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a picture and a taxonomy."""
+    Image.effect_noise((20, 12), 80).save(tmp_path / "picture.png")
+    (tmp_path / "t.json").write_text(json.dumps({"domain": "", "categories": {"ground": ["snow", "desert"]}}))
+    return tmp_path / "picture.png", tmp_path / "t.json"
+
+
+def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    (picture, taxonomy), out = inputs, tmp_path / "out"
+    arguments = ("--pipeline", pipeline, "--taxonomy", taxonomy, "--caption", "a boat on snow", "--out", out)
+    code, text = run("attribute", "tinyworld/clean", "boat", picture, *arguments, "--device", "cpu")
+    assert code == 0 and "ground:desert" in text and "denoiser rows" in text
+    result = dx.Attribution.load(out / "attribution")
+    assert [row.concept for row in result.rows] == ["ground:desert"] and result.label == "boat"
+    assert "ground:desert" in (out / "report.html").read_text()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    picture, taxonomy = inputs
+    arguments = ("--pipeline", pipeline, "--device", "cpu", "--out", tmp_path / "out")
+    for more, message in (
+        ((taxonomy,), "images: wanted files of pictures"),
+        ((picture,), "taxonomy: wanted a Taxonomy, because none ships"),
+        ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted a number of denoiser rows"),
+        ((tmp_path / "none.png",), "none.png"),
+    ):
+        code, text = run("attribute", "tinyworld/clean", "boat", *more, *arguments)
+        assert code == 2 and message in text, text

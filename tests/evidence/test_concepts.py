@@ -1,0 +1,112 @@
+"""Concepts: where they come from, and which are refused by which words."""
+
+from pathlib import Path
+
+import pytest
+
+from diffexplain_fast.evidence.concepts import Concepts, concepts_of, is_tiny_world
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.tinyworld.words import ATTRIBUTES
+from tests.tiny import tiny_sd
+
+GROUPS = {"background": ["desert", "snow"], "colour": ["red", "blue"]}
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    """Return a pipeline whose tokenizer knows twelve words and cuts all others into letters."""
+    return load_pipeline(tiny_sd())
+
+
+@pytest.fixture(scope="module")
+def world() -> Pipeline:
+    """Return the pipeline of the tiny world."""
+    return load_pipeline("tinyworld")
+
+
+def test_names_join_group_and_value() -> None:
+    found = Concepts(GROUPS, words=["tree"])
+    assert found.names == ("background:desert", "background:snow", "colour:red", "colour:blue", "word:tree")
+
+
+REFUSED = {
+    "no concept": ({}, "at least one group of values, or free words, got none"),
+    "an empty group": ({"background": []}, "background: wanted at least one value, got an empty list"),
+    "a group of one": ({"background": ["snow"]}, "background: wanted at least two values"),
+    "a value twice": ({"background": ["snow", "sea", "snow"]}, "background: wanted every value once, got snow twice"),
+    "a name with a colon": ({"back:ground": ["snow", "sea"]}, "names without ':'"),
+    "an empty value": ({"background": ["snow", ""]}, "names without ':'"),
+    "the name of free words": ({"word": ["snow", "sea"]}, "groups of other names than 'word'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_list_is_refused(name: str) -> None:
+    groups, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        Concepts(groups)
+
+
+def test_the_wrong_kind_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(TypeError, match="concepts: wanted Concepts"):
+        concepts_of(3, pipeline)
+    with pytest.raises(TypeError, match="concepts, background: wanted a list of words, got str"):
+        Concepts({"background": "snow"})
+    with pytest.raises(ValueError, match="wanted at least one group of values, or free words, got an empty list"):
+        concepts_of([], pipeline)
+    with pytest.raises(ValueError, match="concepts, words: wanted every value once, got red twice"):
+        concepts_of(["red", "red"], pipeline)
+
+
+def test_declared_concepts_must_exist() -> None:
+    assert Concepts(GROUPS, core={"fish": ["background:snow"]}).core == {"fish": ("background:snow",)}
+    with pytest.raises(ValueError, match=r"core of fish: wanted concepts of the trial, got \['background:sea'\]"):
+        Concepts(GROUPS, core={"fish": ["background:sea"]})
+
+
+def test_words_that_the_tokenizer_cuts_are_named(pipeline: Pipeline, world: Pipeline) -> None:
+    assert concepts_of({"background": ["desert", "snow"]}, pipeline).names == ("background:desert", "background:snow")
+    with pytest.raises(ValueError, match=r"concepts: wanted words that the tokenizer of .* knows, got zebra, cut"):
+        concepts_of(["snow", "zebra"], pipeline)
+    with pytest.raises(ValueError, match="got lighthouse, cut into letters or unknown"):
+        concepts_of(["snow", "lighthouse"], world)
+
+
+def test_nothing_is_no_word_of_its_own(world: Pipeline) -> None:
+    assert "companion:nothing" in concepts_of({"companion": ["sun", "nothing"]}, world).names
+
+
+def test_the_tiny_world_has_its_attributes(world: Pipeline, pipeline: Pipeline) -> None:
+    found = concepts_of(None, world)
+    assert is_tiny_world(world) and not is_tiny_world(pipeline)
+    assert set(found.names) >= {f"{name}:{value}" for name, values in ATTRIBUTES.items() for value in values}
+    assert "companion:nothing" in found.names
+    with pytest.raises(ValueError, match="concepts: wanted groups of values or words for StableDiffusionPipeline"):
+        concepts_of(None, pipeline)
+
+
+def test_files_of_both_kinds(tmp_path: Path, pipeline: Pipeline) -> None:
+    text = tmp_path / "concepts.txt"
+    text.write_text("# what we suspect\nbackground: desert, snow\ncolour: red, blue\ntree\n")
+    assert concepts_of(text, pipeline) == Concepts(GROUPS, words=["tree"])
+    json = tmp_path / "concepts.json"
+    json.write_text('{"groups": {"background": ["desert", "snow"]}, "core": {"fish": ["background:snow"]}}')
+    assert concepts_of(str(json), pipeline).core == {"fish": ("background:snow",)}
+    json.write_text('{"background": ["desert", "snow"]}')
+    assert Concepts.read(json).names == ("background:desert", "background:snow")
+    text.write_text("background: desert, snow\nbackground: sea, grass\n")
+    with pytest.raises(ValueError, match="each group in one line, got background twice"):
+        Concepts.read(text)
+    text.write_text("# nothing\n")
+    with pytest.raises(ValueError, match="at least one group"):
+        Concepts.read(text)
+    with pytest.raises(FileNotFoundError):
+        Concepts.read(tmp_path / "none.txt")
+
+
+def test_captions_give_their_common_words() -> None:
+    found = Concepts.from_captions(["A red boat on the sea", "a blue boat in the snow", "snow, and a fish", "boat"])
+    assert found.words == ("boat", "snow")
+    with pytest.raises(ValueError, match="captions that share words"):
+        Concepts.from_captions(["one", "two"])

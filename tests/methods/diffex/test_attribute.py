@@ -1,0 +1,193 @@
+"""Attributions of tiny models: the contract of their names, exact values, budgets, and what is wrong with arguments."""
+
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+import diffexplain_fast as dx
+from diffexplain_fast.errors import UnknownNameError
+from tests.methods.diffex.worlds import TAXONOMY, Brightness, pictures, quick_attribution
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
+
+
+@pytest.fixture(scope="module")
+def result() -> dx.Attribution:
+    return quick_attribution()
+
+
+def test_there_is_a_row_for_each_concept_that_a_picture_does_not_show(result: dx.Attribution) -> None:
+    names = {(row.image, row.concept) for row in result.rows}
+    first = {(0, name) for name in ("thing:fish", "thing:house", "ground:desert")}
+    assert names == first | {(1, name) for name in ("thing:boat", "thing:house", "ground:snow")}
+    assert all(row.n == 1 and row.low <= row.effect <= row.high for row in result.rows)
+    assert result.denoiser_rows > 0 and result.settings["verifier"] == "denoiser"
+
+
+def test_an_effect_is_the_change_of_the_centred_logit_of_the_edited_picture(result: dx.Attribution) -> None:
+    classifier = dx.Classifier(tiny_classifier(), labels=LABELS)
+    row = result.rows[0]
+    (edit,) = result.edits(image=row.image, concept=row.concept)
+    assert edit.effect == row.effect and edit.concepts == (row.concept,)
+    # Without a segmenter the whole picture is drawn, so the baseline is the picture through the autoencoder.
+    pipe = tiny_sd()
+    with torch.no_grad():
+        latent = pipe.vae.encode(pictures()[:1] * 2 - 1).latent_dist.mean
+        before = (pipe.vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)
+        values = [logits[:, 0] - logits.mean(1) for logits in map(classifier, (before, _as_tensor(edit.image)))]
+    assert float(values[1] - values[0]) == pytest.approx(row.effect, abs=0.02)  # the picture has only 8 bits
+
+
+def _as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.tensor(list(image.tobytes())).reshape(*image.size, 3).permute(2, 0, 1)[None].float() / 255
+
+
+def test_effects_are_over_pictures_and_interactions_are_differences(result: dx.Attribution) -> None:
+    assert {effect.concept for effect in result.effects} == {row.concept for row in result.rows}
+    house = next(effect for effect in result.effects if effect.concept == "thing:house")
+    rows = [row for row in result.rows if row.concept == "thing:house"]
+    verified = [row for row in rows if row.success] or rows
+    assert house.effect == pytest.approx(sum(row.effect for row in verified) / len(verified))
+    assert house.effect_all == pytest.approx(sum(row.effect_all for row in rows) / 2)
+    assert all(0 <= effect.adjusted_p <= 1 for effect in result.effects)
+    pair = result.interactions[0]
+    names, values = (pair.concept_a, pair.concept_b), []
+    for i in range(2):
+        if any(set(edit.concepts) == set(names) for edit in result.edits(i)):
+            both = result.edits(i, names)[0].effect
+            values.append(both - sum(result.edits(i, name)[0].effect for name in names))
+    assert values and pair.effect_all == pytest.approx(sum(values) / len(values))
+
+
+def test_the_same_call_gives_the_same_result_and_another_seed_another(result: dx.Attribution) -> None:
+    again = quick_attribution(beam_width=1)
+    assert again.rows == result.rows
+    more = quick_attribution(seeds=2, images=pictures(1), beam_width=1)
+    assert all(row.n == 2 for row in more.rows)
+    assert len({edit.effect for edit in more.edits(0, "thing:fish")}) == 2
+
+
+def test_a_flip_is_a_picture_that_the_classifier_calls_otherwise() -> None:
+    model = Brightness()
+    given = pictures()
+    given = (given + 0.5005 - given.mean((1, 2, 3), keepdim=True)).clamp(0, 1)  # hardly the first class
+    classifier = dx.Classifier(model, labels=("light", "dark"))
+    with dx.Explainer(tiny_sd(), classifier) as explainer:
+        found = explainer.attribute(given, "light", taxonomy=TAXONOMY, captions=["a boat", "a fish"])
+    for picture, flip in zip(given, found.counterfactuals, strict=True):
+        assert flip is not None and flip.before == "light"
+        assert flip.flipped == (flip.after == "dark") and 1 <= len(flip.changes) <= 3
+        assert flip.probability_before == pytest.approx(float(model(picture[None]).softmax(1)[0, 0]), abs=1e-5)
+    assert any(flip is not None and flip.flipped for flip in found.counterfactuals)
+    with dx.Explainer(tiny_sd(), classifier) as explainer:
+        other = explainer.attribute(given, "dark", taxonomy={"ground": ["snow"]}, captions=["a boat", "a fish"])
+    assert other.counterfactuals == [None, None]  # the classifier does not call them dark
+
+
+@pytest.mark.parametrize("target", [dx.Neuron("layer2", 3), lambda response: response.pixels.mean((1, 2, 3))])
+def test_targets_without_a_class_have_effects_and_no_flips(target: object) -> None:
+    found = quick_attribution(target=target, images=pictures(1))
+    assert found.label is None and found.counterfactuals == [None]
+    assert all(row.points is None for row in found.rows) and any(row.effect for row in found.rows)
+
+
+def test_a_budget_is_kept_and_what_does_not_fit_is_left_out(result: dx.Attribution) -> None:
+    assert not result.settings["budget_used_up"]
+    found = quick_attribution(budget=100)
+    assert found.settings["budget_used_up"] and 0 < len(found.rows) <= len(result.rows)
+    # A verifier that is the denoiser itself runs rows after the edit that it checks.
+    assert found.denoiser_rows <= 100 + 8 * len(found.rows)
+    with pytest.raises(
+        ValueError, match=r"budget: wanted enough for the caption and one edit, which take 16 rows, got 10"
+    ):
+        quick_attribution(budget=10)
+    with pytest.raises(ValueError, match=r"budget: .* got 0\.001 s"):
+        quick_attribution(budget="0.001 s", images=pictures(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"editor": "magic"}, "editor: wanted one of 4 known names"),
+        ({"editor": "inpaint"}, "editor: wanted an editor that needs no regions"),
+        ({"seeds": 0}, "seeds: wanted at least 1, got 0"),
+        ({"beam_width": 0}, "beam_width: wanted at least 1"),
+        ({"seeds": 1.5}, "seeds"),
+        ({"budget": 0}, "budget: wanted a number of denoiser rows above 0"),
+        ({"budget": "soon"}, "budget: wanted a number of denoiser rows above 0"),
+        ({"budget": 2.5}, "budget: wanted a number of denoiser rows above 0"),
+        ({"taxonomy": None}, "taxonomy: wanted a Taxonomy, because none ships"),
+        ({"taxonomy": 3}, "taxonomy: wanted a Taxonomy, values of its JSON"),
+        ({"captions": ["one"]}, "captions: wanted 2"),
+        ({"target": "bot"}, "boat"),
+        ({"images": []}, "images: wanted at least one picture"),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_said(options: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        quick_attribution(**options)
+
+
+def test_words_that_the_tokenizer_cuts_are_named_and_edited_all_the_same() -> None:
+    with pytest.warns(UserWarning, match="goatee, beard, which the tokenizer cuts into pieces"):
+        found = quick_attribution(taxonomy={"face": ["goatee", "beard"]}, images=pictures(1))
+    assert found.settings["cut_words"] == ["goatee", "beard"] and len(found.rows) == 2
+
+
+def test_captions_nobody_gave_are_chosen_by_the_denoisers_error() -> None:
+    found = quick_attribution(captions=None, images=pictures(1))
+    words = [word for words in TAXONOMY.values() for word in words]
+    assert all(part in words for part in found.captions[0].split(", ") if part)
+    assert found.settings["captions_given"] is False
+
+
+def test_many_concepts_are_screened_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffexplain_fast.methods.diffex import attribute
+
+    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(attribute, "FINALISTS", 2)
+    found = quick_attribution(
+        taxonomy={"ground": ["snow", "desert", "tree", "house"]}, images=pictures(1), captions=["a fish"]
+    )
+    assert sorted(row.n for row in found.rows) == [0, 0, 1, 1]
+    kept = min(abs(row.effect) for row in found.rows if row.n)
+    assert all(row.editor == "screening" for row in found.rows if not row.n) and kept > 0
+
+
+def test_edits_are_found_by_picture_and_name(result: dx.Attribution) -> None:
+    assert len(result.edits(1)) == len(result.found[1])
+    with pytest.raises(ValueError, match="image: wanted a number below 2, got 2"):
+        result.edits(2)
+    with pytest.raises(UnknownNameError, match="thing:fish"):
+        result.edits(0, "thing:fsh")
+
+
+def test_it_is_saved_and_loaded(result: dx.Attribution, tmp_path) -> None:
+    read = dx.Attribution.load(result.save(tmp_path / "a"))
+    for field in dataclasses.fields(dx.Attribution):
+        if field.name not in ("images", "found", "counterfactuals"):
+            assert getattr(read, field.name) == getattr(result, field.name), field.name
+    assert read.to_json() == result.to_json()
+    assert [image.tobytes() for image in read.images] == [image.tobytes() for image in result.images]
+    for mine, theirs in zip(result.edits(1), read.edits(1), strict=True):
+        assert mine.image.tobytes() == theirs.image.tobytes() and mine.concepts == theirs.concepts
+
+
+def test_a_table_needs_pandas(result: dx.Attribution) -> None:
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match="pip install pandas"):
+            result.to_dataframe()
+    else:
+        assert list(result.to_dataframe()["effect"]) == [row.effect for row in result.rows]
+
+
+def test_nothing_of_the_users_models_changes() -> None:
+    pipe, module = tiny_sd(), tiny_classifier()
+    module.train()
+    with dx.Explainer(pipe, dx.Classifier(module, labels=LABELS)) as explainer:
+        explainer.attribute(pictures(1), "boat", taxonomy=TAXONOMY, captions=["a boat"], editor="guide")
+    assert module.training and all(weight.requires_grad for weight in module.parameters())
+    assert all(weight.requires_grad for weight in pipe.unet.parameters())

@@ -1,0 +1,35 @@
+"""Tiny models of random weights for attributions that take a fraction of a second."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import diffexplain_fast as dx
+from tests.tiny import IMAGE_SIZE, LABELS, tiny_classifier, tiny_sd
+
+TAXONOMY = {"thing": ["boat", "fish", "house"], "ground": ["snow", "desert"]}
+CAPTIONS = ["a red boat on snow", "a red fish on desert"]
+
+
+def pictures(count: int = 2) -> Tensor:
+    """Return pixels of noise [count, 3, 16, 16]."""
+    return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def quick_attribution(module: nn.Module | None = None, images: Any = None, target: Any = "boat", **options: Any):
+    """Return an attribution of tiny models."""
+    classifier = dx.Classifier(tiny_classifier() if module is None else module, labels=LABELS)
+    images = pictures() if images is None else images
+    settings = {"taxonomy": TAXONOMY, "captions": CAPTIONS[: len(images)], "beam_width": 2}
+    with dx.Explainer(tiny_sd(), classifier) as explainer:
+        return explainer.attribute(images, target, **{**settings, **options})
+
+
+class Brightness(nn.Module):
+    """Two classes: the first one's logit is the mean of the pixels, in units that an edit of noise changes clearly."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [B, 2]."""
+        light = 20 * (pixels.mean((1, 2, 3)) - 0.5)
+        return torch.stack([light, -light], 1)

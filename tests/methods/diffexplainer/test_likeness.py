@@ -1,0 +1,65 @@
+"""Likeness of prompts, and several explanations of one class that keep away from one another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.methods.diffexplainer import likeness as likeness_module
+from diffexplain_fast.methods.diffexplainer.likeness import is_new, likeness, penalty
+from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.storage import read_json, write_json_atomic, write_manifest
+from tests.explaining import QUICK, assert_same_result, quick_explainer
+from tests.methods.diffexplainer.test_population import problem_of
+
+
+def test_a_prompt_is_like_itself_and_unlike_another() -> None:
+    problem = problem_of()
+    snow, fish = (soft_from_text(problem.pipeline, word, 2) for word in ("snow", "fish"))
+    alike = likeness(problem, torch.stack([snow, fish]), [snow, fish])
+    torch.testing.assert_close(alike.diagonal(), torch.ones(2))
+    assert float(alike[0, 1]) == pytest.approx(float(alike[1, 0])) and float(alike[0, 1]) < 0.9
+    assert is_new(problem, snow) and penalty(problem, snow[None]).tolist() == [0.0]
+    another = problem.after([snow])
+    assert not is_new(another, snow)
+    assert float(penalty(another, snow[None])) == pytest.approx(10.0, rel=1e-4)
+    assert another.cost.rows == 0
+
+
+def test_explanations_of_one_class_differ_and_are_saved_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness_module, "_SAME", 0.99)  # to a text encoder that learnt nothing all words are alike
+    options = {**QUICK, "start": "screen", "candidates": ["red", "blue", "snow", "fish"], "n_tokens": 1}
+    options |= {"iterations": 1, "lr": 1e-9}  # so that what is found is the word
+    with quick_explainer() as explainer:
+        found = explainer.explain("boat", modes=3, checkpoint=tmp_path / "run", **options)
+        again = explainer.explain("boat", modes=3, checkpoint=tmp_path / "run", **options)
+        problem = problem_of().after([found.prompt_embeds])
+    everything = (found, *found.others)
+    assert len({each.settings["start"] for each in everything}) == len(everything) == 3
+    assert all(is_new(problem, soft_from_text(problem.pipeline, e.settings["start"], 1)) for e in found.others)
+    found.save(tmp_path / "saved")
+    loaded = Explanation.load(tmp_path / "saved")
+    for first, second, third in zip(everything, (loaded, *loaded.others), (again, *again.others), strict=True):
+        assert_same_result(first, second)
+        assert_same_result(first, third)
+
+
+def test_a_record_of_more_explanations_than_there_are_files_is_refused(tmp_path: Path) -> None:
+    with quick_explainer() as explainer:
+        explainer.explain("boat", **QUICK).save(tmp_path)
+    record = read_json(tmp_path / "explanation.json")
+    for count in (1, 10**12):
+        write_json_atomic(tmp_path / "explanation.json", {**record, "others": count})
+        write_manifest(tmp_path)
+        with pytest.raises(CorruptFileError):
+            Explanation.load(tmp_path)
+
+
+@pytest.mark.parametrize("modes", [0, -1, 1.5])
+def test_a_number_of_explanations_is_whole_and_positive(modes: object) -> None:
+    with quick_explainer() as explainer, pytest.raises((TypeError, ValueError), match=r"^modes: wanted"):
+        explainer.explain("boat", modes=modes, **QUICK)

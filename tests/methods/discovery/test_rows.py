@@ -1,0 +1,137 @@
+"""Rows, verdicts and sentences of trials whose truth is made up."""
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.methods.discovery.own import own_concept, spoken
+from diffexplain_fast.methods.discovery.rows import Trial, rows_of
+from diffexplain_fast.methods.discovery.sentences import effect_clause
+from diffexplain_fast.methods.discovery.verdicts import verdicts_of
+from diffexplain_fast.results.audit_rows import AuditRow
+from tests.auditing import GROUPS, made_up
+
+PLANTED = {("fish", "background:desert"): 5.0, ("house", "object:house"): 0.0}
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    """Return a trial: desert makes fish, and a house is not what makes a house."""
+    return made_up(PLANTED)
+
+
+@pytest.fixture(scope="module")
+def rows(trial: Trial) -> dict[tuple[str, str], AuditRow]:
+    """Return the rows by target and concept."""
+    return {(row.target, row.concept): row for row in rows_of(trial)}
+
+
+def test_there_is_a_row_for_every_target_and_concept(rows: dict[tuple[str, str], AuditRow]) -> None:
+    assert len(rows) == 4 * sum(map(len, GROUPS.values()))
+
+
+def test_planted_effects_are_found_with_their_roles(rows: dict[tuple[str, str], AuditRow]) -> None:
+    # Centred over four classes: an effect of 5 on one logit is 3.75 on the centred one, and -1.25 on the others.
+    fish = rows["fish", "background:desert"]
+    assert fish.finding and fish.role == "spurious" and fish.declared_by is None
+    assert fish.low < 3.75 < fish.high and fish.high - fish.low < 1
+    assert rows["boat", "background:desert"].role == "suppresses"  # the logits are centred
+    own = rows["tree", "object:tree"]
+    assert own.role == "core" and own.declared_by == "label"
+    assert rows["house", "object:house"].role in ("none", "undecided", "small")
+    assert rows["tree", "colour:red"].role == "none" and not rows["tree", "colour:red"].finding
+    assert fish.adjusted_p < 1e-6 and fish.tipping_point == pytest.approx(fish.low - 0.5)
+    assert rows["tree", "colour:red"].tipping_point is None
+
+
+def test_answers_are_shares_of_pictures_without_the_own_object(
+    trial: Trial, rows: dict[tuple[str, str], AuditRow]
+) -> None:
+    row, named = rows["fish", "background:desert"], trial.plan.asked.named
+    desert, fish = (named[:, trial.concepts.names.index(name)] for name in ("background:desert", "object:fish"))
+    hits = trial.data.hits[:, 1]
+    assert row.answered_with == pytest.approx(hits[desert & ~fish].mean(), abs=0.05)
+    assert row.answered_without == pytest.approx(hits[~desert & ~fish].mean(), abs=0.05)
+    assert row.accuracy_with == pytest.approx(hits[desert & fish].mean(), abs=0.05)
+    assert row.points_low is not None and row.points_high is not None
+    assert row.answered_with is not None and row.answered_without is not None
+    assert row.points_low < row.answered_with - row.answered_without < row.points_high
+
+
+def test_effects_with_and_without_the_own_object_stand_beside_the_average(
+    rows: dict[tuple[str, str], AuditRow],
+) -> None:
+    row = rows["fish", "background:desert"]
+    assert row.own_effect == pytest.approx(3.75, abs=0.6) and row.other_effect == pytest.approx(3.75, abs=0.3)
+    assert row.own_low is not None and row.other_low is not None
+    assert row.own_low < row.own_effect and row.other_low < row.other_effect
+
+
+def test_verdicts_name_the_concepts(trial: Trial) -> None:
+    found = verdicts_of(trial, rows_of(trial), [])
+    assert found["fish"].kind == "both" and found["fish"].concepts[:2] == ["background:desert", "object:fish"]
+    assert found["tree"].kind == "core" and found["tree"].concepts == ["object:tree"]
+    assert found["tree"].suppressed_by == ["background:desert"]
+    assert "Suppressed by desert" in found["tree"].sentence
+    assert found["house"].kind in ("undecided", "not elicited") and found["house"].concepts == []
+
+
+def test_the_sentence_says_the_numbers_of_the_row(rows: dict[tuple[str, str], AuditRow]) -> None:
+    row = rows["fish", "background:desert"]
+    assert row.answered_with is not None and row.answered_without is not None
+    clause = effect_clause(row)
+    assert clause.startswith(f"answers fish in {100 * row.answered_with:.0f} % of desert pictures and in ")
+    assert "of others without a fish (+" in clause and " points [" in clause
+    assert "of others (" in effect_clause(rows["tree", "object:tree"])
+
+
+def test_a_user_declares_what_is_core() -> None:
+    concepts = Concepts(GROUPS, core={"fish": ["background:desert"]})
+    trial = made_up(PLANTED, concepts=concepts)
+    row = next(row for row in rows_of(trial) if (row.target, row.concept) == ("fish", "background:desert"))
+    assert row.role == "core" and row.declared_by == "user"
+    assert verdicts_of(trial, rows_of(trial), [])["fish"].kind == "core"
+
+
+def test_a_word_that_no_eye_sees_is_not_drawable() -> None:
+    plan = made_up(PLANTED).plan
+    seen = plan.asked.named.astype(float)
+    names = Concepts(GROUPS).names
+    for concept in ("background:snow", "object:house"):
+        seen[:, names.index(concept)] = 0.0
+    trial = made_up(PLANTED, seen=seen)
+    rows = {(row.target, row.concept): row for row in rows_of(trial)}
+    assert rows["tree", "background:snow"].role == "not drawable" and rows["tree", "background:snow"].obeyed == 0
+    assert rows["fish", "background:desert"].role == "spurious" and rows["fish", "background:desert"].obeyed == 1
+    assert verdicts_of(trial, rows_of(trial), [])["house"].kind == "not drawable"
+
+
+def test_a_class_that_is_never_answered_is_not_elicited() -> None:
+    trial = made_up({("house", "object:house"): 0.0, ("house", "background:desert"): 0.0}, noise=0.3)
+    trial.data.hits[:, 3] = False
+    assert verdicts_of(trial, rows_of(trial), [])["house"].kind == "not elicited"
+
+
+def test_free_words_are_compared_with_their_absence() -> None:
+    concepts = Concepts(GROUPS, words=["striped", "sun", "flag", "kite"])
+    trial = made_up({("fish", "word:sun"): 4.0}, concepts=concepts)
+    rows = {row.concept: row for row in rows_of(trial) if row.target == "fish"}
+    assert len(rows) == len(concepts.names)
+    assert rows["word:sun"].role == "spurious" and rows["word:sun"].low < 3 < rows["word:sun"].high
+    assert rows["word:kite"].role == "none" and rows["word:sun"].pictures == pytest.approx(192, abs=30)
+
+
+def test_own_concepts_are_found_by_synonyms() -> None:
+    concepts = Concepts({"object": ["tench", "fish"]})
+    assert own_concept(concepts, "Tench, Tinca tinca") == 0 and own_concept(concepts, "goldfish") is None
+    assert own_concept(concepts, None) is None
+    assert spoken("tiger_cat, tigress") == "tiger cat"
+
+
+def test_a_shift_of_all_logits_changes_nothing() -> None:
+    trial = made_up(PLANTED)
+    shifted = made_up(PLANTED)
+    logits = shifted.data.values + 7 * np.arange(len(shifted.data.values))[:, None]
+    shifted.data.values[:] = logits - logits.mean(1, keepdims=True)
+    for ours, theirs in zip(rows_of(trial), rows_of(shifted), strict=True):
+        assert ours.effect == pytest.approx(theirs.effect, abs=1e-9)

@@ -1,0 +1,84 @@
+"""Where half of the words are disobeyed, showing gives the planted effect, and asking half of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.evidence.calibration import Errors
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.methods.discovery.obedience import obedience
+from diffexplain_fast.methods.discovery.plan import Plan, context_plan
+from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
+from diffexplain_fast.methods.discovery.trial import Measured
+from diffexplain_fast.stats.cells import Rule, estimate, judge
+from diffexplain_fast.stats.decisions import looks
+from tests.auditing import GROUPS, SPOKEN, AnyText
+
+CONCEPTS, PICTURES, EFFECT = Concepts(GROUPS), 768, 6.0
+DESERT = CONCEPTS.names.index("background:desert")
+RULE = Rule(looks(PICTURES), 0.5, 0.05, "fdr", 0)
+
+
+def _drawn(obeyed: float, seed: int = 0) -> tuple[Plan, np.ndarray]:
+    """Return captions, and the values that the pictures show: as asked in a share of them, else by chance."""
+    plan = context_plan(CONCEPTS, SPOKEN, AnyText(), PICTURES, 0).first(PICTURES)  # type: ignore[arg-type]
+    rng, shown = np.random.default_rng(seed), plan.asked.design.copy()
+    for column, count in enumerate(plan.asked.levels):
+        free = rng.random(PICTURES) > obeyed
+        shown[free, column] = rng.integers(0, count, free.sum())
+    return plan, shown
+
+
+def _seen(shown: np.ndarray, wrong: float, seed: int = 1) -> tuple[np.ndarray, list[Errors]]:
+    """Return what an eye sees that errs in a share of the pictures, and its errors."""
+    rng, columns, errors, start = np.random.default_rng(seed), [], [], 0
+    for column, count in enumerate(map(len, CONCEPTS.groups.values())):
+        said = shown[:, column].copy()
+        flipped = rng.random(len(said)) < wrong
+        said[flipped] = rng.integers(0, count, flipped.sum())
+        columns.append(np.eye(count)[said])
+        matrix = (1 - wrong) * np.eye(count) + wrong / count
+        errors.append(Errors(np.arange(start, start + count), matrix))
+        start += count
+    return np.concatenate(columns, 1), errors
+
+
+def _judged(obeyed: float, wrong: float) -> tuple[float, float, float, float, float]:
+    """Return the effect of asking for the desert, and effect, interval and obedience of showing it."""
+    plan, shown = _drawn(obeyed)
+    seen, errors = _seen(shown, wrong)
+    values = 0.5 * np.random.default_rng(2).standard_normal((PICTURES, 1)) + EFFECT * (shown[:, [1]] == 0)
+    data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), seen)
+    estimated = estimate(plan.asked, values, [None], PICTURES)
+    asking = judge(plan.asked, estimated, RULE, 0.02)
+    found = with_showing(plan, data, errors, estimated, asking, RULE)
+    share = obedience(plan.asked.named, seen, errors)[DESERT].share
+    at = (DESERT, 0)
+    assert share is not None and found.found[at] == 1
+    return float(asking.estimate[at]), float(found.estimate[at]), float(found.low[at]), float(found.high[at]), share
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.25])
+def test_showing_is_right_where_asking_is_half_of_it(wrong: float) -> None:
+    asking, showing, low, high, share = _judged(0.4, wrong)
+    assert asking == pytest.approx(0.4 * EFFECT, rel=0.2)
+    assert showing == pytest.approx(EFFECT, rel=0.1) and low < EFFECT < high
+    assert share == pytest.approx(0.4 + 0.6 / 4, abs=0.12)
+
+
+def test_obeyed_words_are_reported_by_asking() -> None:
+    plan, shown = _drawn(1.0)
+    seen, errors = _seen(shown, 0.1)
+    data = Measured(np.zeros((PICTURES, 1)), np.zeros((PICTURES, 1), dtype=bool), seen)
+    assert disobeyed_groups(plan, data, errors) == []
+    assert disobeyed_groups(plan, data, None) == [] and disobeyed_groups(plan, replace(data, seen=None), errors) == []
+
+
+def test_an_eye_that_tells_nothing_is_not_believed() -> None:
+    plan, shown = _drawn(0.4)
+    seen, errors = _seen(shown, 0.9)
+    data = Measured(np.zeros((PICTURES, 1)), np.zeros((PICTURES, 1), dtype=bool), seen)
+    assert not any(error.believed for error in errors)
+    assert disobeyed_groups(plan, data, errors) == []
+    assert all(one.share is None and one.drawable for one in obedience(plan.asked.named, seen, errors))

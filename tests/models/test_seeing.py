@@ -1,0 +1,47 @@
+"""What looks at pictures: the shipped CLIP pair and segmenter, and a captioner of the recipe's format."""
+
+import torch
+
+from diffexplain_fast import tinyworld
+from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
+from diffexplain_fast.recipe.captioner import build_captioner
+from diffexplain_fast.recipe.tokenizer import build_tokenizer
+from diffexplain_fast.tinyworld import store
+from tests.tiny import seeded
+
+SCENES = [tinyworld.render(object="car", background=name, seed=i) for i, name in enumerate(("sea", "night", "snow"))]
+PIXELS = as_pixels([scene.image for scene in SCENES], (64, 64))
+
+
+def test_the_pair_finds_the_background_in_any_size() -> None:
+    pair = Similarity(*tinyworld.load_clip())
+    texts = pair.texts(["night", "snow", "sea"])
+    large = torch.nn.functional.interpolate(PIXELS, (96, 96), mode="bilinear")
+    for pixels in (PIXELS, large):
+        features = pair.pictures(pixels)
+        assert torch.allclose(features.norm(dim=1), torch.ones(3))
+        assert (features @ texts.T).argmax(1).tolist() == [2, 0, 1]
+
+
+def test_the_segmenter_finds_where_something_is() -> None:
+    found = Segmenter(*tinyworld.load_segmenter()).regions(PIXELS, ["sea", "night", "snow"])
+    for region, scene, name in zip(found, SCENES, ("sea", "night", "snow"), strict=True):
+        truth = torch.from_numpy(scene.masks[name])
+        assert (region[0] & truth).sum() / (region[0] | truth).sum() > 0.8
+
+
+def test_a_captioner_of_the_recipe_writes_one_text_for_each_picture(tmp_path, monkeypatch) -> None:
+    tokenizer = build_tokenizer()
+    model = seeded(lambda: build_captioner(tokenizer))
+    folder = tmp_path / "captioner"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    monkeypatch.setattr(store, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(store, "_checked", lambda path: path)
+    loaded = store.load_captioner()
+    assert loaded is not None
+    texts = Captioner(*loaded).write(PIXELS)
+    assert len(texts) == 3 and all(isinstance(text, str) for text in texts)
+    monkeypatch.setattr(store, "WEIGHTS", tmp_path / "elsewhere")
+    assert store.load_captioner() is None

@@ -1,0 +1,81 @@
+"""The page and the figure of an attribution: what they say, and that they escape it."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import diffexplain_fast as dx
+from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from tests.explaining import quick_explanation
+
+_EVIL = "<script>alert(1)</script>"
+
+
+def attribution(word: str = "snow", label: str = "boat") -> dx.Attribution:
+    """Return an attribution that was written by hand."""
+    picture, name = Image.new("RGB", (8, 8), "red"), f"ground:{word}"
+    return dx.Attribution(
+        target=f"ClassLogit({label})",
+        label=label,
+        images=[picture],
+        captions=[f"a boat on {word}"],
+        taxonomy=dx.Taxonomy({"ground": [word, "desert"]}),
+        rows=[Row(0, name, -2.5, -2.6, -2.4, 1.0, 1, -2.5, -30.0, 1.0, "swap")],
+        effects=[
+            Effect(name, -2.5, -2.6, -2.4, 0.01, 1, -2.5, 1.0),
+            Effect("ground:desert", 0.5, 0.4, 0.6, 0.4, 0, 0.5, 0),
+        ],
+        interactions=[Interaction(name, "ground:desert", 1.25, 1.0, 1.5, 1, 1.25)],
+        counterfactuals=[Counterfactual(picture, (name,), label, "fish", True, 0.9, 0.1)],
+        placebos={"swap": [0.01, -0.02]},
+        denoiser_rows=96,
+        settings={"verifier": "denoiser", "pipeline": word},
+        found={0: [Edit(picture, False, -2.5, (name,))]},
+    )
+
+
+def test_it_says_what_the_attribution_holds(tmp_path: Path) -> None:
+    text = attribution().report(tmp_path / "deep" / "report.html").read_text()
+    for said in (
+        "boat",
+        "ground:snow",
+        "-2.50",
+        "-2.60 to -2.40",
+        "+1.25",
+        "not verified",
+        "becomes fish",
+        "swap: 0.02",
+    ):
+        assert said in " ".join(text.split()), said
+    assert text.count("<img") == 3 and "data:image/png;base64," in text
+
+
+def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path) -> None:
+    text = dx.write_report([attribution(_EVIL, _EVIL)], tmp_path / "r.html", title=_EVIL).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "default-src 'none'" in text and "http" not in text.replace("http-equiv", "")
+
+
+def test_pages_hold_results_of_one_kind(tmp_path: Path) -> None:
+    two = dx.write_report([attribution(), attribution("sea")], tmp_path / "two.html").read_text()
+    assert 'id="attribution-1"' in two and 'id="attribution-2"' in two
+    with pytest.raises(TypeError, match="results: wanted results of one kind"):
+        dx.write_report([attribution(), quick_explanation()], tmp_path / "r.html")
+
+
+def test_the_figure_has_a_bar_for_each_effect() -> None:
+    figure, axes = attribution().plot()
+    assert [text.get_text() for text in axes["effects"].get_yticklabels()] == ["ground:snow", "ground:desert"]
+    assert len(axes["effects"].patches) == 2
+    figure.canvas.draw()
+
+
+def test_a_damaged_attribution_is_named(tmp_path: Path) -> None:
+    folder = attribution().save(tmp_path / "a")
+    assert dx.Attribution.load(folder).effects == attribution().effects
+    record = folder / "attribution.json"
+    record.write_text(record.read_text().replace("-2.5,", '"much",', 1))
+    with pytest.raises(CorruptFileError):
+        dx.Attribution.load(folder)

@@ -1,0 +1,121 @@
+"""Regression and effects against numbers by hand, and the coverage of their intervals."""
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.stats.design import balanced_design
+from diffexplain_fast.stats.effects import against_median, interval
+from diffexplain_fast.stats.regression import effective_pictures, freedom_of, least_squares
+from tests.stats.trials import against_medians, trial
+
+EFFECTS = [np.array([3.0, 0.0, 0.2, -0.1, 0.1, 0.0, -1.5]), np.array([0.0, 0.5, 2.0, 0.1, -0.2])]
+
+
+def test_exact_outcomes_give_exact_effects() -> None:
+    design, levels, outcomes = trial(EFFECTS, 96, np.zeros((96, 1)))
+    effects = against_median(least_squares(design, levels, outcomes))
+    assert np.allclose(effects.estimate, against_medians(EFFECTS), atol=1e-10) and effects.error.max() < 1e-6
+    assert np.allclose(effects.means[:7, 0], EFFECTS[0] + EFFECTS[1].mean(), atol=1e-10)
+    assert effects.groups.tolist() == [0] * 7 + [1] * 5 and effects.values.tolist() == [*range(7), *range(5)]
+
+
+def test_one_group_by_hand() -> None:
+    # Three values named 2 to 4 times, one group: HC3 of a mean is the sum of (deviation / (1 - 1/n))^2 over n^2.
+    design = np.array([[0], [0], [1], [1], [1], [2], [2], [2], [2]])
+    outcomes = np.array([1.0, 3, 10, 11, 15, 100, 104, 106, 110])[:, None]
+    effects = against_median(least_squares(design, [3], outcomes))
+    assert effects.means[:, 0] == pytest.approx([2, 12, 105]) and effects.medians[0, 0] == pytest.approx(12)
+    assert effects.middle[:, 0] == pytest.approx([0, 1, 0])
+    variances = [2 * (1 / 0.5) ** 2 / 4, 14 * 1.5**2 / 9, 52 * (4 / 3) ** 2 / 16]
+    wanted = np.sqrt([variances[0] + variances[1], 0, variances[2] + variances[1]])
+    assert effects.error[[0, 2], 0] == pytest.approx(wanted[[0, 2]], abs=0.01)
+
+
+def test_freedom_of_a_mean_is_pictures_minus_one() -> None:
+    # One column of ones and equal leverages: Bell and McCaffrey's formula gives exactly n - 1.
+    fit = least_squares(np.zeros((9, 1), dtype=int), [1], np.arange(9.0)[:, None])
+    assert freedom_of(fit, np.full((9, 1), 1 / 9)) == pytest.approx(8)
+
+
+def coverage(effects: list[np.ndarray], pictures: int, noise: np.ndarray) -> np.ndarray:
+    fit = against_median(least_squares(*trial(effects, pictures, noise)))
+    low, high = interval(fit.estimate, fit.error, fit.freedom)
+    truth = against_medians(effects)
+    return (low <= truth) & (truth <= high)
+
+
+def test_coverage_at_twelve_pictures_a_word() -> None:
+    # Seed 0, 96 pictures, 12 a value of the first group; normal, skewed, and one value with four times the spread.
+    random = np.random.default_rng(0)
+    design = balanced_design([7, 5], 96, 3)
+    assert (np.bincount(design[:, 0] + 1) == 12).all()
+    spread = np.where(design[:, [0]] == 2, 4.0, 1.0)
+    for noise in (
+        random.normal(0, 1.5, (96, 400)),
+        random.exponential(1.5, (96, 400)),
+        random.normal(0, 1, (96, 400)) * spread,
+    ):
+        covered = coverage(EFFECTS, 96, noise)
+        assert 0.945 <= covered.mean() <= 0.99 and covered.mean(1).min() >= 0.91
+
+
+def test_normal_quantiles_and_plain_residuals_would_cover_less() -> None:
+    noise = np.random.default_rng(1).standard_normal((96, 400))
+    fit = least_squares(*trial(EFFECTS, 96, noise))
+    plain = fit.residuals * (1 - fit.leverage)[:, None]
+    truth = np.concatenate([EFFECTS[0] + EFFECTS[1].mean(), EFFECTS[1] + EFFECTS[0].mean()])
+    half = 1.96 * np.sqrt((fit.rows**2).T @ plain**2)
+    assert (np.abs(fit.means - truth[:, None]) <= half).mean() < 0.935
+
+
+def test_coverage_with_ties_and_with_neighbours_of_the_median() -> None:
+    random = np.random.default_rng(2)
+    for effects in ([np.zeros(8), np.zeros(5)], [random.normal(0, 1, 8), random.normal(0, 0.3, 9)]):
+        covered = coverage(effects, 384, random.normal(0, 1.5, (384, 200)))
+        assert 0.94 <= covered.mean() <= 0.985
+
+
+def test_a_function_added_to_all_logits_changes_no_centred_effect() -> None:
+    noise = np.random.default_rng(3).standard_normal((96, 4))
+    design, levels, logits = trial(EFFECTS, 96, noise)
+    shifted = logits + np.sin(np.arange(96))[:, None] * 5
+    first, second = (
+        against_median(least_squares(design, levels, raw - raw.mean(1, keepdims=True))) for raw in (logits, shifted)
+    )
+    assert np.allclose(first.estimate, second.estimate, atol=1e-10) and np.allclose(first.error, second.error)
+
+
+def test_weights_give_the_effect_in_the_users_distribution() -> None:
+    # The first group acts only where the second has value 0: .2 of the captions, .8 of the user's pictures.
+    design = balanced_design([3, 5], 768, 0, left_out_share=0.0)
+    outcomes = ((design[:, 0] == 0) & (design[:, 1] == 0))[:, None] * 10.0
+    weights = np.where(design[:, 1] == 0, 16.0, 1.0)
+    plain = against_median(least_squares(design, [3, 5], outcomes))
+    moved = against_median(least_squares(design, [3, 5], outcomes, weights))
+    assert plain.estimate[0, 0] == pytest.approx(2, abs=0.1) and moved.estimate[0, 0] == pytest.approx(8, abs=0.1)
+    assert effective_pictures(np.array([1.0, 1, 1, 3])) == pytest.approx(3)
+    with pytest.raises(ValueError, match="weights: wanted an effective number of at least 50"):
+        least_squares(design, [3, 5], outcomes, np.where(np.arange(768) < 20, 1e4, 1.0))
+
+
+def test_values_that_no_caption_names_are_nan() -> None:
+    design, levels, outcomes = trial(EFFECTS, 96, np.random.default_rng(4).standard_normal((96, 2)))
+    design[design[:, 0] == 3, 0] = -1
+    effects = against_median(least_squares(design, levels, outcomes))
+    assert effects.pictures[3] == 0 and np.isnan(effects.estimate[3]).all() and np.isnan(effects.means[3]).all()
+    assert np.isfinite(np.delete(effects.estimate, 3, 0)).all()
+
+
+@pytest.mark.parametrize("bad", ["shape", "nan", "value", "few"])
+def test_refuses(bad: str) -> None:
+    design, outcomes = balanced_design([7, 5], 96, 0), np.zeros((96, 2))
+    if bad == "shape":
+        outcomes = outcomes[:90]
+    elif bad == "nan":
+        outcomes[3, 1] = np.nan
+    elif bad == "value":
+        design[0, 0] = 7
+    else:
+        design, outcomes = design[:8], outcomes[:8]
+    with pytest.raises(ValueError, match="wanted"):
+        least_squares(design, [7, 5], outcomes)

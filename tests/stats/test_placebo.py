@@ -1,0 +1,43 @@
+"""The null of placebos, Student's p-value and the adjustment for many tests, against known values."""
+
+import pytest
+import torch
+
+from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
+
+
+def test_the_spread_is_the_one_of_a_prediction_with_known_mean() -> None:
+    assert placebo_spread([0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(2.570582 * 0.3, rel=1e-6)
+    assert placebo_spread([]) == 0.0
+    with pytest.raises(ValueError, match="confidence"):
+        placebo_spread([0.1], 1.0)
+
+
+def test_one_more_placebo_is_seldom_significant_and_a_large_effect_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alarms = 0
+    for _ in range(400):
+        *placebos, one = torch.randn(9, generator=generator).tolist()
+        alarms += placebo_p(one, placebos) < 0.05
+    assert 8 <= alarms <= 32  # 20 of 400 are expected
+    assert placebo_p(2.570582 * 0.3, [0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(0.05, rel=1e-5)
+    assert placebo_p(5.0, [0.1, -0.1, 0.05]) < 1e-4 and placebo_p(5.0, []) == 1.0
+
+
+def test_students_p_value_agrees_with_tables() -> None:
+    # t = 2.776445 is the two-sided 5 % point at 4 degrees of freedom, 12.706205 at 1.
+    for half, count, value in ((2.7764451, 5, 0.05), (12.7062047, 2, 0.05), (4.6040949, 5, 0.01)):
+        base = [0.0] * count
+        base[0], base[1] = 1.0, -1.0
+        sample_sd = (2 / (count - 1)) ** 0.5
+        shifted = [one + half * sample_sd / count**0.5 for one in base]
+        assert student_p(shifted) == pytest.approx(value, rel=1e-5)
+    assert student_p([0.0, 0.0]) == 1.0 and student_p([2.0, 2.0]) == 0.0
+    with pytest.raises(ValueError, match="at least 2"):
+        student_p([1.0])
+
+
+def test_the_adjustment_is_the_one_of_benjamini_and_hochberg() -> None:
+    values = [0.01, 0.04, 0.03, 0.005, 0.8]
+    assert adjusted_p(values) == pytest.approx([0.025, 0.05, 0.05, 0.025, 0.8])
+    assert adjusted_p([]) == []

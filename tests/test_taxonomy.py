@@ -1,0 +1,133 @@
+"""Taxonomies: trees of any depth, the two published forms, and what is wrong with a tree said by its place."""
+
+import json
+
+import pytest
+
+import diffexplain_fast as dx
+from diffexplain_fast.errors import CorruptFileError, UnknownNameError
+
+RELEASED = {
+    "domain": "faces",
+    "categories": {"accessories": {"hat": ["fedora", "beret"], "glasses": ["round"]}, "hair": ["blonde", "red"]},
+}
+PAPER = [{"BEARD": ["goatee", "full"]}, {"EYES": ["blue", "green"]}]
+
+
+def test_the_released_form_is_read_and_written() -> None:
+    taxonomy = dx.Taxonomy.from_json(RELEASED)
+    assert taxonomy.to_json() == RELEASED and dx.Taxonomy.from_json(taxonomy.to_json()) == taxonomy
+    assert [concept.name for concept in taxonomy.concepts][:3] == [
+        "accessories:fedora",
+        "accessories:beret",
+        "accessories:round",
+    ]
+    assert taxonomy.concept("accessories:beret").path == ("accessories", "hat", "beret")
+    assert [concept.word for concept in taxonomy.siblings("hair")] == ["blonde", "red"]
+
+
+def test_the_papers_form_is_read_and_written_and_sets_are_lists() -> None:
+    taxonomy = dx.Taxonomy.from_json(PAPER)
+    assert taxonomy.to_json("paper") == PAPER
+    assert dx.Taxonomy([{"BEARD": {"goatee", "full"}}]) == dx.Taxonomy({"BEARD": ["full", "goatee"]})
+
+
+def test_any_depth_goes_through_a_file(tmp_path) -> None:
+    deep = {"object": {"being": {"animal": {"pet": ["dog", "cat"], "fish": None}}}, "sky": ["blue"]}
+    taxonomy = dx.Taxonomy(deep, domain="world")
+    for form in ("released", "paper"):
+        read = dx.Taxonomy.load(taxonomy.save(tmp_path / f"{form}.json", form))
+        assert read.concepts == taxonomy.concepts
+    assert taxonomy.inner == [
+        ("object",),
+        ("object", "being"),
+        ("object", "being", "animal"),
+        ("object", "being", "animal", "pet"),
+        ("sky",),
+    ]
+    assert [concept.word for concept in taxonomy.below(("object", "being"))] == ["dog", "cat", "fish"]
+
+
+def test_names_that_are_not_unique_are_whole_paths_and_leaves_need_no_category() -> None:
+    taxonomy = dx.Taxonomy({"hair": {"long": ["red"], "short": ["red", "black"]}})
+    assert [concept.name for concept in taxonomy.concepts] == ["hair:long:red", "hair:short:red", "hair:black"]
+    flat = dx.Taxonomy(["snow", "sand"])
+    assert [concept.name for concept in flat.concepts] == ["snow", "sand"] and flat.siblings("") == []
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"a": {"b": {"a": ["c"]}}}, "taxonomy, a > b: .*cycle a > b > a"),
+        ({"a": ["b", "B "]}, "taxonomy, a: wanted every name once, got 'B' twice"),
+        ([{"a": ["b"]}, {"a": ["c"]}], "taxonomy: wanted every name once, got 'a' twice"),
+        ({"a": {"b": []}}, "taxonomy, a > b: wanted at least one name below it, got none"),
+        ({"a": [" "]}, "taxonomy, a: wanted names that are not empty"),
+        ({}, "taxonomy: wanted at least one name below it"),
+        ({"a": 3}, "taxonomy, a: wanted a dict, a list of names"),
+        ({"a": [3]}, "taxonomy, a: wanted names, or dicts"),
+        ({3: ["a"]}, "taxonomy: wanted text as names"),
+        ("", "names that are not empty"),
+        (None, "taxonomy: wanted a dict"),
+    ],
+)
+def test_what_is_wrong_with_a_tree_is_said_with_its_place(tree: object, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        dx.Taxonomy(tree)
+
+
+def test_a_tree_that_contains_itself_ends() -> None:
+    tree: dict = {}
+    tree["a"] = tree
+    with pytest.raises(ValueError, match="cycle a > a"):
+        dx.Taxonomy(tree)
+    loop: list = ["x"]
+    loop.append({"b": {"c": loop}})
+    with pytest.raises(ValueError, match="cycle"):
+        dx.Taxonomy({"a": loop})
+
+
+def test_files_that_are_damaged_or_say_a_key_twice(tmp_path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('{"categories": {"a": ["b"], "a": ["c"]}}')
+    with pytest.raises(CorruptFileError, match="'a' twice"):
+        dx.Taxonomy.load(path)
+    path.write_text("{")
+    with pytest.raises(CorruptFileError, match="JSON of a taxonomy"):
+        dx.Taxonomy.load(path)
+    path.write_text(json.dumps({"domain": 3, "categories": ["a"]}))
+    with pytest.raises(TypeError, match="domain: wanted text"):
+        dx.Taxonomy.load(path)
+
+
+def test_unknown_names_and_cut_words() -> None:
+    taxonomy = dx.Taxonomy.from_json(RELEASED)
+    with pytest.raises(UnknownNameError, match="accessories:fedora"):
+        taxonomy.concept("accessories:fedor")
+    with pytest.raises(UnknownNameError, match="form"):
+        taxonomy.to_json("xml")
+    pieces = {"fedora": 3, "round": 1, "red": 1}
+    assert taxonomy.cut_words(lambda text: pieces.get(text, 1)) == ["fedora"]
+
+
+def test_a_model_proposes_and_is_asked_again_until_it_answers_with_json() -> None:
+    answers = iter(["I see faces.", '{"categories": {"hat": []}}', f"Sure:\n```json\n{json.dumps(RELEASED)}\n```"])
+    asked = []
+
+    def model(images: object, question: str) -> str:
+        asked.append((images, question))
+        return next(answers)
+
+    assert dx.Taxonomy.propose(["picture"], model) == dx.Taxonomy.from_json(RELEASED)
+    assert len(asked) == 3 and asked[0][0] == ["picture"] and "JSON" in asked[0][1]
+
+
+def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:
+    with pytest.raises(ValueError, match=r"model: wanted an answer with the JSON of a taxonomy, got 'no' \("):
+        dx.Taxonomy.propose(["picture"], lambda images, question: "no")
+    with pytest.raises(TypeError, match="model: wanted a function of pictures"):
+        dx.Taxonomy.propose(["picture"], "gpt")
+    with pytest.raises(TypeError, match="model: wanted a function that returns text"):
+        dx.Taxonomy.propose(["picture"], lambda images, question: None)
+    with pytest.raises(ValueError, match="images: wanted at least one"):
+        dx.Taxonomy.propose([], lambda images, question: "")

@@ -1,0 +1,53 @@
+"""The tiny world's taxonomy and wording: what captions say, and how a change of one attribute is said."""
+
+import pytest
+
+from diffexplain_fast.tinyworld.grammar import VOCABULARY as HARDER
+from diffexplain_fast.tinyworld.grammar import is_true, read_caption
+from diffexplain_fast.tinyworld.rewording import WorldWording, world_taxonomy
+from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, NOTHING, USUAL, VOCABULARY, WORLD
+
+SCENE = {
+    **{name: values[0] for name, values in ATTRIBUTES.items()},
+    **ABSENCE,
+    "companion": "kite",
+    "object": "fish",
+    "style": "scene",
+}
+
+
+@pytest.mark.parametrize("words", [VOCABULARY, HARDER], ids=["first", "harder"])
+def test_the_taxonomy_has_every_public_value_once_below_its_groups(words: tuple[str, ...]) -> None:
+    taxonomy = world_taxonomy(words)
+    known = [name for name in WORLD if set(WORLD[name]) <= set(words)]
+    expected = {f"{name}:{value}" for name in known for value in WORLD[name]}
+    assert {c.name for c in taxonomy.concepts} == expected | {"object:nothing", "companion:nothing"}
+    assert taxonomy.concept("background:desert").path == ("background", "day", "land", "desert")
+    assert ("size" in known) == (words is HARDER)
+
+
+@pytest.mark.parametrize("words", [VOCABULARY, HARDER], ids=["first", "harder"])
+def test_a_changed_caption_says_the_change_and_all_else_as_before(words: tuple[str, ...]) -> None:
+    wording = WorldWording(words)
+    caption = wording.changed("", SCENE)
+    for concept in world_taxonomy(words).concepts:
+        changed = wording.changed(caption, {concept.category: concept.word})
+        now = SCENE | {concept.category: concept.word}
+        assert is_true(read_caption(changed), now), changed
+        assert wording.said(changed)[concept.category] == concept.word
+        if concept.word != SCENE[concept.category]:
+            assert changed != caption or concept.word == USUAL
+
+
+def test_absence_is_said_where_the_pipeline_knows_the_word_for_it() -> None:
+    caption = "a red striped boat on sea with kite"
+    assert WorldWording(VOCABULARY).changed(caption, {"companion": NOTHING}) == "a red striped boat on sea"
+    assert WorldWording(HARDER).changed(caption, {"companion": NOTHING}) == "a red striped boat on sea with nothing"
+    assert WorldWording(HARDER).changed(caption, {"object": NOTHING}) == "nothing on sea with kite"
+    assert WorldWording(VOCABULARY).changed("a red boat on sea", {"texture": "plain"}) == "a red plain boat on sea"
+
+
+def test_what_is_absent_has_no_region() -> None:
+    wording = WorldWording(HARDER)
+    assert wording.region("desert", "background") == "desert" and wording.region("kite", "companion") == "a kite"
+    assert wording.region(NOTHING, "companion") is None and wording.region(USUAL, "size") is None
