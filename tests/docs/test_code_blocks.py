@@ -10,7 +10,15 @@ from tests.docs.stand_ins import STAND_INS, with_stand_ins
 
 CODE = {page: blocks(read(page), "python") for page in PAGES}
 _OWN = [page for page in PAGES if any(not SNIPPET.search(block) for block in CODE[page])]
-SLOW = ("published-classifier.md", "index.md", "own-classifier.md", "questions.md", "report.md")
+SLOW = (
+    "attribution.md",
+    "audit.md",
+    "index.md",
+    "own-classifier.md",
+    "published-classifier.md",
+    "questions.md",
+    "report.md",
+)
 """Pages whose blocks explain something, which takes more than a few seconds."""
 
 
