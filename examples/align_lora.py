@@ -1,6 +1,7 @@
-"""Train a LoRA of a diffusion model for a reward, a classifier's probability, through the whole sampler, as DRaFT does.
+"""Train a LoRA of a diffusion model for a reward, a classifier's probability, as DRaFT does.
 
-Source: DRaFT (arXiv 2309.17400). Needs ``pip install peft``. Run: ``python examples/align_lora.py``; 12 steps take about a minute on two cores.
+Source: DRaFT (arXiv 2309.17400). The gradient goes through the whole sampler. Needs ``pip install peft``.
+Run: ``python examples/align_lora.py``; 12 steps take about a minute on two cores.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Notebooks run cell by cell without a kernel: ``python -m tests.docs.notebooks FILE`` stores the outputs in the file."""
+"""Notebooks run without a kernel: ``python -m tests.docs.notebooks FILE`` stores the outputs in the file."""
 
 import ast
 import base64

@@ -1,14 +1,14 @@
-"""The table of cards in ``docs/published-classifier.md``, estimated by the plan and the time model: ``python -m benchmarks.cards``."""
+"""The table of cards in a page, estimated by the plan and the time model: ``python -m tests.docs.cards``."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.measuring.estimate import CARDS, GIB
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.prediction.predict import predict
+from tests.docs.reading import DOCS
 
-PAGE = Path(__file__).parent.parent / "docs" / "published-classifier.md"
-BEGIN, END = "<!-- numbers: python -m benchmarks.cards -->", "<!-- end of numbers -->"
+PAGE = DOCS / "published-classifier.md"
+BEGIN, END = "<!-- numbers: python -m tests.docs.cards -->", "<!-- end of numbers -->"
 SHOWN = {"rtx3060": "RTX 3060", "rtx3090": "RTX 3090", "rtx4090": "RTX 4090", "h100": "H100"}
 """Cards in the table, and how the table calls them."""
 _SHARE = 0.9
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 CASES = (
     Case("Stable Diffusion 1.5, 20 steps, guidance", "sd15", 20, True),
-    Case("SDXL at 1024 × 1024, 4 steps, no guidance", "sdxl", 4, False),
+    Case("SDXL at 1024 x 1024, 4 steps, no guidance", "sdxl", 4, False),
 )
 
 
