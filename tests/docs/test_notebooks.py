@@ -35,8 +35,8 @@ def test_a_notebook_is_small_and_was_run_in_order(path: Path) -> None:
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])
 
 
-def test_there_is_a_notebook_of_the_engine() -> None:
-    assert "engine.ipynb" in [path.name for path in NOTEBOOKS]
+def test_there_are_notebooks_of_an_audit_and_of_the_engine() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["audit.ipynb", "engine.ipynb"]
 
 
 def test_the_runner_stores_text_and_values() -> None:
