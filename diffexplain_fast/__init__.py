@@ -7,8 +7,8 @@ from diffexplain_fast.public_names import HOMES
 
 if TYPE_CHECKING:
     from diffexplain_fast import editing, tinyworld
-    from diffexplain_fast.api.explain import explain
     from diffexplain_fast.api.explainer import Explainer
+    from diffexplain_fast.api.one_call import explain
     from diffexplain_fast.engine import gradients
     from diffexplain_fast.engine.accelerated import accelerate
     from diffexplain_fast.engine.sampler import DifferentiableSampler

@@ -19,7 +19,7 @@ HOMES = {
     "all_of": "recipe.making",
     "any_of": "recipe.making",
     "editing": "editing",
-    "explain": "api.explain",
+    "explain": "api.one_call",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
     "plot": "report.writing",

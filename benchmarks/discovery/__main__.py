@@ -69,6 +69,10 @@ def compared(rows: Sequence[AuditRow], truth: Truth, role: Mapping[tuple[str, st
         "precision, |truth| above the minimal effect": share((true * np.sign(effect))[found] > delta),
         "planted found": share(raised[planted]),
         "spurious found": share(raised[spurious]),
+        "recall, |truth| at least 0.4 above the minimal effect": {
+            "raised": share(raised[true >= delta + 0.4]),
+            "lowered": share((found & (effect < 0))[true <= -delta - 0.4]),
+        },
         "undecided": share(undecided),
         "mean |effect - truth|": float(np.abs(effect - true).mean()),
         "slope": float(np.polyfit(true, effect, 1)[0]),

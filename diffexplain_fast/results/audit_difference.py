@@ -89,7 +89,7 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
         freedom=np.minimum(one.freedom, two.freedom),
         pictures=np.minimum(one.pictures, two.pictures),
     )
-    return Estimated(effects, [])
+    return Estimated(effects, None)
 
 
 def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int, int]) -> AuditRow:

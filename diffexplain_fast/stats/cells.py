@@ -1,23 +1,18 @@
 """The cells of a trial: effects of everything that captions ask for, and which of them are findings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from diffexplain_fast.stats.bootstrap import family_adjusted, largest_t
-from diffexplain_fast.stats.decisions import (
-    Control,
-    Look,
-    OneSided,
-    classify,
-    findings,
-    one_sided_tests,
-    reported_interval,
-)
+from diffexplain_fast.stats.averaging import Average, averaged
+from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects, against_median
-from diffexplain_fast.stats.regression import LEAST_EFFECTIVE, Fit, effective_pictures, least_squares
+from diffexplain_fast.stats.regression import Fit, least_squares
+
+_SPARE = 4
+"""Pictures beyond the terms of a regression."""
 
 
 class Asked(NamedTuple):
@@ -113,7 +108,7 @@ class Judged:
         return reported_interval(kept, self.found, self.tested, self.level)
 
 
-def concept_effects(asked: Asked, outcomes: np.ndarray, weights: np.ndarray | None = None) -> tuple[Fit, Effects]:
+def concept_effects(asked: Asked, outcomes: np.ndarray) -> tuple[Fit, Effects]:
     """Return the regression of outcomes on what captions ask for, and the effects of all cells.
 
     A free word is either there or not: its effect is against its absence, which is twice that against the median of
@@ -122,9 +117,8 @@ def concept_effects(asked: Asked, outcomes: np.ndarray, weights: np.ndarray | No
     Args:
         asked: what the captions ask for.
         outcomes: float [pictures, outcomes].
-        weights: float [pictures], above 0; None for equal weights.
     """
-    fit = least_squares(asked.design, asked.levels, outcomes, weights)
+    fit = least_squares(asked.design, asked.levels, outcomes)
     effects = against_median(fit)
     word = (effects.groups >= asked.groups)[:, None]
     factor = np.where(word, 2.0, 1.0)
@@ -134,104 +128,68 @@ def concept_effects(asked: Asked, outcomes: np.ndarray, weights: np.ndarray | No
 
 @dataclass(frozen=True)
 class Estimated:
-    """Effects of all cells on all targets, which may come from several regressions.
+    """Effects of all cells on all targets.
 
     Attributes:
-        effects: of all cells.
-        parts: regressions, their effects, and which cells of which targets come from them, bool [cells, targets].
+        effects: of all cells, averaged over the own object asked for and not asked for.
+        fit: the regression over all pictures as they are; None for a difference of two trials.
     """
 
     effects: Effects
-    parts: list[tuple[Fit, Effects, np.ndarray]]
-
-    def largest_t(self, tested: np.ndarray, seed: int) -> np.ndarray:
-        """Return the largest t statistic of all tested cells in draws without any effect, see ``bootstrap``.
-
-        The parts have the same pictures and the same signs, so their draws are the same draws.
-
-        Args:
-            tested: bool [cells, targets].
-            seed: of the random signs.
-        """
-        drawn = [largest_t(fit, effects, tested & part, seed=seed) for fit, effects, part in self.parts if part.any()]
-        return np.maximum.reduce(drawn)
+    fit: Fit | None
 
 
 def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int) -> Estimated:
     """Return the effects of all cells, averaged over a target's own object asked for and not asked for.
 
-    The pictures that ask for the object weigh as much as all others together, where their number will suffice for that
-    at the planned number of pictures. Effects in the object's own group are averaged over all pictures as they are.
+    Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures.
 
     Args:
         asked: what the captions ask for.
         values: of the targets, float [pictures, targets].
         own: place of every target's own object among the concepts, None where there is none.
-        planned: number of pictures at the last look.
+        planned: number of pictures at the last look. Where that is too small for an average, the effects of all
+            pictures take its place.
 
     Returns:
-        The effects; NaN at a look that comes too early for the weights.
+        The effects; NaN at a look that comes too early for an average.
     """
     fit, base = concept_effects(asked, values)
-    effects, taken = base, np.ones(base.estimate.shape, dtype=bool)
-    parts: list[tuple[Fit, Effects, np.ndarray]] = []
+    effects = base
     for target, place in enumerate(own):
         if place is None:
             continue
-        mine = asked.named[:, place]
-        share = float(mine.mean())
-        if planned * 4 * share * (1 - share) < LEAST_EFFECTIVE:
+        mine, group = asked.named[:, place], base.groups[asked.places[place]]
+        least = asked.terms - asked.levels[group] + 1 + _SPARE
+        if planned * mine.mean() < least:
             continue
-        cells = np.zeros(taken.shape, dtype=bool)
-        cells[:, target] = base.groups != base.groups[asked.places[place]]
-        taken &= ~cells
-        weights = np.where(mine, 0.5 / max(share, 1e-9), 0.5 / max(1 - share, 1e-9))
-        if effective_pictures(weights) < LEAST_EFFECTIVE:
-            effects = _with(effects, cells, None)
-            continue
-        one, part = concept_effects(asked, values[:, [target]], weights)
-        wide = _spread(part, target, len(own))
-        effects = _with(effects, cells, wide)
-        parts.append((_of(one, target, len(own)), wide, cells))
-    return Estimated(effects, [(fit, base, taken), *parts])
+        cells = base.groups != group
+        found = None
+        if mine.sum() >= least:
+            one, others = (rows_of_asked(asked, values[:, [target]], rows) for rows in (mine, ~mine))
+            found = averaged(one, others, cells)
+        effects = _with(effects, target, cells, found)
+    return Estimated(effects, fit)
 
 
-def _spread(part: Effects, target: int, targets: int) -> Effects:
-    """Return the effects on one target as effects on all, NaN for the others."""
+def rows_of_asked(asked: Asked, outcomes: np.ndarray, rows: np.ndarray) -> Effects:
+    """Return the effects in a part of the pictures.
 
-    def wide(array: np.ndarray) -> np.ndarray:
-        found = np.full((len(array), targets), np.nan)
-        found[:, target] = array[:, 0]
-        return found
-
-    return _changed(part, wide, part)
-
-
-def _of(fit: Fit, target: int, targets: int) -> Fit:
-    residuals = np.zeros((len(fit.residuals), targets))
-    residuals[:, target] = fit.residuals[:, 0]
-    return replace(fit, residuals=residuals)
+    Args:
+        asked: what the captions ask for.
+        outcomes: float [pictures, outcomes].
+        rows: the part, bool [pictures].
+    """
+    return concept_effects(asked._replace(design=asked.design[rows]), outcomes[rows])[1]
 
 
-def _with(effects: Effects, cells: np.ndarray, other: Effects | None) -> Effects:
-    """Return effects with some cells from others, or without an estimate."""
-
-    def joined(array: np.ndarray, taken: np.ndarray | float = np.nan) -> np.ndarray:
-        return np.asarray(np.where(cells, taken, array))
-
-    return _changed(effects, joined, *((effects,) if other is None else (effects, other)))
-
-
-def _changed(template: Effects, change: Callable[..., np.ndarray], *of: Effects) -> Effects:
-    return replace(
-        template,
-        estimate=change(*(one.estimate for one in of)),
-        error=change(*(one.error for one in of)),
-        freedom=change(*(one.freedom for one in of)),
-        means=change(*(one.means for one in of)),
-        medians=change(*(one.medians for one in of)),
-        middle=change(*(one.middle for one in of)),
-    )
+def _with(effects: Effects, target: int, cells: np.ndarray, found: Average | None) -> Effects:
+    """Return the effects with some cells of a target from an average, or without an estimate."""
+    estimate, error, freedom = effects.estimate.copy(), effects.error.copy(), effects.freedom.copy()
+    estimate[cells, target] = np.nan if found is None else found.estimate[cells]
+    error[cells, target] = np.nan if found is None else found.error[cells]
+    freedom[cells, target] = np.nan if found is None else found.freedom[cells]
+    return replace(effects, estimate=estimate, error=error, freedom=freedom)
 
 
 def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier: np.ndarray | None = None) -> Judged:
@@ -247,13 +205,7 @@ def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier:
     effects, places = estimated.effects, asked.places
     family = np.zeros(effects.estimate.shape, dtype=bool)
     family[places] = True
-    tests = one_sided_tests(effects, rule.delta, "fdr" if rule.control == "family" else rule.control, family)
-    if rule.control == "family":
-        largest = estimated.largest_t(tests.tested, rule.seed)
-        above, below = ((sign * effects.estimate - rule.delta) / effects.error for sign in (1, -1))
-        tested = tests.tested
-        adjusted = (family_adjusted(np.where(tested, t, np.nan), largest) for t in (above, below))
-        tests = OneSided(tests.above, tests.below, *adjusted)
+    tests = one_sided_tests(effects, rule.delta, rule.control, family, estimated.fit, rule.seed)
     before = None
     if earlier is not None:
         before = np.zeros(effects.estimate.shape, dtype=np.int64)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
-from diffexplain_fast.api.explain import explain
 from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.api.one_call import explain
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.models.classifier import Classifier

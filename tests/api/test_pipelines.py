@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffexplain_fast.api.explain import explain
 from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.api.one_call import explain
 from diffexplain_fast.evidence.identity import identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator

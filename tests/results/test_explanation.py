@@ -71,7 +71,7 @@ def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_fields_that_earlier_versions_lack_are_written_only_if_they_differ_from_the_default(tmp_path: Path) -> None:
     record = json.loads((example().save(tmp_path / "a") / "explanation.json").read_text())
-    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached"}
+    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached", "others"}
     found = Explanation.load(tmp_path / "a")
     assert (found.output, found.reached) == ("softmax", None)
     with pytest.raises(CorruptFileError, match="reached: wanted"):

@@ -38,7 +38,6 @@ def test_growth_on_clean_outcomes_finds_anything_as_rarely_as_the_levels_say() -
             tests = one_sided_tests(part(effects, audit), delta=0.0)
             ours[audit] |= (findings(tests, look.level) != 0).any()
             careless[audit] |= (findings(tests, 0.2) != 0).any()
-    print(ours.mean(), careless.mean())
     assert ours.mean() <= 0.2 + 2 * np.sqrt(0.2 * 0.8 / 600)
     assert careless.mean() > 0.2 + 2 * np.sqrt(0.2 * 0.8 / 600)
 
@@ -67,7 +66,6 @@ def test_largest_t_keeps_the_family_clean_where_single_tests_do_not() -> None:
         tests = one_sided_tests(against_median(fit), 0.0, "family", fit=fit, seed=audit)
         family.append(min(tests.adjusted_above.min(), tests.adjusted_below.min()) <= 0.2)
         single.append(min(tests.above.min(), tests.below.min()) <= 0.2)
-    print(np.mean(family), np.mean(single))
     assert np.mean(family) <= 0.2 + 2 * np.sqrt(0.16 / 80) and np.mean(single) > 0.8
     assert np.mean(family) > 0.02  # a bootstrap that rejects nothing would be of no use
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffexplain_fast.stats.design import balanced_design
+from diffexplain_fast.stats.distributions import t_above
 from diffexplain_fast.stats.effects import against_median, interval
 from diffexplain_fast.stats.regression import effective_pictures, freedom_of, least_squares
 from tests.stats.trials import against_medians, trial
@@ -73,6 +74,16 @@ def test_coverage_with_ties_and_with_neighbours_of_the_median() -> None:
     for effects in ([np.zeros(8), np.zeros(5)], [random.normal(0, 1, 8), random.normal(0, 0.3, 9)]):
         covered = coverage(effects, 384, random.normal(0, 1.5, (384, 200)))
         assert 0.94 <= covered.mean() <= 0.985
+
+
+def test_p_values_of_values_without_effect_are_uniform_down_to_a_thousandth() -> None:
+    # Seed 6, 400 pictures, 36 cells, 1,000 outcomes: two-sided p-values of placebo words.
+    effects = [np.zeros(k) for k in (8, 8, 4, 9, 7)]
+    noise = np.random.default_rng(6).standard_normal((400, 1000))
+    fit = against_median(least_squares(*trial(effects, 400, noise)))
+    p = 2 * t_above(np.abs(fit.estimate) / fit.error, fit.freedom)
+    assert 0.035 <= (p < 0.05).mean() <= 0.055 and 0.006 <= (p < 0.01).mean() <= 0.0125
+    assert 0.0003 <= (p < 0.001).mean() <= 0.0015
 
 
 def test_a_function_added_to_all_logits_changes_no_centred_effect() -> None:

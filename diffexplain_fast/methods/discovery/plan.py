@@ -84,6 +84,9 @@ def _plan(
     grouped = np.zeros((count, 0), dtype=np.int64)
     if groups:
         grouped = balanced_design([len(values) for _, values in groups], count, seed, None if phrases.silent else 0.0)
+    for column, (name, _) in enumerate(groups):
+        if name in own:  # the caption has room for one of them
+            grouped[:, column] = LEFT_OUT
     bags = np.zeros((count, 0), dtype=bool)
     if words:
         size = min(BAG, len(words))

@@ -1,0 +1,75 @@
+"""Cells of trials: averages over the own object, their errors, and what is found."""
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.stats.cells import Asked, Rule, estimate, judge
+from diffexplain_fast.stats.decisions import looks
+from diffexplain_fast.stats.design import balanced_design
+
+LEVELS = (8, 5, 3)
+OWN = 2
+"""Place of the own object."""
+
+
+def asked(pictures: int = 384, seed: int = 0) -> Asked:
+    """Return a balanced design of three groups."""
+    return Asked(balanced_design(LEVELS, pictures, seed, 0.0), LEVELS, 3)
+
+
+def outcomes(captions: Asked, with_own: float, without: float, seed: int, noise: float = 1.0) -> np.ndarray:
+    """Return outcomes to which the first value of the second group adds one effect with and one without the object."""
+    named, rng = captions.named, np.random.default_rng(seed)
+    effect = np.where(named[:, OWN], with_own, without)
+    return (noise * rng.standard_normal(len(named)) + effect * named[:, 8] + 3 * named[:, OWN])[:, None]
+
+
+def test_an_effect_is_the_mean_with_and_without_the_own_object() -> None:
+    captions = asked()
+    exact = estimate(captions, outcomes(captions, 2.0, 6.0, 0, noise=0.02), [OWN], 384).effects
+    assert exact.estimate[8, 0] == pytest.approx(4.0, abs=0.25)
+    pooled = estimate(captions, outcomes(captions, 2.0, 6.0, 0, noise=0.02), [None], 384).effects
+    assert pooled.estimate[8, 0] == pytest.approx(5.5, abs=0.25)
+
+
+@pytest.mark.parametrize("with_own", [4.0, 2.0, 6.0])
+def test_intervals_hold_the_mean(with_own: float) -> None:
+    inside, widths = [], []
+    rule = Rule(looks(384), 0.5, 0.05, "fdr", 0)
+    for seed in range(60):
+        captions = asked(seed=seed)
+        estimated = estimate(captions, outcomes(captions, with_own, 4.0, seed), [OWN], 384)
+        judged = judge(captions, estimated, rule, 0.015)
+        inside += [judged.low[8, 0] <= (with_own + 4) / 2 <= judged.high[8, 0]]
+        inside += (np.abs(judged.estimate[9:16, 0]) <= (judged.high - judged.low)[9:16, 0] / 2).tolist()
+        widths.append(float((judged.high - judged.low)[9:16, 0].mean()))
+    assert np.mean(inside) >= 0.93 and np.mean(widths) < 1.2
+
+
+def test_a_look_that_is_too_early_has_no_estimate_and_decides_nothing() -> None:
+    captions = asked(48)
+    early = estimate(captions, outcomes(captions, 4.0, 4.0, 0), [OWN], 384)
+    assert np.isnan(early.effects.estimate[8:, 0]).all() and np.isfinite(early.effects.estimate[:8, 0]).all()
+    judged = judge(captions, early, Rule(looks(384), 0.5, 0.05, "fdr", 0), 0.005)
+    assert (judged.names[8:, 0] == "undecided").all()
+    only = estimate(captions, outcomes(captions, 4.0, 4.0, 0), [OWN], 48)
+    assert only.effects.estimate[8, 0] == pytest.approx(4.0, abs=1.0)
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    found = 0
+    for seed in range(20):
+        captions = asked(seed=seed)
+        values = np.random.default_rng(seed).standard_normal((384, 6))
+        own: list[int | None] = [0, 1, 2, 3, None, None]
+        judged = judge(captions, estimate(captions, values, own, 384), Rule(looks(384), 0.5, 0.05, "fdr", 0), 0.05)
+        found += int((judged.found != 0).any())
+    assert found <= 2
+
+
+def test_the_family_is_controlled_by_the_largest_t() -> None:
+    captions = asked()
+    values = np.random.default_rng(0).standard_normal((384, 3))
+    values[:, 0] += 4 * captions.named[:, 9]
+    judged = judge(captions, estimate(captions, values, [OWN] * 3, 384), Rule(looks(384), 0.5, 0.05, "family", 0), 0.05)
+    assert judged.found[9, 0] == 1 and np.count_nonzero(judged.found) == 1
