@@ -66,4 +66,5 @@ def rendered(page: str, lines: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    found = table()  # takes minutes, so the page is read after it
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
