@@ -5,14 +5,14 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test test-slow test-all check world bars build bench baseline aot architecture wheel
+.PHONY: demo test test-slow test-all check docs world bars build bench baseline aot architecture wheel
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch setuptools wheel
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[plot,test,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[plot,test,dev,docs]'
 	touch $@
 
 demo: .venv/installed
@@ -22,6 +22,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Build the site of docs/ into site/; a warning, such as a link that leads nowhere, is an error.
+docs: .venv/installed
+	$(BIN)/python -m mkdocs build
 
 # Rooms, arrows, circles, doors, Any and lines; fails if a rule of the house is broken.
 architecture: .venv/installed

@@ -208,7 +208,7 @@ MEASURING_LINES = 4000
 ANY_IN_ANNOTATIONS = 28
 """At most so many ``Any`` in annotations of the package; may only be lowered."""
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-OTHER_TESTS = ("architecture", "benchmarks", "csrc", "kernels")
+OTHER_TESTS = ("architecture", "benchmarks", "csrc", "docs", "kernels")
 """Folders of tests for what lies outside of the package's own folder."""
 HEAVY = ("triton", "diffusers", "transformers", "timm", "torchvision")
 IMPORT_SECONDS = 2.0
