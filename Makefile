@@ -11,7 +11,7 @@ SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-
 .venv/installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch setuptools wheel
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch setuptools wheel ninja
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[plot,test,dev,docs]'
 	touch $@
 
