@@ -33,11 +33,11 @@ architecture: .venv/installed
 
 # At most 12 minutes on two cores; test-all adds the tests that take longer.
 test: check
-	$(BIN)/python -m pytest -ra -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -ra -n $(WORKERS) --dist worksteal -m "not slow"
 	$(SHARES) --benchmark-compare=benchmarks/results/ratios.json --benchmark-compare-fail=median:50%
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -ra -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -ra -n $(WORKERS) --dist worksteal -m slow
 
 test-all: test test-slow
 

@@ -32,7 +32,7 @@ class CommonShift(nn.Module):
 
     Raises:
         UnknownNameError: no such statistic or attribute, or no such value.
-        TypeError: a factor that is no number.
+        TypeError: a factor that is not a number.
     """
 
     def __init__(self, parts: Mapping[str, float | str]) -> None:

@@ -1,6 +1,6 @@
 """The probe: one network that names every attribute of a picture, those too that have no public word.
 
-It learns from rendered scenes alone and never sees the generator: it is the judge of generated pictures.
+The probe learns only from rendered scenes and never sees the generator, because it judges generated pictures.
 """
 
 import numpy as np

@@ -77,7 +77,7 @@ def make_decoder(run: Run) -> None:
 
 
 def make_clip(run: Run) -> None:
-    """Train and write ``text_encoder`` (the text tower alone) and ``clip`` (both towers, with their preprocessing)."""
+    """Train and write ``text_encoder`` (only the text tower) and ``clip`` (both towers, with their preprocessing)."""
     tokenizer = load_tokenizer(run.build / "tokenizer")
     torch.manual_seed(2)
     pair = clip_room.build_clip(tokenizer).to(run.device)

@@ -48,7 +48,7 @@ def vae_loss(vae: AutoencoderKL, scenes: Scenes, batch: int) -> Loss:
 
 
 def decoder_loss(vae: AutoencoderKL, scenes: Scenes, latents: torch.Tensor, batch: int) -> Loss:
-    """Return the loss of the decoder alone, on fixed latents: pixel errors, and the error of edges for sharpness."""
+    """Return the loss of only the decoder, on fixed latents: pixel errors, and the error of edges for sharpness."""
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
         rows = torch.from_numpy(rng.integers(len(latents), size=batch))

@@ -1,7 +1,7 @@
 """How captions of the recipe's world are made and read: absence, groups and nameless things can be said.
 
 A caption says some attributes of a picture. Each may be said by its word or by a group word ("a warm animal on land"),
-absence by "nothing" and "plain". Patterns and frames have only made-up words, which are no part of ``VOCABULARY``.
+absence by "nothing" and "plain". Patterns and frames have only made-up words, which are not in ``VOCABULARY``.
 """
 
 from collections.abc import Collection, Mapping
@@ -191,7 +191,7 @@ def _meaning(words: list[str], i: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _word(name: str, value: str) -> str | None:
-    """The word that says a value, alone; a missing companion needs its "with", and a usual size has none."""
+    """Return the word that says a value by itself; a missing companion needs its "with", and a usual size has none."""
     if (name, value) in NAMELESS_WORDS:
         return NAMELESS_WORDS[name, value]
     if name == "style" or value == USUAL or (value == NOTHING and name != "object"):

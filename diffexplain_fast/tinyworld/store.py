@@ -74,7 +74,7 @@ def read_truth(name: str) -> JsonObject:
 
 
 def load_probe() -> Probe:
-    """Load the judge of pictures, which learnt from rendered scenes alone.
+    """Load the judge of pictures, which learnt only from rendered scenes.
 
     Returns:
         Pixels [B, 3, 64, 64] in [0, 1] to one tensor of logits [B, values] per attribute, numbered as in ``values_of``.

@@ -38,9 +38,9 @@ NOTHING = Held(0, 0)
 
 def held_bytes(device: torch.device) -> Held:
     """Return the bytes that this process holds on a device while nothing runs."""
-    gc.collect()  # a recording lies in circles of references
     if device.type != "cuda":
         return NOTHING
+    gc.collect()  # a recording lies in circles of references
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     return Held(torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device))

@@ -39,7 +39,7 @@ class Wishes(NamedTuple):
         """Refuse an editor that does not exist, and counts below 1.
 
         Raises:
-            TypeError: a count that is no whole number.
+            TypeError: a count that is not a whole number.
             ValueError: see above.
         """
         if self.editor not in EDITORS:

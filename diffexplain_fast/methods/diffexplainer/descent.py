@@ -12,7 +12,7 @@ _TINY = 1e-30
 
 
 def descend(options: Options, state: State, gradient: Tensor, longest: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the soft tokens and Adam's state after one step of AdamW without decay (zero is no natural embedding).
+    """Return the soft tokens and Adam's state after one step of AdamW without decay (zero is not a natural embedding).
 
     Tokens are kept from growing longer than every word is: steps of a fixed size only ever add length, and the text
     encoder normalises it away, gradient included.

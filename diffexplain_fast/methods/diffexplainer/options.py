@@ -40,7 +40,7 @@ class Options:
         fresh_latents: draw new start latents in every step; False repeats the first ones.
         stop_probability: a step whose images all reach this target probability changes nothing, and after ``patience``
             of them in a row the optimisation stops if no more than one validation image is missed: the images stay
-            near what is natural. None, or a target that is no plain class, runs all iterations.
+            near what is natural. None, or a target that is not a plain class, runs all iterations.
         patience: see ``stop_probability``.
         validate_every: steps between validations; the best validated state is the result.
         n_validation: start latents of a validation, and of the second look at the best screened words.

@@ -138,5 +138,5 @@ def _role(name: str, found: int, declared: str | None, drawable: bool) -> str:
 
 
 def _number(value: float) -> float | None:
-    """Return a number, None where there is no estimate."""
+    """Return a number, or None without an estimate."""
     return None if np.isnan(value) else float(value)
