@@ -93,6 +93,12 @@ class Taxonomy:
     def load(cls, path: str | Path) -> "Taxonomy":
         """Read a JSON file; see ``from_json``.
 
+        Args:
+            path: the file.
+
+        Returns:
+            The taxonomy.
+
         Raises:
             FileNotFoundError: there is none.
             CorruptFileError: the content is not JSON, or has a key twice in one object.
@@ -158,6 +164,13 @@ class Taxonomy:
 
     def save(self, path: str | Path, form: str = "released") -> Path:
         """Write a JSON file; see ``to_json``.
+
+        Args:
+            path: the file, which is replaced.
+            form: of the tree, see ``to_json``.
+
+        Returns:
+            The file.
 
         Raises:
             UnknownNameError: another form.

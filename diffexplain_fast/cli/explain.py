@@ -61,6 +61,7 @@ def explain(
     search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
     search |= {"n_images": images, "n_score": max(images, Options.n_score), "candidates": _words(candidates)}
     search |= {"num_inference_steps": steps, "guidance_scale": guidance}
+    _folders(out, [""])  # refused before anything is loaded
     numbers, place = chosen_dtype(dtype), str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place, numbers)
     wanted = _targets(target, every, loaded.labels)

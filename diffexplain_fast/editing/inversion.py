@@ -43,6 +43,9 @@ def invert(models: LatentModels, table: Ancestral, clean: Tensor, caption: str |
         caption: of the picture as it is; None for the unconditional row.
         seed: decides the noise.
 
+    Returns:
+        The samples, the noisiest first, and the residual of every step.
+
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), eqs. 4 and 5, with the residual in place of the noise map.
     """
     shape = clean.shape[1:]

@@ -109,6 +109,12 @@ class Attribution(Drawn):
     def save(self, folder: str | Path) -> Path:
         """Write everything into a folder, which appears whole or not at all; see ``Explanation.save``.
 
+        Args:
+            folder: a new or empty folder, or a saved attribution, which is replaced.
+
+        Returns:
+            The folder.
+
         Raises:
             ValueError: the folder holds anything else than a result.
             StorageError: no space or no permission; what was saved there before is intact.
@@ -118,6 +124,12 @@ class Attribution(Drawn):
     @classmethod
     def load(cls, folder: str | Path) -> "Attribution":
         """Read a saved attribution; runs no code from it.
+
+        Args:
+            folder: folder that ``save`` wrote.
+
+        Returns:
+            The attribution.
 
         Raises:
             CorruptFileError: a file is missing, damaged, or of another structure; names it.

@@ -36,7 +36,7 @@ def check_both(values: tuple[Any, ...], groups: int, silu: bool) -> None:
 
 @settings(max_examples=16, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
-def test_group_norm_kernels_are_within_budget_for_every_shape(data: st.DataObject) -> None:
+def test_any_shape(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 2, 3, 5, 32]), "groups")
     per_group = data.draw(st.sampled_from([1, 2, 3, 7, 10, 17, 80]).filter(lambda d: d * groups <= 100), "C / G")
     channels = groups * per_group

@@ -1,5 +1,6 @@
 """What looks at pictures: the shipped CLIP pair and segmenter, and a captioner of the recipe's format."""
 
+import pytest
 import torch
 
 from diffexplain_fast import tinyworld
@@ -39,9 +40,10 @@ def test_a_captioner_of_the_recipe_writes_one_text_for_each_picture(tmp_path, mo
     tokenizer.save_pretrained(folder)
     monkeypatch.setattr(store, "WEIGHTS", tmp_path)
     monkeypatch.setattr(store, "_checked", lambda path: path)
-    loaded = store.load_captioner()
-    assert loaded is not None
-    texts = Captioner(*loaded).write(PIXELS)
+    assert store.has_captioner()
+    texts = Captioner(*store.load_captioner()).write(PIXELS)
     assert len(texts) == 3 and all(isinstance(text, str) for text in texts)
     monkeypatch.setattr(store, "WEIGHTS", tmp_path / "elsewhere")
-    assert store.load_captioner() is None
+    assert not store.has_captioner()
+    with pytest.raises(FileNotFoundError, match="captioner: wanted a model in"):
+        store.load_captioner()
