@@ -23,7 +23,7 @@ from diffexplain_fast.tinyworld.grammar import (
 )
 from diffexplain_fast.tinyworld.words import values_of
 
-PLAN = Plan(steps=9000, batch=64, rate=1e-3, decay=1e-2, average=0.998)
+PLAN = Plan(steps=6000, batch=64, rate=1e-3, decay=1e-2, average=0.998)
 WIDTH = 128
 PATCH = 4
 _READ_WEIGHT = 0.25

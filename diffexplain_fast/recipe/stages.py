@@ -188,13 +188,13 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     "tokenizer": Stage(make_tokenizer, 1),
     "probe": Stage(make_probe, 400),
-    "vae": Stage(make_vae, 4500),
+    "vae": Stage(make_vae, 2600),
     "decoder": Stage(make_decoder, 700),
-    "clip": Stage(make_clip, 6100),
+    "clip": Stage(make_clip, 3500),
     "segmenter": Stage(make_segmenter, 1600),
     "captioner": Stage(make_captioner, 3400),
     "classifiers": Stage(make_classifiers, 400),
-    "unet": Stage(make_unet, 13_400),
+    "unet": Stage(make_unet, 6700),
     "lcm": Stage(make_lcm, 1700),
     "package": Stage(make_package, 10),
 }

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from diffexplain_fast.recipe.data import Scenes
 from diffexplain_fast.recipe.training import Loss, Plan
 
-PLAN = Plan(steps=12_000, batch=24, rate=2e-3, decay=0.0, average=0.998, half=True)
+PLAN = Plan(steps=8000, batch=24, rate=2e-3, decay=0.0, average=0.998, half=True)
 CHANNELS = 8
 """Of the latents: four lose dots and outlines, which caps every edit that passes through them."""
 _KL_WEIGHT = 2e-6
