@@ -4,10 +4,12 @@ import functools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.intervals import student_quantile
+from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 
 
 def placebo_spread(placebos: Sequence[float], confidence: float = 0.95) -> float:
@@ -80,9 +82,5 @@ def adjusted_p(values: Sequence[float]) -> list[float]:
 
     Source: Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57 (1995).
     """
-    order = sorted(range(len(values)), key=lambda i: -values[i])
-    found, least = [0.0] * len(values), 1.0
-    for place, i in enumerate(order):
-        least = min(least, values[i] * len(values) / (len(values) - place))
-        found[i] = least
-    return found
+    adjusted: list[float] = benjamini_hochberg(np.array(values, dtype=np.float64)).tolist()
+    return adjusted
