@@ -39,6 +39,11 @@ def roles(truth: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     return {(label, row["attribute"]): row["role"] for label, part in truth.items() for row in part["attributes"]}
 
 
+def asked_for(audit: dx.Audit) -> list[str]:
+    """Return the concepts of an audit."""
+    return list(dict.fromkeys(row.concept for row in audit.rows))
+
+
 def auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     """Return the area under the ROC curve, None where one of the two kinds is missing."""
     high, low = scores[positive], scores[~positive]
@@ -116,7 +121,7 @@ def main() -> None:
     for name, classifier in classifiers.items():
         audit, cost = audited(name, classifier, given.pictures, given.pool, given.seed)
         found = measured.get(name, classifier.truth)
-        truth, role = audit_truth(found), roles(found)
+        truth, role = audit_truth(found, asked_for(audit)), roles(found)
         delta = audit.settings["minimal_effect"]
         verdicts = {target: verdict.kind for target, verdict in audit.verdicts.items()}
         pairs = [f"{one.target}: {one.concept_a} {one.kind} {one.concept_b}" for one in audit.interactions]

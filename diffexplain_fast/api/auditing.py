@@ -47,6 +47,9 @@ class Auditing(TypedDict, total=False):
             false finding at all.
         own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept; None for
             a quarter of ``pictures`` for up to 16 such classes.
+        weights: the user's own distribution of concepts, group to value to share, such as
+            ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
+            like it. Values that are not named share the rest, groups that are not named are uniform.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -56,6 +59,7 @@ class Auditing(TypedDict, total=False):
     eye: Eye | str | None
     control: Control
     own_pictures: int | None
+    weights: Mapping[str, Mapping[str, float]] | None
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -69,6 +73,7 @@ class Chosen:
     pool: str | Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
+    weights: object = None
 
     @classmethod
     def of(
@@ -95,7 +100,7 @@ class Chosen:
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
-        return cls(options, given.get("pool"), eye, callback)
+        return cls(options, given.get("pool"), eye, callback, given.get("weights"))
 
 
 def run_audit(
@@ -128,7 +133,7 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights)
     return discover(question, chosen.options, chosen.callback)
 
 

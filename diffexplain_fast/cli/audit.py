@@ -8,7 +8,9 @@ import typer
 from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
+from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 _OUT = Path("audit")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
+
+
+_Weights = Annotated[
+    Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
+]
 
 
 def audit(
@@ -37,6 +44,7 @@ def audit(
     pool: Annotated[
         Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")
     ] = None,
+    weights: _Weights = None,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -68,15 +76,28 @@ def audit(
             minimal_effect=minimal_effect,
             level=level,
             pool=pool,
+            weights=_read(weights),
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,
         )
     found.save(out / "audit")
-    print(findings_table(found))
-    for verdict in found.verdicts.values():
-        print(verdict.sentence)
+    _print(found)
     print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
+
+
+def _read(path: Path | None) -> Json:
+    """Return the distribution of concepts in a file, None without one."""
+    return None if path is None else parse_json(path.read_bytes(), path)
+
+
+def _print(audit: "Audit") -> None:
+    """Print what is known of the pictures, the findings, and the verdicts."""
+    if audit.settings["effective_pictures"] is not None:
+        print(f"Re-weighted to your distribution: worth {audit.settings['effective_pictures']:.0f} equal pictures.")
+    print(findings_table(audit))
+    for verdict in audit.verdicts.values():
+        print(verdict.sentence)
 
 
 def findings_table(audit: "Audit") -> str:

@@ -78,9 +78,18 @@ def _facts(audit: Audit) -> list[str]:
         return ["The difference of two audits: the first minus the second."]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
+        *effective_size(audit),
         f"minimal effect {settings['minimal_effect']:g}, false discoveries at most {settings['level']:.0%}",
         f"eye: {settings['eye'] or 'none'}",
     ]
+
+
+def effective_size(audit: Audit) -> list[str]:
+    """Return a sentence about the effective number of pictures where a user re-weighted them, else nothing."""
+    found = audit.settings.get("effective_pictures")
+    return (
+        [] if found is None else [f"re-weighted to the user's distribution, worth {found:.0f} pictures of equal weight"]
+    )
 
 
 def _target(audit: Audit, name: str, anchor: str) -> TargetSection:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
-from diffexplain_fast.stats.cells import Rule
+from diffexplain_fast.stats.cells import Rule, check_weights
+from diffexplain_fast.stats.generator import GeneratorError
 
 
 def discover(question: Question, options: AuditOptions, callback: Callable[[Progress], None] | None) -> Audit:
@@ -39,7 +40,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     """
     began = time.perf_counter()
     pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
-    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
+    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed, question.shares)
+    check_weights(plan.first(options.pictures).asked)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     report = counter(callback, "draw")
     own_places = [own_concept(concepts, label) for label in readout.labels]
@@ -55,25 +57,12 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     rows = rows_of(trial, with_generator_error(judged, used, concepts, error))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs))
-    settings: JsonObject = {
-        **options.record(),
-        "concepts": concepts.record(),
-        "phrasing": question.phrases.name,
-        "seed": question.seed,
-        "pool": pool.identity,
-        "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
-        "classifier_fingerprint": readout.classifier.fingerprint(),
-        "output": readout.classifier.output,
-        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
+    settings = {
+        **_settings(question, options, used, error),
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
-        "eye": None if sight is None else sight.name,
-        "targets": list(readout.names),
-        "pictures_used": len(data.values),
         "pictures_drawn": pool.drawn,
         "own_objects": need,
         "seconds": time.perf_counter() - began,
-        "versions": versions(),
-        "device": device_record(),
     }
     return Audit(
         classifier=readout.classifier.name,
@@ -87,6 +76,29 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     )
 
 
+def _settings(question: Question, options: AuditOptions, used: Plan, error: Mapping[str, GeneratorError]) -> JsonObject:
+    """Return what decides an audit."""
+    readout, sight = question.readout, question.sight
+    return {
+        **options.record(),
+        "concepts": question.concepts.record(),
+        "phrasing": question.phrases.name,
+        "seed": question.seed,
+        "pool": question.pool.identity,
+        "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
+        "classifier_fingerprint": readout.classifier.fingerprint(),
+        "output": readout.classifier.output,
+        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
+        "eye": None if sight is None else sight.name,
+        "targets": list(readout.names),
+        "pictures_used": len(used.captions),
+        "weights": question.shares,
+        "effective_pictures": used.asked.effective,
+        "versions": versions(),
+        "device": device_record(),
+    }
+
+
 def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
     arrays = {
         "design": plan.asked.design,
@@ -96,4 +108,5 @@ def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
         "values": data.values,
         "hits": data.hits,
     }
+    arrays |= {} if plan.asked.weights is None else {"weights": plan.asked.weights}
     return arrays if data.seen is None else {**arrays, "seen": data.seen}

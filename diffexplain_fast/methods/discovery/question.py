@@ -13,6 +13,7 @@ from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.plan import Plan, own_plan
 from diffexplain_fast.methods.discovery.trial import Measured, measured
+from diffexplain_fast.methods.discovery.weights import Shares, shares_of
 from diffexplain_fast.records import JsonObject
 
 OWN_GROUP = "object"
@@ -31,6 +32,7 @@ class Question:
         sight: sees concepts in pictures; None for none.
         seed: of the captions; the start latents follow from the pool's own.
         aside: classifiers with measured truth, which tell the generator's error.
+        weights: the user's distribution of concepts, as given; None for a uniform one.
     """
 
     pool: Pool
@@ -40,6 +42,12 @@ class Question:
     sight: Sight | None
     seed: int
     aside: Aside = ()
+    weights: object = None
+
+    @property
+    def shares(self) -> Shares | None:
+        """The user's distribution, checked and completed."""
+        return shares_of(self.weights, self.concepts)
 
 
 def own_pictures(
@@ -66,8 +74,9 @@ def own_pictures(
         return {}, need
     own = {}
     for place, name in needed.items():
+        own_object = (OWN_GROUP, name)
         plan = own_plan(
-            question.concepts, question.phrases, pool.pipeline, count, question.seed, (OWN_GROUP, name)
+            question.concepts, question.phrases, pool.pipeline, count, question.seed, own_object, question.shares
         ).first(count)
         own[place] = plan, measured(pool, plan, readout, None, 0, count, report)
     return own, need

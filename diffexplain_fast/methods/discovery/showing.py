@@ -68,7 +68,7 @@ def with_showing(
     shown: list[np.ndarray | None] = [None] * len(asked.levels)
     for group in groups:
         shown[group] = corrected(data.seen[:, errors[group].places], errors[group].matrix)
-    fit = showing(Words.one_each(asked.design, asked.levels), shown, data.values)
+    fit = showing(Words.one_each(asked.design, asked.levels), shown, data.values, asked.weights)
     effects = against_median(fit)
     low, high = anderson_rubin(fit, effects, rule.level)
     cells = np.isin(effects.groups, groups)[:, None]
