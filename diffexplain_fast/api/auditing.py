@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.found import Search, found_by
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import describe, unknown_name, wrong_type
@@ -31,7 +32,6 @@ AUTO = "auto"
 _LATER = {
     "images": "None: audits of pictures of the user's own do not exist yet",
     "interventions": "None: audits of interventions on pictures do not exist yet",
-    "explain": "False: prompts that explain() found are not asked for in a trial yet",
 }
 
 
@@ -111,6 +111,8 @@ def run_audit(
     targets: object,
     concepts: object,
     chosen: Chosen,
+    explain: object,
+    search: Search,
 ) -> Audit:
     """Audit a classifier.
 
@@ -122,6 +124,8 @@ def run_audit(
         targets: see ``Explainer.audit``.
         concepts: see ``Explainer.audit``.
         chosen: the other options.
+        explain: see ``Explainer.audit``.
+        search: explains a target.
     """
     asked = concepts_of(concepts, pipeline)
     phrases = phrases_of(asked, pipeline)
@@ -133,7 +137,8 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights)
+    found = found_by(explain, readout, pipeline, search)
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
     return discover(question, chosen.options, chosen.callback)
 
 

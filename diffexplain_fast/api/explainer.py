@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -11,6 +12,7 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
+from diffexplain_fast.api.found import check_explain
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -181,7 +183,7 @@ class Explainer(Attributing):
         targets: object = "all",
         concepts: object = None,
         pictures: int = 400,
-        explain: bool = False,
+        explain: bool | Mapping[str, Explanation] = False,
         minimal_effect: float = 0.5,
         level: float = 0.05,
         images: object = None,
@@ -194,7 +196,8 @@ class Explainer(Attributing):
             targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
             concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
             pictures: of the pool at most, at least 24.
-            explain: not yet.
+            explain: True to explain every target first, or target name to its explanation: what it found is tried in
+                fresh pictures, see ``Audit.found``.
             minimal_effect: effect in centred logits up to which nothing is a finding.
             level: rate of false findings, and error of the intervals.
             images: not yet.
@@ -212,12 +215,20 @@ class Explainer(Attributing):
             StorageError: the pool cannot be written.
         """
         self._follow()
-        later = {"explain": explain, "images": images, "interventions": interventions}
+        check_explain(explain)
+        later = {"images": images, "interventions": interventions}
         chosen = Chosen.of(pictures, minimal_effect, level, later, options)
         with self._frozen():
             self._settle()
             sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
-            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen)
+            search = partial(
+                self.explain,
+                num_inference_steps=options.get("num_inference_steps"),
+                guidance_scale=options.get("guidance_scale"),
+                callback=options.get("callback"),
+            )
+            asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
+            return run_audit(*asked, chosen, explain, search)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""

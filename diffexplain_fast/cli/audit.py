@@ -21,8 +21,15 @@ _OUT = Path("audit")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
 
 
+_Pool = Annotated[Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")]
 _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
+]
+
+
+_Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Search prompts for every class first, and try what was found in fresh pictures."),
 ]
 
 
@@ -41,10 +48,9 @@ def audit(
     ] = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
-    pool: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")
-    ] = None,
+    pool: _Pool = None,
     weights: _Weights = None,
+    explain: _Explain = False,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -73,6 +79,7 @@ def audit(
             [parse_target(text, labels) for text in target] if target else "all",
             concepts,
             pictures,
+            explain,
             minimal_effect=minimal_effect,
             level=level,
             pool=pool,
@@ -98,6 +105,8 @@ def _print(audit: "Audit") -> None:
     print(findings_table(audit))
     for verdict in audit.verdicts.values():
         print(verdict.sentence)
+    for feature in audit.found:
+        print(f"{feature.target}, found by a search: {feature.sentence}.")
 
 
 def findings_table(audit: "Audit") -> str:

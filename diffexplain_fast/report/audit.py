@@ -28,6 +28,7 @@ class TargetSection(NamedTuple):
     rows: list[AuditRow]
     more: list[AuditRow]
     interactions: list[Interaction]
+    features: list[str]
     with_it: list[Card]
     without_it: list[Card]
     anchor: str
@@ -108,6 +109,7 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         rows=rows[:_SHOWN],
         more=rows[_SHOWN:],
         interactions=[pair for pair in audit.interactions if pair.target == name],
+        features=[feature.sentence for feature in audit.found if feature.target == name],
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,

@@ -98,6 +98,7 @@ DOORS = {
         "eyes": "methods api",
         "identity": "methods",
         "known_truth": "methods",
+        "disturbed": "methods",
         "perturb": "methods",
         "phrases": "methods api",
         "pool": "methods api",
@@ -174,6 +175,7 @@ DOORS = {
         "intervals": ANY,
         "multiplicity": "methods",
         "pairs": "methods",
+        "named": "methods",
         "placebo": ANY,
     },
     "targets": {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.methods.discovery.found import check_found, found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept
@@ -42,6 +43,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
     plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed, question.shares)
     check_weights(plan.first(options.pictures).asked)
+    check_found(question)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     report = counter(callback, "draw")
     own_places = [own_concept(concepts, label) for label in readout.labels]
@@ -56,7 +58,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     error = generator_errors(pool, used, concepts, question.aside)
     rows = rows_of(trial, with_generator_error(judged, used, concepts, error))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
-    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs))
+    found = found_features(question, trial, rows, counter(callback, "found"))
+    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
         **_settings(question, options, used, error),
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
@@ -68,6 +71,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         classifier=readout.classifier.name,
         rows=rows,
         interactions=pairs,
+        found=found,
         verdicts=verdicts,
         settings=settings,
         images=images,

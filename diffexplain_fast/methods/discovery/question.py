@@ -1,7 +1,10 @@
 """What an audit asks, and the pictures of own objects that it takes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
 
 from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.concepts import Concepts
@@ -20,6 +23,20 @@ OWN_GROUP = "object"
 """What a class's own object is called in a caption that names it beside the concepts."""
 
 
+class Found(NamedTuple):
+    """What an explanation found.
+
+    Attributes:
+        soft: token embeddings [n, d].
+        words: the vocabulary words nearest to them.
+        optimism: by how much the search's own pictures scored higher than unseen ones; None where that is not known.
+    """
+
+    soft: Tensor
+    words: list[str]
+    optimism: float | None
+
+
 @dataclass(frozen=True)
 class Question:
     """What an audit asks.
@@ -33,6 +50,7 @@ class Question:
         seed: of the captions; the start latents follow from the pool's own.
         aside: classifiers with measured truth, which tell the generator's error.
         weights: the user's distribution of concepts, as given; None for a uniform one.
+        found: place of a target to what an explanation found for it.
     """
 
     pool: Pool
@@ -43,6 +61,7 @@ class Question:
     seed: int
     aside: Aside = ()
     weights: object = None
+    found: Mapping[int, Found] = field(default_factory=dict)
 
     @property
     def shares(self) -> Shares | None:
