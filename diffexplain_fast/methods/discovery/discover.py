@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from diffexplain_fast.methods.discovery.generator import generator_errors, with_
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.pairs import interactions_of
+from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
 from diffexplain_fast.methods.discovery.question import Question, own_pictures
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
@@ -24,7 +25,6 @@ from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.stats.cells import Rule, check_weights
-from diffexplain_fast.stats.generator import GeneratorError
 
 
 def discover(question: Question, options: AuditOptions, callback: Callable[[Progress], None] | None) -> Audit:
@@ -56,12 +56,15 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         concepts, readout, used, data, judged, asking.estimate, own, errors, options.minimal_effect, options.level
     )
     error = generator_errors(pool, used, concepts, question.aside)
-    rows = rows_of(trial, with_generator_error(judged, used, concepts, error))
+    phrasing = phrasing_errors(used, data.values, concepts)
+    rows = rows_of(trial, with_generator_error(judged, used, concepts, together(error, phrasing)))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
     found = found_features(question, trial, rows, counter(callback, "found"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
-        **_settings(question, options, used, error),
+        **_settings(question, options, used),
+        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
+        "phrasing_error": {group: {"a": one.a, "b": one.b} for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
         "pictures_drawn": pool.drawn,
         "own_objects": need,
@@ -80,7 +83,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     )
 
 
-def _settings(question: Question, options: AuditOptions, used: Plan, error: Mapping[str, GeneratorError]) -> JsonObject:
+def _settings(question: Question, options: AuditOptions, used: Plan) -> JsonObject:
     """Return what decides an audit."""
     readout, sight = question.readout, question.sight
     return {
@@ -92,7 +95,6 @@ def _settings(question: Question, options: AuditOptions, used: Plan, error: Mapp
         "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
         "classifier_fingerprint": readout.classifier.fingerprint(),
         "output": readout.classifier.output,
-        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
         "eye": None if sight is None else sight.name,
         "targets": list(readout.names),
         "pictures_used": len(used.captions),
