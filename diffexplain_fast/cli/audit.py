@@ -126,4 +126,5 @@ def _cells(row: "AuditRow") -> tuple[str, ...]:
 
     effect, interval = f"{row.effect:+.2f}", f"[{row.low:.2f}, {row.high:.2f}]"
     shares = (share(row.answered_with), share(row.answered_without), share(row.obeyed))
-    return (row.target, row.concept, effect, interval, row.role, *shares)
+    role = f"{row.role} (its words carry something else)" if row.words_disagree else row.role
+    return (row.target, row.concept, effect, interval, role, *shares)

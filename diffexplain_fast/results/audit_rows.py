@@ -49,6 +49,9 @@ class AuditRow(Record):
         other_effect: the effect among pictures that ask for other objects.
         other_low: lower end of its interval.
         other_high: upper end.
+        words_p: probability that the words of a value differ as much in their effects if they act only through what
+            they show; None where it is not tested.
+        words_disagree: whether they do: the words carry something else, and ``effect`` is the weighted median of all.
     """
 
     target: str
@@ -77,6 +80,8 @@ class AuditRow(Record):
     other_effect: Number | None = None
     other_low: Number | None = None
     other_high: Number | None = None
+    words_p: Number | None = None
+    words_disagree: bool = False
 
     @property
     def value(self) -> str:

@@ -97,6 +97,9 @@ class Judged:
         tested: bool, whether a concept was tested.
         effects: of all cells, with their errors.
         level: error of the intervals.
+        words_p: probability that the words of a value differ as much in their effects if they act through the value
+            only; NaN where it is not tested, None where none is.
+        disagree: bool: whether they differ, adjusted over all tests.
     """
 
     estimate: np.ndarray
@@ -109,6 +112,8 @@ class Judged:
     tested: np.ndarray
     effects: Effects
     level: float
+    words_p: np.ndarray | None = None
+    disagree: np.ndarray | None = None
 
     def interval_of(self, effects: Effects, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return intervals of the same cells with other errors, selection-adjusted for what was found.

@@ -170,6 +170,7 @@ DOORS = {
         "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
+        "exclusion": "methods",
         "generator": "methods results",
         "instruments": "methods",
         "intervals": ANY,

@@ -50,7 +50,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     look = None if sight is None else sight.look
     data, estimated, asking = run_trial(pool, plan, readout, own_places, look, rule, report)
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
-    judged = with_showing(used, data, errors, estimated, asking, rule)
+    judged = with_showing(used, data, errors, estimated, asking, rule, concepts)
     own, need = own_pictures(question, options, counter(callback, "own"))
     trial = Trial(
         concepts, readout, used, data, judged, asking.estimate, own, errors, options.minimal_effect, options.level
