@@ -79,6 +79,8 @@ def interactions_of(
     """
     chosen = candidates(trial)[:MOST]
     measured = []
+    if chosen:
+        report(0, len(chosen))
     for done, candidate in enumerate(chosen, start=1):
         scenes = _measured(trial, pool, phrases, candidate, seed)
         measured.append(paired(scenes[:, :, None], _INTERACTION, trial.delta, trial.level))
