@@ -21,12 +21,16 @@ _OUT = Path("audit")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
 
 
+_Effect = Annotated[float, typer.Option(help="Effect in logits up to which nothing is a finding.")]
 _Pool = Annotated[Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")]
 _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
 ]
 
 
+_Redraw = Annotated[
+    int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
+]
 _Explain = Annotated[
     bool,
     typer.Option("--explain", help="Search prompts for every class first, and try what was found in fresh pictures."),
@@ -43,14 +47,13 @@ def audit(
         Path | None, typer.Option(help='File of concepts: lines "background: desert, snow", or free words.')
     ] = None,
     pictures: Annotated[int, typer.Option(help="Pictures of the shared pool, at most.")] = AuditOptions.pictures,
-    minimal_effect: Annotated[
-        float, typer.Option(help="Effect in logits up to which nothing is a finding.")
-    ] = AuditOptions.minimal_effect,
+    minimal_effect: _Effect = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
     pool: _Pool = None,
     weights: _Weights = None,
     explain: _Explain = False,
+    redraw: _Redraw = 0,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -84,6 +87,7 @@ def audit(
             level=level,
             pool=pool,
             weights=_read(weights),
+            redraw=redraw,
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,

@@ -10,7 +10,7 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
 
-_SAME = ("pool", "concepts", "phrasing", "seed")
+_SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
 
 
@@ -79,7 +79,7 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
     own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
-    if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
+    if all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME):
         asked = ours.asked.part(slice(pictures))
         return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
     one = estimate(ours.asked, first, own, len(first)).effects
