@@ -187,14 +187,14 @@ class Stage(NamedTuple):
 
 STAGES: dict[str, Stage] = {
     "tokenizer": Stage(make_tokenizer, 1),
-    "probe": Stage(make_probe, 400),
-    "vae": Stage(make_vae, 2600),
-    "decoder": Stage(make_decoder, 700),
+    "probe": Stage(make_probe, 1200),
+    "vae": Stage(make_vae, 6600),
+    "decoder": Stage(make_decoder, 1300),
     "clip": Stage(make_clip, 3500),
     "segmenter": Stage(make_segmenter, 1600),
     "captioner": Stage(make_captioner, 3400),
     "classifiers": Stage(make_classifiers, 400),
-    "unet": Stage(make_unet, 6700),
+    "unet": Stage(make_unet, 13_000),
     "lcm": Stage(make_lcm, 1700),
     "package": Stage(make_package, 10),
 }

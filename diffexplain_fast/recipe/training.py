@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic
 
 log = logging.getLogger(__name__)
-_WORKERS, _PREFETCH = 4, 8
+_WORKERS, _PREFETCH = 4, 4
 """Processes that draw batches for a card, and how many batches each is ahead."""
 _EAGER = 3
 """Steps before one is recorded: libraries choose their kernels in the first."""
