@@ -14,73 +14,21 @@ import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels.configs import CONFIGS, Argument, launch
+from diffexplain_fast.kernels.group_norm_tiles import (
+    groups_of,
+    load_channels,
+    load_u,
+    normalised,
+    place,
+    silu_gradient,
+    tile_at,
+)
 from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
 """Number of programs of the partial sums: about eight for each multiprocessor of the largest cards. It is a constant,
 so that the order of the sums, and with it every bit of the result, depends only on the shape, not on the device."""
-
-
-@triton.jit
-def _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
-    """Return the tile [BLOCK_P, BLOCK_C] of [x, skip] at rows and channels, without writing the concatenation."""
-    in_x = (offs_c < C1)[None, :]
-    u = tl.load(x_ptr + rows[:, None] * C1 + offs_c[None, :], mask=mask & in_x, other=0.0)
-    if HAS_SKIP:
-        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
-        u = tl.where(in_x, u, tl.load(skip_ptr + offs_skip, mask=mask & (offs_c >= C1)[None, :], other=0.0))
-    return u
-
-
-@triton.jit
-def _tile(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return the image of this program, its rows [BLOCK_P], its channels [BLOCK_C] and its mask [BLOCK_P, BLOCK_C].
-
-    A row is a pixel of all images: image * P + pixel.
-    """
-    pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
-    pid_n = pid_n.to(tl.int64)
-    offs_p = pid_p * BLOCK_P + tl.arange(0, BLOCK_P)
-    offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
-    return pid_n, pid_n * P + offs_p, offs_c, (offs_p < P)[:, None] & (offs_c < C)[None, :]
-
-
-@triton.jit
-def _load_channels(
-    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT: tl.constexpr
-):  # fmt: skip
-    """Return shift, weight, bias, mean, rstd and the offsets of the groups' statistics, each [BLOCK_C].
-
-    The shapes of the pointers are those of ``group_norm_silu_fwd_kernel``.
-    """
-    dtype = mean_ptr.dtype.element_ty
-    mask = offs_c < C
-    offs_g = pid_n * GROUPS + offs_c // (C // GROUPS)
-    mean = tl.load(mean_ptr + offs_g, mask=mask, other=0.0)
-    rstd = tl.load(rstd_ptr + offs_g, mask=mask, other=0.0)
-    weight = tl.load(weight_ptr + offs_c, mask=mask, other=0.0).to(dtype)
-    bias = tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
-    shift = tl.zeros_like(mean)
-    if HAS_SHIFT:
-        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask, other=0.0).to(dtype)
-    return shift, weight, bias, mean, rstd, offs_g
-
-
-@triton.jit
-def _normalised(u, shift, weight, bias, mean, rstd):
-    """Return n and v of a tile u [BLOCK_P, BLOCK_C]; the other arguments are [BLOCK_C]."""
-    n = (u.to(mean.dtype) + shift[None, :] - mean[None, :]) * rstd[None, :]
-    return n, n * weight[None, :] + bias[None, :]
-
-
-@triton.jit
-def _silu_gradient(dy, v, SILU: tl.constexpr):
-    """Return dv [BLOCK_P, BLOCK_C] from dy and v of the same shape."""
-    if SILU:
-        s = sigmoid(v)
-        dy *= s * (1.0 + v * (1.0 - s))
-    return dy
 
 
 @triton.jit
@@ -101,9 +49,9 @@ def group_norm_silu_fwd_partial_kernel(
     mean = tl.zeros([BLOCK_C], dtype)
     square = tl.zeros([BLOCK_C], dtype)
     # All sums are of u minus the first element of its group, so that even a large common offset costs no digits.
-    first_c = offs_c // (C // GROUPS) * (C // GROUPS)
+    first_c = groups_of(offs_c, C, GROUPS) * (C // GROUPS)
     first_p = pid_n * P + tl.arange(0, 1)
-    origin = _load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
+    origin = load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
     shift = tl.zeros([BLOCK_C], dtype)
     if HAS_SHIFT:
         shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask_c, other=0.0).to(dtype)
@@ -112,7 +60,7 @@ def group_norm_silu_fwd_partial_kernel(
         first = (pid_k * TILES + tile) * BLOCK_P
         offs_p = first + tl.arange(0, BLOCK_P)
         mask = (offs_p < P)[:, None] & mask_c[None, :]
-        u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)  # [BLOCK_P, BLOCK_C]
+        u = load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)  # [BLOCK_P, BLOCK_C]
         u = tl.where(mask, u + shift[None, :] - origin, 0.0)
         # A tile behind the last pixel has size 0, therefore share 0, and changes nothing.
         size = tl.minimum(tl.maximum(P - first, 0), BLOCK_P).to(dtype)
@@ -173,23 +121,26 @@ def group_norm_silu_fwd_combine_kernel(
 @triton.jit
 def group_norm_silu_fwd_kernel(
     x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS,
-    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    REPEAT: tl.constexpr
 ):  # fmt: skip
-    """Store y of one tile of pixels and channels.
+    """Store y of REPEAT tiles of pixels and channels.
 
     Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C], mean and rstd [N, GROUPS].
     Writes y [N, P, C].
     """
     C = C1 + C2
-    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
-    shift, weight, bias, mean, rstd, _ = _load_channels(
+    pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C, REPEAT)
+    shift, weight, bias, mean, rstd, _ = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
-    _, v = _normalised(u, shift, weight, bias, mean, rstd)
-    if SILU:
-        v *= sigmoid(v)
-    tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
+    for tile in tl.range(REPEAT):
+        rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
+        _, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        if SILU:
+            v *= sigmoid(v, x_ptr.dtype.element_ty == tl.float32)
+        tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -206,20 +157,20 @@ def group_norm_silu_bwd_partial_kernel(
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
     pid_n = pid_n.to(tl.int64)
     offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
-    shift, weight, bias, mean, rstd, _ = _load_channels(
+    shift, weight, bias, mean, rstd, _ = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    sum_dn, sum_dn_n = tl.zeros_like(mean), tl.zeros_like(mean)
-    for tile in range(TILES):
-        offs_p = (pid_k * TILES + tile) * BLOCK_P + tl.arange(0, BLOCK_P)
-        mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
-        rows = pid_n * P + offs_p
-        u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dv
+    sums_dn = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
+    sums_dn_n = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
+    for tile in tl.range(TILES):
+        rows, mask = tile_at(pid_n, (pid_k * TILES + tile) * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dv
         dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
-        n, v = _normalised(u, shift, weight, bias, mean, rstd)
-        dv = _silu_gradient(dy, v, SILU)  # 0 where dy is masked, so n needs no mask
-        sum_dn += tl.sum(dv, 0)
-        sum_dn_n += tl.sum(dv * n, 0)
+        n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        dv = silu_gradient(dy, v, SILU, x_ptr.dtype.element_ty == tl.float32)  # 0 where dy is masked: n needs no mask
+        sums_dn += dv
+        sums_dn_n += dv * n
+    sum_dn, sum_dn_n = tl.sum(sums_dn, 0), tl.sum(sums_dn_n, 0)
     offs = (pid_n * CHUNKS + pid_k) * C + offs_c
     tl.store(sums_dn_ptr + offs, sum_dn * weight, mask=offs_c < C)
     tl.store(sums_dn_n_ptr + offs, sum_dn_n * weight, mask=offs_c < C)
@@ -255,29 +206,31 @@ def group_norm_silu_bwd_combine_kernel(
 def group_norm_silu_bwd_kernel(
     dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, mean_dn_ptr, mean_dn_n_ptr, dx_ptr,
     dskip_ptr, P, C1, C2, GROUPS, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, REPEAT: tl.constexpr
 ):  # fmt: skip
-    """Store dx and dskip of one tile of pixels and channels.
+    """Store dx and dskip of REPEAT tiles of pixels and channels.
 
     Reads dy [N, P, C], the inputs of ``group_norm_silu_fwd_kernel``, mean_dn and mean_dn_n [N, GROUPS].
     Writes dx [N, P, C1] and dskip [N, P, C2].
     """
     C = C1 + C2
-    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
-    shift, weight, bias, mean, rstd, offs_g = _load_channels(
+    pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C, REPEAT)
+    shift, weight, bias, mean, rstd, offs_g = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
     mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)  # [BLOCK_C]
     mean_dn_n = tl.load(mean_dn_n_ptr + offs_g, mask=offs_c < C, other=0.0)
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dn
-    dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
-    n, v = _normalised(u, shift, weight, bias, mean, rstd)
-    dn = _silu_gradient(dy, v, SILU) * weight[None, :]
-    du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
-    tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
-    if HAS_SKIP:
-        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
-        tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
+    for tile in tl.range(REPEAT):
+        rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dn
+        dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
+        n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        dn = silu_gradient(dy, v, SILU, x_ptr.dtype.element_ty == tl.float32) * weight[None, :]
+        du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
+        tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
+        if HAS_SKIP:
+            offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
+            tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
 
 
 class _Plan:
@@ -307,8 +260,8 @@ class _Plan:
 
     def last(self, name: str, kernel: triton.JITFunction, **arguments: Argument) -> None:
         def grid(meta: Mapping[str, int]) -> tuple[int]:
-            tiles = triton.cdiv(self.pixels, meta["BLOCK_P"]) * triton.cdiv(self.channels, meta["BLOCK_C"])
-            return (self.n * tiles,)
+            tiles = triton.cdiv(self.pixels, meta["BLOCK_P"] * meta["REPEAT"])
+            return (self.n * tiles * triton.cdiv(self.channels, meta["BLOCK_C"]),)
 
         launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes, GROUPS=self.groups)
 

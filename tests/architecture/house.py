@@ -143,6 +143,7 @@ DOORS = {
     "ops": {
         "__init__": "engine",
         **dict.fromkeys(("_autocast", "_autograd", "raw"), "engine"),
+        "_constants": "models",
         "_register": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),
         **dict.fromkeys(("group_norm_silu", "linear_frozen", "upsample_conv"), "engine"),
