@@ -194,7 +194,7 @@ STAGES: dict[str, Stage] = {
     "segmenter": Stage(make_segmenter, 1600),
     "captioner": Stage(make_captioner, 3400),
     "classifiers": Stage(make_classifiers, 400),
-    "unet": Stage(make_unet, 13_000),
+    "unet": Stage(make_unet, 6700),
     "lcm": Stage(make_lcm, 1700),
     "package": Stage(make_package, 10),
 }

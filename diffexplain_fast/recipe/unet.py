@@ -11,7 +11,7 @@ from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.recipe.vae import CHANNELS
 from diffexplain_fast.tinyworld.grammar import varied_caption
 
-PLAN = Plan(steps=16_000, batch=64, rate=1e-3, decay=1e-3, average=0.999, half=True)
+PLAN = Plan(steps=16_000, batch=32, rate=1e-3, decay=1e-3, average=0.999, half=True)
 _NO_CAPTION_SHARE = 0.1
 _SNR_CAP = 5.0
 """Weight of a time step is min(SNR, cap) / SNR of its noise loss (Hang et al. 2023, Min-SNR)."""
