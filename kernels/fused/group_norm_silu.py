@@ -137,7 +137,7 @@ def group_norm_silu_fwd_kernel(
     for tile in tl.range(REPEAT):
         rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
         u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
-        _, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        _n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
         if SILU:
             v *= sigmoid(v, x_ptr.dtype.element_ty == tl.float32)
         tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
