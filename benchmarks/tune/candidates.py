@@ -197,7 +197,7 @@ _ATTEND = {
 }  # fmt: skip
 
 
-def _attention() -> list[Case]:
+def _attention(*shapes: Shape) -> list[Case]:
     def call(shape: Shape, way: str) -> Callable[[torch.device], Callable[[], object]]:
         queries, keys, columns = shape
 
@@ -212,7 +212,7 @@ def _attention() -> list[Case]:
         return made
 
     made = []
-    for shape in [(4096, 77, 40), (1024, 77, 80), (4096, 4096, 40), (256, 77, 160), (1024, 1024, 80)]:
+    for shape in shapes:
         short = shape[1] <= 128 and attention.entry("short", shape[2], False) in CONFIGS
         for kind in ("fwd", "short") if short else ("fwd", "dq", "dk_dv"):
             entry = attention.entry(kind, shape[2], False)
@@ -227,8 +227,9 @@ def _attention() -> list[Case]:
 CASES = {
     "group_norm": _group_norm(),
     "layer_norm": _layer_norm(),
-    "attention": _attention(),
+    "attention": _attention((4096, 77, 40), (1024, 77, 80), (256, 77, 160)),
     "geglu": _geglu(),
     "interleave": _interleave(),
+    "self_attention": _attention((4096, 4096, 40), (1024, 1024, 80)),
 }
 """Name for ``--only`` to its cases, most valuable first."""
