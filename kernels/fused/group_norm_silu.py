@@ -20,10 +20,11 @@ from diffexplain_fast.kernels.group_norm_tiles import (
     load_u,
     normalised,
     place,
+    silu_factor,
     silu_gradient,
     tile_at,
 )
-from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
+from diffexplain_fast.kernels.primitives import finite_rsqrt, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
@@ -139,7 +140,7 @@ def group_norm_silu_fwd_kernel(
         u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
         _n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
         if SILU:
-            v *= sigmoid(v, x_ptr.dtype.element_ty == tl.float32)
+            v *= silu_factor(v, x_ptr.dtype.element_ty == tl.float32)
         tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
 
 
