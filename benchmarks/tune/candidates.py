@@ -75,6 +75,10 @@ _LAST: list[Row] = [
     )
     for repeat in repeats
 ]  # fmt: skip
+_WHOLE = [
+    ({"BLOCK_E": elements}, warps, 1) for elements, warps in ((4096, 8), (2048, 8), (4096, 16), (8192, 16), (1024, 4))
+]
+_WHOLE_SIDE = 32  # of the largest image that is tried with one launch
 _COMBINE = _blocks("K", "D", (64, 16, 4, 1), (32, 16, 4, 1), (32, 32, 4, 1), (64, 32, 8, 1), (16, 16, 1, 1))
 
 
@@ -96,7 +100,7 @@ def _group_norm() -> list[Case]:
 
     name, programs = "group_norm_silu", [{"_PROGRAMS": 1024}, {"_PROGRAMS": 2112}]
     made = []
-    for shape in SHAPES["gpu"][name][:3]:
+    for shape in [*SHAPES["gpu"][name][:3], (2, 1280, 8, 8)]:
         for way, call in (("bwd", backward(shape)), ("fwd", forward(shape))):
             both = (f"{name}_{way}_partial_kernel", f"{name}_{way}_combine_kernel")
             partial, last = _grid(f"{name}_partial", _PARTIAL, *programs), _grid(f"{name}_{way}", _LAST)
@@ -106,6 +110,9 @@ def _group_norm() -> list[Case]:
                 Case(f"{name}_{way}", group_norm_silu, (f"{name}_{way}_kernel",), shape, last, call),
                 Case(f"{name}_combine", group_norm_silu, both[1:], shape, combine, call),
             ]
+            if shape[2] <= _WHOLE_SIDE:
+                tried = _grid(f"{name}_whole", _WHOLE, {"_WHOLE": 2**30})[2:]
+                made.append(Case(f"{name}_whole", group_norm_silu, (f"{name}_whole_{way}_kernel",), shape, tried, call))
     return made
 
 
@@ -197,7 +204,7 @@ _ATTEND = {
 }  # fmt: skip
 
 
-def _attention() -> list[Case]:
+def _attention(*shapes: Shape) -> list[Case]:
     def call(shape: Shape, way: str) -> Callable[[torch.device], Callable[[], object]]:
         queries, keys, columns = shape
 
@@ -212,7 +219,7 @@ def _attention() -> list[Case]:
         return made
 
     made = []
-    for shape in [(4096, 77, 40), (1024, 77, 80), (4096, 4096, 40), (256, 77, 160), (1024, 1024, 80)]:
+    for shape in shapes:
         short = shape[1] <= 128 and attention.entry("short", shape[2], False) in CONFIGS
         for kind in ("fwd", "short") if short else ("fwd", "dq", "dk_dv"):
             entry = attention.entry(kind, shape[2], False)
@@ -227,8 +234,9 @@ def _attention() -> list[Case]:
 CASES = {
     "group_norm": _group_norm(),
     "layer_norm": _layer_norm(),
-    "attention": _attention(),
+    "attention": _attention((4096, 77, 40), (1024, 77, 80), (256, 77, 160)),
     "geglu": _geglu(),
     "interleave": _interleave(),
+    "self_attention": _attention((4096, 4096, 40), (1024, 1024, 80)),
 }
 """Name for ``--only`` to its cases, most valuable first."""

@@ -96,6 +96,7 @@ CONFIGS: dict[str, list[Config]] = {
         Config({"BLOCK_P": 16, "BLOCK_C": 64, "REPEAT": 1}, 4),
         Config({"BLOCK_P": 16, "BLOCK_C": 128, "REPEAT": 1}, 4),
     ],
+    "group_norm_silu_whole": [Config({"BLOCK_E": 4096}, 8)],
     "layer_norm": [Config({}, 4)],
     "geglu": [
         Config({"BLOCK_R": 4, "BLOCK_D": 256}, 4),

@@ -20,15 +20,23 @@ from diffexplain_fast.kernels.group_norm_tiles import (
     load_u,
     normalised,
     place,
+    silu_factor,
     silu_gradient,
     tile_at,
 )
-from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
+from diffexplain_fast.kernels.group_norm_whole import (
+    group_norm_silu_whole_bwd_kernel,
+    group_norm_silu_whole_fwd_kernel,
+    launch_whole,
+)
+from diffexplain_fast.kernels.primitives import finite_rsqrt, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
 """Number of programs of the partial sums: about eight for each multiprocessor of the largest cards. It is a constant,
 so that the order of the sums, and with it every bit of the result, depends only on the shape, not on the device."""
+_WHOLE = 0
+"""Most elements of a group that one program computes alone, in one launch: not measured yet, so none."""
 
 
 @triton.jit
@@ -137,9 +145,9 @@ def group_norm_silu_fwd_kernel(
     for tile in tl.range(REPEAT):
         rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
         u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
-        _, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        _n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
         if SILU:
-            v *= sigmoid(v, x_ptr.dtype.element_ty == tl.float32)
+            v *= silu_factor(v, x_ptr.dtype.element_ty == tl.float32)
         tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
 
 
@@ -248,6 +256,7 @@ class _Plan:
         self.chunks = triton.cdiv(tiles, self.tiles)
         self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
         self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
+        self.is_small = self.pixels * self.channels // groups <= _WHOLE
 
     def partial(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         programs = self.n * self.chunks * self.channel_blocks
@@ -291,11 +300,15 @@ def group_norm_silu_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
     plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
-    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
     mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    if plan.is_small:
+        made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "EPS": eps, "SILU": silu}
+        launch_whole(group_norm_silu_whole_fwd_kernel, x, skip, num_groups, **inputs, **made)
+        return y, mean, rstd
+    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
     read = {name: value for name, value in inputs.items() if name not in ("weight_ptr", "bias_ptr")}
     plan.partial(group_norm_silu_fwd_partial_kernel, **read, **partial)
@@ -321,10 +334,14 @@ def group_norm_silu_bwd(
     """Return the gradients of x and of skip; the second is an empty tensor if skip is None."""
     plan = _Plan(x, skip, num_groups)
     inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
-    sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
-    mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
     dx = torch.empty_like(x)
     dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
+    if plan.is_small:
+        made = {"dx_ptr": dx, "dskip_ptr": dskip}
+        launch_whole(group_norm_silu_whole_bwd_kernel, x, skip, num_groups, **inputs, **made)
+        return dx, dskip
+    sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
+    mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
     plan.partial(
         group_norm_silu_bwd_partial_kernel,
         **inputs,

@@ -3,9 +3,32 @@
 A tile is [BLOCK_P, BLOCK_C]: pixels of one image, and channels of [x, skip].
 """
 
+import math
+
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels.primitives import sigmoid, unravel
+
+MINUS_LOG2_E = tl.constexpr(-math.log2(math.e))
+
+
+@triton.jit
+def quick_sigmoid(v):
+    """Return 1 / (1 + exp(-v)), a few units of float32's last digit away, in five instructions instead of fifteen.
+
+    A division and an exponential are several instructions each; 1 / x is rsqrt(x)^2 where x is not negative.
+    """
+    root = tl.rsqrt(1.0 + tl.exp2(v * MINUS_LOG2_E))
+    return root * root
+
+
+@triton.jit
+def silu_factor(v, EXACT: tl.constexpr):
+    """Return the sigmoid of v, in all digits if EXACT, which is for float32."""
+    if EXACT:
+        return sigmoid(v)
+    else:
+        return quick_sigmoid(v)
 
 
 @triton.jit
@@ -77,6 +100,6 @@ def normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT: tl.constexpr):
 def silu_gradient(dy, v, SILU: tl.constexpr, EXACT: tl.constexpr):
     """Return dv [BLOCK_P, BLOCK_C] from dy and v of the same shape."""
     if SILU:
-        s = sigmoid(v, EXACT)
+        s = silu_factor(v, EXACT)
         dy *= s * (1.0 + v * (1.0 - s))
     return dy

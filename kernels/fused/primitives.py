@@ -7,26 +7,15 @@ elements), ``mask_c`` (True for the elements that exist). A shape beside a point
 beside a load or a product is the shape of the tile.
 """
 
-import math
-
 import triton
 import triton.language as tl
 
-MINUS_LOG2_E = tl.constexpr(-math.log2(math.e))
-
 
 @triton.jit
-def sigmoid(v, EXACT: tl.constexpr):
-    """Return 1 / (1 + exp(-v)) for any v; EXACT is for float32, otherwise a few units of the last digit may be wrong.
-
-    The other way takes five instructions instead of fifteen: 1 / x is rsqrt(x)^2 where x is not negative.
-    """
-    if EXACT:
-        e = tl.exp(-tl.abs(v))
-        return tl.where(v >= 0, 1.0, e) / (1.0 + e)
-    else:
-        root = tl.rsqrt(1.0 + tl.exp2(v * MINUS_LOG2_E))
-        return root * root
+def sigmoid(v):
+    """Return 1 / (1 + exp(-v)) without overflow for any v."""
+    e = tl.exp(-tl.abs(v))
+    return tl.where(v >= 0, 1.0, e) / (1.0 + e)
 
 
 @triton.jit
