@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import diffexplain_fast as dx
-from tests.cli.test_cli import run
+from tests.cli.running import run
 from tests.tiny import tiny_sd
 
 
