@@ -3,11 +3,15 @@
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import TypedDict
 
 import torch
+
+from diffexplain_fast.errors import describe
 
 CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
@@ -63,6 +67,23 @@ def cublas_workspace_config() -> str | None:
 def may_compile() -> bool:
     """Whether the first use may compile the C++ kernels: ``DIFFEXPLAIN_FAST_BUILD=0`` forbids it."""
     return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
+
+
+def extra(library: str, argument: str) -> ModuleType:
+    """Import a library that only some uses need, or say how to install it.
+
+    Args:
+        library: its name, also that of the extra that brings it.
+        argument: what needs the library, for the message.
+
+    Raises:
+        ImportError: it is not installed, or does not work.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        wanted = f"the package {library} (pip install 'diffexplain-fast[{library}]')"
+        raise ImportError(describe(argument, wanted, error)) from error
 
 
 def _installed(name: str) -> str | None:
