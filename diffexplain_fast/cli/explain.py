@@ -53,6 +53,7 @@ def explain(
     Finds a prompt whose pictures make the classifier answer with the class, and writes a report.
 
     After an interruption, even by a power cut, the same command continues from the last checkpoint to the same result.
+
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer

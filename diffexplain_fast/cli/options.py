@@ -40,5 +40,5 @@ Guidance = Annotated[
     float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
 ]
 Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a target, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each target, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]

@@ -163,7 +163,14 @@ DOORS = {
         "pictures": "evidence report",
         "truth": "models methods",
     },
-    "runs": {"bars": "api cli", "callbacks": ANY, "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "runs": {
+        "bars": "api cli",
+        "callbacks": ANY,
+        "checkpoint": ANY,
+        "progress": ANY,
+        "shared_units": "evidence",
+        "spending": "methods",
+    },
     "stats": {
         "cells": "methods results",
         "decisions": "methods api",

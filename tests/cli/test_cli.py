@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from diffexplain_fast.cli.demo import chosen_classes
 from diffexplain_fast.cli.explain import _folder_names
-from diffexplain_fast.cli.main import app
+from diffexplain_fast.cli.main import _exits, app
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.ops.doctor import implementations, kernel_status
 from diffexplain_fast.results.explanation import Explanation
@@ -117,7 +118,7 @@ BAD = {
     ),
     "nothing": (["explain"], "classifier"),
     # Refused before anything is loaded: there is no such classifier.
-    "budget": (["explain", "nosuch", "boat", "--budget", "2000"], "budget: wanted a number above 0 and a unit"),
+    "budget": (["explain", "nosuch", "boat", "--budget", "2000"], "budget: wanted rows of the denoiser as 2000 or"),
     "modes": (["explain", "{classifier}", "boat", "--modes", "0"], "--modes"),
 }
 
@@ -225,6 +226,8 @@ def test_a_classifier_of_the_users_own_file(models: tuple[str, str], tmp_path: P
     for wrong, said in (("number", "a function 'number'"), ("nothing", "a function 'nothing'")):
         code, text = run("classes", f"{file}:{wrong}")
         assert code == 2 and said in text
+    code, text = run("classes", file)
+    assert code == 2 and f"a function of the file, as {file}:make" in text
     code, text = run("classes", f"{tmp_path / 'other.py'}:make")
     assert code == 2 and "a file of Python" in text
 
@@ -236,6 +239,13 @@ def test_classes_and_layers_are_listed(models: tuple[str, str]) -> None:
     assert code == 0 and "resnet.encoder  (ResNetEncoder)" in text
     code, text = run("classes", "background")
     assert code == 2 and "did you mean tinyworld/background?" in text
+
+
+def test_a_warning_is_one_line() -> None:
+    said: list[str] = []
+    before = warnings.formatwarning
+    _exits(lambda: said.append(warnings.formatwarning("output: guessed", UserWarning, "a.py", 3)))()
+    assert said == ["diffexplain-fast: warning: output: guessed\n"] and warnings.formatwarning is before
 
 
 def test_the_version_is_printed() -> None:
