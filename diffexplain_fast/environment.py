@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
 _SPINS = "10000"
 """How often a waiting thread of GNU's OpenMP looks before it sleeps: about .1 ms, longer than the call of an operation
-and shorter than the turn of another process. OpenMP's own 3 ms are lost at every wait for a thread without processor."""
+and shorter than the turn of another process. OpenMP's own 3 ms are lost at every wait for one without processor."""
 _CGROUP = Path("/sys/fs/cgroup")
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
