@@ -25,15 +25,19 @@ def attribute(
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
-    budget: Annotated[str | None, typer.Option(help='Rows of the denoiser, or a time such as "20 s".')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Limit of all edits: rows of the denoiser as "2000 rows", or a time as "20 s".')
+    ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, attribution.json and the result.")] = _OUT,
     device: options.Device = None,
 ) -> None:
-    """Edit semantics of pictures, and measure what each edit does to the classifier's answer.
+    """Edit your pictures, and measure what each edit changes.
 
-    Example: diffexplain-fast attribute tinyworld/background fish fish.png --out fish
+    Every edit is checked by a model that is not the classifier, and the classifier answers before and after.
+
+    Example: diffexplain-fast attribute tinyworld/background fish fish.png
     """
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.cli.device import chosen_device
@@ -50,7 +54,7 @@ def attribute(
             editor=editor,
             seeds=seeds,
             beam_width=beam_width,
-            budget=int(budget) if budget is not None and budget.isdecimal() else budget,
+            budget=budget,
             captions=caption or None,
         )
     result.save(out / "attribution")

@@ -43,12 +43,14 @@ def audit(
     seed: options.Seed = 0,
     device: options.Device = None,
 ) -> None:
-    """Audit a classifier: measure by a randomised trial which concepts it answers to.
+    """Measure which concepts a classifier answers to.
 
-    Draws pictures of random captions, asks the classifier about each, and says for every class which concepts raise or
-    lower it, with intervals. The pictures are kept and serve every later audit with the same pipeline.
+    A randomised trial through the prompt: draws pictures of random captions, asks the classifier about each, and says
+    for every class which concepts raise or lower it, with intervals. The pictures are kept and serve every later audit
+    with the same pipeline.
 
     Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
+
     Example: diffexplain-fast audit tinyworld/background
     """
     from diffexplain_fast.api.explainer import Explainer

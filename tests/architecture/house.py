@@ -152,7 +152,7 @@ DOORS = {
         "resize_normalize": "models evidence",
     },
     "prediction": {**dict.fromkeys(("compiled", "predict", "rates"), "cli"), "parts": "measuring"},
-    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "data": "evidence", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "data": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {
         "attribution": ANY,
@@ -164,7 +164,14 @@ DOORS = {
         "pictures": "evidence report",
         "truth": "models methods",
     },
-    "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "runs": {
+        "bars": "api cli",
+        "callbacks": ANY,
+        "checkpoint": ANY,
+        "progress": ANY,
+        "shared_units": "evidence",
+        "spending": "methods",
+    },
     "stats": {
         "cells": "methods results",
         "decisions": "methods api",
