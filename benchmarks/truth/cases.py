@@ -59,6 +59,11 @@ class Case(NamedTuple):
         return set(self.cue) <= set(self.known["concepts"])
 
     @property
+    def learnt(self) -> bool:
+        """Whether the classifier relies on its cue as planned, by its measured truth; True where nothing is planted."""
+        return bool(self.known["planted"].get(self.label, True))
+
+    @property
     def own(self) -> str:
         """The concept of the class's own object."""
         return f"object:{self.label}"
@@ -124,7 +129,9 @@ def kind_of(case: Case) -> str:
 
 
 def is_right(case: Case) -> bool | None:
-    """Return whether a verdict is right, None where nothing is expected of the class."""
+    """Return whether a verdict is right, None where nothing is expected of the class or its cue was not learnt."""
+    if not case.learnt:
+        return None
     expected = _NOT_SAID if case.cue and not case.said else _EXPECTED.get(kind_of(case))
     return None if expected is None else case.verdict in expected
 

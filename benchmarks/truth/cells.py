@@ -32,6 +32,8 @@ STRENGTH = 0.9
 """Reliance on a cue where a list does not say another one."""
 _EACH, _ROUNDS, _SEED = 4, 2, 1600
 _UNTRAINED_OF_A_MODEL, _SHIFTED = 2, 5
+_PAIRED = ("colour", "background", "companion")
+"""Attributes of pairs: a network that is trained for a minute does not learn to need a texture beside another cue."""
 _NAMELESS = tuple([("pattern", value) for value in PATTERNS] + [("frame", value) for value in FRAMES])
 _DRAWN_SPREAD, _SPREAD_SEEDS = 2.0, range(2_900_000, 2_900_064)
 """Standard deviation of a trained classifier's centred logits (six logits for one class of eight have 1.98), and the
@@ -155,7 +157,7 @@ def _pairs() -> Iterator[Planned]:
         labels, cells, taken = _labels(rng), [], set[tuple[str, str]]()
         for kind in ("all_of", "all_of", "any_of", "any_of"):
             while True:
-                names = [tuple(ATTRIBUTES)[1 + i] for i in sorted(rng.permutation(len(ATTRIBUTES) - 1)[:2])]
+                names = [_PAIRED[i] for i in sorted(rng.permutation(len(_PAIRED))[:2])]
                 values = [(name, str(rng.choice(ATTRIBUTES[name]))) for name in names]
                 if not taken.intersection(values):
                     break

@@ -60,7 +60,8 @@ class Description(NamedTuple):
 
     def score(self, scene: Scene) -> float:
         """Return how high the class should be in a scene."""
-        shown = {f"{name}:{value}" for name, value in {**scene, **visible(scene)}.items()}
+        seen = {**visible(scene), "mark": scene.get("mark", ABSENCE["mark"])}
+        shown = {f"{name}:{value}" for name, value in seen.items()}
         alone = sum(weight for concept, weight in self.weights.items() if concept in shown)
         return alone + sum(pair.weight for pair in self.pairs if {pair.first, pair.second} <= shown)
 

@@ -15,13 +15,14 @@ import torch
 import diffexplain_fast as dx
 from benchmarks.discovery.__main__ import roles
 from benchmarks.truth.answers import DIGITS, Answer
-from benchmarks.truth.cells import REINITIALISED, RESCALED, Planned, classifier_of
+from benchmarks.truth.cells import REINITIALISED, RESCALED, Cell, Planned, classifier_of
 from benchmarks.truth.described import values_on
 from benchmarks.truth.methods import METHODS
 from benchmarks.truth.subjects import Subject
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
 from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.recipe.rows import DECISIVE
 from diffexplain_fast.recipe.truth import measure_truth
 from diffexplain_fast.storage import MANIFEST, sha256_file
 from diffexplain_fast.tinyworld.store import WEIGHTS
@@ -99,11 +100,29 @@ def known(planned: Planned, classifier: dx.Classifier, concepts: Concepts) -> Ro
         "concepts": list(named),
         "effects": {label: [_rounded(effects.get((label, name))) for name in named] for label in OBJECTS},
         "roles": {label: [role.get((label, name)) for name in named] for label in OBJECTS},
-        "unnamed": {
-            label: {row["cue"]: row["effect"] for row in truth[label].get("unnamed", ())} for label in planned.labels
-        },
+        "planted": {cell.label: learnt(truth[cell.label], cell) for cell in planned.cells},
         "values": values,
     }
+
+
+def learnt(truth: Mapping[str, Any], cell: Cell) -> bool:
+    """Return whether the classifier learnt what was planted, by its measured truth.
+
+    Every value of a cue must raise the class by more than one logit, and of a pair what both do together must differ by
+    more than one logit from the sum; of a pair that is needed together only that.
+
+    Args:
+        truth: of the class.
+        cell: what is planted in the class.
+    """
+    effects = {row["attribute"]: row["effect"] for row in truth["attributes"]}
+    effects |= {row["cue"]: row["effect"] for row in truth.get("unnamed", ())}
+    # The truths of the world that shipped first have no row for a missing companion, which no cue of theirs is.
+    raised = all(effects[":".join(value)] > DECISIVE for value in cell.cue.values)
+    if len(cell.cue.values) == 1:
+        return raised
+    together = truth["interactions"][0]["effect"]
+    return bool(together > DECISIVE if cell.cue.every else raised and together < -DECISIVE)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -122,7 +141,7 @@ def true_effects(truth: Mapping[str, Any], concepts: Concepts) -> dict[tuple[str
     """
     if not has_levels(truth):
         return audit_truth(truth)
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for label, part in truth.items():
         level = {
             row["attribute"]: float(np.mean([one["logit"] for one in row["levels"].values()]))

@@ -43,7 +43,13 @@ def figures(planned: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Row]:
             "CPU seconds": float(np.mean([row["CPU seconds"] for row in cost])),
             "pictures drawn": sum(row["pictures"] for row in cost),
         }
-    found[TRUE] = {"predictiveness": _by_kind(_true_predictiveness(places, known), _mean)}
+    learnt = [
+        (places[name].cell(label), right) for name, row in known.items() for label, right in row["planted"].items()
+    ]
+    found[TRUE] = {
+        "predictiveness": _by_kind(_true_predictiveness(places, known), _mean),
+        "planted cells learnt": _by_kind([(cell.kind, right) for cell, right in learnt if cell], _share),
+    }
     return found
 
 
@@ -111,7 +117,7 @@ def pairs(cases: Sequence[Case]) -> Row:
     """Return how often both values of a pair are found, and how often the pair is named with its kind."""
     found = {}
     for kind, word in (("all_of", "and"), ("any_of", "or")):
-        some = [case for case in cases if case.kind == kind and case.said]
+        some = [case for case in cases if case.kind == kind and case.said and case.learnt]
         both = [set(case.cue) <= set(case.named) | {n for p in case.answer.pairs for n in p[:2]} for case in some]
         kinds = [any(set(p[:2]) == set(case.cue) and p.kind == word for p in case.answer.pairs) for case in some]
         found[kind] = {"both found": _share(both), "kind": _share(kinds)}
@@ -136,7 +142,8 @@ def _verdicts(cases: Iterable[Case]) -> list[tuple[str, float]]:
 
 
 def _first_words(cases: Iterable[Case]) -> list[tuple[str, float]]:
-    right = [(case, case.cue or [case.own]) for case in cases if case.said and (case.cue or kind_of(case) == CLEAN)]
+    judged = [case for case in cases if case.said and case.learnt and (case.cue or kind_of(case) == CLEAN)]
+    right = [(case, case.cue or [case.own]) for case in judged]
     return [(kind_of(case), float(case.first in wanted)) for case, wanted in right]
 
 

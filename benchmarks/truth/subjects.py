@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from diffexplain_fast.tinyworld.words import NOTHING, OBJECTS
 
 SHOWN = 12
 """Pictures of an explanation, and of a class name, that methods of evidence look at."""
-_SEARCH = {"budget": "1000 rows", "iterations": 20, "restarts": 0, "n_validation": 8}
+_SEARCH: dict[str, Any] = {"budget": "1000 rows", "iterations": 20, "restarts": 0, "n_validation": 8}
 """Bounds of a search for a prompt: a fixed cost, about fifteen seconds of one core."""
 
 
