@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.discovery.__main__ import compared
-from benchmarks.truth.answers import Answer
+from benchmarks.truth.answers import DIGITS, Answer
 from benchmarks.truth.cases import MINIMAL, Case, drawn_line, is_right, kind_of
 from benchmarks.truth.cells import CLEAN, KINDS, REINITIALISED, RESCALED, SHIFTED, SHIPPED, Planned
 from benchmarks.truth.described import predictiveness, scenes_of, true_scores
@@ -41,7 +41,7 @@ def figures(planned: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Row]:
         found[name] = of_method(cases) | {
             "line": line if any(case.answer.named is None for case in cases) else None,
             "CPU seconds": float(np.mean([row["CPU seconds"] for row in cost])),
-            "pictures drawn": sum(row["pictures"] for row in cost),
+            "pictures drawn into the pool": sum(row["pictures"] for row in cost),
         }
     learnt = [
         (places[name].cell(label), right) for name, row in known.items() for label, right in row["planted"].items()
@@ -50,6 +50,15 @@ def figures(planned: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Row]:
         "predictiveness": _by_kind(_true_predictiveness(places, known), _mean),
         "planted cells learnt": _by_kind([(cell.kind, right) for cell, right in learnt if cell], _share),
     }
+    return {name: rounded(part) for name, part in found.items()}
+
+
+def rounded(found: Any) -> Any:
+    """Return figures with four digits after the point, and None in place of what is not a number."""
+    if isinstance(found, Mapping):
+        return {key: rounded(value) for key, value in found.items()}
+    if isinstance(found, float):
+        return round(found, DIGITS) if np.isfinite(found) else None
     return found
 
 
@@ -60,6 +69,10 @@ def of_method(cases: Sequence[Case]) -> Row:
     return {
         "cells": over_cells(compared_on),
         "cells of all classes": over_cells(more) if len(more) > len(compared_on) else None,
+        "cells by kind": {
+            kind: over_cells([case for case in compared_on if kind_of(case) == kind])
+            for kind in dict.fromkeys(map(kind_of, compared_on))
+        },
         "false alarms": false_alarms(compared_on),
         "pairs": pairs(compared_on),
         "verdicts": _by_kind(_verdicts(compared_on), _share),
