@@ -3,7 +3,8 @@
 Every classifier of a fixed list has a truth that was measured by rendering scenes; see ``cells``. Every method says of
 its classes which concepts they rely on; see ``methods``. All pictures come from one pool. Rows are appended to
 ``rows.jsonl`` in the work folder as soon as they are known, and a row that is there is not computed again. At the end
-the figures of all methods are printed, and appended to the results as one row.
+the figures of all methods are printed, and appended to the results as one row. Pictures and explanations are shared;
+the first method that asks for them pays.
 """
 
 import argparse
@@ -50,6 +51,12 @@ def run(planned: Sequence[Planned], methods: Sequence[str], work: Path, jobs: in
     return failed
 
 
+def cpu_minutes(planned: Sequence[Planned], rows: Sequence[Row]) -> float:
+    """Return what the rows of some classifiers took, in minutes of one core; the pool and training are in them."""
+    names = {one.name for one in planned}
+    return round(sum(row["CPU seconds"] for row in rows if row["classifier"] in names) / 60, 2)
+
+
 def main() -> int:
     """Run the suite; 1 if a classifier failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
@@ -62,16 +69,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     planned = [one for one in SUBSETS[given.subset]() if given.only is None or one.name in given.only]
-    began = datetime.now().astimezone()
     failed = [] if given.table else run(planned, given.methods, given.work, given.jobs)
-    found = figures(planned, read_rows(given.work / "rows.jsonl"))
-    sys.stdout.write(table(found))
+    rows = read_rows(given.work / "rows.jsonl")
+    found = figures(planned, rows)
+    sys.stdout.write(table(found) + f"{cpu_minutes(planned, rows)} minutes of one core\n")
     if not given.table:
         row: Row = {
-            "date": began.date().isoformat(),
+            "date": datetime.now().astimezone().date().isoformat(),
             "commit": commit(),
             "command": f"python -m benchmarks.truth --subset {given.subset} --jobs {given.jobs}",
-            "minutes": (datetime.now().astimezone() - began).total_seconds() / 60,
+            "CPU minutes": cpu_minutes(planned, rows),
             "world": world(),
             "classifiers": [one.name for one in planned],
             "methods": found,

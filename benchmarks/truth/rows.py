@@ -69,7 +69,6 @@ def measure(planned: Planned, methods: Sequence[str], work: Path, path: Path) ->
     subject = Subject(planned, classifier, work)
     with subject.explainer:
         for name in methods:
-            before = subject.pool.drawn
             if name == TRUTH:
                 part = known(planned, classifier, subject.concepts)
             else:
@@ -77,7 +76,7 @@ def measure(planned: Planned, methods: Sequence[str], work: Path, path: Path) ->
                 part = {"answers": {label: answer.record() for label, answer in answers.items()}}
             seconds = time.process_time() - began
             row = {"world": world(), "classifier": planned.name, "method": name, **part}
-            append_rows(path, [row | {"CPU seconds": round(seconds, 2), "pictures": subject.pool.drawn - before}])
+            append_rows(path, [row | {"CPU seconds": round(seconds, 2)}])
             lines.append(f"{planned.name} {name}: {seconds:.1f} CPU seconds")
             began = time.process_time()
     return lines

@@ -41,7 +41,6 @@ def figures(planned: Sequence[Planned], rows: Sequence[Row]) -> dict[str, Row]:
         found[name] = of_method(cases) | {
             "line": line if any(case.answer.named is None for case in cases) else None,
             "CPU seconds": float(np.mean([row["CPU seconds"] for row in cost])),
-            "pictures drawn into the pool": sum(row["pictures"] for row in cost),
         }
     learnt = [
         (places[name].cell(label), right) for name, row in known.items() for label, right in row["planted"].items()
@@ -119,9 +118,8 @@ def false_alarms(cases: Sequence[Case]) -> Row | None:
     for case in cases:
         if case.planned.kind in (CLEAN, REINITIALISED) or (case.planned.kind == SHIPPED and not case.planned.cells):
             effects = dict(zip(case.known["concepts"], case.known["effects"][case.label], strict=True))
-            none = {name for name, effect in effects.items() if effect is not None and abs(effect) <= MINIMAL} - {
-                case.own
-            }
+            small = {name for name, effect in effects.items() if effect is not None and abs(effect) <= MINIMAL}
+            none = small - {case.own}
             hits, n = hits + len(none.intersection(case.named)), n + len(none)
     return {"share": hits / n, "of": n, "at most": wilson_interval(hits, n)[1]} if n else None
 

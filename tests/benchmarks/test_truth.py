@@ -161,7 +161,7 @@ def test_shares_have_lower_bounds_wherever_they_lie() -> None:
 
 def test_false_alarms_are_named_cells_without_an_effect_on_classifiers_without_cues() -> None:
     named = ["object:fish", "background:snow", "colour:red"]
-    clean = case(scored(1, 0, 0, 1, 1, 0, named=named), None, [6, 0, 0, 0.6, 0, 0], kind="clean")
+    clean = case(scored(1, 0, 0, 1, 1, 0, named=named), None, [0.1, 0, 0, 0.6, 0, 0], kind="clean")
     found = false_alarms([clean, case(scored(0, 0, 0, 0, 0, 0, named=["colour:blue"]))])
     assert found == {"share": 0.25, "of": 4, "at most": wilson_interval(1, 4)[1]}  # red; snow has an effect
 
