@@ -15,14 +15,8 @@ from diffexplain_fast.recipe.data import as_pixels, render_scenes
 from diffexplain_fast.recipe.shortcuts import CUE_NAMES, Cue
 from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, FRAMES, MARKS, OBJECTS, PATTERNS, values_of
 
-SHIPPED, PLANTED, CLEAN, REINITIALISED, RESCALED, SHIFTED = (
-    "shipped",
-    "planted",
-    "clean",
-    "re-initialised",
-    "rescaled",
-    "shifted",
-)
+SHIPPED, PLANTED, CLEAN = "shipped", "planted", "clean"
+REINITIALISED, RESCALED, SHIFTED = "re-initialised", "rescaled", "shifted"
 KINDS = ("single 0.5", "single 0.9", "all_of", "any_of", "reversed", "nameless", "mark")
 """What a planted cell may be."""
 CELLS_OF_A_KIND, CLEAN_OF_A_MODEL = 40, 5

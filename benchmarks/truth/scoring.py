@@ -1,6 +1,6 @@
 """From rows to the figures of each method; every share has its denominator and the lower end of its Wilson interval."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,7 +179,7 @@ def _true_predictiveness(places: Mapping[str, Planned], known: Mapping[str, Row]
     return found
 
 
-def _by_kind(found: Sequence[tuple[str, float]], figure: Any) -> Row:
+def _by_kind(found: Sequence[tuple[str, float]], figure: Callable[[Sequence[float]], Row]) -> Row:
     """Return a figure of all values and of those of every kind."""
     kinds = [kind for kind in (SHIPPED, *KINDS, CLEAN, REINITIALISED, RESCALED) if kind in {one for one, _ in found}]
     return {"all": figure([value for _, value in found])} | {
@@ -187,7 +187,7 @@ def _by_kind(found: Sequence[tuple[str, float]], figure: Any) -> Row:
     }
 
 
-def _share(hits: Sequence[float | bool]) -> Row:
+def _share(hits: Sequence[float]) -> Row:
     return _share_of(int(sum(hits)), len(hits)) if hits else {"share": None, "of": 0}
 
 
