@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -43,6 +44,7 @@ class Attributing:
         beam_width: int = 4,
         budget: int | str | None = None,
         captions: Sequence[str] | None = None,
+        checkpoint: str | Path | None = None,
     ) -> Attribution:
         """Edit semantics of given pictures, check every edit, and measure what each does to the classifier's answer.
 
@@ -56,18 +58,22 @@ class Attributing:
             beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
             budget: rows of the denoiser, or a time such as "20 s"; None for no limit. What does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
+            checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
+                and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
 
         Returns:
             Effects of all concepts that a picture does not show already, of pairs, and counterfactuals.
 
         Raises:
             TypeError: an argument of the wrong kind.
-            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, or a budget that is
-                too small for a single edit.
+            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, a budget that is too
+                small for a single edit, or a checkpoint of another attribution.
+            CorruptFileError: a file of the checkpoint that cannot be read; names it.
+            StorageError: a checkpoint that cannot be written.
 
         Source: DiffEx (CVPR 2025); editors in ``editing.editors``.
         """
-        wishes = Wishes(taxonomy, editor, seeds, beam_width, budget)
+        wishes = Wishes(taxonomy, editor, seeds, beam_width, budget, checkpoint=checkpoint)
         wishes.check()
         self._follow()
         with self._frozen():

@@ -5,7 +5,7 @@ RANKS = {
     **dict.fromkeys(
         (
             *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
-            *("public_names", "taxonomy", "views"),
+            *("endpoints", "public_names", "semantic_tree", "taxonomy", "views"),
         ),
         0,
     ),
@@ -163,7 +163,7 @@ DOORS = {
         "pictures": "evidence report",
         "truth": "models methods",
     },
-    "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence methods"},
     "stats": {
         "cells": "methods results",
         "decisions": "methods api",

@@ -123,6 +123,10 @@ class Budget:
             raise wrong_value("budget", wanted, given)
         return cls(models, rows=given)
 
+    def late_by(self, seconds: float) -> None:
+        """Count time that an interrupted run has spent before."""
+        self._began -= seconds
+
     def allows(self, rows: int) -> bool:
         """Return whether so many more rows may be run, and remember where they may not."""
         spent = self.rows is not None and self.models.denoiser_rows + rows > self.rows

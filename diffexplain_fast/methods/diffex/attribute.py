@@ -76,8 +76,12 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     rows = len(jobs) * SCREENING_STEPS
     if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
         return jobs
-    values = lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value
-    sizes = (values - lab.answers.ask(work.scene.decoded).value).tolist()
+    before = lab.answers.ask(work.scene.decoded).value
+
+    def quick() -> Tensor:
+        return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
+
+    sizes = lab.numbers("quick", work.scene, quick, concepts=[job.names[0] for job in jobs])
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
     work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
     return [jobs[i] for i in sorted(order[:FINALISTS])]

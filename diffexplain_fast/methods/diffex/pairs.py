@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
 from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.taxonomy import Concept

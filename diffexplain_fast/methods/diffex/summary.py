@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
 from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p

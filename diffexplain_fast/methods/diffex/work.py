@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from diffexplain_fast.methods.diffex.pairs import Names
 from diffexplain_fast.methods.diffex.scene import Job, Scene
-from diffexplain_fast.methods.diffex.trials import Lab, Trial
+from diffexplain_fast.methods.diffex.trial import Trial
+from diffexplain_fast.methods.diffex.trials import Lab
 
 _PLACEBOS = {"swap": 2, "inpaint": 2}
 """Placebos of each picture, by editor; each is pasted by the mask of another edit."""
@@ -42,7 +45,11 @@ def placebos_of(lab: Lab, work: Sequence[Work]) -> dict[str, list[float]]:
             masks = masks[:: max(1, len(masks) // count)][:count]
             rows = 2 * lab.drawing.steps * len(masks)
             if masks and lab.budget.allows(rows):
-                drawn = lab.drawing.placebo(one.scene, editor, torch.stack(masks))
-                change = lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
-                found.setdefault(editor, []).extend(change.tolist())
+                run = partial(_placebos, lab, one.scene, editor, torch.stack(masks))
+                found.setdefault(editor, []).extend(lab.numbers("placebo", one.scene, run, editor=editor))
     return found
+
+
+def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
+    drawn = lab.drawing.placebo(scene, editor, masks)
+    return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
