@@ -93,7 +93,7 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
-            **found._asdict(),
+            **{name: value for name, value in found._asdict().items() if name != "work"},
         )
 
 

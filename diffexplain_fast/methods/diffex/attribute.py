@@ -22,7 +22,7 @@ SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
 
 
 class Findings(NamedTuple):
-    """What was found; see ``results.attribution.Attribution``."""
+    """What was found; see ``results.attribution.Attribution``; and the work of each picture."""
 
     rows: list[Row]
     effects: list[Effect]
@@ -30,6 +30,7 @@ class Findings(NamedTuple):
     counterfactuals: list[Counterfactual | None]
     placebos: dict[str, list[float]]
     found: dict[int, list[Edit]]
+    work: list[Work]
 
 
 def attribute(
@@ -68,7 +69,7 @@ def attribute(
     flips = [_flip(lab, one, beam_width) for one in work]
     spread = placebo_spread([value for values in placebos.values() for value in values])
     interactions = interactions_of([one.trials for one in work], spread)
-    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)})
+    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)}, work)
 
 
 def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:

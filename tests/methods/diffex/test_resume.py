@@ -13,7 +13,6 @@ from diffexplain_fast.methods.diffex import attribute
 from tests.methods.diffex.worlds import pictures, quick_attribution
 from tests.tiny import tiny_classifier
 
-
 TAXONOMY = {"thing": ["boat", "fish"], "ground": ["snow", "desert"]}
 QUESTION = {"taxonomy": TAXONOMY, "captions": None, "seeds": 2, "images": pictures(1), "beam_width": 1}
 
