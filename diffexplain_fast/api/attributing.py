@@ -10,7 +10,7 @@ import torch
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.methods.diffex.attribute import attribute
-from diffexplain_fast.methods.diffex.setup import STEPS, Setup, Wishes, set_up
+from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -102,7 +102,7 @@ def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
     return {
         "verifier": setup.lab.eye.name,
         "editor": wishes.editor,
-        "steps": STEPS,
+        "steps": dict(setup.lab.drawing.steps),
         "seeds": wishes.seeds,
         "beam_width": wishes.beam_width,
         "budget": wishes.budget,

@@ -27,7 +27,7 @@ class LatentModels:
         pipeline: adapter from ``models.pipeline``.
         rows: rows of every batch, at least 1.
         one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
-            as any other, is filled up to the next power of two only: latents of the tiny world change by 1e-6.
+            as any other, is not filled: latents of the tiny world change by 1e-6.
 
     Attributes:
         pipeline: as it was given.
@@ -123,7 +123,7 @@ class LatentModels:
     def _shape(self, count: int, dtype: torch.dtype, device: torch.device) -> int:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self._rows
-        return min(1 << (count - 1).bit_length(), self._rows)
+        return count
 
 
 def _at_rest(module: nn.Module) -> AbstractContextManager[None]:

@@ -84,6 +84,23 @@ def test_nothing_in_the_modules_is_changed() -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in pipe.unet.state_dict().items())
 
 
+def test_a_guided_swap_is_exact_and_keeps_all_outside_of_a_mask() -> None:
+    models = LatentModels(load_pipeline(tiny_sd()))
+    clean = models.encode(pictures(1))
+    table = ancestral_steps(models.pipeline.scheduler, 4)
+    inversion = invert(models, table, clean, "a red boat", seed=3, guidance_scale=2.0)
+    assert models.denoiser_rows == 2 * 8 and inversion.guidance_scale == 2.0
+    assert torch.allclose(swap(models, inversion, models.text(["a red boat"])), clean, rtol=0, atol=1e-4)
+    target, plain = models.text(["a blue boat"]), invert(models, table, clean, "a red boat", seed=3)
+    assert torch.equal(inversion.samples, plain.samples)
+    edited = swap(models, inversion, target)
+    assert not torch.allclose(edited, swap(models, plain, target), atol=1e-3)  # guidance is more than a name
+    masks = torch.zeros(1, 1, *clean.shape[-2:])
+    masks[..., :2] = 1
+    kept = swap(models, inversion, target, masks=masks)
+    assert torch.equal(kept[..., 2:], clean[..., 2:]) and not torch.allclose(kept[..., :2], clean[..., :2], atol=1e-3)
+
+
 def test_every_editor_changes_something_and_inpainting_keeps_the_rest() -> None:
     models = LatentModels(load_pipeline(tiny_sd()))
     clean = models.encode(pictures(1))

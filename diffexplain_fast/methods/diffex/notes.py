@@ -13,7 +13,7 @@ from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.methods.diffex.answers import Budget
-from diffexplain_fast.methods.diffex.scene import Scene
+from diffexplain_fast.methods.diffex.scene import Noted, Scene
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.shared_units import SharedUnits
 from diffexplain_fast.storage import pack_tensors, parse_tensors
@@ -73,9 +73,7 @@ class Notes:
             wanted = "a step of an attribution, or no file: it may be deleted"
             raise CorruptFileError(describe(str(self._units.path(name)), wanted, repr(error))) from error
 
-    def _made(
-        self, scene: Scene | None, known: dict[tuple[str, int, int], Inversion], run: Callable[[], Done]
-    ) -> bytes:
+    def _made(self, scene: Scene | None, known: dict[Noted, Inversion], run: Callable[[], Done]) -> bytes:
         models, began = self._budget.models, time.perf_counter()
         rows = models.denoiser_rows
         done = run()
@@ -103,10 +101,11 @@ class Notes:
         if not counted:
             models.denoiser_rows += record["rows"]
             self._budget.late_by(record["seconds"])
-        for i, (caption, steps, seed) in enumerate(record["inversions"]):
+        for i, (caption, steps, seed, guidance) in enumerate(record["inversions"]):
             if scene is not None:
                 table = ancestral_steps(models.pipeline.scheduler, steps)
                 samples, residuals = (tensors[f"inversion.{i}.{part}"] for part in ("samples", "residuals"))
-                scene.inversions[caption, steps, seed] = Inversion(table, samples, residuals, caption)
+                noted = (caption, steps, seed, guidance)
+                scene.inversions[noted] = Inversion(table, samples, residuals, caption, guidance)
         found = {key.removeprefix("found."): value for key, value in tensors.items() if key.startswith("found.")}
         return Done(record["found"], found)

@@ -14,7 +14,7 @@ from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
-from diffexplain_fast.methods.diffex.kinds import EDITORS
+from diffexplain_fast.methods.diffex.kinds import EDITORS, STEPS
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.resuming import Asked, steps_in
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -24,8 +24,6 @@ from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.targets import Target, whole_number
 from diffexplain_fast.taxonomy import Taxonomy
-
-STEPS = 8
 
 
 class Wishes(NamedTuple):
@@ -96,7 +94,7 @@ def set_up(
     cut = _cut_words(taxonomy, wording, pipeline)
     notes = _notes(Asked(pipeline, classifier, target), pixels, taxonomy, wishes, seed, budget)
     captions = wishes.captions or _captions(notes, lambda: source_captions(shipped, models, wording, values, pixels))
-    drawing = Drawing(models, shipped, wording, wishes.editor, STEPS, seed)
+    drawing = Drawing(models, shipped, wording, wishes.editor, seed)
     lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget, notes)
     return Setup(lab, taxonomy, captions, cut)
 
@@ -105,7 +103,7 @@ def _notes(asked: Asked, pixels: Tensor, taxonomy: Taxonomy, wishes: Wishes, see
     if wishes.checkpoint is None:
         return Notes(budget)
     captions: list[Json] | None = None if wishes.captions is None else list(wishes.captions)
-    settings: JsonObject = {"taxonomy": taxonomy.to_json(), "editor": wishes.editor, "steps": STEPS}
+    settings: JsonObject = {"taxonomy": taxonomy.to_json(), "editor": wishes.editor, "steps": dict(STEPS)}
     return Notes(budget, steps_in(wishes.checkpoint, asked, pixels, settings | {"captions": captions, "seed": seed}))
 
 

@@ -61,7 +61,7 @@ class Lab(NamedTuple):
         return self._rows([job], 0)
 
     def _rows(self, jobs: Sequence[Job], attempt: int) -> int:
-        return self.drawing.rows(jobs, attempt) + self.drawing.steps  # with an inversion, if there is none yet
+        return self.drawing.rows(jobs, attempt)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **key: Json) -> list[float]:
         """Return numbers [n] that a step finds.
