@@ -1,9 +1,9 @@
 """The published procedure as a rival: ``python -m benchmarks.editing.published --scenes 1 --out FILE``.
 
-Each keyword is added by LEDITS++-like guidance to a picture that is inverted again for it, with four seeds of 50 steps of
-which the first tenth is left out; its effect is the mean over the seeds of the edited picture's logit minus that of the
-given picture, whether or not the edit succeeded. Algorithm 1 as printed keeps the strongest single keywords and joins
-those only. Cross-attention masks are missing here, as in ``editing.guide``.
+Each keyword is added by LEDITS++-like guidance to a picture that is inverted again for it, with four seeds of 50 steps,
+of which edits leave out the first tenth. Its effect is the mean over the seeds of the edited picture's logit minus that
+of the given picture, whether or not the edit succeeded. Algorithm 1 as printed keeps the strongest single keywords and
+joins those only. Cross-attention masks are missing here, as in ``editing.guide``.
 """
 
 import argparse
