@@ -9,8 +9,20 @@ if TYPE_CHECKING:
     from diffexplain_fast.editing.inversion import invert
     from diffexplain_fast.editing.latents import LatentModels
     from diffexplain_fast.editing.reconstruction import Reconstruction, reconstruct
+    from diffexplain_fast.editing.reversible import Reversal, invert_reversibly, swap_reversibly
 
-__all__ = ["LatentModels", "Reconstruction", "guide", "inpaint", "invert", "reconstruct", "swap"]
+__all__ = [
+    "LatentModels",
+    "Reconstruction",
+    "Reversal",
+    "guide",
+    "inpaint",
+    "invert",
+    "invert_reversibly",
+    "reconstruct",
+    "swap",
+    "swap_reversibly",
+]
 
 __getattr__ = lazily(
     __name__,
@@ -22,5 +34,8 @@ __getattr__ = lazily(
         "inpaint": "editing.editors",
         "swap": "editing.editors",
         "invert": "editing.inversion",
+        "Reversal": "editing.reversible",
+        "invert_reversibly": "editing.reversible",
+        "swap_reversibly": "editing.reversible",
     },
 )
