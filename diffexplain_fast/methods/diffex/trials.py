@@ -35,6 +35,8 @@ class Lab(NamedTuple):
     def run(self, scene: Scene, jobs: Sequence[Job], seed: int = 0, tries: int = TRIES) -> list[Trial]:
         """Return one trial of each job that the budget allows, in their order.
 
+        A job that the verifier rejects is tried again; only once where the verifier is unsure of its category.
+
         Args:
             scene: the picture.
             jobs: any number.
@@ -53,8 +55,12 @@ class Lab(NamedTuple):
             for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
                 if trial.verified or attempt == 0:
                     found[i] = trial
-            todo = [i for i in todo if not found[i].verified]
+            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self._believed(jobs[i]))]
         return [found[i] for i in sorted(found)]
+
+    def _believed(self, job: Job) -> bool:
+        """Return whether a second rejection by the verifier says that an edit has failed, and not that it is unsure."""
+        return not any(name in self.eye.unsure for name in job.changes)
 
     def least_rows(self, job: Job) -> int:
         """Return the rows without which not even one try of a job can be drawn."""
