@@ -18,7 +18,6 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral
-from diffexplain_fast.engine.schedules import Step
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
 
@@ -39,12 +38,13 @@ class Reversal(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """A level of noise, with s, alpha, and the step whose timestep and prediction it has."""
+    """A level of noise: s and alpha; and of the trained level that it is read as timestep, alpha, and clean sample."""
 
     s: float
     alpha: float
-    step: Step
+    timestep: float
     trained: float
+    clean: tuple[float, float]
 
 
 def invert_reversibly(models: LatentModels, table: Ancestral, clean: Tensor, caption: str | None) -> Reversal:
@@ -95,10 +95,10 @@ def _levels(table: Ancestral) -> list[_Level]:
     if table.signals[0] <= 0:
         raise wrong_value("table", "a noisiest level with some signal", "one without any")
     noisy = [
-        _Level(math.sqrt(1 - signal**2) / signal, signal, step, signal)
+        _Level(math.sqrt(1 - signal**2) / signal, signal, step.timestep, signal, step.clean)
         for step, signal in zip(table.steps, table.signals, strict=True)
     ]
-    return [_Level(0.0, 1.0, table.steps[-1], table.signals[-1]), *reversed(noisy)]
+    return [noisy[-1]._replace(s=0.0, alpha=1.0), *reversed(noisy)]
 
 
 def _pairs(levels: list[_Level]) -> Iterator[tuple[_Level, _Level]]:
@@ -108,6 +108,6 @@ def _pairs(levels: list[_Level]) -> Iterator[tuple[_Level, _Level]]:
 def _noise(models: LatentModels, y: Tensor, level: _Level, text: Conditioning) -> Tensor:
     """Return the noise that the denoiser sees in y, in float64."""
     sample = (y * level.alpha).float()
-    output = models.predict(sample, [level.step.timestep] * len(sample), text)
-    clean = level.step.clean[0] * sample.double() + level.step.clean[1] * output.double()
+    output = models.predict(sample, [level.timestep] * len(sample), text)
+    clean = level.clean[0] * sample.double() + level.clean[1] * output.double()
     return (sample.double() - level.trained * clean) / math.sqrt(1 - level.trained**2)

@@ -11,16 +11,7 @@ from diffexplain_fast.editing.inversion import Inversion, invert
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.shipped import Shipped, Wording
-from diffexplain_fast.methods.diffex.kinds import (
-    GUIDE,
-    GUIDED,
-    INPAINT,
-    STEPS,
-    STRONGER,
-    TRIES,
-    editor_for,
-    rows_of,
-)
+from diffexplain_fast.methods.diffex import kinds
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
@@ -61,7 +52,7 @@ class Drawing:
     """
 
     def __init__(self, models: LatentModels, shipped: Shipped, wording: Wording, asked: str, seed: int) -> None:
-        self.models, self.wording, self.steps = models, wording, STEPS
+        self.models, self.wording, self.steps = models, wording, kinds.STEPS
         self._asked, self._seed = asked, seed
         self.regions = Regions(shipped.segmenter, wording)
 
@@ -72,13 +63,12 @@ class Drawing:
 
     def editor(self, job: Job, attempt: int) -> str:
         """Return the editor of one try of a job."""
-        return editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
+        return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
 
     def rows(self, jobs: Sequence[Job], attempt: int) -> int:
         """Return about how many rows a try of jobs takes, with an inversion for each editor."""
         editors = [self.editor(job, attempt) for job in jobs]
-        inversions = sum(STEPS[editor] * (2 if editor == GUIDED else 1) for editor in dict.fromkeys(editors))
-        return sum(rows_of(editor) for editor in editors) + inversions
+        return sum(map(kinds.rows_of, editors)) + sum(map(kinds.rows_before, dict.fromkeys(editors)))
 
     def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:
         """Run one try of jobs.
@@ -89,7 +79,7 @@ class Drawing:
             attempt: 0, 1 or 2.
             seed: number of the repetition; every try of it has noise of its own.
         """
-        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * TRIES + attempt
+        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * kinds.TRIES + attempt
         latents = scene.clean.repeat(len(jobs), 1, 1, 1)
         for editor in dict.fromkeys(editors):
             places = [i for i, name in enumerate(editors) if name == editor]
@@ -136,8 +126,8 @@ class Drawing:
         return scene.inversions[key]
 
     def _edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int) -> Tensor:
-        if editor == GUIDE:
-            inversion = self.inversion(scene, "", STEPS[GUIDE], noise)
+        if editor == kinds.GUIDE:
+            inversion = self.inversion(scene, "", kinds.STEPS[kinds.GUIDE], noise)
             said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
             added = self.models.text([" ".join(job.changes.values()) for job in jobs])
             return guide(self.models, inversion, added, self.models.text([" ".join(words) for words in said]))
@@ -146,13 +136,13 @@ class Drawing:
 
     def _run(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, regions: Tensor) -> Tensor:
         """Run an editor that replaces the caption, on regions [B, 1, h, w] where it has any."""
-        target, steps = self.models.text([job.caption for job in jobs]), STEPS[editor]
-        if editor == INPAINT:
+        target, steps = self.models.text([job.caption for job in jobs]), kinds.STEPS[editor]
+        if editor == kinds.INPAINT:
             # Fresh noise is drawn inside, so every try can share the first inversion.
             return inpaint(
                 self.models, self.inversion(scene, scene.caption, steps, self._seed), target, regions, seed=noise
             )
-        guidance = _GUIDANCE if editor == GUIDED else 1.0
+        guidance = _GUIDANCE if editor == kinds.GUIDED else 1.0
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
-        strength = _STRENGTH if editor == STRONGER else 1.0
-        return swap(self.models, inversion, target, strength, regions if editor == GUIDED else None)
+        strength = _STRENGTH if editor == kinds.STRONGER else 1.0
+        return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)

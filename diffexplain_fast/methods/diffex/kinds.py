@@ -68,6 +68,11 @@ def rows_of(editor: str) -> int:
     return STEPS[editor] * _ROWS[editor]
 
 
+def rows_before(editor: str) -> int:
+    """Return the rows of the inversion that all edits of an editor share."""
+    return STEPS[editor] * (2 if editor == GUIDED else 1)
+
+
 def null_of(editor: str) -> str:
     """Return the editor whose placebos are the null of an editor's effects."""
     return SWAP if editor == STRONGER else editor
