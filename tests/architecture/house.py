@@ -5,7 +5,7 @@ RANKS = {
     **dict.fromkeys(
         (
             *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
-            *("public_names", "taxonomy", "views"),
+            *("endpoints", "public_names", "semantic_tree", "taxonomy", "views"),
         ),
         0,
     ),
@@ -169,7 +169,7 @@ DOORS = {
         "callbacks": ANY,
         "checkpoint": ANY,
         "progress": ANY,
-        "shared_units": "evidence",
+        "shared_units": "evidence methods",
         "spending": "methods",
     },
     "stats": {
