@@ -11,6 +11,7 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
+from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -197,7 +198,9 @@ class Explainer(Attributing):
             explain: not yet.
             minimal_effect: effect in centred logits up to which nothing is a finding.
             level: rate of false findings, and error of the intervals.
-            images: not yet.
+            images: pictures of the user's own, which concepts are pasted into: PIL images, pixels [N, 3, H, W] in
+                [0, 1], or a folder of pictures or of one folder for each label; they are scaled to the pipeline's size.
+                What they say is in ``Audit.photographs``; needs the extra ``photographs``.
             interventions: not yet.
             **options: see ``api.auditing.Auditing``.
 
@@ -212,12 +215,13 @@ class Explainer(Attributing):
             StorageError: the pool cannot be written.
         """
         self._follow()
-        later = {"explain": explain, "images": images, "interventions": interventions}
+        later = {"explain": explain, "interventions": interventions}
         chosen = Chosen.of(pictures, minimal_effect, level, later, options)
+        own = Picturing.of(images, options.get("labels"), options.get("segmenter"), self.pipeline)
         with self._frozen():
             self._settle()
             sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
-            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen)
+            return run_audit(self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen, own)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""

@@ -14,6 +14,7 @@ from diffexplain_fast.results.audit_difference import Side, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, UnitRow, Verdict
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.photographs import Photographs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,6 +35,7 @@ class Audit(Drawn):
         images: evidence pictures; see ``Verdict.pictures``.
         outcomes: arrays of the trial, with which ``diff`` compares picture by picture: "design" [pictures, columns],
             "levels", "values" [pictures, targets], "hits" [pictures, targets] for classes.
+        photographs: what the user's own pictures say; None without any.
 
     Raises:
         TypeError: settings with a value that JSON has not.
@@ -46,6 +48,7 @@ class Audit(Drawn):
     settings: JsonObject
     images: list[Image.Image] = field(default_factory=list)
     outcomes: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    photographs: Photographs | None = None
     _units: Units | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +133,7 @@ class Audit(Drawn):
             "interactions": [asdict(row) for row in self.interactions],
             "verdicts": {target: asdict(verdict) for target, verdict in self.verdicts.items()},
             "settings": self.settings,
+            "photographs": None if self.photographs is None else asdict(self.photographs),
         }
         return write_audit(Path(folder), record, self.images, self.outcomes)
 

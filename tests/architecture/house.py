@@ -105,7 +105,7 @@ DOORS = {
         "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
-        "shipped": "methods",
+        "shipped": "methods api",
         "seeds": "methods editing",
     },
     "kernels": {
@@ -125,6 +125,7 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/photographs": {"given": "api", "pasting": "api", "photographs": "api"},
     "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
@@ -160,12 +161,14 @@ DOORS = {
         "drawn": "report",
         "effects": "methods report",
         "explanation": ANY,
+        "photographs": "methods report cli",
         "pictures": "evidence report",
         "truth": "models methods",
     },
     "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
     "stats": {
         "cells": "methods results",
+        "clustered": "methods",
         "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
