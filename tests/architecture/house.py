@@ -178,12 +178,13 @@ DOORS = {
         "multiplicity": "methods",
         "pairs": "methods",
         "placebo": ANY,
+        "unit_scores": "methods",
     },
     "targets": {
         "__init__": ANY,
         "base": "evidence methods",
         "classes": "evidence",
-        "neurons": "models",
+        "neurons": "models methods",
         "outputs": ANY,
     },
     "tinyworld": {

@@ -122,8 +122,10 @@ def agreement(pasted: Sequence[PastedRow], drawn: Sequence[AuditRow], own: Mappi
 
 def as_in(row: AuditRow, own: Mapping[str, float]) -> AuditRow:
     """Return a row whose effect is that of pictures with a share of the target's own object, its interval as wide."""
-    if row.target not in own or row.own_effect is None or row.other_effect is None:
+    if row.target not in own or row.other_effect is None:
         return row
-    effect = own[row.target] * row.own_effect + (1 - own[row.target]) * row.other_effect
+    effect = row.other_effect  # too few pictures of the own object for a number of their own
+    if row.own_effect is not None:
+        effect = own[row.target] * row.own_effect + (1 - own[row.target]) * row.other_effect
     moved = effect - row.effect
     return replace(row, effect=effect, low=row.low + moved, high=row.high + moved)
