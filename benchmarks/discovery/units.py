@@ -45,12 +45,13 @@ def compared(audit: dx.Audit, layer: str, name: str) -> Row:
     estimated = concept_effects(asked, values / spread)[1].estimate[asked.places]
     responds = np.nanmax(np.abs(true), 0) > RESPONDS
     rows = {row.unit: row for row in audit.units(layer, units=list(range(values.shape[1])))}
-    right, found, covered = [], [], []
+    right, found, covered, pairs = [], [], [], []
     for unit in np.flatnonzero(responds).tolist():
         row, own = rows[unit], np.abs(true[:, unit])
         chosen = own[concepts.index(row.concept)]
         right.append(chosen >= 0.9 * np.nanmax(own))
         found.append(row.finding)
+        pairs.append((row.effect, true[concepts.index(row.concept), unit]))
         covered.append(row.low <= true[concepts.index(row.concept), unit] <= row.high)
     keep = responds[None] & np.isfinite(true)
     each = [spearmanr(estimated[keep[:, u], u], true[keep[:, u], u]).statistic for u in np.flatnonzero(responds)]
@@ -60,6 +61,7 @@ def compared(audit: dx.Audit, layer: str, name: str) -> Row:
         "top concept right": share(np.array(right)),
         "found": share(np.array(found)),
         "top effect covered": share(np.array(covered)),
+        "Spearman of the reported effect over units": float(spearmanr(*zip(*pairs, strict=True)).statistic),
         "Spearman within a unit, mean": float(np.mean(each)),
         "Spearman over all cells": float(spearmanr(estimated[keep], true[keep]).statistic),
         "Pearson over all cells": float(np.corrcoef(estimated[keep], true[keep])[0, 1]),

@@ -13,6 +13,7 @@ from diffexplain_fast.records import JsonObject, as_json
 from diffexplain_fast.results.audit_difference import Side, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.decision import Decision, decide
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.photographs import Photographs
 
@@ -134,6 +135,23 @@ class Audit(Drawn):
             ValueError: as ``units``; a vector of another length.
         """
         return self._features("directions").directions(layer, directions, minimal_effect)
+
+    def decide(self, conditions: str | Sequence[str]) -> list[Decision]:
+        """Return whether conditions such as "spurious>0.5" are true; a true one is one that the audit fails.
+
+        Args:
+            conditions: one or several, each a measure ("false_answers", "spurious", "findings", "worst_group" or
+                "unexplained"), "<" or ">", and a number; see ``results.decision.decide``.
+
+        Returns:
+            A decision for each, with the value and a sentence. Findings of an audit with ``control="family"`` are all
+            true at the level of the audit, so that a clean classifier fails seldom.
+
+        Raises:
+            TypeError: no text.
+            ValueError: a text of another form, an unknown measure, or one that this audit does not have.
+        """
+        return decide(conditions, self.rows, self.photographs)
 
     def _features(self, argument: str) -> Hidden:
         if self._hidden is None:

@@ -63,6 +63,13 @@ def test_own_pictures_are_saved_and_read_back(audit: Audit, tmp_path: Path) -> N
     assert Audit.load(audit.save(tmp_path / "audit")).photographs == audit.photographs
 
 
+def test_the_page_shows_own_pictures_and_decisions(audit: Audit, tmp_path: Path) -> None:
+    audit.settings["decisions"] = [dict(one) for one in audit.decide("worst_group<2")]
+    page = audit.report(tmp_path / "audit.html").read_text()
+    assert "Own pictures" in page and "Accuracy by label and concept" in page
+    assert "<strong>failed</strong>: worst_group is" in page
+
+
 def test_without_eye_or_segmenter_it_says_so_and_loses_nothing(pool: Path) -> None:
     pixels, labels = own()
     found = quick_audit(pool, images=pixels, labels=labels, eye=look).photographs

@@ -158,6 +158,7 @@ DOORS = {
         "attribution": ANY,
         "audit": ANY,
         "audit_rows": "methods report cli",
+        "decision": "cli report",
         "drawn": "report",
         "effects": "methods report",
         "explanation": ANY,
