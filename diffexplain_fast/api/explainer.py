@@ -11,6 +11,7 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
+from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
@@ -40,7 +41,7 @@ _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint"
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer(Attributing):
+class Explainer(Attributing, Gathering):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:

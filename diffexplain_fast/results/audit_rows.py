@@ -25,7 +25,8 @@ class AuditRow(Record):
         role: "core", "spurious", "suppresses", "none", "small", "undecided" or "not drawable".
         asked: effect of asking for the word; ``effect`` is the same number unless it is corrected for disobeyed words.
         obeyed: share of the pictures that were asked for the concept in which an eye sees it; None without an eye.
-        declared_by: what says that the concept is the target's own: "label", "user", or None where nothing does.
+        declared_by: what says that the concept is the target's own: "label", "user", "similarity" of
+            texts, or None where nothing does.
         answered_with: share of the pictures with the concept and without the target's own object that are answered with
             the target; None for a target that is no class.
         answered_without: the same for the median value of the group.

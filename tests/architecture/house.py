@@ -91,6 +91,7 @@ DOORS = {
     },
     "evidence": {
         "calibration": "methods api",
+        "candidates": "api",
         "concepts": ANY,
         "cost": "methods",
         "drawing": "api",
