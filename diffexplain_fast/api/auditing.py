@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
@@ -31,7 +32,6 @@ from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
 _LATER = {
-    "interventions": "None: audits of interventions on pictures do not exist yet",
     "explain": "False: prompts that explain() found are not asked for in a trial yet",
 }
 
@@ -52,6 +52,8 @@ class Auditing(TypedDict, total=False):
             the names of the folders that hold them.
         segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool
             [B, 1, H, W]; None for the one that ships with the tiny world.
+        clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
+            photograph; None where all are.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -63,6 +65,7 @@ class Auditing(TypedDict, total=False):
     own_pictures: int | None
     labels: Sequence[str] | None
     segmenter: Segment | None
+    clusters: Sequence[object] | None
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -114,6 +117,7 @@ def run_audit(
     concepts: object,
     chosen: Chosen,
     picturing: Picturing,
+    intervening: Intervening,
 ) -> Audit:
     """Audit a classifier.
 
@@ -126,6 +130,7 @@ def run_audit(
         concepts: see ``Explainer.audit``.
         chosen: the other options.
         picturing: pictures of the user's own.
+        intervening: interventions of the user's own.
     """
     asked = concepts_of(concepts, pipeline)
     phrases = phrases_of(asked, pipeline)
@@ -140,6 +145,8 @@ def run_audit(
     question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
     audit = discover(question, chosen.options, chosen.callback)
     picturing.add(audit, question, chosen.callback)
+    own = None if picturing.given is None else picturing.given.pixels
+    intervening.add(audit, question, chosen.options, own, chosen.callback)
     return audit
 
 

@@ -80,6 +80,8 @@ def _section(number: int, audit: Audit) -> AuditSection:
 
 def _facts(audit: Audit) -> list[str]:
     settings = audit.settings
+    if settings.get("pictures") == 0:
+        return [f"{settings['own_pictures']} own pictures, each with and without every intervention"]
     if "pictures_used" not in settings:
         return ["The difference of two audits: the first minus the second."]
     return [

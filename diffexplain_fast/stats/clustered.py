@@ -1,6 +1,7 @@
 """Effects of values that were pasted from donors into pictures, with errors clustered by picture and by donor."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,3 +66,22 @@ def clustered_effects(values: np.ndarray, donors: np.ndarray) -> Effects:
     fewest = np.array([min(pictures, len(np.unique(donors[:, value]))) for value in range(levels)])
     freedom = np.repeat(np.maximum(fewest - 1, 1)[:, None], outcomes, 1).astype(np.float64)
     return replace(effects, error=np.maximum(error, effects.error), freedom=freedom)
+
+
+def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effects:
+    """Return mean changes as cells, with errors from the means of clusters, such as crops of one photograph.
+
+    Each cluster counts once, however many pictures it has; the degrees of freedom are the clusters minus one.
+
+    Args:
+        changes: float [pictures, targets], one for each cell.
+        clusters: of every picture a number; pictures of one cluster are not independent.
+    """
+    numbers = np.unique(clusters)
+    means = np.stack([[change[clusters == number].mean(0) for number in numbers] for change in changes])
+    estimate, count = means.mean(1), len(numbers)
+    error = means.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(estimate.shape, np.nan)
+    pictures = np.array([len(change) for change in changes])
+    freedom = np.full(estimate.shape, max(count - 1, 1), dtype=np.float64)
+    zero = np.zeros(estimate.shape)
+    return Effects((1,) * len(changes), estimate, error, freedom, estimate, zero, zero, pictures)

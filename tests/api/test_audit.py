@@ -187,7 +187,7 @@ def test_the_wrong_kind_and_unknown_options_are_refused(tmp_path: Path) -> None:
         quick_audit(tmp_path, eye=3)
 
 
-@pytest.mark.parametrize("argument", ["interventions", "explain"])
+@pytest.mark.parametrize("argument", ["explain"])
 def test_what_is_not_there_yet_says_so(tmp_path: Path, argument: str) -> None:
     with pytest.raises(NotImplementedError, match=f"{argument}: wanted "):
         quick_audit(tmp_path, **{argument: True})

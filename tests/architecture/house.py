@@ -126,7 +126,7 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": {"given": "api", "pasting": "api", "photographs": "api"},
+    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "pasting", "photographs"), "api"),
     "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
