@@ -14,6 +14,7 @@ from diffexplain_fast.api.documented import takes
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
+from diffexplain_fast.api.segmenting import Segmenting
 from diffexplain_fast.engine.checks import check_guidance, is_limited
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
@@ -42,7 +43,7 @@ _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint"
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
-class Explainer(Attributing, Gathering):
+class Explainer(Attributing, Gathering, Segmenting):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
