@@ -13,6 +13,7 @@ from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.photographs.given import Given, given_pictures
 from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.methods.photographs.photographs import Tools, photographs_of
+from diffexplain_fast.methods.photographs.sentences import with_unexplained
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
@@ -71,7 +72,8 @@ class Picturing:
         ask = _as_it_is if shipped.wording is None else shipped.wording.region
         tools = Tools(question.sight, segment, ask)
         report = counter(callback, "photographs")
-        audit.photographs = photographs_of(self.given, question.concepts, question.readout, tools, audit, report)
+        found = photographs_of(self.given, question.concepts, question.readout, tools, audit, report)
+        audit.photographs, audit.verdicts = found, with_unexplained(audit.verdicts, found)
 
 
 def _as_it_is(word: str, category: str) -> str | None:

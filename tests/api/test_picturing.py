@@ -11,7 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from diffexplain_fast.api.picturing import read_pictures
+from diffexplain_fast.methods.photographs.sentences import with_unexplained
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import Verdict
+from diffexplain_fast.results.photographs import Agreement, Explained, Photographs
 from tests.auditing import quick_audit
 from tests.tiny import LABELS
 
@@ -68,6 +71,13 @@ def test_the_page_shows_own_pictures_and_decisions(audit: Audit, tmp_path: Path)
     page = audit.report(tmp_path / "audit.html").read_text()
     assert "Own pictures" in page and "Accuracy by label and concept" in page
     assert "<strong>failed</strong>: worst_group is" in page
+
+
+def test_what_no_concept_explains_is_in_the_sentence() -> None:
+    found = Photographs(9, [], Agreement(0, None, None, None), [Explained("fish", 9, 0.5, 0.9, 0.01, False)])
+    verdicts = with_unexplained({name: Verdict("core", [], f"{name}: core.") for name in LABELS}, found)
+    assert verdicts["fish"].sentence == "fish: core. In own pictures its answers are not explained by any concept."
+    assert verdicts["boat"].sentence == "boat: core."
 
 
 def test_without_eye_or_segmenter_it_says_so_and_loses_nothing(pool: Path) -> None:

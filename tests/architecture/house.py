@@ -126,13 +126,16 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "pasting", "photographs"), "api"),
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
+    ),
     "methods/segments": {"segments": "api"},
     "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
+        "endpoint": ANY,
         "frozen": ANY,
         "labels": "methods",
         "loading": ANY,
