@@ -43,7 +43,7 @@ DOORS = {
     "editing": {
         "editors": "methods",
         "inversion": "methods",
-        "latents": "methods",
+        "latents": "methods api",
         "pictures": "methods api",
         "reconstruction": "api",
     },
@@ -91,6 +91,7 @@ DOORS = {
     },
     "evidence": {
         "calibration": "methods api",
+        "candidates": "api",
         "concepts": ANY,
         "cost": "methods",
         "drawing": "api",
@@ -105,7 +106,7 @@ DOORS = {
         "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
-        "shipped": "methods",
+        "shipped": "methods api",
         "seeds": "methods editing",
     },
     "kernels": {
@@ -125,11 +126,15 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
+    ),
+    "methods/segments": {"segments": "api"},
     "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
-        "conditioning": "editing evidence measuring",
+        "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
         "labels": "methods",
         "loading": ANY,
@@ -158,10 +163,13 @@ DOORS = {
         "attribution": ANY,
         "audit": ANY,
         "audit_rows": "methods report cli",
+        "decision": "cli report",
         "drawn": "report",
         "effects": "methods report",
         "explanation": ANY,
+        "photographs": "methods report cli",
         "pictures": "evidence report",
+        "segments": "methods api",
         "truth": "models methods",
     },
     "runs": {
@@ -174,6 +182,7 @@ DOORS = {
     },
     "stats": {
         "cells": "methods results",
+        "clustered": "methods",
         "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
@@ -183,12 +192,13 @@ DOORS = {
         "multiplicity": "methods",
         "pairs": "methods",
         "placebo": ANY,
+        "unit_scores": "methods",
     },
     "targets": {
         "__init__": ANY,
         "base": "evidence methods",
         "classes": "evidence",
-        "neurons": "models",
+        "neurons": "models methods",
         "outputs": ANY,
     },
     "tinyworld": {
