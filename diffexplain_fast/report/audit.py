@@ -30,6 +30,7 @@ class TargetSection(NamedTuple):
     rows: list[AuditRow]
     more: list[AuditRow]
     interactions: list[Interaction]
+    features: list[str]
     with_it: list[Card]
     without_it: list[Card]
     anchor: str
@@ -86,9 +87,18 @@ def _facts(audit: Audit) -> list[str]:
         return ["The difference of two audits: the first minus the second."]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
+        *effective_size(audit),
         f"minimal effect {settings['minimal_effect']:g}, false discoveries at most {settings['level']:.0%}",
         f"eye: {settings['eye'] or 'none'}",
     ]
+
+
+def effective_size(audit: Audit) -> list[str]:
+    """Return a sentence about the effective number of pictures where a user re-weighted them, else nothing."""
+    found = audit.settings.get("effective_pictures")
+    return (
+        [] if found is None else [f"re-weighted to the user's distribution, worth {found:.0f} pictures of equal weight"]
+    )
 
 
 def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
@@ -107,6 +117,7 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         rows=rows[:_SHOWN],
         more=rows[_SHOWN:],
         interactions=[pair for pair in audit.interactions if pair.target == name],
+        features=[feature.sentence for feature in audit.found if feature.target == name],
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,
