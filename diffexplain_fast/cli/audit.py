@@ -125,8 +125,9 @@ def _read(path: Path | None) -> Json:
 
 def _print(audit: "Audit") -> None:
     """Print what is known of the pictures, the findings, and the verdicts."""
-    if audit.settings["effective_pictures"] is not None:
-        print(f"Re-weighted to your distribution: worth {audit.settings['effective_pictures']:.0f} equal pictures.")
+    effective = audit.settings.get("effective_pictures")  # a comparison of two audits has none
+    if effective is not None:
+        print(f"Re-weighted to your distribution: worth {effective:.0f} equal pictures.")
     print(findings_table(audit))
     for verdict in audit.verdicts.values():
         print(verdict.sentence)
