@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from diffexplain_fast import tinyworld
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe import training
 from diffexplain_fast.recipe.classifiers import SHIPPED, draw_labelled
 from diffexplain_fast.recipe.data import ELEMENTS, cached_scenes, render_scenes
 from diffexplain_fast.recipe.tokenizer import CONTEXT, build_tokenizer
@@ -89,6 +91,30 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
         resumed.weight.zero_()
     fit("line", resumed, line_loss(resumed), plan, tmp_path)
     assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
+
+
+def test_a_weight_that_is_read_without_gradients_first_still_learns():
+    # In bfloat16: the copy of a weight that autocast keeps from the first reading has no gradient.
+    straight = line_model()
+    before = straight.weight.detach().clone()
+
+    def loss(batch):
+        with torch.no_grad():
+            target = straight(batch["x"]) + 1
+        return (straight(batch["x"]) - target).square().mean()
+
+    plan = Plan(steps=2, batch=8, rate=1e-2, half=True)
+    fit("line", straight, line_loss(straight)._replace(of=loss), plan, None)
+    assert not torch.equal(straight.weight, before)
+
+
+def test_batches_are_drawn_by_other_processes_as_by_this_one():
+    loss = line_loss(line_model())
+    options = {"batch_size": None, "sampler": range(5), "generator": torch.Generator()}
+    alone = DataLoader(training._Drawn(loss, 3), **options)
+    ahead = DataLoader(training._Drawn(loss, 3), **options, num_workers=2, multiprocessing_context="fork")
+    for first, second in zip(alone, ahead, strict=True):
+        assert torch.equal(first["x"], second["x"]) and torch.equal(first["factor"], second["factor"])
 
 
 @pytest.mark.parametrize(
