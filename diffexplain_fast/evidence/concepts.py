@@ -37,6 +37,7 @@ class Concepts:
         words: free words that exclude nothing; a caption holds a few of them.
         core: label of a class to the concepts that its user declares as the class's own, such as
             ``{"fish": ["background:sea"]}``; the concept of the label's own name always is.
+        similar: the same, declared by the likeness of texts; see ``Explainer.candidates``.
         synonyms: value of a group, as "background:desert", to other words that name it too; each word is said equally
             often. With at least 4 words, its own among them, a trial tests whether they act through the value only.
 
@@ -49,6 +50,7 @@ class Concepts:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     words: Sequence[str] = ()
     core: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    similar: Mapping[str, Sequence[str]] = field(default_factory=dict)
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,11 +69,12 @@ class Concepts:
             raise wrong_value("concepts", f"groups of other names than {WORD!r}, the name for free words", WORD)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "words", words)
-        core = {label: _listed(f"concepts, core of {label}", named) for label, named in self.core.items()}
-        object.__setattr__(self, "core", core)
-        for label, named in core.items():
-            if unknown := set(named) - set(self.names):
-                raise wrong_value(f"concepts, core of {label}", "concepts of the trial", sorted(unknown))
+        for part, given in (("core", self.core), ("similar", self.similar)):
+            declared = {label: _listed(f"concepts, {part} of {label}", named) for label, named in given.items()}
+            object.__setattr__(self, part, declared)
+            for label, named in declared.items():
+                if unknown := set(named) - set(self.names):
+                    raise wrong_value(f"concepts, {part} of {label}", "concepts of the trial", sorted(unknown))
         others = {name: _values(f"concepts, synonyms of {name}", named) for name, named in self.synonyms.items()}
         object.__setattr__(self, "synonyms", others)
         self._check_synonyms()
@@ -160,9 +163,11 @@ class Concepts:
     def record(self) -> JsonObject:
         """Return the concepts as JSON values."""
         groups = {group: list(values) for group, values in self.groups.items()}
-        core = {label: list(named) for label, named in self.core.items()}
-        synonyms = {name: list(named) for name, named in self.synonyms.items()}
-        return {"groups": groups, "words": list(self.words), "core": core, "synonyms": synonyms}
+        core, similar, synonyms = (
+            {name: list(named) for name, named in part.items()} for part in (self.core, self.similar, self.synonyms)
+        )
+        record: JsonObject = {"groups": groups, "words": list(self.words), "core": core, "synonyms": synonyms}
+        return record | ({"similar": similar} if similar else {})
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse words that the pipeline's tokenizers cut into letters or do not know.
@@ -232,12 +237,8 @@ def tiny_world_concepts(pipeline: Pipeline) -> Concepts:
 def _from_json(value: object) -> Concepts:
     if not isinstance(value, dict):
         raise wrong_type("concepts", "a JSON object", value)
-    if isinstance(value.get("groups", {}), dict) and value.keys() <= {
-        "groups",
-        "words",
-        "core",
-        "synonyms",
-    }:
+    parts = {"groups", "words", "core", "similar", "synonyms"}
+    if isinstance(value.get("groups", {}), dict) and value.keys() <= parts:
         return Concepts(**value)
     return Concepts(value)
 

@@ -13,6 +13,7 @@ from diffexplain_fast.records import Json, JsonObject, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.results.images import png_bytes, read_png
+from diffexplain_fast.results.photographs import Photographs
 from diffexplain_fast.storage import (
     MANIFEST,
     parse_json,
@@ -32,8 +33,9 @@ _KINDS = {
     "found": list[FoundFeature],
     "settings": JsonObject,
     "images": list[str],
+    "photographs": Photographs | None,
 }
-_NEW: Mapping[str, Json] = {"found": []}
+_NEW: Mapping[str, Json] = {"found": [], "photographs": None}
 """What files of earlier versions lack."""
 
 
@@ -48,6 +50,7 @@ class AuditParts(TypedDict):
     images: list[Image.Image]
     found: list[FoundFeature]
     outcomes: dict[str, np.ndarray]
+    photographs: Photographs | None
 
 
 def write_audit(
@@ -111,4 +114,5 @@ def read_audit(folder: str | Path) -> AuditParts:
         found=parts["found"],
         images=[read_png(folder, name, files) for name in parts["images"]],
         outcomes={name: tensor.numpy() for name, tensor in tensors.items()},
+        photographs=parts["photographs"],
     )

@@ -1,6 +1,6 @@
 """What an audit asks, and the pictures of own objects that it takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.generator import Aside
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
-from diffexplain_fast.methods.discovery.plan import Plan, own_plan
+from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.trial import Measured, measured
 from diffexplain_fast.methods.discovery.weights import Shares, shares_of
 from diffexplain_fast.records import JsonObject
@@ -67,6 +67,20 @@ class Question:
     def shares(self) -> Shares | None:
         """The user's distribution, checked and completed."""
         return shares_of(self.weights, self.concepts)
+
+
+def used_pictures(question: Question, options: AuditOptions, count: int) -> Iterator[Tensor]:
+    """Yield the first pictures of the pool that serve every class, as pixels [B, 3, H, W] in [0, 1].
+
+    Args:
+        question: what is asked.
+        options: how many pictures were wanted at most.
+        count: how many were used.
+    """
+    pool = question.pool
+    plan = context_plan(question.concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
+    for levels in pool.pictures(plan.stage, plan.captions, 0, count):
+        yield pool.as_pixels(levels)
 
 
 def own_pictures(
