@@ -93,21 +93,6 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
     assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
 
 
-def test_a_weight_that_is_read_without_gradients_first_still_learns():
-    # In bfloat16: the copy of a weight that autocast keeps from the first reading has no gradient.
-    straight = line_model()
-    before = straight.weight.detach().clone()
-
-    def loss(batch):
-        with torch.no_grad():
-            target = straight(batch["x"]) + 1
-        return (straight(batch["x"]) - target).square().mean()
-
-    plan = Plan(steps=2, batch=8, rate=1e-2, half=True)
-    fit("line", straight, line_loss(straight)._replace(of=loss), plan, None)
-    assert not torch.equal(straight.weight, before)
-
-
 def test_batches_are_drawn_by_other_processes_as_by_this_one():
     loss = line_loss(line_model())
     options = {"batch_size": None, "sampler": range(5), "generator": torch.Generator()}
