@@ -9,6 +9,7 @@ HOMES = {
     "Concepts": "evidence.concepts",
     "DifferentiableSampler": "engine.sampler",
     "Disagreement": "targets",
+    "Endpoint": "endpoints",
     "Explainer": "api.explainer",
     "Explanation": "results.explanation",
     "Neuron": "targets",

@@ -25,7 +25,8 @@ HELP = """Explain an image classifier: find the pictures and words that make it 
 A diffusion model draws pictures, and the gradient of the classifier's answer changes its prompt. The report shows
 the pictures, the words nearest to the prompt, and how often the classifier agrees on pictures it was not tuned on.
 
-Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 3 a
+condition of audit --fail-on is true, 130 interrupted.
 """
 
 BENCH_HELP = """Measure one iteration against today's usual code.

@@ -34,6 +34,10 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
     result = dx.Attribution.load(out / "attribution")
     assert [row.concept for row in result.rows] == ["ground:desert"] and result.label == "boat"
     assert "ground:desert" in (out / "report.html").read_text()
+    code, again = run("attribute", "tinyworld/clean", "boat", picture, *arguments, "--device", "cpu")
+    assert code == 0 and again.splitlines()[:2] == text.splitlines()[:2]  # from what is done already
+    code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
+    assert code == 2 and "checkpoint" in text and "same target" in text
 
 
 def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:

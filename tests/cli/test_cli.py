@@ -13,14 +13,15 @@ import pytest
 from diffusers import PNDMScheduler
 from typer.testing import CliRunner
 
-from diffexplain_fast.cli.demo import chosen_classes
+from diffexplain_fast.cli.demo import CASES, MADE, known
 from diffexplain_fast.cli.explain import _folder_names
 from diffexplain_fast.cli.main import _exits, app
-from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.ops.doctor import implementations, kernel_status
+from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.tinyworld.store import classifier_names
 from tests.cli.running import run
-from tests.tiny import LABELS, tiny_classifier, tiny_sd
+from tests.tiny import LABELS, tiny_sd
 
 QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "1"]
 
@@ -164,15 +165,22 @@ def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str
     assert exit_code == 2 and "same configuration" in text
 
 
-def test_the_demo_prefers_classes_with_a_shortcut() -> None:
-    def truth(role: str, effect: float) -> dict:
-        row = {"attribute": "companion:flag", "effect": effect, "interval": [effect, effect], "role": role}
-        return {"attributes": [row]}
+def test_the_demo_says_what_raises_a_class_by_the_measured_truth() -> None:
+    truth: dict = {
+        "attributes": [{"attribute": "companion:flag", "effect": 6.04}, {"attribute": "companion:sun", "effect": 0.2}],
+        "interactions": [{"first": "colour:blue", "second": "background:desert", "effect": 5.3}],
+        "unnamed": [{"cue": "pattern:diagonal", "effect": 2.0}, {"cue": "frame:dark", "effect": -3.0}],
+    }
+    said = known(CASES[0], truth)
+    assert "blue and desert together +5.3; diagonal, which no word names, +2.0; flag +6.0." in said
+    assert "tree, in logits: nothing." in known(CASES[0], {})
 
-    rows = {"boat": ("none", 9.0), "fish": ("spurious", 1.5), "house": ("core", 9.0), "tree": ("spurious", 6.0)}
-    known = {label: truth(*row) for label, row in rows.items()}
-    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["tree", "fish", "boat"]
-    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
+
+def test_the_demo_has_one_class_of_each_kind_and_plants_what_no_shipped_classifier_has() -> None:
+    assert len({case.kind for case in CASES}) == len({(case.classifier, case.label) for case in CASES}) == 4
+    names = {case.classifier for case in CASES}
+    assert names - set(classifier_names()) == {MADE} and "clean" in names
+    assert SHIPPED["companion"]["tree"] == {"companion": "kite"}
 
 
 def test_several_targets_share_one_report_and_have_folders_of_their_own(

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from diffexplain_fast import tinyworld
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe import training
 from diffexplain_fast.recipe.classifiers import SHIPPED, draw_labelled
 from diffexplain_fast.recipe.data import ELEMENTS, cached_scenes, render_scenes
 from diffexplain_fast.recipe.tokenizer import CONTEXT, build_tokenizer
-from diffexplain_fast.recipe.training import Plan, fit
+from diffexplain_fast.recipe.training import Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import OBJECTS, VOCABULARY, values_of
 
 
@@ -58,11 +60,14 @@ def line_model():
 
 
 def line_loss(model):
-    def loss(rng, generator):
-        x = torch.randn(8, 3, generator=generator)
-        return (model(x)[:, 0] - x.sum(1) * float(rng.integers(1, 3))).square().mean()
+    def draw(rng, generator):
+        return {"x": torch.randn(8, 3, generator=generator), "factor": torch.tensor(float(rng.integers(1, 3)))}
 
-    return loss
+    def loss(batch):
+        x = batch["x"]
+        return (model(x)[:, 0] - x.sum(1) * batch["factor"]).square().mean()
+
+    return Loss(draw, loss)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -74,18 +79,27 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
     broken = line_model()
     calls, loss = itertools.count(), line_loss(broken)
 
-    def interrupted(rng, generator):
+    def interrupted(batch):
         if next(calls) == 15:
             raise KeyboardInterrupt
-        return loss(rng, generator)
+        return loss.of(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        fit("line", broken, interrupted, plan, tmp_path)
+        fit("line", broken, loss._replace(of=interrupted), plan, tmp_path)
     resumed = line_model()
     with torch.no_grad():
         resumed.weight.zero_()
     fit("line", resumed, line_loss(resumed), plan, tmp_path)
     assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
+
+
+def test_batches_are_drawn_by_other_processes_as_by_this_one():
+    loss = line_loss(line_model())
+    options = {"batch_size": None, "sampler": range(5), "generator": torch.Generator()}
+    alone = DataLoader(training._Drawn(loss, 3), **options)
+    ahead = DataLoader(training._Drawn(loss, 3), **options, num_workers=2, multiprocessing_context="fork")
+    for first, second in zip(alone, ahead, strict=True):
+        assert torch.equal(first["x"], second["x"]) and torch.equal(first["factor"], second["factor"])
 
 
 @pytest.mark.parametrize(

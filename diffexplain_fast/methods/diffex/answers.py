@@ -107,6 +107,10 @@ class Budget:
         limit = read_limit(given)
         return cls(models, limit.rows, limit.seconds)
 
+    def late_by(self, seconds: float) -> None:
+        """Count time that an interrupted run has spent before."""
+        self._began -= seconds
+
     def allows(self, rows: int) -> bool:
         """Return whether so many more rows may be run, and remember where they may not."""
         spent = self.rows is not None and self.models.denoiser_rows + rows > self.rows
