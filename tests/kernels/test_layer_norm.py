@@ -46,9 +46,10 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
     check_both(9, 96, torch.float32, offset=4096.0)
 
 
+@pytest.mark.parametrize("entry", ["layer_norm_fwd", "layer_norm_bwd", "layer_norm_bwd_wide"])
 @pytest.mark.parametrize("columns", [1, 2, 3, 40, 320, 640, 768, 1280, 1281, 4096])
-def test_the_blocks_of_layer_norm_hold_a_row(columns: int) -> None:
-    tile = kernels.blocks(columns)
+def test_the_blocks_of_layer_norm_hold_a_row(columns: int, entry: str) -> None:
+    tile = kernels.blocks(columns, entry)
     main, rest = tile["BLOCK_D"], tile["BLOCK_REST"]
     assert main <= columns <= main + rest and all(size & (size - 1) == 0 for size in tile.values())
     if columns in (320, 640, 768, 1280):
