@@ -88,7 +88,7 @@ rows=$work/iteration-cuda.jsonl
 small=("${app[@]}" bench run --device cpu --workload tinyworld --steps 1 --batch 1 --rounds 2 --out "$rows")
 # Most of a test's time is a kernel's compilation, which needs a core and not the card.
 test=("$python" -m pytest -q -p no:cacheprovider)
-[ -z "$rehearse" ] && "$python" -c 'import xdist' 2> /dev/null && test+=(-n 8)
+[ -z "$rehearse" ] && "$python" -c 'import xdist' 2> /dev/null && test+=(-n 8 -p no:benchmark)
 collect=("${test[@]}" --collect-only)
 ops=("$python" -m benchmarks.gpu_ops)
 graph="hand-written loop in one CUDA graph"

@@ -137,7 +137,12 @@ def save_tensors_atomic(path: str | Path, tensors: Mapping[str, torch.Tensor]) -
     Raises:
         StorageError: see ``write_bytes_atomic``.
     """
-    write_bytes_atomic(path, safetensors.torch.save(dict(tensors)))
+    write_bytes_atomic(path, pack_tensors(tensors))
+
+
+def pack_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return the content of a safetensors file; see ``save_tensors_atomic``."""
+    return safetensors.torch.save(dict(tensors))
 
 
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:

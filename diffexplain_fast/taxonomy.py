@@ -2,16 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.records import Json
+from diffexplain_fast.semantic_tree import leaves, read_nodes, written
 from diffexplain_fast.storage import write_json_atomic
 
-_DEEPEST = 50
 _ASKED, _SHOWN = 3, 200
+_FREE = "word"
+"""What an audit calls the category of free words."""
 _QUESTION = (
     "List the visual semantics in which these pictures differ or could differ, from coarse to fine. "
     "Answer with JSON only: "
@@ -43,10 +46,20 @@ class Concept:
         return self.path[-1]
 
 
-@dataclass(frozen=True)
-class _Node:
-    name: str
-    children: tuple["_Node", ...] = ()
+class _Row(Protocol):
+    @property
+    def target(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+
+
+class Found(Protocol):
+    """What of an audit is read here; see ``results.audit.Audit``."""
+
+    @property
+    def rows(self) -> Sequence[_Row]: ...
+    @property
+    def findings(self) -> Sequence[_Row]: ...
 
 
 class Taxonomy:
@@ -72,8 +85,8 @@ class Taxonomy:
     def __init__(self, categories: object, domain: str = "") -> None:
         if not isinstance(domain, str):
             raise wrong_type("domain", "text", domain)
-        self.domain, self._roots = domain, _read(categories, ())
-        paths = list(_leaves(self._roots, ()))
+        self.domain, self._roots = domain, read_nodes(categories, ())
+        paths = list(leaves(self._roots, ()))
         short = Counter(_short(path) for path in paths)
         names = [_short(path) if short[_short(path)] == 1 else ":".join(path) for path in paths]
         for name, count in Counter(names).items():
@@ -123,12 +136,13 @@ class Taxonomy:
 
         Args:
             images: pictures, at least one, of any kind that the model takes.
-            model: a function of pictures and a question that returns the model's answer as text. It is asked up to
-                three times, until the answer holds a taxonomy.
+            model: an ``Endpoint``, or a function of pictures and a question that returns the model's answer as text.
+                It is asked up to three times, until the answer holds a taxonomy.
 
         Raises:
             TypeError: a model that is no function, or an answer that is no text.
             ValueError: no picture, or no answer that holds the JSON of a taxonomy; the message has the last problem.
+            ConnectionError: an ``Endpoint`` that cannot be reached.
 
         Source: DiffEx (CVPR 2025), section 3.1.
         """
@@ -147,6 +161,41 @@ class Taxonomy:
                 problem = f"{answer[:_SHOWN]!r} ({error})"
         raise wrong_value("model", "an answer with the JSON of a taxonomy", problem)
 
+    @classmethod
+    def from_audit(cls, audit: Found, target: str | None = None) -> "Taxonomy":
+        """Return the concepts that an audit has found, so that they can be edited on one's own pictures.
+
+        A category is whole, with values that nothing was found of: a picture that shows a found value is edited by
+        showing another one. A free word has no category.
+
+        Args:
+            audit: with at least one finding.
+            target: only findings of this label; None for those of all.
+
+        Raises:
+            UnknownNameError: no such target; the message names the five nearest.
+            ValueError: no finding.
+
+        Source: none; this joins discovery and edits.
+        """
+        targets = dict.fromkeys(row.target for row in audit.rows)
+        if target is not None and target not in targets:
+            raise unknown_name("target", target, targets)
+        chosen = [row.concept for row in audit.findings if target in (None, row.target)]
+        if not chosen:
+            wanted = "an audit with findings" + ("" if target is None else f" of {target!r}")
+            raise wrong_value("audit", wanted, "none")
+        tree: dict[str, dict[str, None] | None] = {}
+        for name in [*chosen, *(row.concept for row in audit.rows)]:
+            category, _, word = name.partition(":")
+            if category == _FREE:
+                tree |= {word: None} if name in chosen else {}
+            elif any(one.startswith(f"{category}:") for one in chosen):
+                below = tree.setdefault(category, {})
+                assert below is not None
+                below[word] = None
+        return cls(tree, domain=", ".join(targets) if target is None else target)
+
     def to_json(self, form: str = "released") -> Json:
         """Return the taxonomy as values of JSON.
 
@@ -159,8 +208,8 @@ class Taxonomy:
         if form not in FORMS:
             raise unknown_name("form", form, FORMS)
         if form == "released":
-            return {"domain": self.domain, "categories": _written(self._roots)}
-        return [{root.name: _written(root.children)} if root.children else root.name for root in self._roots]
+            return {"domain": self.domain, "categories": written(self._roots)}
+        return [{root.name: written(root.children)} if root.children else root.name for root in self._roots]
 
     def save(self, path: str | Path, form: str = "released") -> Path:
         """Write a JSON file; see ``to_json``.
@@ -222,60 +271,6 @@ class Taxonomy:
 
     def __repr__(self) -> str:
         return f"Taxonomy({len(self._roots)} categories, {len(self)} concepts)"
-
-
-def _read(value: object, path: tuple[str, ...]) -> tuple[_Node, ...]:
-    """Return the nodes below a path."""
-    place = "taxonomy" + (f", {' > '.join(path)}" if path else "")
-    if len(path) > _DEEPEST:
-        raise wrong_value(place, f"at most {_DEEPEST} levels", "more, or a tree that contains itself")
-    pairs = list(_pairs(value, place))
-    if not pairs:
-        raise wrong_value(place, "at least one name below it", "none")
-    found: dict[str, _Node] = {}
-    for given, below in pairs:
-        name = given.strip()
-        if not name:
-            raise wrong_value(place, "names that are not empty", repr(given))
-        if name.casefold() in (known.casefold() for known in path):
-            raise wrong_value(place, "no node below a node of its own name", f"the cycle {' > '.join((*path, name))}")
-        if name.casefold() in found:
-            raise wrong_value(place, "every name once", f"{name!r} twice")
-        found[name.casefold()] = _Node(name, () if below is None else _read(below, (*path, name)))
-    return tuple(found.values())
-
-
-def _pairs(value: object, place: str) -> Iterator[tuple[str, object]]:
-    """Yield each name and what is below it, None for a leaf."""
-    if isinstance(value, str):
-        yield value, None
-    elif isinstance(value, Mapping):
-        for name, below in value.items():
-            if not isinstance(name, str):
-                raise wrong_type(place, "text as names", name)
-            yield name, below
-    elif isinstance(value, list | tuple | set | frozenset):
-        for part in sorted(value) if isinstance(value, set | frozenset) else value:
-            if not isinstance(part, str | Mapping):
-                raise wrong_type(place, "names, or dicts from names to what is below them", part)
-            yield from _pairs(part, place)
-    else:
-        raise wrong_type(place, "a dict, a list of names, or None for a leaf", value)
-
-
-def _leaves(nodes: tuple[_Node, ...], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for node in nodes:
-        if node.children:
-            yield from _leaves(node.children, (*path, node.name))
-        else:
-            yield (*path, node.name)
-
-
-def _written(nodes: tuple[_Node, ...]) -> Json:
-    """Return nodes as a list of names where all of them are leaves, else as a dict in which a leaf has None."""
-    if not any(node.children for node in nodes):
-        return [node.name for node in nodes]
-    return {node.name: _written(node.children) if node.children else None for node in nodes}
 
 
 def _short(path: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """Taxonomies: trees of any depth, the two published forms, and what is wrong with a tree said by its place."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,3 +132,31 @@ def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:
         dx.Taxonomy.propose(["picture"], lambda images, question: None)
     with pytest.raises(ValueError, match="images: wanted at least one"):
         dx.Taxonomy.propose([], lambda images, question: "")
+
+
+def audit_of(*rows: tuple[str, str, bool]) -> SimpleNamespace:
+    """Return what is read of an audit: target, concept, and whether it is a finding."""
+    found = [SimpleNamespace(target=target, concept=concept, finding=finding) for target, concept, finding in rows]
+    return SimpleNamespace(rows=found, findings=[row for row in found if row.finding])
+
+
+def test_findings_of_an_audit_become_categories_with_all_their_values() -> None:
+    audit = audit_of(
+        ("fish", "background:sea", False),
+        ("fish", "background:desert", True),
+        ("fish", "companion:kite", False),
+        ("fish", "word:striped", True),
+        ("fish", "word:red", False),
+        ("bird", "companion:flag", True),
+        ("bird", "companion:kite", False),
+    )
+    fish = dx.Taxonomy.from_audit(audit, "fish")
+    assert [concept.name for concept in fish.concepts] == ["background:desert", "background:sea", "striped"]
+    assert fish.domain == "fish"
+    both = dx.Taxonomy.from_audit(audit)
+    names = [concept.name for concept in both.concepts]
+    assert names == ["background:desert", "background:sea", "striped", "companion:flag", "companion:kite"]
+    with pytest.raises(UnknownNameError, match=r"target: .*fish"):
+        dx.Taxonomy.from_audit(audit, "fsh")
+    with pytest.raises(ValueError, match="audit: wanted an audit with findings of 'fish', got none"):
+        dx.Taxonomy.from_audit(audit_of(("fish", "background:sea", False)), "fish")

@@ -9,139 +9,192 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 import diffexplain_fast as dx
-from benchmarks.editing.scenes import TrueScene, kind_of, outside, picture, true_scenes
+from benchmarks.editing.figures import Panel, null_figures, panel_figures, share
+from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, outside, picture, true_scenes
 from diffexplain_fast import tinyworld
-from diffexplain_fast.editing.latents import LatentModels
-from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.methods.diffex.answers import Answers
+from diffexplain_fast.methods.diffex.attribute import Findings, attribute
+from diffexplain_fast.methods.diffex.notes import Done, Notes
+from diffexplain_fast.methods.diffex.scene import Scene
+from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets import as_target
 from diffexplain_fast.tinyworld.store import Probe
 from diffexplain_fast.tinyworld.words import NOTHING
 
 _PUBLISHED_ROWS = 560
 """Rows of the published procedure a concept: four seeds of 50 steps of inversion and 45 guided ones."""
-_MATTERS = 0.5
 
 
-def spearman(first: list[float], second: list[float]) -> float:
-    """Return the rank correlation; ties, which measured effects do not have, are broken by place."""
-    ranks = [torch.tensor(values, dtype=torch.float64).argsort().argsort().double() for values in (first, second)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+class Bench(NamedTuple):
+    """What scenes are measured with."""
+
+    pipeline: Pipeline
+    probe: Probe
+    classifiers: dict[str, Classifier]
+    captions: bool
+
+    @torch.no_grad()
+    def values(self, pixels: Tensor) -> np.ndarray:
+        """Return the centred logits [B, classifiers and classes] of pictures [B, 3, H, W]."""
+        logits = [one.respond(pixels.clamp(0, 1), ()).logits.double() for one in self.classifiers.values()]
+        return torch.cat([some - some.mean(1, keepdim=True) for some in logits], 1).numpy()
 
 
-def agreement(truth: list[float], found: list[float]) -> dict[str, float | int]:
-    """Return how well effects agree with the truth: over all, and over those that matter."""
-    if len(truth) < 3:
-        return {"n": len(truth)}
-    values = torch.tensor([truth, found], dtype=torch.float64)
-    slope = float((values[0] * values[1]).sum() / values[0].square().sum())
-    rows = {"n": len(truth), "spearman": spearman(truth, found), "pearson": float(torch.corrcoef(values)[0, 1])}
-    return rows | {"slope": slope, "sign": fmean((a > 0) == (b > 0) for a, b in zip(truth, found, strict=True))}
+class Counting(Notes):
+    """Counts the rows of every kind of step."""
+
+    rows: Counter[str]
+
+    def step(self, key: JsonObject, scene: Scene | None, run: Callable[[], Done]) -> Done:
+        """Run a step."""
+        before, what = self._budget.models.denoiser_rows, key["what"]
+        done = super().step(key, scene, run)
+        if what == "trials":
+            size = len(key["concepts"][0])
+            what = f"{('singles', 'pairs', 'triples')[size - 1]}, try {key['attempt'] + 1}"
+        self.rows[what] += self._budget.models.denoiser_rows - before
+        return done
 
 
-def judged(scene: TrueScene, result: dx.Attribution, probe: Probe) -> list[dict[str, Any]]:
-    """Return success, preservation and truth of every edit of one attribute."""
-    found = []
-    for row in result.rows:
-        if not row.n:
-            continue
-        name, _, value = row.concept.partition(":")
-        edited = as_pixels(result.edits(0, row.concept)[0].image, (64, 64))
+def judged(scene: TrueScene, found: Findings, probe: Probe) -> list[dict[str, Any]]:
+    """Return success and preservation of every edit of one attribute."""
+    trials, rows = _singles(found), {row.concept: row for row in found.rows}
+    seen = tinyworld.name_attributes(probe, torch.stack([trial.pixels for trial in trials.values()]))
+    edits = []
+    for (concept, trial), shown in zip(trials.items(), seen, strict=True):
+        name, _, value = concept.partition(":")
         wanted = scene.attributes | {name: value}
-        seen = tinyworld.name_attributes(probe, edited)[0]
         gone = ("colour", "texture", "size", "place") if wanted["object"] == NOTHING else ()
-        others = [other for other in seen if other in wanted and other != name and other not in gone]
-        found.append(
+        others = [other for other in shown if other in wanted and other != name and other not in gone]
+        row = rows[concept]
+        edits.append(
             {
                 "kind": kind_of(name, scene.attributes[name], value),
-                "concept": row.concept,
-                "success": seen[name] == value,
-                "unchanged": {other: seen[other] == wanted[other] for other in others},
-                "outside": outside(scene, picture(scene.seed, wanted), edited[0]),
-                "verified": row.success > 0,
+                "concept": concept,
+                "success": shown[name] == value,
+                "unchanged": {other: shown[other] == wanted[other] for other in others},
+                "outside": outside(scene, picture(scene.seed, wanted), trial.pixels),
+                "verified": trial.verified,
                 "effect": row.effect,
+                "low": row.low,
+                "high": row.high,
             }
         )
-    return found
+    return edits
 
 
-def add_truth(edits: list[dict[str, Any]], scene: TrueScene, answers: Answers, models: LatentModels) -> None:
-    """Write the true effect of each edit, and what a perfect editor would measure through the autoencoder."""
-    changed = [scene.attributes | dict([edit["concept"].split(":")]) for edit in edits]
-    truth = torch.stack([scene.pixels, *(picture(scene.seed, one) for one in changed)])
-    seen = models.decode(models.encode(truth))
-    for name, pixels in (("truth", truth), ("ceiling", seen)):
-        values = answers.ask(pixels).value.tolist()
-        for edit, value in zip(edits, values[1:], strict=True):
-            edit[name] = value - values[0]
+def panel_of(bench: Bench, scene: TrueScene, setup: Setup, found: Findings) -> Panel:
+    """Return the effects of the edits on all classifiers: true ones, found ones, and those of a perfect editor."""
+    trials, models = _singles(found), setup.lab.drawing.models
+    changed = [scene.attributes | dict([concept.split(":")]) for concept in trials]
+    true = torch.stack([scene.pixels, *(picture(scene.seed, one) for one in changed)])
+    truth, ceiling = bench.values(true), bench.values(models.decode(models.encode(true)))
+    masks = torch.stack([trial.mask for trial in trials.values()])
+    after = bench.values(torch.stack([trial.pixels for trial in trials.values()]))
+    before = bench.values(setup.lab.drawing.baseline(found.work[0].scene, masks))
+    asked, start = [], 0
+    for name, classifier in bench.classifiers.items():
+        labels = [classifier.label_name(i) for i in range(truth.shape[1] // len(bench.classifiers))]
+        best = start + int(truth[0, start : start + len(labels)].argmax())
+        asked += sorted({best, *(start + labels.index(label) for label in SHIPPED[name])})
+        start += len(labels)
+    verified = np.array([trial.verified for trial in trials.values()])
+    return Panel([*trials], truth[1:] - truth[:1], after - before, ceiling[1:] - ceiling[:1], verified, asked)
 
 
-def summary(edits: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of edits by kind, and how their effects agree with the truth."""
+def _singles(found: Findings) -> dict[str, Any]:
+    return {names[0]: trials[0] for names, trials in found.work[0].trials.items() if len(names) == 1}
 
-    def figures(some: list[dict[str, Any]]) -> dict[str, Any]:
+
+def success(edits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return success and preservation by kind of edit."""
+
+    def figures(some: Sequence[dict[str, Any]]) -> dict[str, Any]:
         names = sorted({name for edit in some for name in edit["unchanged"]})
         return {
-            "n": len(some),
-            "success": fmean(edit["success"] for edit in some),
+            "success": share([edit["success"] for edit in some]),
             "verified": fmean(edit["verified"] for edit in some),
             "all unchanged": fmean(all(edit["unchanged"].values()) for edit in some),
             "unchanged": {n: fmean(e["unchanged"][n] for e in some if n in e["unchanged"]) for n in names},
             "outside of 255": fmean(edit["outside"] for edit in some),
         }
 
-    def pairs(some: Iterable[dict[str, Any]], found: str) -> dict[str, float | int]:
-        chosen = list(some)
-        return agreement([edit["truth"] for edit in chosen], [edit[found] for edit in chosen])
-
-    matter = [edit for edit in edits if abs(edit["truth"]) > _MATTERS]
-    return {
-        "kinds": {
-            kind: figures([e for e in edits if e["kind"] == kind]) for kind in sorted({e["kind"] for e in edits})
-        },
-        "all": figures(edits),
-        "effects": pairs(edits, "effect"),
-        "effects that matter": pairs(matter, "effect"),
-        "ceiling": pairs(edits, "ceiling"),
-        "ceiling that matters": pairs(matter, "ceiling"),
-    }
+    kinds = sorted({edit["kind"] for edit in edits})
+    return {"all": figures(edits)} | {kind: figures([e for e in edits if e["kind"] == kind]) for kind in kinds}
 
 
-def measure(scene: TrueScene, name: str, label: str, captions: bool, probe: Probe) -> dict[str, Any]:
-    """Return the line of one scene."""
-    with dx.Explainer("tinyworld", f"tinyworld/{name}") as explainer:
-        began, wall = time.process_time(), time.perf_counter()
-        given = [scene.caption] if captions else None
-        result = explainer.attribute(scene.pixels[None], label, captions=given)
-        seconds = {"cpu seconds": time.process_time() - began, "seconds": time.perf_counter() - wall}
-        edits = judged(scene, result, probe)
-        answers = Answers(explainer.classifier, as_target(label).bind(explainer.classifier))
-        add_truth(edits, scene, answers, LatentModels(explainer.pipeline))
-    flip = result.counterfactuals[0]
-    singles = sum(row.n for row in result.rows)
-    return {
+def measure(bench: Bench, scene: TrueScene, name: str, label: str) -> tuple[dict[str, Any], Panel]:
+    """Return the line of one scene, and its effects on all classifiers."""
+    began, wall = time.process_time(), time.perf_counter()
+    classifier, pixels = bench.classifiers[name], scene.pixels[None]
+    wishes = Wishes(captions=[scene.caption] if bench.captions else None)
+    setup = set_up(bench.pipeline, classifier, as_target(label).bind(classifier), pixels, wishes, 0)
+    notes = Counting(setup.lab.budget)
+    notes.rows = Counter(captions=setup.lab.drawing.models.denoiser_rows)
+    setup = setup._replace(lab=setup.lab._replace(notes=notes))
+    found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, wishes.seeds, wishes.beam_width)
+    seconds = {"cpu seconds": time.process_time() - began, "seconds": time.perf_counter() - wall}
+    edits, panel = judged(scene, found, bench.probe), panel_of(bench, scene, setup, found)
+    own = [*bench.classifiers].index(name) * (panel.truth.shape[1] // len(bench.classifiers))
+    for edit, truth, ceiling in zip(edits, panel.truth, panel.ceiling, strict=True):
+        place = own + classifier.label_index(label)
+        edit |= {"truth": float(truth[place]), "ceiling": float(ceiling[place])}
+    flip = found.counterfactuals[0]
+    line = {
         "seed": scene.seed,
         "classifier": name,
         "label": label,
-        "caption": result.captions[0],
-        "caption right": result.captions[0] == scene.caption,
-        "denoiser rows": result.denoiser_rows,
-        "concepts": singles,
-        "placebos": result.placebos,
+        "caption": setup.captions[0],
+        "caption right": setup.captions[0] == scene.caption,
+        "denoiser rows": setup.lab.drawing.models.denoiser_rows,
+        "rows by step": dict(notes.rows),
+        "concepts": len(edits),
+        "sets": len(found.work[0].trials),
+        "placebos": found.placebos,
         "counterfactual": None if flip is None else {"flipped": flip.flipped, "changes": list(flip.changes)},
         "edits": edits,
-        **seconds,
+    }
+    return line | seconds, panel
+
+
+def cost(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the lines cost, over concepts and over all sets of concepts that were edited."""
+    rows = sum(line["denoiser rows"] for line in lines)
+    concepts, sets = (sum(line[name] for line in lines) for name in ("concepts", "sets"))
+    steps = sum((Counter(line["rows by step"]) for line in lines), Counter())
+    return {
+        "rows a concept": rows / concepts,
+        "share of the published procedure's rows": rows / concepts / _PUBLISHED_ROWS,
+        "rows a set of concepts": rows / sets,
+        "rows a concept, by step": {name: count / concepts for name, count in steps.items()},
+        "CPU seconds a picture": fmean(line["cpu seconds"] for line in lines),
+    }
+
+
+def reconstruction(pipeline: Pipeline, scenes: Sequence[TrueScene]) -> dict[str, float]:
+    """Return how exactly scenes are given back."""
+    pixels = torch.stack([scene.pixels for scene in scenes])
+    exact = dx.editing.reconstruct(pipeline, pixels, captions=[scene.caption for scene in scenes])
+    return {
+        "latents": exact.latent_error,
+        "pixels of 255": 255 * float((exact.pixels - pixels).abs().max()),
+        "autoencoder of 255": 255 * exact.vae_error,
     }
 
 
@@ -149,47 +202,40 @@ def main() -> None:
     """Measure scenes, print a line for each, and append JSON lines to a file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.editing", description=__doc__)
     parser.add_argument("--scenes", type=int, default=20)
+    parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first scene")
     parser.add_argument(
         "--captions", choices=("given", "own"), default="given", help="own: the pipeline describes them"
     )
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is appended to")
     arguments = parser.parse_args()
-    pipeline, probe = load_pipeline("tinyworld"), tinyworld.load_probe()
-    scenes = true_scenes(arguments.scenes, pipeline.words())
-    exact = dx.editing.reconstruct(
-        pipeline, torch.stack([s.pixels for s in scenes]), captions=[s.caption for s in scenes]
-    )
-    pixels = float((exact.pixels - torch.stack([scene.pixels for scene in scenes])).abs().max())
-    record: dict[str, Any] = {
-        "command": f"python -m benchmarks.editing --scenes {arguments.scenes} --captions {arguments.captions}",
-        "reconstruction": {
-            "latents": exact.latent_error,
-            "pixels of 255": 255 * pixels,
-            "autoencoder of 255": 255 * exact.vae_error,
-        },
-    }
-    lines = []
-    names = sorted(SHIPPED)
+    pipeline = load_pipeline("tinyworld")
+    classifiers = {name: Classifier.from_pretrained(f"tinyworld/{name}") for name in sorted(SHIPPED)}
+    bench = Bench(pipeline, tinyworld.load_probe(), classifiers, arguments.captions == "given")
+    scenes = true_scenes(arguments.scenes, pipeline.words(), arguments.first)
+    options = f"--scenes {arguments.scenes} --first {arguments.first} --captions {arguments.captions}"
+    record: dict[str, Any] = {"command": f"python -m benchmarks.editing {options}"}
+    lines, panels = [], []
     with arguments.out.open("a", encoding="utf-8") as file:
         for i, scene in enumerate(scenes):
-            name = names[i % len(names)]
+            name = [*classifiers][i % len(classifiers)]
             labels = [*SHIPPED[name], scene.attributes["object"]]
-            line = measure(scene, name, labels[i // len(names) % len(labels)], arguments.captions == "given", probe)
+            line, panel = measure(bench, scene, name, labels[i // len(classifiers) % len(labels)])
             lines.append(line)
+            panels.append(panel)
             file.write(json.dumps(line) + "\n")
             file.flush()
             good = fmean(edit["success"] for edit in line["edits"])
-            cost = f"{line['denoiser rows']} rows {line['cpu seconds']:.1f} CPU s"
-            sys.stdout.write(f"{scene.seed} {name:11} {line['label']:9} success {good:.2f} {cost}\n")
+            spent = f"{line['denoiser rows']} rows {line['cpu seconds']:.1f} CPU s"
+            sys.stdout.write(f"{scene.seed} {name:11} {line['label']:9} success {good:.2f} {spent}\n")
             sys.stdout.flush()
-        placebos = sorted(abs(v) for line in lines for values in line["placebos"].values() for v in values)
-        rows = sum(line["denoiser rows"] for line in lines) / sum(line["concepts"] for line in lines)
-        record |= summary([edit for line in lines for edit in line["edits"]]) | {
-            "placebo, 95 % of sizes below": placebos[int(0.95 * (len(placebos) - 1))],
-            "rows a concept": rows,
-            "share of the published procedure's rows": rows / _PUBLISHED_ROWS,
-            "CPU seconds a picture": fmean(line["cpu seconds"] for line in lines),
-            "captions right": fmean(line["caption right"] for line in lines),
+        edits = [edit for line in lines for edit in line["edits"]]
+        record |= {
+            "reconstruction": reconstruction(pipeline, scenes),
+            "edits": success(edits),
+            "effects": panel_figures(panels),
+            "null": null_figures(edits, [line["placebos"] for line in lines]),
+            "cost": cost(lines),
+            "captions right": share([line["caption right"] for line in lines]),
             "versions": versions(),
             "device": device_record(),
         }

@@ -32,14 +32,15 @@ class TrueScene(NamedTuple):
     caption: str
 
 
-def true_scenes(count: int, words: list[str]) -> list[TrueScene]:
+def true_scenes(count: int, words: list[str], first: int = FIRST_SEED) -> list[TrueScene]:
     """Return scenes with an object, which no training has seen; of the harder world where the pipeline knows its words.
 
     Args:
         count: of the scenes.
         words: that the pipeline knows.
+        first: seed of the first scene; those without an object are passed over.
     """
-    harder, found, seed = NOTHING in words, [], FIRST_SEED
+    harder, found, seed = NOTHING in words, [], first
     while len(found) < count:
         rng = np.random.default_rng([seed, 0])
         attributes = draw_world(rng) | {"pattern": NOTHING, "frame": NOTHING} if harder else draw_attributes(rng)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.methods.diffex.attribute import attribute
-from diffexplain_fast.methods.diffex.setup import STEPS, Setup, Wishes, set_up
+from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -43,6 +44,7 @@ class Attributing:
         beam_width: int = 4,
         budget: int | str | None = None,
         captions: Sequence[str] | None = None,
+        checkpoint: str | Path | None = None,
     ) -> Attribution:
         """Edit semantics of given pictures, check every edit, and measure what each does to the classifier's answer.
 
@@ -54,20 +56,25 @@ class Attributing:
                 of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
             seeds: edits of each picture and concept, with noise of their own; at least 1.
             beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
-            budget: rows of the denoiser, or a time such as "20 s"; None for no limit. What does not fit is left out.
+            budget: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s" or "5 min"; None for no limit. What
+                does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
+            checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
+                and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
 
         Returns:
             Effects of all concepts that a picture does not show already, of pairs, and counterfactuals.
 
         Raises:
             TypeError: an argument of the wrong kind.
-            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, or a budget that is
-                too small for a single edit.
+            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, a budget that is too
+                small for a single edit, or a checkpoint of another attribution.
+            CorruptFileError: a file of the checkpoint that cannot be read; names it.
+            StorageError: a checkpoint that cannot be written.
 
         Source: DiffEx (CVPR 2025); editors in ``editing.editors``.
         """
-        wishes = Wishes(taxonomy, editor, seeds, beam_width, budget)
+        wishes = Wishes(taxonomy, editor, seeds, beam_width, budget, checkpoint=checkpoint)
         wishes.check()
         self._follow()
         with self._frozen():
@@ -87,7 +94,7 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
-            **found._asdict(),
+            **{name: value for name, value in found._asdict().items() if name != "work"},
         )
 
 
@@ -96,7 +103,7 @@ def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
     return {
         "verifier": setup.lab.eye.name,
         "editor": wishes.editor,
-        "steps": STEPS,
+        "steps": dict(setup.lab.drawing.steps),
         "seeds": wishes.seeds,
         "beam_width": wishes.beam_width,
         "budget": wishes.budget,

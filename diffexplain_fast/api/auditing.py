@@ -1,12 +1,14 @@
 """From what a user asks of an audit to a question that the method answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.intervening import Intervening
+from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import describe, unknown_name, wrong_type
@@ -20,6 +22,7 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
@@ -29,8 +32,6 @@ from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
 _LATER = {
-    "images": "None: audits of pictures of the user's own do not exist yet",
-    "interventions": "None: audits of interventions on pictures do not exist yet",
     "explain": "False: prompts that explain() found are not asked for in a trial yet",
 }
 
@@ -47,6 +48,12 @@ class Auditing(TypedDict, total=False):
             false finding at all.
         own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept; None for
             a quarter of ``pictures`` for up to 16 such classes.
+        labels: the true label of each picture of ``images``, for accuracies by label and concept; None for none, or for
+            the names of the folders that hold them.
+        segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool
+            [B, 1, H, W]; None for the one that ships with the tiny world.
+        clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
+            photograph; None where all are.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -56,6 +63,9 @@ class Auditing(TypedDict, total=False):
     eye: Eye | str | None
     control: Control
     own_pictures: int | None
+    labels: Sequence[str] | None
+    segmenter: Segment | None
+    clusters: Sequence[object] | None
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -106,6 +116,8 @@ def run_audit(
     targets: object,
     concepts: object,
     chosen: Chosen,
+    picturing: Picturing,
+    intervening: Intervening,
 ) -> Audit:
     """Audit a classifier.
 
@@ -117,6 +129,8 @@ def run_audit(
         targets: see ``Explainer.audit``.
         concepts: see ``Explainer.audit``.
         chosen: the other options.
+        picturing: pictures of the user's own.
+        intervening: interventions of the user's own.
     """
     asked = concepts_of(concepts, pipeline)
     phrases = phrases_of(asked, pipeline)
@@ -129,7 +143,11 @@ def run_audit(
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
     question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
-    return discover(question, chosen.options, chosen.callback)
+    audit = discover(question, chosen.options, chosen.callback)
+    picturing.add(audit, question, chosen.callback)
+    own = None if picturing.given is None else picturing.given.pixels
+    intervening.add(audit, question, chosen.options, own, chosen.callback)
+    return audit
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

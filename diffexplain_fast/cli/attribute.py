@@ -1,5 +1,6 @@
 """``diffexplain-fast attribute``: what semantics do to a classifier's answer on the user's own pictures."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,13 +26,18 @@ def attribute(
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
-    budget: Annotated[str | None, typer.Option(help='Rows of the denoiser, or a time such as "20 s".')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Limit of all edits: rows of the denoiser as "2000 rows", or a time as "20 s".')
+    ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, attribution.json and the result.")] = _OUT,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
     device: options.Device = None,
 ) -> None:
-    """Edit semantics of pictures, and measure what each edit does to the classifier's answer.
+    """Edit your pictures, and measure what each edit changes.
+
+    Every edit is checked by a model that is not the classifier, and the classifier answers before and after. After an
+    interruption, even by a power cut, the same command continues from what is done to the same result.
 
     Example: diffexplain-fast attribute tinyworld/background fish fish.png --out fish
     """
@@ -39,20 +45,27 @@ def attribute(
     from diffexplain_fast.cli.device import chosen_device
 
     check_folder(out, ["report.html"], ["attribution"])
+    kept = out / "checkpoint"
+    check_folder(kept)
     pictures = [_read(path) for path in images]
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
     with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
-        result = explainer.attribute(
-            pictures,
-            parse_target(target, explainer.classifier.labels),
-            taxonomy=taxonomy,
-            editor=editor,
-            seeds=seeds,
-            beam_width=beam_width,
-            budget=int(budget) if budget is not None and budget.isdecimal() else budget,
-            captions=caption or None,
-        )
+        try:
+            result = explainer.attribute(
+                pictures,
+                parse_target(target, explainer.classifier.labels),
+                taxonomy=taxonomy,
+                editor=editor,
+                seeds=seeds,
+                beam_width=beam_width,
+                budget=budget,
+                captions=caption or None,
+                checkpoint=kept,
+            )
+        except KeyboardInterrupt:
+            print(f"the same command continues from what is done, in {kept}", file=sys.stderr)
+            raise
     result.save(out / "attribution")
     print(summary(result))
     print(f"Open {result.report(out / 'report.html')}")

@@ -6,21 +6,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from diffexplain_fast.editing.inversion import Inversion
+from diffexplain_fast.editing.inversion import Inversion, guided
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 
 
-def swap(models: LatentModels, inversion: Inversion, target: Conditioning, strength: float = 1.0) -> Tensor:
+def swap(
+    models: LatentModels,
+    inversion: Inversion,
+    target: Conditioning,
+    strength: float = 1.0,
+    masks: Tensor | None = None,
+) -> Tensor:
     """Replay the residuals with another caption: o = o_source + strength (o_target - o_source).
+
+    Both outputs have the guidance of the inversion, so a target that is the source gives the picture back.
 
     Args:
         models: encoder, denoiser and decoder.
         inversion: of the picture, with its own caption.
         target: B captions as they are to be.
-        strength: 1 runs one row of the denoiser a step, any other number two.
+        strength: 1 needs the target's output only, any other number the source's too. Each output is one row of the
+            denoiser a step, and two if the inversion is guided.
+        masks: latents that may change [B, 1, h, w], 0 or 1, while the rest follows the inversion; None for all.
 
     Returns:
         Latents [B, c, h, w].
@@ -31,13 +41,13 @@ def swap(models: LatentModels, inversion: Inversion, target: Conditioning, stren
 
     def predict(i: int, sample: Tensor) -> Tensor:
         times = [inversion.table.steps[i].timestep] * len(sample)
-        wanted = models.predict(sample, times, target)
+        wanted = guided(models, sample, times, target, inversion.guidance_scale)
         if source is None:
             return wanted
-        own = models.predict(sample, times, source)
+        own = guided(models, sample, times, source, inversion.guidance_scale)
         return own + strength * (wanted - own)
 
-    return _replayed(inversion, len(target.prompt_embeds), predict)
+    return _replayed(inversion, len(target.prompt_embeds), predict, masks)
 
 
 def guide(
@@ -107,7 +117,6 @@ def inpaint(
     Source: Avrahami et al., Blended Latent Diffusion (arXiv 2206.02779), algorithm 1.
     """
     table, samples = inversion.table, inversion.samples
-    negative = models.text([None]) if guidance_scale != 1.0 else None
 
     def fresh(i: int) -> Tensor:
         drawn = [
@@ -118,21 +127,21 @@ def inpaint(
     current = masks * fresh(-1) + (1 - masks) * samples[:1]
     for i, step in enumerate(table.steps):
         times = [step.timestep] * len(current)
-        output = models.predict(current, times, target)
-        if negative is not None:
-            away = models.predict(current, times, negative)
-            output = away + guidance_scale * (output - away)
+        output = guided(models, current, times, target, guidance_scale)
         drawn = step.sample * current + step.output * output
         drawn = drawn + step.noise * fresh(i) if step.noise else drawn
         current = masks * drawn + (1 - masks) * samples[i + 1]
     return current
 
 
-def _replayed(inversion: Inversion, count: int, predict: Callable[[int, Tensor], Tensor]) -> Tensor:
+def _replayed(
+    inversion: Inversion, count: int, predict: Callable[[int, Tensor], Tensor], masks: Tensor | None = None
+) -> Tensor:
     """Run the steps from the noisiest sample with a denoiser of one's own, adding the kept residuals."""
     sample = inversion.samples[:1].expand(count, -1, -1, -1)
     for i, (step, residual) in enumerate(zip(inversion.table.steps, inversion.residuals, strict=True)):
         sample = step.sample * sample + step.output * predict(i, sample) + residual
+        sample = sample if masks is None else masks * sample + (1 - masks) * inversion.samples[i + 1]
     return sample
 
 

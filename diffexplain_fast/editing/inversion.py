@@ -1,5 +1,6 @@
 """Edit-friendly inversion: a picture as noisy samples and the residuals that lead from one to the next, exactly."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
+from diffexplain_fast.models.conditioning import Conditioning
 
 
 class Inversion(NamedTuple):
@@ -18,15 +20,24 @@ class Inversion(NamedTuple):
         samples: [N + 1, c, h, w], the noisiest first; the last is the picture's own latent.
         residuals: [N, c, h, w], what each step needs beside the denoiser's mean to reach the next sample.
         caption: the source caption; None for the unconditional row.
+        guidance_scale: of the denoiser's outputs that the residuals belong to; 1 for none.
     """
 
     table: Ancestral
     samples: Tensor
     residuals: Tensor
     caption: str | None
+    guidance_scale: float = 1.0
 
 
-def invert(models: LatentModels, table: Ancestral, clean: Tensor, caption: str | None, seed: int = 0) -> Inversion:
+def invert(
+    models: LatentModels,
+    table: Ancestral,
+    clean: Tensor,
+    caption: str | None,
+    seed: int = 0,
+    guidance_scale: float = 1.0,
+) -> Inversion:
     """Invert a picture; replaying the residuals with the source caption gives it back exactly, for equal arithmetic.
 
     Every noisy sample has noise of its own, x_i = s_i x_0 + sqrt(1 - s_i^2) e_i, and
@@ -42,6 +53,8 @@ def invert(models: LatentModels, table: Ancestral, clean: Tensor, caption: str |
         clean: the picture's latent [1, c, h, w].
         caption: of the picture as it is; None for the unconditional row.
         seed: decides the noise.
+        guidance_scale: classifier-free guidance away from no caption; 1 runs one row of the denoiser a step, any other
+            number two. An edit that is guided needs an inversion that is guided as much, or nothing would be exact.
 
     Returns:
         The samples, the noisiest first, and the residual of every step.
@@ -52,7 +65,30 @@ def invert(models: LatentModels, table: Ancestral, clean: Tensor, caption: str |
     noises = [normal(seeded_generator(seed, "editing/inversion", i), *shape) for i in range(len(table.steps))]
     signals = torch.tensor(table.signals, dtype=torch.float32, device=clean.device).view(-1, 1, 1, 1)
     noisy = signals * clean + (1 - signals**2).sqrt() * torch.stack(noises).to(clean.device)
-    outputs = models.predict(noisy, [step.timestep for step in table.steps], models.text([caption]))
+    outputs = guided(models, noisy, [step.timestep for step in table.steps], models.text([caption]), guidance_scale)
     samples = torch.cat([noisy, clean])
     means = [step.sample * x + step.output * o for step, x, o in zip(table.steps, noisy, outputs, strict=True)]
-    return Inversion(table, samples, samples[1:] - torch.stack(means), caption)
+    return Inversion(table, samples, samples[1:] - torch.stack(means), caption, guidance_scale)
+
+
+def guided(
+    models: LatentModels, sample: Tensor, timesteps: Sequence[float], text: Conditioning, guidance_scale: float
+) -> Tensor:
+    """Return the denoiser's output [B, c, h, w] with classifier-free guidance away from no caption.
+
+        o = o_none + guidance_scale (o_text - o_none)
+
+    Args:
+        models: encoder, denoiser and decoder.
+        sample: noisy latents [B, c, h, w].
+        timesteps: [B].
+        text: B rows, or 1 row for all.
+        guidance_scale: 1 runs no row without a caption.
+
+    Source: Ho and Salimans (arXiv 2207.12598), eq. 6.
+    """
+    output = models.predict(sample, timesteps, text)
+    if guidance_scale == 1.0:
+        return output
+    away = models.predict(sample, timesteps, models.text([None]))
+    return away + guidance_scale * (output - away)

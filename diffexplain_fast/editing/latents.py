@@ -27,17 +27,18 @@ class LatentModels:
         pipeline: adapter from ``models.pipeline``.
         rows: rows of every batch, at least 1.
         one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
-            as any other, is filled up to the next power of two only: latents of the tiny world change by 1e-6.
+            as any other, is not filled: latents of the tiny world change by 1e-6.
 
     Attributes:
         pipeline: as it was given.
         denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
+        rows: of a batch, at most.
     """
 
     def __init__(self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True) -> None:
         if rows < 1:
             raise wrong_value("rows", "at least 1", rows)
-        self.pipeline, self.denoiser_rows, self._rows = pipeline, 0, rows
+        self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape = one_shape
         self._texts: dict[str | None, Conditioning] = {}
 
@@ -96,7 +97,7 @@ class LatentModels:
             text: B rows, or 1 row for all.
         """
         unet, count = self.pipeline.unet, len(sample)
-        sizes = self.pipeline.extras(text, self._rows)
+        sizes = self.pipeline.extras(text, self.rows)
         embeds = text.prompt_embeds.expand(count, -1, -1)
         pooled = None if text.pooled is None else text.pooled.expand(count, -1)
         times = torch.tensor(list(timesteps), device=sample.device)
@@ -112,8 +113,8 @@ class LatentModels:
     def _batched(self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
         """Run a function of [n, ...] on [B, ...] in batches; what fills up a batch is dropped."""
         dtype, found = next(module.parameters()).dtype, []
-        for start in range(0, len(rows), self._rows):
-            parts = [part[start : start + self._rows] for part in (rows.to(dtype), *others)]
+        for start in range(0, len(rows), self.rows):
+            parts = [part[start : start + self.rows] for part in (rows.to(dtype), *others)]
             count = len(parts[0])
             missing = self._shape(count, dtype, rows.device) - count
             parts = [_filled(part, missing) for part in parts] if missing else parts
@@ -122,8 +123,8 @@ class LatentModels:
 
     def _shape(self, count: int, dtype: torch.dtype, device: torch.device) -> int:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
-            return self._rows
-        return min(1 << (count - 1).bit_length(), self._rows)
+            return self.rows
+        return count
 
 
 def _at_rest(module: nn.Module) -> AbstractContextManager[None]:

@@ -37,6 +37,7 @@ class Concepts:
         words: free words that exclude nothing; a caption holds a few of them.
         core: label of a class to the concepts that its user declares as the class's own, such as
             ``{"fish": ["background:sea"]}``; the concept of the label's own name always is.
+        similar: the same, declared by the likeness of texts; see ``Explainer.candidates``.
 
     Raises:
         TypeError: groups, values or words of another kind.
@@ -47,6 +48,7 @@ class Concepts:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     words: Sequence[str] = ()
     core: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    similar: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.groups, Mapping):
@@ -64,11 +66,12 @@ class Concepts:
             raise wrong_value("concepts", f"groups of other names than {WORD!r}, the name for free words", WORD)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "words", words)
-        core = {label: _listed(f"concepts, core of {label}", named) for label, named in self.core.items()}
-        object.__setattr__(self, "core", core)
-        for label, named in core.items():
-            if unknown := set(named) - set(self.names):
-                raise wrong_value(f"concepts, core of {label}", "concepts of the trial", sorted(unknown))
+        for part, given in (("core", self.core), ("similar", self.similar)):
+            declared = {label: _listed(f"concepts, {part} of {label}", named) for label, named in given.items()}
+            object.__setattr__(self, part, declared)
+            for label, named in declared.items():
+                if unknown := set(named) - set(self.names):
+                    raise wrong_value(f"concepts, {part} of {label}", "concepts of the trial", sorted(unknown))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,7 +137,9 @@ class Concepts:
     def record(self) -> JsonObject:
         """Return the concepts as JSON values."""
         groups = {group: list(values) for group, values in self.groups.items()}
-        return {"groups": groups, "words": list(self.words), "core": {k: list(v) for k, v in self.core.items()}}
+        core, similar = ({k: list(v) for k, v in part.items()} for part in (self.core, self.similar))
+        record: JsonObject = {"groups": groups, "words": list(self.words), "core": core}
+        return record | ({"similar": similar} if similar else {})
 
     def check(self, pipeline: Pipeline) -> None:
         """Refuse words that the pipeline's tokenizers cut into letters or do not know.
@@ -203,8 +208,10 @@ def tiny_world_concepts(pipeline: Pipeline) -> Concepts:
 def _from_json(value: object) -> Concepts:
     if not isinstance(value, dict):
         raise wrong_type("concepts", "a JSON object", value)
-    if isinstance(value.get("groups", {}), dict) and value.keys() <= {"groups", "words", "core"}:
-        return Concepts(value.get("groups", {}), value.get("words", ()), value.get("core", {}))
+    if isinstance(value.get("groups", {}), dict) and value.keys() <= {"groups", "words", "core", "similar"}:
+        return Concepts(
+            value.get("groups", {}), value.get("words", ()), value.get("core", {}), value.get("similar", {})
+        )
     return Concepts(value)
 
 

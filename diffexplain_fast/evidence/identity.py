@@ -3,21 +3,35 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator, uniform
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
+from diffexplain_fast.targets import Target
 from diffexplain_fast.targets.outputs import SOFTMAX
 
 _PICTURES, _COARSE, _MIXES = 2, 4, 8
 _ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
 """Largest change by another machine or TF32, as a share of the largest answer; the second number is for 16-bit
 logits."""
+
+
+class Asks(Protocol):
+    """A classifier, a bound target, and the pipeline that draws for them."""
+
+    @property
+    def pipeline(self) -> Pipeline: ...
+    @property
+    def classifier(self) -> Classifier: ...
+    @property
+    def target(self) -> Target: ...
 
 
 def identity_of(problem: Problem) -> JsonObject:
@@ -59,7 +73,7 @@ def _as_json(value: object) -> Json:
 
 
 @torch.no_grad()
-def answers_of(problem: Problem) -> Answers:
+def answers_of(problem: Asks) -> Answers:
     """Return the answers of classifier and target to fixed pictures, in one small batch.
 
     A fingerprint does not cover the variables that a function closes over, the code of a preprocessing, or a plain

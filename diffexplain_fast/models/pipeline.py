@@ -161,12 +161,12 @@ class Pipeline(ABC):
 
     def token_embeddings(self, text: str) -> Tensor:
         """Return the token embeddings [n, embedding_dim] of a text, without begin and end."""
-        ids = [
-            torch.tensor(text_encoder.ids(text), dtype=torch.long, device=self.device) for text_encoder in self._texts
-        ]
-        return torch.cat(
-            [text_encoder.table[rows] for text_encoder, rows in zip(self._texts, ids, strict=True)], dim=-1
-        )
+        ids = [torch.tensor(part.ids(text), dtype=torch.long, device=self.device) for part in self._texts]
+        return torch.cat([part.table[rows] for part, rows in zip(self._texts, ids, strict=True)], dim=-1)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return the first tokenizer's ids of a text, without begin and end."""
+        return self._texts[0].ids(text)
 
     def nearest_words(self, soft: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
         """Return, for each soft token [n, d], up to ``k`` different words with their cosine similarity, best first."""

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -84,14 +84,14 @@ def fit(
     start = time.monotonic()
     model.train()
     ahead = _WORKERS if steps.device.type == "cuda" else 0
-    options: dict[str, Any] = {"multiprocessing_context": "fork", "prefetch_factor": _PREFETCH} if ahead else {}
     batches = DataLoader(
         _Drawn(loss, seed),
         batch_size=None,
         sampler=range(first, plan.steps),
         num_workers=ahead,
         generator=torch.Generator(),  # the loader draws from it, and not from the user's
-        **options,
+        multiprocessing_context="fork" if ahead else None,
+        prefetch_factor=_PREFETCH if ahead else None,
     )
     for step, batch in zip(range(first, plan.steps), batches, strict=True):
         steps.take(step, batch)

@@ -9,6 +9,8 @@ from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
+from diffexplain_fast.results.decision import Decision
+from diffexplain_fast.results.photographs import Photographs
 
 _SHOWN = 12
 """Rows of a target that are shown; the others fold away."""
@@ -39,6 +41,8 @@ class AuditSection(NamedTuple):
 
     classifier: str
     facts: list[str]
+    decisions: list[Decision]
+    photographs: Photographs | None
     targets: list[TargetSection]
     left_out: int
 
@@ -67,6 +71,8 @@ def _section(number: int, audit: Audit) -> AuditSection:
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
+        decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
+        photographs=audit.photographs,
         targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )
@@ -74,6 +80,8 @@ def _section(number: int, audit: Audit) -> AuditSection:
 
 def _facts(audit: Audit) -> list[str]:
     settings = audit.settings
+    if settings.get("pictures") == 0:
+        return [f"{settings['own_pictures']} own pictures, each with and without every intervention"]
     if "pictures_used" not in settings:
         return ["The difference of two audits: the first minus the second."]
     return [

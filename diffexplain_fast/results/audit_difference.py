@@ -10,6 +10,8 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
 
+_INTERVENED = ("intervention", "placebo")
+"""Groups of the concepts of rows that come from interventions."""
 _SAME = ("pool", "concepts", "phrasing", "seed")
 """Settings of two audits that used the same pictures."""
 
@@ -21,6 +23,12 @@ class Side:
     rows: Sequence[AuditRow]
     outcomes: Mapping[str, np.ndarray]
     settings: Mapping[str, Json]
+
+    @property
+    def of_trial(self) -> "Side":
+        """The same without rows of interventions, which no trial has measured."""
+        trial = [row for row in self.rows if row.concept.partition(":")[0] not in _INTERVENED]
+        return replace(self, rows=trial)
 
     @property
     def asked(self) -> Asked:
@@ -52,6 +60,7 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     Raises:
         ValueError: the two have other concepts, share no target, or hold no trial, as a difference does.
     """
+    ours, theirs = ours.of_trial, theirs.of_trial
     for side in (ours, theirs):
         if "values" not in side.outcomes:
             raise wrong_value("other", "two audits of trials", "the difference of two audits")

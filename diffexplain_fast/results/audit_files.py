@@ -13,6 +13,7 @@ from diffexplain_fast.records import Json, JsonObject, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
 from diffexplain_fast.results.images import png_bytes, read_png
+from diffexplain_fast.results.photographs import Photographs
 from diffexplain_fast.storage import (
     MANIFEST,
     parse_json,
@@ -31,6 +32,7 @@ _KINDS = {
     "verdicts": dict[str, Verdict],
     "settings": JsonObject,
     "images": list[str],
+    "photographs": Photographs | None,
 }
 
 
@@ -44,6 +46,7 @@ class AuditParts(TypedDict):
     settings: JsonObject
     images: list[Image.Image]
     outcomes: dict[str, np.ndarray]
+    photographs: Photographs | None
 
 
 def write_audit(
@@ -92,6 +95,7 @@ def read_audit(folder: str | Path) -> AuditParts:
     record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
     if record.get("format") != _FORMAT:
         raise CorruptFileError(describe(str(path), f"format {_FORMAT}", record.get("format")))
+    record.setdefault("photographs", None)  # audits of earlier versions have no own pictures
     missing = sorted(_KINDS.keys() - record)
     if missing:
         raise CorruptFileError(describe(str(path), "the record of an audit", f"none of {', '.join(missing)}"))
@@ -105,4 +109,5 @@ def read_audit(folder: str | Path) -> AuditParts:
         settings=parts["settings"],
         images=[read_png(folder, name, files) for name in parts["images"]],
         outcomes={name: tensor.numpy() for name, tensor in tensors.items()},
+        photographs=parts["photographs"],
     )

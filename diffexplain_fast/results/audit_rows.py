@@ -25,7 +25,8 @@ class AuditRow(Record):
         role: "core", "spurious", "suppresses", "none", "small", "undecided" or "not drawable".
         asked: effect of asking for the word; ``effect`` is the same number unless it is corrected for disobeyed words.
         obeyed: share of the pictures that were asked for the concept in which an eye sees it; None without an eye.
-        declared_by: what says that the concept is the target's own: "label", "user", or None where nothing does.
+        declared_by: what says that the concept is the target's own: "label", "user", "similarity" of
+            texts, or None where nothing does.
         answered_with: share of the pictures with the concept and without the target's own object that are answered with
             the target; None for a target that is no class.
         answered_without: the same for the median value of the group.
@@ -104,7 +105,23 @@ class Interaction(Record):
 
 @dataclass(frozen=True)
 class UnitRow(Record):
-    """What asking for a concept does to one unit of a layer; the columns are those of ``AuditRow``."""
+    """What asking for a concept does to one hidden feature: a unit of a layer, or a direction among its units.
+
+    Attributes:
+        unit: number of the unit, or of the direction in the order that was asked for.
+        concept: the one with the largest effect in the first half of the pictures.
+        effect: its effect in the second half, in standard deviations of the feature over the pool.
+        low: lower end of the interval of ``effect``.
+        high: upper end.
+        adjusted_p: of the test that the effect does not exceed the minimal effect, adjusted over the features.
+        name: such as "unit 3", "PCA 1" or "CAV background:desert".
+        finding: whether the second half confirms an effect above the minimal one.
+        chosen_effect: the effect in the first half, which is optimistic, because it is the largest of many.
+        correlation: of asking for the concept with the feature, in the second half.
+        auc: CoSy's probability that a picture with the concept has more of the feature than one without.
+        mad: CoSy's difference of the means, in standard deviations without the concept.
+        contribution: weight x activation of the unit for a class, where a class was asked for.
+    """
 
     unit: Count
     concept: str
@@ -112,6 +129,13 @@ class UnitRow(Record):
     low: Number
     high: Number
     adjusted_p: Number
+    name: str = ""
+    finding: bool = False
+    chosen_effect: Number | None = None
+    correlation: Number | None = None
+    auc: Number | None = None
+    mad: Number | None = None
+    contribution: Number | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ RANKS = {
     **dict.fromkeys(
         (
             *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
-            *("public_names", "taxonomy", "views"),
+            *("endpoints", "public_names", "semantic_tree", "taxonomy", "views"),
         ),
         0,
     ),
@@ -43,7 +43,7 @@ DOORS = {
     "editing": {
         "editors": "methods",
         "inversion": "methods",
-        "latents": "methods",
+        "latents": "methods api",
         "pictures": "methods api",
         "reconstruction": "api",
     },
@@ -91,6 +91,7 @@ DOORS = {
     },
     "evidence": {
         "calibration": "methods api",
+        "candidates": "api",
         "concepts": ANY,
         "cost": "methods",
         "drawing": "api",
@@ -105,7 +106,7 @@ DOORS = {
         "readout": "methods api",
         "recorded": "methods api",
         "scores": "methods",
-        "shipped": "methods",
+        "shipped": "methods api",
         "seeds": "methods editing",
     },
     "kernels": {
@@ -125,11 +126,15 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
+    ),
+    "methods/segments": {"segments": "api"},
     "methods/diffex": {"attribute": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
-        "conditioning": "editing evidence measuring",
+        "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
         "labels": "methods",
         "loading": ANY,
@@ -152,21 +157,32 @@ DOORS = {
         "resize_normalize": "models evidence",
     },
     "prediction": {**dict.fromkeys(("compiled", "predict", "rates"), "cli"), "parts": "measuring"},
-    "recipe": {"__init__": "tinyworld", "captioner": "evidence", "data": "evidence", "making": ANY},
+    "recipe": {"__init__": "tinyworld", "data": "evidence", "making": ANY},
     "report": {"explanation": "cli", "profile_page": "cli", "writing": ANY},
     "results": {
         "attribution": ANY,
         "audit": ANY,
         "audit_rows": "methods report cli",
+        "decision": "cli report",
         "drawn": "report",
         "effects": "methods report",
         "explanation": ANY,
+        "photographs": "methods report cli",
         "pictures": "evidence report",
+        "segments": "methods api",
         "truth": "models methods",
     },
-    "runs": {"bars": "api cli", "checkpoint": ANY, "progress": ANY, "shared_units": "evidence"},
+    "runs": {
+        "bars": "api cli",
+        "callbacks": ANY,
+        "checkpoint": ANY,
+        "progress": ANY,
+        "shared_units": "evidence methods",
+        "spending": "methods",
+    },
     "stats": {
         "cells": "methods results",
+        "clustered": "methods",
         "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
@@ -176,12 +192,13 @@ DOORS = {
         "multiplicity": "methods",
         "pairs": "methods",
         "placebo": ANY,
+        "unit_scores": "methods",
     },
     "targets": {
         "__init__": ANY,
         "base": "evidence methods",
         "classes": "evidence",
-        "neurons": "models",
+        "neurons": "models methods",
         "outputs": ANY,
     },
     "tinyworld": {

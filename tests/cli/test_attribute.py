@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import diffexplain_fast as dx
-from tests.cli.test_cli import run
+from tests.cli.running import run
 from tests.tiny import tiny_sd
 
 
@@ -34,6 +34,10 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
     result = dx.Attribution.load(out / "attribution")
     assert [row.concept for row in result.rows] == ["ground:desert"] and result.label == "boat"
     assert "ground:desert" in (out / "report.html").read_text()
+    code, again = run("attribute", "tinyworld/clean", "boat", picture, *arguments, "--device", "cpu")
+    assert code == 0 and again.splitlines()[:2] == text.splitlines()[:2]  # from what is done already
+    code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
+    assert code == 2 and "checkpoint" in text and "same target" in text
 
 
 def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -42,7 +46,7 @@ def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Pat
     for more, message in (
         ((taxonomy,), "images: wanted files of pictures"),
         ((picture,), "taxonomy: wanted a Taxonomy, because none ships"),
-        ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted a number of denoiser rows"),
+        ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted rows of the denoiser as 2000"),
         ((tmp_path / "none.png",), "none.png"),
     ):
         code, text = run("attribute", "tinyworld/clean", "boat", *more, *arguments)

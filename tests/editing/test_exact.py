@@ -13,7 +13,9 @@ from diffexplain_fast.editing.editors import guide, inpaint, swap
 from diffexplain_fast.editing.inversion import invert
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.editing.pictures import as_image, as_pixels
+from diffexplain_fast.editing.reversible import Reversal, invert_reversibly, swap_reversibly
 from diffexplain_fast.engine.ancestral import ancestral_steps
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.loading import load_pipeline
 from tests.tiny import IMAGE_SIZE, tiny_sd, tiny_sd2, tiny_sdxl
 
@@ -82,6 +84,63 @@ def test_nothing_in_the_modules_is_changed() -> None:
     dx.editing.reconstruct(pipe, pictures(1), steps=2)
     assert pipe.unet.training and all(weight.requires_grad for weight in pipe.unet.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in pipe.unet.state_dict().items())
+
+
+def test_a_guided_swap_is_exact_and_keeps_all_outside_of_a_mask() -> None:
+    models = LatentModels(load_pipeline(tiny_sd()))
+    clean = models.encode(pictures(1))
+    table = ancestral_steps(models.pipeline.scheduler, 4)
+    inversion = invert(models, table, clean, "a red boat", seed=3, guidance_scale=2.0)
+    assert models.denoiser_rows == 2 * 8 and inversion.guidance_scale == 2.0
+    assert torch.allclose(swap(models, inversion, models.text(["a red boat"])), clean, rtol=0, atol=1e-4)
+    target, plain = models.text(["a blue boat"]), invert(models, table, clean, "a red boat", seed=3)
+    assert torch.equal(inversion.samples, plain.samples)
+    edited = swap(models, inversion, target)
+    assert not torch.allclose(edited, swap(models, plain, target), atol=1e-3)  # guidance is more than a name
+    masks = torch.zeros(1, 1, *clean.shape[-2:])
+    masks[..., :2] = 1
+    kept = swap(models, inversion, target, masks=masks)
+    assert torch.equal(kept[..., 2:], clean[..., 2:]) and not torch.allclose(kept[..., :2], clean[..., :2], atol=1e-3)
+
+
+def test_a_reversible_solver_retraces_its_steps_and_follows_the_flow_to_noise() -> None:
+    models = LatentModels(load_pipeline(tiny_sd()))
+    clean = models.encode(pictures(1))
+    table = ancestral_steps(models.pipeline.scheduler, 6)
+    reversal = invert_reversibly(models, table, clean, "a red boat")
+    assert models.denoiser_rows == 2 * 6 * 8
+    back = swap_reversibly(models, reversal, models.text(["a red boat", "a blue boat"]))
+    assert torch.allclose(back[:1], clean, rtol=0, atol=1e-4) and not torch.allclose(back[1:], clean, atol=1e-3)
+
+
+class Gaussian:
+    """Knows the noise in data that is normal with a variance, for which the probability flow is known."""
+
+    def __init__(self, scheduler: DDPMScheduler, variance: float) -> None:
+        self.alphas, self.variance = scheduler.alphas_cumprod, variance
+
+    def text(self, captions: list[str]) -> Conditioning:
+        """Return nothing to read."""
+        return Conditioning(torch.zeros(len(captions), 1, 1), None)
+
+    def predict(self, sample: torch.Tensor, timesteps: list[int], text: Conditioning) -> torch.Tensor:
+        """Return the noise."""
+        alpha = self.alphas[int(timesteps[0])]
+        return sample * (1 - alpha).sqrt() / (alpha * self.variance + 1 - alpha)
+
+
+def test_a_reversible_solver_follows_the_probability_flow() -> None:
+    scheduler, clean = DDPMScheduler(1000), torch.tensor([0.5, -2.0]).view(1, 1, 1, 2)
+    models, errors = Gaussian(scheduler, variance=0.25), []
+    for steps in (50, 200, 800):
+        table = ancestral_steps(scheduler, steps)
+        states = invert_reversibly(models, table, clean, "").states
+        # y(s) = y(0) sqrt((variance + s^2) / variance), as s = sigma / alpha goes from 0 to that of the noisiest level.
+        s2 = 1 / table.signals[0] ** 2 - 1
+        wanted = clean.double() * ((0.25 + s2) / 0.25) ** 0.5
+        errors.append([float(((state - wanted) / wanted).abs().max()) for state in states])
+        assert torch.allclose(swap_reversibly(models, Reversal(table, states), models.text([""])), clean, atol=1e-5)
+    assert max(errors[2]) < 0.02 and max(errors[2]) < 0.5 * max(errors[1]) < 0.25 * max(errors[0])
 
 
 def test_every_editor_changes_something_and_inpainting_keeps_the_rest() -> None:

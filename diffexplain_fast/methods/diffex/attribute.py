@@ -22,7 +22,7 @@ SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
 
 
 class Findings(NamedTuple):
-    """What was found; see ``results.attribution.Attribution``."""
+    """What was found; see ``results.attribution.Attribution``; and the work of each picture."""
 
     rows: list[Row]
     effects: list[Effect]
@@ -30,6 +30,7 @@ class Findings(NamedTuple):
     counterfactuals: list[Counterfactual | None]
     placebos: dict[str, list[float]]
     found: dict[int, list[Edit]]
+    work: list[Work]
 
 
 def attribute(
@@ -68,7 +69,7 @@ def attribute(
     flips = [_flip(lab, one, beam_width) for one in work]
     spread = placebo_spread([value for values in placebos.values() for value in values])
     interactions = interactions_of([one.trials for one in work], spread)
-    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)})
+    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)}, work)
 
 
 def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
@@ -76,8 +77,12 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     rows = len(jobs) * SCREENING_STEPS
     if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
         return jobs
-    values = lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value
-    sizes = (values - lab.answers.ask(work.scene.decoded).value).tolist()
+    before = lab.answers.ask(work.scene.decoded).value
+
+    def quick() -> Tensor:
+        return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
+
+    sizes = lab.numbers("quick", work.scene, quick, concepts=[job.names[0] for job in jobs])
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
     work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
     return [jobs[i] for i in sorted(order[:FINALISTS])]
@@ -98,8 +103,11 @@ def _draw_pairs(
     pairs = chosen_pairs(concepts, effects, width)
     for one in work:
         known = [(a, b) for a, b in pairs if (a.name,) in one.trials and (b.name,) in one.trials]
-        jobs = [job_of(one.scene, pair, lab.drawing.wording) for pair in known]
-        one.keep(lab.run(one.scene, [job for job in jobs if job is not None], tries=2))
+        jobs = [job for pair in known if (job := job_of(one.scene, pair, lab.drawing.wording)) is not None]
+        # An interaction is verified only if both singles are, so nothing is gained by another try of the others.
+        for tries in (2, 1):
+            some = [job for job in jobs if (tries == 2) == all(one.verified(name) for name in job.names)]
+            one.keep(lab.run(one.scene, some, tries=tries))
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:

@@ -11,11 +11,12 @@ from diffexplain_fast.editing.inversion import Inversion, invert
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.shipped import Shipped, Wording
-from diffexplain_fast.methods.diffex.kinds import TRIES, editor_for
+from diffexplain_fast.methods.diffex import kinds
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
-_STRONGER = 1.5
+_STRENGTH, _GUIDANCE = 1.5, 2.0
+"""Strength of a stronger swap, and guidance of a guided one."""
 _GROW = 2
 """Latents by which a region that is drawn anew is grown."""
 
@@ -39,19 +40,19 @@ class Pictures(NamedTuple):
 class Drawing:
     """Runs editors on scenes.
 
+    Attributes:
+        steps: of an edit, by editor.
+
     Args:
         models: encoder, denoiser and decoder.
         shipped: what looks at pictures.
         wording: of the captions.
         asked: one of ``kinds.EDITORS``.
-        steps: of an edit.
         seed: decides all noise.
     """
 
-    def __init__(
-        self, models: LatentModels, shipped: Shipped, wording: Wording, asked: str, steps: int, seed: int
-    ) -> None:
-        self.models, self.wording, self.steps = models, wording, steps
+    def __init__(self, models: LatentModels, shipped: Shipped, wording: Wording, asked: str, seed: int) -> None:
+        self.models, self.wording, self.steps = models, wording, kinds.STEPS
         self._asked, self._seed = asked, seed
         self.regions = Regions(shipped.segmenter, wording)
 
@@ -62,11 +63,12 @@ class Drawing:
 
     def editor(self, job: Job, attempt: int) -> str:
         """Return the editor of one try of a job."""
-        return editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
+        return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
 
     def rows(self, jobs: Sequence[Job], attempt: int) -> int:
-        """Return about how many rows a try of jobs takes, without the inversion."""
-        return sum(self.steps * (1 if self.editor(job, attempt) == "swap" else 2) for job in jobs)
+        """Return about how many rows a try of jobs takes, with an inversion for each editor."""
+        editors = [self.editor(job, attempt) for job in jobs]
+        return sum(map(kinds.rows_of, editors)) + sum(map(kinds.rows_before, dict.fromkeys(editors)))
 
     def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:
         """Run one try of jobs.
@@ -77,7 +79,7 @@ class Drawing:
             attempt: 0, 1 or 2.
             seed: number of the repetition; every try of it has noise of its own.
         """
-        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * TRIES + attempt
+        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * kinds.TRIES + attempt
         latents = scene.clean.repeat(len(jobs), 1, 1, 1)
         for editor in dict.fromkeys(editors):
             places = [i for i, name in enumerate(editors) if name == editor]
@@ -96,15 +98,16 @@ class Drawing:
 
         Each has noise of its own: a swap another inversion, inpainting another drawing of the same thing.
         """
-        if editor == "inpaint":
-            region = latent_mask(masks, scene.clean.shape[-2:], _GROW)
-            text = self.models.text([scene.caption] * len(masks))
-            drawn = inpaint(self.models, self._inverted(scene, self._seed), text, region, seed=self._seed)
-        else:
-            frames = [frame.format(scene.caption) for frame in self.wording.placebos]
-            same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
-            noises = [self._seed * 1000 + i for i in range(len(masks))]
-            drawn = torch.cat([self._edited(scene, [same], "swap", noise) for noise in noises])
+        frames = [frame.format(scene.caption) for frame in self.wording.placebos]
+        same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
+        regions = latent_mask(masks, scene.clean.shape[-2:], _GROW)
+        noises = [self._seed * 1000 + i for i in range(len(masks))]
+        drawn = torch.cat(
+            [
+                self._run(scene, [same], editor, noise, region[None])
+                for noise, region in zip(noises, regions, strict=True)
+            ]
+        )
         edited = self.models.decode(drawn).clamp(0, 1)
         return Pictures(
             pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), [editor] * len(masks), masks
@@ -114,28 +117,32 @@ class Drawing:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
         return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
 
-    def inversion(self, scene: Scene, caption: str, steps: int, seed: int) -> Inversion:
+    def inversion(self, scene: Scene, caption: str, steps: int, seed: int, guidance_scale: float = 1.0) -> Inversion:
         """Return an inversion of a scene, computed once."""
-        key = (caption, steps, seed)
+        key = (caption, steps, seed, guidance_scale)
         if key not in scene.inversions:
             table = ancestral_steps(self.models.pipeline.scheduler, steps)
-            scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed)
+            scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed, guidance_scale)
         return scene.inversions[key]
 
-    def _inverted(self, scene: Scene, seed: int) -> Inversion:
-        return self.inversion(scene, scene.caption, self.steps, seed)
-
     def _edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int) -> Tensor:
-        models = self.models
-        if editor == "guide":
-            inversion = self.inversion(scene, "", self.steps, noise)
+        if editor == kinds.GUIDE:
+            inversion = self.inversion(scene, "", kinds.STEPS[kinds.GUIDE], noise)
             said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
-            added = models.text([" ".join(job.changes.values()) for job in jobs])
-            return guide(models, inversion, added, models.text([" ".join(words) for words in said]))
-        target = models.text([job.caption for job in jobs])
-        if editor == "inpaint":
+            added = self.models.text([" ".join(job.changes.values()) for job in jobs])
+            return guide(self.models, inversion, added, self.models.text([" ".join(words) for words in said]))
+        regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], _GROW)
+        return self._run(scene, jobs, editor, noise, regions)
+
+    def _run(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, regions: Tensor) -> Tensor:
+        """Run an editor that replaces the caption, on regions [B, 1, h, w] where it has any."""
+        target, steps = self.models.text([job.caption for job in jobs]), kinds.STEPS[editor]
+        if editor == kinds.INPAINT:
             # Fresh noise is drawn inside, so every try can share the first inversion.
-            regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], _GROW)
-            return inpaint(models, self._inverted(scene, self._seed), target, regions, seed=noise)
-        strength = _STRONGER if editor == "stronger swap" else 1.0
-        return swap(models, self._inverted(scene, noise), target, strength)
+            return inpaint(
+                self.models, self.inversion(scene, scene.caption, steps, self._seed), target, regions, seed=noise
+            )
+        guidance = _GUIDANCE if editor == kinds.GUIDED else 1.0
+        inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
+        strength = _STRENGTH if editor == kinds.STRONGER else 1.0
+        return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)

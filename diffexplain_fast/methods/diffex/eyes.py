@@ -29,9 +29,10 @@ class Verdict(NamedTuple):
 
 
 class Eye(Protocol):
-    """A verifier."""
+    """A verifier, with the categories that it does not tell apart well."""
 
     name: str
+    unsure: Sequence[str]
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
@@ -60,6 +61,7 @@ class CaptionEye:
     """Reads what a captioner writes of the edited picture."""
 
     name = "captioner"
+    unsure: Sequence[str] = ()
 
     def __init__(self, captioner: Captioner, wording: Wording, values: Values) -> None:
         self._captioner, self._wording, self._values = captioner, wording, values
@@ -82,7 +84,7 @@ class SimilarityEye:
     name = "similarity"
 
     def __init__(self, similarity: Similarity, wording: Wording, values: Values, unsure: Sequence[str] = ()) -> None:
-        self._similarity, self._wording, self._values, self._unsure = similarity, wording, values, unsure
+        self._similarity, self._wording, self._values, self.unsure = similarity, wording, values, unsure
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
@@ -97,7 +99,7 @@ class SimilarityEye:
         found: dict[str, str | None] = {}
         said = self._wording.said(job.caption)
         for name, words in self._values.items():
-            if name in job.changes or name not in self._unsure:
+            if name in job.changes or name not in self.unsure:
                 choices = list(dict.fromkeys([*words, *([said[name]] if name in said else [])]))
                 texts = [self._wording.changed(job.caption, {name: word}) for word in choices]
                 found[name] = choices[int((self._similarity.texts(texts) @ feature).argmax())]
@@ -111,6 +113,7 @@ class DenoiserEye:
     """
 
     name = "denoiser"
+    unsure: Sequence[str] = ()
 
     def __init__(self, models: LatentModels) -> None:
         self._models = models

@@ -8,7 +8,8 @@ from torch import Tensor
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
-from diffexplain_fast.methods.diffex.trials import Lab, Trial
+from diffexplain_fast.methods.diffex.trial import Trial
+from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.results.effects import Counterfactual
 
 _LARGEST = 3

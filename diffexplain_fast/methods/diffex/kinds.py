@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+SWAP, STRONGER, GUIDED, INPAINT, GUIDE = "swap", "stronger swap", "guided swap", "inpaint", "guide"
+STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, INPAINT: 5, GUIDE: 8}
+"""Steps of an edit, by editor."""
+_ROWS = {SWAP: 1, STRONGER: 2, GUIDED: 2, INPAINT: 2, GUIDE: 3}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -16,18 +20,18 @@ class Kind(NamedTuple):
         outside: whether everything outside those regions is changed instead.
     """
 
-    tries: tuple[str, str, str] = ("swap", "swap", "stronger swap")
+    tries: tuple[str, str, str] = (SWAP, SWAP, STRONGER)
     parts: tuple[str, ...] = ()
     outside: bool = False
 
 
-_DRAWN = ("inpaint", "inpaint", "inpaint")
+_DRAWN = (GUIDED, INPAINT, INPAINT)
 KINDS = {
     "background": Kind(parts=("object", "companion"), outside=True),
     "colour": Kind(parts=("object",)),
     "texture": Kind(_DRAWN, ("object",)),
     "object": Kind(_DRAWN, ("object",)),
-    "companion": Kind(("swap", "inpaint", "inpaint"), ("companion",)),
+    "companion": Kind((SWAP, INPAINT, INPAINT), ("companion",)),
     "size": Kind(parts=("object",)),
     "place": Kind(parts=("object",)),
 }
@@ -43,7 +47,7 @@ def kind_of(category: str) -> Kind:
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:
-    """Return the editor of one try: that of the kind; of several kinds a swap, and then inpainting.
+    """Return the editor of one try: that of the kind; of several kinds a swap, and then a guided one.
 
     Args:
         categories: that are changed together.
@@ -54,6 +58,21 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     if asked != "auto":
         return asked
     kinds = [kind_of(category).tries for category in categories]
-    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else ("swap", "inpaint", "stronger swap")
+    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else (SWAP, GUIDED, STRONGER)
     found = tries[attempt]
-    return found if with_regions or found != "inpaint" else ("swap", "swap", "stronger swap")[attempt]
+    return found if with_regions or found != INPAINT else (SWAP, SWAP, STRONGER)[attempt]
+
+
+def rows_of(editor: str) -> int:
+    """Return the rows of the denoiser that one edit takes."""
+    return STEPS[editor] * _ROWS[editor]
+
+
+def rows_before(editor: str) -> int:
+    """Return the rows of the inversion that all edits of an editor share."""
+    return STEPS[editor] * (2 if editor == GUIDED else 1)
+
+
+def null_of(editor: str) -> str:
+    """Return the editor whose placebos are the null of an editor's effects."""
+    return SWAP if editor == STRONGER else editor

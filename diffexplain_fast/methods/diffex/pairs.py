@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
 from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.taxonomy import Concept
@@ -18,7 +18,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
     """Return the pairs of concepts of different categories that are worth drawing.
 
     All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
-    other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone.
+    other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone. Concepts without any
+    verified edit have no verified interaction, so they are left out if there are others.
 
     Args:
         concepts: that were measured.
@@ -26,7 +27,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
         width: of the beam, at least 1.
     """
     sizes = {effect.concept: abs(effect.effect) for effect in effects}
-    known = [concept for concept in concepts if concept.name in sizes]
+    drawn = {effect.concept for effect in effects if effect.n} or sizes.keys()
+    known = [concept for concept in concepts if concept.name in drawn]
     pairs = [(a, b) for a, b in itertools.combinations(known, 2) if a.category != b.category or not a.category]
     if len(pairs) > width**2:
         kept = {concept.name for concept in sorted(known, key=lambda c: -sizes[c.name])[:width]}

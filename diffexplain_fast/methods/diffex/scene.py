@@ -9,6 +9,9 @@ from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.taxonomy import Concept
 
+Noted = tuple[str, int, int, float]
+"""Caption, number of steps, seed and guidance of an inversion."""
+
 
 class Job(NamedTuple):
     """What is changed at once.
@@ -40,7 +43,7 @@ class Scene:
         said: category to word, of the caption.
         clean: latent [1, c, h, w].
         decoded: what the autoencoder makes of the picture [1, 3, H, W].
-        inversions: by caption, number of steps and seed.
+        inversions: by caption, number of steps, seed and guidance.
         regions: where words are in the picture [1, 1, H, W], by the text that asks for them.
     """
 
@@ -50,7 +53,7 @@ class Scene:
     said: dict[str, str]
     clean: Tensor
     decoded: Tensor
-    inversions: dict[tuple[str, int, int], Inversion] = field(default_factory=dict)
+    inversions: dict[Noted, Inversion] = field(default_factory=dict)
     regions: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """All that an attribution needs, from what a caller gives: taxonomy, captions, and what draws, checks and measures."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,15 +14,16 @@ from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
-from diffexplain_fast.methods.diffex.kinds import EDITORS
+from diffexplain_fast.methods.diffex.kinds import EDITORS, STEPS
+from diffexplain_fast.methods.diffex.notes import Done, Notes
+from diffexplain_fast.methods.diffex.resuming import Asked, steps_in
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.targets import Target, whole_number
 from diffexplain_fast.taxonomy import Taxonomy
-
-STEPS = 8
 
 
 class Wishes(NamedTuple):
@@ -34,6 +35,7 @@ class Wishes(NamedTuple):
     beam_width: int = 4
     budget: int | str | None = None
     captions: list[str] | None = None
+    checkpoint: str | Path | None = None
 
     def check(self) -> None:
         """Refuse an editor that does not exist, and counts below 1.
@@ -44,6 +46,8 @@ class Wishes(NamedTuple):
         """
         if self.editor not in EDITORS:
             raise unknown_name("editor", str(self.editor), EDITORS)
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
+            raise wrong_type("checkpoint", "a folder, or None", self.checkpoint)
         for name in ("seeds", "beam_width"):
             if whole_number(name, value := getattr(self, name)) < 1:
                 raise wrong_value(name, "at least 1", value)
@@ -88,10 +92,24 @@ def set_up(
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
     wording, values = _wording(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
     cut = _cut_words(taxonomy, wording, pipeline)
-    captions = wishes.captions or source_captions(shipped, models, wording, values, pixels)
-    drawing = Drawing(models, shipped, wording, wishes.editor, STEPS, seed)
-    lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget)
+    notes = _notes(Asked(pipeline, classifier, target), pixels, taxonomy, wishes, seed, budget)
+    captions = wishes.captions or _captions(notes, lambda: source_captions(shipped, models, wording, values, pixels))
+    drawing = Drawing(models, shipped, wording, wishes.editor, seed)
+    lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget, notes)
     return Setup(lab, taxonomy, captions, cut)
+
+
+def _notes(asked: Asked, pixels: Tensor, taxonomy: Taxonomy, wishes: Wishes, seed: int, budget: Budget) -> Notes:
+    if wishes.checkpoint is None:
+        return Notes(budget)
+    captions: list[Json] | None = None if wishes.captions is None else list(wishes.captions)
+    settings: JsonObject = {"taxonomy": taxonomy.to_json(), "editor": wishes.editor, "steps": dict(STEPS)}
+    return Notes(budget, steps_in(wishes.checkpoint, asked, pixels, settings | {"captions": captions, "seed": seed}))
+
+
+def _captions(notes: Notes, run: Callable[[], list[str]]) -> list[str]:
+    found: list[str] = notes.step({"what": "captions"}, None, lambda: Done([*run()], {})).values
+    return found
 
 
 def _chosen(given: object, shipped: Shipped) -> Taxonomy:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from diffexplain_fast.methods.diffex.trials import Trial
+from diffexplain_fast.methods.diffex.kinds import null_of
+from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
 from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
@@ -12,17 +13,16 @@ Placebos = Mapping[str, Sequence[float]]
 """Effects of edits that change nothing, by editor."""
 
 
-def null_of(editor: str, placebos: Placebos) -> Sequence[float]:
+def null_for(editor: str, placebos: Placebos) -> Sequence[float]:
     """Return the placebos of an editor; of one that has none, all of them."""
-    name = "swap" if editor == "stronger swap" else editor
-    return placebos.get(name) or [value for values in placebos.values() for value in values]
+    return placebos.get(null_of(editor)) or [value for values in placebos.values() for value in values]
 
 
 def row_of(image: int, trials: Sequence[Trial], placebos: Placebos) -> Row:
     """Return the row of one concept on one picture, from a trial of each seed."""
     verified = [trial for trial in trials if trial.verified]
     used = verified or list(trials)
-    middle, spread = fmean(trial.effect for trial in used), placebo_spread(null_of(trials[-1].editor, placebos))
+    middle, spread = fmean(trial.effect for trial in used), placebo_spread(null_for(trials[-1].editor, placebos))
     low, high = mean_interval([trial.effect for trial in used]) or (middle - spread, middle + spread)
     points = fmean(trial.points for trial in used)
     return Row(
@@ -62,7 +62,7 @@ def effects_of(rows: Sequence[Row], placebos: Placebos) -> list[Effect]:
         values = [row.effect for row in used]
         middle = fmean(values)
         low, high = mean_interval(values) or (used[0].low, used[0].high)
-        chance = placebo_p(middle, null_of(used[0].editor, placebos))
+        chance = placebo_p(middle, null_for(used[0].editor, placebos))
         p_values.append(max(chance, student_p(values)) if len(values) > 1 else chance)
         everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
         found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))

@@ -1,50 +1,18 @@
 """Jobs are drawn, checked and measured; a job whose edit fails is drawn again by another editor or with other noise."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
 from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.drawing import Drawing
-from diffexplain_fast.methods.diffex.eyes import Eye, Verdict
+from diffexplain_fast.methods.diffex.eyes import Eye
 from diffexplain_fast.methods.diffex.kinds import TRIES
+from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.scene import Job, Scene
-
-
-@dataclass
-class Trial:
-    """A job that was drawn, checked and measured.
-
-    Attributes:
-        job: what was changed.
-        pixels: the edited picture [3, H, W].
-        mask: where it may differ [1, H, W].
-        verdict: of the verifier.
-        effect: value of the edited picture minus that of the picture, both through the autoencoder inside the mask.
-        points: change of the class's probability in percent.
-        probability: of the target class in the edited picture.
-        hit: whether the edited picture is recognised as the target class.
-        name: what the classifier calls it.
-        editor: of the try that counts.
-    """
-
-    job: Job
-    pixels: Tensor
-    mask: Tensor
-    verdict: Verdict
-    effect: float
-    points: float
-    probability: float
-    hit: bool
-    name: str
-    editor: str
-
-    @property
-    def verified(self) -> bool:
-        """Whether another model than the classifier sees what was asked for."""
-        return self.verdict.appeared
+from diffexplain_fast.methods.diffex.trial import Trial, packed, unpacked
+from diffexplain_fast.records import Json
 
 
 class Lab(NamedTuple):
@@ -55,15 +23,19 @@ class Lab(NamedTuple):
         eye: the verifier.
         answers: the classifier's.
         budget: what may be spent.
+        notes: of what is done already.
     """
 
     drawing: Drawing
     eye: Eye
     answers: Answers
     budget: Budget
+    notes: Notes
 
     def run(self, scene: Scene, jobs: Sequence[Job], seed: int = 0, tries: int = TRIES) -> list[Trial]:
         """Return one trial of each job that the budget allows, in their order.
+
+        A job that the verifier rejects is tried again; only once where the verifier is unsure of its category.
 
         Args:
             scene: the picture.
@@ -83,17 +55,39 @@ class Lab(NamedTuple):
             for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
                 if trial.verified or attempt == 0:
                     found[i] = trial
-            todo = [i for i in todo if not found[i].verified]
+            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self._believed(jobs[i]))]
         return [found[i] for i in sorted(found)]
+
+    def _believed(self, job: Job) -> bool:
+        """Return whether a second rejection by the verifier says that an edit has failed, and not that it is unsure."""
+        return not any(name in self.eye.unsure for name in job.changes)
 
     def least_rows(self, job: Job) -> int:
         """Return the rows without which not even one try of a job can be drawn."""
         return self._rows([job], 0)
 
     def _rows(self, jobs: Sequence[Job], attempt: int) -> int:
-        return self.drawing.rows(jobs, attempt) + self.drawing.steps  # with an inversion, if there is none yet
+        return self.drawing.rows(jobs, attempt)
+
+    def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **key: Json) -> list[float]:
+        """Return numbers [n] that a step finds.
+
+        Args:
+            what: the step.
+            scene: the picture.
+            run: the step.
+            key: what else tells it apart.
+        """
+        step = {"what": what, "image": scene.index, **key}
+        found: list[float] = self.notes.step(step, scene, lambda: Done(run().tolist(), {})).values
+        return found
 
     def _once(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
+        names: list[Json] = [list(job.names) for job in jobs]
+        key = {"what": "trials", "image": scene.index, "attempt": attempt, "seed": seed, "concepts": names}
+        return unpacked(self.notes.step(key, scene, lambda: packed(self._drawn(scene, jobs, attempt, seed))), jobs)
+
+    def _drawn(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
         drawn = self.drawing.draw(scene, jobs, attempt, seed)
         verdicts = self.eye.check(scene, jobs, drawn.pixels)
         after, before = self.answers.ask(drawn.pixels), self.answers.ask(drawn.before)

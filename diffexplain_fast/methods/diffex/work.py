@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+from torch import Tensor
 
+from diffexplain_fast.methods.diffex.kinds import GUIDE, null_of, rows_of
 from diffexplain_fast.methods.diffex.pairs import Names
 from diffexplain_fast.methods.diffex.scene import Job, Scene
-from diffexplain_fast.methods.diffex.trials import Lab, Trial
+from diffexplain_fast.methods.diffex.trial import Trial
+from diffexplain_fast.methods.diffex.trials import Lab
 
-_PLACEBOS = {"swap": 2, "inpaint": 2}
-"""Placebos of each picture, by editor; each is pasted by the mask of another edit."""
+_PLACEBOS = 2
+"""Placebos of each picture and editor; each is pasted by the mask of another edit."""
 
 
 @dataclass
@@ -26,6 +30,10 @@ class Work:
         """The jobs that were drawn."""
         return [trials[0].job for trials in self.trials.values()]
 
+    def verified(self, name: str) -> bool:
+        """Return whether the first edit of a concept was verified."""
+        return self.trials[(name,)][0].verified
+
     def keep(self, trials: Sequence[Trial]) -> None:
         """Add trials."""
         for trial in trials:
@@ -37,12 +45,15 @@ def placebos_of(lab: Lab, work: Sequence[Work]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for one in work:
         trials = [trial for some in one.trials.values() for trial in some]
-        for editor, count in _PLACEBOS.items():
-            masks = [trial.mask for trial in trials if trial.editor.endswith(editor)]
-            masks = masks[:: max(1, len(masks) // count)][:count]
-            rows = 2 * lab.drawing.steps * len(masks)
-            if masks and lab.budget.allows(rows):
-                drawn = lab.drawing.placebo(one.scene, editor, torch.stack(masks))
-                change = lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
-                found.setdefault(editor, []).extend(change.tolist())
+        for editor in dict.fromkeys(null_of(trial.editor) for trial in trials):
+            masks = [trial.mask for trial in trials if null_of(trial.editor) == editor]
+            masks = masks[:: max(1, len(masks) // _PLACEBOS)][:_PLACEBOS]
+            if editor != GUIDE and lab.budget.allows(2 * rows_of(editor) * len(masks)):
+                run = partial(_placebos, lab, one.scene, editor, torch.stack(masks))
+                found.setdefault(editor, []).extend(lab.numbers("placebo", one.scene, run, editor=editor))
     return found
+
+
+def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
+    drawn = lab.drawing.placebo(scene, editor, masks)
+    return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value

@@ -17,7 +17,7 @@ from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
 from diffexplain_fast.methods.discovery.shown import with_pictures
 from diffexplain_fast.methods.discovery.trial import Measured, run_trial
-from diffexplain_fast.methods.discovery.units import units_of_layer
+from diffexplain_fast.methods.discovery.units import HiddenFeatures
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
@@ -83,7 +83,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         settings=settings,
         images=images,
         outcomes=_arrays(used, data),
-        _units=lambda layer, top: units_of_layer(question, used, rule, layer, top),
+        _hidden=HiddenFeatures(question, used, rule.level),
     )
 
 

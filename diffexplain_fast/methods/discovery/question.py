@@ -1,7 +1,9 @@
 """What an audit asks, and the pictures of own objects that it takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.concepts import Concepts
@@ -11,7 +13,7 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.generator import Aside
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
-from diffexplain_fast.methods.discovery.plan import Plan, own_plan
+from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.trial import Measured, measured
 from diffexplain_fast.records import JsonObject
 
@@ -40,6 +42,20 @@ class Question:
     sight: Sight | None
     seed: int
     aside: Aside = ()
+
+
+def used_pictures(question: Question, options: AuditOptions, count: int) -> Iterator[Tensor]:
+    """Yield the first pictures of the pool that serve every class, as pixels [B, 3, H, W] in [0, 1].
+
+    Args:
+        question: what is asked.
+        options: how many pictures were wanted at most.
+        count: how many were used.
+    """
+    pool = question.pool
+    plan = context_plan(question.concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
+    for levels in pool.pictures(plan.stage, plan.captions, 0, count):
+        yield pool.as_pixels(levels)
 
 
 def own_pictures(

@@ -1,0 +1,170 @@
+"""A vision-language model behind an address: pictures and a question go there, its answer comes back as text."""
+
+import base64
+import io
+import json
+import math
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPMessage
+from typing import IO
+
+import torch
+from PIL import Image
+
+from diffexplain_fast.errors import describe, wrong_type, wrong_value
+
+_LARGEST = 16 * 2**20
+"""Bytes of an answer that are read at most."""
+_SHOWN = 200
+CAPTION = "Describe the picture in one short sentence of plain words: things, colours, textures and background."
+_TRIES, _WAIT = 3, 0.2
+
+
+class EndpointError(ConnectionError):
+    """A service that cannot be reached, or answers in another form.
+
+    Attributes:
+        passing: whether the same call may succeed later: nobody was there, or the service itself had failed.
+        done: captions that were there before.
+    """
+
+    def __init__(self, message: str, passing: bool = False, done: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.passing, self.done = passing, list(done)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model that answers as OpenAI's chat completions do, on this machine or elsewhere.
+
+    Pictures leave the machine where the address is another one's.
+
+    Args:
+        url: address of the service up to its version, such as "http://localhost:8000/v1".
+        model: name of the model there.
+        key: is sent as a bearer token, and never shown; None for none.
+        timeout: seconds to wait for the service at each step, above 0.
+
+    Raises:
+        TypeError: an argument of another kind.
+        ValueError: an address that is not of http or https, an empty name, or a timeout that is not above 0.
+    """
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("url", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise wrong_type(name, "text", getattr(self, name))
+        parts = urllib.parse.urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise wrong_value("url", "an address of http or https", repr(self.url))
+        if not self.model:
+            raise wrong_value("model", "the name of a model", repr(self.model))
+        if self.key is not None and not isinstance(self.key, str):
+            raise wrong_type("key", "text, or None", self.key)
+        if self.key is not None and (not self.key.isascii() or not self.key.isprintable()):
+            raise wrong_value("key", "letters and digits as a header can hold them", "other ones")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float):
+            raise wrong_type("timeout", "a number of seconds", self.timeout)
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise wrong_value("timeout", "a number of seconds above 0", self.timeout)
+
+    def __call__(self, images: Sequence[object], question: str) -> str:
+        """Return the model's answer to a question about pictures.
+
+        Args:
+            images: PIL images, or pixels [3, H, W] in [0, 1] each.
+            question: text.
+
+        Raises:
+            TypeError: a picture of another kind.
+            EndpointError: the service cannot be reached, refuses, sends elsewhere, or answers in another form.
+        """
+        parts: list[dict[str, object]] = [{"type": "text", "text": question}]
+        parts += [{"type": "image_url", "image_url": {"url": _as_url(image)}} for image in images]
+        body = {"model": self.model, "messages": [{"role": "user", "content": parts}]}
+        headers = {"Content-Type": "application/json"}
+        headers |= {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        address = f"{self.url.rstrip('/')}/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.build_opener(_Stay).open(request, timeout=self.timeout) as response:
+                answer = response.read(_LARGEST + 1)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(_SHOWN).decode(errors="replace")
+            raise self._failed(f"status {error.code}: {said!r}", passing=error.code >= 500) from error
+        except (OSError, HTTPException) as error:
+            raise self._failed(getattr(error, "reason", None) or error, passing=True) from error
+        return self._text(answer)
+
+    def captions(self, images: Sequence[object], question: str = CAPTION) -> list[str]:
+        """Return a caption of each picture, in one line; for ``Explainer.candidates``.
+
+        A service that has failed is asked again, three times in all.
+
+        Args:
+            images: PIL images, or pixels [3, H, W] in [0, 1] each.
+            question: what is asked about each picture.
+
+        Raises:
+            TypeError: a picture of another kind.
+            EndpointError: as a call; ``done`` holds the captions of the pictures before.
+        """
+        found: list[str] = []
+        for image in images:
+            for number in range(_TRIES):
+                try:
+                    found.append(" ".join(self([image], question).split()))
+                    break
+                except EndpointError as error:
+                    if error.passing and number < _TRIES - 1:
+                        time.sleep(_WAIT * 2**number)
+                        continue
+                    message = f"{error}; {len(found)} of {len(images)} captions are there"
+                    raise EndpointError(message, error.passing, found) from error
+        return found
+
+    def _text(self, answer: bytes) -> str:
+        if len(answer) > _LARGEST:
+            raise self._failed(f"more than {_LARGEST} bytes")
+        try:
+            text = json.loads(answer)["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise self._failed(repr(answer[:_SHOWN])) from error
+        if not isinstance(text, str) or not text.strip():
+            raise self._failed(repr(answer[:_SHOWN]))
+        return text
+
+    def _failed(self, got: object, passing: bool = False) -> EndpointError:
+        return EndpointError(describe("endpoint", f"an answer of chat completions from {self.url}", got), passing)
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection, which would carry pictures and key to another address."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Return None: the status is an error then."""
+
+
+def _as_url(image: object) -> str:
+    """Return a picture as a data URL of PNG."""
+    if isinstance(image, torch.Tensor) and image.ndim == 3 and len(image) == 3:
+        values = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        image = Image.fromarray(values.cpu().numpy())
+    if not isinstance(image, Image.Image):
+        raise wrong_type("images", "PIL images, or pixels [3, H, W] in [0, 1]", image)
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,76 @@
+"""A job that was drawn, checked and measured; and how it is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.methods.diffex.eyes import Verdict
+from diffexplain_fast.methods.diffex.notes import Done
+from diffexplain_fast.methods.diffex.scene import Job
+
+_NUMBERS = ("effect", "points", "probability", "hit", "name", "editor")
+
+
+@dataclass
+class Trial:
+    """A job that was drawn, checked and measured.
+
+    Attributes:
+        job: what was changed.
+        pixels: the edited picture [3, H, W].
+        mask: where it may differ [1, H, W].
+        verdict: of the verifier.
+        effect: value of the edited picture minus that of the picture, both through the autoencoder inside the mask.
+        points: change of the class's probability in percent.
+        probability: of the target class in the edited picture.
+        hit: whether the edited picture is recognised as the target class.
+        name: what the classifier calls it.
+        editor: of the try that counts.
+    """
+
+    job: Job
+    pixels: Tensor
+    mask: Tensor
+    verdict: Verdict
+    effect: float
+    points: float
+    probability: float
+    hit: bool
+    name: str
+    editor: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether another model than the classifier sees what was asked for."""
+        return self.verdict.appeared
+
+
+def packed(trials: Sequence[Trial]) -> Done:
+    """Return trials, at least one, as a step keeps them."""
+    values = [
+        {name: getattr(trial, name) for name in _NUMBERS}
+        | {"appeared": trial.verdict.appeared, "changed": list(trial.verdict.changed)}
+        for trial in trials
+    ]
+    tensors = {
+        "pixels": torch.stack([trial.pixels for trial in trials]),
+        "masks": torch.stack([trial.mask for trial in trials]),
+    }
+    return Done(values, tensors)
+
+
+def unpacked(done: Done, jobs: Sequence[Job]) -> list[Trial]:
+    """Return the trials of jobs; see ``packed``."""
+    rows = zip(jobs, done.values, done.tensors["pixels"], done.tensors["masks"], strict=True)
+    return [
+        Trial(
+            job=job,
+            pixels=pixels,
+            mask=mask,
+            verdict=Verdict(values["appeared"], tuple(values["changed"])),
+            **{name: values[name] for name in _NUMBERS},
+        )
+        for job, values, pixels, mask in rows
+    ]

@@ -1,0 +1,81 @@
+"""Nodes of a tree of names, read from what a caller or a file gives, and written again."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.records import Json
+
+_DEEPEST = 50
+
+
+@dataclass(frozen=True)
+class Node:
+    """A name and the nodes below it."""
+
+    name: str
+    children: tuple["Node", ...] = ()
+
+
+def read_nodes(value: object, path: tuple[str, ...]) -> tuple[Node, ...]:
+    """Return the nodes below a path.
+
+    Args:
+        value: a dict from names to what is below them, a list or set of names and such dicts, or a name.
+        path: names of the nodes above.
+
+    Raises:
+        TypeError: a value of another kind; the message says where.
+        ValueError: a cycle, a name twice or empty, or a node that is to have children and has none.
+    """
+    place = "taxonomy" + (f", {' > '.join(path)}" if path else "")
+    if len(path) > _DEEPEST:
+        raise wrong_value(place, f"at most {_DEEPEST} levels", "more, or a tree that contains itself")
+    pairs = list(_pairs(value, place))
+    if not pairs:
+        raise wrong_value(place, "at least one name below it", "none")
+    found: dict[str, Node] = {}
+    for given, below in pairs:
+        name = given.strip()
+        if not name:
+            raise wrong_value(place, "names that are not empty", repr(given))
+        if name.casefold() in (known.casefold() for known in path):
+            raise wrong_value(place, "no node below a node of its own name", f"the cycle {' > '.join((*path, name))}")
+        if name.casefold() in found:
+            raise wrong_value(place, "every name once", f"{name!r} twice")
+        found[name.casefold()] = Node(name, () if below is None else read_nodes(below, (*path, name)))
+    return tuple(found.values())
+
+
+def _pairs(value: object, place: str) -> Iterator[tuple[str, object]]:
+    """Yield each name and what is below it, None for a leaf."""
+    if isinstance(value, str):
+        yield value, None
+    elif isinstance(value, Mapping):
+        for name, below in value.items():
+            if not isinstance(name, str):
+                raise wrong_type(place, "text as names", name)
+            yield name, below
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in sorted(value) if isinstance(value, set | frozenset) else value:
+            if not isinstance(part, str | Mapping):
+                raise wrong_type(place, "names, or dicts from names to what is below them", part)
+            yield from _pairs(part, place)
+    else:
+        raise wrong_type(place, "a dict, a list of names, or None for a leaf", value)
+
+
+def leaves(nodes: tuple[Node, ...], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every leaf, in their order."""
+    for node in nodes:
+        if node.children:
+            yield from leaves(node.children, (*path, node.name))
+        else:
+            yield (*path, node.name)
+
+
+def written(nodes: tuple[Node, ...]) -> Json:
+    """Return nodes as a list of names where all of them are leaves, else as a dict in which a leaf has None."""
+    if not any(node.children for node in nodes):
+        return [node.name for node in nodes]
+    return {node.name: written(node.children) if node.children else None for node in nodes}

@@ -1,0 +1,47 @@
+"""Which edits are tried again, and which pairs are drawn."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from diffexplain_fast.methods.diffex.eyes import Verdict
+from diffexplain_fast.methods.diffex.pairs import chosen_pairs
+from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.results.effects import Effect
+from diffexplain_fast.taxonomy import Taxonomy
+
+
+def tried(unsure: tuple[str, ...], appears_at: dict[str, int]) -> dict[str, int]:
+    """Return how often each category is tried whose edit appears at the given try, of at most three."""
+    counts = dict.fromkeys(appears_at, 0)
+
+    class Counted(Lab):
+        """A lab whose edits are verdicts only."""
+
+        def _once(self, scene: Any, jobs: Any, attempt: int, seed: int) -> list[Any]:
+            for job in jobs:
+                counts[job.changes[0]] += 1
+            good = [attempt >= appears_at[job.changes[0]] for job in jobs]
+            return [SimpleNamespace(verified=one, verdict=Verdict(one)) for one in good]
+
+    drawing, budget = SimpleNamespace(rows=lambda *_: 0), SimpleNamespace(allows=lambda rows: True)
+    lab: Any = Counted(drawing, SimpleNamespace(unsure=unsure), None, budget, None)  # type: ignore[arg-type]
+    lab.run(None, [SimpleNamespace(changes=(name,)) for name in appears_at])
+    return counts
+
+
+def test_a_rejected_edit_is_tried_three_times_and_twice_where_the_verifier_is_unsure() -> None:
+    never = 9
+    assert tried((), {"object": 0, "colour": never}) == {"object": 1, "colour": 3}
+    assert tried(("object",), {"object": never, "colour": 2}) == {"object": 2, "colour": 3}
+    assert tried(("object",), {"object": 1, "colour": 1}) == {"object": 2, "colour": 2}
+
+
+def test_pairs_are_of_concepts_that_some_edit_has_shown() -> None:
+    concepts = Taxonomy({"a": ["x", "y"], "b": ["u", "v"]}).concepts
+
+    def names(verified: dict[str, int]) -> set[frozenset[str]]:
+        effects = [Effect(c.name, 1.0, 0.0, 2.0, 0.5, verified.get(c.name, 0), 1.0, 0.5) for c in concepts]
+        return {frozenset((a.word, b.word)) for a, b in chosen_pairs(concepts, effects, 4)}
+
+    assert names({"a:x": 1, "b:u": 2, "b:v": 1}) == {frozenset("xu"), frozenset("xv")}
+    assert len(names({})) == 4  # nothing is verified: all are drawn, and none is believed
