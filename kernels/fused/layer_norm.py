@@ -80,9 +80,11 @@ def layer_norm_bwd_kernel(
     weight_ptr,  # [D]
     mean_ptr,  # [R]
     rstd_ptr,  # [R]
+    more_ptr,  # [R, D], added to dx if HAS_MORE
     dx_ptr,  # [R, D]
     R,
     D,
+    HAS_MORE: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_REST: tl.constexpr,
@@ -98,8 +100,12 @@ def layer_norm_bwd_kernel(
     mean_dn = ((tl.sum(dn, 1) + tl.sum(dn_rest, 1)) / D)[:, None]
     mean_dn_n = ((tl.sum(dn * n, 1) + tl.sum(dn_rest * n_rest, 1)) / D)[:, None]
     dx = rstd * (dn - mean_dn - n * mean_dn_n)
+    if HAS_MORE:
+        dx += tl.load(more_ptr + rows + offs_d, mask=mask, other=0.0).to(dx.dtype)
     tl.store(dx_ptr + rows + offs_d, dx.to(dx_ptr.dtype.element_ty), mask=mask)
     dx = rstd * (dn_rest - mean_dn - n_rest * mean_dn_n)
+    if HAS_MORE:
+        dx += tl.load(more_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dx.dtype)
     tl.store(dx_ptr + rows + offs_e, dx.to(dx_ptr.dtype.element_ty), mask=mask_rest)
 
 
@@ -127,10 +133,20 @@ def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple
 
 def layer_norm_bwd(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     """Return dx [R, D] of dy and x [R, D], mean and rstd [R]."""
+    return _backward(dy, x, weight, mean, rstd, None)
+
+
+def layer_norm_bwd_add(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor) -> Tensor:
+    """Return dx + more [R, D], rounded once; the other arguments are those of ``layer_norm_bwd``."""
+    return _backward(dy, x, weight, mean, rstd, more)
+
+
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor | None) -> Tensor:
     dx = torch.empty_like(x)
     tensors = {"dy_ptr": dy, "x_ptr": x, "weight_ptr": weight.contiguous(), "mean_ptr": mean, "rstd_ptr": rstd}
+    tensors |= {"more_ptr": x if more is None else more, "dx_ptr": dx}  # x is never loaded as it
     entry = "layer_norm_bwd" if x.shape[1] < _WIDE else "layer_norm_bwd_wide"
-    _launch(entry, layer_norm_bwd_kernel, x, **tensors, dx_ptr=dx)
+    _launch(entry, layer_norm_bwd_kernel, x, **tensors, HAS_MORE=more is not None)
     return dx
 
 

@@ -5,11 +5,16 @@ import torch
 from diffexplain_fast.kernels import layer_norm as kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from diffexplain_fast.ops.reference import layer_norm as reference
 from tests.kernels.harness import check
 
 _EPS = 1e-5
+
+
+def _sum(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor) -> Tensor:
+    return reference.layer_norm_bwd(dy, x, weight, mean, rstd) + more
 
 
 def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0) -> None:
@@ -22,6 +27,9 @@ def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0)
     _, mean, rstd = check(kernels.layer_norm_fwd, reference.layer_norm_fwd, (x, weight, bias, _EPS))
     dy = torch.randn(rows, columns).to(dtype)
     check(kernels.layer_norm_bwd, reference.layer_norm_bwd, (dy, x, weight, mean, rstd), factor=3.0)
+    check(
+        kernels.layer_norm_bwd_add, _sum, (dy, x, weight, mean, rstd, torch.randn(rows, columns).to(dtype)), factor=3.0
+    )
 
 
 @settings(max_examples=24, deadline=None, derandomize=True, database=None)
