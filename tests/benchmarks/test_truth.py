@@ -15,10 +15,9 @@ from benchmarks.truth.cells import CELLS_OF_A_KIND, CI, CLEAN_OF_A_MODEL, KINDS,
 from benchmarks.truth.described import HIGH, Description, Pair, predictiveness, scenes_of, true_scores
 from benchmarks.truth.hypotheses import by_examples, judged
 from benchmarks.truth.methods import METHODS, against_medians
-from benchmarks.truth.rows import TRUTH, append_rows, learnt, missing, read_rows, true_effects, world
+from benchmarks.truth.rows import TRUTH, append_rows, learnt, missing, read_rows, world
 from benchmarks.truth.scoring import TRUE, false_alarms, figures, of_method, over_cells, pairs, shifted, with_bounds
 from benchmarks.truth.table import table
-from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.recipe.architectures import MODELS
 from diffexplain_fast.recipe.shortcuts import Cue, checked_shortcuts
 from diffexplain_fast.stats.intervals import wilson_interval
@@ -38,6 +37,7 @@ def case(
         "concepts": CONCEPTS,
         "effects": {"fish": effects or [0.5, 0, 0, 5.0, 0, 0]},
         "roles": {"fish": ["none", "none", "none", "spurious", "none", "none"]},
+        "spreads": {"fish": [0.1] * len(CONCEPTS)},
         "planted": {"fish": True},
         "values": {},
     }
@@ -221,15 +221,6 @@ def test_a_shift_of_all_logits_is_compared_with_its_twin() -> None:
         found is not None and found["largest change of a score"] == 0.25 and found["same concepts named"]["share"] == 1
     )
     assert shifted([twin]) is None
-
-
-def test_truth_is_compared_with_the_median_of_what_a_caption_can_ask_for() -> None:
-    def row(name: str, with_it: float, without: float) -> dict[str, Any]:
-        return {"attribute": name, "effect": 0, "levels": {"with": {"logit": with_it}, "without": {"logit": without}}}
-
-    rows = [row("size:small", 4, 2), row("size:large", 1, 0), row("size:usual", 9, 9)]
-    found = true_effects({"fish": {"attributes": rows}}, Concepts({"size": ["small", "large"]}))
-    assert found == {("fish", "size:small"): 1.25, ("fish", "size:large"): -1.25}
 
 
 def test_a_cue_is_learnt_where_the_measured_truth_says_so() -> None:
