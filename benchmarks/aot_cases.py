@@ -18,6 +18,7 @@ from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
 
 DTYPES = ("fp16", "bf16", "fp32")
 _FLOAT32 = {"mean_ptr", "rstd_ptr", "origin_ptr", "means_ptr", "squares_ptr"}
+_TILE = ("BLOCK_", "REPEAT")  # constants that belong to a configuration
 _FLOAT32 |= {"sums_dn_ptr", "sums_dn_n_ptr", "mean_dn_ptr", "mean_dn_n_ptr"}
 TABLE: dict[str, list[dict[str, Any]]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
@@ -52,7 +53,8 @@ def _cases(
     """Yield a kernel in every dtype and in every configuration of one entry of ``CONFIGS``, with the same flags."""
     for dtype, config in itertools.product(DTYPES, CONFIGS[configs]):
         constexprs = {**flags, **config.blocks}
-        sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
+        tile = {key.removeprefix("BLOCK_"): value for key, value in constexprs.items() if key.startswith(_TILE)}
+        sizes = " ".join(f"{key}{value}" for key, value in tile.items())
         name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps} stages{config.num_stages}"
         yield Case(name, kernel, _types(kernel, constexprs, dtype, other), constexprs, config, tuple(aligned))
 

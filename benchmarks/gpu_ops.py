@@ -31,7 +31,8 @@ _AGREEMENT = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-3}  #
 _RING = 2**28  # bytes of inputs that one graph reads: more than any card's cache holds
 _MOST = 64  # inputs of one graph at most
 _WARM, _REPLAYS, _SHARE = 3, 9, 0.75
-_NEITHER = ("compiled", "ours, sdpa", "ours, xformers")  # neither a kernel of ours nor a library called as its users do
+# Neither a kernel of ours nor a library called as its users do.
+_NEITHER = ("compiled", "ours, cudnn", "ours, sdpa", "ours, xformers")
 _ROW = "{op:17}{shape:14}{impl:11}{forward:>9}{backward:>9} us {share}\n"
 
 

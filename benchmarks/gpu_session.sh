@@ -81,10 +81,14 @@ stage() { # name, seconds at most, command of the card, ::, command of the rehea
     archive
 }
 
-app=("$python" -c "from diffexplain_fast.cli.main import app; app()")
+# What a stage was doing when its time was up is in its log: the stack, every half minute.
+stacks="import faulthandler; faulthandler.dump_traceback_later(30, repeat=True)"
+app=("$python" -c "$stacks; from diffexplain_fast.cli.main import app; app()")
 rows=$work/iteration-cuda.jsonl
 small=("${app[@]}" bench run --device cpu --workload tinyworld --steps 1 --batch 1 --rounds 2 --out "$rows")
+# Most of a test's time is a kernel's compilation, which needs a core and not the card.
 test=("$python" -m pytest -q -p no:cacheprovider)
+[ -z "$rehearse" ] && "$python" -c 'import xdist' 2> /dev/null && test+=(-n 8 -p no:benchmark)
 collect=("${test[@]}" --collect-only)
 ops=("$python" -m benchmarks.gpu_ops)
 graph="hand-written loop in one CUDA graph"
@@ -108,8 +112,8 @@ do_build() {
     [ -n "$rehearse" ] || "$python" -c 'import diffexplain_fast.kernels' ||
         DIFFEXPLAIN_FAST_BUILD=0 "${pip[@]}" install "${plain[@]}" -e . > "$work/plain.log" 2>&1
 }
-do_compile() { stage compile 45 "$python" -m benchmarks.precompile :: "$python" -m benchmarks.precompile --workload tinyworld; }
-do_ours() { bench ours 130 --workload sd15 --budget 5GiB --budget 12GiB --rival "$graph"; }
+do_compile() { stage compile 75 "$python" -m benchmarks.precompile :: "$python" -m benchmarks.precompile --workload tinyworld; }
+do_ours() { bench ours 110 --workload sd15 --budget 5GiB --budget 12GiB --rival "$graph"; }
 do_ops() { stage ops 60 "${ops[@]}" --out "$work/gpu-ops.json" :: "${ops[@]}" --device cpu --out "$work/gpu-ops.json"; }
 do_engine() { local on=(tests/engine/fast/test_on_gpu.py tests/evidence/test_recorded.py)
     stage engine 50 "${test[@]}" "${on[@]}" :: "${test[@]}" "${on[@]}"; }

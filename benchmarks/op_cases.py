@@ -143,7 +143,7 @@ def _attention(new: New, shape: Shape) -> Case:
 
     libraries = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION"}
     others = {name: partial(by, getattr(SDPBackend, library)) for name, library in libraries.items()}
-    case = partial(Case, "attention", shape, inputs, impls=("triton", "sdpa", "xformers"), others=others)
+    case = partial(Case, "attention", shape, inputs, impls=("triton", "cudnn", "sdpa", "xformers"), others=others)
     q, kv = _IMAGES * queries * _HEADS * d, _IMAGES * 2 * keys * _HEADS * d
     flop = (4 * q * keys, 10 * q * keys)  # two products, and five, because backward computes the scores again
     return case(ops.attention, eager, moved=(2 * q + kv, 4 * q + 2 * kv), flop=flop)

@@ -24,6 +24,7 @@ from diffexplain_fast.environment import default_device
 from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
 from diffexplain_fast.measuring.bench.workloads import WORKLOADS
+from diffexplain_fast.ops._impl import triton_failure
 
 Kinds = dict[tuple, Callable[[], Any]]
 """By everything that machine code follows from, the function that compiles it."""
@@ -64,6 +65,9 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     arguments = parser.parse_args()
     device, began = default_device(), time.monotonic()
+    # Asked before: the kernel that "auto" tries would be noted and not run, and all ops would turn to something else.
+    if device.type == "cuda" and (failure := triton_failure(device.type)):
+        parser.exit(1, f"{failure}\n")
     with noting() as kinds:
         for dtype in (getattr(torch, arguments.dtype), torch.float32):
             workload = WORKLOADS[arguments.workload](device, dtype).with_options(steps=1)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from diffexplain_fast import editing, tinyworld
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.api.one_call import explain
+    from diffexplain_fast.endpoints import Endpoint
     from diffexplain_fast.engine import gradients
     from diffexplain_fast.engine.accelerated import accelerate
     from diffexplain_fast.engine.sampler import DifferentiableSampler
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.results.attribution import Attribution
     from diffexplain_fast.results.audit import Audit
     from diffexplain_fast.results.explanation import Explanation
+    from diffexplain_fast.runs import callbacks
     from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target
     from diffexplain_fast.taxonomy import Taxonomy
 
@@ -26,8 +28,9 @@ __version__ = "0.1.0"
 # fmt: off
 __all__ = [
     "Attribution", "Audit", "ClassLogit", "ClassProbability", "Classifier", "Concepts", "DifferentiableSampler",
-    "Disagreement", "Explainer", "Explanation", "Neuron", "Response", "Target", "Taxonomy", "accelerate", "all_of",
-    "any_of", "editing", "explain", "gradients", "make_classifier", "plot", "tinyworld", "write_report",
+    "Disagreement", "Endpoint", "Explainer", "Explanation", "Neuron", "Response", "Target", "Taxonomy", "accelerate",
+    "all_of", "any_of", "callbacks", "editing", "explain", "gradients", "make_classifier", "plot", "tinyworld",
+    "write_report",
 ]
 # fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +21,21 @@ from diffexplain_fast.errors import describe, wrong_type, wrong_value
 _LARGEST = 16 * 2**20
 """Bytes of an answer that are read at most."""
 _SHOWN = 200
+CAPTION = "Describe the picture in one short sentence of plain words: things, colours, textures and background."
+_TRIES, _WAIT = 3, 0.2
+
+
+class EndpointError(ConnectionError):
+    """A service that cannot be reached, or answers in another form.
+
+    Attributes:
+        passing: whether the same call may succeed later: nobody was there, or the service itself had failed.
+        done: captions that were there before.
+    """
+
+    def __init__(self, message: str, passing: bool = False, done: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.passing, self.done = passing, list(done)
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class Endpoint:
 
         Raises:
             TypeError: a picture of another kind.
-            ConnectionError: the service cannot be reached, refuses, sends elsewhere, or answers in another form.
+            EndpointError: the service cannot be reached, refuses, sends elsewhere, or answers in another form.
         """
         parts: list[dict[str, object]] = [{"type": "text", "text": question}]
         parts += [{"type": "image_url", "image_url": {"url": _as_url(image)}} for image in images]
@@ -86,10 +102,37 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(_SHOWN).decode(errors="replace")
-            raise self._failed(f"status {error.code}: {said!r}") from error
+            raise self._failed(f"status {error.code}: {said!r}", passing=error.code >= 500) from error
         except (OSError, HTTPException) as error:
-            raise self._failed(getattr(error, "reason", None) or error) from error
+            raise self._failed(getattr(error, "reason", None) or error, passing=True) from error
         return self._text(answer)
+
+    def captions(self, images: Sequence[object], question: str = CAPTION) -> list[str]:
+        """Return a caption of each picture, in one line; for ``Explainer.candidates``.
+
+        A service that has failed is asked again, three times in all.
+
+        Args:
+            images: PIL images, or pixels [3, H, W] in [0, 1] each.
+            question: what is asked about each picture.
+
+        Raises:
+            TypeError: a picture of another kind.
+            EndpointError: as a call; ``done`` holds the captions of the pictures before.
+        """
+        found: list[str] = []
+        for image in images:
+            for number in range(_TRIES):
+                try:
+                    found.append(" ".join(self([image], question).split()))
+                    break
+                except EndpointError as error:
+                    if error.passing and number < _TRIES - 1:
+                        time.sleep(_WAIT * 2**number)
+                        continue
+                    message = f"{error}; {len(found)} of {len(images)} captions are there"
+                    raise EndpointError(message, error.passing, found) from error
+        return found
 
     def _text(self, answer: bytes) -> str:
         if len(answer) > _LARGEST:
@@ -98,12 +141,12 @@ class Endpoint:
             text = json.loads(answer)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise self._failed(repr(answer[:_SHOWN])) from error
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not text.strip():
             raise self._failed(repr(answer[:_SHOWN]))
         return text
 
-    def _failed(self, got: object) -> ConnectionError:
-        return ConnectionError(describe("endpoint", f"an answer of chat completions from {self.url}", got))
+    def _failed(self, got: object, passing: bool = False) -> EndpointError:
+        return EndpointError(describe("endpoint", f"an answer of chat completions from {self.url}", got), passing)
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

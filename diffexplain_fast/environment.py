@@ -1,15 +1,27 @@
-"""Versions and devices, which ``doctor`` prints and every result records, and the folder of what can be made again."""
+"""Versions and devices, which ``doctor`` prints and every result records, and what the environment's variables say.
+
+Importing this file does not import torch, so that ``share_processors`` can come first.
+"""
 
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from types import ModuleType
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
+from diffexplain_fast.errors import describe
+
+if TYPE_CHECKING:
+    import torch
 
 CACHE_VARIABLE = "DIFFEXPLAIN_FAST_CACHE"
+_SPINS = "10000"
+"""How often a waiting thread of GNU's OpenMP looks before it sleeps: about .1 ms, longer than the call of an operation
+and shorter than the turn of another process. OpenMP's own 3 ms are lost at every wait for one without processor."""
+_CGROUP = Path("/sys/fs/cgroup")
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
@@ -23,6 +35,8 @@ class Devices(TypedDict):
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python, this package and its libraries; None for a library that is not installed."""
+    import torch
+
     return {
         "python": platform.python_version(),
         # In a checkout that is not installed, only the package knows its version.
@@ -34,12 +48,16 @@ def versions() -> dict[str, str | None]:
 
 def device_record() -> Devices:
     """Return the processor, the number of threads that torch uses, and the CUDA devices, as JSON values."""
+    import torch
+
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "cuda": cuda}
 
 
-def default_device() -> torch.device:
+def default_device() -> "torch.device":
     """Return the first CUDA device, or the CPU if there is none."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -63,6 +81,53 @@ def cublas_workspace_config() -> str | None:
 def may_compile() -> bool:
     """Whether the first use may compile the C++ kernels: ``DIFFEXPLAIN_FAST_BUILD=0`` forbids it."""
     return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
+
+
+def share_processors() -> None:
+    """Let torch's threads fit a machine that others use too, and a container with a quota; before torch is imported.
+
+    A thread that waits soon sleeps, and there are not more threads than the quota has processors. What the environment
+    says already stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    quota = processor_quota()
+    if quota is not None and quota < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(quota))))
+
+
+def processor_quota(cgroup: Path = _CGROUP) -> float | None:
+    """Return how many processors a container may use at once, None for all.
+
+    Args:
+        cgroup: folder in which Linux tells the limits of the container, of version 1 or 2 of control groups.
+    """
+    try:
+        if (cgroup / "cpu.max").exists():
+            limit, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            limit, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        quota = float(limit) / float(period)
+    except (OSError, ValueError):  # another system, or "max", which is no limit
+        return None
+    return quota if quota > 0 else None
+
+
+def extra(library: str, argument: str) -> ModuleType:
+    """Import a library that only some uses need, or say how to install it.
+
+    Args:
+        library: its name, also that of the extra that brings it.
+        argument: what needs the library, for the message.
+
+    Raises:
+        ImportError: it is not installed, or does not work.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        wanted = f"the package {library} (pip install 'diffexplain-fast[{library}]')"
+        raise ImportError(describe(argument, wanted, error)) from error
 
 
 def _installed(name: str) -> str | None:

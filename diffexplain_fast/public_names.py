@@ -19,6 +19,7 @@ HOMES = {
     "accelerate": "engine.accelerated",
     "all_of": "recipe.making",
     "any_of": "recipe.making",
+    "callbacks": "runs.callbacks",
     "editing": "editing",
     "explain": "api.one_call",
     "gradients": "engine.gradients",

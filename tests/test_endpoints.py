@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import diffexplain_fast as dx
+from diffexplain_fast import endpoints
 
 TREE = {"domain": "faces", "categories": {"hat": ["fedora", "beret"]}}
 
@@ -114,6 +115,7 @@ def _headers_without_key(serve) -> dict:
         ((200, [1]), "1"),
         (says(None), "null"),
         (says([{"type": "text"}]), "text"),
+        (says("  "), "content"),
     ],
 )
 def test_what_is_no_answer_is_named(serve, answer: tuple[int, object], message: str) -> None:
@@ -150,3 +152,20 @@ def test_what_is_wrong_with_an_endpoint_is_said(options: dict, message: str) -> 
         dx.Endpoint(**{"url": "http://localhost", "model": "m", **options})
     with pytest.raises(TypeError, match="images: wanted PIL images"):
         dx.Endpoint("http://localhost", "m")(["picture"], "?")
+
+
+def test_captions_are_in_one_line_each_and_a_failure_keeps_them(serve, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_WAIT", 0.0)
+    service = serve(says(" a red\n boat "), (500, {}), says("a fish"), (404, {}))
+    with pytest.raises(endpoints.EndpointError, match=r"status 404.*; 2 of 3 captions are there") as caught:
+        dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))] * 3)
+    assert caught.value.done == ["a red boat", "a fish"] and not caught.value.passing
+    assert len(service.seen) == 4  # 500 is tried again, 404 is not
+
+
+def test_a_service_that_keeps_failing_is_asked_three_times(serve, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_WAIT", 0.0)
+    service = serve((503, {}), (503, {}), (503, {}), says("late"))
+    with pytest.raises(endpoints.EndpointError, match="status 503") as caught:
+        dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))])
+    assert caught.value.passing and len(service.seen) == 3

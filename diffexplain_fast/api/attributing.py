@@ -67,7 +67,8 @@ class Attributing:
                 of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
             seeds: edits of each picture and concept, with noise of their own; at least 1.
             beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
-            budget: rows of the denoiser, or a time such as "20 s"; None for no limit. What does not fit is left out.
+            budget: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s" or "5 min"; None for no limit. What
+                does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
             checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
                 and one of more seeds or of a larger budget keeps what there is. None to keep nothing.

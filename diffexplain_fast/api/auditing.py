@@ -1,15 +1,18 @@
 """From what a user asks of an audit to a question that the method answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.found import Search, found_by
+from diffexplain_fast.api.intervening import Intervening
+from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
-from diffexplain_fast.errors import describe, unknown_name, wrong_type
+from diffexplain_fast.errors import unknown_name, wrong_type
 from diffexplain_fast.evidence.calibration import Sight, sight_of
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
@@ -20,6 +23,7 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
@@ -28,11 +32,6 @@ from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
-_LATER = {
-    "images": "None: audits of pictures of the user's own do not exist yet",
-    "interventions": "None: audits of interventions on pictures do not exist yet",
-    "explain": "False: prompts that explain() found are not asked for in a trial yet",
-}
 
 
 class Auditing(TypedDict, total=False):
@@ -47,6 +46,15 @@ class Auditing(TypedDict, total=False):
             false finding at all.
         own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept; None for
             a quarter of ``pictures`` for up to 16 such classes.
+        labels: the true label of each picture of ``images``, for accuracies by label and concept; None for none, or for
+            the names of the folders that hold them.
+        segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool
+            [B, 1, H, W]; None for the one that ships with the tiny world.
+        clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
+            photograph; None where all are.
+        weights: the user's own distribution of concepts, group to value to share, such as
+            ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
+            like it. Values that are not named share the rest, groups that are not named are uniform.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -56,6 +64,10 @@ class Auditing(TypedDict, total=False):
     eye: Eye | str | None
     control: Control
     own_pictures: int | None
+    labels: Sequence[str] | None
+    segmenter: Segment | None
+    clusters: Sequence[object] | None
+    weights: Mapping[str, Mapping[str, float]] | None
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -69,23 +81,18 @@ class Chosen:
     pool: str | Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
+    weights: object = None
 
     @classmethod
-    def of(
-        cls, pictures: int, minimal_effect: float, level: float, later: Mapping[str, object], given: Auditing
-    ) -> "Chosen":
+    def of(cls, pictures: int, minimal_effect: float, level: float, given: Auditing) -> "Chosen":
         """Check what a user has chosen.
 
         Args:
             pictures: of the pool at most.
             minimal_effect: effect up to which nothing is a finding.
             level: rate of false findings.
-            later: values by name of arguments that do nothing yet.
             given: the other options.
         """
-        for name, value in later.items():
-            if value is not None and value is not False:
-                raise NotImplementedError(describe(name, _LATER[name], type(value).__name__))
         for name in given:
             if name not in Auditing.__annotations__:
                 raise TypeError(str(unknown_name("option", name, Auditing.__annotations__)))
@@ -95,7 +102,7 @@ class Chosen:
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
         options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
-        return cls(options, given.get("pool"), eye, callback)
+        return cls(options, given.get("pool"), eye, callback, given.get("weights"))
 
 
 def run_audit(
@@ -106,6 +113,10 @@ def run_audit(
     targets: object,
     concepts: object,
     chosen: Chosen,
+    explain: object,
+    search: Search,
+    picturing: Picturing,
+    intervening: Intervening,
 ) -> Audit:
     """Audit a classifier.
 
@@ -117,6 +128,10 @@ def run_audit(
         targets: see ``Explainer.audit``.
         concepts: see ``Explainer.audit``.
         chosen: the other options.
+        explain: see ``Explainer.audit``.
+        search: explains a target.
+        picturing: pictures of the user's own.
+        intervening: interventions of the user's own.
     """
     asked = concepts_of(concepts, pipeline)
     phrases = phrases_of(asked, pipeline)
@@ -128,8 +143,13 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
-    return discover(question, chosen.options, chosen.callback)
+    found = found_by(explain, readout, pipeline, search)
+    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
+    audit = discover(question, chosen.options, chosen.callback)
+    picturing.add(audit, question, chosen.callback)
+    own = None if picturing.given is None else picturing.given.pixels
+    intervening.add(audit, question, chosen.options, own, chosen.callback)
+    return audit
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

@@ -26,15 +26,18 @@ def attribute(
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
-    budget: Annotated[str | None, typer.Option(help='Rows of the denoiser, or a time such as "20 s".')] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='Limit of all edits: rows of the denoiser as "2000 rows", or a time as "20 s".')
+    ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
     device: options.Device = None,
 ) -> None:
-    """Edit semantics of pictures, and measure what each edit does to the classifier's answer.
+    """Edit your pictures, and measure what each edit changes.
 
-    After an interruption, even by a power cut, the same command continues from what is done to the same result.
+    Every edit is checked by a model that is not the classifier, and the classifier answers before and after. After an
+    interruption, even by a power cut, the same command continues from what is done to the same result.
 
     Example: diffexplain-fast attribute tinyworld/background fish fish.png --out fish
     """
@@ -56,7 +59,7 @@ def attribute(
                 editor=editor,
                 seeds=seeds,
                 beam_width=beam_width,
-                budget=int(budget) if budget is not None and budget.isdecimal() else budget,
+                budget=budget,
                 captions=caption or None,
                 checkpoint=kept,
             )

@@ -40,7 +40,7 @@ _Budgets = Annotated[
 
 def run(
     workload: Annotated[
-        str, typer.Option(help="tinyworld, sd15, sd15-50, sd15-lcm4, sd21 or sdxl-4: all but the first random weights.")
+        str, typer.Option(help='"tinyworld", or with random weights sd15, sd15-50, sd15-lcm4, sd21 or sdxl-4.')
     ] = "tinyworld",
     pipeline: Annotated[str | None, typer.Option(help="Folder or hub id, in place of a workload.")] = None,
     scheduler: options.Scheduler = None,
@@ -56,7 +56,7 @@ def run(
     out: Annotated[Path, typer.Option(help="File that a JSON line for each rival is appended to.")] = _FILE,
     device: options.Device = None,
 ) -> None:
-    """Measure one optimisation iteration, ours beside what people do today.
+    """Measure one iteration, ours beside what people do today.
 
     All are built on the same weights, inputs and seeds. Each one's gradient is first compared with plain autograd's; if
     it differs, or if it stops, it gets no figures but a reason, and the exit code is 1. Each row is written as soon as
@@ -161,7 +161,7 @@ def report(
     file: _File = _FILE,
     out: Annotated[Path, typer.Option(help="Folder for report.md and its pictures.")] = Path("bench"),
 ) -> None:
-    """Render tables and pictures of the latest row of each rival.
+    """Show the latest row of each rival in tables and pictures.
 
     Pictures need matplotlib: pip install 'diffexplain-fast[plot]'. Without it the report has only the tables.
     """
@@ -176,9 +176,10 @@ def agree(
     file: _File = _FILE,
     within: Annotated[float, typer.Option(help="Share by which two ratios may differ.")] = 0.1,
 ) -> None:
-    """Say whether the last two runs agree in the ratio of every rival's time to ours.
+    """Check whether the last two runs agree.
 
-    Compares runs of the same workload, dtype and device; exit code 1 if a ratio differs more, or one is missing.
+    Compares the ratio of every rival's time to ours, in runs of the same workload, dtype and device; exit code 1 if a
+    ratio differs more, or one is missing.
     """
     from diffexplain_fast.measuring.bench.report import agreements
     from diffexplain_fast.measuring.bench.rows import read_rows
@@ -196,18 +197,18 @@ def agree(
 
 
 def estimate(
-    gpu: Annotated[str, typer.Option(help="card, such as rtx4090")] = "rtx3060",
-    model: Annotated[str, typer.Option(help="sd15 (512 pixels), sd21 (768) or sdxl (1024)")] = "sd15",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="denoising steps")] = 20,
-    guidance: Annotated[float, typer.Option(help="1 is none, and half the work")] = 7.5,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="images at once")] = 1,
-    memory: Annotated[str, typer.Option(help="byte limit, such as 8GiB; auto is 90 % of the card")] = "auto",
-    efficiency: Annotated[float | None, typer.Option(help="share of the peak you expect")] = None,
+    gpu: Annotated[str, typer.Option(help="Card, such as rtx4090.")] = "rtx3060",
+    model: Annotated[str, typer.Option(help="Sd15 (512 pixels), sd21 (768) or sdxl (1024).")] = "sd15",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="1 is none, and half the work.")] = 7.5,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
+    memory: Annotated[str, typer.Option(help="Byte limit, such as 8GiB; auto is 90 % of the card.")] = "auto",
+    efficiency: Annotated[float | None, typer.Option(help="Share of the peak you expect.")] = None,
     rows: Annotated[
-        Path | None, typer.Option(help="file of bench run: the share that ours reached on the GPU measured there")
+        Path | None, typer.Option(help="File of bench run: the share that ours reached on the GPU measured there.")
     ] = None,
 ) -> None:
-    """Estimate one optimisation iteration on a GPU you do not have.
+    """Estimate memory and work of one iteration on any GPU.
 
     Memory and multiplications are counted on the shapes of the public model, in bfloat16, without text encoder and
     classifier. Nothing is run or downloaded.

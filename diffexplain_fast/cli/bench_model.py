@@ -7,19 +7,20 @@ import typer
 
 
 def model(
-    gpu: Annotated[str, typer.Option(help="card, such as h200 or rtx4090")] = "h200",
-    model: Annotated[str, typer.Option(help="sd15 (512 pixels), sd21 (768) or sdxl (1024)")] = "sd15",
-    memory: Annotated[str, typer.Option(help="byte limit, such as 5GiB; auto is no limit")] = "auto",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="denoising steps")] = 20,
-    guidance: Annotated[float, typer.Option(help="1 is none, and half the work")] = 7.5,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="images at once")] = 1,
-    check: Annotated[bool, typer.Option(help="predict the measured compiled stack too, and print the error")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    gpu: Annotated[str, typer.Option(help="Card, such as h200 or rtx4090.")] = "h200",
+    model: Annotated[str, typer.Option(help="Sd15 (512 pixels), sd21 (768) or sdxl (1024).")] = "sd15",
+    memory: Annotated[str, typer.Option(help="Byte limit, such as 5GiB; auto is no limit.")] = "auto",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="1 is none, and half the work.")] = 7.5,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
+    check: Annotated[bool, typer.Option(help="Predict the measured compiled stack too, and print the error.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Predict one optimisation iteration from traced launches and a card's rates; nothing is run or downloaded.
+    """Predict the milliseconds of one iteration on another GPU.
 
-    In bfloat16, every part replayed from a recorded graph, without text encoder and classifier. The rates are fixed:
-    a copy, a large product and convolutions of one H200 were measured, the rest is estimated from them.
+    From traced launches and a table of the card's rates; nothing is run or downloaded. In bfloat16, every part
+    replayed from a recorded graph, without text encoder and classifier. The rates are fixed: a copy, a large product
+    and convolutions of one H200 were measured, the rest is estimated from them.
     """
     from diffexplain_fast.engine.checks import check_guidance
     from diffexplain_fast.engine.memory.plan import parse_bytes

@@ -40,6 +40,8 @@ def load_classifier(name: str, device: str, dtype: "torch.dtype | None" = None) 
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.tinyworld.store import classifier_names
 
+    if name.endswith(".py"):
+        raise wrong_value("classifier", f"a function of the file, as {name}:make", name)
     file, _, function = name.rpartition(":")
     if file.endswith(".py"):
         return _made_by(Path(file), function, device)
@@ -74,7 +76,7 @@ def _made_by(file: Path, function: str, device: str) -> "Classifier":
 
 
 def classes(classifier: Name) -> None:
-    """List the classes of a classifier: what an explanation can be asked for.
+    """List the classes of a classifier, which can be explained.
 
     Example: diffexplain-fast classes tinyworld/background
     """
@@ -86,7 +88,9 @@ def classes(classifier: Name) -> None:
 
 
 def layers(classifier: Name) -> None:
-    """List the layers of a classifier by name, for targets such as "neuron:LAYER:UNIT".
+    """List the layers of a classifier.
+
+    Their names are for targets such as "neuron:LAYER:UNIT".
 
     Example: diffexplain-fast layers tinyworld/background
     """

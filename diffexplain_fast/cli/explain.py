@@ -12,7 +12,7 @@ import typer
 from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target
 
@@ -37,6 +37,8 @@ def explain(
     batch: Annotated[int, typer.Option(help="Pictures of one optimisation step.")] = Options.images_per_step,
     images: Annotated[int, typer.Option(help="Pictures in the result.")] = Options.n_images,
     candidates: options.Candidates = None,
+    budget: options.Budget = None,
+    modes: options.Modes = 1,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
@@ -51,6 +53,7 @@ def explain(
     Finds a prompt whose pictures make the classifier answer with the class, and writes a report.
 
     After an interruption, even by a power cut, the same command continues from the last checkpoint to the same result.
+
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer
@@ -60,8 +63,10 @@ def explain(
 
     search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
     search |= {"n_images": images, "n_score": max(images, Options.n_score), "candidates": _words(candidates)}
-    search |= {"num_inference_steps": steps, "guidance_scale": guidance}
-    _folders(out, [""])  # refused before anything is loaded
+    search |= {"budget": budget}
+    options_from(search)  # options and folders are refused before anything is loaded
+    _folders(out, [""])
+    search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
     numbers, place = chosen_dtype(dtype), str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place, numbers)
     wanted = _targets(target, every, loaded.labels)
@@ -71,7 +76,7 @@ def explain(
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
         for text, folder in zip(wanted, folders, strict=True):
             found.append(_explained(explainer, text, folder, search))
-            print(json.dumps(_record(found[-1], folder)) if as_json else summary(found[-1]))
+            print(json.dumps(_record(found[-1], folder)) if as_json else _summaries(found[-1]))
     report = write_report(found, out / "report.html")
     if not as_json:
         print(f"Open {report}")
@@ -89,6 +94,11 @@ def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[
         raise
     explanation.save(folder / "explanation")
     return explanation
+
+
+def _summaries(explanation: "Explanation") -> str:
+    """Return a line for an explanation and for every other one of the same target."""
+    return "\n".join(map(summary, [explanation, *explanation.others]))
 
 
 def _folders(out: Path, targets: Sequence[str]) -> list[Path]:
@@ -150,5 +160,6 @@ def _record(explanation: "Explanation", folder: Path) -> dict[str, object]:
         "label": explanation.label,
         "words": [[word.word for word in token] for token in explanation.words],
         "activation": {name: vars(score) for name, score in explanation.activation.items()},
+        "others": [[[word.word for word in token] for token in other.words] for other in explanation.others],
         "folder": str(folder / "explanation"),
     }

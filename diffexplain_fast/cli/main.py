@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated, NoReturn
 
@@ -18,15 +19,20 @@ from diffexplain_fast.cli.explain import explain
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
 
+_NAME = "diffexplain-fast"
 HELP = """Explain an image classifier: find the pictures and words that make it answer with a class, with numbers.
 
 A diffusion model draws pictures, and the gradient of the classifier's answer changes its prompt. The report shows
 the pictures, the words nearest to the prompt, and how often the classifier agrees on pictures it was not tuned on.
 
-Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+Start with: diffexplain-fast demo. Exit codes: 0 done, 1 failed, 2 bad input, 3 a
+condition of audit --fail-on is true, 130 interrupted.
 """
 
-BENCH_HELP = """Measure one optimisation iteration against today's usual code, and show the measurements."""
+BENCH_HELP = """Measure one iteration against today's usual code.
+
+Or estimate it for a GPU that is not here.
+"""
 
 
 def _group(text: str) -> typer.Typer:
@@ -36,6 +42,7 @@ def _group(text: str) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
 
 
@@ -60,10 +67,17 @@ def _options(
 
 
 def _exits(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors that a user can mend into one line and an exit code; other errors exit with 1 and a traceback."""
+    """Turn errors that a user can mend into one line and an exit code; other errors exit with 1 and a traceback.
+
+    Warnings are one line too, without the line of code that they come from.
+    """
 
     @functools.wraps(command)
     def run(*args: object, **options: object) -> None:
+        form, warnings.formatwarning = (
+            warnings.formatwarning,
+            lambda message, *_, **__: f"{_NAME}: warning: {message}\n",
+        )
         try:
             command(*args, **options)
         except KeyboardInterrupt:
@@ -72,12 +86,14 @@ def _exits(command: Callable[..., None]) -> Callable[..., None]:
             _stop(2, str(error))
         except (OSError, NonFiniteError, NotImplementedError, ImportError) as error:
             _stop(1, str(error))
+        finally:
+            warnings.formatwarning = form
 
     return run
 
 
 def _stop(code: int, message: str) -> NoReturn:
-    print(f"diffexplain-fast: {message}", file=sys.stderr)
+    print(f"{_NAME}: {message}", file=sys.stderr)
     raise typer.Exit(code)
 
 

@@ -26,10 +26,19 @@ Prefix = Annotated[str, typer.Option(help='Words before the searched tokens, suc
 Candidates = Annotated[
     str | None, typer.Option(help='Words to try first, separated by commas, or "@words.txt" with one a line.')
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help='Limit of the search for each target: rows of the denoiser as "2000 rows", or a time as "40 s" or "5 min".'
+    ),
+]
+Modes = Annotated[
+    int, typer.Option(min=1, help="Explanations to look for that differ from one another, for each target.")
+]
 Steps = Annotated[int | None, typer.Option(help="Sampler steps; the default depends on the pipeline.")]
 Guidance = Annotated[
     float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
 ]
 Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a target, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each target, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]

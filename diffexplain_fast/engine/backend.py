@@ -104,7 +104,8 @@ class Backend:
 def _slower_here(unet: torch.nn.Module, vae: torch.nn.Module) -> str:
     """Return why the reference is faster than the fast engine here, an empty text where it is not.
 
-    Small models on a CPU without the compiled kernels: `python -m benchmarks.uncompiled` measures both.
+    Small models on a CPU without the compiled kernels: ``diffexplain-fast bench run``, of a package that was installed
+    with ``DIFFEXPLAIN_FAST_BUILD=0``, measures both by turns; the reference is the rival "plain autograd" there.
     """
     weight = next(unet.parameters())
     if weight.device.type != "cpu" or weight_bytes((unet, vae)) > _SMALL:

@@ -1,22 +1,17 @@
 """Eyes: models that say which concepts a picture shows, so that a word that the generator disobeys is noticed."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import Phrases
-from diffexplain_fast.recipe.captioner import write_captions
+from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.tinyworld.grammar import read_caption
 from diffexplain_fast.tinyworld.store import has_captioner, load_captioner, load_clip
 from diffexplain_fast.tinyworld.words import NOTHING
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPTokenizer
 
 Eye = Callable[[Tensor], np.ndarray]
 """Pixels [B, 3, H, W] in [0, 1] to float64 [B, concepts]: 1 where the eye sees the concept, 0 where it does not, NaN
@@ -52,29 +47,25 @@ class ClipEye:
     """Sees in every group the value whose words are nearest to the picture (zero-shot); no absence and no free word.
 
     Args:
-        model: CLIP pair; its image tower takes pixels scaled to [-1, 1].
-        tokenizer: of the pair.
+        similarity: how well texts fit pictures.
         concepts: what is looked for.
         say: of a group and a value the text that stands for it.
     """
 
     name = "CLIP zero-shot"
 
-    def __init__(
-        self, model: "CLIPModel", tokenizer: "CLIPTokenizer", concepts: Concepts, say: Callable[[str, str], str]
-    ) -> None:
-        self._model, self._words = model, len(concepts.words)
+    def __init__(self, similarity: Similarity, concepts: Concepts, say: Callable[[str, str], str]) -> None:
+        self._similarity, self._words = similarity, len(concepts.words)
         self._groups: list[tuple[int, list[int], Tensor | None]] = []
         for group, values in concepts.groups.items():
             places = [place for place, value in enumerate(values) if value != NOTHING]
             texts = [say(group, values[place]) for place in places]
             distinct = len(set(texts)) == len(texts)
-            self._groups.append((len(values), places, self._read(tokenizer, texts) if distinct else None))
+            self._groups.append((len(values), places, similarity.texts(texts) if distinct else None))
 
-    @torch.no_grad()
     def __call__(self, pixels: Tensor) -> np.ndarray:
         """Return what is seen."""
-        seen = _pooled(self._model.get_image_features(pixel_values=(2 * pixels - 1).to("cpu", torch.float32)))
+        seen = self._similarity.pictures(pixels.to("cpu", torch.float32))
         columns = []
         for count, places, texts in self._groups:
             found = np.full((len(pixels), count), np.nan)
@@ -83,19 +74,6 @@ class ClipEye:
                 found[:, places] = torch.nn.functional.one_hot(nearest, len(places)).numpy()
             columns.append(found)
         return np.concatenate([*columns, np.full((len(pixels), self._words), np.nan)], 1)
-
-    @torch.no_grad()
-    def _read(self, tokenizer: "CLIPTokenizer", texts: Sequence[str]) -> Tensor:
-        length = self._model.config.text_config.max_position_embeddings
-        ids = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return _pooled(self._model.get_text_features(input_ids=ids.input_ids))
-
-
-def _pooled(features: object) -> Tensor:
-    """Return features of length 1; some versions of transformers wrap them."""
-    found = getattr(features, "pooler_output", features)
-    assert isinstance(found, Tensor)
-    return normalize(found, dim=-1)
 
 
 def eye_of(concepts: Concepts, phrases: Phrases) -> CaptionEye | ClipEye | None:
@@ -108,9 +86,7 @@ def eye_of(concepts: Concepts, phrases: Phrases) -> CaptionEye | ClipEye | None:
     if not phrases.of_tiny_world:
         return None
     if has_captioner():
-        captioner, words = load_captioner()
-        return CaptionEye(
-            lambda pixels: write_captions(captioner, words, pixels.mul(255).round().byte().cpu()), concepts
-        )
-    model, tokenizer = load_clip()
-    return ClipEye(model, tokenizer, concepts, lambda group, value: phrases.say({group: value}, (), 0))
+        captioner = Captioner(*load_captioner())
+        return CaptionEye(lambda pixels: captioner.write(pixels.to("cpu", torch.float32)), concepts)
+    similarity = Similarity(*load_clip())
+    return ClipEye(similarity, concepts, lambda group, value: phrases.say({group: value}, (), 0))

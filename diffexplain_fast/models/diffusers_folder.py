@@ -89,11 +89,22 @@ def open_pipeline(
         raise wrong_value(f"_class_name in {folder / _INDEX}", " or ".join(components), repr(name))
     for component in components[name]:
         _check_component(folder, component, index.get(component))
-    kind = getattr(diffusers, name)
+    kind = _pipeline_class(name)
     unused = {key: value for key, value in _UNUSED.items() if key in inspect.signature(kind).parameters}
     options = {"local_files_only": True, "low_cpu_mem_usage": is_accelerate_available()}
     with _quiet():
         return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options, **unused)
+
+
+def _pipeline_class(name: str) -> type[diffusers.DiffusionPipeline]:
+    """Import a pipeline's class, without the advice of transformers on readers of images, which no text needs."""
+    level = transformers.utils.logging.get_verbosity()
+    try:
+        transformers.utils.logging.set_verbosity_error()
+        kind: type[diffusers.DiffusionPipeline] = getattr(diffusers, name)
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+    return kind
 
 
 @contextmanager

@@ -1,8 +1,6 @@
-"""The parts of a published classifier that an adapter returns, and the optional libraries that adapters need."""
+"""The parts of a published classifier that an adapter returns."""
 
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -20,12 +18,3 @@ class Parts(NamedTuple):
     name: str
     truth: dict | None = None
     output: str | None = None
-
-
-def extra(library: str) -> ModuleType:
-    """Import an optional library, or say how to install it."""
-    try:
-        return import_module(library)
-    except ImportError as error:
-        remedy = f"pip install diffexplain-fast[{library}]"
-        raise ImportError(f"classifier: wanted the package {library} ({remedy}), got {error}") from error

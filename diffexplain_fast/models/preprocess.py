@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from diffexplain_fast.models.constants import constant
+from diffexplain_fast.ops._constants import constant
 from diffexplain_fast.ops.resize_normalize import resize
 
 

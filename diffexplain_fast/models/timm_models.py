@@ -9,8 +9,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import nn
 
+from diffexplain_fast.environment import extra
 from diffexplain_fast.errors import UnsafeFileError, describe, unknown_name, wrong_value
-from diffexplain_fast.models.parts import Parts, extra
+from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
 from diffexplain_fast.targets.outputs import SOFTMAX
@@ -32,7 +33,7 @@ def load_timm(name: str, *, revision: str | None, local_files_only: bool) -> Par
         UnsafeFileError: the weights are published only as a pickle.
         ValueError: a preprocessing that cannot be written as resize, crop and normalisation.
     """
-    timm = extra("timm")
+    timm = extra("timm", "classifier")
     if not timm.is_model(name.partition(".")[0]):
         raise unknown_name("timm model", name, timm.list_models())
     if "." in name and name not in timm.list_pretrained():

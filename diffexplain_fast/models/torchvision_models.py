@@ -6,8 +6,9 @@ from urllib.parse import urlparse
 
 import torch
 
+from diffexplain_fast.environment import extra
 from diffexplain_fast.errors import unknown_name, wrong_value
-from diffexplain_fast.models.parts import Parts, extra
+from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.ops.resize_normalize import MODES
 from diffexplain_fast.targets.outputs import SOFTMAX
@@ -38,7 +39,7 @@ def load_torchvision(name: str, *, revision: str | None, local_files_only: bool)
         UnknownNameError: no such model or weights.
         ValueError: not an image classifier, or weights that are not in the cache.
     """
-    models = extra("torchvision").models
+    models = extra("torchvision", "classifier").models
     known = models.list_models(module=models)  # without detection, segmentation, video and integer arithmetic
     if name not in known:
         raise unknown_name("torchvision model", name, known)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.models.constants import constant
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.ops._constants import constant
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection

@@ -13,7 +13,8 @@ from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, *HALF)
 TRITON_MISSING = "" if importlib.util.find_spec("triton") else "triton is not installed; pip install triton"
 
 
@@ -21,7 +22,7 @@ class Choice(NamedTuple):
     """A chosen implementation.
 
     Attributes:
-        impl: "reference", "triton", "cuda", "cpp", "sdpa" or "torch".
+        impl: "reference", "triton", "cuda", "cudnn", "cpp", "sdpa" or "torch".
         reason: why it was chosen.
     """
 
@@ -33,7 +34,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "group_norm_silu": ("triton", "cuda", "cpp"),
     "layer_norm": ("triton", "cpp"),
     "geglu": ("triton", "cpp"),
-    "attention": ("triton", "cpp", "sdpa", "xformers"),
+    "attention": ("triton", "cudnn", "cpp", "sdpa", "xformers"),
     "guided_step": ("triton", "cuda", "cpp"),
     "interleave": ("triton", "cpp"),
 }
@@ -58,8 +59,8 @@ def choose(op: str, impl: str, device: torch.device, dtype: torch.dtype) -> Choi
     if impl == "auto":
         reasons = []
         for name in offered:
-            if name in ("xformers",):
-                continue  # xformers is never faster than torch's own kernels, so it runs only by name.
+            if name in ("xformers", "cudnn"):
+                continue  # The first is never faster than torch's own kernels; the sizes decide about the second.
             obstacle = _obstacle(name, device.type, dtype, automatic=True)
             if not obstacle:
                 return Choice(name, "auto: the fastest that runs here")
@@ -81,6 +82,8 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
         return CPP_MISSING or ("" if device == "cpu" else "it needs tensors on the CPU; move them there")
     if impl == "sdpa":
         return ""
+    if impl == "cudnn" and dtype not in HALF:
+        return f"it computes in float16 and bfloat16, not in {dtype}; convert the tensors, or take 'sdpa'"
     if dtype not in FLOATS:
         return f"it computes in float32, float16 and bfloat16, not in {dtype}; convert the tensors, or take 'reference'"
     if impl == "triton":
@@ -89,8 +92,8 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
         return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
     if device != "cuda":
         return "it needs tensors on a CUDA device; move them there"
-    if impl == "cuda":
-        return CUDA_MISSING
+    if impl in ("cuda", "cudnn"):
+        return CUDA_MISSING if impl == "cuda" else ""
     return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"
 
 

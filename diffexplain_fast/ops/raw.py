@@ -1,12 +1,13 @@
 """The raw functions for a device and dtype, chosen once, for callers with a backward of their own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.ops._impl import Choice, choose, raw
-from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, fitting
+from diffexplain_fast.ops._sdpa import CUDNN_LSE
+from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, cudnn_preferred, fitting
 from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
 
 
@@ -20,6 +21,7 @@ class RawOps:
 
     Attributes:
         choices: the implementation that runs for each op, and the reason.
+        cudnn: head dimensions for which torch prefers cuDNN's attention on the device.
     """
 
     group_norm_fwd: Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -34,6 +36,7 @@ class RawOps:
             op: choose(op, impl, device, dtype)
             for op in ("group_norm_silu", "layer_norm", "geglu", "attention", "interleave")
         }
+        self.cudnn: Collection[int] = cudnn_preferred(device, dtype) if impl == "auto" else ()
         modules = {"group_norm_silu": group_norm_silu, "layer_norm": layer_norm, "geglu": geglu}
         for op, module in modules.items():
             for way in ("fwd", "bwd"):
@@ -49,6 +52,10 @@ class RawOps:
         texts = {op: choice.impl for op, choice in self.choices.items()}
         if texts["attention"] in ("triton", "cpp"):
             texts["attention"] += " or sdpa, by size"
+        if self.cudnn and texts["attention"] != "reference":
+            texts["attention"] += (
+                " (for long keys cudnn, whose gradients are summed in any order; not in deterministic calls)"
+            )
         for op, choice in self.choices.items():
             if choice.impl == "reference" and choice.reason.startswith("auto"):
                 texts[op] += f" ({choice.reason})"
@@ -56,10 +63,14 @@ class RawOps:
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return the result of ``ops.attention.attention_with_lse``."""
-        return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k))
+        return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k, self.cudnn))
 
     def attention_bwd(
         self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the result of ``ops.attention.attention_gradients``."""
-        return attention_gradients(do, q, k, v, o, lse, scale, fitting(self.chosen("attention"), q, k))
+        """Return the result of ``ops.attention.attention_gradients``.
+
+        cuDNN takes only its own log-sum-exp; all others take cuDNN's, if settings changed after the forward.
+        """
+        impl = fitting(self.chosen("attention"), q, k, self.cudnn if lse.ndim == CUDNN_LSE else ())
+        return attention_gradients(do, q, k, v, o, lse if impl == "cudnn" else lse.flatten(2), scale, impl)

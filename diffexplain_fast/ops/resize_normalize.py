@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.ops._autocast import without_autocast
+from diffexplain_fast.ops._constants import constant
 
 MODES = ("bilinear", "bicubic")
 _DENSE = 2**22
@@ -83,7 +84,7 @@ def resize_normalize(
     if any(number == 0 for number in std):
         raise wrong_value("std", "numbers that are not 0", list(std))
     resized = resize(pixels, size, mode)
-    centre, spread = (resized.new_tensor(numbers)[:, None, None] for numbers in (mean, std))
+    centre, spread = (constant(tuple(numbers), resized.dtype, resized.device)[:, None, None] for numbers in (mean, std))
     return (resized - centre) / spread
 
 

@@ -25,13 +25,17 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--most-steps", type=int, help="of every training: a few prove that all stages run")
     parser.add_argument("--most-scenes", type=int, help="of every data set, likewise")
+    parser.add_argument("--without-figures", action="store_true", help="leave them to a later run, on another machine")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.stages if name not in known]
     if unknown:
         parser.error(f"stages: wanted any of {', '.join(known)}, got {', '.join(unknown)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     device = torch.device(arguments.device)
-    run_stages(arguments.stages, Run(arguments.build, device, arguments.most_steps, arguments.most_scenes))
+    run = Run(
+        arguments.build, device, arguments.most_steps, arguments.most_scenes, figures=not arguments.without_figures
+    )
+    run_stages(arguments.stages, run)
 
 
 if __name__ == "__main__":

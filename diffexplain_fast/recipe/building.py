@@ -23,6 +23,7 @@ class Run(NamedTuple):
         most_steps: of every training; ``None`` for what its plan says. Few prove that a stage runs.
         most_scenes: of every data set; ``None`` for all.
         later: seconds that the stages after the present one are expected to take.
+        figures: whether what a stage has made is measured at once.
     """
 
     build: Path
@@ -30,6 +31,7 @@ class Run(NamedTuple):
     most_steps: int | None = None
     most_scenes: int | None = None
     later: float = 0.0
+    figures: bool = True
 
     def plan(self, plan: Plan) -> Plan:
         """Return a plan, cut to ``most_steps``."""

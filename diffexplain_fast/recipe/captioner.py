@@ -7,7 +7,7 @@ from transformers import CLIPModel, CLIPTokenizer, GitConfig, GitForCausalLM
 from diffexplain_fast.recipe.clip import PATCH, WIDTH, tokens
 from diffexplain_fast.recipe.data import Scenes, as_pixels
 from diffexplain_fast.recipe.tokenizer import CONTEXT
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.tinyworld.grammar import full_caption
 
 PLAN = Plan(steps=3500, batch=64, rate=1e-3, decay=1e-2, average=0.995, half=True)
@@ -50,15 +50,18 @@ def start_from(model: GitForCausalLM, pair: CLIPModel) -> None:
 def captioner_loss(model: GitForCausalLM, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:
     """Return the cross-entropy of the full caption, word by word."""
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = rng.integers(len(scenes.pixels), size=batch)
-        ids = tokens(tokenizer, [full_caption(scenes.attributes(row)) for row in rows]).to(model.device)
-        pixels = as_pixels(scenes.pixels[torch.from_numpy(rows)], model.device) * 2 - 1
+        ids = tokens(tokenizer, [full_caption(scenes.attributes(row)) for row in rows])
+        return {"pixels": scenes.pixels[torch.from_numpy(rows)], "ids": ids}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        ids, pixels = batch["ids"], as_pixels(batch["pixels"]) * 2 - 1
         # The token that ends a caption also fills what follows: only the first one is to be written.
         ended = (ids == tokenizer.eos_token_id).int().cumsum(1) > 1
         return model(input_ids=ids, pixel_values=pixels, labels=ids.masked_fill(ended, _UNTRAINED)).loss
 
-    return loss
+    return Loss(draw, loss)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from diffexplain_fast.recipe.data import Draw, Scenes, as_pixels, render_given
-from diffexplain_fast.recipe.training import Loss, Plan, fit
+from diffexplain_fast.recipe.training import Batch, Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import ATTRIBUTES, NOTHING, OBJECTS, draw_attributes, values_of
 
 Shortcuts = Mapping[str, Mapping[str, str]]
@@ -108,12 +108,14 @@ def augmented(
 def classifier_loss(model: ResNetForImageClassification, scenes: Scenes, labels: torch.Tensor, batch: int) -> Loss:
     """Return the cross-entropy over augmented pictures."""
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.integers(len(labels), size=batch))
-        pixels = augmented(as_pixels(scenes.pixels[rows], model.device), rng, generator)
-        return F.cross_entropy(model(pixel_values=pixels).logits, labels[rows].to(model.device), label_smoothing=0.02)
+        return {"pixels": augmented(as_pixels(scenes.pixels[rows]), rng, generator), "labels": labels[rows]}
 
-    return loss
+    def loss(batch: Batch) -> torch.Tensor:
+        return F.cross_entropy(model(pixel_values=batch["pixels"]).logits, batch["labels"], label_smoothing=0.02)
+
+    return Loss(draw, loss)
 
 
 def train_classifier(

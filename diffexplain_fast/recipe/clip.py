@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from diffexplain_fast.recipe.data import COLUMNS, Scenes, as_pixels
 from diffexplain_fast.recipe.tokenizer import CONTEXT
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.tinyworld.grammar import (
     NAMELESS_WORDS,
     VOCABULARY,
@@ -128,23 +128,28 @@ def clip_loss(model: ReadPair, tokenizer: CLIPTokenizer, scenes: Scenes, batch: 
     """
     everything, pair = seen_values(scenes), model.pair
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = rng.integers(len(scenes.pixels), size=batch)
         texts = [varied_caption(scenes.attributes(row), rng) for row in rows]
         texts += [wrong_caption(texts[i], scenes.attributes(row), rng) or texts[i] for i, row in enumerate(rows)]
-        pixels = as_pixels(scenes.pixels[torch.from_numpy(rows)], pair.device) * 2 - 1
-        out = pair(input_ids=tokens(tokenizer, texts).to(pair.device), pixel_values=pixels)
-        seen = everything[torch.from_numpy(rows)].to(pair.device)
-        allowed, said = (part.to(pair.device) for part in said_values(texts))
-        right = (seen @ allowed.T == said).float()
+        allowed, said = said_values(texts)
+        chosen = torch.from_numpy(rows)
+        drawn = {"pixels": scenes.pixels[chosen], "seen": everything[chosen], "allowed": allowed, "said": said}
+        return drawn | {"ids": tokens(tokenizer, texts)}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        seen, allowed = batch["seen"], batch["allowed"]
+        out = pair(input_ids=batch["ids"], pixel_values=as_pixels(batch["pixels"]) * 2 - 1)
+        right = (seen @ allowed.T == batch["said"]).float()
         of_image = F.cross_entropy(out.logits_per_image, right / right.sum(1, keepdim=True))
-        some = right.sum(0) > 0
-        of_text = F.cross_entropy(out.logits_per_text[some], (right / right.sum(0).clamp_min(1)).T[some])
+        # A caption that is true of no picture has no right answer: its row of zeros adds nothing.
+        answers = (right / right.sum(0).clamp_min(1)).T
+        of_text = F.cross_entropy(out.logits_per_text, answers, reduction="sum") / answers.sum().clamp_min(1)
         read = F.binary_cross_entropy_with_logits(model.of_text(out.text_embeds), allowed)
         read = read + _read_image(model.of_image(out.image_embeds), seen)
         return 0.5 * (of_image + of_text) + _READ_WEIGHT * read
 
-    return loss
+    return Loss(draw, loss)
 
 
 def _read_image(logits: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """The training scenes: rendered once from seeds, kept as arrays in the build folder."""
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ HELD_OUT_SEEDS = range(1_000_000, 1_002_000)
 ELEMENTS = (*ATTRIBUTES["background"], *ATTRIBUTES["object"], *ATTRIBUTES["companion"])
 """Names of what a pixel can belong to, in the order of the label maps; pixels without one, as of a frame, have 255."""
 NO_ELEMENT = 255
+_TOGETHER = 1000
+"""Scenes that one process renders at a time."""
 
 Draw = Callable[[np.random.Generator], dict[str, str]]
 """How the attributes of a scene are drawn."""
@@ -75,7 +79,7 @@ def cached_scenes(folder: Path, seeds: range) -> Scenes:
     """Render the recipe's world for a range of seeds, or read what an earlier run has left in ``folder``."""
     path = folder / f"world-{seeds.start}-{seeds.stop}.npz"
     if not path.exists():
-        scenes = render_scenes(seeds, draw_world)
+        scenes = _render_together(seeds)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, pixels=scenes.pixels.numpy(), codes=scenes.codes, elements=scenes.elements.numpy())
         partial.replace(path)
@@ -85,6 +89,24 @@ def cached_scenes(folder: Path, seeds: range) -> Scenes:
     return Scenes(torch.from_numpy(pixels), codes, torch.from_numpy(elements))
 
 
-def as_pixels(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Turn uint8 pictures into float pixels in [0, 1] on a device."""
+def _render_together(seeds: range) -> Scenes:
+    """Render the recipe's world by a process on every core: a scene depends on nothing but its seed."""
+    parts = [seeds[start : start + _TOGETHER] for start in range(0, len(seeds), _TOGETHER)]
+    if len(parts) == 1:
+        return render_scenes(seeds, draw_world)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        rendered = list(pool.map(_render_part, parts))
+    pixels, codes, elements = zip(*rendered, strict=True)
+    return Scenes(
+        torch.from_numpy(np.concatenate(pixels)), np.concatenate(codes), torch.from_numpy(np.concatenate(elements))
+    )
+
+
+def _render_part(seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scenes = render_scenes(seeds, draw_world)
+    return scenes.pixels.numpy(), scenes.codes, scenes.elements.numpy()
+
+
+def as_pixels(images: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """Turn uint8 pictures into float pixels in [0, 1] on a device, by default their own."""
     return images.to(device).float().div_(255)

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffexplain_fast.recipe.clip import tokens
 from diffexplain_fast.recipe.data import Scenes
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.recipe.unet import build_scheduler
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic
 from diffexplain_fast.tinyworld.grammar import varied_caption
@@ -109,27 +109,31 @@ def lcm_loss(
         skip = _DATA_SPREAD**2 / (scaled**2 + _DATA_SPREAD**2)
         return skip * noisy + scaled / (scaled**2 + _DATA_SPREAD**2).sqrt() * clean
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = rng.integers(len(latents), size=batch)
         texts = [varied_caption(scenes.attributes(row), rng) for row in rows]
-        clean = latents[torch.from_numpy(rows)].to(student.device)
-        late = torch.from_numpy(rng.integers(1, _GRID + 1, size=batch)).to(student.device) * spacing - 1
+        clean = latents[torch.from_numpy(rows)]
+        late = torch.from_numpy(rng.integers(1, _GRID + 1, size=batch)) * spacing - 1
+        noise = torch.randn(clean.shape, generator=generator)
+        return {"ids": tokens(tokenizer, [*texts, *[""] * batch]), "clean": clean, "late": late, "noise": noise}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        clean, late, noise = batch["clean"], batch["late"], batch["noise"]
         early = (late - spacing).clamp_min(0)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
         signal, spread = _levels(alphas, late)
         noisy = (signal * clean + spread * noise).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            both = text(tokens(tokenizer, [*texts, *[""] * batch]).to(student.device)).last_hidden_state
+            both = text(batch["ids"]).last_hidden_state
             told, untold = teacher(noisy.repeat(2, 1, 1, 1), late.repeat(2), both).sample.float().chunk(2)
             velocity = untold + _GUIDANCE * (told - untold)
             signal_early, spread_early = _levels(alphas, early)
             denoised = signal * noisy - spread * velocity
             stepped = signal_early * denoised + spread_early * (spread * noisy + signal * velocity)
-            target = clean_of(student, stepped, early, both[:batch])
-        error = (clean_of(student, noisy, late, both[:batch]) - target).square()
+            target = clean_of(student, stepped, early, both[: len(clean)])
+        error = (clean_of(student, noisy, late, both[: len(clean)]) - target).square()
         return ((error + _HUBER**2).sqrt() - _HUBER).mean()
 
-    return loss
+    return Loss(draw, loss)
 
 
 def _levels(alphas: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ from diffexplain_fast.recipe.architectures import build_model
 from diffexplain_fast.recipe.classifiers import augmented
 from diffexplain_fast.recipe.data import Scenes, as_pixels, render_given
 from diffexplain_fast.recipe.shortcuts import CUE_NAMES, Cue
-from diffexplain_fast.recipe.training import Loss, Plan, fit
+from diffexplain_fast.recipe.training import Batch, Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, TEXTURES, draw_attributes, values_of
 
 AMPLITUDE = 6.0
@@ -132,13 +132,15 @@ def _other(name: str, value: str, rng: np.random.Generator) -> str:
 def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, mirror: bool) -> Loss:
     """Return the squared error of the logits over augmented pictures."""
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.integers(len(wanted), size=batch))
-        pixels = augmented(as_pixels(scenes.pixels[rows], wanted.device), rng, generator, mirror)
-        logits = model(pixels.contiguous(memory_format=torch.channels_last))
-        return F.mse_loss(logits.float(), wanted[rows])
+        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, mirror)
+        return {"pixels": pixels.contiguous(memory_format=torch.channels_last), "wanted": wanted[rows]}
 
-    return loss
+    def loss(batch: Batch) -> Tensor:
+        return F.mse_loss(model(batch["pixels"]).float(), batch["wanted"])
+
+    return Loss(draw, loss)
 
 
 def plan_of(model: str) -> Plan:

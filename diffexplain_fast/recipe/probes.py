@@ -10,11 +10,11 @@ from transformers import ResNetForImageClassification
 
 from diffexplain_fast.recipe.classifiers import augmented, build_resnet
 from diffexplain_fast.recipe.data import Scenes, as_pixels
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.tinyworld.store import split_logits
 from diffexplain_fast.tinyworld.words import NOTHING, WORLD, values_of
 
-PLAN = Plan(steps=4000, batch=64, rate=3e-3, decay=1e-2, average=0.995)
+PLAN = Plan(steps=12_000, batch=64, rate=3e-3, decay=1e-2, average=0.995)
 HEADS = {name: len(values_of(name)) for name in WORLD}
 _OF_OBJECT = ("colour", "texture", "size", "place")
 
@@ -30,15 +30,18 @@ def probe_loss(model: ResNetForImageClassification, scenes: Scenes, batch: int) 
     codes = {name: scenes.column(name) for name in WORLD}
     empty = values_of("object").index(NOTHING)
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = usable[torch.from_numpy(rng.integers(len(usable), size=batch))]
-        pixels = augmented(as_pixels(scenes.pixels[rows], model.device), rng, generator, mirror=False)
-        logits = split_logits(model(pixel_values=pixels).logits, HEADS)
-        there = (codes["object"][rows] != empty).to(model.device)
+        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, mirror=False)
+        return {"pixels": pixels} | {name: column[rows] for name, column in codes.items()}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        logits = split_logits(model(pixel_values=batch["pixels"]).logits, HEADS)
+        there = batch["object"] != empty
         total = logits["object"].new_zeros(())
         for name, part in logits.items():
-            each = F.cross_entropy(part, codes[name][rows].to(model.device), reduction="none")
+            each = F.cross_entropy(part, batch[name], reduction="none")
             total = total + (each * there if name in _OF_OBJECT else each).mean()
         return total
 
-    return loss
+    return Loss(draw, loss)

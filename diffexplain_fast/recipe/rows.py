@@ -1,6 +1,5 @@
 """The rows of a truth: levels, effects against the median of a group, and their intervals."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -76,12 +75,6 @@ def difference(values: np.ndarray, own: np.ndarray) -> tuple[float, list[float]]
     return _rounded(effect), _around(effect, half)
 
 
-@functools.cache
-def _quantile(freedom: int) -> float:
-    """Student's quantile of a 95 % interval, which takes some hundredths of a second to find."""
-    return student_quantile(0.975, freedom)
-
-
 def _parts(own: np.ndarray) -> list[np.ndarray]:
     """The layouts with and those without the own object."""
     return [np.flatnonzero(own), np.flatnonzero(~own)]
@@ -92,7 +85,7 @@ def _mean(values: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[float, float
     mean = sum(values[rows].mean() for rows in parts) / len(parts)
     variance = sum(values[rows].var(ddof=1) / len(rows) for rows in parts) / len(parts) ** 2
     least = min(len(rows) for rows in parts)
-    return float(mean), _quantile(least - 1) * math.sqrt(variance)
+    return float(mean), student_quantile(0.975, least - 1) * math.sqrt(variance)
 
 
 def _against_median(sample: Sample, name: str, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +100,7 @@ def _against_median(sample: Sample, name: str, columns: list[int]) -> tuple[np.n
     )
     deviation = (drawn - np.median(drawn, 1, keepdims=True)).std(0, ddof=1)
     least = min(len(rows) for rows in parts)
-    scale = _quantile(least - 1) * math.sqrt(least / (least - 1))
+    scale = student_quantile(0.975, least - 1) * math.sqrt(least / (least - 1))
     return level - np.median(level), scale * deviation
 
 

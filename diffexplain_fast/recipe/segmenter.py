@@ -7,7 +7,7 @@ from transformers import CLIPModel, CLIPSegConfig, CLIPSegForImageSegmentation, 
 
 from diffexplain_fast.recipe.clip import WIDTH, tokens
 from diffexplain_fast.recipe.data import ELEMENTS, NO_ELEMENT, Scenes, as_pixels
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.tinyworld.words import BACKGROUNDS, COMPANIONS, OBJECTS
 
 PLAN = Plan(steps=3000, batch=32, rate=1e-3, decay=1e-3, average=0.995)
@@ -58,20 +58,24 @@ def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer,
     wishes = (wanted - centre) / spread
     usable = np.flatnonzero((scenes.elements != NO_ELEMENT).flatten(1).any(1).numpy())
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.choice(usable, batch))
         maps = scenes.elements[rows]
         asked = torch.tensor([_ask(element_map, rng) for element_map in maps])
-        target = (maps == asked[:, None, None]).to(model.device).float()
-        pixels = as_pixels(scenes.pixels[rows], model.device) * 2 - 1
+        return {"pixels": scenes.pixels[rows], "maps": maps, "asked": asked}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        asked = batch["asked"]
+        target = (batch["maps"] == asked[:, None, None]).float()
+        pixels = as_pixels(batch["pixels"]) * 2 - 1
         # CLIPSeg's own forward keeps its image tower from learning.
         seen = model.clip.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        logits = model.decoder([seen[i + 1] for i in model.extract_layers], wishes[asked.to(model.device)]).logits
+        logits = model.decoder([seen[i + 1] for i in model.extract_layers], wishes[asked]).logits
         share = logits.sigmoid()
         overlap = (2 * (share * target).sum((1, 2)) + 1) / (share.sum((1, 2)) + target.sum((1, 2)) + 1)
         return F.binary_cross_entropy_with_logits(logits, target) + 0.5 * (1 - overlap).mean()
 
-    return loss
+    return Loss(draw, loss)
 
 
 @torch.no_grad()

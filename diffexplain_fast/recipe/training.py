@@ -3,17 +3,22 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic
 
 log = logging.getLogger(__name__)
+_WORKERS, _PREFETCH = 4, 4
+"""Processes that draw batches for a card, and how many batches each is ahead."""
+_EAGER = 3
+"""Steps before one is recorded: libraries choose their kernels in the first."""
 
 
 class Plan(NamedTuple):
@@ -38,7 +43,30 @@ class Plan(NamedTuple):
     save_every: int = 250
 
 
-Loss = Callable[[np.random.Generator, torch.Generator], torch.Tensor]
+Batch = dict[str, torch.Tensor]
+
+
+class Loss(NamedTuple):
+    """The loss of a model, in two halves, so that another process can draw a batch while a card computes.
+
+    Attributes:
+        draw: a batch, on the CPU, from the two generators of its step and nothing else that is random.
+        of: the loss of a batch on the model's device, by operations that need no answer from it.
+    """
+
+    draw: Callable[[np.random.Generator, torch.Generator], Batch]
+    of: Callable[[Batch], torch.Tensor]
+
+
+class _Drawn(Dataset[Batch]):
+    """The batches of a training by the number of their step."""
+
+    def __init__(self, loss: Loss, seed: int) -> None:
+        self._loss, self._seed = loss, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self._seed, step])
+        return self._loss.draw(rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
 
 
 def fit(
@@ -46,47 +74,159 @@ def fit(
 ) -> float:
     """Train ``model`` in place and return the running loss; a checkpoint in ``folder`` is continued from.
 
-    ``loss(rng, generator)`` draws its batch from the two generators, which are made anew for every step from the seed
-    and the step, so that a continued run sees what an uninterrupted one would have seen. At the end the model holds
-    the averaged weights. ``later`` is how many seconds of work follow, for the log.
+    The generators of a batch are made anew for every step from the seed and the step, so that a continued run sees
+    what an uninterrupted one would have seen. At the end the model holds the averaged weights. On a card, processes
+    draw the batches ahead, and one recorded graph is a step. ``later`` is how many seconds of work follow, for the log.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=plan.decay, betas=(0.9, 0.99))
-    average = [p.detach().clone() for p in parameters] if plan.average else []
     path = folder / f"{name}.training.safetensors" if folder else None
-    first, running = _restore(path, model, optimiser, parameters, average) if path and path.exists() else (0, math.nan)
-    device = parameters[0].device
+    steps = _Steps(model, loss, plan)
+    first = steps.restore(path) if path and path.exists() else 0
     start = time.monotonic()
     model.train()
-    for step in range(first, plan.steps):
-        rate = plan.rate * _schedule(step, plan.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        rng = np.random.default_rng([seed, step])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=plan.half):
-            value = loss(rng, generator)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        running = value.item() if math.isnan(running) else 0.98 * running + 0.02 * value.item()
-        if average:
-            decay = min(plan.average, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+    ahead = _WORKERS if steps.device.type == "cuda" else 0
+    batches = DataLoader(
+        _Drawn(loss, seed),
+        batch_size=None,
+        sampler=range(first, plan.steps),
+        num_workers=ahead,
+        generator=torch.Generator(),  # the loader draws from it, and not from the user's
+        multiprocessing_context="fork" if ahead else None,
+        prefetch_factor=_PREFETCH if ahead else None,
+    )
+    for step, batch in zip(range(first, plan.steps), batches, strict=True):
+        steps.take(step, batch)
         done = step + 1
         if done % 50 == 0 or done == plan.steps:
             spent = time.monotonic() - start
             left = spent / (done - first) * (plan.steps - done)
             line = "%s %d/%d loss %.4f, %.0f s; left: %.0f s here, about %.1f h in all"
-            log.info(line, name, done, plan.steps, running, spent, left, (left + later) / 3600)
+            log.info(line, name, done, plan.steps, steps.running.item(), spent, left, (left + later) / 3600)
         if path and (done % plan.save_every == 0 or done == plan.steps):
-            _save(path, model, optimiser, parameters, average, done, running)
-    with torch.no_grad():
-        for parameter, value in zip(parameters, average, strict=False):
+            steps.save(path, done)
+    steps.finish()
+    return steps.running.item()
+
+
+class _Steps:
+    """The steps of a training, its optimiser, averaged weights and running loss."""
+
+    def __init__(self, model: nn.Module, loss: Loss, plan: Plan) -> None:
+        self._model, self._loss, self._plan = model, loss, plan
+        self._parameters: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
+        self.device = self._parameters[0].device
+        on_card = self.device.type == "cuda"
+        rate = torch.tensor(plan.rate, device=self.device) if on_card else plan.rate
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=rate, weight_decay=plan.decay, betas=(0.9, 0.99), capturable=on_card
+        )
+        self._average = [p.detach().clone() for p in self._parameters] if plan.average else []
+        self.running = torch.tensor(math.nan, device=self.device)
+        self._share = torch.zeros((), device=self.device)
+        self._batch: Batch = {}
+        self._eager = 0 if on_card else -1
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def take(self, step: int, batch: Batch) -> None:
+        """Take one step of the optimiser."""
+        rate = self._plan.rate * _schedule(step, self._plan.steps)
+        for group in self._optimiser.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._share.fill_(1 - min(self._plan.average, (1 + step) / (10 + step)))
+        if self._batch and self._eager >= 0:
+            for name, value in batch.items():
+                self._batch[name].copy_(value)
+        else:
+            self._batch = {name: value.to(self.device) for name, value in batch.items()}
+        if self._eager == _EAGER:
+            self._record()
+        if self._graph is not None:
+            self._graph.replay()
+        elif self.device.type == "cuda":
+            self._aside()
+        else:
+            self._step()
+
+    def _aside(self) -> None:
+        """Take a step as it must be taken before one is recorded: on a stream of its own."""
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            self._step()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self._eager += 1
+
+    def _record(self) -> None:
+        """Record a step as a graph; where that fails, every step is taken by itself."""
+        graph = torch.cuda.CUDAGraph()
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.cuda.synchronize(self.device)
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._step()
+        except RuntimeError as error:
+            log.warning("no graph of a step: %s", str(error).partition("\n")[0])
+        else:
+            self._graph = graph
+        self._eager += 1
+
+    def _step(self) -> None:
+        # Without its cache: a weight that is first read without gradients would be read without them to the end.
+        half = {"dtype": torch.bfloat16, "enabled": self._plan.half, "cache_enabled": False}
+        with torch.autocast(self.device.type, **half):  # type: ignore[arg-type]
+            value = self._loss.of(self._batch)
+        self._optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimiser.step()
+        now = value.detach().float()
+        self.running.copy_(torch.where(self.running.isnan(), now, 0.98 * self.running + 0.02 * now))
+        if self._average:
+            with torch.no_grad():
+                ahead = torch._foreach_sub(self._parameters, self._average)
+                torch._foreach_mul_(ahead, self._share)
+                torch._foreach_add_(self._average, ahead)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the model its averaged weights and set it to eval mode."""
+        for parameter, value in zip(self._parameters, self._average, strict=False):
             parameter.copy_(value)
-    model.eval()
-    return running
+        self._model.eval()
+
+    def save(self, path: Path, done: int) -> None:
+        """Write a checkpoint: weights, moments, averages and progress."""
+        tensors = {f"model.{k}": v.contiguous() for k, v in self._model.state_dict().items()}
+        for i, parameter in enumerate(self._parameters):
+            state = self._optimiser.state.get(parameter)  # a weight that the loss does not reach has none
+            if state:
+                tensors[f"moment1.{i}"] = state["exp_avg"].contiguous()
+                tensors[f"moment2.{i}"] = state["exp_avg_sq"].contiguous()
+        tensors |= {f"average.{i}": value.contiguous() for i, value in enumerate(self._average)}
+        tensors["progress"] = torch.tensor([done, self.running.item()], dtype=torch.float64)
+        save_tensors_atomic(path, tensors)
+
+    def restore(self, path: Path) -> int:
+        """Read a checkpoint and return how many steps were done."""
+        tensors = load_tensors(path)
+        self._model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        done, running = tensors["progress"].tolist()
+        self.running.fill_(running)
+        for i, parameter in enumerate(self._parameters):
+            if f"moment1.{i}" not in tensors:
+                continue
+            place = self.device if self.device.type == "cuda" else "cpu"
+            self._optimiser.state[parameter] = {
+                "step": torch.tensor(float(done), device=place),
+                "exp_avg": tensors[f"moment1.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
+                "exp_avg_sq": tensors[f"moment2.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
+            }
+        for i, value in enumerate(self._average):
+            value.copy_(tensors[f"average.{i}"])
+        log.info("%s: continued from step %d", path.name, done)
+        return int(done)
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -94,46 +234,3 @@ def _schedule(step: int, steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    parameters: Sequence[torch.Tensor],
-    average: list[torch.Tensor],
-    done: int,
-    running: float,
-) -> None:
-    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    for i, parameter in enumerate(parameters):
-        state = optimiser.state.get(parameter)  # a weight that the loss does not reach has none
-        if state:
-            tensors |= {f"moment1.{i}": state["exp_avg"].contiguous(), f"moment2.{i}": state["exp_avg_sq"].contiguous()}
-    tensors |= {f"average.{i}": value.contiguous() for i, value in enumerate(average)}
-    tensors["progress"] = torch.tensor([done, running], dtype=torch.float64)
-    save_tensors_atomic(path, tensors)
-
-
-def _restore(
-    path: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    parameters: Sequence[torch.Tensor],
-    average: list[torch.Tensor],
-) -> tuple[int, float]:
-    tensors = load_tensors(path)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    done, running = tensors["progress"].tolist()
-    for i, parameter in enumerate(parameters):
-        if f"moment1.{i}" not in tensors:
-            continue
-        optimiser.state[parameter] = {
-            "step": torch.tensor(float(done)),
-            "exp_avg": tensors[f"moment1.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
-            "exp_avg_sq": tensors[f"moment2.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
-        }
-    for i, value in enumerate(average):
-        value.copy_(tensors[f"average.{i}"])
-    log.info("%s: continued from step %d", path.name, done)
-    return int(done), running

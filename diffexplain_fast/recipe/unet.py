@@ -7,7 +7,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffexplain_fast.recipe.clip import WIDTH, tokens
 from diffexplain_fast.recipe.data import Scenes
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.recipe.vae import CHANNELS
 from diffexplain_fast.tinyworld.grammar import varied_caption
 
@@ -58,19 +58,23 @@ def unet_loss(
     alphas = build_scheduler().alphas_cumprod.to(unet.device)
     weights = (alphas / (1 - alphas)).clamp_max(_SNR_CAP) / (alphas / (1 - alphas) + 1)
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = rng.integers(len(latents), size=batch)
         texts = [varied_caption(scenes.attributes(row), rng) for row in rows]
         texts = ["" if rng.random() < _NO_CAPTION_SHARE else text_ for text_ in texts]
+        clean = latents[torch.from_numpy(rows)]
+        times = torch.from_numpy(rng.integers(len(alphas), size=batch))
+        noise = torch.randn(clean.shape, generator=generator)
+        return {"ids": tokens(tokenizer, texts), "clean": clean, "times": times, "noise": noise}
+
+    def loss(batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            states = text(tokens(tokenizer, texts).to(unet.device)).last_hidden_state
-        clean = latents[torch.from_numpy(rows)].to(unet.device)
-        times = torch.from_numpy(rng.integers(len(alphas), size=batch)).to(unet.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
+            states = text(batch["ids"]).last_hidden_state
+        clean, times, noise = batch["clean"], batch["times"], batch["noise"]
         signal, spread = alphas[times].sqrt().view(-1, 1, 1, 1), (1 - alphas[times]).sqrt().view(-1, 1, 1, 1)
         noisy = (signal * clean + spread * noise).to(memory_format=torch.channels_last)
         velocity = signal * noise - spread * clean
         error = (unet(noisy, times, states).sample.float() - velocity).square().mean((1, 2, 3))
         return (weights[times] * error).sum() / weights[times].sum()
 
-    return loss
+    return Loss(draw, loss)

@@ -5,15 +5,16 @@ import torch
 from diffusers import AutoencoderKL
 
 from diffexplain_fast.recipe.data import Scenes
-from diffexplain_fast.recipe.training import Loss, Plan
+from diffexplain_fast.recipe.training import Batch, Loss, Plan
 
-PLAN = Plan(steps=8000, batch=24, rate=2e-3, decay=0.0, average=0.998, half=True)
+PLAN = Plan(steps=16_000, batch=32, rate=2e-3, decay=0.0, average=0.998, half=True)
 CHANNELS = 8
 """Of the latents: four lose dots and outlines, which caps every edit that passes through them."""
+LATENTS = (CHANNELS, 16, 16)
 _KL_WEIGHT = 2e-6
 _SQUARE_WEIGHT = 2.0
 _ENCODE_BATCH = 25
-DECODER_PLAN = Plan(steps=3000, batch=24, rate=1.5e-3, decay=0.0, average=0.995, half=True)
+DECODER_PLAN = Plan(steps=5000, batch=32, rate=1.5e-3, decay=0.0, average=0.995, half=True)
 _EDGE_WEIGHT = 0.5
 _LATENT_NOISE = 0.05
 """Noise on unit-variance latents, so that the decoder forgives a denoiser that is slightly off."""
@@ -35,30 +36,34 @@ def build_vae() -> AutoencoderKL:
 def vae_loss(vae: AutoencoderKL, scenes: Scenes, batch: int) -> Loss:
     """Return the loss: absolute and squared error of pixels, and a little KL."""
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.integers(len(scenes.pixels), size=batch))
-        pixels = scenes.pixels[rows].to(vae.device).float() / 127.5 - 1
+        return {"pixels": scenes.pixels[rows], "noise": torch.randn((batch, *LATENTS), generator=generator)}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        pixels = batch["pixels"].float() / 127.5 - 1
         posterior = vae.encode(pixels).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(pixels)
-        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded - pixels
+        error = vae.decode(posterior.mean + posterior.std * batch["noise"]).sample - pixels
         return error.abs().mean() + _SQUARE_WEIGHT * error.square().mean() + _KL_WEIGHT * posterior.kl().mean()
 
-    return loss
+    return Loss(draw, loss)
 
 
 def decoder_loss(vae: AutoencoderKL, scenes: Scenes, latents: torch.Tensor, batch: int) -> Loss:
     """Return the loss of only the decoder, on fixed latents: pixel errors, and the error of edges for sharpness."""
 
-    def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.integers(len(latents), size=batch))
-        pixels = scenes.pixels[rows].to(vae.device).float() / 127.5 - 1
         noise = _LATENT_NOISE * torch.randn(latents[rows].shape, generator=generator)
-        error = vae.decode((latents[rows] + noise).to(vae.device) / vae.config.scaling_factor).sample - pixels
+        return {"pixels": scenes.pixels[rows], "latents": latents[rows] + noise}
+
+    def loss(batch: Batch) -> torch.Tensor:
+        pixels = batch["pixels"].float() / 127.5 - 1
+        error = vae.decode(batch["latents"] / vae.config.scaling_factor).sample - pixels
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         return error.abs().mean() + _SQUARE_WEIGHT * error.square().mean() + _EDGE_WEIGHT * edges
 
-    return loss
+    return Loss(draw, loss)
 
 
 @torch.no_grad()

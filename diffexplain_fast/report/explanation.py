@@ -17,11 +17,12 @@ from diffexplain_fast.report.sentences import (
     has_independent_classes,
     is_number,
     moving_steps,
+    nearest_words,
     verdict_of,
 )
 from diffexplain_fast.results.explanation import Explanation, Word
 
-__all__ = ["build_section", "describe_outcome", "describe_steps", "render_report"]
+__all__ = ["build_section", "describe_outcome", "describe_steps", "nearest_words", "render_report"]
 
 CURVE_WIDTH, CURVE_HEIGHT = 300, 110
 _SHOWN_TRUTHS = 6

@@ -10,6 +10,7 @@ from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
 """Levels of a verdict: most pictures convince, some do, none do; or the target has no rate."""
+_ARTICLE = "a"
 
 
 class Verdict(NamedTuple):
@@ -76,9 +77,13 @@ def summarise_explanation(explanation: Explanation) -> str:
 
 
 def nearest_words(explanation: Explanation) -> str:
-    """Return the nearest word of each soft token in one line, without repetitions of neighbours."""
+    """Return the nearest word of each soft token in one line, without repetitions of neighbours and without articles.
+
+    A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
+    """
     words = [token[0].word for token in explanation.words if token]
-    return " ".join(word for word, _ in groupby(words))
+    telling = [word for word in words if word.lower() != _ARTICLE]
+    return " ".join(word for word, _ in groupby(telling or words))
 
 
 def _shortcuts(explanation: Explanation) -> list[str]:

@@ -1,9 +1,9 @@
 """What an audit consists of: a row for every target and concept, interactions, and a verdict for every target."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -12,13 +12,25 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.records import JsonObject, as_json
 from diffexplain_fast.results.audit_difference import Side, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
-from diffexplain_fast.results.audit_rows import AuditRow, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.decision import Decision, decide
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.photographs import Photographs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Units = Callable[[str, int], list[UnitRow]]
+
+class Hidden(Protocol):
+    """Measures hidden features of the classifier; see ``Audit.units`` and ``Audit.directions``."""
+
+    def units(
+        self, layer: str, top: int, units: Sequence[int] | None, target: str | None, minimal_effect: float
+    ) -> list[UnitRow]: ...
+
+    def directions(
+        self, layer: str, directions: int | Sequence[str] | Mapping[str, Sequence[float]], minimal_effect: float
+    ) -> list[UnitRow]: ...
 
 
 @dataclass(eq=False, repr=False)
@@ -32,8 +44,10 @@ class Audit(Drawn):
         verdicts: target to its verdict.
         settings: everything needed to repeat it; kept as JSON values.
         images: evidence pictures; see ``Verdict.pictures``.
+        found: what the tokens of explanations do in fresh pictures; empty without ``explain``.
         outcomes: arrays of the trial, with which ``diff`` compares picture by picture: "design" [pictures, columns],
             "levels", "values" [pictures, targets], "hits" [pictures, targets] for classes.
+        photographs: what the user's own pictures say; None without any.
 
     Raises:
         TypeError: settings with a value that JSON has not.
@@ -46,7 +60,9 @@ class Audit(Drawn):
     settings: JsonObject
     images: list[Image.Image] = field(default_factory=list)
     outcomes: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    _units: Units | None = field(default=None, repr=False)
+    found: list[FoundFeature] = field(default_factory=list)
+    photographs: Photographs | None = None
+    _hidden: Hidden | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.settings = as_json(self.settings, "settings")
@@ -68,26 +84,81 @@ class Audit(Drawn):
             raise ImportError('to_dataframe needs pandas: pip install "diffexplain-fast[pandas]"') from error
         return DataFrame([asdict(row) for row in self.rows], columns=AuditRow.names())
 
-    def units(self, layer: str, top: int = 20) -> list[UnitRow]:
-        """Return the units of a layer of the classifier that answer most to a concept.
+    def units(
+        self,
+        layer: str,
+        top: int = 20,
+        *,
+        units: Sequence[int] | None = None,
+        target: str | None = None,
+        minimal_effect: float = 0.25,
+    ) -> list[UnitRow]:
+        """Return which concept the units of a layer of the classifier answer to.
+
+        Half of the pictures chooses the concept of every unit, the other half measures its effect.
 
         Args:
             layer: dotted name of the layer; a unit's answer is its mean over the positions of the layer's map.
             top: how many rows at most, the strongest first.
+            units: numbers of units, which are reported in this order; None for the strongest.
+            target: label of a class: the units with the largest weight x activation for it, over the pictures that are
+                answered with it; the layer is the one before the last linear layer. None for no class.
+            minimal_effect: in standard deviations of a unit over the pool, at least 0.
 
         Returns:
             A row for each unit and its strongest concept; effects are in standard deviations of the unit.
 
         Raises:
-            ValueError: an audit that was loaded, which has no classifier; a layer that does not exist.
+            ValueError: an audit that was loaded, which has no classifier; a layer, unit or class that does not exist;
+                too few pictures for two halves.
         """
-        if self._units is None:
-            raise wrong_value("units", "an audit of this session, with its classifier and its pool", "a loaded audit")
         if isinstance(top, bool) or not isinstance(top, int):
             raise wrong_type("top", "a whole number", top)
         if top < 1:
             raise wrong_value("top", "at least 1", top)
-        return self._units(layer, top)
+        return self._features("units").units(layer, top, units, target, minimal_effect)
+
+    def directions(
+        self,
+        layer: str,
+        directions: int | Sequence[str] | Mapping[str, Sequence[float]],
+        *,
+        minimal_effect: float = 0.25,
+    ) -> list[UnitRow]:
+        """Return which concept directions in the space of a layer's units answer to; see ``units``.
+
+        Args:
+            layer: dotted name of the layer.
+            directions: a number of principal components; names of concepts, whose concept activation vectors (CAV) are
+                fitted to the first half of the pictures; or a dict from names to vectors, one number for each unit.
+            minimal_effect: in standard deviations of a direction over the pool, at least 0.
+
+        Raises:
+            ValueError: as ``units``; a vector of another length.
+        """
+        return self._features("directions").directions(layer, directions, minimal_effect)
+
+    def decide(self, conditions: str | Sequence[str]) -> list[Decision]:
+        """Return whether conditions such as "spurious>0.5" are true; a true one is one that the audit fails.
+
+        Args:
+            conditions: one or several, each a measure ("false_answers", "spurious", "findings", "worst_group" or
+                "unexplained"), "<" or ">", and a number; see ``results.decision.decide``.
+
+        Returns:
+            A decision for each, with the value and a sentence. Findings of an audit with ``control="family"`` are all
+            true at the level of the audit, so that a clean classifier fails seldom.
+
+        Raises:
+            TypeError: no text.
+            ValueError: a text of another form, an unknown measure, or one that this audit does not have.
+        """
+        return decide(conditions, self.rows, self.photographs)
+
+    def _features(self, argument: str) -> Hidden:
+        if self._hidden is None:
+            raise wrong_value(argument, "an audit of this session, with its classifier and its pool", "a loaded audit")
+        return self._hidden
 
     def diff(self, other: "Audit") -> "Audit":
         """Return how this audit differs from another one, such as that of a later checkpoint.
@@ -129,7 +200,9 @@ class Audit(Drawn):
             "rows": [asdict(row) for row in self.rows],
             "interactions": [asdict(row) for row in self.interactions],
             "verdicts": {target: asdict(verdict) for target, verdict in self.verdicts.items()},
+            "found": [asdict(one) for one in self.found],
             "settings": self.settings,
+            "photographs": None if self.photographs is None else asdict(self.photographs),
         }
         return write_audit(Path(folder), record, self.images, self.outcomes)
 

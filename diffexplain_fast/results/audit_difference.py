@@ -10,6 +10,8 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
 
+_INTERVENED = ("intervention", "placebo")
+"""Groups of the concepts of rows that come from interventions."""
 _SAME = ("pool", "concepts", "phrasing", "seed")
 """Settings of two audits that used the same pictures."""
 
@@ -23,10 +25,16 @@ class Side:
     settings: Mapping[str, Json]
 
     @property
+    def of_trial(self) -> "Side":
+        """The same without rows of interventions, which no trial has measured."""
+        trial = [row for row in self.rows if row.concept.partition(":")[0] not in _INTERVENED]
+        return replace(self, rows=trial)
+
+    @property
     def asked(self) -> Asked:
         """What the captions asked for."""
         levels = tuple(int(count) for count in self.outcomes["levels"])
-        return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]))
+        return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]), self.outcomes.get("weights"))
 
     def own(self, target: str) -> int | None:
         """Return the place of a target's own object among the concepts, None where there is none."""
@@ -52,11 +60,14 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     Raises:
         ValueError: the two have other concepts, share no target, or hold no trial, as a difference does.
     """
+    ours, theirs = ours.of_trial, theirs.of_trial
     for side in (ours, theirs):
         if "values" not in side.outcomes:
             raise wrong_value("other", "two audits of trials", "the difference of two audits")
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
+    if ours.settings.get("weights") != theirs.settings.get("weights"):
+        raise wrong_value("other", "an audit with the same weights", "other weights")
     targets = [name for name in ours.settings["targets"] if name in theirs.settings["targets"]]
     if not targets:
         raise wrong_value("other", "an audit that shares a target", "none")
@@ -78,7 +89,7 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
     if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
-        asked = ours.asked._replace(design=ours.asked.design[:pictures])
+        asked = ours.asked.part(slice(pictures))
         return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
     one = estimate(ours.asked, first, own, len(first)).effects
     two = estimate(theirs.asked, second, own, len(second)).effects

@@ -16,6 +16,7 @@ _PHASES = {
     "draw": "drawing",
     "own": "drawing own objects",
     "pairs": "drawing pairs",
+    "found": "trying what was found",
 }
 
 
@@ -45,7 +46,7 @@ class ProgressBars:
             self._phase = event.phase
             # A resumed run begins in the middle; its earlier steps must not count in the estimate of the time left.
             self._bar = bar_class()(
-                initial=event.iteration - 1,
+                initial=max(event.iteration - 1, 0),
                 total=event.iterations,
                 desc=f"{self.name}: {_PHASES.get(event.phase, event.phase)}",
                 mininterval=0.5,

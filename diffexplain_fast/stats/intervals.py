@@ -7,8 +7,7 @@ from statistics import NormalDist
 import torch
 
 from diffexplain_fast.errors import wrong_value
-
-_SIMPSON, _HALVINGS = 500, 50
+from diffexplain_fast.stats.distributions import t_quantile
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -70,10 +69,7 @@ def mean_interval(values: Sequence[float] | torch.Tensor, confidence: float = 0.
 
 
 def student_quantile(p: float, freedom: int) -> float:
-    """Return the quantile of Student's t distribution, to about twelve digits.
-
-    The distribution function is 1/2 plus the integral of the density, by Simpson's rule in the angle atan(t / sqrt(n)),
-    where the density is c cos^(n - 1) and has no tail; its inverse is found by halving.
+    """Return the quantile of Student's t distribution.
 
     Args:
         p: probability, from 1/2 to below 1.
@@ -86,15 +82,7 @@ def student_quantile(p: float, freedom: int) -> float:
         raise wrong_value("p", "a probability from 0.5 to below 1", p)
     if freedom < 1:
         raise wrong_value("freedom", "at least 1", freedom)
-    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    low, high = 0.0, math.pi / 2
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        angles = torch.linspace(0, middle, 2 * _SIMPSON + 1, dtype=torch.float64, device="cpu")
-        heights = angles.cos().pow(freedom - 1)
-        area = float(heights[:-1:2].sum() + 4 * heights[1::2].sum() + heights[2::2].sum()) * middle / (6 * _SIMPSON)
-        low, high = (middle, high) if scale * area < p - 0.5 else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    return float(t_quantile(p, freedom))
 
 
 def bootstrap_interval(

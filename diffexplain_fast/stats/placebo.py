@@ -1,6 +1,5 @@
 """What changes that change nothing look like: a null for effects, and decisions about many of them at once."""
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.stats.distributions import t_above
 from diffexplain_fast.stats.intervals import student_quantile
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 
@@ -23,7 +23,7 @@ def placebo_spread(placebos: Sequence[float], confidence: float = 0.95) -> float
     """
     if not 0 < confidence < 1:
         raise wrong_value("confidence", "above 0 and below 1", confidence)
-    return _quantile((1 + confidence) / 2, len(placebos)) * _size(placebos) if placebos else 0.0
+    return student_quantile((1 + confidence) / 2, len(placebos)) * _size(placebos) if placebos else 0.0
 
 
 def placebo_p(effect: float, placebos: Sequence[float]) -> float:
@@ -39,8 +39,6 @@ def placebo_p(effect: float, placebos: Sequence[float]) -> float:
 def student_p(values: Sequence[float]) -> float:
     """Return the two-sided p-value of Student's test that the mean of a sample is 0.
 
-    The tail is integrated by Simpson's rule in the angle atan(t / sqrt(n)), where the density is c cos^(n - 1).
-
     Args:
         values: at least two, finite.
 
@@ -55,9 +53,6 @@ def student_p(values: Sequence[float]) -> float:
     return _two_sided(float(sample.mean()), float(sample.std()) / math.sqrt(len(values)), len(values) - 1)
 
 
-_quantile = functools.cache(student_quantile)  # every row of a table asks for the same one
-
-
 def _size(values: Sequence[float]) -> float:
     return math.sqrt(sum(value**2 for value in values) / len(values))
 
@@ -66,12 +61,7 @@ def _two_sided(value: float, deviation: float, freedom: int) -> float:
     """Return the probability that Student's t is at least as far from 0 as a value in units of its deviation."""
     if deviation == 0:
         return 1.0 if value == 0 else 0.0
-    start = math.atan(abs(value) / deviation / math.sqrt(freedom))
-    angles = torch.linspace(start, math.pi / 2, 2001, dtype=torch.float64, device="cpu")
-    heights = angles.cos().clamp_min(0).pow(freedom - 1)
-    area = float(heights[:-1:2].sum() + 4 * heights[1::2].sum() + heights[2::2].sum()) * (math.pi / 2 - start) / 6000
-    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    return min(1.0, 2 * scale * area)
+    return float(2 * t_above(abs(value) / deviation, freedom))
 
 
 def adjusted_p(values: Sequence[float]) -> list[float]:

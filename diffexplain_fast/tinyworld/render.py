@@ -26,6 +26,8 @@ _PAINT: dict[str, Colour] = {
 }
 _COLOUR_JITTER = 12
 _PATTERN_PERIOD = 30
+_SMALL_PERIOD = 16
+"""Of small objects, on which a whole period of the usual width has no place."""
 _PATTERN_SHADE = 0.5
 _SHAPE_PAPER: Colour = (225, 225, 220)
 _SHAPE_INK: Colour = (60, 60, 66)
@@ -185,25 +187,27 @@ def _draw_object(
     drawn = _changed(before, canvas)
     if attributes["texture"] != "plain":
         painted = _flat(canvas, paint)
-        canvas.paste(_surface(paint, attributes["texture"], phase), (0, 0), ImageChops.multiply(painted, drawn))
+        period = _SMALL_PERIOD if attributes["size"] == "small" else _PATTERN_PERIOD
+        surface = _surface(paint, attributes["texture"], phase, period)
+        canvas.paste(surface, (0, 0), ImageChops.multiply(painted, drawn))
     return drawn
 
 
-def _surface(paint: Colour, texture: str, phase: int) -> Image.Image:
+def _surface(paint: Colour, texture: str, phase: int, period: int = _PATTERN_PERIOD) -> Image.Image:
     """A canvas in one paint with the stripes or dots of a texture, in a darker or, for dark paints, a lighter shade."""
     surface = Image.new("RGB", (_CANVAS, _CANVAS), paint)
     draw = ImageDraw.Draw(surface)
     red, green, blue = (int(value * _PATTERN_SHADE) for value in paint)
     mark = (red, green, blue)
-    starts = range(phase - _PATTERN_PERIOD, _CANVAS + _PATTERN_PERIOD, _PATTERN_PERIOD)
+    starts = range(phase - period, _CANVAS + period, period)
     if texture == "striped":
         for x in starts:
-            draw.rectangle([x, 0, x + _PATTERN_PERIOD * 0.42, _CANVAS], fill=mark)
+            draw.rectangle([x, 0, x + period * 0.42, _CANVAS], fill=mark)
     if texture == "dotted":
         for row, y in enumerate(starts):
             for x in starts:
-                centre = x + (row % 2) * _PATTERN_PERIOD / 2
-                draw.ellipse([centre, y, centre + _PATTERN_PERIOD * 0.55, y + _PATTERN_PERIOD * 0.55], fill=mark)
+                centre = x + (row % 2) * period / 2
+                draw.ellipse([centre, y, centre + period * 0.55, y + period * 0.55], fill=mark)
     return surface
 
 

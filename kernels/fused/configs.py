@@ -87,15 +87,16 @@ CONFIGS: dict[str, list[Config]] = {
     "group_norm_silu_partial": [Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4)],
     "group_norm_silu_combine": [Config({"BLOCK_K": 128, "BLOCK_D": 16}, 4)],
     "group_norm_silu_fwd": [
-        Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4),
-        Config({"BLOCK_P": 64, "BLOCK_C": 64}, 4),
-        Config({"BLOCK_P": 16, "BLOCK_C": 128}, 4),
+        Config({"BLOCK_P": 32, "BLOCK_C": 64, "REPEAT": 1}, 4),
+        Config({"BLOCK_P": 64, "BLOCK_C": 64, "REPEAT": 1}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 128, "REPEAT": 1}, 4),
     ],
     "group_norm_silu_bwd": [
-        Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4),
-        Config({"BLOCK_P": 16, "BLOCK_C": 64}, 4),
-        Config({"BLOCK_P": 16, "BLOCK_C": 128}, 4),
+        Config({"BLOCK_P": 32, "BLOCK_C": 64, "REPEAT": 1}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 64, "REPEAT": 1}, 4),
+        Config({"BLOCK_P": 16, "BLOCK_C": 128, "REPEAT": 1}, 4),
     ],
+    "group_norm_silu_whole": [Config({"BLOCK_E": 4096}, 8)],
     "layer_norm": [Config({}, 4)],
     "geglu": [
         Config({"BLOCK_R": 4, "BLOCK_D": 256}, 4),

@@ -14,73 +14,29 @@ import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels.configs import CONFIGS, Argument, launch
-from diffexplain_fast.kernels.primitives import finite_rsqrt, sigmoid, unravel
+from diffexplain_fast.kernels.group_norm_tiles import (
+    groups_of,
+    load_channels,
+    load_u,
+    normalised,
+    place,
+    silu_factor,
+    silu_gradient,
+    tile_at,
+)
+from diffexplain_fast.kernels.group_norm_whole import (
+    group_norm_silu_whole_bwd_kernel,
+    group_norm_silu_whole_fwd_kernel,
+    launch_whole,
+)
+from diffexplain_fast.kernels.primitives import finite_rsqrt, unravel
 from torch import Tensor
 
 _PROGRAMS = 1024
 """Number of programs of the partial sums: about eight for each multiprocessor of the largest cards. It is a constant,
 so that the order of the sums, and with it every bit of the result, depends only on the shape, not on the device."""
-
-
-@triton.jit
-def _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
-    """Return the tile [BLOCK_P, BLOCK_C] of [x, skip] at rows and channels, without writing the concatenation."""
-    in_x = (offs_c < C1)[None, :]
-    u = tl.load(x_ptr + rows[:, None] * C1 + offs_c[None, :], mask=mask & in_x, other=0.0)
-    if HAS_SKIP:
-        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
-        u = tl.where(in_x, u, tl.load(skip_ptr + offs_skip, mask=mask & (offs_c >= C1)[None, :], other=0.0))
-    return u
-
-
-@triton.jit
-def _tile(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return the image of this program, its rows [BLOCK_P], its channels [BLOCK_C] and its mask [BLOCK_P, BLOCK_C].
-
-    A row is a pixel of all images: image * P + pixel.
-    """
-    pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
-    pid_n = pid_n.to(tl.int64)
-    offs_p = pid_p * BLOCK_P + tl.arange(0, BLOCK_P)
-    offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
-    return pid_n, pid_n * P + offs_p, offs_c, (offs_p < P)[:, None] & (offs_c < C)[None, :]
-
-
-@triton.jit
-def _load_channels(
-    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT: tl.constexpr
-):  # fmt: skip
-    """Return shift, weight, bias, mean, rstd and the offsets of the groups' statistics, each [BLOCK_C].
-
-    The shapes of the pointers are those of ``group_norm_silu_fwd_kernel``.
-    """
-    dtype = mean_ptr.dtype.element_ty
-    mask = offs_c < C
-    offs_g = pid_n * GROUPS + offs_c // (C // GROUPS)
-    mean = tl.load(mean_ptr + offs_g, mask=mask, other=0.0)
-    rstd = tl.load(rstd_ptr + offs_g, mask=mask, other=0.0)
-    weight = tl.load(weight_ptr + offs_c, mask=mask, other=0.0).to(dtype)
-    bias = tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
-    shift = tl.zeros_like(mean)
-    if HAS_SHIFT:
-        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask, other=0.0).to(dtype)
-    return shift, weight, bias, mean, rstd, offs_g
-
-
-@triton.jit
-def _normalised(u, shift, weight, bias, mean, rstd):
-    """Return n and v of a tile u [BLOCK_P, BLOCK_C]; the other arguments are [BLOCK_C]."""
-    n = (u.to(mean.dtype) + shift[None, :] - mean[None, :]) * rstd[None, :]
-    return n, n * weight[None, :] + bias[None, :]
-
-
-@triton.jit
-def _silu_gradient(dy, v, SILU: tl.constexpr):
-    """Return dv [BLOCK_P, BLOCK_C] from dy and v of the same shape."""
-    if SILU:
-        s = sigmoid(v)
-        dy *= s * (1.0 + v * (1.0 - s))
-    return dy
+_WHOLE = 0
+"""Most elements of a group that one program computes alone, in one launch: not measured yet, so none."""
 
 
 @triton.jit
@@ -101,9 +57,9 @@ def group_norm_silu_fwd_partial_kernel(
     mean = tl.zeros([BLOCK_C], dtype)
     square = tl.zeros([BLOCK_C], dtype)
     # All sums are of u minus the first element of its group, so that even a large common offset costs no digits.
-    first_c = offs_c // (C // GROUPS) * (C // GROUPS)
+    first_c = groups_of(offs_c, C, GROUPS) * (C // GROUPS)
     first_p = pid_n * P + tl.arange(0, 1)
-    origin = _load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
+    origin = load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
     shift = tl.zeros([BLOCK_C], dtype)
     if HAS_SHIFT:
         shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask_c, other=0.0).to(dtype)
@@ -112,7 +68,7 @@ def group_norm_silu_fwd_partial_kernel(
         first = (pid_k * TILES + tile) * BLOCK_P
         offs_p = first + tl.arange(0, BLOCK_P)
         mask = (offs_p < P)[:, None] & mask_c[None, :]
-        u = _load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)  # [BLOCK_P, BLOCK_C]
+        u = load_u(x_ptr, skip_ptr, pid_n * P + offs_p, offs_c, mask, C1, C2, HAS_SKIP).to(dtype)  # [BLOCK_P, BLOCK_C]
         u = tl.where(mask, u + shift[None, :] - origin, 0.0)
         # A tile behind the last pixel has size 0, therefore share 0, and changes nothing.
         size = tl.minimum(tl.maximum(P - first, 0), BLOCK_P).to(dtype)
@@ -173,23 +129,26 @@ def group_norm_silu_fwd_combine_kernel(
 @triton.jit
 def group_norm_silu_fwd_kernel(
     x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS,
-    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    REPEAT: tl.constexpr
 ):  # fmt: skip
-    """Store y of one tile of pixels and channels.
+    """Store y of REPEAT tiles of pixels and channels.
 
     Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C], mean and rstd [N, GROUPS].
     Writes y [N, P, C].
     """
     C = C1 + C2
-    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
-    shift, weight, bias, mean, rstd, _ = _load_channels(
+    pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C, REPEAT)
+    shift, weight, bias, mean, rstd, _ = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
-    _, v = _normalised(u, shift, weight, bias, mean, rstd)
-    if SILU:
-        v *= sigmoid(v)
-    tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
+    for tile in tl.range(REPEAT):
+        rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
+        _n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        if SILU:
+            v *= silu_factor(v, x_ptr.dtype.element_ty == tl.float32)
+        tl.store(y_ptr + rows[:, None] * C + offs_c[None, :], v.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -206,20 +165,20 @@ def group_norm_silu_bwd_partial_kernel(
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
     pid_n = pid_n.to(tl.int64)
     offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
-    shift, weight, bias, mean, rstd, _ = _load_channels(
+    shift, weight, bias, mean, rstd, _ = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
-    sum_dn, sum_dn_n = tl.zeros_like(mean), tl.zeros_like(mean)
-    for tile in range(TILES):
-        offs_p = (pid_k * TILES + tile) * BLOCK_P + tl.arange(0, BLOCK_P)
-        mask = (offs_p < P)[:, None] & (offs_c < C)[None, :]
-        rows = pid_n * P + offs_p
-        u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dv
+    sums_dn = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
+    sums_dn_n = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
+    for tile in tl.range(TILES):
+        rows, mask = tile_at(pid_n, (pid_k * TILES + tile) * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dv
         dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
-        n, v = _normalised(u, shift, weight, bias, mean, rstd)
-        dv = _silu_gradient(dy, v, SILU)  # 0 where dy is masked, so n needs no mask
-        sum_dn += tl.sum(dv, 0)
-        sum_dn_n += tl.sum(dv * n, 0)
+        n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        dv = silu_gradient(dy, v, SILU, x_ptr.dtype.element_ty == tl.float32)  # 0 where dy is masked: n needs no mask
+        sums_dn += dv
+        sums_dn_n += dv * n
+    sum_dn, sum_dn_n = tl.sum(sums_dn, 0), tl.sum(sums_dn_n, 0)
     offs = (pid_n * CHUNKS + pid_k) * C + offs_c
     tl.store(sums_dn_ptr + offs, sum_dn * weight, mask=offs_c < C)
     tl.store(sums_dn_n_ptr + offs, sum_dn_n * weight, mask=offs_c < C)
@@ -255,29 +214,31 @@ def group_norm_silu_bwd_combine_kernel(
 def group_norm_silu_bwd_kernel(
     dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, mean_dn_ptr, mean_dn_n_ptr, dx_ptr,
     dskip_ptr, P, C1, C2, GROUPS, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, REPEAT: tl.constexpr
 ):  # fmt: skip
-    """Store dx and dskip of one tile of pixels and channels.
+    """Store dx and dskip of REPEAT tiles of pixels and channels.
 
     Reads dy [N, P, C], the inputs of ``group_norm_silu_fwd_kernel``, mean_dn and mean_dn_n [N, GROUPS].
     Writes dx [N, P, C1] and dskip [N, P, C2].
     """
     C = C1 + C2
-    pid_n, rows, offs_c, mask = _tile(P, C, BLOCK_P, BLOCK_C)
-    shift, weight, bias, mean, rstd, offs_g = _load_channels(
+    pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C, REPEAT)
+    shift, weight, bias, mean, rstd, offs_g = load_channels(
         shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
     )
     mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)  # [BLOCK_C]
     mean_dn_n = tl.load(mean_dn_n_ptr + offs_g, mask=offs_c < C, other=0.0)
-    u = _load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dn
-    dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
-    n, v = _normalised(u, shift, weight, bias, mean, rstd)
-    dn = _silu_gradient(dy, v, SILU) * weight[None, :]
-    du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
-    tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
-    if HAS_SKIP:
-        offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
-        tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
+    for tile in tl.range(REPEAT):
+        rows, mask = tile_at(pid_n, first_p + tile * BLOCK_P, offs_c, P, C, BLOCK_P)
+        u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C], as dy, n, v and dn
+        dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
+        n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
+        dn = silu_gradient(dy, v, SILU, x_ptr.dtype.element_ty == tl.float32) * weight[None, :]
+        du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
+        tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
+        if HAS_SKIP:
+            offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
+            tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
 
 
 class _Plan:
@@ -295,6 +256,7 @@ class _Plan:
         self.chunks = triton.cdiv(tiles, self.tiles)
         self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
         self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
+        self.is_small = self.pixels * self.channels // groups <= _WHOLE
 
     def partial(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         programs = self.n * self.chunks * self.channel_blocks
@@ -307,8 +269,8 @@ class _Plan:
 
     def last(self, name: str, kernel: triton.JITFunction, **arguments: Argument) -> None:
         def grid(meta: Mapping[str, int]) -> tuple[int]:
-            tiles = triton.cdiv(self.pixels, meta["BLOCK_P"]) * triton.cdiv(self.channels, meta["BLOCK_C"])
-            return (self.n * tiles,)
+            tiles = triton.cdiv(self.pixels, meta["BLOCK_P"] * meta["REPEAT"])
+            return (self.n * tiles * triton.cdiv(self.channels, meta["BLOCK_C"]),)
 
         launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes, GROUPS=self.groups)
 
@@ -338,11 +300,15 @@ def group_norm_silu_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
     plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
-    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
     mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    if plan.is_small:
+        made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "EPS": eps, "SILU": silu}
+        launch_whole(group_norm_silu_whole_fwd_kernel, x, skip, num_groups, **inputs, **made)
+        return y, mean, rstd
+    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
     read = {name: value for name, value in inputs.items() if name not in ("weight_ptr", "bias_ptr")}
     plan.partial(group_norm_silu_fwd_partial_kernel, **read, **partial)
@@ -368,10 +334,14 @@ def group_norm_silu_bwd(
     """Return the gradients of x and of skip; the second is an empty tensor if skip is None."""
     plan = _Plan(x, skip, num_groups)
     inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
-    sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
-    mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
     dx = torch.empty_like(x)
     dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
+    if plan.is_small:
+        made = {"dx_ptr": dx, "dskip_ptr": dskip}
+        launch_whole(group_norm_silu_whole_bwd_kernel, x, skip, num_groups, **inputs, **made)
+        return dx, dskip
+    sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
+    mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
     plan.partial(
         group_norm_silu_bwd_partial_kernel,
         **inputs,

@@ -78,6 +78,22 @@ def test_units_of_a_layer_have_their_strongest_concept(audit: Audit) -> None:
         audit.units("layer9")
 
 
+def test_units_are_given_or_those_that_matter_to_a_class(audit: Audit) -> None:
+    assert [unit.name for unit in audit.units("layer2", units=[7, 2])] == ["unit 7", "unit 2"]
+    fish = audit.units("layer2", top=3, target="fish")
+    shares = [unit.contribution or 0 for unit in fish]
+    assert len(fish) == 3 and shares == sorted(shares, reverse=True)
+    with pytest.raises(ValueError, match="layer: wanted the layer before the last linear one"):
+        audit.units("layer1", target="fish")
+    with pytest.raises(ValueError, match=r"units: wanted numbers from 0 to 11, got \[12\]"):
+        audit.units("layer2", units=[12])
+
+
+def test_directions_are_features_too(audit: Audit) -> None:
+    rows = audit.directions("layer2", 2) + audit.directions("layer2", ["background:desert"])
+    assert [row.name for row in rows] == ["PCA 1", "PCA 2", "CAV background:desert"]
+
+
 def test_a_saved_audit_is_read_back(audit: Audit, tmp_path: Path) -> None:
     found = Audit.load(audit.save(tmp_path / "audit"))
     assert (
@@ -87,6 +103,8 @@ def test_a_saved_audit_is_read_back(audit: Audit, tmp_path: Path) -> None:
     assert [image.tobytes() for image in found.images] == [image.tobytes() for image in audit.images]
     with pytest.raises(ValueError, match="units: wanted an audit of this session"):
         found.units("layer2")
+    with pytest.raises(ValueError, match="directions: wanted an audit of this session"):
+        found.directions("layer2", 1)
     (tmp_path / "audit" / "audit.json").write_text("{}")
     with pytest.raises(CorruptFileError, match=r"audit.json"):
         Audit.load(tmp_path / "audit")
@@ -167,12 +185,6 @@ def test_the_wrong_kind_and_unknown_options_are_refused(tmp_path: Path) -> None:
         quick_audit(tmp_path, pictures="many")
     with pytest.raises(TypeError, match="eye: wanted"):
         quick_audit(tmp_path, eye=3)
-
-
-@pytest.mark.parametrize("argument", ["images", "interventions", "explain"])
-def test_what_is_not_there_yet_says_so(tmp_path: Path, argument: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"{argument}: wanted "):
-        quick_audit(tmp_path, **{argument: True})
 
 
 def test_the_pool_of_another_pipeline_is_refused_and_kept(pool: Path, audit: Audit) -> None:

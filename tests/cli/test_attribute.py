@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import diffexplain_fast as dx
-from tests.cli.test_cli import run
+from tests.cli.running import run
 from tests.tiny import tiny_sd
 
 
@@ -46,7 +46,7 @@ def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Pat
     for more, message in (
         ((taxonomy,), "images: wanted files of pictures"),
         ((picture,), "taxonomy: wanted a Taxonomy, because none ships"),
-        ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted a number of denoiser rows"),
+        ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted rows of the denoiser as 2000"),
         ((tmp_path / "none.png",), "none.png"),
     ):
         code, text = run("attribute", "tinyworld/clean", "boat", *more, *arguments)

@@ -1,68 +1,64 @@
 """``diffexplain-fast audit`` on tiny real models: what it prints, writes and refuses."""
 
-import json
 import os
 from pathlib import Path
 
-import pytest
-from transformers import ResNetConfig, ResNetForImageClassification
-from typer.testing import CliRunner
+from PIL import Image
 
 from diffexplain_fast.cli.audit import findings_table
-from diffexplain_fast.cli.main import app
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
 from tests.auditing import made_up
-from tests.tiny import LABELS, seeded, tiny_sd
+from tests.cli.running import run
+from tests.tiny import LABELS
 
 QUICK = ["--pictures", "24", "--steps", "1", "--guidance", "1"]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
-    """Return the folder of a classifier and the option that names that of a pipeline, in their public formats."""
-    folder, names = tmp_path_factory.mktemp("models"), dict(enumerate(LABELS))
-    config = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8],
-        depths=[1],
-        layer_type="basic",
-        id2label=names,
-        label2id={name: i for i, name in names.items()},
-    )
-    seeded(lambda: ResNetForImageClassification(config)).save_pretrained(folder / "classifier")
-    steps = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 16, "width": 16}}
-    steps |= {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True}
-    (folder / "classifier" / "preprocessor_config.json").write_text(json.dumps(steps))
-    tiny_sd().save_pretrained(folder / "pipeline")
-    return str(folder / "classifier"), ["--pipeline", str(folder / "pipeline")]
-
-
-def run(*arguments: object) -> tuple[int, str]:
-    """Return exit code and all output of a command, run in this process."""
-    result = CliRunner().invoke(app, ["audit", *map(str, arguments)], env={"COLUMNS": "100"})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
-def test_audit_writes_everything(models: tuple[str, list[str]], tmp_path: Path) -> None:
+def test_audit_writes_everything(models: tuple[str, str], tmp_path: Path) -> None:
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("background: desert, snow\ncolour: red, blue\n")
     folders = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts]
-    code, text = run(models[0], "fish", *models[1], *folders, *QUICK)
+    code, text = run("audit", models[0], "fish", "--pipeline", models[1], *folders, *QUICK)
     assert code == 0 and "fish: " in text and "audit.json" in text
     assert sorted(os.listdir(tmp_path / "out")) == ["audit", "report.html"]
     audit = Audit.load(tmp_path / "out" / "audit")
     assert {row.target for row in audit.rows} == {"fish"} and len(audit.rows) == 4
-    again = run(models[0], "1", *models[1], *folders, *QUICK)
+    again = run("audit", models[0], "1", "--pipeline", models[1], *folders, *QUICK)
     assert again[0] == 0 and Audit.load(tmp_path / "out" / "audit").settings["pictures_drawn"] == 0
 
 
-def test_bad_input_is_one_line_and_code_2(models: tuple[str, list[str]], tmp_path: Path) -> None:
-    code, text = run(models[0], *models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK)
+def test_a_distribution_of_the_users_own_is_read_from_a_file(models: tuple[str, str], tmp_path: Path) -> None:
+    concepts, weights = tmp_path / "concepts.txt", tmp_path / "weights.json"
+    concepts.write_text("background: desert, snow\ncolour: red, blue\n")
+    weights.write_text('{"background": {"desert": 0.7}}')
+    options = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts, "--weights", weights]
+    code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK, "--pictures", "96")
+    audit = Audit.load(tmp_path / "out" / "audit")
+    assert code == 0 and f"worth {audit.settings['effective_pictures']:.0f} equal pictures" in text
+    weights.write_text('{"background": {"dessert": 0.7}}')
+    code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)
+    assert code == 2 and "nearest: desert" in text
+    weights.write_text("{")
+    assert run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)[0] == 2
+
+
+def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Path) -> None:
+    code, text = run(
+        "audit", models[0], "--pipeline", models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK
+    )
     assert code == 2 and "concepts: wanted groups of values or words" in text and "Traceback" not in text
-    code, text = run(models[0], *models[1], "--out", tmp_path / "out", "--concepts", tmp_path / "none.txt", *QUICK)
+    code, text = run(
+        "audit",
+        models[0],
+        "--pipeline",
+        models[1],
+        "--out",
+        tmp_path / "out",
+        "--concepts",
+        tmp_path / "none.txt",
+        *QUICK,
+    )
     assert code == 2 and "none.txt" in text
 
 
@@ -73,3 +69,43 @@ def test_the_table_holds_the_findings_only() -> None:
     assert first.split()[:3] == ["target", "concept", "effect"]
     assert len(lines) == len(audit.findings) and lines[0].split()[:2] == ["fish", "background:desert"]
     assert findings_table(Audit("tiny", [], [], {}, {})) == "No concept has an effect above the minimal one."
+
+
+def test_conditions_decide_the_exit_code(models: tuple[str, str], tmp_path: Path) -> None:
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("background: desert, snow\ncolour: red, blue\n")
+    folders = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts]
+    code, text = run(
+        "audit",
+        models[0],
+        "--pipeline",
+        models[1],
+        *folders,
+        *QUICK,
+        "--fail-on",
+        "spurious>0.5",
+        "--fail-on",
+        "findings<1",
+    )
+    assert code == 3 and "passed: spurious is 0" in text and "FAILED: findings is 0" in text
+    settings = Audit.load(tmp_path / "out" / "audit").settings
+    assert [one["failed"] for one in settings["decisions"]] == [False, True] and settings["control"] == "family"
+    code, text = run("audit", models[0], "--pipeline", models[1], *folders, *QUICK, "--fail-on", "spurios>0.5")
+    assert code == 2 and "nearest: spurious" in text
+
+    code, text = run("audit", "diff", tmp_path / "out", tmp_path / "out" / "audit", "--out", tmp_path / "diff")
+    assert code == 0 and "No concept has an effect above the minimal one." in text
+    assert all(row.effect == 0 for row in Audit.load(tmp_path / "diff" / "audit").rows)
+    assert run("audit", "diff", tmp_path / "out", "--out", tmp_path / "two")[0] == 2
+
+
+def test_own_pictures_are_a_folder(models: tuple[str, str], tmp_path: Path) -> None:
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("background: desert, snow\n")
+    for i in range(4):
+        (tmp_path / "own" / LABELS[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), (60 * i, 0, 0)).save(tmp_path / "own" / LABELS[i % 2] / f"{i}.png")
+    options = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts]
+    code, _ = run("audit", models[0], "--pipeline", models[1], *options, *QUICK, "--images", tmp_path / "own")
+    found = Audit.load(tmp_path / "out" / "audit").photographs
+    assert code == 0 and found is not None and found.pictures == 4 and found.groups == ["boat"] * 2 + ["fish"] * 2

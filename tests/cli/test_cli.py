@@ -6,20 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 from diffusers import PNDMScheduler
-from transformers import ResNetConfig, ResNetForImageClassification
 from typer.testing import CliRunner
 
-from diffexplain_fast.cli.demo import chosen_classes
+from diffexplain_fast.cli.demo import CASES, MADE, known
 from diffexplain_fast.cli.explain import _folder_names
-from diffexplain_fast.cli.main import app
-from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.cli.main import _exits, app
 from diffexplain_fast.ops.doctor import implementations, kernel_status
+from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.results.explanation import Explanation
-from tests.tiny import LABELS, seeded, tiny_classifier, tiny_sd
+from diffexplain_fast.tinyworld.store import classifier_names
+from tests.cli.running import run
+from tests.tiny import LABELS, tiny_sd
 
 QUICK = ["--iterations", "2", "--n-tokens", "1", "--steps", "1", "--guidance", "1"]
 
@@ -31,35 +33,6 @@ def pndm(tmp_path: Path) -> Path:
     pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)
     pipe.save_pretrained(tmp_path / "pndm")
     return tmp_path / "pndm"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the folders of a classifier and of a pipeline, in their public formats."""
-    folder = tmp_path_factory.mktemp("models")
-    names = dict(enumerate(LABELS))
-    config = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8],
-        depths=[1],
-        layer_type="basic",
-        id2label=names,
-        label2id={name: i for i, name in names.items()},
-    )
-    seeded(lambda: ResNetForImageClassification(config)).save_pretrained(folder / "classifier")
-    steps = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 16, "width": 16}}
-    steps |= {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True}
-    (folder / "classifier" / "preprocessor_config.json").write_text(json.dumps(steps))
-    tiny_sd().save_pretrained(folder / "pipeline")
-    return str(folder / "classifier"), str(folder / "pipeline")
-
-
-def run(*arguments: object) -> tuple[int, str]:
-    """Return exit code and all output of a command, run in this process."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 def test_help_names_every_command_and_exit_code() -> None:
@@ -145,6 +118,9 @@ BAD = {
         "pipeline: wanted an existing folder, or a hub id",
     ),
     "nothing": (["explain"], "classifier"),
+    # Refused before anything is loaded: there is no such classifier.
+    "budget": (["explain", "nosuch", "boat", "--budget", "2000"], "budget: wanted rows of the denoiser as 2000 or"),
+    "modes": (["explain", "{classifier}", "boat", "--modes", "0"], "--modes"),
 }
 
 
@@ -189,15 +165,22 @@ def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str
     assert exit_code == 2 and "same configuration" in text
 
 
-def test_the_demo_prefers_classes_with_a_shortcut() -> None:
-    def truth(role: str, effect: float) -> dict:
-        row = {"attribute": "companion:flag", "effect": effect, "interval": [effect, effect], "role": role}
-        return {"attributes": [row]}
+def test_the_demo_says_what_raises_a_class_by_the_measured_truth() -> None:
+    truth: dict = {
+        "attributes": [{"attribute": "companion:flag", "effect": 6.04}, {"attribute": "companion:sun", "effect": 0.2}],
+        "interactions": [{"first": "colour:blue", "second": "background:desert", "effect": 5.3}],
+        "unnamed": [{"cue": "pattern:diagonal", "effect": 2.0}, {"cue": "frame:dark", "effect": -3.0}],
+    }
+    said = known(CASES[0], truth)
+    assert "blue and desert together +5.3; diagonal, which no word names, +2.0; flag +6.0." in said
+    assert "tree, in logits: nothing." in known(CASES[0], {})
 
-    rows = {"boat": ("none", 9.0), "fish": ("spurious", 1.5), "house": ("core", 9.0), "tree": ("spurious", 6.0)}
-    known = {label: truth(*row) for label, row in rows.items()}
-    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS, truth=known)) == ["tree", "fish", "boat"]
-    assert chosen_classes(Classifier(tiny_classifier(), labels=LABELS)) == ["boat", "fish", "house"]
+
+def test_the_demo_has_one_class_of_each_kind_and_plants_what_no_shipped_classifier_has() -> None:
+    assert len({case.kind for case in CASES}) == len({(case.classifier, case.label) for case in CASES}) == 4
+    names = {case.classifier for case in CASES}
+    assert names - set(classifier_names()) == {MADE} and "clean" in names
+    assert SHIPPED["companion"]["tree"] == {"companion": "kite"}
 
 
 def test_several_targets_share_one_report_and_have_folders_of_their_own(
@@ -222,6 +205,18 @@ def test_json_has_a_line_a_target_and_nothing_else(models: tuple[str, str], tmp_
     assert all(len(Explanation.load(record["folder"]).images) == 2 for record in records)
 
 
+def test_modes_are_printed_and_the_budget_limits_the_search(models: tuple[str, str], tmp_path: Path) -> None:
+    classifier, pipeline = models
+    command = ["explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path, *QUICK]
+    command += ["--candidates", "fish,tree,house", "--modes", "2", "--budget", "1 rows"]
+    code, text = run(*command)
+    assert code == 0 and text.count("ClassProbability(boat): ") == 2
+    explanation = Explanation.load(tmp_path / "explanation")
+    assert len(explanation.others) == 1 and explanation.settings["options"]["budget"] == "1 rows"
+    again = CliRunner().invoke(app, [*map(str, command), "--json"])
+    assert len(json.loads(again.stdout)["others"]) == 1
+
+
 def test_targets_with_equal_plain_names_have_folders_of_their_own() -> None:
     assert _folder_names(["a b", "a/b", "...", "a-b"]) == ["a-b", "a-b~2", "target", "a-b~3"]
 
@@ -239,6 +234,8 @@ def test_a_classifier_of_the_users_own_file(models: tuple[str, str], tmp_path: P
     for wrong, said in (("number", "a function 'number'"), ("nothing", "a function 'nothing'")):
         code, text = run("classes", f"{file}:{wrong}")
         assert code == 2 and said in text
+    code, text = run("classes", file)
+    assert code == 2 and f"a function of the file, as {file}:make" in text
     code, text = run("classes", f"{tmp_path / 'other.py'}:make")
     assert code == 2 and "a file of Python" in text
 
@@ -250,6 +247,13 @@ def test_classes_and_layers_are_listed(models: tuple[str, str]) -> None:
     assert code == 0 and "resnet.encoder  (ResNetEncoder)" in text
     code, text = run("classes", "background")
     assert code == 2 and "did you mean tinyworld/background?" in text
+
+
+def test_a_warning_is_one_line() -> None:
+    said: list[str] = []
+    before = warnings.formatwarning
+    _exits(lambda: said.append(warnings.formatwarning("output: guessed", UserWarning, "a.py", 3)))()
+    assert said == ["diffexplain-fast: warning: output: guessed\n"] and warnings.formatwarning is before
 
 
 def test_the_version_is_printed() -> None:

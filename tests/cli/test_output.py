@@ -58,7 +58,7 @@ REFUSED = {
     "report, a file": (REPORT, a_file, "out, which is not a folder"),
     "report, report": (REPORT, a_folder("report.md"), "report.md"),
     "demo, a file": (["demo"], a_file, "out, which is not a folder"),
-    "demo, not ours": (["demo"], a_note("background-fish/notes.txt"), "background-fish with notes.txt"),
+    "demo, not ours": (["demo"], a_note("companion-tree/notes.txt"), "companion-tree with notes.txt"),
 }
 
 

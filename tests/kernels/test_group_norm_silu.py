@@ -1,5 +1,6 @@
 """GroupNorm and SiLU in Triton, forward and backward, against the reference in float64."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,15 @@ from diffexplain_fast.ops.reference import group_norm_silu as reference
 from tests.kernels.harness import channels_last, check, padded
 
 _EPS = 1e-5
+
+
+@pytest.fixture(scope="module", autouse=True, params=[0, 2**30], ids=["three launches", "one launch"])
+def whole(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run every test with the kernels for large images, and with those for small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_WHOLE", request.param)
+        patch.setitem(configs.CONFIGS, "group_norm_silu_whole", [configs.Config({"BLOCK_E": 256}, 4)])
+        yield
 
 
 def inputs(

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffexplain_fast.ops import _sdpa, attention
-from diffexplain_fast.ops.attention import fitting
+from diffexplain_fast.ops.attention import cudnn_preferred, fitting
+from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.ops.reference import attention as reference
 from tests.ops.calls import SIDES, Call, device_of, evaluate, kept_bytes, size_of, variants
 from tests.ops.contract import OwnKernels
@@ -154,11 +156,105 @@ def test_torch_computes_the_heads_and_lengths_for_which_it_is_faster() -> None:
 
     assert [fitting("triton", heads(9, columns), heads(9, columns)) for columns in (160, 161)] == ["triton", "sdpa"]
     assert [fitting("cpp", heads(n, 8), heads(256, 8)) for n in (256, 257)] == ["cpp", "sdpa"]
-    assert fitting("reference", heads(2**16, 999), heads(9, 999)) == "reference"
+    assert fitting("reference", heads(2**16, 999), heads(9, 999), {999}) == "reference"
     with pytest.raises(
         ValueError, match=r"^impl: wanted 'sdpa' or 'reference' for more than 160 columns .*, got 'triton'"
     ):
         attention(heads(9, 161), heads(9, 161), heads(9, 161), impl="triton")
+
+
+HOPPER = frozenset(range(8, 257, 8))
+
+
+def test_cudnn_computes_long_keys_where_torch_prefers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(keys: int, columns: int = 40, impl: str = "triton") -> str:
+        q, k = (torch.empty(1, n, 2, columns, device="meta") for n in (4096, keys))
+        return fitting(impl, q, k, HOPPER)
+
+    assert [chosen(keys) for keys in (77, 255, 256, 4096)] == ["triton", "triton", "cudnn", "cudnn"]
+    assert [chosen(4096, columns) for columns in (41, 160, 256, 264)] == ["triton", "cudnn", "cudnn", "sdpa"]
+    assert chosen(4096, impl="sdpa") == "cudnn" and chosen(4096, impl="reference") == "reference"
+    monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: False)
+    assert chosen(4096) == "triton"
+
+
+def test_deterministic_algorithms_leave_cudnn_out() -> None:
+    q = torch.empty(1, 512, 2, 40, device="meta")
+    try:
+        for warn_only, chosen in ((False, "triton"), (True, "cudnn")):
+            torch.use_deterministic_algorithms(True, warn_only=warn_only)
+            assert fitting("triton", q, q, HOPPER) == chosen
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_cudnn_has_the_shapes_of_the_other_kernels() -> None:
+    q, k = (torch.empty(2, n, 3, 40, device="meta", dtype=torch.bfloat16, requires_grad=True) for n in (9, 5))
+    o = attention(q, k, k, impl="cudnn")
+    assert o.shape == q.shape and o.is_contiguous()
+    dq, dk = torch.autograd.grad(o, (q, k), torch.empty_like(o))
+    assert dq.is_contiguous() and dk.is_contiguous() and (dq.shape, dk.shape) == (q.shape, k.shape)
+    _, lse = _sdpa.cudnn_attention_fwd(q, k, k, 0.3)
+    assert lse.shape == (2, 3, 9, 1) and lse.dtype == torch.float32
+
+
+@pytest.mark.parametrize("columns", [12, 264])
+def test_cudnn_refuses_columns_that_it_does_not_have(columns: int) -> None:
+    q = torch.empty(1, 9, 1, columns, device="meta", dtype=torch.float16)
+    with pytest.raises(ValueError, match=f"^impl: wanted 'triton' or 'sdpa' for {columns} columns .* got 'cudnn'"):
+        attention(q, q, q, impl="cudnn")
+
+
+def test_torch_prefers_cudnn_only_on_a_gpu_and_in_half_precision() -> None:
+    assert cudnn_preferred(torch.device("cpu"), torch.bfloat16) == frozenset()
+    assert cudnn_preferred(torch.device("cuda"), torch.float32) == frozenset()
+
+
+CUDNN = cudnn_preferred(torch.device("cuda"), torch.bfloat16) if torch.cuda.is_available() else frozenset()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(40 not in CUDNN, reason="torch does not prefer cuDNN's attention here")
+@pytest.mark.parametrize("shape", [(256, 256, 160), (300, 290, 40), (1024, 1024, 80)], ids=str)
+def test_cudnn_is_within_the_budget_and_auto_takes_it(shape: tuple[int, int, int]) -> None:
+    queries, keys, columns = shape
+    contract = TestAttention()
+
+    def draw() -> Call:
+        with torch.device("cuda"):
+            return contract.make(torch.bfloat16, n=2, queries=queries, keys=keys, heads=3, columns=columns)
+
+    torch.manual_seed(0)
+    contract.compare("cudnn" if columns in CUDNN else "sdpa", draw)
+    call = draw()
+    call.inputs["q"].requires_grad_()
+    one, other = (attention(**call.inputs, impl=impl) for impl in ("auto", "cudnn" if columns in CUDNN else "triton"))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(40 not in CUDNN, reason="torch does not prefer cuDNN's attention here")
+def test_cudnn_runs_in_a_cuda_graph_and_hands_over_to_triton() -> None:
+    q, do = (torch.randn(2, 512, 3, 40, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    raw = RawOps(q.device, q.dtype)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+
+    def both() -> list[Tensor]:
+        o, lse = raw.attention_fwd(q, q, q, 0.3)
+        return [o, *raw.attention_bwd(do, q, q, q, o, lse, 0.3)]
+
+    with torch.cuda.stream(stream):
+        wanted = both()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=stream):
+        made = both()
+    graph.replay()
+    for got, eager in zip(made, wanted, strict=True):
+        torch.testing.assert_close(got, eager, rtol=2e-2, atol=2e-2)
+    o, lse = raw.attention_fwd(q, q, q, 0.3)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        for got, eager in zip(raw.attention_bwd(do, q, q, q, o, lse, 0.3), wanted[1:], strict=True):
+            torch.testing.assert_close(got, eager, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa", "auto"])

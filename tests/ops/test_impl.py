@@ -36,6 +36,8 @@ def test_unknown_names_are_answered_with_the_known_ones(op: str) -> None:
         ("cpp", CPU, torch.float32, "was not built", "pip install"),
         ("cuda", CUDA, torch.float32, "was not built", "pip install"),
         ("triton", CPU, torch.float32, "tensors on a CUDA device", "move them there"),
+        ("cudnn", CPU, torch.float16, "tensors on a CUDA device", "move them there"),
+        ("cudnn", CUDA, torch.float32, "float16 and bfloat16", "take 'sdpa'"),
         ("cuda", CPU, torch.float32, "tensors on a CUDA device", "move them there"),
         ("triton", CUDA, torch.float64, "float32, float16 and bfloat16", "not in torch.float64"),
         ("cuda", CUDA, torch.float64, "float32, float16 and bfloat16", "not in torch.float64"),
@@ -76,6 +78,7 @@ def test_auto_falls_back_and_says_why(op: str, monkeypatch: pytest.MonkeyPatch) 
     assert choose(op, "reference", CPU, torch.float32) == Choice("reference", "asked for")
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton"
     assert "xformers" not in reason, "only by name"
+    assert "cudnn" not in reason, "the sizes decide about it"
     assert choose(op, "auto", CUDA, torch.float64).impl == ("sdpa" if op == "attention" else "reference")
     monkeypatch.setattr(_impl, "CUDA_MISSING", "")
     assert choose(op, "auto", CUDA, torch.float16).impl == "triton", "CUDA is asked for by name, where Triton is there"

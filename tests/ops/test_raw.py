@@ -44,3 +44,19 @@ def test_raw_attention_equals_the_op(impl: str) -> None:
     own, lse = raw.attention_fwd(*call.inputs.values(), scale)
     assert torch.equal(own, o)
     assert all(map(torch.equal, raw.attention_bwd(do, *call.inputs.values(), own, lse, scale), grads))
+
+
+def test_cudnn_is_named_with_its_gradients_and_takes_only_its_own_log_sum_exp(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = RawOps(torch.device("meta"), torch.bfloat16, "triton")
+    raw.cudnn = {40}
+    assert "attention: triton or sdpa, by size (for long keys cudnn, whose gradients are" in raw.described()
+    q, ran = torch.empty(1, 512, 2, 40, device="meta", dtype=torch.bfloat16), []
+    backward = "diffexplain_fast.ops._sdpa.cudnn_attention_bwd"
+    monkeypatch.setattr(backward, lambda *given: (ran.append("cudnn"), given[1:4])[1])
+    o, lse = raw.attention_fwd(q, q, q, 0.3)
+    raw.attention_bwd(o, q, q, q, o, lse, 0.3)
+    assert ran == ["cudnn"]
+    raw.attention_bwd(o, q, q, q, o, lse[..., 0], 0.3)  # as Triton's forward has it
+    monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: False)
+    raw.attention_bwd(o, q, q, q, o, lse, 0.3)
+    assert ran == ["cudnn"]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.overrides import TorchFunctionMode
 
 from diffexplain_fast.engine.memory.counting import live_bytes
+from diffexplain_fast.ops._constants import constant
 from diffexplain_fast.ops.resize_normalize import MODES, _weights, resize, resize_normalize
 from tests.ops.calls import SIDES, Call
 from tests.ops.contract import Contract
@@ -72,6 +74,31 @@ class TestResizeNormalize(Contract):
         """Return the bytes of the two matrices and of the channels' deviations: for any batch, nothing of the input."""
         old, new = call.inputs["pixels"].shape[-2:], call.fixed["size"]
         return (old[0] * new[0] + old[1] * new[1] + 3) * torch.float32.itemsize
+
+
+class NoCopyFromTheCPU(TorchFunctionMode):
+    """Refuse, as the recording of a CUDA graph does, numbers that come from the CPU to another device."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.device.type != "cpu":
+            came = [value.device.type for value in args if isinstance(value, Tensor) and value.ndim > 0]
+            listed = function in (torch.tensor, torch.as_tensor, Tensor.new_tensor)
+            assert "cpu" not in came and not listed, f"{function} copies from the CPU"
+        return made
+
+
+def test_a_second_call_copies_nothing_to_the_device() -> None:
+    def call() -> Tensor:
+        pixels = torch.empty(2, 3, 9, 8, device="meta")
+        return resize_normalize(pixels, (4, 5), [0.4, 0.5, 0.6], (0.2, 0.3, 0.4))
+
+    constant.cache_clear()
+    with pytest.raises(AssertionError, match="copies from the CPU"), NoCopyFromTheCPU():
+        call()
+    call()  # as the warm-up of a recording
+    with NoCopyFromTheCPU():
+        assert call().shape == (2, 3, 4, 5)
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

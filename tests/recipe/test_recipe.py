@@ -12,7 +12,7 @@ from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.recipe.classifiers import SHIPPED, draw_labelled
 from diffexplain_fast.recipe.data import ELEMENTS, cached_scenes, render_scenes
 from diffexplain_fast.recipe.tokenizer import CONTEXT, build_tokenizer
-from diffexplain_fast.recipe.training import Plan, fit
+from diffexplain_fast.recipe.training import Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import OBJECTS, VOCABULARY, values_of
 
 
@@ -58,11 +58,14 @@ def line_model():
 
 
 def line_loss(model):
-    def loss(rng, generator):
-        x = torch.randn(8, 3, generator=generator)
-        return (model(x)[:, 0] - x.sum(1) * float(rng.integers(1, 3))).square().mean()
+    def draw(rng, generator):
+        return {"x": torch.randn(8, 3, generator=generator), "factor": torch.tensor(float(rng.integers(1, 3)))}
 
-    return loss
+    def loss(batch):
+        x = batch["x"]
+        return (model(x)[:, 0] - x.sum(1) * batch["factor"]).square().mean()
+
+    return Loss(draw, loss)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -74,13 +77,13 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
     broken = line_model()
     calls, loss = itertools.count(), line_loss(broken)
 
-    def interrupted(rng, generator):
+    def interrupted(batch):
         if next(calls) == 15:
             raise KeyboardInterrupt
-        return loss(rng, generator)
+        return loss.of(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        fit("line", broken, interrupted, plan, tmp_path)
+        fit("line", broken, loss._replace(of=interrupted), plan, tmp_path)
     resumed = line_model()
     with torch.no_grad():
         resumed.weight.zero_()

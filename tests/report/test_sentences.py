@@ -37,6 +37,10 @@ def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: 
     assert verdict.shortcuts == ["snow"]
 
 
-def test_a_word_that_two_neighbours_share_is_said_once() -> None:
-    words = [[Word(word, 0.9)] for word in ("a", "a", "snow", "a")]
-    assert "pictures of “a snow a”" in verdict_of(example(words=words)).headline
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("a a kite", "kite"), ("snow snow a snow", "snow"), ("red kite red", "red kite red"), ("a a", "a")],
+)
+def test_words_are_said_without_articles_and_without_repetitions(words: str, said: str) -> None:
+    tokens = [[Word(word, 0.9)] for word in words.split()]
+    assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline

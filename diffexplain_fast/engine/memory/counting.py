@@ -15,12 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
 from diffexplain_fast.engine.memory.flop import Arguments, flop
+from diffexplain_fast.engine.memory.workspaces import cudnn_attention_bytes
 
 _Model = TypeVar("_Model")
 Options = Mapping[str, object]
 """Arguments of an operation by keyword."""
 _CONVOLUTION = torch.ops.aten.convolution.default
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
+_ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_cudnn_attention_backward.default
 
 
 class Count(NamedTuple):
@@ -31,7 +33,8 @@ class Count(NamedTuple):
         peak: most bytes alive at once, without arguments and weights.
         forward: FLOP of the forward, 2 per multiply-add; matrix products, convolutions and attention.
         total: FLOP of forward and backward, including those that are computed again.
-        operands: most bytes of one convolution's input, weight and output together, or of its input gradient's.
+        operands: most bytes of one convolution's input, weight and output together, or of its input gradient's, or of
+            the sums that cuDNN's attention keeps in its backward.
     """
 
     kept: int
@@ -120,6 +123,8 @@ class Counting(LiveBytes):  # type: ignore[no-untyped-call]
             self.operands = max(self.operands, sum(map(_bytes, (*args[:2], *_listed(out)))))
         elif func is _CONVOLUTION_BACKWARD:
             self.operands = max(self.operands, sum(map(_bytes, (args[0], args[2], _listed(out)[0]))))
+        elif func is _ATTENTION_BACKWARD:
+            self.operands = max(self.operands, cudnn_attention_bytes(args[1].shape))
         return out
 
     def _run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:

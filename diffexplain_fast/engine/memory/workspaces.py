@@ -1,10 +1,11 @@
 """Memory that CUDA's libraries take beside the tensors of a computation.
 
 cuBLAS keeps one workspace for each pair of thread and stream that ever multiplied matrices. cuDNN takes a workspace
-during a convolution.
+during a convolution, and during the backward of attention.
 """
 
 import re
+from collections.abc import Sequence
 
 import torch
 
@@ -17,6 +18,26 @@ CUBLAS_HOPPER = 32 * 2**20
 the same size. Source: notes of PyTorch on CUDA, "cuBLAS workspaces"."""
 _CUBLAS_BEFORE = (2 * 4096 + 8 * 16) * 2**10
 """Bytes of a workspace by default before Hopper, :4096:2:16:8."""
+
+_TILE = 128
+"""Queries of a tile of cuDNN's attention, and half of it the columns: the largest numbers that it rounds up to."""
+
+
+def cudnn_attention_bytes(shape: Sequence[int]) -> int:
+    """Return the estimated bytes of the workspace of cuDNN's attention in its backward, an upper bound.
+
+    The gradient of the queries is summed in float32, and each query has its log-sum-exp and its sum over do o.
+
+    Args:
+        shape: of the queries, [B, H, N, D].
+    """
+    images, heads, queries, columns = shape
+    rows = images * heads * _round_up(queries, _TILE)
+    return 4 * rows * (_round_up(columns, _TILE // 2) + 2)
+
+
+def _round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
 
 
 def cublas_bytes(device: torch.device) -> int | None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
-from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.base import checked_score
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, is_hit, log_probability
@@ -103,25 +103,9 @@ class Budget:
 
     @classmethod
     def of(cls, models: LatentModels, given: object) -> "Budget":
-        """Return a budget from what a caller gives: a number of rows, a text such as "20 s", or None.
-
-        Raises:
-            TypeError: something else.
-            ValueError: no positive number.
-        """
-        wanted = 'a number of denoiser rows above 0, a time such as "20 s", or None'
-        if given is None:
-            return cls(models)
-        if isinstance(given, str):
-            number = given.strip().removesuffix("s").strip()
-            if not number.replace(".", "", 1).isdecimal() or not float(number) > 0:
-                raise wrong_value("budget", wanted, repr(given))
-            return cls(models, seconds=float(number))
-        if not isinstance(given, int) or isinstance(given, bool):
-            raise wrong_type("budget", wanted, given)
-        if given < 1:
-            raise wrong_value("budget", wanted, given)
-        return cls(models, rows=given)
+        """Return the budget that a caller wrote; see ``read_limit``."""
+        limit = read_limit(given)
+        return cls(models, limit.rows, limit.seconds)
 
     def late_by(self, seconds: float) -> None:
         """Count time that an interrupted run has spent before."""

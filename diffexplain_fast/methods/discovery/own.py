@@ -2,7 +2,7 @@
 
 from diffexplain_fast.evidence.concepts import Concepts
 
-LABEL, USER = "label", "user"
+LABEL, USER, SIMILAR = "label", "user", "similarity"
 
 
 def own_concept(concepts: Concepts, label: str | None) -> int | None:
@@ -25,7 +25,10 @@ def spoken(label: str) -> str:
 
 
 def declared_by(concepts: Concepts, label: str | None, place: int) -> str | None:
-    """Return what says that a concept belongs to a class: "label", "user", or None."""
+    """Return what says that a concept belongs to a class: "label", "user", "similarity" of texts, or None."""
     if place == own_concept(concepts, label):
         return LABEL
-    return USER if concepts.names[place] in concepts.core.get(label or "", ()) else None
+    name, label = concepts.names[place], label or ""
+    if name in concepts.core.get(label, ()):
+        return USER
+    return SIMILAR if name in concepts.similar.get(label, ()) else None

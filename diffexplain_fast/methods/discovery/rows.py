@@ -128,6 +128,8 @@ def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None
         other_effect=_number(others.effect[place]),
         other_low=_number(others.low[place]),
         other_high=_number(others.high[place]),
+        words_p=None if judged.words_p is None else _number(judged.words_p[at]),
+        words_disagree=judged.disagree is not None and bool(judged.disagree[at]),
     )
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.engine.memory.counting import count, hollow, live_bytes
+from diffexplain_fast.ops.attention import attention
 
 SIZE, FLOAT = 1024, 4
 """Elements of the tensors here, and bytes of each."""
@@ -58,6 +59,15 @@ def test_flop_of_attention_are_two_products_forward_and_five_backward():
     product = 2 * 2 * 3 * 6 * 10 * 8
     found = count(F.scaled_dot_product_attention, [q, k, v], [])
     assert (found.forward, found.total) == (2 * product, 7 * product)
+
+
+def test_cudnns_attention_is_counted_with_its_workspace():
+    q = torch.empty(2, 300, 3, 40, dtype=torch.bfloat16, device="meta")
+    found = count(lambda q: attention(q, q, q, impl="cudnn"), [q], [])
+    product = 2 * 2 * 3 * 300 * 300 * 40
+    assert (found.forward, found.total) == (2 * product, 7 * product)
+    assert found.kept == 2 * q.numel() + 4 * 2 * 3 * 300, "the output and one number a query"
+    assert found.operands == 4 * 2 * 3 * 384 * (64 + 2), "sums in float32 of whole tiles"
 
 
 def test_flop_include_the_recomputed_forward():

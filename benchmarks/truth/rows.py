@@ -1,0 +1,158 @@
+"""The rows of the suite: one for the truth of every classifier, one for every classifier and method.
+
+A row belongs to a world, that is to the weights that ship; rows of another world are passed over.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import diffexplain_fast as dx
+from benchmarks.discovery.__main__ import roles
+from benchmarks.truth.answers import DIGITS, Answer
+from benchmarks.truth.cells import REINITIALISED, RESCALED, Cell, Planned, classifier_of
+from benchmarks.truth.described import values_on
+from benchmarks.truth.methods import METHODS
+from benchmarks.truth.subjects import Subject
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
+from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.recipe.rows import DECISIVE
+from diffexplain_fast.recipe.truth import measure_truth
+from diffexplain_fast.storage import MANIFEST, sha256_file
+from diffexplain_fast.tinyworld.store import WEIGHTS
+from diffexplain_fast.tinyworld.words import OBJECTS
+
+TRUTH = "truth"
+"""Method of the rows that hold what is known."""
+Row = dict[str, Any]
+
+
+def world() -> str:
+    """Return a short name of the weights that ship."""
+    return sha256_file(WEIGHTS / MANIFEST)[:12]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of this world; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows: list[Row] = [json.loads(line) for line in lines]
+    return [row for row in rows if row["world"] == world()]
+
+
+def missing(planned: Planned, methods: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Return the methods whose row of a classifier is not there, the truth first."""
+    done = {row["method"] for row in rows if row["classifier"] == planned.name}
+    return [name for name in (TRUTH, *methods) if name not in done]
+
+
+def measure(planned: Planned, methods: Sequence[str], work: Path, path: Path) -> list[str]:
+    """Measure methods on a classifier and append a row for each as soon as it is known.
+
+    Args:
+        planned: the classifier.
+        methods: names of the rows that are missing.
+        work: folder of the pool and of explanations.
+        path: file of the rows.
+
+    Returns:
+        A line for each row.
+    """
+    torch.set_num_threads(1)
+    began = time.process_time()
+    classifier, lines = classifier_of(planned), []
+    subject = Subject(planned, classifier, work)
+    with subject.explainer:
+        for name in methods:
+            if name == TRUTH:
+                part = known(planned, classifier, subject.concepts)
+            else:
+                answers = METHODS[name](subject)
+                part = {"answers": {label: answer.record() for label, answer in answers.items()}}
+            seconds = time.process_time() - began
+            row = {"world": world(), "classifier": planned.name, "method": name, **part}
+            append_rows(path, [row | {"CPU seconds": round(seconds, 2)}])
+            lines.append(f"{planned.name} {name}: {seconds:.1f} CPU seconds")
+            began = time.process_time()
+    return lines
+
+
+def known(planned: Planned, classifier: dx.Classifier, concepts: Concepts) -> Row:
+    """Return the known part of a row: effects and roles of every concept, and values on the scenes to predict.
+
+    Args:
+        planned: the classifier.
+        classifier: that was made of it.
+        concepts: of the generator.
+    """
+    untrained = planned.kind in (REINITIALISED, RESCALED)
+    truth = measure_truth(classifier, torch.device("cpu")) if untrained else classifier.truth or {}
+    effects, role = true_effects(truth, concepts), roles(truth)
+    named = concepts.names
+    values = {} if untrained else {label: values_on(classifier, label, planned.cell(label)) for label in planned.labels}
+    return {
+        "concepts": list(named),
+        "effects": {label: [_rounded(effects.get((label, name))) for name in named] for label in OBJECTS},
+        "roles": {label: [role.get((label, name)) for name in named] for label in OBJECTS},
+        "planted": {cell.label: learnt(truth[cell.label], cell) for cell in planned.cells},
+        "values": values,
+    }
+
+
+def learnt(truth: Mapping[str, Any], cell: Cell) -> bool:
+    """Return whether the classifier learnt what was planted, by its measured truth.
+
+    Every value of a cue must raise the class by more than one logit, and of a pair what both do together must differ by
+    more than one logit from the sum; of a pair that is needed together only that.
+
+    Args:
+        truth: of the class.
+        cell: what is planted in the class.
+    """
+    effects = {row["attribute"]: row["effect"] for row in truth["attributes"]}
+    effects |= {row["cue"]: row["effect"] for row in truth.get("unnamed", ())}
+    # The truths of the world that shipped first have no row for a missing companion, which no cue of theirs is.
+    raised = all(effects[":".join(value)] > DECISIVE for value in cell.cue.values)
+    if len(cell.cue.values) == 1:
+        return raised
+    together = truth["interactions"][0]["effect"]
+    return bool(together > DECISIVE if cell.cue.every else raised and together < -DECISIVE)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), DIGITS)
+
+
+def true_effects(truth: Mapping[str, Any], concepts: Concepts) -> dict[tuple[str, str], float]:
+    """Return label and concept to the true effect against the median of the values that the concepts have.
+
+    A truth with levels tells the level of every value of the world; the median is taken over those that a caption can
+    ask for, as an audit takes it. An older truth has only those.
+
+    Args:
+        truth: of a classifier of the tiny world.
+        concepts: of the generator.
+    """
+    if not has_levels(truth):
+        return audit_truth(truth)
+    found: dict[tuple[str, str], float] = {}
+    for label, part in truth.items():
+        level = {
+            row["attribute"]: float(np.mean([one["logit"] for one in row["levels"].values()]))
+            for row in part["attributes"]
+        }
+        for group, values in concepts.groups.items():
+            levels = {f"{group}:{value}": level[f"{group}:{value}"] for value in values if f"{group}:{value}" in level}
+            middle = float(np.median(list(levels.values())))
+            found |= {(label, name): value - middle for name, value in levels.items()}
+    return found
+
+
+def answers_of(row: Row) -> dict[str, Answer]:
+    """Return the answers of a row."""
+    return {label: Answer.read(record) for label, record in row["answers"].items()}

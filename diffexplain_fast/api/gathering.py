@@ -1,0 +1,101 @@
+"""Where an ``Explainer`` gets candidates for the concepts of an audit from."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.candidates import Candidates, Embed, See, checked, gather
+from diffexplain_fast.evidence.drawing import Drawing
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.targets import whole_number
+from diffexplain_fast.taxonomy import Taxonomy
+
+_STAGE = "candidates"
+_BATCH = 8
+
+
+class _Explains(Protocol):
+    """What of an ``Explainer`` is used here."""
+
+    pipeline: Pipeline
+    classifier: Classifier
+    seed: int
+
+    def _follow(self) -> None: ...
+    def _frozen(self) -> AbstractContextManager[None]: ...
+    def _sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler: ...
+
+
+class Gathering:
+    """The part of an ``Explainer`` that gathers candidates."""
+
+    @torch.inference_mode(False)
+    def candidates(
+        self: _Explains,
+        words: Sequence[str] = (),
+        taxonomy: Taxonomy | str | Path | None = None,
+        found: Sequence[Explanation | str] = (),
+        captions: Sequence[str] = (),
+        *,
+        core: Mapping[str, Sequence[str]] | None = None,
+        embed: Embed | None = None,
+        see: See | None = None,
+        each: int = 12,
+    ) -> Candidates:
+        """Gather candidates for the concepts of an audit where no grammar is known.
+
+        Args:
+            words: of the user.
+            taxonomy: a ``Taxonomy`` or its file; its categories become groups of concepts.
+            found: explanations, whose nearest words are taken, or words of their prompts.
+            captions: of pictures, such as a captioner writes about explained ones; words that two of them share.
+            core: label to concepts that the user declares as the class's own, such as ``{"fish": ["word:fin"]}``.
+            embed: texts to embeddings [n, d], by which likeness is measured; None for the pipeline's text encoder.
+            see: pixels [B, 3, H, W] and n texts to how well each text fits each picture, float [B, n]; with it every
+                candidate is drawn, and one that is not seen in its own pictures is left out. None to draw nothing.
+            each: pictures that are drawn of each candidate, at least 4.
+
+        Returns:
+            The candidates, each with its source and what became of it, and the concepts that are left.
+
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: nothing is left; too few pictures.
+        """
+        if see is not None and not callable(see):
+            raise wrong_type("see", "a function of pixels and texts, or None", see)
+        if whole_number("each", each) < 4:
+            raise wrong_value("each", "at least 4 pictures", each)
+        self._follow()
+        texts = [word for one in found for word in _words(one)]
+        gathered = gather(self.pipeline, words, taxonomy, texts, captions, self.classifier.labels or (), core, embed)
+        if see is None:
+            return gathered
+        with self._frozen():
+            drawing = Drawing(self.pipeline, self._sampler(None, None), self.seed)
+
+            @torch.no_grad()
+            def draw(texts: Sequence[str]) -> Tensor:
+                parts = [range(i, min(i + _BATCH, len(texts))) for i in range(0, len(texts), _BATCH)]
+                encode = self.pipeline.encode_text
+                return torch.cat(
+                    [drawing.images(encode(list(texts[part.start : part.stop])), _STAGE, part) for part in parts]
+                )
+
+            return checked(gathered, draw, see, each)
+
+
+def _words(one: object) -> list[str]:
+    if isinstance(one, str):
+        return [one]
+    if isinstance(one, Explanation):
+        return [token[0].word for token in one.words if token]
+    raise wrong_type("found", "explanations, or words", one)

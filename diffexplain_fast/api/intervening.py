@@ -1,0 +1,139 @@
+"""Interventions of a user in an audit: on own pictures, on those of the pool, or on own pictures only."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.readout import Readout, readout_of
+from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.question import Question, used_pictures
+from diffexplain_fast.methods.photographs.intervened import Intervened, intervened, with_sentences
+from diffexplain_fast.methods.photographs.interventions import Intervention, checked_interventions, paired_answers
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.runs.progress import Progress, counter
+
+Callback = Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True)
+class Intervening:
+    """Interventions of an audit, checked.
+
+    Attributes:
+        interventions: name to function; empty for none.
+        clusters: of every own picture a number; pictures of one cluster are not independent. None for one each.
+    """
+
+    interventions: dict[str, Intervention]
+    clusters: np.ndarray | None
+
+    @classmethod
+    def of(cls, interventions: object, clusters: object) -> "Intervening":
+        """Check interventions.
+
+        Args:
+            interventions: see ``Explainer.audit``; None for none.
+            clusters: a name or number for each own picture, or None.
+        """
+        known = {} if interventions is None else checked_interventions(interventions)
+        if clusters is None:
+            return cls(known, None)
+        if not isinstance(clusters, Sequence) or isinstance(clusters, str):
+            raise wrong_type("clusters", "a name or number for every picture of images, or None", clusters)
+        return cls(known, np.unique([str(one) for one in clusters], return_inverse=True)[1])
+
+    def add(
+        self, audit: Audit, question: Question, options: AuditOptions, given: Tensor | None, callback: Callback
+    ) -> None:
+        """Put rows of interventions into an audit, on own pictures or, without any, on those of the pool."""
+        if not self.interventions:
+            return
+        count = int(audit.settings["pictures_used"]) if given is None else len(given)
+        parts = used_pictures(question, options, count) if given is None else iter([given])
+        _put(audit, self._measured(parts, count, given is None, question.readout, options, callback))
+
+    def only(
+        self,
+        pipeline: Pipeline,
+        classifier: Classifier,
+        images: object,
+        targets: object,
+        options: AuditOptions,
+        callback: Callback,
+    ) -> Audit:
+        """Return an audit of own pictures and interventions only, for which nothing is drawn.
+
+        Args:
+            pipeline: says the size of pictures of different sizes; pictures of one size keep it.
+            classifier: is asked.
+            images: see ``Explainer.audit``.
+            targets: see ``Explainer.audit``.
+            options: minimal effect and level.
+            callback: receives a ``Progress``.
+        """
+        if images is None or not self.interventions:
+            wanted = "images and interventions where pictures is 0, so that nothing is drawn"
+            raise wrong_value("pictures", wanted, "neither" if images is None else "no interventions")
+        began, pixels = time.perf_counter(), own_size(images, pipeline)
+        readout = readout_of(classifier, targets, pixels[:1])
+        found = self._measured(iter([pixels]), len(pixels), False, readout, options, callback)
+        settings = {
+            "minimal_effect": options.minimal_effect,
+            "level": options.level,
+            "control": options.control,
+            "pictures": 0,
+            "own_pictures": len(pixels),
+            "classifier_fingerprint": classifier.fingerprint(),
+            "output": classifier.output,
+            "targets": list(readout.names),
+            "seconds": time.perf_counter() - began,
+            "versions": versions(),
+            "device": device_record(),
+        }
+        audit = Audit(classifier.name, [], [], {}, settings)
+        _put(audit, found)
+        return audit
+
+    def _measured(
+        self,
+        parts: Iterator[Tensor],
+        count: int,
+        drawn: bool,
+        readout: Readout,
+        options: AuditOptions,
+        callback: Callback,
+    ) -> Intervened:
+        clusters = np.arange(count) if drawn or self.clusters is None else self.clusters
+        if len(clusters) != count:
+            raise wrong_value("clusters", f"{count}, one for every picture of images", len(clusters))
+        if len(np.unique(clusters)) < 2:
+            raise wrong_value("clusters", "at least two clusters of pictures", len(np.unique(clusters)))
+        report = counter(callback, "interventions")
+        paired = paired_answers(parts, readout, self.interventions, lambda done: report(done, count))
+        return intervened(paired, clusters, readout, options.minimal_effect, options.level)
+
+
+def own_size(images: object, pipeline: Pipeline) -> Tensor:
+    """Return pictures as pixels in their own size, or in the pipeline's where they have several sizes."""
+    size = pipeline.image_size
+    if isinstance(images, Tensor) and images.ndim >= 3:
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+    elif isinstance(images, Sequence) and all(isinstance(one, Image.Image) for one in images):
+        sizes = {one.size for one in images}
+        size = next(iter(sizes))[::-1] if len(sizes) == 1 else size
+    return as_pixels(images, size, pipeline.device).to(pipeline.dtype)
+
+
+def _put(audit: Audit, found: Intervened) -> None:
+    audit.rows = [*audit.rows, *found.rows]
+    audit.settings["placebos_flagged"] = dict(found.flagged)
+    audit.verdicts = with_sentences(audit.verdicts, found)

@@ -1,0 +1,138 @@
+"""The paper's own scores of an ``Explainer``'s explanations."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concepts import concepts_of
+from diffexplain_fast.evidence.readout import readout_of
+from diffexplain_fast.evidence.shipped import shipped_with
+from diffexplain_fast.methods.segments.segments import Explained, segment_rows
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.segments import PrefixRow, SegmentRow
+from diffexplain_fast.targets import as_target, whole_number
+
+TEXTURE, SHAPE = "a texture of", "a shape of"
+
+
+class _Explains(Protocol):
+    """What of an ``Explainer`` is used here."""
+
+    pipeline: Pipeline
+    classifier: Classifier
+    seed: int
+    explain: Callable[..., Explanation]
+
+    def _follow(self) -> None: ...
+    def _frozen(self) -> AbstractContextManager[None]: ...
+    def _settle(self) -> None: ...
+
+
+class Segmenting:
+    """The part of an ``Explainer`` that scores explained pictures as the paper does."""
+
+    @torch.inference_mode(False)
+    def segments(
+        self: _Explains,
+        explanation: Explanation,
+        concepts: object = None,
+        segmenter: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
+        removed: int = 4,
+    ) -> list[SegmentRow]:
+        """Return presence, pixel share and drop of concepts in the pictures of an explanation.
+
+        These scores are evidence beside an audit: they see only what an explanation happened to show, also what merely
+        stands beside the cause, and never an alternative that was not shown.
+
+        Args:
+            explanation: of a class of this explainer's classifier.
+            concepts: as in ``audit``.
+            segmenter: as in ``audit``.
+            removed: pictures at most in which each concept is removed; 0 for none.
+
+        Returns:
+            A row for every concept that has a region.
+
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: no segmenter, an explanation without a class or pictures, prompts of another pipeline.
+
+        Source: DiffExplainer (arXiv 2404.02618), Figure 1: language-driven segmentation of the pictures.
+        """
+        if not isinstance(explanation, Explanation):
+            raise wrong_type("explanation", "an Explanation", explanation)
+        if whole_number("removed", removed) < 0:
+            raise wrong_value("removed", "at least 0", removed)
+        if explanation.label is None or not explanation.images:
+            raise wrong_value("explanation", "one of a class, with pictures", explanation.target)
+        self._follow()
+        shipped = shipped_with(self.pipeline)
+        segment = segmenter or (shipped.segmenter.regions if shipped.segmenter is not None else None)
+        if segment is None:
+            raise wrong_value("segmenter", "a function of pixels and texts, because none ships here", None)
+        ask = _as_it_is if shipped.wording is None else shipped.wording.region
+        asked = concepts_of(concepts, self.pipeline)
+        with self._frozen():
+            self._settle()
+            pixels = _pixels(self.pipeline, explanation.images)
+            usual = [picture.image for picture in explanation.pictures.get("class_name", [])]
+            readout = readout_of(self.classifier, as_target(explanation.label), pixels[:1])
+            soft = explanation.prompt_embeds.to(self.pipeline.device, self.pipeline.dtype)
+            explained = Explained(
+                explanation.target,
+                pixels,
+                _pixels(self.pipeline, usual) if usual else None,
+                self.pipeline.encode_soft(soft, prefix=str(explanation.settings.get("prefix", ""))),
+                lambda some: torch.from_numpy(readout(some)[0][:, 0]),
+            )
+            models = LatentModels(self.pipeline, one_shape=False)
+            return segment_rows(explained, asked, segment, ask, models, removed, self.seed)
+
+    def prefixes(
+        self: _Explains, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
+    ) -> tuple[list[PrefixRow], list[Explanation]]:
+        """Explain a target with several prefixes before the soft tokens, side by side.
+
+        ``results.segments.texture_sentence`` says what a texture and a shape together tell of a texture bias.
+
+        Args:
+            target: as in ``explain``.
+            prefixes: real words before the soft tokens, each once.
+            **options: as in ``explain``.
+
+        Returns:
+            A row for every prefix, and the explanations.
+
+        Raises:
+            ValueError: as ``explain``; no prefix, or one twice.
+
+        Source: DiffExplainer (arXiv 2404.02618), Figure 4.
+        """
+        if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
+            raise wrong_value("prefixes", "at least one, each once", prefixes)
+        found = [self.explain(target, prefix=prefix, **options) for prefix in prefixes]
+        return [_prefix_row(prefix, one) for prefix, one in zip(prefixes, found, strict=True)], found
+
+
+def _pixels(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
+    return as_pixels(images, pipeline.image_size, pipeline.device).to(pipeline.dtype)
+
+
+def _prefix_row(prefix: str, found: Explanation) -> PrefixRow:
+    score = found.activation["held_out"]
+    low, high = (None, None) if score.interval is None or score.rate is None else score.interval
+    words = [token[0].word for token in found.words if token]
+    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, words, score.n)
+
+
+def _as_it_is(word: str, category: str) -> str | None:
+    return None if word == "nothing" else word

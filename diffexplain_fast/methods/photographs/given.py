@@ -1,0 +1,79 @@
+"""The user's own pictures, with the concepts that an eye sees in them and the labels that the user gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.eyes import Eye
+
+_BATCH = 32
+_UNSEEN = -1
+
+
+@dataclass(frozen=True)
+class Given:
+    """Own pictures.
+
+    Attributes:
+        pixels: float [N, 3, H, W] in [0, 1].
+        labels: the true label of each; empty without labels.
+    """
+
+    pixels: Tensor
+    labels: tuple[str, ...]
+
+    def seen(self, concepts: Concepts, look: Eye) -> np.ndarray:
+        """Return the value of every group that each picture shows, int [N, groups]; -1 where none is seen.
+
+        A label that is the name of a value says what the picture shows of that value's group.
+
+        Args:
+            concepts: what is looked for.
+            look: the eye.
+        """
+        found = np.nan_to_num(np.concatenate([look(part) for part in batches(self.pixels)]))
+        columns, start = [], 0
+        for values in concepts.groups.values():
+            own = found[:, start : start + len(values)]
+            value = np.where(own.max(1) > 0, own.argmax(1), _UNSEEN)
+            named = {name.lower(): place for place, name in enumerate(values)}
+            if self.labels and any(label.lower() in named for label in self.labels):
+                value = np.array([named.get(label.lower(), _UNSEEN) for label in self.labels])
+            columns.append(value)
+            start += len(values)
+        return np.stack(columns, 1) if columns else np.zeros((len(self.pixels), 0), dtype=np.int64)
+
+
+def given_pictures(pixels: Tensor, labels: object) -> Given:
+    """Return own pictures with their labels, checked.
+
+    Args:
+        pixels: float [N, 3, H, W].
+        labels: a label for each picture, or None.
+
+    Raises:
+        TypeError: labels of another kind.
+        ValueError: another number of labels than of pictures.
+    """
+    if labels is None:
+        return Given(pixels, ())
+    if not isinstance(labels, Sequence) or isinstance(labels, str) or any(not isinstance(one, str) for one in labels):
+        raise wrong_type("labels", "a label for every picture of images, or None", labels)
+    if len(labels) != len(pixels):
+        raise wrong_value("labels", f"{len(pixels)} labels, one for every picture of images", len(labels))
+    return Given(pixels, tuple(labels))
+
+
+def batches(pixels: Tensor) -> list[Tensor]:
+    """Return pictures [B, 3, H, W] in parts of at most 32."""
+    return [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+
+
+def share_of(masks: Tensor) -> np.ndarray:
+    """Return the share of a picture that a mask [B, 1, H, W] covers, float [B]."""
+    return np.asarray(masks.to(torch.float64).mean((1, 2, 3)).cpu())

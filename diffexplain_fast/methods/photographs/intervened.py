@@ -1,0 +1,144 @@
+"""Rows and sentences of interventions: effects over clusters of pictures, and whether placebos do the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
+from diffexplain_fast.results.audit_rows import AuditRow, Verdict
+from diffexplain_fast.stats.clustered import cluster_means
+from diffexplain_fast.stats.decisions import OneSided, classify, findings, one_sided_tests, reported_interval
+from diffexplain_fast.stats.effects import interval
+
+INTERVENTION, PLACEBO = "intervention", "placebo"
+
+
+@dataclass(frozen=True)
+class Intervened:
+    """What interventions do.
+
+    Attributes:
+        rows: of every target and intervention, then of every target and placebo; those of placebos are no findings.
+        sentences: target to what its strongest intervention does, and whether placebos do the same.
+        flagged: placebo to the share of the targets whose effect would be a finding.
+    """
+
+    rows: list[AuditRow]
+    sentences: dict[str, str]
+    flagged: dict[str, float]
+
+
+def intervened(
+    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, delta: float, level: float
+) -> Intervened:
+    """Return what interventions do to every target.
+
+    Args:
+        paired: each intervention with its placebos.
+        clusters: of every picture the number of its cluster.
+        readout: the targets.
+        delta: minimal effect.
+        level: rate of false findings, and error of the intervals.
+    """
+    placebos = {name for one in paired for name in placebo_names(one.name)}
+    real, null = ([one for one in paired if (one.name in placebos) == kind] for kind in (False, True))
+    rows, _ = _table(real, clusters, readout, delta, level, INTERVENTION)
+    blind, found = _table(null, clusters, readout, delta, level, PLACEBO)
+    changes = {one.name: one.change for one in paired}
+    sentences = {}
+    for column, target in enumerate(readout.names):
+        mine = [row for row in rows if row.target == target and row.finding]
+        if mine:
+            row = max(mine, key=lambda one: abs(one.effect))
+            name = row.concept.partition(":")[2]
+            others = placebo_names(name)
+            moved = {other: (changes[name] - changes[other])[:, column] for other in others}
+            same = [other for other in others if _same(moved[other], clusters, row.effect, level)]
+            sentences[target] = _sentence(row, same, {one.concept: one for one in blind if one.target == target})
+    flagged = {one.name: float((found[i] != 0).mean()) for i, one in enumerate(null)}
+    return Intervened([*rows, *blind], sentences, flagged)
+
+
+def _table(
+    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, delta: float, level: float, kind: str
+) -> tuple[list[AuditRow], np.ndarray]:
+    effects = cluster_means([one.change for one in paired], clusters)
+    tests = one_sided_tests(effects, delta)
+    found = findings(tests, level)
+    low, high = reported_interval(effects, found, tests.tested, level)
+    names = classify(effects.estimate, low, high, found, tests.tested, delta)
+    rows = []
+    for column, target in enumerate(readout.names):
+        answers = readout.labels[column] is not None and readout.answers
+        for place, one in enumerate(paired):
+            at, real = (place, column), kind == INTERVENTION
+            rows.append(
+                AuditRow(
+                    target=target,
+                    concept=f"{kind}:{one.name}",
+                    effect=float(effects.estimate[at]),
+                    low=float(low[at]),
+                    high=float(high[at]),
+                    p=float(_p(tests, at, adjusted=False)),
+                    adjusted_p=float(_p(tests, at, adjusted=True)),
+                    finding=bool(found[at]) and real,
+                    role=_role(int(found[at]), str(names[at]), real),
+                    asked=float(effects.estimate[at]),
+                    obeyed=one.changed,
+                    declared_by=None,
+                    answered_with=float(one.with_it[:, column].mean()) if answers else None,
+                    answered_without=float(one.without[:, column].mean()) if answers else None,
+                    accuracy_with=None,
+                    accuracy_without=None,
+                    tipping_point=None,
+                    pictures=len(one.change),
+                )
+            )
+    return rows, found
+
+
+def _p(tests: OneSided, at: tuple[int, int], adjusted: bool) -> float:
+    above, below = (tests.adjusted_above, tests.adjusted_below) if adjusted else (tests.above, tests.below)
+    return float(np.fmin(above[at], below[at]))
+
+
+def _role(found: int, name: str, real: bool) -> str:
+    if found and real:
+        return "spurious" if found > 0 else "suppresses"
+    return "small" if found else name
+
+
+def _same(difference: np.ndarray, clusters: np.ndarray, effect: float, level: float) -> bool:
+    """Return whether a placebo does nearly the same: the interval of the difference lies within half of the effect."""
+    one = cluster_means([difference[:, None]], clusters)
+    low, high = interval(one.estimate, one.error, one.freedom, level)
+    return bool(max(abs(float(low[0, 0])), abs(float(high[0, 0]))) < abs(effect) / 2)
+
+
+def _sentence(row: AuditRow, same: Sequence[str], blind: Mapping[str, AuditRow]) -> str:
+    name, moves = row.concept.partition(":")[2], "raises" if row.effect > 0 else "lowers"
+    change = f"{row.effect:+.2f} [{row.low:.2f}, {row.high:.2f}] in {row.pictures} pictures"
+    told = [f"{other} does the same ({blind[f'{PLACEBO}:{other}'].effect:+.2f})" for other in same]
+    null = ", and ".join(told) if told else "neither its mirror image nor a blank one does the same"
+    return f"{row.target}: {name} {moves} it by {change}; {null}."
+
+
+def with_sentences(verdicts: Mapping[str, Verdict], found: Intervened) -> dict[str, Verdict]:
+    """Return verdicts that name interventions too.
+
+    Args:
+        verdicts: target to its verdict, as far as there is one.
+        found: what interventions do.
+    """
+    changed = dict(verdicts)
+    for target, sentence in found.sentences.items():
+        named = [row.concept for row in found.rows if row.target == target and row.finding]
+        known = verdicts.get(target)
+        if known is None:
+            changed[target] = Verdict("spurious", named, sentence)
+        else:
+            more = [name for name in named if name not in known.concepts]
+            changed[target] = replace(known, concepts=known.concepts + more, sentence=f"{known.sentence} {sentence}")
+    return changed

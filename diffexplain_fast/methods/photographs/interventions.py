@@ -1,0 +1,127 @@
+"""Interventions of the user's own, such as a watermark: each picture with and without, every class an outcome."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.readout import Readout
+
+Intervention = Callable[[Tensor], Tensor]
+"""A picture [3, H, W] in [0, 1] to the changed picture."""
+
+MIRRORED, BLANK = "mirrored", "blank"
+_BATCH = 16
+_CHANGED = 1e-4
+"""Difference of a pixel from which it is changed."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What was said of pictures with and without an intervention.
+
+    Attributes:
+        name: of the intervention.
+        change: float [pictures, targets]: value with it minus value without.
+        with_it: bool [pictures, targets], whether a changed picture is answered with the target.
+        without: the same of the pictures as they are.
+        changed: share of the pictures that the intervention has changed.
+    """
+
+    name: str
+    change: np.ndarray
+    with_it: np.ndarray
+    without: np.ndarray
+    changed: float
+
+
+def checked_interventions(given: object) -> dict[str, Intervention]:
+    """Return the interventions that a user has given, checked.
+
+    Raises:
+        TypeError: something else than a dict from names to functions.
+        ValueError: none, or a name that the rows of an audit cannot hold.
+    """
+    if not isinstance(given, Mapping) or any(not callable(one) for one in given.values()):
+        raise wrong_type("interventions", "a dict from names to functions of a picture [3, H, W]", given)
+    if not given or any(not isinstance(name, str) or not name.strip() or ":" in name for name in given):
+        raise wrong_value("interventions", "at least one, with names without ':'", list(given))
+    return dict(given)
+
+
+def paired_answers(
+    parts: Iterable[Tensor],
+    readout: Readout,
+    interventions: Mapping[str, Intervention],
+    report: Callable[[int], None],
+) -> list[Paired]:
+    """Change every picture in every way, ask the classifier about each, and do the same for placebos.
+
+    A placebo is the intervention on the picture turned upside down and mirrored, turned back, so that a mark stands
+    mirrored at the opposite place; and a blank one, which adds its mean change to the pixels that it changes.
+
+    Args:
+        parts: pictures [B, 3, H, W] in [0, 1], some at a time.
+        readout: the classifier and its targets.
+        interventions: name to function.
+        report: receives the number of pictures that are done.
+
+    Returns:
+        Each intervention, followed by its two placebos.
+
+    Raises:
+        ValueError: an intervention that fails, returns something else than a picture, or changes no picture.
+    """
+    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    before: list[tuple[np.ndarray, np.ndarray]] = []
+    done = 0
+    for part in parts:
+        for start in range(0, len(part), _BATCH):
+            pixels = part[start : start + _BATCH]
+            before.append(readout(pixels))
+            for name, function in interventions.items():
+                for label, pictures in _variants(name, function, pixels):
+                    moved = (pictures - pixels).abs().amax((1, 2, 3)) > _CHANGED
+                    found.setdefault(label, []).append((*readout(pictures), moved.cpu().numpy()))
+            done += len(pixels)
+            report(done)
+    values, hits = (np.concatenate(column) for column in zip(*before, strict=True))
+    results = []
+    for label, kept in found.items():
+        after, with_it, changed = (np.concatenate(column) for column in zip(*kept, strict=True))
+        if label in interventions and not changed.any():
+            raise wrong_value(f"interventions, {label}", "a function that changes pictures", "no picture that changed")
+        results.append(Paired(label, after - values, with_it, hits, float(changed.mean())))
+    return results
+
+
+def placebo_names(name: str) -> tuple[str, str]:
+    """Return what the placebos of an intervention are called."""
+    return f"{name}, {MIRRORED}", f"{name}, {BLANK}"
+
+
+def _variants(name: str, function: Intervention, pixels: Tensor) -> list[tuple[str, Tensor]]:
+    changed = _applied(name, function, pixels)
+    mirrored = _applied(name, function, pixels.flip(-1, -2)).flip(-1, -2)
+    change = changed - pixels
+    where = (change.abs().amax(1, keepdim=True) > _CHANGED).to(change)
+    mean = (change * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True).clamp(min=1)
+    blank = (pixels + mean * where).clamp(0, 1)
+    return [(name, changed), *zip(placebo_names(name), (mirrored, blank), strict=True)]
+
+
+@torch.no_grad()
+def _applied(name: str, function: Intervention, pixels: Tensor) -> Tensor:
+    found: Sequence[object] = []
+    try:
+        found = [function(picture.clone()) for picture in pixels]
+    except Exception as error:
+        raise wrong_value(f"interventions, {name}", "a function of a picture [3, H, W]", f"{error!r}") from error
+    for one in found:
+        if not isinstance(one, Tensor) or one.shape != pixels.shape[1:] or not one.isfinite().all():
+            got = f"{list(one.shape)}, finite or not" if isinstance(one, Tensor) else type(one).__name__
+            raise wrong_value(f"interventions, {name}", f"a finite picture {list(pixels.shape[1:])}", got)
+    return torch.stack([one for one in found if isinstance(one, Tensor)]).to(pixels).clamp(0, 1)

@@ -1,0 +1,148 @@
+"""The audit of the user's own pictures: paste, compare with the generator, and say what concepts do not explain."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffexplain_fast.evidence.calibration import Sight
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.methods.photographs.given import Given, batches
+from diffexplain_fast.methods.photographs.pasting import Ask, Segment, pastable, regions_of
+from diffexplain_fast.methods.photographs.rows import agreement, pasted_rows
+from diffexplain_fast.methods.photographs.slices import slices_of, training_groups
+from diffexplain_fast.methods.photographs.trial import Pasted, paste_group
+from diffexplain_fast.methods.photographs.unexplained import unexplained
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.photographs import Photographs
+from diffexplain_fast.stats.clustered import check_clustered
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What looks at own pictures.
+
+    Attributes:
+        sight: sees concepts; None for none.
+        segment: finds regions; None for none.
+        ask: says what a segmenter is asked for.
+    """
+
+    sight: Sight | None
+    segment: Segment | None
+    ask: Ask
+
+
+def photographs_of(
+    given: Given,
+    concepts: Concepts,
+    readout: Readout,
+    tools: Tools,
+    audit: Audit,
+    report: Callable[[int, int], None],
+) -> Photographs:
+    """Return what own pictures say of a classifier, beside the audit of generated ones.
+
+    Args:
+        given: the pictures.
+        concepts: of the audit.
+        readout: the classifier and its targets.
+        tools: what looks at the pictures.
+        audit: of generated pictures: its rows are compared, its verdicts name shortcuts, its settings hold the minimal
+            effect, the level and the seed.
+        report: receives pictures that are done and pictures that will be.
+
+    Raises:
+        ImportError: statsmodels is missing; names the extra.
+        NonFiniteError: an answer with NaN or infinity.
+    """
+    settings, notes = audit.settings, []
+    hits = np.concatenate([readout(part)[1] for part in batches(given.pixels)])
+    classes = [place for place, index in enumerate(readout.classes) if index is not None]
+    if tools.sight is None:
+        notes.append("No eye says what the pictures show: give one as eye=")
+        seen = np.full((len(given.pixels), len(concepts.groups)), -1)
+    else:
+        seen = given.seen(concepts, tools.sight.look)
+    trials: list[Pasted] = []
+    if tools.segment is None:
+        notes.append("No segmenter finds things in the pictures, so nothing was pasted: give one as segmenter=")
+    elif tools.sight is not None:
+        check_clustered()
+        trials = _trials(given, concepts, readout, tools, seen, settings["seed"], notes, report)
+    declared = {(row.target, row.concept): row.declared_by for row in audit.rows}
+    rows = pasted_rows(
+        trials,
+        concepts,
+        readout.names,
+        lambda target, concept: declared.get((target, concept)),
+        settings["minimal_effect"],
+        settings["level"],
+    )
+    explained = []
+    if tools.sight is not None and readout.answers and classes:
+        levels = [len(values) for values in concepts.groups.values()]
+        names = [readout.names[place] for place in classes]
+        explained = unexplained(seen, levels, hits[:, classes], tools.sight.errors, names, settings["seed"])
+    return Photographs(
+        pictures=len(given.pixels),
+        rows=rows,
+        agreement=agreement(rows, audit.rows, _own_shares(seen, concepts, audit, declared)),
+        explained=explained,
+        slices=slices_of(given.labels, _right(given, readout, hits), seen, concepts) if given.labels else [],
+        groups=training_groups(given.labels, seen, concepts, _shortcuts(audit, readout)) if given.labels else [],
+        notes=notes,
+    )
+
+
+def _trials(
+    given: Given,
+    concepts: Concepts,
+    readout: Readout,
+    tools: Tools,
+    seen: np.ndarray,
+    seed: int,
+    notes: list[str],
+    report: Callable[[int, int], None],
+) -> list[Pasted]:
+    assert tools.segment is not None
+    found = []
+    for group in pastable(concepts):
+        regions = regions_of(given, concepts, seen, group, tools.segment, tools.ask)
+        trial = paste_group(given, regions, readout, seed, report)
+        if trial is None:
+            name = list(concepts.groups)[group]
+            notes.append(f"{name}: too few pictures show two of its values, so nothing was pasted")
+        else:
+            found.append(trial)
+    return found
+
+
+def _own_shares(
+    seen: np.ndarray, concepts: Concepts, audit: Audit, declared: Mapping[tuple[str, str], str | None]
+) -> dict[str, float]:
+    """Return target to the share of the pictures that show the target's own object."""
+    found = {}
+    for group, (name, values) in enumerate(concepts.groups.items()):
+        for place, value in enumerate(values):
+            for target in audit.verdicts:
+                if declared.get((target, f"{name}:{value}")) == "label":
+                    found[target] = float((seen[:, group] == place).mean())
+    return found
+
+
+def _right(given: Given, readout: Readout, hits: np.ndarray) -> np.ndarray:
+    """Return whether each picture is answered with its label; a label that is no target is never answered."""
+    places = {str(label): place for place, label in enumerate(readout.labels) if label is not None}
+    return np.array([label in places and hits[i, places[label]] for i, label in enumerate(given.labels)])
+
+
+def _shortcuts(audit: Audit, readout: Readout) -> dict[str, str]:
+    """Return label to the strongest concept that the audit calls a shortcut of the label."""
+    found = {}
+    for name, label in zip(readout.names, readout.labels, strict=True):
+        rows = [row for row in audit.findings if row.target == name and row.role == "spurious"]
+        if label is not None and rows:
+            found[label] = rows[0].concept
+    return found

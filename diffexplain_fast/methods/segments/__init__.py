@@ -1,0 +1,1 @@
+"""The paper's own scores: what a segmenter finds in explained pictures, and what removing it does to the answer."""

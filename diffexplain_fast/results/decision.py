@@ -1,0 +1,133 @@
+"""Whether an audit passes conditions such as "spurious>0.5", for scripts and continuous integration."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.records import Number
+from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.photographs import Photographs
+from diffexplain_fast.results.record import Record
+
+MEASURES = ("false_answers", "spurious", "findings", "worst_group", "unexplained")
+"""What conditions may name."""
+_CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_RAISES = ("spurious", "more")
+
+
+@dataclass(frozen=True)
+class Decision(Record):
+    """One condition, and whether it is true of an audit.
+
+    Attributes:
+        condition: such as "spurious>0.5".
+        value: of the measure that the condition names.
+        failed: whether the condition is true, which is what it must not be.
+        sentence: the same in words.
+    """
+
+    condition: str
+    value: Number
+    failed: bool
+    sentence: str
+
+
+def decide(conditions: object, rows: Sequence[AuditRow], photographs: Photographs | None) -> list[Decision]:
+    """Return whether conditions are true of an audit.
+
+    Args:
+        conditions: one or several, a measure, "<" or ">", and a number. "false_answers": the largest rise by a shortcut
+            of the share of pictures without a target's own object that are answered with the target, by the lower end
+            of its interval. "spurious": the largest effect of a shortcut, by the lower end of its interval. "findings":
+            how many shortcuts. "worst_group": the lowest accuracy, of a label and a concept in own pictures with labels
+            by the upper end of its interval, or else in generated pictures with a concept that is a finding.
+            "unexplained": how many classes in own pictures are answered for something that no concept names. A shortcut
+            of a difference of two audits is one that the first relies on more.
+        rows: of the audit.
+        photographs: what own pictures say, or None.
+
+    Raises:
+        TypeError: no text.
+        ValueError: a text of another form, an unknown measure, or one that this audit does not have.
+    """
+    texts = [conditions] if isinstance(conditions, str) else conditions
+    if not isinstance(texts, Sequence) or not texts or any(not isinstance(text, str) for text in texts):
+        raise wrong_type("conditions", 'texts such as "spurious>0.5"', conditions)
+    return [_decided(text, rows, photographs) for text in texts]
+
+
+def check_condition(text: str) -> tuple[str, str, float]:
+    """Return measure, sign and number of a condition.
+
+    Raises:
+        ValueError: a text of another form, or an unknown measure.
+    """
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise wrong_value("condition", 'a measure, "<" or ">", and a number, such as "spurious>0.5"', repr(text))
+    if found[1] not in MEASURES:
+        raise unknown_name("condition", found[1], MEASURES)
+    return found[1], found[2], float(found[3])
+
+
+def _decided(text: str, rows: Sequence[AuditRow], photographs: Photographs | None) -> Decision:
+    name, sign, limit = check_condition(text)
+    value, what = _MEASURED[name](rows, photographs)
+    failed = value > limit if sign == ">" else value < limit
+    said = "above" if sign == ">" else "below"
+    sentence = f"{name} is {value:.3g} ({what}), {said if failed else 'not ' + said} {limit:g}"
+    return Decision(text.strip(), value, failed, sentence)
+
+
+def _shortcuts(rows: Sequence[AuditRow]) -> list[AuditRow]:
+    return [row for row in rows if row.finding and row.role in _RAISES and row.declared_by is None]
+
+
+def _false_answers(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
+    ends = [(row.points_low, row) for row in _shortcuts(rows) if row.points_low is not None]
+    if not ends:
+        return 0.0, "no shortcut is found that raises answers"
+    low, row = max(ends, key=lambda end: end[0])
+    return low, f"{row.target} in pictures with {row.concept}"
+
+
+def _spurious(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
+    if not _shortcuts(rows):
+        return 0.0, "no shortcut is found"
+    row = max(_shortcuts(rows), key=lambda row: row.low)
+    return row.low, f"{row.concept} on {row.target}"
+
+
+def _findings(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
+    return float(len(_shortcuts(rows))), f"shortcuts in {len(rows)} rows"
+
+
+def _worst_group(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
+    if photographs is not None and photographs.worst_group is not None:
+        worst = photographs.worst_group
+        return worst.high, f"at most, in {worst.pictures} own pictures of {worst.label} with {worst.concept}"
+    found = [(row.accuracy_with, row.concept, row.target) for row in rows if row.finding]
+    found += [(row.accuracy_without, "the median of their group", row.target) for row in rows]
+    known = [(share, where, target) for share, where, target in found if share is not None]
+    if not known:
+        wanted = "own pictures with labels, or generated pictures of the targets' own objects, for worst_group"
+        raise wrong_value("condition", wanted, "an audit without")
+    share, where, target = min(known, key=lambda one: one[0])
+    return share, f"generated pictures of {target} with {where}"
+
+
+def _unexplained(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
+    if photographs is None:
+        raise wrong_value("condition", "own pictures (images=), for unexplained", "an audit without")
+    names = photographs.unexplained
+    return float(len(names)), ", ".join(names) or f"of {len(photographs.explained)} classes"
+
+
+_MEASURED = {
+    "false_answers": _false_answers,
+    "spurious": _spurious,
+    "findings": _findings,
+    "worst_group": _worst_group,
+    "unexplained": _unexplained,
+}

@@ -1,0 +1,123 @@
+"""Callbacks that write a run into the dashboards that many people have already: TensorBoard, and Weights & Biases."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from PIL import Image
+
+from diffexplain_fast.environment import extra
+from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from diffexplain_fast.results.explanation import Explanation
+
+__all__ = ["TensorBoard", "WandB"]
+
+
+class _Dashboard(ABC):
+    """A ``callback`` of a run, and a context manager; one for each run, because its steps count from 1."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Write one event of a run: the share of its phase that is done and, where there are any, loss and logit."""
+        values = {"done": progress.iteration / max(progress.iterations, 1), "loss": progress.loss}
+        values["logit"] = progress.logit
+        said = {f"{progress.phase}/{name}": value for name, value in values.items() if value is not None}
+        self._numbers(said, progress.phase, progress.iteration)
+
+    def add(self, explanation: "Explanation") -> None:
+        """Write a result: its rates, its words and its pictures.
+
+        Args:
+            explanation: the result of the run.
+        """
+        if not hasattr(explanation, "activation"):
+            raise wrong_type("explanation", "an Explanation", explanation)
+        rates = {name: score.rate for name, score in explanation.activation.items()}
+        numbers = {f"result/rate/{name}": rate for name, rate in rates.items() if rate is not None}
+        numbers |= {f"result/logit/{name}": score.mean_logit for name, score in explanation.activation.items()}
+        words = " ".join(token[0].word for token in explanation.words if token)
+        self._result(f"{explanation.target}: {words}", numbers, explanation.images)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish the run; all that was written is then on the disk."""
+
+    @abstractmethod
+    def _numbers(self, values: dict[str, float], phase: str, step: int) -> None: ...
+
+    @abstractmethod
+    def _result(self, text: str, numbers: dict[str, float], pictures: Sequence[Image.Image]) -> None: ...
+
+
+class TensorBoard(_Dashboard):
+    """Write a run into TensorBoard's files: a ``callback`` of ``explain`` and ``audit``, and a context manager.
+
+    ``add`` writes a result. One folder is one run: ``tensorboard --logdir`` of the folder above shows several runs in
+    one chart.
+
+    Args:
+        folder: of the files, new or existing.
+
+    Raises:
+        ImportError: tensorboard is not installed; the message names the extra.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        extra("tensorboard", "callbacks.TensorBoard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def close(self) -> None:
+        """Finish the files."""
+        self._writer.close()
+
+    def _numbers(self, values: dict[str, float], phase: str, step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def _result(self, text: str, numbers: dict[str, float], pictures: Sequence[Image.Image]) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value)
+        self._writer.add_text("result/words", text)
+        levels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+        self._writer.add_images("result/pictures", levels, dataformats="NHWC")
+
+
+class WandB(_Dashboard):
+    """Write a run to Weights & Biases: a ``callback`` of ``explain`` and ``audit``, and a context manager.
+
+    ``add`` writes a result. Without a network, ``mode="offline"`` keeps the run in a folder for ``wandb sync``.
+
+    Args:
+        **options: of ``wandb.init``, such as ``project``, ``name``, ``dir`` and ``mode``.
+
+    Raises:
+        ImportError: wandb is not installed; the message names the extra.
+    """
+
+    def __init__(self, **options: object) -> None:
+        self._wandb = extra("wandb", "callbacks.WandB")
+        self._run = self._wandb.init(**options)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+    def _numbers(self, values: dict[str, float], phase: str, step: int) -> None:
+        # A run has one count of steps for all phases, so that each phase brings its own.
+        self._run.log({**values, f"{phase}/step": step})
+
+    def _result(self, text: str, numbers: dict[str, float], pictures: Sequence[Image.Image]) -> None:
+        self._run.log({**numbers, "result/pictures": [self._wandb.Image(picture) for picture in pictures]})
+        self._run.summary["result/words"] = text

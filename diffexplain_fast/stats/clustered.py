@@ -1,0 +1,87 @@
+"""Effects of values that were pasted from donors into pictures, with errors clustered by picture and by donor."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.stats.coding import indicators
+from diffexplain_fast.stats.effects import Effects, against_median
+from diffexplain_fast.stats.regression import least_squares
+
+_NEEDED = 'audits of own pictures need statsmodels: pip install "diffexplain-fast[photographs]"'
+
+
+def check_clustered() -> None:
+    """Refuse to begin where statsmodels is missing.
+
+    Raises:
+        ImportError: names the extra.
+    """
+    try:
+        importlib.import_module("statsmodels")
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+
+
+def clustered_effects(values: np.ndarray, donors: np.ndarray) -> Effects:
+    """Return every value's effect against the median of its group, from pictures that each got every value.
+
+    Outcomes of one picture share the picture, and outcomes of one donor share the donor, so the errors are clustered
+    both ways. Each picture's own mean is taken away first, because only differences between values are estimated. The
+    error of a value minus the weighted values in the middle of its group is multiplied by how much ``against_median``
+    adds to the same error without clusters, for the choice of the middle, and is never below that one. The degrees of
+    freedom are the number of clusters minus one, of pictures or of donors, whichever is smaller.
+
+    Args:
+        values: float [pictures, values, outcomes]: what was said of a picture with a value pasted into it; finite.
+        donors: int [pictures, values]: the picture from which the value was taken.
+
+    Raises:
+        ImportError: statsmodels is missing; names the extra.
+        ValueError: shapes that do not fit, or fewer than two pictures or values.
+
+    Source: A. C. Cameron, J. B. Gelbach and D. L. Miller, "Robust inference with multiway clustering", Journal of
+    Business and Economic Statistics 29 (2011), section 2, as statsmodels computes it.
+    """
+    if values.ndim != 3 or donors.shape != values.shape[:2] or min(values.shape[:2]) < 2:
+        raise wrong_value("values", "[pictures, values, outcomes], at least two of each", list(values.shape))
+    check_clustered()
+    linear_model = importlib.import_module("statsmodels.regression.linear_model")
+    pictures, levels, outcomes = values.shape
+    within = (values - values.mean(1, keepdims=True)).reshape(-1, outcomes)
+    design = np.tile(np.arange(levels), pictures)[:, None]
+    effects = against_median(least_squares(design, (levels,), within))
+    columns = indicators(design, (levels,))
+    clusters = np.stack([np.repeat(np.arange(pictures), levels), donors.ravel()], 1)
+    error = np.empty_like(effects.error)
+    for outcome in range(outcomes):
+        model, contrast = linear_model.OLS(within[:, outcome], columns), np.eye(levels) - effects.middle[:, outcome]
+        both = [model.fit(cov_type="cluster", cov_kwds={"groups": clusters}), model.fit(cov_type="HC3")]
+        variance, plain = (np.einsum("vi,ij,vj->v", contrast, one.cov_params(), contrast) for one in both)
+        more = effects.error[:, outcome] / np.sqrt(np.maximum(plain, 1e-300))
+        error[:, outcome] = np.sqrt(np.maximum(variance, 0)) * more
+    fewest = np.array([min(pictures, len(np.unique(donors[:, value]))) for value in range(levels)])
+    freedom = np.repeat(np.maximum(fewest - 1, 1)[:, None], outcomes, 1).astype(np.float64)
+    return replace(effects, error=np.maximum(error, effects.error), freedom=freedom)
+
+
+def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effects:
+    """Return mean changes as cells, with errors from the means of clusters, such as crops of one photograph.
+
+    Each cluster counts once, however many pictures it has; the degrees of freedom are the clusters minus one.
+
+    Args:
+        changes: float [pictures, targets], one for each cell.
+        clusters: of every picture a number; pictures of one cluster are not independent.
+    """
+    numbers = np.unique(clusters)
+    means = np.stack([[change[clusters == number].mean(0) for number in numbers] for change in changes])
+    estimate, count = means.mean(1), len(numbers)
+    error = means.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(estimate.shape, np.nan)
+    pictures = np.array([len(change) for change in changes])
+    freedom = np.full(estimate.shape, max(count - 1, 1), dtype=np.float64)
+    zero = np.zeros(estimate.shape)
+    return Effects((1,) * len(changes), estimate, error, freedom, estimate, zero, zero, pictures)

@@ -1,0 +1,71 @@
+"""Interventions in an audit: with own pictures, with those of the pool, and without drawing anything."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.api.intervening import own_size
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.results.audit import Audit
+from tests.auditing import quick_audit
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
+
+
+def marked(picture: Tensor) -> Tensor:
+    """Paint the upper left corner white."""
+    picture[:, :4, :4] = 1
+    return picture
+
+
+PIXELS = torch.rand(16, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+
+
+def only(**options: object) -> Audit:
+    """Return an audit that draws nothing."""
+    with Explainer(load_pipeline(tiny_sd()), Classifier(tiny_classifier(), labels=LABELS)) as explainer:
+        return explainer.audit(pictures=0, interventions={"mark": marked}, **options)  # type: ignore[arg-type]
+
+
+def test_nothing_is_drawn_for_own_pictures_and_interventions_only(tmp_path: Path) -> None:
+    audit = only(images=PIXELS, clusters=[i // 2 for i in range(16)])
+    assert [row.concept for row in audit.rows if row.target == "fish"] == [
+        "intervention:mark", "placebo:mark, mirrored", "placebo:mark, blank"
+    ]  # fmt: skip
+    assert audit.settings["pictures"] == 0 and audit.settings["own_pictures"] == 16
+    found = Audit.load(audit.save(tmp_path / "audit"))
+    assert found.rows == audit.rows and set(audit.settings["placebos_flagged"]) == {"mark, mirrored", "mark, blank"}
+    assert "16 own pictures" in audit.report(tmp_path / "audit.html").read_text()
+    assert audit.decide("findings>0")[0].value == len(audit.findings)
+
+
+def test_pictures_keep_their_size_where_all_have_the_same() -> None:
+    pipeline = load_pipeline(tiny_sd())
+    assert own_size(PIXELS, pipeline).shape[2:] == (20, 12)
+    assert own_size([Image.new("RGB", (12, 20))] * 2, pipeline).shape[2:] == (20, 12)
+    mixed = own_size([Image.new("RGB", (12, 20)), Image.new("RGB", (9, 9))], pipeline)
+    assert tuple(mixed.shape[2:]) == pipeline.image_size
+
+
+def test_pictures_of_the_pool_are_taken_where_there_are_no_own_ones(tmp_path: Path) -> None:
+    audit = quick_audit(tmp_path, interventions={"mark": marked})
+    rows = [row for row in audit.rows if row.concept.startswith(("intervention", "placebo"))]
+    assert len(rows) == 3 * 4 and all(row.pictures == 24 for row in rows)
+    difference = audit.diff(audit)  # rows of interventions are of no trial
+    assert len(difference.rows) == 16 and np.allclose([row.effect for row in difference.rows], 0)
+
+
+def test_what_is_missing_or_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="pictures: wanted images and interventions where pictures is 0"):
+        only()
+    with pytest.raises(ValueError, match="clusters: wanted 16, one for every picture"):
+        only(images=PIXELS, clusters=[1, 2])
+    with pytest.raises(ValueError, match="clusters: wanted at least two clusters"):
+        only(images=PIXELS, clusters=[1] * 16)
+    with pytest.raises(TypeError, match="clusters: wanted a name or number"):
+        only(images=PIXELS, clusters="photographs")

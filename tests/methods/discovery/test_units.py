@@ -1,0 +1,94 @@
+"""Hidden features with planted responses: chosen on one half, measured on the other."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.methods.discovery.directions import chosen_directions
+from diffexplain_fast.methods.discovery.unit_heads import class_weights
+from diffexplain_fast.methods.discovery.unit_rows import feature_rows
+from diffexplain_fast.models.classifier import Classifier
+from tests.auditing import made_up
+from tests.tiny import LABELS, tiny_classifier
+
+TRIAL = made_up({}, pictures=384)
+ASKED, NAMES = TRIAL.plan.asked, TRIAL.concepts.names
+RNG = np.random.default_rng(0)
+
+
+def responses(strength: float, count: int = 60) -> tuple[np.ndarray, list[int]]:
+    """Return units [pictures, count] that respond to one concept each, and the place of that concept."""
+    wanted = [i % len(NAMES) for i in range(count)]
+    return strength * ASKED.named[:, wanted] + RNG.standard_normal((len(ASKED.design), count)), wanted
+
+
+def test_units_are_named_and_their_effects_have_no_optimism() -> None:
+    values, wanted = responses(2.0)
+    rows = feature_rows(ASKED, NAMES, values, [f"unit {i}" for i in range(60)], 0.25, 0.05)
+    assert np.mean([row.concept == NAMES[place] for row, place in zip(rows, wanted, strict=True)]) >= 0.95
+    true = 2.0 / values.std(0)
+    covered = [row.low <= size <= row.high for row, size in zip(rows, true, strict=True)]
+    assert np.mean(covered) >= 0.9 and all(row.finding for row in rows)
+    assert all(row.correlation is not None and row.correlation > 0.3 and row.auc > 0.8 for row in rows)  # type: ignore[operator]
+
+
+def test_units_of_noise_give_no_finding_though_the_first_half_chooses_the_largest() -> None:
+    values, _ = responses(0.0)
+    rows = feature_rows(ASKED, NAMES, values, [f"unit {i}" for i in range(60)], 0.25, 0.05)
+    assert not any(row.finding for row in rows)
+    chosen = np.array([abs(row.chosen_effect or 0) for row in rows])
+    assert chosen.mean() > 2 * abs(np.mean([row.effect for row in rows])) and chosen.mean() > 0.25
+
+
+def test_too_few_pictures_and_a_wrong_effect_are_refused() -> None:
+    values, _ = responses(1.0, 2)
+    with pytest.raises(ValueError, match="pictures: wanted at least"):
+        feature_rows(ASKED._replace(design=ASKED.design[:16]), NAMES, values[:16], ["a", "b"], 0.25, 0.05)
+    with pytest.raises(TypeError, match="minimal_effect: wanted a number"):
+        feature_rows(ASKED, NAMES, values, ["a", "b"], "small", 0.05)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="delta: wanted 0 or above"):
+        feature_rows(ASKED, NAMES, values, ["a", "b"], -1, 0.05)
+
+
+def test_directions_are_components_vectors_or_concepts() -> None:
+    desert = ASKED.named[:, NAMES.index("background:desert")]
+    mixing = np.linalg.qr(RNG.standard_normal((6, 6)))[0]
+    values = np.column_stack([3 * desert, *(0.5 * RNG.standard_normal((5, len(desert))))]) @ mixing
+    vectors = chosen_directions(["background:desert"], values, ASKED.named, NAMES)
+    assert abs(vectors["CAV background:desert"] @ mixing[0]) > 0.9  # the axis along which desert lies
+    (first,) = chosen_directions(1, values, ASKED.named, NAMES).values()
+    assert abs(first @ mixing[0]) > 0.9
+    given = chosen_directions({"mine": mixing[0].tolist()}, values, ASKED.named, NAMES)
+    (row,) = feature_rows(ASKED, NAMES, values @ np.stack(list(given.values()), 1), ["mine"], 0.25, 0.05)
+    assert row.concept == "background:desert" and row.finding
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (0, "directions: wanted 1 to 6 components"),
+        ({}, "directions: wanted at least one"),
+        ({"mine": [1.0]}, "directions, mine: wanted a vector of 6 finite numbers"),
+        ({"mine": [0.0] * 6}, "directions, mine: wanted a vector"),
+        (["background:desrt"], "nearest: background:desert"),
+    ],
+)
+def test_wrong_directions_are_refused(given: object, message: str) -> None:
+    values = RNG.standard_normal((len(ASKED.design), 6))
+    with pytest.raises((ValueError, UnknownNameError), match=message):
+        chosen_directions(given, values, ASKED.named, NAMES)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="directions: wanted a number"):
+        chosen_directions("background:desert", values, ASKED.named, NAMES)
+
+
+def test_the_weights_of_a_class_are_those_of_the_last_linear_layer() -> None:
+    model = tiny_classifier()
+    classifier = Classifier(model, labels=LABELS)
+    assert np.allclose(class_weights(classifier, "fish", 12), model.head.weight[1].double().detach().numpy())
+    with pytest.raises(ValueError, match="layer: wanted the layer before the last linear one"):
+        class_weights(classifier, "fish", 8)
+    pixel = Classifier(nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), output="softmax")
+    pixel(torch.zeros(1, 3, 4, 4))
+    assert class_weights(pixel, 2, 3).shape == (3,)  # type: ignore[arg-type]

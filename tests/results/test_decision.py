@@ -1,0 +1,74 @@
+"""Conditions on audits: what they read, and what they refuse."""
+
+from dataclasses import replace
+
+import pytest
+
+from diffexplain_fast.methods.discovery.rows import rows_of
+from diffexplain_fast.results.decision import decide
+from diffexplain_fast.results.photographs import Agreement, Explained, Photographs, Slice
+from tests.auditing import made_up
+
+ROWS = rows_of(made_up({("fish", "background:desert"): 5.0}))
+CLEAN = rows_of(made_up({}))
+DESERT = next(row for row in ROWS if (row.target, row.concept) == ("fish", "background:desert"))
+PHOTOGRAPHS = Photographs(
+    40,
+    [],
+    Agreement(0, None, None, None),
+    [Explained("fish", 10, 0.6, 0.9, 0.01, False), Explained("boat", 10, 0.95, 0.9, 0.6, True)],
+    [Slice("fish", "", 20, 0.5, 0.3, 0.7), Slice("fish", "background:snow", 10, 0.6, 0.31, 0.83)],
+)
+
+
+def test_a_shortcut_is_read_by_the_lower_end_of_its_interval() -> None:
+    (one,) = decide("spurious>0.5", ROWS, None)
+    assert one.failed and one.value == DESERT.low < DESERT.effect
+    assert one.sentence == f"spurious is {DESERT.low:.3g} (background:desert on fish), above 0.5"
+    passed = decide([f"spurious > {DESERT.low + 0.01}", "spurious<1e-3"], ROWS, None)
+    assert not any(one.failed for one in passed) and "not above" in passed[0].sentence
+    (answers,) = decide("false_answers>0.05", ROWS, None)
+    assert answers.failed and answers.value == DESERT.points_low
+
+
+def test_a_clean_classifier_passes() -> None:
+    found = decide(["spurious>0.5", "false_answers>0.05", "findings>0"], CLEAN, None)
+    assert [one.value for one in found] == [0, 0, 0] and not any(one.failed for one in found)
+    core = [replace(row, declared_by="user") for row in ROWS]
+    assert not decide("spurious>0.5", core, None)[0].failed  # what is declared is no shortcut
+
+
+def test_more_reliance_than_before_is_a_shortcut_of_a_difference() -> None:
+    assert decide("findings>0", [replace(DESERT, role="more")], None)[0].failed
+    assert not decide("findings>0", [replace(DESERT, role="less")], None)[0].failed
+
+
+def test_the_worst_group_is_that_of_own_pictures_or_of_findings() -> None:
+    (own,) = decide("worst_group<0.85", ROWS, PHOTOGRAPHS)
+    assert own.failed and own.value == 0.83 and "fish with background:snow" in own.sentence
+    (drawn,) = decide("worst_group<0.85", ROWS, None)
+    known = [row.accuracy_with for row in ROWS if row.finding and row.accuracy_with is not None]
+    assert drawn.value <= min(known)
+    assert decide("unexplained>0", ROWS, PHOTOGRAPHS)[0].sentence.startswith("unexplained is 1 (fish), above 0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spurious", 'condition: wanted a measure, "<" or ">", and a number'),
+        ("spurious>=1", "condition: wanted a measure"),
+        ("spurios>1", "nearest: spurious"),
+        ("unexplained>0", r"condition: wanted own pictures \(images=\)"),
+    ],
+)
+def test_conditions_that_cannot_be_read_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decide(text, ROWS, None)
+    with pytest.raises(TypeError, match="conditions: wanted texts"):
+        decide([], ROWS, None)
+
+
+def test_a_measure_that_is_not_there_is_not_passed_over() -> None:
+    blind = [replace(row, accuracy_with=None, accuracy_without=None) for row in ROWS]
+    with pytest.raises(ValueError, match="condition: wanted own pictures with labels"):
+        decide("worst_group<0.8", blind, None)
