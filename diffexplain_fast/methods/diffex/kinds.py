@@ -50,7 +50,7 @@ def kind_of(category: str) -> Kind:
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:
-    """Return the editor of one try: that of the kind; of several kinds a swap, guided if one of them asks for it.
+    """Return the editor of one try: that of the kind; of several kinds a swap, and then a guided one.
 
     Args:
         categories: that are changed together.
@@ -61,8 +61,7 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     if asked != "auto":
         return asked
     kinds = [kind_of(category).tries for category in categories]
-    first = GUIDED if any(kind[0] == GUIDED for kind in kinds) else SWAP
-    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else (first, GUIDED, STRONGER)
+    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else (SWAP, GUIDED, STRONGER)
     found = tries[attempt]
     return found if with_regions or found != INPAINT else (SWAP, SWAP, STRONGER)[attempt]
 
