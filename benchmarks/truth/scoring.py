@@ -95,7 +95,7 @@ def over_cells(cases: Sequence[Case]) -> Row | None:
     if len(truth) < 2:
         return None
     with np.errstate(all="ignore"):
-        found: Row = compared([cell for case in cases for cell in case.cells()], truth, role, spread, MINIMAL)
+        found: Row = compared([cell for case in cases for cell in case.cells()], truth, role, MINIMAL, spread)
     if any(case.answer.low is None for case in cases):  # neither logits nor intervals
         for key in ("mean |effect - truth|", "slope", "correlation", "median half-width", "undecided"):
             del found[key]
