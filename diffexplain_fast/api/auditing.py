@@ -23,11 +23,12 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.discovery.screen import screened
 from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
@@ -147,9 +148,12 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
+    pool = Pool(folder, drawing)
+    asked, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
     found = found_by(explain, readout, pipeline, search)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
+    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
     audit = discover(question, chosen.options, chosen.callback)
+    audit.settings["screened"] = screening
     picturing.add(audit, question, chosen.callback)
     own = None if picturing.given is None else picturing.given.pixels
     intervening.add(audit, question, chosen.options, own, chosen.callback)

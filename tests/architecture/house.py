@@ -41,6 +41,7 @@ DOORS = {
     "api": {"explainer": ANY, "one_call": ANY},
     "cli": {},
     "editing": {
+        "ddim": "methods api",
         "editors": "methods",
         "inversion": "methods",
         "latents": "methods api",
@@ -126,12 +127,12 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
     "methods/photographs": dict.fromkeys(
         ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
     ),
     "methods/segments": {"segments": "api"},
-    "methods/diffex": {"attribute": "api", "setup": "api"},
+    "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -166,7 +167,7 @@ DOORS = {
         "audit_rows": "methods report cli",
         "decision": "cli report",
         "drawn": "report",
-        "effects": "methods report",
+        "effects": "api methods report",
         "explanation": ANY,
         "photographs": "methods report cli",
         "pictures": "evidence report",
@@ -195,6 +196,7 @@ DOORS = {
         "pairs": "methods",
         "named": "methods",
         "placebo": ANY,
+        "regression": "methods",
         "unit_scores": "methods",
     },
     "targets": {
