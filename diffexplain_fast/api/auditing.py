@@ -56,6 +56,8 @@ class Auditing(TypedDict, total=False):
         weights: the user's own distribution of concepts, group to value to share, such as
             ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
             like it. Values that are not named share the rest, groups that are not named are uniform.
+        redraw: how often, at most, a picture in which the eye does not see what was asked for is drawn again from a new
+            start latent; 0 for never. ``asked`` and ``obeyed`` stay those of the first draws.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -69,6 +71,7 @@ class Auditing(TypedDict, total=False):
     segmenter: Segment | None
     clusters: Sequence[object] | None
     weights: Mapping[str, Mapping[str, float]] | None
+    redraw: int
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -102,7 +105,8 @@ class Chosen:
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
-        options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
+        control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
+        options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
         return cls(options, given.get("pool"), eye, callback, given.get("weights"))
 
 

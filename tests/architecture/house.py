@@ -41,6 +41,7 @@ DOORS = {
     "api": {"explainer": ANY, "one_call": ANY},
     "cli": {},
     "editing": {
+        "ddim": "methods api",
         "editors": "methods",
         "inversion": "methods",
         "latents": "methods api",
@@ -131,7 +132,7 @@ DOORS = {
         ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
     ),
     "methods/segments": {"segments": "api"},
-    "methods/diffex": {"attribute": "api", "setup": "api"},
+    "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -166,7 +167,7 @@ DOORS = {
         "audit_rows": "methods report cli",
         "decision": "cli report",
         "drawn": "report",
-        "effects": "methods report",
+        "effects": "api methods report",
         "explanation": ANY,
         "photographs": "methods report cli",
         "pictures": "evidence report",
