@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.report.evidence import Card
+from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
 from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
@@ -44,6 +45,8 @@ class AuditSection(NamedTuple):
     facts: list[str]
     decisions: list[Decision]
     photographs: Photographs | None
+    findings: list[AuditRow]
+    heat: HeatMap | None
     targets: list[TargetSection]
     left_out: int
 
@@ -74,6 +77,8 @@ def _section(number: int, audit: Audit) -> AuditSection:
         facts=_facts(audit),
         decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
         photographs=audit.photographs,
+        findings=most_points_first(audit.rows)[:_SHOWN],
+        heat=heat_map(audit),
         targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )

@@ -40,7 +40,7 @@ def test_the_page_shows_everything_of_an_audit(tmp_path: Path) -> None:
         "background:snow, colour:red",
     ):
         assert said in text, said
-    assert page.tags.count("img") == 4 and page.tags.count("table") == 4
+    assert page.tags.count("img") == 4 and page.tags.count("table") == 6
     rows = [text.index(f"{value} ") for value in ("object boat", "colour red", "background snow")]
     assert rows == sorted(rows)
     entries = [value for name, value in page.values if name == "data-entry"]
