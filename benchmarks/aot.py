@@ -52,17 +52,21 @@ def committed_table() -> Any:
     return json.loads(RESULT.read_text())
 
 
-def compile_case(case: Case, chip: int) -> Usage:
-    """Compile a case for ten times a compute capability, such as 90, and return what it uses."""
+def source(case: Case) -> tuple[ASTSource, dict[str, Any]]:
+    """Return what the compiler reads of a case, and its options."""
     names = case.kernel.arg_names
-    signature = {name: "constexpr" if name in case.constexprs else case.types[name] for name in names}
+    types = {name: "constexpr" if name in case.constexprs else case.types[name] for name in names}
     # As at run time: without these there are no vector loads, and the figures are those of another kernel.
-    divisible = [i for i, n in enumerate(names) if signature[n].startswith("*") or n in case.aligned]
-    attributes = {(i,): [["tt.divisibility", 16]] for i in divisible}
-    source = ASTSource(fn=case.kernel, signature=signature, constexprs=dict(case.constexprs), attrs=attributes)
+    wide = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if types[n][0] == "*" or n in case.aligned}
     warps, stages = case.config.num_warps, case.config.num_stages
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": case.fp_fusion}
-    made = triton.compile(source, target=GPUTarget("cuda", chip, 32), options=options)
+    return ASTSource(fn=case.kernel, signature=types, constexprs=dict(case.constexprs), attrs=wide), options
+
+
+def compile_case(case: Case, chip: int) -> Usage:
+    """Compile a case for ten times a compute capability, such as 90, and return what it uses."""
+    read, options = source(case)
+    made = triton.compile(read, target=GPUTarget("cuda", chip, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()

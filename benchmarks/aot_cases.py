@@ -9,16 +9,16 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from diffexplain_fast.kernels import attention, geglu, group_norm_silu, guided_step, interleave, layer_norm
+from diffexplain_fast.kernels import attention
 from diffexplain_fast.kernels.configs import CONFIGS, FP_FUSION, Config
 
 DTYPES = ("fp16", "bf16", "fp32")
 _FLOAT32 = {"mean_ptr", "rstd_ptr", "origin_ptr", "means_ptr", "squares_ptr"}
-_TILE = ("BLOCK_", "REPEAT")  # constants that belong to a configuration
 _FLOAT32 |= {"sums_dn_ptr", "sums_dn_n_ptr", "mean_dn_ptr", "mean_dn_n_ptr"}
 TABLE: dict[str, list[dict[str, Any]]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
@@ -53,8 +53,7 @@ def _cases(
     """Yield a kernel in every dtype and in every configuration of one entry of ``CONFIGS``, with the same flags."""
     for dtype, config in itertools.product(DTYPES, CONFIGS[configs]):
         constexprs = {**flags, **config.blocks}
-        tile = {key.removeprefix("BLOCK_"): value for key, value in constexprs.items() if key.startswith(_TILE)}
-        sizes = " ".join(f"{key}{value}" for key, value in tile.items())
+        sizes = " ".join(f"{key[6:]}{value}" for key, value in constexprs.items() if key.startswith("BLOCK_"))
         name = f"{kernel.__name__} {dtype} {sizes} warps{config.num_warps} stages{config.num_stages}"
         yield Case(name, kernel, _types(kernel, constexprs, dtype, other), constexprs, config, tuple(aligned))
 
@@ -63,7 +62,7 @@ def _of_table(module: ModuleType, kernels: Sequence[dict[str, Any]]) -> Iterator
     """Yield the cases of an op's kernels in ``aot_cases.toml``."""
     for each in kernels:
         types = dict.fromkeys(each.get("fp32_pointers", ()), "*fp32") | each.get("types", {})
-        tiles = [module.blocks(columns) for columns in each.get("columns", ())] or [{}]
+        tiles = [module.blocks(columns, each["configs"]) for columns in each.get("columns", ())] or [{}]
         for tile, kernel in itertools.product(tiles, [getattr(module, name) for name in each["kernels"]]):
             flags = {name: value for name, value in each.get("flags", {}).items() if name in kernel.arg_names}
             yield from _cases(each["configs"], kernel, flags | tile, each["aligned"], types)
@@ -99,9 +98,8 @@ def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
     return [{"RESTS": rests} for rests in ((1,) if dtype == "bf16" else sorted({0, 1, most}))]
 
 
-_MODULES = (group_norm_silu, layer_norm, geglu, guided_step, interleave)
 OPS: dict[str, Callable[[], Iterator[Case]]] = {
-    **{op: partial(_of_table, module, TABLE[op]) for op, module in zip(TABLE, _MODULES, strict=True)},
+    **{name: partial(_of_table, import_module(f"diffexplain_fast.kernels.{name}"), TABLE[name]) for name in TABLE},
     "attention": _attention,
 }
 """Op to its cases."""

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.evidence.known_truth import Truth, audit_truth
+from diffexplain_fast.evidence.known_truth import Truth, audit_truth, has_levels
+from diffexplain_fast.recipe.truth import measure_truth
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.storage import read_json, write_json_atomic
@@ -77,10 +79,18 @@ def compared(
     rows: Sequence[AuditRow],
     truth: Truth,
     role: Mapping[tuple[str, str], str],
-    spread: Mapping[tuple[str, str], float],
     delta: float,
+    spread: Mapping[tuple[str, str], float] | None = None,
 ) -> Row:
-    """Return the figures of audits against truth, over all cells of concepts other than the target's own object."""
+    """Return the figures of audits against truth, over all cells of concepts other than the target's own object.
+
+    Args:
+        rows: of the audits.
+        truth: true effects.
+        role: the role that the truth gives a cell.
+        delta: minimal effect.
+        spread: half of the interval of the truth, which is 0 where it is not known.
+    """
     cells = [row for row in rows if (row.target, row.concept) in truth and row.declared_by is None]
     keys = [(row.target, row.concept) for row in cells]
     true, spurious = np.array([truth[key] for key in keys]), np.array([role[key] == "spurious" for key in keys])
@@ -89,7 +99,7 @@ def compared(
     undecided = np.array([row.role == "undecided" for row in cells])
     planted, clear = true > PLANTED, np.abs(true - 1) > MARGIN
     covered, raised = (low <= true) & (true <= high), found & (effect > 0)
-    half, own_half = (high - low) / 2, np.array([spread.get(key, 0.0) for key in keys])
+    half, own_half = (high - low) / 2, np.array([(spread or {}).get(key, 0.0) for key in keys])
     nearly = np.abs((low + high) / 2 - true) <= np.hypot(half, own_half)
     groups = np.array([concept.partition(":")[0] for _, concept in keys])
     large = np.abs(true) >= delta + 0.4
@@ -147,6 +157,21 @@ def audited(name: str, classifier: dx.Classifier, pictures: int, pool: Path, see
     }
 
 
+def measured_truths(path: Path | None, classifiers: Mapping[str, dx.Classifier]) -> Row:
+    """Return the truths of a file; where there is none yet, those of classifiers that ship with an older truth.
+
+    An older truth averages over the objects as they come, and an audit over the own object present and absent, so that
+    the two say the same only of a classifier whose effects do not depend on its object.
+    """
+    if path is None:
+        return {}
+    if not path.exists():
+        older = {name: one for name, one in classifiers.items() if one.truth and not has_levels(one.truth)}
+        write_json_atomic(path, {name: measure_truth(one, torch.device("cpu")) for name, one in older.items()})
+    found: Row = read_json(path)
+    return found
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -155,12 +180,17 @@ def main() -> None:
     parser.add_argument("--made", type=int, default=len(MADE), help="how many classifiers to train, a minute each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--truths", type=Path, help="JSON of classifier to truth, in place of what ships with each")
+    parser.add_argument(
+        "--truths",
+        type=Path,
+        help="JSON of classifier to truth, in place of what ships with each; "
+        "if there is no such file, truths that ship without levels are measured anew, a minute each, and written there",
+    )
     given = parser.parse_args()
-    measured = read_json(given.truths) if given.truths else {}
     classifiers = {name: dx.Classifier.from_pretrained(f"tinyworld/{name}") for name in tinyworld.classifier_names()}
     for name in list(MADE)[: given.made]:
         classifiers[name] = tinyworld.make_classifier(MADE[name][0], seed=MADE[name][1])
+    measured = measured_truths(given.truths, classifiers)
     everything: list[AuditRow] = []
     truths: Truth = {}
     known: dict[tuple[str, str], str] = {}
@@ -175,13 +205,13 @@ def main() -> None:
         pairs = [f"{one.target}: {one.concept_a} {one.kind} {one.concept_b}" for one in audit.interactions]
         row = {"cost": cost, "verdicts": verdicts, "pairs": pairs, "generator": audit.settings["generator_error"]}
         row["phrasing"] = audit.settings["phrasing_error"]
-        result["classifiers"][name] = row | compared(audit.rows, truth, role, spreads(found), delta)
+        result["classifiers"][name] = row | compared(audit.rows, truth, role, delta, spreads(found))
         renamed = [(f"{name}/{key[0]}", key[1]) for key in truth]
         truths |= dict(zip(renamed, truth.values(), strict=True))
         known |= {(f"{name}/{label}", concept): one for (label, concept), one in role.items()}
         widths |= {(f"{name}/{label}", concept): one for (label, concept), one in spreads(found).items()}
         everything += [replace(row, target=f"{name}/{row.target}") for row in audit.rows]
-    result["all"] = compared(everything, truths, known, widths, delta)
+    result["all"] = compared(everything, truths, known, delta, widths)
     result |= {"versions": versions(), "device": device_record()}
     write_json_atomic(given.out, result)
     print(f"all: {result['all']}")

@@ -29,7 +29,7 @@ from diffexplain_fast.storage import write_json_atomic
 
 RESULT = Path(__file__).parents[1] / "results" / "tune.json"
 _FLUSH = 2**28  # bytes written before a cold run: more than any card's cache holds
-_RUNS, _WARM_RUNS = 15, 7
+_RUNS, _WARM_RUNS, _BUSY = 15, 7, 6
 
 
 class Job(NamedTuple):
@@ -142,7 +142,8 @@ class Timer:
 
     def _median(self, graph: torch.cuda.CUDAGraph, runs: int, flush: bool) -> float:
         pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
-        self._flush.zero_()  # the card is busy while the runs are queued
+        for _ in range(_BUSY):  # the card is busy while the runs are queued
+            self._flush.zero_()
         for begin, end in pairs:
             if flush:
                 self._flush.zero_()

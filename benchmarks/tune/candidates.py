@@ -6,7 +6,7 @@ The first candidate of each kernel is what it has today.
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffexplain_fast.kernels import attention, geglu, group_norm_silu, interleave, layer_norm
@@ -21,7 +21,7 @@ class Candidate(NamedTuple):
 
     config: Config
     fusion: bool = False  # contract a * b + c
-    constants: Mapping[str, int] = {}  # of the kernel's module, such as the number of programs
+    constants: Mapping[str, Any] = {}  # of the kernel's module, such as the number of programs
 
 
 class Case(NamedTuple):
@@ -43,11 +43,22 @@ class Case(NamedTuple):
 Row = tuple[dict[str, int], int, int]
 
 
-def _grid(entry: str, rows: Iterable[Row], *constants: Mapping[str, int]) -> list[Candidate]:
-    """Return today's configuration with and without fusion, then each row with fusion and each set of constants."""
-    today = CONFIGS[entry][0]
-    tried = [Candidate(Config(*row), True, each) for row, each in itertools.product(rows, constants or ({},))]
-    return [Candidate(today), Candidate(today, True), *(one for one in tried if one != Candidate(today, True))]
+def _grid(
+    entry: str, rows: Iterable[Row], *constants: Mapping[str, Any], always: Mapping[str, Any] | None = None
+) -> list[Candidate]:
+    """Return today's configuration with and without fusion, then each row with each set of constants.
+
+    Args:
+        entry: of the table of configurations.
+        rows: blocks, warps and stages.
+        constants: sets of constants of the kernel's module; none for those that it has.
+        always: constants of every candidate.
+    """
+    today, always = CONFIGS[entry][0], always or {}
+    sets = [{**always, **each} for each in constants or ({},)]
+    tried = [Candidate(Config(*row), False, each) for row, each in itertools.product(rows, sets)]
+    first = Candidate(today, False, always)
+    return [first, first._replace(fusion=True), *(one for one in tried if one != first)]
 
 
 def _blocks(first: str, second: str, *rows: tuple[int, int, int, int]) -> list[Row]:
@@ -67,16 +78,14 @@ _PARTIAL = _blocks(
     (8, 64, 1, 1), (8, 64, 2, 1), (8, 128, 4, 1), (16, 128, 4, 1), (16, 128, 8, 1), (32, 128, 8, 1), (8, 256, 8, 1),
     (4, 256, 4, 1), (64, 64, 16, 1), (16, 32, 1, 1), (64, 32, 4, 1),
 )  # fmt: skip
-_LAST: list[Row] = [
-    ({"BLOCK_P": pixels, "BLOCK_C": channels, "REPEAT": repeat}, warps, 1)
-    for pixels, channels, warps, repeats in (
-        (32, 64, 4, (2, 4)), (16, 64, 4, (1, 2, 4, 8)), (16, 64, 2, (1, 2, 4)), (8, 64, 2, (2, 4, 8)),
-        (32, 64, 8, (2, 4)), (8, 128, 4, (1, 2, 4)), (16, 128, 8, (2, 4)), (16, 128, 4, (1, 2)), (4, 256, 4, (2, 4)),
-    )
-    for repeat in repeats
-]  # fmt: skip
-_WHOLE = [
-    ({"BLOCK_E": elements}, warps, 1) for elements, warps in ((4096, 8), (2048, 8), (4096, 16), (8192, 16), (1024, 4))
+_LAST = _blocks(
+    "P", "C",
+    (32, 64, 4, 1), (16, 64, 4, 1), (16, 64, 2, 1), (8, 64, 2, 1), (32, 64, 8, 1), (8, 128, 4, 1), (16, 128, 8, 1),
+    (16, 128, 4, 1), (4, 256, 4, 1), (8, 64, 1, 1), (4, 128, 2, 1), (32, 64, 2, 1), (8, 256, 8, 1),
+)  # fmt: skip
+_WHOLE: list[Row] = [
+    ({"BLOCK_E": elements}, warps, 1)
+    for elements, warps in ((2048, 8), (4096, 16), (8192, 16), (1024, 4), (2048, 4), (8192, 8))
 ]
 _WHOLE_SIDE = 32  # of the largest image that is tried with one launch
 _COMBINE = _blocks("K", "D", (64, 16, 4, 1), (32, 16, 4, 1), (32, 32, 4, 1), (64, 32, 8, 1), (16, 16, 1, 1))
@@ -98,20 +107,21 @@ def _group_norm() -> list[Case]:
 
         return made
 
-    name, programs = "group_norm_silu", [{"_PROGRAMS": 1024}, {"_PROGRAMS": 2112}]
+    name, large, programs = "group_norm_silu", {"_WHOLE": 0}, [{"_PROGRAMS": 1024}, {"_PROGRAMS": 2112}]
     made = []
     for shape in [*SHAPES["gpu"][name][:3], (2, 1280, 8, 8)]:
         for way, call in (("bwd", backward(shape)), ("fwd", forward(shape))):
             both = (f"{name}_{way}_partial_kernel", f"{name}_{way}_combine_kernel")
-            partial, last = _grid(f"{name}_partial", _PARTIAL, *programs), _grid(f"{name}_{way}", _LAST)
-            combine = _grid(f"{name}_combine", _COMBINE)
+            partial = _grid(f"{name}_partial", _PARTIAL, *programs, always=large)
+            last = _grid(f"{name}_{way}", _LAST, always=large)
+            combine = _grid(f"{name}_combine", _COMBINE, always=large)
             made += [
                 Case(f"{name}_partial", group_norm_silu, both, shape, partial, call),
                 Case(f"{name}_{way}", group_norm_silu, (f"{name}_{way}_kernel",), shape, last, call),
                 Case(f"{name}_combine", group_norm_silu, both[1:], shape, combine, call),
             ]
             if shape[2] <= _WHOLE_SIDE:
-                tried = _grid(f"{name}_whole", _WHOLE, {"_WHOLE": 2**30})[2:]
+                tried = _grid(f"{name}_whole", _WHOLE, always={"_WHOLE": 2**30})
                 made.append(Case(f"{name}_whole", group_norm_silu, (f"{name}_whole_{way}_kernel",), shape, tried, call))
     return made
 
@@ -127,15 +137,14 @@ def _layer_norm() -> list[Case]:
 
         return made
 
-    warps = ((512, 1), (512, 2), (1024, 2), (1024, 8), (2048, 4), (2048, 8), (4096, 8), (4096, 16), (256, 1))
-    today = CONFIGS["layer_norm"][0]
-    tried = [Candidate(today), Candidate(today, True)]
-    tried += [Candidate(Config({}, count), True, {"_TILE": tile}) for tile, count in warps]
-    return [
-        Case("layer_norm", layer_norm, (f"layer_norm_{way}_kernel",), shape, tried, call(shape, way))
-        for shape in SHAPES["gpu"]["layer_norm"][:3]
-        for way in ("bwd", "fwd")
-    ]
+    warps = ((512, 1), (1024, 4), (512, 2), (1024, 2), (1024, 8), (2048, 4), (2048, 8), (4096, 8), (4096, 16), (256, 1))
+    made = []
+    for shape, way in itertools.product(SHAPES["gpu"]["layer_norm"][:3], ("bwd", "fwd")):
+        entry = f"layer_norm_{way}"
+        tried = [Candidate(Config({}, count), False, {"_TILES": {entry: tile}}) for tile, count in warps]
+        today = [Candidate(CONFIGS[entry][0])]
+        made.append(Case(entry, layer_norm, (f"{entry}_kernel",), shape, today + tried, call(shape, way)))
+    return made
 
 
 def _geglu() -> list[Case]:

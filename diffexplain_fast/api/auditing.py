@@ -23,11 +23,12 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.discovery.screen import screened
 from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
@@ -55,6 +56,8 @@ class Auditing(TypedDict, total=False):
         weights: the user's own distribution of concepts, group to value to share, such as
             ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
             like it. Values that are not named share the rest, groups that are not named are uniform.
+        redraw: how often, at most, a picture in which the eye does not see what was asked for is drawn again from a new
+            start latent; 0 for never. ``asked`` and ``obeyed`` stay those of the first draws.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -68,6 +71,7 @@ class Auditing(TypedDict, total=False):
     segmenter: Segment | None
     clusters: Sequence[object] | None
     weights: Mapping[str, Mapping[str, float]] | None
+    redraw: int
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -101,7 +105,8 @@ class Chosen:
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
-        options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
+        control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
+        options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
         return cls(options, given.get("pool"), eye, callback, given.get("weights"))
 
 
@@ -143,9 +148,12 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
+    pool = Pool(folder, drawing)
+    asked, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
     found = found_by(explain, readout, pipeline, search)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
+    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
     audit = discover(question, chosen.options, chosen.callback)
+    audit.settings["screened"] = screening
     picturing.add(audit, question, chosen.callback)
     own = None if picturing.given is None else picturing.given.pixels
     intervening.add(audit, question, chosen.options, own, chosen.callback)

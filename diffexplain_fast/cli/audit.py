@@ -39,6 +39,9 @@ _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
 ]
 
+_Redraw = Annotated[
+    int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
+]
 _MinimalEffect = Annotated[float, typer.Option(help="Effect in logits up to which nothing is a finding.")]
 _Explain = Annotated[
     bool,
@@ -60,6 +63,7 @@ def audit(
     pool: _Pool = None,
     weights: _Weights = None,
     explain: _Explain = False,
+    redraw: _Redraw = 0,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -102,6 +106,7 @@ def audit(
             control="family" if conditions else "fdr",
             pool=pool,
             weights=_read(weights),
+            redraw=redraw,
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,

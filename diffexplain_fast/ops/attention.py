@@ -25,7 +25,7 @@ _CUDNN_KEYS = 256
 """Fewest keys with which cuDNN is faster than Triton's kernels. Measured on an H200 in bfloat16, forward and backward
 together, microseconds of cuDNN and of Triton: 136 and 66 for 77 keys, 41 and 77 for 256, 73 and 140 for 1024, 561 and
 873 for 4096."""
-cudnn_preferred = _sdpa.cudnn_preferred
+cudnn_preferred, CUDNN_DIMS = _sdpa.cudnn_preferred, _sdpa.CUDNN_DIMS
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, *, impl: str = "auto") -> Tensor:

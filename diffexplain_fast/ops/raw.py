@@ -61,6 +61,15 @@ class RawOps:
                 texts[op] += f" ({choice.reason})"
         return ", ".join(f"{op}: {text}" for op, text in texts.items())
 
+    def layer_norm_bwd_add(
+        self, dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor
+    ) -> Tensor:
+        """Return ``layer_norm_bwd`` plus another gradient [R, D] of the same x, in one launch with Triton."""
+        if self.chosen("layer_norm") == "triton":
+            added: Callable[..., Tensor] = torch.ops.diffexplain_fast.layer_norm_bwd_add_triton
+            return added(dy, x, weight, mean, rstd, more)
+        return self.layer_norm_bwd(dy, x, weight, mean, rstd).add_(more)
+
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return the result of ``ops.attention.attention_with_lse``."""
         return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k, self.cudnn))

@@ -26,6 +26,7 @@ class Launch(NamedTuple):
         bytes: that are read and written once.
         side: height of a convolution's image, columns of a head for attention, otherwise 0.
         rows: images of a convolution, queries of attention, otherwise 0.
+        keys: keys of attention, otherwise 0.
     """
 
     family: str
@@ -34,6 +35,7 @@ class Launch(NamedTuple):
     bytes: int
     side: int = 0
     rows: int = 0
+    keys: int = 0
 
 
 class Launches(Counting):
@@ -73,8 +75,8 @@ def _of_torch(name: str, func: OpOverload, args: Arguments, kwargs: Options, out
         image = next(tensor for tensor in tensors_in([out]))
         return Launch("convolution", name, cost, size, image.shape[2], image.shape[0])
     if "scaled_dot_product" in name:
-        query = tensors[0]
-        return Launch("attention", name, cost, size, query.shape[-1], query.shape[2])
+        *_, query, key = tensors[:3] if "backward" in name else tensors[:2]
+        return Launch("attention", name, cost, size, query.shape[-1], query.shape[2], key.shape[2])
     if name in _PRODUCTS:
         return Launch("product", name, cost, size)
     if any(norm in name for norm in _NORMS):
@@ -94,10 +96,10 @@ def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out:
     if op != "attention":
         family = {"geglu": "geglu", "interleave": "copy", "guided_step": "pointwise"}.get(op, "norm")
         return [Launch(family, each.kernel, 0.0, each.bytes) for each in found]
-    cost, query = float(flop(func, args, kwargs, out) or 0), args[1] if way == "bwd" else args[0]
+    cost, (query, key) = float(flop(func, args, kwargs, out) or 0), args[1:3] if way == "bwd" else args[:2]
     heavy = [each for each in found if "combine" not in each.kernel]
     return [
-        Launch("attention", each.kernel, cost / len(heavy), each.bytes, query.shape[-1], query.shape[1])
+        Launch("attention", each.kernel, cost / len(heavy), each.bytes, query.shape[-1], query.shape[1], key.shape[1])
         if each in heavy
         else Launch("norm", each.kernel, 0.0, each.bytes)
         for each in found

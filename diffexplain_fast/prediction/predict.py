@@ -60,7 +60,7 @@ def predict(
         ValueError: nothing fits into the limit; the message says what is needed.
         ImportError: Triton is not installed, whose launchers say how often they launch.
     """
-    parts = prepare(model, steps=steps, guided=guided, batch=batch)
+    parts = prepare(model, steps=steps, guided=guided, batch=batch, cudnn=GPUS[gpu].cudnn)
     plan = make_plan(count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request), memory)
     *levels, head = plan.levels
     ways = {level: _step(parts, LEVELS[level]) for level in {*levels, "keep"}}

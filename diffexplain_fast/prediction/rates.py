@@ -1,7 +1,7 @@
 """How long one launch takes on a card: measured rates of one H200, scaled to other cards by their data sheets.
 
-The rates of the H200 are fixed, until rows of ``bench run --device cuda`` replace them: a copy, a large product, and
-convolutions of Stable Diffusion's sizes were measured; products, attention and small kernels are estimates from them.
+Measured were a copy, convolutions and attention of Stable Diffusion's sizes, and kernels that move bytes, on 2026-11-27
+by ``benchmarks.gpu_ops`` and ``benchmarks.tune``. Products of the denoiser are an estimate.
 """
 
 import math
@@ -11,14 +11,34 @@ from typing import NamedTuple
 
 from diffexplain_fast.prediction.launches import Launch
 
-_CONVOLUTION = ((128, 149.0), (512, 424.0), (2048, 405.0), (8192, 372.0))
+_Rates = tuple[tuple[int, float], ...]
+"""Pairs of a size and a rate in TFLOP/s, by size; between two the logarithm of the size decides."""
+_CONVOLUTION: _Rates = ((128, 149.0), (512, 424.0), (2048, 405.0), (8192, 372.0))
 """Pixels of all images to TFLOP/s of a 3 x 3 convolution, channels last, bfloat16: measured."""
 _PRODUCT = 295.0
 """TFLOP/s of the denoiser's products, whose sizes fill the card badly: estimated."""
-_ATTENTION = 216.0
-"""TFLOP/s of attention over 4096 tokens of 40 columns, both ways: estimated."""
-_MOVING = 0.75
-"""Share of a copy's rate at which norms and elementwise kernels move their bytes: estimated."""
+_ATTENTION: dict[tuple[str, str], _Rates] = {
+    ("triton", "fwd"): ((256**2, 41.0), (1024**2, 170.0), (4096**2, 212.0)),
+    ("triton", "bwd"): ((256**2, 28.0), (1024**2, 124.0), (4096**2, 160.0)),
+    ("cudnn", "fwd"): ((256**2, 59.0), (1024**2, 273.0), (4096**2, 281.0)),
+    ("cudnn", "bwd"): ((256**2, 55.0), (1024**2, 250.0), (4096**2, 263.0)),
+}
+"""By kernel and direction: queries times keys, and the rate, with Stable Diffusion's 160, 80 and 40 columns."""
+_SHORT_ATTENTION: dict[tuple[str, str], _Rates] = {
+    ("triton", "fwd"): ((1024 * 77, 57.0), (4096 * 77, 56.0)),
+    ("triton", "bwd"): ((1024 * 77, 37.0), (4096 * 77, 54.0)),
+    ("cudnn", "fwd"): ((1024 * 77, 43.0), (4096 * 77, 53.0)),
+    ("cudnn", "bwd"): ((1024 * 77, 19.0), (4096 * 77, 17.0)),
+}
+"""The same for the few keys of a text."""
+_SHORT = 128
+"""Fewest keys that are not few."""
+_OTHER_ATTENTION = 216.0
+"""TFLOP/s of attention by other kernels, such as the decoder's over 512 columns: estimated."""
+_MOVING = 0.92
+"""Share of a copy's rate at which norms and elementwise kernels move their bytes after the first microseconds."""
+_SUMMING = 0.54
+"""The same for a group norm's sums."""
 
 
 class Gpu(NamedTuple):
@@ -27,38 +47,39 @@ class Gpu(NamedTuple):
     Attributes:
         bandwidth: TB/s of a copy, read and written.
         compute: rate of matrix units as a share of one H200's.
-        floor: microseconds that no kernel goes below.
+        floor: microseconds of a kernel that does nothing, between two others.
         gap: microseconds between two kernels of a recorded graph.
+        cudnn: whether torch prefers cuDNN's attention on the card.
     """
 
     bandwidth: float
     compute: float
-    floor: float = 3.0
+    floor: float = 2.2
     gap: float = 1.0
+    cudnn: bool = False
 
 
-_H200 = 4.22
+_H200 = 3.9
 GPUS = {
-    "h200": Gpu(_H200, 1.0),
-    "h100": Gpu(_H200 * 3350 / 4800, 1.0),
-    "a100": Gpu(_H200 * 2039 / 4800, 312 / 990, 4.0, 1.3),
+    "h200": Gpu(_H200, 1.0, cudnn=True),
+    "h100": Gpu(_H200 * 3350 / 4800, 1.0, cudnn=True),
+    "a100": Gpu(_H200 * 2039 / 4800, 312 / 990, 3.0, 1.3),
     "rtx5090": Gpu(_H200 * 1792 / 4800, 209.5 / 990),
     "rtx4090": Gpu(_H200 * 1008 / 4800, 165.2 / 990),
     "rtx4070": Gpu(_H200 * 504 / 4800, 58.3 / 990),
-    "rtx3090": Gpu(_H200 * 936 / 4800, 71.0 / 990, 4.0, 1.3),
-    "rtx3060": Gpu(_H200 * 360 / 4800, 25.5 / 990, 4.0, 1.3),
+    "rtx3090": Gpu(_H200 * 936 / 4800, 71.0 / 990, 3.0, 1.3),
+    "rtx3060": Gpu(_H200 * 360 / 4800, 25.5 / 990, 3.0, 1.3),
 }
 """Name to card; the copy of the H200 is measured, all else follows from data sheets."""
 
 
 def microseconds(launch: Launch, gpu: Gpu) -> float:
     """Return how long one launch takes, the gap after it left out."""
-    moving = launch.bytes / (_MOVING * gpu.bandwidth) / 1e6
-    rate = {"product": _PRODUCT, "attention": _ATTENTION}.get(launch.family, 0.0)
-    if launch.family == "convolution":
-        rate = _at(launch.rows * launch.side**2)
+    share = _SUMMING if launch.name.endswith("_partial_kernel") else _MOVING
+    moving = launch.bytes / (share * gpu.bandwidth) / 1e6
+    rate = _rate(launch)
     computing = launch.flop / (rate * gpu.compute) / 1e6 if rate else 0.0
-    return max(moving, computing, gpu.floor)
+    return max(gpu.floor + moving, computing)
 
 
 def milliseconds(launches: Sequence[Launch], gpu: Gpu) -> dict[str, float]:
@@ -69,10 +90,26 @@ def milliseconds(launches: Sequence[Launch], gpu: Gpu) -> dict[str, float]:
     return found | {"gaps": len(launches) * gpu.gap / 1e3}
 
 
-def _at(pixels: int) -> float:
-    """Interpolate the rate of a convolution in the logarithm of its pixels; outside the table, its ends."""
-    for (low, slow), (high, fast) in pairwise(_CONVOLUTION):
-        if pixels <= high:
-            share = math.log(max(pixels, low) / low) / math.log(high / low)
+def _rate(launch: Launch) -> float:
+    """Return the TFLOP/s of a launch, 0 for one that moves bytes only."""
+    if launch.family == "convolution":
+        return _at(_CONVOLUTION, launch.rows * launch.side**2)
+    if launch.family == "product":
+        return _PRODUCT
+    if launch.family != "attention":
+        return 0.0
+    kernel = "cudnn" if "cudnn" in launch.name else "triton"
+    if kernel == "triton" and not launch.name.startswith("attention_"):
+        return _OTHER_ATTENTION
+    way = "bwd" if "_bwd_" in launch.name or "backward" in launch.name else "fwd"
+    table = _SHORT_ATTENTION if launch.keys < _SHORT else _ATTENTION
+    return _at(table[kernel, way], launch.rows * launch.keys)
+
+
+def _at(rates: _Rates, size: int) -> float:
+    """Interpolate a rate in the logarithm of a size; outside the table, its ends."""
+    for (low, slow), (high, fast) in pairwise(rates):
+        if size <= high:
+            share = math.log(max(size, low) / low) / math.log(high / low)
             return slow + share * (fast - slow)
-    return _CONVOLUTION[-1][1]
+    return rates[-1][1]

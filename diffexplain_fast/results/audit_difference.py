@@ -12,7 +12,7 @@ from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimat
 
 _INTERVENED = ("intervention", "placebo")
 """Groups of the concepts of rows that come from interventions."""
-_SAME = ("pool", "concepts", "phrasing", "seed")
+_SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
 
 
@@ -88,7 +88,7 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
     own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
-    if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
+    if all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME):
         asked = ours.asked.part(slice(pictures))
         return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
     one = estimate(ours.asked, first, own, len(first)).effects

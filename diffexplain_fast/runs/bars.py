@@ -14,6 +14,7 @@ _PHASES = {
     "optimise": "optimising",
     "evaluate": "scoring",
     "draw": "drawing",
+    "again": "drawing again",
     "own": "drawing own objects",
     "pairs": "drawing pairs",
     "found": "trying what was found",

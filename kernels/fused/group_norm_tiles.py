@@ -49,10 +49,10 @@ def load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
 
 
 @triton.jit
-def place(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, REPEAT: tl.constexpr):
-    """Return the image of this program, the first pixel of its REPEAT tiles, and its channels [BLOCK_C]."""
-    pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P * REPEAT))
-    return pid_n.to(tl.int64), pid_p * (BLOCK_P * REPEAT), pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+def place(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Return the image of this program, the first pixel of its tile, and its channels [BLOCK_C]."""
+    pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
+    return pid_n.to(tl.int64), pid_p * BLOCK_P, pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
 
 
 @triton.jit

@@ -41,7 +41,11 @@ def group_norm_silu_whole_fwd_kernel(
     x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, y_ptr, mean_ptr, rstd_ptr, P, C1, C2, GROUPS, EPS: tl.constexpr,
     D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_E: tl.constexpr
 ):  # fmt: skip
-    """Store y [N, P, C], and mean and rstd [N, GROUPS]; see ``group_norm_silu_fwd_kernel``."""
+    """Store y, mean and rstd of one group, which has D channels.
+
+    Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C].
+    Writes y [N, P, C], mean and rstd [N, GROUPS].
+    """
     dtype: tl.constexpr = mean_ptr.dtype.element_ty
     pid_n, pid_g = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
     C, E = C1 + C2, P * D
@@ -100,7 +104,11 @@ def group_norm_silu_whole_bwd_kernel(
     dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, dx_ptr, dskip_ptr, P, C1, C2, GROUPS,
     D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_E: tl.constexpr
 ):  # fmt: skip
-    """Store dx [N, P, C1] and dskip [N, P, C2]; see ``group_norm_silu_bwd_kernel``."""
+    """Store dx and dskip of one group, which has D channels.
+
+    Reads dy [N, P, C] and what ``group_norm_silu_whole_fwd_kernel`` reads and writes, except y.
+    Writes dx [N, P, C1] and dskip [N, P, C2].
+    """
     pid_n, pid_g = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
     C, E = C1 + C2, P * D
     dy_ptr += pid_n * P * C

@@ -12,9 +12,10 @@ from diffexplain_fast.kernels.configs import Argument, launch
 from diffexplain_fast.kernels.primitives import finite_rsqrt
 from torch import Tensor
 
-_TILE = 1024
-"""Number of elements of a program's main tile: 8 for each of 128 threads, which is a load of 16 bytes in half
-precision."""
+_TILES = {"layer_norm_fwd": 1024, "layer_norm_bwd": 512, "layer_norm_bwd_wide": 1024}
+"""Number of elements of a program's main tile by the entry of the table of configurations, measured with its warps."""
+_WIDE = 2048
+"""Columns from which on one warp would have too few registers for the backward of a row."""
 
 
 @triton.jit
@@ -79,9 +80,11 @@ def layer_norm_bwd_kernel(
     weight_ptr,  # [D]
     mean_ptr,  # [R]
     rstd_ptr,  # [R]
+    more_ptr,  # [R, D], added to dx if HAS_MORE
     dx_ptr,  # [R, D]
     R,
     D,
+    HAS_MORE: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_REST: tl.constexpr,
@@ -97,16 +100,25 @@ def layer_norm_bwd_kernel(
     mean_dn = ((tl.sum(dn, 1) + tl.sum(dn_rest, 1)) / D)[:, None]
     mean_dn_n = ((tl.sum(dn * n, 1) + tl.sum(dn_rest * n_rest, 1)) / D)[:, None]
     dx = rstd * (dn - mean_dn - n * mean_dn_n)
+    if HAS_MORE:
+        dx += tl.load(more_ptr + rows + offs_d, mask=mask, other=0.0).to(dx.dtype)
     tl.store(dx_ptr + rows + offs_d, dx.to(dx_ptr.dtype.element_ty), mask=mask)
     dx = rstd * (dn_rest - mean_dn - n_rest * mean_dn_n)
+    if HAS_MORE:
+        dx += tl.load(more_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dx.dtype)
     tl.store(dx_ptr + rows + offs_e, dx.to(dx_ptr.dtype.element_ty), mask=mask_rest)
 
 
-def blocks(columns: int) -> dict[str, int]:
-    """Return the block sizes for rows of ``columns``: the largest power of two inside a row, and one for the rest."""
+def blocks(columns: int, entry: str) -> dict[str, int]:
+    """Return the block sizes for rows of ``columns``: the largest power of two inside a row, and one for the rest.
+
+    Args:
+        columns: length of a row.
+        entry: of the table of configurations.
+    """
     main = 1 << (columns.bit_length() - 1)
     rest = triton.next_power_of_2(max(columns - main, 1))
-    return {"BLOCK_R": max(1, _TILE // main), "BLOCK_D": main, "BLOCK_REST": rest}
+    return {"BLOCK_R": max(1, _TILES[entry] // main), "BLOCK_D": main, "BLOCK_REST": rest}
 
 
 def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,20 +127,31 @@ def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple
     mean = torch.empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     rstd = torch.empty_like(mean)
     tensors = {"x_ptr": x, "weight_ptr": weight.contiguous(), "bias_ptr": bias.contiguous(), "y_ptr": y}
-    _launch(layer_norm_fwd_kernel, x, **tensors, mean_ptr=mean, rstd_ptr=rstd, EPS=eps)
+    _launch("layer_norm_fwd", layer_norm_fwd_kernel, x, **tensors, mean_ptr=mean, rstd_ptr=rstd, EPS=eps)
     return y, mean, rstd
 
 
 def layer_norm_bwd(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     """Return dx [R, D] of dy and x [R, D], mean and rstd [R]."""
+    return _backward(dy, x, weight, mean, rstd, None)
+
+
+def layer_norm_bwd_add(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor) -> Tensor:
+    """Return dx + more [R, D], rounded once; the other arguments are those of ``layer_norm_bwd``."""
+    return _backward(dy, x, weight, mean, rstd, more)
+
+
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor | None) -> Tensor:
     dx = torch.empty_like(x)
     tensors = {"dy_ptr": dy, "x_ptr": x, "weight_ptr": weight.contiguous(), "mean_ptr": mean, "rstd_ptr": rstd}
-    _launch(layer_norm_bwd_kernel, x, **tensors, dx_ptr=dx)
+    tensors |= {"more_ptr": x if more is None else more, "dx_ptr": dx}  # x is never loaded as it
+    entry = "layer_norm_bwd" if x.shape[1] < _WIDE else "layer_norm_bwd_wide"
+    _launch(entry, layer_norm_bwd_kernel, x, **tensors, HAS_MORE=more is not None)
     return dx
 
 
-def _launch(kernel: triton.JITFunction, x: Tensor, **arguments: Argument) -> None:
+def _launch(entry: str, kernel: triton.JITFunction, x: Tensor, **arguments: Argument) -> None:
     rows, columns = x.shape
-    tile = blocks(columns)
+    tile = blocks(columns, entry)
     programs = triton.cdiv(rows, tile["BLOCK_R"])
-    launch("layer_norm", kernel, lambda _: (programs,), **arguments, R=rows, D=columns, **tile)
+    launch(entry, kernel, lambda _: (programs,), **arguments, R=rows, D=columns, **tile)

@@ -127,7 +127,7 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"discover": "api", "options": "api cli", "question": "api"},
+    "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
     "methods/photographs": dict.fromkeys(
         ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
     ),
@@ -196,6 +196,7 @@ DOORS = {
         "pairs": "methods",
         "named": "methods",
         "placebo": ANY,
+        "regression": "methods",
         "unit_scores": "methods",
     },
     "targets": {

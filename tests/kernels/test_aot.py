@@ -45,6 +45,35 @@ def test_three_kernels_at_random_compile_to_what_the_table_says(tmp_path: Path) 
         assert now["kernels"] == {name: committed["kernels"][name] for name in now["kernels"]}
 
 
+LOWER = """
+from triton._C.libtriton import ir
+from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import make_backend
+from benchmarks.aot import OPS, source
+
+target = GPUTarget("cuda", 90, 32)
+backend = make_backend(target)
+first = {case.kernel.__name__: case for op in reversed(OPS) for case in [*OPS[op]()][::-1]}
+for case in first.values():
+    read, options = source(case)
+    parsed, context = backend.parse_options(options), ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    read.make_ir(target, parsed, backend.get_codegen_implementation(parsed), backend.get_module_map(), context)
+print(len(first))
+"""
+
+
+def test_every_kernel_passes_the_first_stage_of_the_compiler() -> None:
+    """The interpreter accepts what the compiler refuses, such as a name of a loop that had another type before it."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", LOWER]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=590)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len({case.kernel.__name__ for op in aot_cases.OPS.values() for case in op()})
+
+
 def test_the_committed_table_is_complete() -> None:
     table = aot.committed_table()["kernels"]
     cases = [case for op in aot_cases.OPS.values() for case in op()]

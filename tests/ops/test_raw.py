@@ -1,7 +1,10 @@
 """The raw functions that are chosen once are those of the ops."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffexplain_fast.ops import _impl, attention
 from diffexplain_fast.ops.raw import RawOps
@@ -60,3 +63,34 @@ def test_cudnn_is_named_with_its_gradients_and_takes_only_its_own_log_sum_exp(mo
     monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: False)
     raw.attention_bwd(o, q, q, q, o, lse, 0.3)
     assert ran == ["cudnn"]
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_a_gradient_is_added_to_that_of_layer_norm(impl: str) -> None:
+    raw, weight = RawOps(CPU, torch.float32, impl), torch.randn(16)
+    x, dy, more = (torch.randn(5, 16) for _ in range(3))
+    _, mean, rstd = raw.layer_norm_fwd(x, weight, weight, 1e-5)
+    before, wanted = more.clone(), raw.layer_norm_bwd(dy, x, weight, mean, rstd) + more
+    assert torch.equal(raw.layer_norm_bwd_add(dy, x, weight, mean, rstd, more), wanted)
+    assert torch.equal(more, before), "an argument was written to"
+
+
+class Named(TorchDispatchMode):
+    """Collects the names of this package's operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name.startswith("diffexplain_fast"):
+            self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_with_triton_the_sum_is_in_the_kernel() -> None:
+    raw = RawOps(torch.device("meta"), torch.bfloat16, "triton")
+    x, row = torch.empty(5, 16, device="meta", dtype=torch.bfloat16), torch.empty(5, device="meta")
+    with Named() as mode:
+        raw.layer_norm_bwd_add(x, x, x[0], row, row, x)
+    assert mode.names == ["diffexplain_fast::layer_norm_bwd_add_triton"]

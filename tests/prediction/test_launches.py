@@ -32,15 +32,28 @@ def test_torch_operations_have_their_family_flop_and_bytes() -> None:
     assert (addition.family, addition.flop, addition.bytes) == ("pointwise", 0, 2 * 3 * x.numel())
 
 
-def test_our_ops_launch_what_their_own_launchers_launch() -> None:
-    x = meta(2, 64, 16, 16, grad=True)
+@pytest.mark.parametrize(("side", "parts"), [(128, ["partial_", "combine_", ""]), (16, ["whole"])])
+def test_our_ops_launch_what_their_own_launchers_launch(side: int, parts: list[str]) -> None:
+    x = meta(2, 64, side, side, grad=True)
     scale, offset = meta(64), meta(64)
     out: list[torch.Tensor] = []
     forward = trace(lambda: out.append(group_norm_silu(x, scale, offset, 32, impl="triton")))
     backward = trace(lambda: torch.autograd.grad(out[0], x, torch.empty_like(out[0])))
     names = [launch.name for launch in forward if "group_norm" in launch.name]
-    assert names == [f"group_norm_silu_fwd_{part}kernel" for part in ("partial_", "combine_", "")]
-    assert sum("group_norm_silu_bwd" in launch.name for launch in backward) == 3
+    large = [f"group_norm_silu_fwd_{part}kernel" for part in parts]
+    assert names == (["group_norm_silu_whole_fwd_kernel"] if parts == ["whole"] else large)
+    assert sum("group_norm_silu" in launch.name for launch in backward) == len(parts)
+
+
+def test_cudnns_attention_is_one_launch_with_queries_and_keys() -> None:
+    q, k = meta(2, 4096, 8, 40, grad=True), meta(2, 300, 8, 40, grad=True)
+    out: list[torch.Tensor] = []
+    forward = trace(lambda: out.append(attention(q, k, k, impl="cudnn")))
+    backward = trace(lambda: torch.autograd.grad(out[0], (q, k), torch.empty_like(out[0])))
+    for launches, products in ((forward, 4), (backward, 10)):
+        (found,) = [launch for launch in launches if launch.family == "attention"]
+        assert (found.side, found.rows, found.keys) == (40, 4096, 300) and "cudnn" in found.name
+        assert found.flop == products * q.numel() * 300
 
 
 @pytest.mark.parametrize(("keys", "kernels"), [(77, ["short"]), (4096, ["dq", "dk_dv"])])

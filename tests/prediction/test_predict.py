@@ -14,10 +14,30 @@ pytest.importorskip("triton", reason="triton is not installed; its launchers say
 
 def test_a_launch_takes_the_longest_of_its_bytes_its_flop_and_the_floor() -> None:
     gpu = GPUS["h200"]
-    assert microseconds(Launch("pointwise", "add", 0.0, 8), gpu) == gpu.floor
+    assert microseconds(Launch("pointwise", "add", 0.0, 0), gpu) == gpu.floor
     assert microseconds(Launch("pointwise", "add", 0.0, 2**30), gpu) > 2**30 / gpu.bandwidth / 1e6
     fast, slow = (microseconds(Launch("convolution", "c", 1e12, 8, side, 2), gpu) for side in (16, 8))
     assert slow / fast == pytest.approx(424 / 149)
+
+
+def test_attention_takes_what_was_measured() -> None:
+    def took(name: str, products: int, keys: int) -> float:
+        flop = float(products * 2 * 8 * 4096 * 40 * keys)
+        return microseconds(Launch("attention", name, flop, 8, 40, 4096, keys), GPUS["h200"])
+
+    # benchmarks.gpu_ops on an H200, at 2 images and 8 heads: microseconds of 4096 queries and of so many keys.
+    assert took("_scaled_dot_product_cudnn_attention", 4, 4096) == pytest.approx(153, rel=0.03)
+    assert took("_scaled_dot_product_cudnn_attention_backward", 10, 4096) == pytest.approx(408, rel=0.03)
+    assert took("attention_fwd_kernel", 4, 4096) == pytest.approx(202, rel=0.03)
+    assert took("attention_fwd_kernel", 4, 77) == pytest.approx(14.5, rel=0.03)
+    assert took("_scaled_dot_product_cudnn_attention_backward", 10, 77) == pytest.approx(121, rel=0.03)
+
+
+def test_a_kernel_that_moves_bytes_takes_its_start_and_its_bytes() -> None:
+    gpu = GPUS["h200"]
+    small, large = (microseconds(Launch("norm", "layer_norm_fwd_kernel", 0.0, size), gpu) for size in (2**20, 2**24))
+    assert gpu.floor < small < gpu.floor + 1 and large == pytest.approx(gpu.floor + 2**24 / 3.9e6 / 0.92, rel=0.01)
+    assert microseconds(Launch("norm", "group_norm_silu_bwd_partial_kernel", 0.0, 2**24), gpu) > large
 
 
 def test_every_card_is_no_faster_than_an_h200() -> None:

@@ -158,7 +158,7 @@ class _SelfAttention(TensorFunction):
             adapted_backward(dn, gradient, projection.thin)
         inputs = [(projection.thin, n, grad) for projection, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
         grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        return _normalise_backward(dn, x, block, 0, mean, rstd).add_(dy), None, None, *grads
+        return _normalise_backward(dn, x, block, 0, mean, rstd, dy), None, None, *grads
 
 
 class _CrossAttention(TensorFunction):
@@ -188,7 +188,7 @@ class _CrossAttention(TensorFunction):
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dq = dq.flatten(2)
         grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        dx = _normalise_backward(layer.q.backward(dq), x, block, 1, mean, rstd).add_(dy)
+        dx = _normalise_backward(layer.q.backward(dq), x, block, 1, mean, rstd, dy)
         return dx, dk, dv, None, None, *grads
 
 
@@ -218,7 +218,7 @@ class _FeedForward(TensorFunction):
             gated = block.raw.geglu_fwd(h) if block.narrow_thin else rows
             grads = matrix_gradients((block.wide_thin, n, dh), (block.narrow_thin, gated, rows))
         dn = adapted_backward(block.wide.backward(dh), dh, block.wide_thin)
-        return _normalise_backward(dn, x, block, 2, mean, rstd).add_(dy), None, None, *grads
+        return _normalise_backward(dn, x, block, 2, mean, rstd, dy), None, None, *grads
 
 
 def _project(layer: Attention, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,7 +231,10 @@ def _normalise(x: Tensor, block: Block, number: int) -> tuple[Tensor, Tensor, Te
     return y.reshape(x.shape), mean, rstd
 
 
-def _normalise_backward(dn: Tensor, x: Tensor, block: Block, number: int, mean: Tensor, rstd: Tensor) -> Tensor:
-    rows = dn.reshape(-1, x.shape[-1]).contiguous()
-    dx = block.raw.layer_norm_bwd(rows, x.flatten(0, 1), block.norms[number].weight, mean, rstd)
+def _normalise_backward(
+    dn: Tensor, x: Tensor, block: Block, number: int, mean: Tensor, rstd: Tensor, dy: Tensor
+) -> Tensor:
+    """Return the gradient of x through a norm, dn behind it, plus that of the path around it, dy."""
+    rows, around = (grad.reshape(-1, x.shape[-1]).contiguous() for grad in (dn, dy))
+    dx = block.raw.layer_norm_bwd_add(rows, x.flatten(0, 1), block.norms[number].weight, mean, rstd, around)
     return dx.reshape(x.shape)

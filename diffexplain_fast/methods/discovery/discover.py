@@ -15,6 +15,7 @@ from diffexplain_fast.methods.discovery.pairs import interactions_of
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
 from diffexplain_fast.methods.discovery.question import Question, own_pictures
+from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
 from diffexplain_fast.methods.discovery.shown import with_pictures
@@ -45,16 +46,18 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     check_weights(plan.first(options.pictures).asked)
     check_found(question)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
-    report = counter(callback, "draw")
     own_places = [own_concept(concepts, label) for label in readout.labels]
     look = None if sight is None else sight.look
-    data, estimated, asking = run_trial(pool, plan, readout, own_places, look, rule, report)
+    again = redraws(question, plan, options.redraw, counter(callback, "again"))
+    data, first, estimated, asking = run_trial(
+        pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again
+    )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
     judged = with_showing(used, data, errors, estimated, asking, rule, concepts)
     own, need = own_pictures(question, options, counter(callback, "own"))
-    trial = Trial(
-        concepts, readout, used, data, judged, asking.estimate, own, errors, options.minimal_effect, options.level
-    )
+    asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
+    limits = (options.minimal_effect, options.level)
+    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
     error = generator_errors(pool, used, concepts, question.aside)
     phrasing = phrasing_errors(used, data.values, concepts)
     rows = rows_of(trial, with_generator_error(judged, used, concepts, together(error, phrasing)))
@@ -63,8 +66,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
         **_settings(question, options, used),
-        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
-        "phrasing_error": {group: {"a": one.a, "b": one.b} for group, one in phrasing.items()},
+        "generator_error": {group: one._asdict() for group, one in error.items()},
+        "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
         "pictures_drawn": pool.drawn,
         "own_objects": need,

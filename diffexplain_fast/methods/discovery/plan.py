@@ -66,6 +66,21 @@ def context_plan(
     return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {}, shares)
 
 
+def screen_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, each: int, seed: int) -> Plan:
+    """Return captions that ask for the free words only, each in about so many pictures, for a screening.
+
+    Args:
+        concepts: whose free words are asked for.
+        phrases: see ``context_plan``.
+        pipeline: see ``context_plan``.
+        each: pictures of a word.
+        seed: see ``context_plan``.
+    """
+    size = min(BAG, len(concepts.words))
+    pictures = -(-each * (len(concepts.words) + size) // size)
+    return _plan("screen", Concepts(words=concepts.words), phrases, pipeline, pictures, seed, {}, None)
+
+
 def own_plan(
     concepts: Concepts,
     phrases: Phrases,
