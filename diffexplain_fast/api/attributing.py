@@ -129,7 +129,7 @@ class Attributing:
             target: a class.
             caption: of the picture as it is; "" for none.
             iterations: gradient steps at most, at least 1.
-            distance: weight of the mean change of a pixel against the log probability of the target, at least 0: more
+            distance: weight of the mean change of a pixel against the log-odds of the target, at least 0: more
                 keeps the picture nearer, and takes longer.
             num_inference_steps: see ``explain``.
 

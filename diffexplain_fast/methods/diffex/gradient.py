@@ -12,7 +12,7 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.effects import Counterfactual
-from diffexplain_fast.targets.outputs import log_probability
+from diffexplain_fast.targets.outputs import PROBABILITIES, SOFTMAX
 
 _RATE = 0.03
 
@@ -22,11 +22,20 @@ class Drift(NamedTuple):
 
     Attributes:
         iterations: gradient steps at most; it ends at the first picture that flips.
-        distance: weight of the mean change of a pixel, in units of log probability.
+        distance: weight of the mean change of a pixel, in units of log-odds.
     """
 
     iterations: int = 40
     distance: float = 5.0
+
+
+def log_odds(logits: Tensor, label: int, output: str) -> Tensor:
+    """Return the log-odds [B] of a class, of logits [B, C] as a classifier gives them."""
+    own = logits[:, label]
+    if output not in (SOFTMAX, PROBABILITIES):
+        return own
+    others = torch.arange(logits.shape[1], device=logits.device) != label
+    return own - logits[:, others].logsumexp(1)
 
 
 def drifted(
@@ -36,7 +45,9 @@ def drifted(
 
     With G the sampler, the picture is x + G(noise + d, text + t) - G(noise, text): exactly x at the start. Adam lowers
 
-        log p(target) + distance mean |change|
+        log-odds of the target + distance mean |change|
+
+    whose gradient does not vanish where the classifier is sure.
 
     Args:
         sampler: without guidance.
@@ -75,7 +86,7 @@ def drifted(
         if not bool(now.hit):
             break
         response = classifier.respond(moved)
-        loss = log_probability(response.logits, label, response.output)[0]
+        loss = log_odds(response.logits, label, response.output)[0]
         loss = loss + drift.distance * (moved - pixels).abs().mean()
         if not bool(loss.isfinite()):
             raise NonFiniteError(f"counterfactual: the loss of iteration {iteration} is not finite")

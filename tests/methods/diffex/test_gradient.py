@@ -1,5 +1,6 @@
 """Counterfactuals by gradients: exact at the start, a flip that the classifier confirms, and distance that counts."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast.editing.ddim import invert_ddim
 from diffexplain_fast.engine.schedules import Schedule
+from diffexplain_fast.methods.diffex.gradient import log_odds
 from tests.editing.test_exact import Gaussian
 from tests.methods.diffex.worlds import Brightness, pictures
 from tests.tiny import tiny_sd, tiny_sdxl
@@ -50,6 +52,14 @@ def test_a_picture_is_moved_until_the_answer_flips_and_not_further() -> None:
     assert found.probability_before > 0.5 > found.probability_after > 0.2
     moved = as_pixels(found.image)
     assert float(moved.mean()) < 0.501 and float((moved - given).abs().mean()) < 0.1
+
+
+def test_log_odds_are_those_of_the_probability_also_where_it_is_one() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0], [90.0, 0.0, 0.0]], dtype=torch.float64)
+    p = logits.softmax(1)[0, 1]
+    assert float(log_odds(logits, 1, "softmax")[0]) == pytest.approx(float((p / (1 - p)).log()))
+    assert float(log_odds(logits, 0, "softmax")[1]) == pytest.approx(90 - math.log(2))
+    assert log_odds(logits, 2, "sigmoid").tolist() == [-1.0, 0.0]
 
 
 def test_a_heavy_distance_keeps_the_picture_and_nothing_flips() -> None:
