@@ -66,7 +66,8 @@ class RawOps:
     ) -> Tensor:
         """Return ``layer_norm_bwd`` plus another gradient [R, D] of the same x, in one launch with Triton."""
         if self.chosen("layer_norm") == "triton":
-            return raw("layer_norm_bwd_add", "triton", layer_norm.layer_norm_bwd)(dy, x, weight, mean, rstd, more)
+            added: Tensor = torch.ops.diffexplain_fast.layer_norm_bwd_add_triton(dy, x, weight, mean, rstd, more)
+            return added
         return self.layer_norm_bwd(dy, x, weight, mean, rstd).add_(more)
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
