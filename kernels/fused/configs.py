@@ -97,7 +97,7 @@ CONFIGS: dict[str, list[Config]] = {
         Config({"BLOCK_P": 16, "BLOCK_C": 128}, 4),
         Config({"BLOCK_P": 8, "BLOCK_C": 128}, 4),
     ],
-    "group_norm_silu_whole": [Config({"BLOCK_E": 4096}, 16)],
+    "group_norm_silu_whole": [Config({"BLOCK_E": 2048}, 8)],
     "layer_norm_fwd": [Config({}, 4)],
     "layer_norm_bwd": [Config({}, 1)],
     "layer_norm_bwd_wide": [Config({}, 4)],
