@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import PLANTED, Row, auc, roles, share
+from benchmarks.discovery.__main__ import PLANTED, Row, asked_for, auc, roles, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.known_truth import audit_truth
@@ -120,7 +120,7 @@ def main() -> None:
             began = time.process_time()
             audit = explainer.audit(concepts=_GROUPS, pictures=given.pictures, **options)
             cost = time.process_time() - began
-        found, truth = audit.photographs, audit_truth(classifier.truth)
+        found, truth = audit.photographs, audit_truth(classifier.truth, asked_for(audit))
         share_of = {label: labels.count(label) / len(labels) for label in labels}
         other, role = {(row.target, row.concept): as_in(row, share_of) for row in audit.rows}, roles(classifier.truth)
         for row in found.rows if not hidden else ():

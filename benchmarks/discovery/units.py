@@ -35,8 +35,8 @@ def measured(name: str, layer: str, concepts: tuple[str, ...]) -> np.ndarray:
     return found
 
 
-def compared(audit: dx.Audit, layer: str, name: str) -> Row:
-    """Return the figures of one layer."""
+def compared(audit: dx.Audit, layer: str, name: str) -> tuple[Row, list[bool], list[tuple[float, float]]]:
+    """Return the figures of one layer; whether each top concept is right; reported and measured effects."""
     hidden = audit._hidden
     values, asked = hidden._activations(layer), hidden._plan.asked
     concepts = tuple(dict.fromkeys(row.concept for row in audit.rows))
@@ -55,7 +55,7 @@ def compared(audit: dx.Audit, layer: str, name: str) -> Row:
         covered.append(row.low <= true[concepts.index(row.concept), unit] <= row.high)
     keep = responds[None] & np.isfinite(true)
     each = [spearmanr(estimated[keep[:, u], u], true[keep[:, u], u]).statistic for u in np.flatnonzero(responds)]
-    return {
+    figures = {
         "units": len(responds),
         "units that respond": int(responds.sum()),
         "top concept right": share(np.array(right)),
@@ -67,6 +67,7 @@ def compared(audit: dx.Audit, layer: str, name: str) -> Row:
         "Pearson over all cells": float(np.corrcoef(estimated[keep], true[keep])[0, 1]),
         "units that do not respond, found": share(np.array([rows[u].finding for u in np.flatnonzero(~responds)])),
     }
+    return figures, right, pairs
 
 
 def main() -> None:
@@ -77,14 +78,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     result: Row = {"pictures": given.pictures, "classifiers": {}}
+    right: list[bool] = []
+    pairs: list[tuple[float, float]] = []
     for name in tinyworld.classifier_names():
         classifier = dx.Classifier.from_pretrained(f"tinyworld/{name}")
         with dx.Explainer("tinyworld", classifier) as explainer:
             audit = explainer.audit(pictures=given.pictures, pool=given.pool)
             began = time.process_time()
-            layers = {layer: compared(audit, layer, name) for layer in unit_layers(classifier.model)}
+            layers: Row = {}
+            for layer in unit_layers(classifier.model):
+                layers[layer], some, more = compared(audit, layer, name)
+                right, pairs = right + some, pairs + more
         result["classifiers"][name] = layers | {"CPU seconds": time.process_time() - began}
         print(name, result["classifiers"][name], flush=True)
+    result["all"] = {
+        "top concept right": share(np.array(right)),
+        "Spearman of the reported effect over units": float(spearmanr(*zip(*pairs, strict=True)).statistic),
+        "Pearson of the reported effect over units": float(np.corrcoef(np.array(pairs).T)[0, 1]),
+    }
+    print(result["all"])
     write_json_atomic(given.out, result | {"versions": versions(), "device": device_record()})
 
 

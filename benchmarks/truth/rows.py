@@ -9,18 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import roles
+from benchmarks.discovery.__main__ import roles, spreads
 from benchmarks.truth.answers import DIGITS, Answer
 from benchmarks.truth.cells import REINITIALISED, RESCALED, Cell, Planned, classifier_of
 from benchmarks.truth.described import values_on
 from benchmarks.truth.methods import METHODS
 from benchmarks.truth.subjects import Subject
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
+from diffexplain_fast.evidence.known_truth import audit_truth
 from diffexplain_fast.measuring.bench.rows import append_rows
 from diffexplain_fast.recipe.rows import DECISIVE
 from diffexplain_fast.recipe.truth import measure_truth
@@ -83,7 +82,7 @@ def measure(planned: Planned, methods: Sequence[str], work: Path, path: Path) ->
 
 
 def known(planned: Planned, classifier: dx.Classifier, concepts: Concepts) -> Row:
-    """Return the known part of a row: effects and roles of every concept, and values on the scenes to predict.
+    """Return the known part of a row: effects, roles and half-intervals of every concept, and values on the scenes.
 
     Args:
         planned: the classifier.
@@ -92,13 +91,14 @@ def known(planned: Planned, classifier: dx.Classifier, concepts: Concepts) -> Ro
     """
     untrained = planned.kind in (REINITIALISED, RESCALED)
     truth = measure_truth(classifier, torch.device("cpu")) if untrained else classifier.truth or {}
-    effects, role = true_effects(truth, concepts), roles(truth)
     named = concepts.names
+    effects, role, spread = audit_truth(truth, named), roles(truth), spreads(truth)
     values = {} if untrained else {label: values_on(classifier, label, planned.cell(label)) for label in planned.labels}
     return {
         "concepts": list(named),
         "effects": {label: [_rounded(effects.get((label, name))) for name in named] for label in OBJECTS},
         "roles": {label: [role.get((label, name)) for name in named] for label in OBJECTS},
+        "spreads": {label: [_rounded(spread.get((label, name))) for name in named] for label in OBJECTS},
         "planted": {cell.label: learnt(truth[cell.label], cell) for cell in planned.cells},
         "values": values,
     }
@@ -126,31 +126,6 @@ def learnt(truth: Mapping[str, Any], cell: Cell) -> bool:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), DIGITS)
-
-
-def true_effects(truth: Mapping[str, Any], concepts: Concepts) -> dict[tuple[str, str], float]:
-    """Return label and concept to the true effect against the median of the values that the concepts have.
-
-    A truth with levels tells the level of every value of the world; the median is taken over those that a caption can
-    ask for, as an audit takes it. An older truth has only those.
-
-    Args:
-        truth: of a classifier of the tiny world.
-        concepts: of the generator.
-    """
-    if not has_levels(truth):
-        return audit_truth(truth)
-    found: dict[tuple[str, str], float] = {}
-    for label, part in truth.items():
-        level = {
-            row["attribute"]: float(np.mean([one["logit"] for one in row["levels"].values()]))
-            for row in part["attributes"]
-        }
-        for group, values in concepts.groups.items():
-            levels = {f"{group}:{value}": level[f"{group}:{value}"] for value in values if f"{group}:{value}" in level}
-            middle = float(np.median(list(levels.values())))
-            found |= {(label, name): value - middle for name, value in levels.items()}
-    return found
 
 
 def answers_of(row: Row) -> dict[str, Answer]:

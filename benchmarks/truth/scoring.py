@@ -85,16 +85,17 @@ def over_cells(cases: Sequence[Case]) -> Row | None:
     """Return the figures of ``benchmarks.discovery`` over all concepts but the own objects; None without cells."""
     truth: dict[tuple[str, str], float] = {}
     role: dict[tuple[str, str], str] = {}
+    spread: dict[tuple[str, str], float] = {}
     for case in cases:
-        target, known = f"{case.planned.name}/{case.label}", case.known
-        columns = known["concepts"], known["effects"][case.label], known["roles"][case.label]
-        for name, effect, one in zip(*columns, strict=True):
+        target, names = f"{case.planned.name}/{case.label}", case.known["concepts"]
+        effects, named, halves = (case.known[key][case.label] for key in ("effects", "roles", "spreads"))
+        for name, effect, one, half in zip(names, effects, named, halves, strict=True):
             if effect is not None:
-                truth[target, name], role[target, name] = effect, one
+                truth[target, name], role[target, name], spread[target, name] = effect, one, half
     if len(truth) < 2:
         return None
     with np.errstate(all="ignore"):
-        found: Row = compared([cell for case in cases for cell in case.cells()], truth, role, MINIMAL)
+        found: Row = compared([cell for case in cases for cell in case.cells()], truth, role, MINIMAL, spread)
     if any(case.answer.low is None for case in cases):  # neither logits nor intervals
         for key in ("mean |effect - truth|", "slope", "correlation", "median half-width", "undecided"):
             del found[key]

@@ -1,5 +1,6 @@
 """What an ``Explainer`` does with the user's own pictures."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,15 +8,22 @@ from typing import Protocol
 
 import torch
 
+from diffexplain_fast.editing.ddim import invert_ddim
+from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.attribute import attribute
+from diffexplain_fast.methods.diffex.gradient import Drift, drifted
 from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
-from diffexplain_fast.targets import as_target
+from diffexplain_fast.results.effects import Counterfactual
+from diffexplain_fast.targets import as_target, whole_number
 
 
 class _Explains(Protocol):
@@ -28,6 +36,9 @@ class _Explains(Protocol):
     def _follow(self) -> None: ...
     def _frozen(self) -> AbstractContextManager[None]: ...
     def _settle(self) -> None: ...
+    def _sampler(
+        self, steps: int | None, guidance: float | None, reserve: int | None = None
+    ) -> DifferentiableSampler: ...
 
 
 class Attributing:
@@ -96,6 +107,61 @@ class Attributing:
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )
+
+    @torch.inference_mode(False)
+    def counterfactual(
+        self: _Explains,
+        image: object,
+        target: object,
+        caption: str = "",
+        *,
+        iterations: int = 40,
+        distance: float = 5.0,
+        num_inference_steps: int | None = None,
+    ) -> Counterfactual | None:
+        """Move a picture by gradients through the sampler until the classifier no longer answers with the target.
+
+        For what no word says; ``attribute`` finds counterfactuals that words name. The picture's start noise and prompt
+        are moved, and what the inversion loses of the picture is put back.
+
+        Args:
+            image: one PIL image, or pixels [3, H, W] in [0, 1].
+            target: a class.
+            caption: of the picture as it is; "" for none.
+            iterations: gradient steps at most, at least 1.
+            distance: weight of the mean change of a pixel against the log-odds of the target, at least 0: more
+                keeps the picture nearer, and takes longer.
+            num_inference_steps: see ``explain``.
+
+        Returns:
+            The first picture that flips, or the nearest to it, with ``changes`` empty; None where the classifier does
+            not see the target in the picture.
+
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: more than one picture, an argument out of range, a target that is no class, or a pipeline whose
+                scheduler is not DDIM.
+
+        Source: DiG-IN (CVPR 2024); here the start noise is moved too.
+        """
+        if whole_number("iterations", iterations) < 1:
+            raise wrong_value("iterations", "at least 1", iterations)
+        if isinstance(distance, bool) or not isinstance(distance, int | float) or not 0 <= distance < math.inf:
+            raise wrong_value("distance", "a number of at least 0", distance)
+        self._follow()
+        with self._frozen():
+            self._settle()
+            bound = as_target(target).bind(self.classifier)
+            pixels = as_pixels(image, self.pipeline.image_size, self.pipeline.device)
+            if len(pixels) != 1:
+                raise wrong_value("image", "one picture", len(pixels))
+            answers = Answers(self.classifier, bound)
+            if answers.label is None:
+                raise wrong_value("target", "a class", bound.describe())
+            (text,) = checked_captions([caption], 1) or [""]
+            sampler, models = self._sampler(num_inference_steps, 1.0), LatentModels(self.pipeline, one_shape=False)
+            start = invert_ddim(sampler, models, models.encode(pixels), text)
+            return drifted(sampler, self.classifier, answers, pixels, start, Drift(iterations, distance))
 
 
 def _settings(setup: Setup, wishes: Wishes) -> JsonObject:

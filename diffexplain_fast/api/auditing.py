@@ -7,11 +7,12 @@ from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.api.found import Search, found_by
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
-from diffexplain_fast.errors import describe, unknown_name, wrong_type
+from diffexplain_fast.errors import unknown_name, wrong_type
 from diffexplain_fast.evidence.calibration import Sight, sight_of
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
@@ -22,18 +23,16 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.discovery.screen import screened
 from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
-_LATER = {
-    "explain": "False: prompts that explain() found are not asked for in a trial yet",
-}
 
 
 class Auditing(TypedDict, total=False):
@@ -54,6 +53,11 @@ class Auditing(TypedDict, total=False):
             [B, 1, H, W]; None for the one that ships with the tiny world.
         clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
             photograph; None where all are.
+        weights: the user's own distribution of concepts, group to value to share, such as
+            ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
+            like it. Values that are not named share the rest, groups that are not named are uniform.
+        redraw: how often, at most, a picture in which the eye does not see what was asked for is drawn again from a new
+            start latent; 0 for never. ``asked`` and ``obeyed`` stay those of the first draws.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -66,6 +70,8 @@ class Auditing(TypedDict, total=False):
     labels: Sequence[str] | None
     segmenter: Segment | None
     clusters: Sequence[object] | None
+    weights: Mapping[str, Mapping[str, float]] | None
+    redraw: int
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -79,23 +85,18 @@ class Chosen:
     pool: str | Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
+    weights: object = None
 
     @classmethod
-    def of(
-        cls, pictures: int, minimal_effect: float, level: float, later: Mapping[str, object], given: Auditing
-    ) -> "Chosen":
+    def of(cls, pictures: int, minimal_effect: float, level: float, given: Auditing) -> "Chosen":
         """Check what a user has chosen.
 
         Args:
             pictures: of the pool at most.
             minimal_effect: effect up to which nothing is a finding.
             level: rate of false findings.
-            later: values by name of arguments that do nothing yet.
             given: the other options.
         """
-        for name, value in later.items():
-            if value is not None and value is not False:
-                raise NotImplementedError(describe(name, _LATER[name], type(value).__name__))
         for name in given:
             if name not in Auditing.__annotations__:
                 raise TypeError(str(unknown_name("option", name, Auditing.__annotations__)))
@@ -104,8 +105,9 @@ class Chosen:
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
-        options = AuditOptions(pictures, minimal_effect, level, given.get("control", "fdr"), given.get("own_pictures"))
-        return cls(options, given.get("pool"), eye, callback)
+        control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
+        options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
+        return cls(options, given.get("pool"), eye, callback, given.get("weights"))
 
 
 def run_audit(
@@ -116,6 +118,8 @@ def run_audit(
     targets: object,
     concepts: object,
     chosen: Chosen,
+    explain: object,
+    search: Search,
     picturing: Picturing,
     intervening: Intervening,
 ) -> Audit:
@@ -129,6 +133,8 @@ def run_audit(
         targets: see ``Explainer.audit``.
         concepts: see ``Explainer.audit``.
         chosen: the other options.
+        explain: see ``Explainer.audit``.
+        search: explains a target.
         picturing: pictures of the user's own.
         intervening: interventions of the user's own.
     """
@@ -142,8 +148,12 @@ def run_audit(
         sight = Sight(chosen.eye, "the user's", None)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
-    question = Question(Pool(folder, drawing), readout, asked, phrases, sight, abs(seed), aside)
+    pool = Pool(folder, drawing)
+    asked, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
+    found = found_by(explain, readout, pipeline, search)
+    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
     audit = discover(question, chosen.options, chosen.callback)
+    audit.settings["screened"] = screening
     picturing.add(audit, question, chosen.callback)
     own = None if picturing.given is None else picturing.given.pixels
     intervening.add(audit, question, chosen.options, own, chosen.callback)

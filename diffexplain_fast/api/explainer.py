@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -11,6 +12,7 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
+from diffexplain_fast.api.found import check_explain
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
@@ -185,7 +187,7 @@ class Explainer(Attributing, Gathering, Segmenting):
         targets: object = "all",
         concepts: object = None,
         pictures: int = 400,
-        explain: bool = False,
+        explain: bool | Mapping[str, Explanation] = False,
         minimal_effect: float = 0.5,
         level: float = 0.05,
         images: object = None,
@@ -198,7 +200,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
             concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
             pictures: of the pool at most, at least 24; 0 with images and interventions draws nothing.
-            explain: not yet.
+            explain: True to explain every target first, or target name to its explanation: what it found is tried in
+                fresh pictures, see ``Audit.found``.
             minimal_effect: effect in centred logits up to which nothing is a finding.
             level: rate of false findings, and error of the intervals.
             images: pictures of the user's own, which concepts are pasted into: PIL images, pixels [N, 3, H, W] in
@@ -215,13 +218,13 @@ class Explainer(Attributing, Gathering, Segmenting):
         Raises:
             TypeError: an argument of the wrong kind, or an option that does not exist.
             ValueError: an argument out of range, concepts that the pipeline cannot say, the pool of another pipeline.
-            NotImplementedError: an argument that is not supported yet.
             NonFiniteError: a picture or an answer with NaN or infinity; what was drawn before is kept.
             StorageError: the pool cannot be written.
         """
         self._follow()
+        check_explain(explain)
         changes, only = Intervening.of(interventions, options.get("clusters")), type(pictures) is int and pictures == 0
-        chosen = Chosen.of(24 if only else pictures, minimal_effect, level, {"explain": explain}, options)
+        chosen = Chosen.of(24 if only else pictures, minimal_effect, level, options)
         if only:
             with self._frozen():
                 return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, chosen.callback)
@@ -229,9 +232,14 @@ class Explainer(Attributing, Gathering, Segmenting):
         with self._frozen():
             self._settle()
             sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
-            return run_audit(
-                self.pipeline, sampler, self.classifier, self.seed, targets, concepts, chosen, own, changes
+            search = partial(
+                self.explain,
+                num_inference_steps=options.get("num_inference_steps"),
+                guidance_scale=options.get("guidance_scale"),
+                callback=options.get("callback"),
             )
+            asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
+            return run_audit(*asked, chosen, explain, search, own, changes)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""

@@ -39,7 +39,7 @@ def attribute(
     Every edit is checked by a model that is not the classifier, and the classifier answers before and after. After an
     interruption, even by a power cut, the same command continues from what is done to the same result.
 
-    Example: diffexplain-fast attribute tinyworld/background fish fish.png --out fish
+    Example: diffexplain-fast attribute tinyworld/background fish fish.png
     """
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.cli.device import chosen_device

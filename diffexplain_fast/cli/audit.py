@@ -11,7 +11,9 @@ from diffexplain_fast.cli import classifiers, options
 from diffexplain_fast.cli.audit_difference import checked, decide_or_stop, difference
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
+from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:
@@ -32,22 +34,36 @@ _OUT = Path("audit")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
 
 
+_Pool = Annotated[Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")]
+_Weights = Annotated[
+    Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
+]
+
+_Redraw = Annotated[
+    int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
+]
+_MinimalEffect = Annotated[float, typer.Option(help="Effect in logits up to which nothing is a finding.")]
+_Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Search prompts for every class first, and try what was found in fresh pictures."),
+]
+
+
 def audit(
     classifier: classifiers.Name,
     target: Targets = None,
     pipeline: options.Pipeline = "tinyworld",
     concepts: ConceptFile = None,
     pictures: Annotated[int, typer.Option(help="Pictures of the shared pool, at most.")] = AuditOptions.pictures,
-    minimal_effect: Annotated[
-        float, typer.Option(help="Effect in logits up to which nothing is a finding.")
-    ] = AuditOptions.minimal_effect,
+    minimal_effect: _MinimalEffect = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
     images: Images = None,
     fail_on: FailOn = None,
-    pool: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")
-    ] = None,
+    pool: _Pool = None,
+    weights: _Weights = None,
+    explain: _Explain = False,
+    redraw: _Redraw = 0,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -76,20 +92,21 @@ def audit(
         return _finish(difference(target or (), out), out, conditions)
     check_folder(out, ["report.html"], ["audit"])
     place = str(chosen_device(device))
-    models, loaded = (
-        load_with_scheduler(pipeline, scheduler, device=place),
-        classifiers.load_classifier(classifier, place),
-    )
+    models = load_with_scheduler(pipeline, scheduler, device=place)
+    loaded = classifiers.load_classifier(classifier, place)
     with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
             concepts,
             pictures,
+            explain,
             minimal_effect=minimal_effect,
             level=level,
             images=images,
             control="family" if conditions else "fdr",
             pool=pool,
+            weights=_read(weights),
+            redraw=redraw,
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,
@@ -101,11 +118,26 @@ def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
     """Save an audit with its decisions, print it, and stop where a condition is true."""
     found.settings["decisions"] = [asdict(one) for one in found.decide(conditions)] if conditions else []
     found.save(out / "audit")
-    print(findings_table(found))
-    for verdict in found.verdicts.values():
-        print(verdict.sentence)
+    _print(found)
     print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
     decide_or_stop(found, conditions)
+
+
+def _read(path: Path | None) -> Json:
+    """Return the distribution of concepts in a file, None without one."""
+    return None if path is None else parse_json(path.read_bytes(), path)
+
+
+def _print(audit: "Audit") -> None:
+    """Print what is known of the pictures, the findings, and the verdicts."""
+    effective = audit.settings.get("effective_pictures")  # a comparison of two audits has none
+    if effective is not None:
+        print(f"Re-weighted to your distribution: worth {effective:.0f} equal pictures.")
+    print(findings_table(audit))
+    for verdict in audit.verdicts.values():
+        print(verdict.sentence)
+    for feature in audit.found:
+        print(f"{feature.target}, found by a search: {feature.sentence}.")
 
 
 def findings_table(audit: "Audit") -> str:
@@ -125,4 +157,5 @@ def _cells(row: "AuditRow") -> tuple[str, ...]:
 
     effect, interval = f"{row.effect:+.2f}", f"[{row.low:.2f}, {row.high:.2f}]"
     shares = (share(row.answered_with), share(row.answered_without), share(row.obeyed))
-    return (row.target, row.concept, effect, interval, row.role, *shares)
+    role = f"{row.role} (its words carry something else)" if row.words_disagree else row.role
+    return (row.target, row.concept, effect, interval, role, *shares)

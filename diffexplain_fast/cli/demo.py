@@ -57,7 +57,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.html and the explanations.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
 ) -> None:
-    """First run: explain four classes, each of which goes by something else.
+    """First run: explain four classes with known truth.
 
     One class goes by a word, one by two words together, one by a pattern that no word names, and one by its own object.
     Two classifiers ship with the package, the third one is trained first, in less than a minute: the demo needs no

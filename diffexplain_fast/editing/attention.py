@@ -118,16 +118,16 @@ def _mixed(
     text = models.text([caption, *captions])
     tokens = [models.pipeline.token_ids(one) for one in (caption, *captions)]
     mixing = _Mixing([aligned(tokens[0], one, text.prompt_embeds.shape[1]) for one in tokens[1:]])
-    count, guidance = len(inversion.table.steps), inversion.guidance_scale
+    count = len(inversion.table.steps)
     sample = inversion.samples[:1].expand(len(captions), -1, -1, -1)
     for i, (step, residual) in enumerate(zip(inversion.table.steps, inversion.residuals, strict=True)):
         mixing.crossed, mixing.owned = i < cross * count, i < own * count
         rows, times = torch.cat([inversion.samples[i : i + 1], sample]), [step.timestep] * (len(captions) + 1)
         with _attending(models.pipeline.unet, mixing):
             output = models.predict(rows, times, text)[1:]
-        if guidance != 1.0:
+        if (scale := inversion.scale(i)) != 1.0:
             away = models.predict(sample, times[1:], models.text([None]))
-            output = away + guidance * (output - away)
+            output = away + scale * (output - away)
         sample = step.sample * sample + step.output * output + residual
     return sample
 

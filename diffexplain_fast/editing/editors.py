@@ -29,7 +29,7 @@ def swap(
         inversion: of the picture, with its own caption.
         target: B captions as they are to be.
         strength: 1 needs the target's output only, any other number the source's too. Each output is one row of the
-            denoiser a step, and two if the inversion is guided.
+            denoiser a step, and two where the inversion is guided.
         masks: latents that may change [B, 1, h, w], 0 or 1, while the rest follows the inversion; None for all.
 
     Returns:
@@ -41,10 +41,10 @@ def swap(
 
     def predict(i: int, sample: Tensor) -> Tensor:
         times = [inversion.table.steps[i].timestep] * len(sample)
-        wanted = guided(models, sample, times, target, inversion.guidance_scale)
+        wanted = guided(models, sample, times, target, inversion.scale(i))
         if source is None:
             return wanted
-        own = guided(models, sample, times, source, inversion.guidance_scale)
+        own = guided(models, sample, times, source, inversion.scale(i))
         return own + strength * (wanted - own)
 
     return _replayed(inversion, len(target.prompt_embeds), predict, masks)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 
@@ -20,14 +21,18 @@ class Inversion(NamedTuple):
         samples: [N + 1, c, h, w], the noisiest first; the last is the picture's own latent.
         residuals: [N, c, h, w], what each step needs beside the denoiser's mean to reach the next sample.
         caption: the source caption; None for the unconditional row.
-        guidance_scale: of the denoiser's outputs that the residuals belong to; 1 for none.
+        guidance: scales of classifier-free guidance that the residuals belong to, one for each step; () for none.
     """
 
     table: Ancestral
     samples: Tensor
     residuals: Tensor
     caption: str | None
-    guidance_scale: float = 1.0
+    guidance: tuple[float, ...] = ()
+
+    def scale(self, step: int) -> float:
+        """Return the guidance of a step, 1 for none."""
+        return self.guidance[step] if self.guidance else 1.0
 
 
 def invert(
@@ -36,7 +41,7 @@ def invert(
     clean: Tensor,
     caption: str | None,
     seed: int = 0,
-    guidance_scale: float = 1.0,
+    guidance: Sequence[float] = (),
 ) -> Inversion:
     """Invert a picture; replaying the residuals with the source caption gives it back exactly, for equal arithmetic.
 
@@ -53,22 +58,36 @@ def invert(
         clean: the picture's latent [1, c, h, w].
         caption: of the picture as it is; None for the unconditional row.
         seed: decides the noise.
-        guidance_scale: classifier-free guidance away from no caption; 1 runs one row of the denoiser a step, any other
-            number two. An edit that is guided needs an inversion that is guided as much, or nothing would be exact.
+        guidance: scale of classifier-free guidance away from no caption, one for each step, () for none. A scale of 1
+            runs one row of the denoiser, any other two. An edit has the guidance of its inversion, or nothing would be
+            exact; guided in the noisiest steps only it costs less, and says a new word as loud.
 
     Returns:
         The samples, the noisiest first, and the residual of every step.
 
-    Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), eqs. 4 and 5, with the residual in place of the noise map.
+    Raises:
+        ValueError: another number of scales than of steps.
+
+    Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), eqs. 4 and 5, with the residual in place of the noise map;
+        guidance in some steps only: Kynkäänniemi et al. (arXiv 2404.07724).
     """
+    scales = tuple(guidance)
+    if scales and len(scales) != len(table.steps):
+        raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(scales))
     shape = clean.shape[1:]
     noises = [normal(seeded_generator(seed, "editing/inversion", i), *shape) for i in range(len(table.steps))]
     signals = torch.tensor(table.signals, dtype=torch.float32, device=clean.device).view(-1, 1, 1, 1)
     noisy = signals * clean + (1 - signals**2).sqrt() * torch.stack(noises).to(clean.device)
-    outputs = guided(models, noisy, [step.timestep for step in table.steps], models.text([caption]), guidance_scale)
+    times = [step.timestep for step in table.steps]
+    outputs = models.predict(noisy, times, models.text([caption]))
+    some = [i for i, scale in enumerate(scales) if scale != 1.0]
+    if some:
+        away = models.predict(noisy[some], [times[i] for i in some], models.text([None]))
+        by = torch.tensor([scales[i] for i in some], device=clean.device).view(-1, 1, 1, 1)
+        outputs[some] = away + by * (outputs[some] - away)
     samples = torch.cat([noisy, clean])
     means = [step.sample * x + step.output * o for step, x, o in zip(table.steps, noisy, outputs, strict=True)]
-    return Inversion(table, samples, samples[1:] - torch.stack(means), caption, guidance_scale)
+    return Inversion(table, samples, samples[1:] - torch.stack(means), caption, scales)
 
 
 def guided(

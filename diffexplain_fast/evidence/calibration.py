@@ -33,7 +33,7 @@ class Errors:
     @property
     def believed(self) -> bool:
         """Whether the eye tells the values apart."""
-        return bool(np.linalg.svd(self.matrix, compute_uv=False)[-1] >= LEAST_SINGULAR)
+        return bool(self.matrix.size) and bool(np.linalg.svd(self.matrix, compute_uv=False)[-1] >= LEAST_SINGULAR)
 
     def undone(self, seen: np.ndarray) -> np.ndarray:
         """Return true shares of values from the shares that the eye sees, [values]; they may lie beyond [0, 1]."""

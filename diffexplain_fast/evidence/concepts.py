@@ -38,6 +38,8 @@ class Concepts:
         core: label of a class to the concepts that its user declares as the class's own, such as
             ``{"fish": ["background:sea"]}``; the concept of the label's own name always is.
         similar: the same, declared by the likeness of texts; see ``Explainer.candidates``.
+        synonyms: value of a group, as "background:desert", to other words that name it too; each word is said equally
+            often. With at least 4 words, its own among them, a trial tests whether they act through the value only.
 
     Raises:
         TypeError: groups, values or words of another kind.
@@ -49,6 +51,7 @@ class Concepts:
     words: Sequence[str] = ()
     core: Mapping[str, Sequence[str]] = field(default_factory=dict)
     similar: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.groups, Mapping):
@@ -72,6 +75,28 @@ class Concepts:
             for label, named in declared.items():
                 if unknown := set(named) - set(self.names):
                     raise wrong_value(f"concepts, {part} of {label}", "concepts of the trial", sorted(unknown))
+        others = {name: _values(f"concepts, synonyms of {name}", named) for name, named in self.synonyms.items()}
+        object.__setattr__(self, "synonyms", others)
+        self._check_synonyms()
+
+    def _check_synonyms(self) -> None:
+        """Refuse synonyms of what is no value of a group, of absence, and words that name something else already."""
+        grouped = [f"{group}:{value}" for group, values in self.groups.items() for value in values]
+        taken = {value for values in self.groups.values() for value in values} | {*self.words}
+        for name, named in self.synonyms.items():
+            if name not in grouped or name.endswith(f":{NOTHING}"):
+                raise wrong_value("concepts, synonyms", "values of groups, not of absence", name)
+            if twice := taken.intersection(named):
+                raise wrong_value(f"concepts, synonyms of {name}", "words of no other value", sorted(twice))
+            taken |= {*named}
+
+    def words_of(self, group: str) -> list[tuple[str, int]]:
+        """Return the words of a group, each with the place of the value that it names; a value's own word is first."""
+        return [
+            (word, place)
+            for place, value in enumerate(self.groups[group])
+            for word in (value, *self.synonyms.get(f"{group}:{value}", ()))
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,8 +109,9 @@ class Concepts:
         """Read concepts from a file.
 
         Args:
-            path: JSON (``{"groups": {...}, "words": [...], "core": {...}}``, or the groups alone), or text: a line
-                "background: desert, snow" for a group, any other line for a free word; "#" begins a comment.
+            path: JSON (``{"groups": {...}, "words": [...], "core": {...}, "synonyms": {...}}``, or the groups alone),
+                or text: a line "background: desert, snow" for a group, any other line for a free word; "#" begins a
+                comment.
 
         Returns:
             The concepts.
@@ -137,8 +163,10 @@ class Concepts:
     def record(self) -> JsonObject:
         """Return the concepts as JSON values."""
         groups = {group: list(values) for group, values in self.groups.items()}
-        core, similar = ({k: list(v) for k, v in part.items()} for part in (self.core, self.similar))
-        record: JsonObject = {"groups": groups, "words": list(self.words), "core": core}
+        core, similar, synonyms = (
+            {name: list(named) for name, named in part.items()} for part in (self.core, self.similar, self.synonyms)
+        )
+        record: JsonObject = {"groups": groups, "words": list(self.words), "core": core, "synonyms": synonyms}
         return record | ({"similar": similar} if similar else {})
 
     def check(self, pipeline: Pipeline) -> None:
@@ -151,6 +179,7 @@ class Concepts:
             ValueError: names the words.
         """
         said = {value for values in self.groups.values() for value in values if value != NOTHING} | {*self.words}
+        said |= {word for named in self.synonyms.values() for word in named}
         cut = sorted(value for value in said if not pipeline.spells(value))
         if cut:
             wanted = f"words that the tokenizer of {pipeline.name} knows"
@@ -208,10 +237,9 @@ def tiny_world_concepts(pipeline: Pipeline) -> Concepts:
 def _from_json(value: object) -> Concepts:
     if not isinstance(value, dict):
         raise wrong_type("concepts", "a JSON object", value)
-    if isinstance(value.get("groups", {}), dict) and value.keys() <= {"groups", "words", "core", "similar"}:
-        return Concepts(
-            value.get("groups", {}), value.get("words", ()), value.get("core", {}), value.get("similar", {})
-        )
+    parts = {"groups", "words", "core", "similar", "synonyms"}
+    if isinstance(value.get("groups", {}), dict) and value.keys() <= parts:
+        return Concepts(**value)
     return Concepts(value)
 
 

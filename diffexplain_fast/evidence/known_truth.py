@@ -1,6 +1,6 @@
 """Measured truth of classifiers of the tiny world, in the terms of an audit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,8 +10,12 @@ Truth = dict[tuple[str, str], float]
 """Label and concept to the true effect."""
 
 
-def audit_truth(truth: Mapping[str, Json]) -> Truth:
+def audit_truth(truth: Mapping[str, Json], concepts: Sequence[str] | None = None) -> Truth:
     """Return label and concept to the true effect in centred logits against the median of its group.
+
+    The group is what was asked for. A truth knows more values than that, such as a missing object, and the median over
+    all of them is another one: with eight objects and their absence it is the fifth of nine, not between the fourth and
+    the fifth of eight.
 
     A truth with levels says that itself. An older one compares a value with the mean of the others, in raw logits; both
     are linear in the mean logits of the values, so one follows from the other. A missing companion is in no older truth
@@ -19,10 +23,12 @@ def audit_truth(truth: Mapping[str, Json]) -> Truth:
 
     Args:
         truth: of a classifier of the tiny world, label to ``{"attributes": [...]}``.
+        concepts: that were asked for, as "group:value"; None for all that the truth knows.
     """
     labels = list(truth)
     if has_levels(truth):
-        return {(label, row["attribute"]): row["effect"] for label in labels for row in truth[label]["attributes"]}
+        known = {(label, row["attribute"]): row["effect"] for label in labels for row in truth[label]["attributes"]}
+        return _among(known, labels, concepts)
     raw = {label: {row["attribute"]: row["effect"] for row in truth[label]["attributes"]} for label in labels}
     names = list(raw[labels[0]])
     groups = [name.partition(":")[0] for name in names]
@@ -36,6 +42,19 @@ def audit_truth(truth: Mapping[str, Json]) -> Truth:
         effects = means - np.median(means, 0)
         for i, row in zip(rows, effects.tolist(), strict=True):
             found |= {(label, names[i]): effect for label, effect in zip(labels, row, strict=True)}
+    return _among(found, labels, concepts)
+
+
+def _among(effects: Truth, labels: Sequence[str], concepts: Sequence[str] | None) -> Truth:
+    """Return the effects against the median of those that were asked for, and only of those."""
+    if concepts is None:
+        return effects
+    found: Truth = {}
+    for label in labels:
+        for group in dict.fromkeys(name.partition(":")[0] for name in concepts):
+            own = [name for name in concepts if name.partition(":")[0] == group and (label, name) in effects]
+            middle = float(np.median([effects[label, name] for name in own])) if own else 0.0
+            found |= {(label, name): effects[label, name] - middle for name in own}
     return found
 
 

@@ -1,5 +1,6 @@
 """How a caption says the values of a scene: by the grammar of the tiny world, or by plain lists for other pipelines."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,13 @@ def phrases_of(concepts: Concepts, pipeline: Pipeline) -> Phrases:
     if set(VOCABULARY) <= set(pipeline.words()):
         return Phrases("tiny world, absence said", 2, True, _told)
     return Phrases("tiny world", 4, False, _told_at_first)
+
+
+def reworded(text: str, words: Mapping[str, str]) -> str:
+    """Return a caption with other words: value that is said to the word that takes its place."""
+    for value, word in words.items():
+        text = re.sub(rf"\b{re.escape(value)}\b", word, text, count=1)
+    return text
 
 
 def check_captions(captions: Sequence[str], pipeline: Pipeline) -> None:

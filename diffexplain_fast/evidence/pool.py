@@ -14,6 +14,8 @@ from torch import Tensor
 from diffexplain_fast.errors import CorruptFileError, NonFiniteError, describe
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.identity import conditions_of
+from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.runs.shared_units import SharedUnits
 
@@ -54,6 +56,7 @@ class Pool:
         first: int,
         last: int,
         report: Callable[[int, int], None] = lambda *_: None,
+        soft: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Draw what is missing and yield all pictures, a unit at a time.
 
@@ -63,6 +66,7 @@ class Pool:
             first: number of the first picture, a multiple of eight.
             last: number after the last picture.
             report: receives pictures that are there and pictures that are wanted.
+            soft: token embeddings [n, d] that follow every caption; None for none.
 
         Yields:
             uint8 [up to 8, 3, H, W].
@@ -75,10 +79,10 @@ class Pool:
         units = {}
         for start in range(first, last, UNIT):
             texts = tuple(captions[start : start + UNIT])
-            units[_key(stage, start, texts)] = (start, texts)
+            units[_key(stage, start, texts, soft)] = (start, texts)
         self._units.complete(
             list(units),
-            lambda key: self._drawn(stage, *units[key]),
+            lambda key: self._drawn(stage, *units[key], soft),
             lambda done, total: report(min(first + done * UNIT, last), last),
         )
         for key, (start, texts) in units.items():
@@ -93,9 +97,9 @@ class Pool:
         return levels.to(self._drawing.pipeline.device, self._drawing.pipeline.dtype) / 255
 
     @torch.no_grad()
-    def _drawn(self, stage: str, first: int, captions: Sequence[str]) -> bytes:
+    def _drawn(self, stage: str, first: int, captions: Sequence[str], soft: Tensor | None) -> bytes:
         indices = range(first, first + len(captions))
-        pixels = self._drawing.images(self._drawing.pipeline.encode_text(captions), f"pool/{stage}", indices)
+        pixels = self._drawing.images(_encoded(self.pipeline, captions, soft), f"pool/{stage}", indices)
         if not pixels.isfinite().all():
             raise NonFiniteError(f"pictures: wanted finite pictures of {list(captions)}, got NaN or inf")
         levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy()
@@ -145,6 +149,16 @@ def pool_name(drawing: Drawing) -> str:
     return hashlib.sha256(repr(sorted(pool_identity(drawing).items())).encode()).hexdigest()[:16]
 
 
-def _key(stage: str, first: int, captions: Sequence[str]) -> str:
-    said = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:12]
+def _encoded(pipeline: Pipeline, captions: Sequence[str], soft: Tensor | None) -> Conditioning:
+    if soft is None:
+        return pipeline.encode_text(captions)
+    tokens = soft.to(pipeline.device)
+    found = [pipeline.encode_soft(tokens, prefix=caption) for caption in captions]
+    pooled = [one.pooled for one in found if one.pooled is not None]
+    return Conditioning(torch.cat([one.prompt_embeds for one in found]), torch.cat(pooled) if pooled else None)
+
+
+def _key(stage: str, first: int, captions: Sequence[str], soft: Tensor | None) -> str:
+    tokens = b"" if soft is None else soft.detach().float().cpu().numpy().tobytes()
+    said = hashlib.sha256("\n".join(captions).encode() + tokens).hexdigest()[:12]
     return f"{stage}-{first // UNIT:05d}-{said}"

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import diffusers
 import torch
@@ -46,7 +47,8 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
     path, text = local_folder("pipeline", source), str(source)
     if path is not None:
         return path, path.resolve().name
-    with asking_hub("pipeline", text):
+    # Without a network diffusers says so in two lines, and the error says it too.
+    with asking_hub("pipeline", text), _errors_only(diffusers.utils.logging):
         folder = _download(text, revision, local_files_only)
     return Path(folder), text
 
@@ -98,13 +100,20 @@ def open_pipeline(
 
 def _pipeline_class(name: str) -> type[diffusers.DiffusionPipeline]:
     """Import a pipeline's class, without the advice of transformers on readers of images, which no text needs."""
-    level = transformers.utils.logging.get_verbosity()
-    try:
-        transformers.utils.logging.set_verbosity_error()
+    with _errors_only(transformers.utils.logging):
         kind: type[diffusers.DiffusionPipeline] = getattr(diffusers, name)
-    finally:
-        transformers.utils.logging.set_verbosity(level)
     return kind
+
+
+@contextmanager
+def _errors_only(logging: ModuleType) -> Iterator[None]:
+    """Let a library, of whose kind of logging both have one, say nothing below errors."""
+    level = logging.get_verbosity()
+    try:
+        logging.set_verbosity_error()
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 @contextmanager

@@ -82,5 +82,8 @@ def public_models(
         raise unknown_name("model", name, PUBLIC)
     with torch.device(device):
         models = UNet2DConditionModel(**PUBLIC[name].unet), AutoencoderKL(**PUBLIC[name].vae)
-    unet, vae = (model.to(dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for model in models)
-    return unet, vae
+    for model in models:
+        # The module's own, because that of diffusers warns of modules to be kept in float32 also where there are none.
+        torch.nn.Module.to(model, dtype)
+        model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return models

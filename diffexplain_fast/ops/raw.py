@@ -66,8 +66,8 @@ class RawOps:
     ) -> Tensor:
         """Return ``layer_norm_bwd`` plus another gradient [R, D] of the same x, in one launch with Triton."""
         if self.chosen("layer_norm") == "triton":
-            added: Tensor = torch.ops.diffexplain_fast.layer_norm_bwd_add_triton(dy, x, weight, mean, rstd, more)
-            return added
+            added: Callable[..., Tensor] = torch.ops.diffexplain_fast.layer_norm_bwd_add_triton
+            return added(dy, x, weight, mean, rstd, more)
         return self.layer_norm_bwd(dy, x, weight, mean, rstd).add_(more)
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -188,8 +188,8 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     "tokenizer": Stage(make_tokenizer, 1),
     "probe": Stage(make_probe, 1200),
-    "vae": Stage(make_vae, 6600),
-    "decoder": Stage(make_decoder, 1300),
+    "vae": Stage(make_vae, 2600),
+    "decoder": Stage(make_decoder, 700),
     "clip": Stage(make_clip, 3500),
     "segmenter": Stage(make_segmenter, 1600),
     "captioner": Stage(make_captioner, 3400),

@@ -173,7 +173,7 @@ class _Steps:
         self._eager += 1
 
     def _step(self) -> None:
-        # Without its cache: a weight that is first read without gradients would be read without them to the end.
+        # Without its cache, whose copies of weights a recorded step would keep.
         half = {"dtype": torch.bfloat16, "enabled": self._plan.half, "cache_enabled": False}
         with torch.autocast(self.device.type, **half):  # type: ignore[arg-type]
             value = self._loss.of(self._batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffexplain_fast.report.evidence import Card
+from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
 from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
@@ -30,6 +31,7 @@ class TargetSection(NamedTuple):
     rows: list[AuditRow]
     more: list[AuditRow]
     interactions: list[Interaction]
+    features: list[str]
     with_it: list[Card]
     without_it: list[Card]
     anchor: str
@@ -43,6 +45,8 @@ class AuditSection(NamedTuple):
     facts: list[str]
     decisions: list[Decision]
     photographs: Photographs | None
+    findings: list[AuditRow]
+    heat: HeatMap | None
     targets: list[TargetSection]
     left_out: int
 
@@ -73,6 +77,8 @@ def _section(number: int, audit: Audit) -> AuditSection:
         facts=_facts(audit),
         decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
         photographs=audit.photographs,
+        findings=most_points_first(audit.rows)[:_SHOWN],
+        heat=heat_map(audit),
         targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )
@@ -86,9 +92,18 @@ def _facts(audit: Audit) -> list[str]:
         return ["The difference of two audits: the first minus the second."]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
+        *effective_size(audit),
         f"minimal effect {settings['minimal_effect']:g}, false discoveries at most {settings['level']:.0%}",
         f"eye: {settings['eye'] or 'none'}",
     ]
+
+
+def effective_size(audit: Audit) -> list[str]:
+    """Return a sentence about the effective number of pictures where a user re-weighted them, else nothing."""
+    found = audit.settings.get("effective_pictures")
+    return (
+        [] if found is None else [f"re-weighted to the user's distribution, worth {found:.0f} pictures of equal weight"]
+    )
 
 
 def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
@@ -107,6 +122,7 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         rows=rows[:_SHOWN],
         more=rows[_SHOWN:],
         interactions=[pair for pair in audit.interactions if pair.target == name],
+        features=[feature.sentence for feature in audit.found if feature.target == name],
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,

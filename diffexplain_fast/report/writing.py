@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.report.attribution import plot_attribution, render_attributions
-from diffexplain_fast.report.audit import render_audits
+from diffexplain_fast.report.audit import effective_size, render_audits
 from diffexplain_fast.report.evidence import evidence_of
 from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
@@ -69,7 +69,7 @@ def summarise(result: Drawn) -> str:
         said = [verdict.sentence for verdict in result.verdicts.values()]
         found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
         more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
-        return "\n  ".join([found, *said[:_SENTENCES], *more])
+        return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
     if isinstance(result, Attribution):
         strongest = [f"{row.concept}: {row.effect:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in result.effects]
         found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"

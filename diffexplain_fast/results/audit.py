@@ -12,7 +12,7 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.records import JsonObject, as_json
 from diffexplain_fast.results.audit_difference import Side, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
-from diffexplain_fast.results.audit_rows import AuditRow, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict
 from diffexplain_fast.results.decision import Decision, decide
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.photographs import Photographs
@@ -44,6 +44,7 @@ class Audit(Drawn):
         verdicts: target to its verdict.
         settings: everything needed to repeat it; kept as JSON values.
         images: evidence pictures; see ``Verdict.pictures``.
+        found: what the tokens of explanations do in fresh pictures; empty without ``explain``.
         outcomes: arrays of the trial, with which ``diff`` compares picture by picture: "design" [pictures, columns],
             "levels", "values" [pictures, targets], "hits" [pictures, targets] for classes.
         photographs: what the user's own pictures say; None without any.
@@ -59,6 +60,7 @@ class Audit(Drawn):
     settings: JsonObject
     images: list[Image.Image] = field(default_factory=list)
     outcomes: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    found: list[FoundFeature] = field(default_factory=list)
     photographs: Photographs | None = None
     _hidden: Hidden | None = field(default=None, repr=False)
 
@@ -198,6 +200,7 @@ class Audit(Drawn):
             "rows": [asdict(row) for row in self.rows],
             "interactions": [asdict(row) for row in self.interactions],
             "verdicts": {target: asdict(verdict) for target, verdict in self.verdicts.items()},
+            "found": [asdict(one) for one in self.found],
             "settings": self.settings,
             "photographs": None if self.photographs is None else asdict(self.photographs),
         }

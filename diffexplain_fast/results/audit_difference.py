@@ -12,7 +12,7 @@ from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimat
 
 _INTERVENED = ("intervention", "placebo")
 """Groups of the concepts of rows that come from interventions."""
-_SAME = ("pool", "concepts", "phrasing", "seed")
+_SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
 
 
@@ -34,7 +34,7 @@ class Side:
     def asked(self) -> Asked:
         """What the captions asked for."""
         levels = tuple(int(count) for count in self.outcomes["levels"])
-        return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]))
+        return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]), self.outcomes.get("weights"))
 
     def own(self, target: str) -> int | None:
         """Return the place of a target's own object among the concepts, None where there is none."""
@@ -66,6 +66,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
             raise wrong_value("other", "two audits of trials", "the difference of two audits")
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
+    if ours.settings.get("weights") != theirs.settings.get("weights"):
+        raise wrong_value("other", "an audit with the same weights", "other weights")
     targets = [name for name in ours.settings["targets"] if name in theirs.settings["targets"]]
     if not targets:
         raise wrong_value("other", "an audit that shares a target", "none")
@@ -86,8 +88,8 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
     own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
-    if all(ours.settings[name] == theirs.settings[name] for name in _SAME):
-        asked = ours.asked._replace(design=ours.asked.design[:pictures])
+    if all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME):
+        asked = ours.asked.part(slice(pictures))
         return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
     one = estimate(ours.asked, first, own, len(first)).effects
     two = estimate(theirs.asked, second, own, len(second)).effects

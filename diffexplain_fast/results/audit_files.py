@@ -11,7 +11,7 @@ from PIL import Image
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.records import Json, JsonObject, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
-from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.results.images import png_bytes, read_png
 from diffexplain_fast.results.photographs import Photographs
 from diffexplain_fast.storage import (
@@ -30,10 +30,13 @@ _KINDS = {
     "rows": list[AuditRow],
     "interactions": list[Interaction],
     "verdicts": dict[str, Verdict],
+    "found": list[FoundFeature],
     "settings": JsonObject,
     "images": list[str],
     "photographs": Photographs | None,
 }
+_NEW: Mapping[str, Json] = {"found": [], "photographs": None}
+"""What files of earlier versions lack."""
 
 
 class AuditParts(TypedDict):
@@ -45,6 +48,7 @@ class AuditParts(TypedDict):
     verdicts: dict[str, Verdict]
     settings: JsonObject
     images: list[Image.Image]
+    found: list[FoundFeature]
     outcomes: dict[str, np.ndarray]
     photographs: Photographs | None
 
@@ -95,7 +99,7 @@ def read_audit(folder: str | Path) -> AuditParts:
     record = read_as(JsonObject, parse_json(files[_RECORD], path), str(path))
     if record.get("format") != _FORMAT:
         raise CorruptFileError(describe(str(path), f"format {_FORMAT}", record.get("format")))
-    record.setdefault("photographs", None)  # audits of earlier versions have no own pictures
+    record = {**_NEW, **record}
     missing = sorted(_KINDS.keys() - record)
     if missing:
         raise CorruptFileError(describe(str(path), "the record of an audit", f"none of {', '.join(missing)}"))
@@ -107,6 +111,7 @@ def read_audit(folder: str | Path) -> AuditParts:
         interactions=parts["interactions"],
         verdicts=parts["verdicts"],
         settings=parts["settings"],
+        found=parts["found"],
         images=[read_png(folder, name, files) for name in parts["images"]],
         outcomes={name: tensor.numpy() for name, tensor in tensors.items()},
         photographs=parts["photographs"],

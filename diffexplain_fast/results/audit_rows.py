@@ -5,6 +5,13 @@ from dataclasses import dataclass, field
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
+_FEATURES = {
+    "unnamed": "; that survives JPEG and a shift: a feature without a name",
+    "fragile": "; the rest does not survive JPEG and a shift: a fragile pattern",
+    "not confirmed": "; that is not shown to be above the minimal effect",
+}
+"""How the sentence about a found feature ends, by its kind."""
+
 
 @dataclass(frozen=True)
 class AuditRow(Record):
@@ -43,6 +50,9 @@ class AuditRow(Record):
         other_effect: the effect among pictures that ask for other objects.
         other_low: lower end of its interval.
         other_high: upper end.
+        words_p: probability that the words of a value differ as much in their effects if they act only through what
+            they show; None where it is not tested.
+        words_disagree: whether they do: the words carry something else, and ``effect`` is the weighted median of all.
     """
 
     target: str
@@ -71,6 +81,8 @@ class AuditRow(Record):
     other_effect: Number | None = None
     other_low: Number | None = None
     other_high: Number | None = None
+    words_p: Number | None = None
+    words_disagree: bool = False
 
     @property
     def value(self) -> str:
@@ -101,6 +113,53 @@ class Interaction(Record):
     high: Number
     adjusted_p: Number
     kind: str
+
+
+@dataclass(frozen=True)
+class FoundFeature(Record):
+    """What tokens that ``explain`` found do to a target in fresh pictures, and what of that the concepts explain.
+
+    Attributes:
+        target: label of the class, or description of another target.
+        words: the vocabulary words nearest to the tokens.
+        effect: of the tokens after captions without the target's own object, on the value of the target.
+        low: lower end of its interval.
+        high: upper end.
+        unexplained: what of the effect is left without the concepts that the eye sees come and go with the tokens.
+        unexplained_low: lower end of its interval; what the eye cannot see is taken off; None without an eye.
+        unexplained_high: upper end.
+        named: share of the effect that the concepts explain.
+        named_low: lower end of its interval; None where it is unbounded.
+        named_high: upper end.
+        optimism: by how much the search's own pictures had a larger score than pictures of unseen start noise.
+        concepts: those with the largest part of the effect, the largest first.
+        kind: "named", "unnamed" (it survives JPEG and a shift), "fragile" (it does not), "undecided", or "not
+            confirmed" where the effect is not shown to be above the minimal one.
+    """
+
+    target: str
+    words: list[str]
+    effect: Number
+    low: Number
+    high: Number
+    unexplained: Number | None
+    unexplained_low: Number | None
+    unexplained_high: Number | None
+    named: Number | None
+    named_low: Number | None
+    named_high: Number | None
+    optimism: Number | None
+    concepts: list[str]
+    kind: str
+
+    @property
+    def sentence(self) -> str:
+        """What the tokens do, in words."""
+        words = f"tokens near {' '.join(self.words)}" if self.words else "tokens"
+        text = f"{words} raise {self.target} by {self.effect:+.1f} [{self.low:.1f}, {self.high:.1f}] in fresh pictures"
+        if self.named is not None:
+            text += f"; the concepts explain {min(max(self.named, 0), 1):.0%} of it".replace("%", " %")
+        return text + _FEATURES.get(self.kind, "")
 
 
 @dataclass(frozen=True)

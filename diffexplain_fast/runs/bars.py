@@ -14,8 +14,10 @@ _PHASES = {
     "optimise": "optimising",
     "evaluate": "scoring",
     "draw": "drawing",
+    "again": "drawing again",
     "own": "drawing own objects",
     "pairs": "drawing pairs",
+    "found": "trying what was found",
 }
 
 
@@ -45,7 +47,7 @@ class ProgressBars:
             self._phase = event.phase
             # A resumed run begins in the middle; its earlier steps must not count in the estimate of the time left.
             self._bar = bar_class()(
-                initial=event.iteration - 1,
+                initial=max(event.iteration - 1, 0),
                 total=event.iterations,
                 desc=f"{self.name}: {_PHASES.get(event.phase, event.phase)}",
                 mininterval=0.5,

@@ -10,8 +10,8 @@ class Progress:
     """The value that a callback receives.
 
     Attributes:
-        phase: "screen", "search", "optimise" or "evaluate"; of an audit "draw", or "own" for pictures of classes' own
-            objects.
+        phase: "screen", "search", "optimise" or "evaluate"; of an audit "draw", "own" for pictures of classes' own
+            objects, "pairs" for fresh pictures of two concepts, or "found" for those of found tokens.
         iteration: number of finished steps of this phase.
         iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".

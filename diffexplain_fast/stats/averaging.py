@@ -47,6 +47,10 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     difference, noise = a - b, a2 + b2
     usual = cells & (np.abs(b) < _LARGE)
     spread = _spread(difference[usual], noise[usual], noise)
+    for group in np.unique(small.groups[cells]):
+        own = cells & (small.groups == group)
+        if own.sum() >= _FEWEST:
+            spread[own] = np.maximum(spread[own], float((difference**2 - noise)[own].mean()))
     limited = np.where(usual, difference**2 - 4 * noise, difference**2)
     spread = np.maximum(spread, limited)
     weight = spread / (spread + noise)

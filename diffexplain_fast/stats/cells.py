@@ -6,13 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
 from diffexplain_fast.stats.averaging import Average, averaged
 from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
-from diffexplain_fast.stats.effects import Effects, against_median
-from diffexplain_fast.stats.regression import Fit, least_squares
+from diffexplain_fast.stats.effects import Effects, against_median, joined
+from diffexplain_fast.stats.regression import Fit, check_effective, effective_pictures, least_squares
 
 _SPARE = 4
 """Pictures beyond the terms of a regression."""
+_LEAST_FOR_PAIRS = 72
+"""Pictures below which no pairs are predicted: two values of groups of six are then together in two pictures."""
 
 
 class Asked(NamedTuple):
@@ -23,11 +26,13 @@ class Asked(NamedTuple):
             whether it is there.
         levels: number of values of every column.
         groups: number of columns that are groups; the others are free words.
+        weights: float [pictures], how much each counts, so that they stand for a user's distribution; None for equally.
     """
 
     design: np.ndarray
     levels: tuple[int, ...]
     groups: int
+    weights: np.ndarray | None = None
 
     @property
     def places(self) -> np.ndarray:
@@ -42,6 +47,16 @@ class Asked(NamedTuple):
         columns = np.repeat(np.arange(len(self.levels)), self.levels)[self.places]
         values = np.concatenate([np.arange(count) for count in self.levels])[self.places]
         return np.asarray(self.design[:, columns] == values)
+
+    def part(self, rows: np.ndarray | slice) -> "Asked":
+        """Return what some of the captions ask for."""
+        weights = None if self.weights is None else self.weights[rows]
+        return self._replace(design=self.design[rows], weights=weights)
+
+    @property
+    def effective(self) -> float | None:
+        """How many pictures of equal weight the weighted ones are worth; None without weights."""
+        return None if self.weights is None else effective_pictures(self.weights)
 
     @property
     def terms(self) -> int:
@@ -82,6 +97,9 @@ class Judged:
         tested: bool, whether a concept was tested.
         effects: of all cells, with their errors.
         level: error of the intervals.
+        words_p: probability that the words of a value differ as much in their effects if they act through the value
+            only; NaN where it is not tested, None where none is.
+        disagree: bool: whether they differ, adjusted over all tests.
     """
 
     estimate: np.ndarray
@@ -94,6 +112,8 @@ class Judged:
     tested: np.ndarray
     effects: Effects
     level: float
+    words_p: np.ndarray | None = None
+    disagree: np.ndarray | None = None
 
     def interval_of(self, effects: Effects, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return intervals of the same cells with other errors, selection-adjusted for what was found.
@@ -108,6 +128,16 @@ class Judged:
         return reported_interval(kept, self.found, self.tested, self.level)
 
 
+def check_weights(asked: Asked) -> None:
+    """Refuse weights that leave too few pictures.
+
+    Raises:
+        ValueError: they are worth fewer than 50 of equal weight.
+    """
+    if asked.weights is not None:
+        check_effective(asked.weights)
+
+
 def concept_effects(asked: Asked, outcomes: np.ndarray) -> tuple[Fit, Effects]:
     """Return the regression of outcomes on what captions ask for, and the effects of all cells.
 
@@ -118,7 +148,7 @@ def concept_effects(asked: Asked, outcomes: np.ndarray) -> tuple[Fit, Effects]:
         asked: what the captions ask for.
         outcomes: float [pictures, outcomes].
     """
-    fit = least_squares(asked.design, asked.levels, outcomes)
+    fit = least_squares(asked.design, asked.levels, outcomes, asked.weights)
     effects = against_median(fit)
     word = (effects.groups >= asked.groups)[:, None]
     factor = np.where(word, 2.0, 1.0)
@@ -154,7 +184,7 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
     Returns:
         The effects; NaN at a look that comes too early for an average.
     """
-    fit, base = concept_effects(asked, values)
+    fit, base = concept_effects(asked, _without_pairs(asked, values))
     effects = base
     for target, place in enumerate(own):
         if place is None:
@@ -166,21 +196,36 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         cells = base.groups != group
         found = None
         if mine.sum() >= least:
-            one, others = (rows_of_asked(asked, values[:, [target]], rows) for rows in (mine, ~mine))
-            found = averaged(one, others, cells)
+            outcome = values[:, [target]]
+            rest = asked.part(~mine)
+            large = concept_effects(rest, _without_pairs(rest, outcome[~mine]))[1]
+            found = averaged(one_by_one(asked.part(mine), outcome[mine]), large, cells)
         effects = _with(effects, target, cells, found)
     return Estimated(effects, fit)
 
 
-def rows_of_asked(asked: Asked, outcomes: np.ndarray, rows: np.ndarray) -> Effects:
-    """Return the effects in a part of the pictures.
+def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:
+    """Return the effects in few pictures: those of each column on its own, without what the other columns add.
+
+    A regression on all columns at once spends a picture on every value of every other group.
 
     Args:
-        asked: what the captions ask for.
+        asked: what the captions of these pictures ask for.
         outcomes: float [pictures, outcomes].
-        rows: the part, bool [pictures].
     """
-    return concept_effects(asked._replace(design=asked.design[rows]), outcomes[rows])[1]
+    others = other_columns(asked.design, asked.levels, outcomes, asked.weights)
+    alone = []
+    for column, (count, other) in enumerate(zip(asked.levels, others, strict=True)):
+        own = Asked(asked.design[:, [column]], (count,), int(column < asked.groups), asked.weights)
+        alone.append(concept_effects(own, outcomes - other)[1])
+    return joined(alone)
+
+
+def _without_pairs(asked: Asked, outcomes: np.ndarray) -> np.ndarray:
+    """Return the outcomes without what pairs of values add, which is noise in the effect of a single value."""
+    if len(outcomes) < _LEAST_FOR_PAIRS:
+        return outcomes
+    return outcomes - pairs_of_values(asked.design, asked.levels, asked.groups, outcomes, asked.weights)
 
 
 def _with(effects: Effects, target: int, cells: np.ndarray, found: Average | None) -> Effects:

@@ -43,16 +43,18 @@ def cells_of(levels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return groups, np.concatenate([np.arange(k) for k in levels])
 
 
-def uniform_over_others(levels: Sequence[int], present: np.ndarray) -> np.ndarray:
+def uniform_over_others(levels: Sequence[int], present: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return [columns of ``columns``, cells]: each cell's mean outcome where the other groups are uniform.
 
     Args:
         levels: number of values of every group.
         present: bool [cells], values that at least one caption names; only those are averaged over.
+        weights: float [cells]: how much a value counts in its group, in place of a uniform distribution; None for that.
     """
     groups, _ = cells_of(levels)
-    inside = (groups[:, None] == np.arange(len(levels))) & present[:, None]
-    average = (inside / np.maximum(inside.sum(0), 1)).sum(1)
+    inside = ((groups[:, None] == np.arange(len(levels))) & present[:, None]).astype(np.float64)
+    inside *= 1.0 if weights is None else weights[:, None]
+    average = (inside / np.maximum(inside.sum(0), 1e-300)).sum(1)
     means = np.where(groups[:, None] == groups[None, :], 0.0, average[:, None])
     means[np.arange(len(groups)), np.arange(len(groups))] = 1.0
     ones, none = np.ones((1, len(groups))), np.zeros((len(levels), len(groups)))

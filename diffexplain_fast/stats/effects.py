@@ -1,5 +1,6 @@
 """Cells: what naming a value does to an outcome, against the median over the values of its group."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,13 @@ class Effects:
     def values(self) -> np.ndarray:
         """Value of every cell in its group, int [cells]."""
         return cells_of(self.levels)[1]
+
+
+def joined(parts: Sequence[Effects]) -> Effects:
+    """Return the effects of several trials of one group each as those of one trial of all groups."""
+    arrays = ("estimate", "error", "freedom", "means", "medians", "middle", "pictures")
+    levels = tuple(count for part in parts for count in part.levels)
+    return Effects(levels, *(np.concatenate([getattr(part, name) for part in parts]) for name in arrays))
 
 
 def against_median(fit: Fit, seed: int = 0) -> Effects:

@@ -88,7 +88,9 @@ def corrected(seen: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     return np.asarray(seen, dtype=np.float64) @ np.linalg.inv(np.asarray(confusion, dtype=np.float64)).T
 
 
-def showing(words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> Fit:
+def showing(
+    words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray, weights: np.ndarray | None = None
+) -> Fit:
     """Return joint two-stage least squares of outcomes on what is shown, all groups at once, with words as instruments.
 
     Every word is an instrument of its own, and so is leaving a group out.
@@ -98,6 +100,7 @@ def showing(words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarr
         shown: for every group float [pictures, values], from ``corrected``; None for a group whose eye is too poor:
             what is asked takes its place.
         outcomes: float [pictures, outcomes], finite.
+        weights: see ``least_squares``.
 
     Returns:
         A fit for ``against_median`` and ``anderson_rubin``.
@@ -120,8 +123,9 @@ def showing(words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarr
             x[:, start : start + values] = treatment
             x[:, 1 + sum(levels) + group] = 0
         start += values
-    z = columns(words.asked, words.levels)
-    solve = np.linalg.pinv(z @ (np.linalg.pinv(z, rcond=1e-9) @ x), rcond=1e-9)
+    root = np.ones((len(x), 1)) if weights is None else np.sqrt(weights)[:, None]
+    z = columns(words.asked, words.levels) * root
+    solve = np.linalg.pinv(z @ (np.linalg.pinv(z, rcond=1e-9) @ (x * root)), rcond=1e-9) * root[:, 0]
     leverage = (solve * np.linalg.pinv(solve).T).sum(0)
     pictures = indicators(design, levels).sum(0).astype(np.int64)
     rows = solve.T @ uniform_over_others(levels, pictures > 0)

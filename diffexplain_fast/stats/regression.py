@@ -12,7 +12,7 @@ from diffexplain_fast.stats.coding import cells_of, check_design, columns, indic
 LEAST_PICTURES = 12
 """Pictures a value below which no verdict is given."""
 LEAST_EFFECTIVE = 50.0
-"""Effective number of re-weighted pictures below which the regression is refused."""
+"""Effective number of re-weighted pictures below which an audit is refused."""
 _MOST_LEVERAGE = 1 - 1e-6
 
 
@@ -67,6 +67,19 @@ def effective_pictures(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
+def check_effective(weights: np.ndarray) -> float:
+    """Return the effective number of weighted pictures.
+
+    Raises:
+        ValueError: it is below 50, so that a few pictures decide everything.
+    """
+    found = effective_pictures(weights)
+    if found < LEAST_EFFECTIVE:
+        wanted = f"an effective number of at least {LEAST_EFFECTIVE:.0f} pictures"
+        raise wrong_value("weights", wanted, f"{found:.1f} of {len(weights)}; ask for more pictures")
+    return found
+
+
 def least_squares(
     design: np.ndarray, levels: Sequence[int], outcomes: np.ndarray, weights: np.ndarray | None = None
 ) -> Fit:
@@ -79,25 +92,25 @@ def least_squares(
         levels: number of values of every group.
         outcomes: float [pictures, outcomes]: centred logits, answers as 0 or 1, or any others; finite.
         weights: float [pictures], above 0: re-weights the pictures to another distribution of concepts; None for
-            equal weights.
+            equal weights. A user's weights are for ``check_effective`` first, all pictures together.
 
     Raises:
-        ValueError: an argument of the wrong shape or not finite, fewer pictures than terms, or weights whose effective
-            number of pictures is below 50.
+        ValueError: an argument of the wrong shape or not finite, or fewer pictures than terms.
 
     Source: HC3, J. G. MacKinnon and H. White, "Some heteroskedasticity-consistent covariance matrix estimators with
     improved finite sample properties", Journal of Econometrics 29 (1985).
     """
     design = check_design(design, levels)
     outcomes = _checked(outcomes, len(design))
-    weights = _checked_weights(weights, len(design))
+    shares, weights = weights, _checked_weights(weights, len(design))
     x = columns(design, levels)
     solve = np.linalg.pinv(x * np.sqrt(weights)[:, None], rcond=1e-9) * np.sqrt(weights)  # [columns, pictures]
     leverage = np.einsum("ij,ji->i", x, solve)
     if len(x) <= leverage.sum() + 0.5:
         raise wrong_value("design", f"more than {round(leverage.sum())} pictures, one a term", len(x))
-    pictures = indicators(design, levels).sum(0).astype(np.int64)
-    rows = solve.T @ uniform_over_others(levels, pictures > 0)
+    named = indicators(design, levels)
+    pictures = named.sum(0).astype(np.int64)
+    rows = solve.T @ uniform_over_others(levels, pictures > 0, None if shares is None else weights @ named)
     means = rows.T @ outcomes
     means[pictures == 0] = np.nan
     residuals = (outcomes - x @ (solve @ outcomes)) / np.maximum(1 - leverage, 1 - _MOST_LEVERAGE)[:, None]
@@ -117,9 +130,6 @@ def _checked_weights(weights: np.ndarray | None, pictures: int) -> np.ndarray:
     weights = np.asarray(weights, dtype=np.float64)
     if weights.shape != (pictures,) or not np.isfinite(weights).all() or not (weights > 0).all():
         raise wrong_value("weights", f"{pictures} finite numbers above 0", weights)
-    if effective_pictures(weights) < LEAST_EFFECTIVE:
-        wanted = f"an effective number of at least {LEAST_EFFECTIVE:.0f} pictures"
-        raise wrong_value("weights", wanted, f"{effective_pictures(weights):.1f}; draw more pictures")
     return weights
 
 

@@ -187,12 +187,6 @@ def test_the_wrong_kind_and_unknown_options_are_refused(tmp_path: Path) -> None:
         quick_audit(tmp_path, eye=3)
 
 
-@pytest.mark.parametrize("argument", ["explain"])
-def test_what_is_not_there_yet_says_so(tmp_path: Path, argument: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"{argument}: wanted "):
-        quick_audit(tmp_path, **{argument: True})
-
-
 def test_the_pool_of_another_pipeline_is_refused_and_kept(pool: Path, audit: Audit) -> None:
     before = sorted(path.name for path in pool.iterdir())
     with (

@@ -18,8 +18,11 @@ def audits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Audit, d
     for name in ("background", "clean"):
         with Explainer("tinyworld", f"tinyworld/{name}") as explainer:
             audit = explainer.audit(pictures=192, pool=pool)
+            asked = [row.concept for row in audit.rows if row.target == "fish"]
             assert explainer.classifier.truth is not None
-            found[name] = audit, audit_truth(explainer.classifier.truth)
+            assert explainer.classifier.truth is not None
+            asked = [row.concept for row in audit.rows if row.target == "fish"]
+            found[name] = audit, audit_truth(explainer.classifier.truth, asked)
     return found
 
 

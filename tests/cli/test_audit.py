@@ -28,6 +28,21 @@ def test_audit_writes_everything(models: tuple[str, str], tmp_path: Path) -> Non
     assert again[0] == 0 and Audit.load(tmp_path / "out" / "audit").settings["pictures_drawn"] == 0
 
 
+def test_a_distribution_of_the_users_own_is_read_from_a_file(models: tuple[str, str], tmp_path: Path) -> None:
+    concepts, weights = tmp_path / "concepts.txt", tmp_path / "weights.json"
+    concepts.write_text("background: desert, snow\ncolour: red, blue\n")
+    weights.write_text('{"background": {"desert": 0.7}}')
+    options = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--concepts", concepts, "--weights", weights]
+    code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK, "--pictures", "96")
+    audit = Audit.load(tmp_path / "out" / "audit")
+    assert code == 0 and f"worth {audit.settings['effective_pictures']:.0f} equal pictures" in text
+    weights.write_text('{"background": {"dessert": 0.7}}')
+    code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)
+    assert code == 2 and "nearest: desert" in text
+    weights.write_text("{")
+    assert run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)[0] == 2
+
+
 def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Path) -> None:
     code, text = run(
         "audit", models[0], "--pipeline", models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK

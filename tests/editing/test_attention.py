@@ -15,10 +15,12 @@ from tests.tiny import tiny_sd
 SOURCE, TARGETS = "a red boat", ["a blue boat", "a small red boat", "a red fish"]
 
 
-def inverted(rows: int = 8, **options: float) -> tuple[LatentModels, Inversion]:
+def inverted(rows: int = 8, guidance: tuple[float, ...] = ()) -> tuple[LatentModels, Inversion]:
     models = LatentModels(load_pipeline(tiny_sd()), rows)
     clean = models.encode(pictures(1))
-    return models, invert(models, ancestral_steps(models.pipeline.scheduler, 4), clean, SOURCE, seed=3, **options)
+    return models, invert(
+        models, ancestral_steps(models.pipeline.scheduler, 4), clean, SOURCE, seed=3, guidance=guidance
+    )
 
 
 def test_tokens_are_aligned_by_what_they_say() -> None:
@@ -29,9 +31,9 @@ def test_tokens_are_aligned_by_what_they_say() -> None:
     assert aligned([], [], 3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-def test_the_same_caption_gives_the_picture_back_and_no_mixing_is_a_swap(guidance_scale: float) -> None:
-    models, inversion = inverted(guidance_scale=guidance_scale)
+@pytest.mark.parametrize("guidance", [(), (2.0, 2.0, 1.0, 1.0)])
+def test_the_same_caption_gives_the_picture_back_and_no_mixing_is_a_swap(guidance: tuple[float, ...]) -> None:
+    models, inversion = inverted(guidance=guidance)
     same = mix(models, inversion, [SOURCE, *TARGETS])
     assert torch.allclose(same[:1], inversion.samples[-1:], rtol=0, atol=1e-4)
     plain = swap(models, inversion, models.text(TARGETS))

@@ -90,9 +90,14 @@ def test_a_guided_swap_is_exact_and_keeps_all_outside_of_a_mask() -> None:
     models = LatentModels(load_pipeline(tiny_sd()))
     clean = models.encode(pictures(1))
     table = ancestral_steps(models.pipeline.scheduler, 4)
-    inversion = invert(models, table, clean, "a red boat", seed=3, guidance_scale=2.0)
-    assert models.denoiser_rows == 2 * 8 and inversion.guidance_scale == 2.0
+    inversion = invert(models, table, clean, "a red boat", seed=3, guidance=(2.0, 3.0, 1.0, 1.0))
+    assert models.denoiser_rows == 2 * 8 and [inversion.scale(i) for i in range(4)] == [2.0, 3.0, 1.0, 1.0]
     assert torch.allclose(swap(models, inversion, models.text(["a red boat"])), clean, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="guidance: wanted a scale for each of 4 steps, or none, got 3"):
+        invert(models, table, clean, "a red boat", guidance=(2.0, 2.0, 2.0))
+    saved = LatentModels(models.pipeline, one_shape=False)
+    swap(saved, invert(saved, table, clean, "", guidance=(2.0, 3.0, 1.0, 1.0)), saved.text(["a fish"]))
+    assert saved.denoiser_rows == (4 + 2) + (4 + 2)
     target, plain = models.text(["a blue boat"]), invert(models, table, clean, "a red boat", seed=3)
     assert torch.equal(inversion.samples, plain.samples)
     edited = swap(models, inversion, target)

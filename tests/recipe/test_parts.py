@@ -18,7 +18,7 @@ from diffexplain_fast.recipe.probes import build_probe
 from diffexplain_fast.recipe.segmenter import build_segmenter
 from diffexplain_fast.recipe.tokenizer import build_tokenizer, learn_merges
 from diffexplain_fast.recipe.unet import build_unet
-from diffexplain_fast.recipe.vae import build_vae
+from diffexplain_fast.recipe.vae import LATENTS, build_vae
 from diffexplain_fast.tinyworld.grammar import (
     NAMELESS_WORDS,
     VOCABULARY,
@@ -112,7 +112,7 @@ def test_a_low_rank_addition_starts_at_nothing_and_merges_to_the_same(tmp_path):
     torch.manual_seed(0)
     unet = build_unet().eval()
     student = add_low_rank(copy.deepcopy(unet)).eval()
-    inputs = (torch.randn(1, 8, 16, 16), torch.tensor([301]), torch.randn(1, 5, 128))
+    inputs = (torch.randn(1, *LATENTS), torch.tensor([301]), torch.randn(1, 5, 128))
     with torch.no_grad():
         before = unet(*inputs).sample
         assert torch.equal(student(*inputs).sample, before)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from diffexplain_fast import tinyworld
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe import training
 from diffexplain_fast.recipe.classifiers import SHIPPED, draw_labelled
 from diffexplain_fast.recipe.data import ELEMENTS, cached_scenes, render_scenes
 from diffexplain_fast.recipe.tokenizer import CONTEXT, build_tokenizer
@@ -89,6 +91,15 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
         resumed.weight.zero_()
     fit("line", resumed, line_loss(resumed), plan, tmp_path)
     assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
+
+
+def test_batches_are_drawn_by_other_processes_as_by_this_one():
+    loss = line_loss(line_model())
+    options = {"batch_size": None, "sampler": range(5), "generator": torch.Generator()}
+    alone = DataLoader(training._Drawn(loss, 3), **options)
+    ahead = DataLoader(training._Drawn(loss, 3), **options, num_workers=2, multiprocessing_context="fork")
+    for first, second in zip(alone, ahead, strict=True):
+        assert torch.equal(first["x"], second["x"]) and torch.equal(first["factor"], second["factor"])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 """The page of an audit shows verdicts, evidence and tables on the design of all pages."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from diffexplain_fast.cli.audit import findings_table
+from diffexplain_fast.methods.discovery.rows import rows_of
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import Verdict
+from tests.auditing import made_up
 from tests.report.pages import Page, audit_example
 
 ATTACK = '<script>alert("x")</script>'
@@ -11,6 +16,14 @@ ATTACK = '<script>alert("x")</script>'
 def page_of(path: Path, **changes: object) -> Page:
     """Return the parsed page of the example."""
     return Page(audit_example(**changes).report(path / "audit.html").read_text(encoding="utf-8"))
+
+
+def test_words_that_disagree_are_marked(tmp_path: Path) -> None:
+    rows = rows_of(made_up({("fish", "background:desert"): 5.0}))
+    marked = [replace(row, words_disagree=row.concept == "background:desert") for row in rows]
+    page = Audit("tiny", marked, [], {}, {"difference": []}).report(tmp_path / "audit.html").read_text()
+    assert page.count("the words carry something else") == 4  # one row of each class
+    assert "its words carry something else" in findings_table(Audit("tiny", marked, [], {}, {}))
 
 
 def test_the_page_shows_everything_of_an_audit(tmp_path: Path) -> None:
@@ -27,7 +40,7 @@ def test_the_page_shows_everything_of_an_audit(tmp_path: Path) -> None:
         "background:snow, colour:red",
     ):
         assert said in text, said
-    assert page.tags.count("img") == 4 and page.tags.count("table") == 4
+    assert page.tags.count("img") == 4 and page.tags.count("table") == 6
     rows = [text.index(f"{value} ") for value in ("object boat", "colour red", "background snow")]
     assert rows == sorted(rows)
     entries = [value for name, value in page.values if name == "data-entry"]

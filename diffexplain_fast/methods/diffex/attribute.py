@@ -104,10 +104,11 @@ def _draw_pairs(
     for one in work:
         known = [(a, b) for a, b in pairs if (a.name,) in one.trials and (b.name,) in one.trials]
         jobs = [job for pair in known if (job := job_of(one.scene, pair, lab.drawing.wording)) is not None]
-        # An interaction is verified only if both singles are, so nothing is gained by another try of the others.
-        for tries in (2, 1):
-            some = [job for job in jobs if (tries == 2) == all(one.verified(name) for name in job.names)]
-            one.keep(lab.run(one.scene, some, tries=tries))
+        # An interaction is verified only if both singles are, so nothing is gained by another try of the others; nor
+        # where the verifier is unsure, as there are many pairs.
+        again = [job for job in jobs if lab.believes(job) and all(map(one.verified, job.names))]
+        one.keep(lab.run(one.scene, again, tries=2))
+        one.keep(lab.run(one.scene, [job for job in jobs if job not in again], tries=1))
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:

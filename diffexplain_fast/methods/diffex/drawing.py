@@ -15,8 +15,8 @@ from diffexplain_fast.methods.diffex import kinds
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
-_STRENGTH, _GUIDANCE = 1.5, 2.0
-"""Strength of a stronger swap, and guidance of a guided one."""
+_STRENGTH = 1.5
+"""Of a stronger swap."""
 _GROW = 2
 """Latents by which a region that is drawn anew is grown."""
 
@@ -117,12 +117,14 @@ class Drawing:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
         return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
 
-    def inversion(self, scene: Scene, caption: str, steps: int, seed: int, guidance_scale: float = 1.0) -> Inversion:
+    def inversion(
+        self, scene: Scene, caption: str, steps: int, seed: int, guidance: tuple[float, ...] = ()
+    ) -> Inversion:
         """Return an inversion of a scene, computed once."""
-        key = (caption, steps, seed, guidance_scale)
+        key = (caption, steps, seed, guidance)
         if key not in scene.inversions:
             table = ancestral_steps(self.models.pipeline.scheduler, steps)
-            scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed, guidance_scale)
+            scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed, guidance)
         return scene.inversions[key]
 
     def _edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int) -> Tensor:
@@ -142,7 +144,7 @@ class Drawing:
             return inpaint(
                 self.models, self.inversion(scene, scene.caption, steps, self._seed), target, regions, seed=noise
             )
-        guidance = _GUIDANCE if editor == kinds.GUIDED else 1.0
+        guidance = kinds.GUIDANCE if editor == kinds.GUIDED else ()
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
         strength = _STRENGTH if editor == kinds.STRONGER else 1.0
         return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)

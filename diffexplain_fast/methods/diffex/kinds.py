@@ -5,7 +5,10 @@ from typing import NamedTuple
 SWAP, STRONGER, GUIDED, INPAINT, GUIDE = "swap", "stronger swap", "guided swap", "inpaint", "guide"
 STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
-_ROWS = {SWAP: 1, STRONGER: 2, GUIDED: 2, INPAINT: 2, GUIDE: 3}
+GUIDANCE = (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0)
+"""Of the steps of a guided swap: the noisiest decide what is drawn."""
+_ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, INPAINT: 10, GUIDE: 24}
+_ROWS_BEFORE = {**STEPS, GUIDED: 12}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -25,7 +28,7 @@ class Kind(NamedTuple):
     outside: bool = False
 
 
-_DRAWN = (GUIDED, INPAINT, INPAINT)
+_DRAWN = (GUIDED, GUIDED, INPAINT)
 KINDS = {
     "background": Kind(parts=("object", "companion"), outside=True),
     "colour": Kind(parts=("object",)),
@@ -65,12 +68,12 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
 
 def rows_of(editor: str) -> int:
     """Return the rows of the denoiser that one edit takes."""
-    return STEPS[editor] * _ROWS[editor]
+    return _ROWS[editor]
 
 
 def rows_before(editor: str) -> int:
     """Return the rows of the inversion that all edits of an editor share."""
-    return STEPS[editor] * (2 if editor == GUIDED else 1)
+    return _ROWS_BEFORE[editor]
 
 
 def null_of(editor: str) -> str:

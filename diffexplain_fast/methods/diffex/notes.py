@@ -105,7 +105,7 @@ class Notes:
             if scene is not None:
                 table = ancestral_steps(models.pipeline.scheduler, steps)
                 samples, residuals = (tensors[f"inversion.{i}.{part}"] for part in ("samples", "residuals"))
-                noted = (caption, steps, seed, guidance)
-                scene.inversions[noted] = Inversion(table, samples, residuals, caption, guidance)
+                noted = (caption, steps, seed, tuple(guidance))
+                scene.inversions[noted] = Inversion(table, samples, residuals, caption, tuple(guidance))
         found = {key.removeprefix("found."): value for key, value in tensors.items() if key.startswith("found.")}
         return Done(record["found"], found)

@@ -9,7 +9,7 @@ from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.taxonomy import Concept
 
-Noted = tuple[str, int, int, float]
+Noted = tuple[str, int, int, tuple[float, ...]]
 """Caption, number of steps, seed and guidance of an inversion."""
 
 

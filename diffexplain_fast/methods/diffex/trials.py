@@ -55,11 +55,11 @@ class Lab(NamedTuple):
             for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
                 if trial.verified or attempt == 0:
                     found[i] = trial
-            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self._believed(jobs[i]))]
+            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
         return [found[i] for i in sorted(found)]
 
-    def _believed(self, job: Job) -> bool:
-        """Return whether a second rejection by the verifier says that an edit has failed, and not that it is unsure."""
+    def believes(self, job: Job) -> bool:
+        """Return whether a rejection by the verifier says that an edit has failed, and not that it is unsure."""
         return not any(name in self.eye.unsure for name in job.changes)
 
     def least_rows(self, job: Job) -> int:

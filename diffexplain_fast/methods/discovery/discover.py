@@ -7,12 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.methods.discovery.found import check_found, found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.pairs import interactions_of
+from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
 from diffexplain_fast.methods.discovery.question import Question, own_pictures
+from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
 from diffexplain_fast.methods.discovery.shown import with_pictures
@@ -22,7 +25,7 @@ from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
-from diffexplain_fast.stats.cells import Rule
+from diffexplain_fast.stats.cells import Rule, check_weights
 
 
 def discover(question: Question, options: AuditOptions, callback: Callable[[Progress], None] | None) -> Audit:
@@ -39,52 +42,70 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     """
     began = time.perf_counter()
     pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
-    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed)
+    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed, question.shares)
+    check_weights(plan.first(options.pictures).asked)
+    check_found(question)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
-    report = counter(callback, "draw")
     own_places = [own_concept(concepts, label) for label in readout.labels]
     look = None if sight is None else sight.look
-    data, estimated, asking = run_trial(pool, plan, readout, own_places, look, rule, report)
-    errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
-    judged = with_showing(used, data, errors, estimated, asking, rule)
-    own, need = own_pictures(question, options, counter(callback, "own"))
-    trial = Trial(
-        concepts, readout, used, data, judged, asking.estimate, own, errors, options.minimal_effect, options.level
+    again = redraws(question, plan, options.redraw, counter(callback, "again"))
+    data, first, estimated, asking = run_trial(
+        pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again
     )
+    errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
+    judged = with_showing(used, data, errors, estimated, asking, rule, concepts)
+    own, need = own_pictures(question, options, counter(callback, "own"))
+    asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
+    limits = (options.minimal_effect, options.level)
+    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
     error = generator_errors(pool, used, concepts, question.aside)
-    rows = rows_of(trial, with_generator_error(judged, used, concepts, error))
+    phrasing = phrasing_errors(used, data.values, concepts)
+    rows = rows_of(trial, with_generator_error(judged, used, concepts, together(error, phrasing)))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
-    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs))
-    settings: JsonObject = {
-        **options.record(),
-        "concepts": concepts.record(),
-        "phrasing": question.phrases.name,
-        "seed": question.seed,
-        "pool": pool.identity,
-        "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
-        "classifier_fingerprint": readout.classifier.fingerprint(),
-        "output": readout.classifier.output,
-        "generator_error": {group: {"a": one.a, "b": one.b} for group, one in error.items()},
+    found = found_features(question, trial, rows, counter(callback, "found"))
+    verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
+    settings = {
+        **_settings(question, options, used),
+        "generator_error": {group: one._asdict() for group, one in error.items()},
+        "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
-        "eye": None if sight is None else sight.name,
-        "targets": list(readout.names),
-        "pictures_used": len(data.values),
         "pictures_drawn": pool.drawn,
         "own_objects": need,
         "seconds": time.perf_counter() - began,
-        "versions": versions(),
-        "device": device_record(),
     }
     return Audit(
         classifier=readout.classifier.name,
         rows=rows,
         interactions=pairs,
+        found=found,
         verdicts=verdicts,
         settings=settings,
         images=images,
         outcomes=_arrays(used, data),
         _hidden=HiddenFeatures(question, used, rule.level),
     )
+
+
+def _settings(question: Question, options: AuditOptions, used: Plan) -> JsonObject:
+    """Return what decides an audit."""
+    readout, sight = question.readout, question.sight
+    return {
+        **options.record(),
+        "concepts": question.concepts.record(),
+        "phrasing": question.phrases.name,
+        "seed": question.seed,
+        "pool": question.pool.identity,
+        "captions": hashlib.sha256("\n".join(used.captions).encode()).hexdigest(),
+        "classifier_fingerprint": readout.classifier.fingerprint(),
+        "output": readout.classifier.output,
+        "eye": None if sight is None else sight.name,
+        "targets": list(readout.names),
+        "pictures_used": len(used.captions),
+        "weights": question.shares,
+        "effective_pictures": used.asked.effective,
+        "versions": versions(),
+        "device": device_record(),
+    }
 
 
 def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
@@ -96,4 +117,5 @@ def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
         "values": data.values,
         "hits": data.hits,
     }
+    arrays |= {} if plan.asked.weights is None else {"weights": plan.asked.weights}
     return arrays if data.seen is None else {**arrays, "seen": data.seen}

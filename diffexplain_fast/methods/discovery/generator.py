@@ -37,17 +37,21 @@ def generator_errors(pool: Pool, plan: Plan, concepts: Concepts, aside: Aside) -
     for classifier in aside:
         readout = readout_of(classifier, "all", pool.as_pixels(pool.blank()))
         values = measured(pool, plan, readout, None, 0, len(plan.captions), lambda done, total: None).values
-        known = audit_truth(classifier.truth or {})
+        known = audit_truth(classifier.truth or {}, concepts.names)
         own = [own_concept(concepts, label) for label in readout.labels]
         levels = has_levels(classifier.truth or {})
-        effects = estimate(plan.asked, values, own if levels else [None] * len(own), len(values)).effects
-        truth = np.full((len(groups), len(own)), np.nan)
-        for target, label in enumerate(readout.labels):
-            for place, name in enumerate(concepts.names):
-                if place != own[target]:
-                    truth[place, target] = known.get((str(label), name), np.nan)
+        effects = estimate(
+            plan.asked._replace(weights=None), values, own if levels else [None] * len(own), len(values)
+        ).effects
+        truth = np.array(
+            [[known.get((str(label), name), np.nan) for label in readout.labels] for name in concepts.names]
+        )
         places = plan.asked.places
-        parts.append((effects.estimate[places], truth, effects.error[places]))
+        measured_effects = _among_known(effects.estimate[places], truth, groups)
+        for target, place in enumerate(own):
+            if place is not None:
+                truth[place, target] = np.nan
+        parts.append((measured_effects, truth, effects.error[places]))
     if not parts:
         return {}
     errors = {}
@@ -58,6 +62,17 @@ def generator_errors(pool: Pool, plan: Plan, concepts: Concepts, aside: Aside) -
         if cells and np.isfinite(sum(cells)).sum() >= _LEAST:
             errors[group] = fit_generator_error(*cells)
     return errors
+
+
+def _among_known(estimate: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return effects against the median over the values whose truth is known, which is what the truth is against."""
+    found = np.full_like(estimate, np.nan)
+    for group in np.unique(groups):
+        rows = groups == group
+        known = np.where(np.isfinite(truth[rows]), estimate[rows], np.nan)
+        for target in np.flatnonzero(np.isfinite(known).any(0)):
+            found[rows, target] = estimate[rows, target] - np.nanmedian(known[:, target])
+    return found
 
 
 def with_generator_error(judged: Judged, plan: Plan, concepts: Concepts, errors: dict[str, GeneratorError]) -> Judged:

@@ -28,6 +28,7 @@ class AuditOptions:
         own_pictures: pictures that ask for a class's own object, for every class whose name is not a concept; None for
             a quarter of ``pictures`` where there are at most 16 such classes, else for none, with the plan in the
             settings.
+        redraw: how often a picture is drawn again, at most, in which the eye does not see what was asked for.
 
     Raises:
         TypeError: an option of another kind.
@@ -39,6 +40,7 @@ class AuditOptions:
     level: float = 0.05
     control: Control = "fdr"
     own_pictures: int | None = None
+    redraw: int = 0
 
     def __post_init__(self) -> None:
         pictures = whole_number("pictures", self.pictures)
@@ -55,6 +57,8 @@ class AuditOptions:
             raise wrong_value("control", " or ".join(f'"{name}"' for name in get_args(Control)), self.control)
         if self.own_pictures is not None and whole_number("own_pictures", self.own_pictures) < 0:
             raise wrong_value("own_pictures", "at least 0", self.own_pictures)
+        if whole_number("redraw", self.redraw) < 0:
+            raise wrong_value("redraw", "at least 0", self.redraw)
 
     @property
     def looks(self) -> tuple[Look, ...]:
@@ -78,6 +82,7 @@ class AuditOptions:
             "minimal_effect": self.minimal_effect,
             "level": self.level,
             "control": self.control,
+            "redraw": self.redraw,
             "looks": [{"pictures": look.pictures, "level": look.level} for look in self.looks],
         }
 

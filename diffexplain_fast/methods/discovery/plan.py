@@ -1,12 +1,14 @@
 """Which captions a trial draws: a balanced design of the concepts, said in several phrasings."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.evidence.phrases import Phrases, check_captions
+from diffexplain_fast.evidence.phrases import Phrases, check_captions, reworded
+from diffexplain_fast.methods.discovery.weights import Shares, picture_weights
+from diffexplain_fast.methods.discovery.wording import synonyms_in, words_said
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.stats.cells import Asked
 from diffexplain_fast.stats.design import BLOCK, LEFT_OUT, bag_design, balanced_design
@@ -26,21 +28,31 @@ class Plan:
         captions: one for every picture.
         asked: what they ask for.
         phrasing: int64 [pictures].
+        words: int64 [pictures, groups], the number of the word among those of its group, see ``Concepts.words_of``; -1
+            where the group is left out.
     """
 
     stage: str
     captions: tuple[str, ...]
     asked: Asked
     phrasing: np.ndarray
+    words: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
     def first(self, pictures: int) -> "Plan":
         """Return the plan of the first pictures only."""
         part = slice(0, pictures)
-        asked = self.asked._replace(design=self.asked.design[part])
-        return replace(self, captions=self.captions[part], asked=asked, phrasing=self.phrasing[part])
+        return replace(
+            self,
+            captions=self.captions[part],
+            asked=self.asked.part(part),
+            phrasing=self.phrasing[part],
+            words=self.words[part],
+        )
 
 
-def context_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int) -> Plan:
+def context_plan(
+    concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int, shares: Shares | None = None
+) -> Plan:
     """Return the captions that serve every class.
 
     Args:
@@ -49,12 +61,34 @@ def context_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictu
         pipeline: draws the pictures; a caption that it would truncate is refused.
         pictures: how many are wanted at most; there are captions for whole blocks.
         seed: the same seed gives the same captions.
+        shares: a user's distribution of concepts, for which the pictures are re-weighted; None for a uniform one.
     """
-    return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {})
+    return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {}, shares)
+
+
+def screen_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, each: int, seed: int) -> Plan:
+    """Return captions that ask for the free words only, each in about so many pictures, for a screening.
+
+    Args:
+        concepts: whose free words are asked for.
+        phrases: see ``context_plan``.
+        pipeline: see ``context_plan``.
+        each: pictures of a word.
+        seed: see ``context_plan``.
+    """
+    size = min(BAG, len(concepts.words))
+    pictures = -(-each * (len(concepts.words) + size) // size)
+    return _plan("screen", Concepts(words=concepts.words), phrases, pipeline, pictures, seed, {}, None)
 
 
 def own_plan(
-    concepts: Concepts, phrases: Phrases, pipeline: Pipeline, pictures: int, seed: int, own: tuple[str, str]
+    concepts: Concepts,
+    phrases: Phrases,
+    pipeline: Pipeline,
+    pictures: int,
+    seed: int,
+    own: tuple[str, str],
+    shares: Shares | None = None,
 ) -> Plan:
     """Return captions that ask for the object of one class in every picture.
 
@@ -65,9 +99,10 @@ def own_plan(
         pictures: see ``context_plan``.
         seed: see ``context_plan``.
         own: group and name of the object.
+        shares: see ``context_plan``.
     """
     name = hashlib.sha256("/".join(own).encode()).hexdigest()[:12]
-    return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]))
+    return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]), shares)
 
 
 def _plan(
@@ -78,6 +113,7 @@ def _plan(
     pictures: int,
     seed: int,
     own: dict[str, str],
+    shares: Shares | None,
 ) -> Plan:
     count = -(-pictures // BLOCK) * BLOCK
     groups, words = list(concepts.groups.items()), list(concepts.words)
@@ -93,14 +129,16 @@ def _plan(
         # Some places of a bag stay empty: in bags of one size a word is there only instead of another word.
         bags = bag_design(len(words) + size, size, count, seed)[:, : len(words)]
     phrasing = np.concatenate([_phrasings(phrases.count, seed, block) for block in range(count // BLOCK)])
-    captions = []
-    for row, bag, number in zip(grouped, bags, phrasing.tolist(), strict=True):
+    captions, said = [], words_said(concepts, grouped, seed)
+    for picture, (row, bag, number) in enumerate(zip(grouped, bags, phrasing.tolist(), strict=True)):
         scene = own | {name: values[v] for (name, values), v in zip(groups, row.tolist(), strict=True) if v != LEFT_OUT}
-        captions.append(phrases.say(scene, [word for word, there in zip(words, bag, strict=True) if there], number))
+        text = phrases.say(scene, [word for word, there in zip(words, bag, strict=True) if there], number)
+        captions.append(reworded(text, synonyms_in(concepts, said[picture])))
     check_captions(captions, pipeline)
     levels = (*(len(values) for _, values in groups), *(2,) * len(words))
     design = np.concatenate([grouped, bags.astype(np.int64)], 1)
-    return Plan(stage, tuple(captions), Asked(design, levels, len(groups)), phrasing)
+    weights = picture_weights(shares, concepts, design)
+    return Plan(stage, tuple(captions), Asked(design, levels, len(groups), weights), phrasing, said)
 
 
 def _phrasings(count: int, seed: int, block: int) -> np.ndarray:

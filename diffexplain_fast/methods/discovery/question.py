@@ -1,7 +1,8 @@
 """What an audit asks, and the pictures of own objects that it takes."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -15,10 +16,25 @@ from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.trial import Measured, measured
+from diffexplain_fast.methods.discovery.weights import Shares, shares_of
 from diffexplain_fast.records import JsonObject
 
 OWN_GROUP = "object"
 """What a class's own object is called in a caption that names it beside the concepts."""
+
+
+class Found(NamedTuple):
+    """What an explanation found.
+
+    Attributes:
+        soft: token embeddings [n, d].
+        words: the vocabulary words nearest to them.
+        optimism: by how much the search's own pictures scored higher than unseen ones; None where that is not known.
+    """
+
+    soft: Tensor
+    words: list[str]
+    optimism: float | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,8 @@ class Question:
         sight: sees concepts in pictures; None for none.
         seed: of the captions; the start latents follow from the pool's own.
         aside: classifiers with measured truth, which tell the generator's error.
+        weights: the user's distribution of concepts, as given; None for a uniform one.
+        found: place of a target to what an explanation found for it.
     """
 
     pool: Pool
@@ -42,6 +60,13 @@ class Question:
     sight: Sight | None
     seed: int
     aside: Aside = ()
+    weights: object = None
+    found: Mapping[int, Found] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> Shares | None:
+        """The user's distribution, checked and completed."""
+        return shares_of(self.weights, self.concepts)
 
 
 def used_pictures(question: Question, options: AuditOptions, count: int) -> Iterator[Tensor]:
@@ -82,8 +107,9 @@ def own_pictures(
         return {}, need
     own = {}
     for place, name in needed.items():
+        own_object = (OWN_GROUP, name)
         plan = own_plan(
-            question.concepts, question.phrases, pool.pipeline, count, question.seed, (OWN_GROUP, name)
+            question.concepts, question.phrases, pool.pipeline, count, question.seed, own_object, question.shares
         ).first(count)
         own[place] = plan, measured(pool, plan, readout, None, 0, count, report)
     return own, need

@@ -32,6 +32,7 @@ class Trial:
         errors: of the eye in every group; None where they are not known.
         delta: minimal effect.
         level: error of the intervals.
+        first: what was said of the pictures as they were drawn first, where some were drawn again.
     """
 
     concepts: Concepts
@@ -44,6 +45,7 @@ class Trial:
     errors: list[Errors] | None
     delta: float
     level: float
+    first: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def rows_of(trial: Trial, reported: Judged | None = None) -> list[AuditRow]:
         everything=parts_of(trial.plan.asked, both, trial.level),
         tipping=tipping_point(judged.low, judged.high, judged.found, trial.delta),
         asked=asked,
-        eye=obedience(asked, trial.data.seen, trial.errors),
+        eye=obedience(asked, (trial.first or trial.data).seen, trial.errors),
         low=(reported or judged).low,
         high=(reported or judged).high,
     )
@@ -128,6 +130,8 @@ def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None
         other_effect=_number(others.effect[place]),
         other_low=_number(others.low[place]),
         other_high=_number(others.high[place]),
+        words_p=None if judged.words_p is None else _number(judged.words_p[at]),
+        words_disagree=judged.disagree is not None and bool(judged.disagree[at]),
     )
 
 

@@ -29,6 +29,7 @@ def with_pictures(
         verdicts: by target, in the order of the targets.
     """
     asked = trial.plan.asked.named
+    values = (trial.first or trial.data).values  # what is shown are the first draws
     chosen: dict[str, list[int]] = {}
     for place, (target, verdict) in enumerate(verdicts.items()):
         if verdict.concepts and len(chosen) < _MOST_VERDICTS:
@@ -38,8 +39,8 @@ def with_pictures(
             if own is not None and trial.concepts.names[own] == verdict.concepts[0]:
                 mine = np.zeros(len(has), dtype=bool)
             # First the pictures that show the effect: answered with the target, or not answered with it.
-            with_it = _first(has & ~mine, trial.data.values[:, place])
-            chosen[target] = [*with_it, *_first(~has & ~mine, -trial.data.values[:, place])]
+            with_it = _first(has & ~mine, values[:, place])
+            chosen[target] = [*with_it, *_first(~has & ~mine, -values[:, place])]
     numbers = sorted({number for some in chosen.values() for number in some})
     images = [_picture(trial, pool, number) for number in numbers]
     places = {number: place for place, number in enumerate(numbers)}

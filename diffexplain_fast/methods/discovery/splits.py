@@ -44,7 +44,7 @@ def split(asked: Asked, rows: np.ndarray, values: np.ndarray, hits: np.ndarray, 
     Returns:
         The effects; None where there are fewer pictures than twice the columns of the regression.
     """
-    part = asked._replace(design=asked.design[rows])
+    part = asked.part(rows)
     if len(part.design) < 2 * asked.terms:
         return None
     outcomes = np.stack([values[rows], hits[rows].astype(np.float64)], 1)

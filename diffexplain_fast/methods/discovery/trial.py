@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,9 @@ class Measured:
     values: np.ndarray
     hits: np.ndarray
     seen: np.ndarray | None
+
+
+Again = Callable[[Measured, int], Measured]
 
 
 def measured(
@@ -63,10 +67,33 @@ def joined(parts: Sequence[Measured]) -> Measured:
     )
 
 
+class Ran(NamedTuple):
+    """A trial after its last look.
+
+    Attributes:
+        data: what was said of the pictures that count.
+        first: of all pictures as they were drawn first; the same but where some are drawn again.
+        estimated: effects of all cells.
+        judged: the cells.
+    """
+
+    data: Measured
+    first: Measured
+    estimated: Estimated
+    judged: Judged
+
+
 def run_trial(
-    pool: Pool, plan: Plan, readout: Readout, own: Sequence[int | None], eye: Eye | None, rule: Rule, report: Report
-) -> tuple[Measured, Estimated, Judged]:
-    """Return pictures, effects and cells of a trial after the look at which all cells are decided, or the last one.
+    pool: Pool,
+    plan: Plan,
+    readout: Readout,
+    own: Sequence[int | None],
+    eye: Eye | None,
+    rule: Rule,
+    report: Report,
+    again: Again | None = None,
+) -> Ran:
+    """Return a trial after the look at which all cells are decided, or the last one.
 
     Args:
         pool: see ``measured``.
@@ -76,11 +103,15 @@ def run_trial(
         eye: see ``measured``.
         rule: of the looks and tests.
         report: see ``measured``.
+        again: draws pictures again that do not show what was asked for, from what was said of them and the number of
+            the first; None to take them as they are.
     """
     parts: list[Measured] = []
+    drawn: list[Measured] = []
     found, before = None, 0
     for look in rule.looks:
-        parts.append(measured(pool, plan, readout, eye, before, look.pictures, report))
+        drawn.append(measured(pool, plan, readout, eye, before, look.pictures, report))
+        parts.append(drawn[-1] if again is None else again(drawn[-1], before))
         before, data = look.pictures, joined(parts)
         asked = plan.first(before).asked
         estimated = estimate(asked, data.values, own, rule.looks[-1].pictures)
@@ -88,4 +119,4 @@ def run_trial(
         found = judged.found
         if not (judged.names == "undecided").any():
             break
-    return data, estimated, judged
+    return Ran(data, joined(drawn), estimated, judged)

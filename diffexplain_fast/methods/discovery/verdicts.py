@@ -7,7 +7,7 @@ import numpy as np
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.methods.discovery.sentences import verdict_sentence
-from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.stats.intervals import wilson_interval
 
 _ELICITED = 0.2
@@ -18,23 +18,32 @@ _BEST = 5
 """Concepts with the largest effects, whose pictures count beside those of the own object."""
 
 
-def verdicts_of(trial: Trial, rows: Sequence[AuditRow], interactions: Sequence[Interaction]) -> dict[str, Verdict]:
+def verdicts_of(
+    trial: Trial, rows: Sequence[AuditRow], interactions: Sequence[Interaction], features: Sequence[FoundFeature] = ()
+) -> dict[str, Verdict]:
     """Return the verdict of every target.
 
     Args:
         trial: the finished trial.
         rows: of all targets.
         interactions: of all targets.
+        features: that explanations found.
     """
     found: dict[str, Verdict] = {}
     for place, target in enumerate(trial.readout.names):
         own = [row for row in rows if row.target == target]
         pairs = [pair for pair in interactions if pair.target == target]
-        found[target] = _verdict(trial, place, own, pairs)
+        found[target] = _verdict(trial, place, own, pairs, [one for one in features if one.target == target])
     return found
 
 
-def _verdict(trial: Trial, place: int, rows: Sequence[AuditRow], pairs: Sequence[Interaction]) -> Verdict:
+def _verdict(
+    trial: Trial,
+    place: int,
+    rows: Sequence[AuditRow],
+    pairs: Sequence[Interaction],
+    features: Sequence[FoundFeature],
+) -> Verdict:
     target = trial.readout.names[place]
     ordered = sorted(rows, key=lambda row: -abs(row.effect))
     core = [row for row in ordered if row.role == "core"]
@@ -51,6 +60,8 @@ def _verdict(trial: Trial, place: int, rows: Sequence[AuditRow], pairs: Sequence
         kind, pairs = ("both" if core else "spurious") if spurious else "core", []
     else:
         kind, note = _without_findings(trial, place, ordered)
+        if unnamed := [one for one in features if one.kind == "unnamed"]:
+            kind, note = "unnamed", unnamed[0].sentence
         pairs = []
     concepts = [name for pair in pairs for name in (pair.concept_a, pair.concept_b)]
     concepts = list(dict.fromkeys([*concepts, *(row.concept for row in shown)]))

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from diffexplain_fast.methods.diffex.eyes import Verdict
+from diffexplain_fast.methods.diffex.kinds import editor_for
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.results.effects import Effect
@@ -34,6 +35,15 @@ def test_a_rejected_edit_is_tried_three_times_and_twice_where_the_verifier_is_un
     assert tried((), {"object": 0, "colour": never}) == {"object": 1, "colour": 3}
     assert tried(("object",), {"object": never, "colour": 2}) == {"object": 2, "colour": 3}
     assert tried(("object",), {"object": 1, "colour": 1}) == {"object": 2, "colour": 2}
+
+
+def test_several_kinds_are_swapped_and_then_guided() -> None:
+    tries = [editor_for(("background", "object"), attempt, "auto", True) for attempt in range(3)]
+    assert tries == ["swap", "guided swap", "stronger swap"]
+    assert editor_for(("background", "colour"), 0, "auto", True) == "swap"
+    assert [editor_for(("texture",), attempt, "auto", True) for attempt in range(3)][2] == "inpaint"
+    assert [editor_for(("texture",), attempt, "auto", False) for attempt in range(3)][2] == "stronger swap"
+    assert editor_for(("texture",), 0, "swap", True) == "swap"
 
 
 def test_pairs_are_of_concepts_that_some_edit_has_shown() -> None:

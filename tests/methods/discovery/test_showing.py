@@ -52,7 +52,7 @@ def _judged(obeyed: float, wrong: float) -> tuple[float, float, float, float, fl
     data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), seen)
     estimated = estimate(plan.asked, values, [None], PICTURES)
     asking = judge(plan.asked, estimated, RULE, 0.02)
-    found = with_showing(plan, data, errors, estimated, asking, RULE)
+    found = with_showing(plan, data, errors, estimated, asking, RULE, CONCEPTS)
     share = obedience(plan.asked.named, seen, errors)[DESERT].share
     at = (DESERT, 0)
     assert share is not None and found.found[at] == 1

@@ -1,0 +1,146 @@
+"""The trial of what an explanation found: its tokens follow fresh captions like a word, and the effect is measured."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.evidence.disturbed import as_jpeg, shifted
+from diffexplain_fast.evidence.phrases import check_captions
+from diffexplain_fast.methods.discovery.explained import kind_of, seen_changes
+from diffexplain_fast.methods.discovery.own import own_concept
+from diffexplain_fast.methods.discovery.question import Found, Question
+from diffexplain_fast.methods.discovery.rows import Trial
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature
+from diffexplain_fast.stats.named import named_share
+
+SCENES = 32
+"""Fresh captions of each target, drawn twice with one start latent each."""
+_SAID = 0.5
+"""Share of the groups that a caption names: the generator obeys words rather than tokens, so tokens need room."""
+_SHOWN = 3
+_HALF = 1.96
+"""Half of a 95 % interval in standard errors."""
+
+
+class _Said(NamedTuple):
+    """Values of the target, float [scenes], by disturbance, and what an eye saw, [scenes, concepts] or None."""
+
+    values: dict[str, np.ndarray]
+    seen: np.ndarray | None
+
+
+def check_found(question: Question) -> None:
+    """Refuse tokens for which captions leave no room.
+
+    Raises:
+        ValueError: a caption and the tokens together are too long.
+    """
+    for place, found in question.found.items():
+        captions, room = _scenes(question, place), question.pool.pipeline.max_tokens
+        check_captions(captions, question.pool.pipeline)
+        longest = max(len(question.pool.pipeline.token_embeddings(text)) for text in captions)
+        if longest + len(found.soft) > room:
+            wanted = f"tokens that fit after a caption, {room} in all"
+            raise wrong_value("explain", wanted, f"{longest} of the caption and {len(found.soft)} found")
+
+
+def found_features(
+    question: Question, trial: Trial, rows: Sequence[AuditRow], report: Callable[[int, int], None]
+) -> list[FoundFeature]:
+    """Return what the tokens of explanations do in fresh pictures.
+
+    Args:
+        question: pool, classifier, eye, and what was found.
+        trial: the finished trial.
+        rows: of all targets.
+        report: receives targets that are done and targets in all.
+    """
+    features = []
+    for done, (place, found) in enumerate(question.found.items(), start=1):
+        captions, target = _scenes(question, place), trial.readout.names[place]
+        tokens = found.soft.detach().float().cpu().numpy().tobytes()
+        stage = f"found-{hashlib.sha256(target.encode() + tokens).hexdigest()[:12]}"
+        plain, with_it = (_said(question, place, stage, captions, soft) for soft in (None, found.soft))
+        own = [row for row in rows if row.target == target]
+        features.append(_feature(question, trial, found, own, plain, with_it))
+        report(done, len(question.found))
+    return features
+
+
+def _scenes(question: Question, place: int) -> list[str]:
+    """Return captions that leave out about half of the groups, and the target's own object always."""
+    concepts, label = question.concepts, question.readout.labels[place]
+    name = question.readout.names[place]
+    rng = np.random.default_rng([question.seed, int(hashlib.sha256(name.encode()).hexdigest()[:12], 16)])
+    own = own_concept(concepts, label)
+    avoided = "" if own is None else concepts.names[own]
+    captions = []
+    for scene in range(SCENES):
+        said = {}
+        for group, values in concepts.groups.items():
+            others = [value for value in values if f"{group}:{value}" != avoided]
+            value = str(rng.choice(others))
+            if rng.random() < _SAID:
+                said[group] = value
+        words = [word for word in concepts.words if rng.random() < _SAID and f"word:{word}" != avoided][:2]
+        captions.append(question.phrases.say(said, words, scene % question.phrases.count))
+    return captions
+
+
+def _said(question: Question, place: int, stage: str, captions: Sequence[str], soft: Tensor | None) -> _Said:
+    """Return what is said of the scenes, as they are and disturbed."""
+    pool, sight = question.pool, question.sight
+    values: dict[str, list[np.ndarray]] = {"plain": [], "jpeg": [], "shift": []}
+    seen = []
+    for levels in pool.pictures(stage, captions, 0, len(captions), soft=soft):
+        for name, changed in (("plain", levels), ("jpeg", as_jpeg(levels)), ("shift", shifted(levels))):
+            values[name].append(question.readout(pool.as_pixels(changed))[0][:, place])
+        if sight is not None:
+            seen.append(sight.look(pool.as_pixels(levels)))
+    joined = {name: np.concatenate(parts) for name, parts in values.items()}
+    return _Said(joined, np.concatenate(seen) if seen else None)
+
+
+def _feature(
+    question: Question, trial: Trial, found: Found, rows: Sequence[AuditRow], plain: _Said, with_it: _Said
+) -> FoundFeature:
+    weights = np.array([_known(row.other_effect) for row in rows])
+    ends = [(_known(row.other_low), _known(row.other_high)) for row in rows]
+    errors = np.array([(high - low) / 2 / _HALF for low, high in ends])
+    changes, slack = np.zeros((SCENES, len(rows))), math.inf
+    if plain.seen is not None and with_it.seen is not None:
+        errors_of_eye = None if question.sight is None else question.sight.errors
+        sizes = [*(len(values) for values in trial.concepts.groups.values()), *(1 for _ in trial.concepts.words)]
+        changes, slack = seen_changes(with_it.seen - plain.seen, errors_of_eye, weights, sizes)
+    said = {
+        name: named_share(with_it.values[name] - plain.values[name], changes, weights, errors, slack, trial.level)
+        for name in plain.values
+    }
+    usual, parts = said["plain"], changes.mean(0) * weights
+    order = [place for place in np.argsort(-np.abs(parts)) if abs(parts[place]) > trial.delta][:_SHOWN]
+    blind = math.isinf(slack)
+    return FoundFeature(
+        target=rows[0].target,
+        words=found.words,
+        effect=usual.effect.estimate,
+        low=usual.effect.low,
+        high=usual.effect.high,
+        unexplained=None if blind else usual.unexplained.estimate,
+        unexplained_low=None if blind else usual.unexplained.low,
+        unexplained_high=None if blind else usual.unexplained.high,
+        named=None if blind or math.isnan(usual.share.estimate) else usual.share.estimate,
+        named_low=None if blind or math.isinf(usual.share.low) else usual.share.low,
+        named_high=None if blind or math.isinf(usual.share.high) else usual.share.high,
+        optimism=found.optimism,
+        concepts=[rows[place].concept for place in order],
+        kind=kind_of(said, trial.delta),
+    )
+
+
+def _known(value: float | None) -> float:
+    return 0.0 if value is None or not math.isfinite(value) else value

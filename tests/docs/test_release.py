@@ -1,0 +1,20 @@
+"""What goes with a release names the version and the extras of the package as they are."""
+
+import re
+import tomllib
+
+import diffexplain_fast as dx
+from tests.docs.reading import ROOT
+
+
+def test_the_citation_has_the_version() -> None:
+    said = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^version: {re.escape(dx.__version__)}$", said, re.MULTILINE)
+
+
+def test_the_image_is_made_from_the_wheel_with_extras_that_exist() -> None:
+    image, ignored = (ROOT / "Dockerfile").read_text(encoding="utf-8"), (ROOT / ".dockerignore").read_text()
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (extras,) = re.findall(r"\$wheel\[([\w,]+)\]", image)
+    assert set(extras.split(",")) <= set(known)
+    assert "COPY dist/*.whl /tmp/" in image and ignored.splitlines() == ["*", "!dist/*.whl"]
