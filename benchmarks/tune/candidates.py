@@ -85,7 +85,7 @@ _LAST = _blocks(
 )  # fmt: skip
 _WHOLE: list[Row] = [
     ({"BLOCK_E": elements}, warps, 1)
-    for elements, warps in ((2048, 8), (4096, 16), (8192, 16), (1024, 4), (2048, 4), (8192, 8))
+    for elements, warps in ((4096, 16), (4096, 8), (8192, 16), (1024, 4), (2048, 4), (8192, 8))
 ]
 _WHOLE_SIDE = 32  # of the largest image that is tried with one launch
 _COMBINE = _blocks("K", "D", (64, 16, 4, 1), (32, 16, 4, 1), (32, 32, 4, 1), (64, 32, 8, 1), (16, 16, 1, 1))
