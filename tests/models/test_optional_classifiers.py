@@ -42,7 +42,7 @@ def torchvision_steps(**changes: Any) -> SimpleNamespace:
 def test_an_absent_extra_says_how_to_install_it(library: str) -> None:
     if importlib.util.find_spec(library):
         pytest.skip(f"{library} is installed")
-    with pytest.raises(ImportError, match=rf"classifier: .* {library} \(pip install diffexplain-fast\[{library}\]\)"):
+    with pytest.raises(ImportError, match=rf"classifier: .* {library} \(pip install 'diffexplain-fast\[{library}\]'\)"):
         Classifier.from_pretrained(f"{library}/resnet50")
 
 
