@@ -154,7 +154,10 @@ class Concepts:
         """
         counts: Counter[str] = Counter()
         for caption in captions:
-            counts.update({word.lower() for word in _LETTERS.findall(caption)} - _STOP_WORDS)
+            said = dict.fromkeys(
+                word.lower() for word in _LETTERS.findall(caption)
+            )  # in order: a set's order is chance
+            counts.update(word for word in said if word not in _STOP_WORDS)
         words = [word for word, count in counts.most_common() if count >= _FEWEST_CAPTIONS and len(word) > 1]
         if not words:
             raise wrong_value("captions", f"captions that share words ({_FEWEST_CAPTIONS} captions a word)", "none")
