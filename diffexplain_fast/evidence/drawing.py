@@ -28,7 +28,8 @@ class Drawing:
     seed: int
 
     @cached_property
-    def _negative(self) -> Conditioning | None:
+    def negative(self) -> Conditioning | None:
+        """The unconditional rows; None without guidance."""
         with torch.no_grad():
             return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
 
@@ -50,7 +51,7 @@ class Drawing:
         noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
         embeds = conditioning.prompt_embeds.expand(size, -1, -1)
         pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
-        negative = self._negative
+        negative = self.negative
         pixels = self.sampler(
             embeds,
             None if negative is None else negative.prompt_embeds,

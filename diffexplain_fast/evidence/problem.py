@@ -69,6 +69,11 @@ class Problem:
     def _drawing(self) -> Drawing:
         return Drawing(self.pipeline, self.sampler, self.seed)
 
+    @property
+    def _negative(self) -> Conditioning | None:
+        """The unconditional rows, under the name that they had before ``Drawing`` was split off."""
+        return self._drawing.negative
+
     @cached_property
     def embedding_scale(self) -> float:
         """Root mean square of the vocabulary's embeddings."""

@@ -26,6 +26,18 @@ def problem_of(explainer: Explainer) -> Problem:
 
 
 @pytest.mark.parametrize("zeros", [True, False])
+def test_a_problem_has_the_unconditional_rows_of_the_pipelines_call(zeros: bool) -> None:
+    pipe = tiny_sdxl()
+    pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
+    _, theirs, _, pooled = pipe.encode_prompt("a boat", device="cpu", do_classifier_free_guidance=True)
+    explainer = Explainer(pipe, Classifier(tiny_classifier(), labels=LABELS))
+    ours = problem_of(explainer)._negative  # a name that is read outside of the package, too
+    assert ours is not None and ours.pooled is not None
+    torch.testing.assert_close(ours.prompt_embeds, theirs)
+    torch.testing.assert_close(ours.pooled, pooled)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
 @pytest.mark.parametrize("options", [{}, {"clip_skip": 1}, SIZES, {"clip_skip": 1, **SIZES}])
 def test_pictures_equal_those_of_the_pipelines_call(zeros: bool, options: dict[str, Any]) -> None:
     pipe = tiny_sdxl()
