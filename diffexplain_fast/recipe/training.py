@@ -122,8 +122,8 @@ class _Steps:
         self._average = [p.detach().clone() for p in self._parameters] if plan.average else []
         self.running = torch.tensor(math.nan, device=self.device)
         self._share = torch.zeros((), device=self.device)
-        self._batch: Batch = {}
-        self._eager = 0 if on_card else -1
+        self._on_card, self._taken = on_card, 0
+        self._buffers: Batch = {}
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def take(self, step: int, batch: Batch) -> None:
@@ -135,48 +135,50 @@ class _Steps:
             else:
                 group["lr"] = rate
         self._share.fill_(1 - min(self._plan.average, (1 + step) / (10 + step)))
-        if self._batch and self._eager >= 0:
-            for name, value in batch.items():
-                self._batch[name].copy_(value)
+        if self._on_card:
+            self._take_on_card(batch)
         else:
-            self._batch = {name: value.to(self.device) for name, value in batch.items()}
-        if self._eager == _EAGER:
-            self._record()
-        if self._graph is not None:
-            self._graph.replay()
-        elif self.device.type == "cuda":
+            self._step({name: value.to(self.device) for name, value in batch.items()})
+
+    def _take_on_card(self, batch: Batch) -> None:
+        """Take a step from buffers that stay where they are: a few by themselves, then as a recorded graph."""
+        if not self._buffers:
+            self._buffers = {name: torch.empty_like(value, device=self.device) for name, value in batch.items()}
+        for name, value in batch.items():
+            self._buffers[name].copy_(value)
+        if self._taken == _EAGER:
+            self._graph = self._recorded()
+        self._taken += 1
+        if self._graph is None:
             self._aside()
         else:
-            self._step()
+            self._graph.replay()
 
     def _aside(self) -> None:
         """Take a step as it must be taken before one is recorded: on a stream of its own."""
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
-            self._step()
+            self._step(self._buffers)
         torch.cuda.current_stream(self.device).wait_stream(stream)
-        self._eager += 1
 
-    def _record(self) -> None:
-        """Record a step as a graph; where that fails, every step is taken by itself."""
+    def _recorded(self) -> torch.cuda.CUDAGraph | None:
+        """Return a step as a graph; None where that fails, so that every step is taken by itself."""
         graph = torch.cuda.CUDAGraph()
         self._optimiser.zero_grad(set_to_none=True)
         torch.cuda.synchronize(self.device)
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._step()
+                self._step(self._buffers)
         except RuntimeError as error:
             log.warning("no graph of a step: %s", str(error).partition("\n")[0])
-        else:
-            self._graph = graph
-        self._eager += 1
+            return None
+        return graph
 
-    def _step(self) -> None:
+    def _step(self, batch: Batch) -> None:
         # Without its cache, whose copies of weights a recorded step would keep.
-        half = {"dtype": torch.bfloat16, "enabled": self._plan.half, "cache_enabled": False}
-        with torch.autocast(self.device.type, **half):  # type: ignore[arg-type]
-            value = self._loss.of(self._batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._plan.half, cache_enabled=False):
+            value = self._loss.of(batch)
         self._optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -217,9 +219,8 @@ class _Steps:
         for i, parameter in enumerate(self._parameters):
             if f"moment1.{i}" not in tensors:
                 continue
-            place = self.device if self.device.type == "cuda" else "cpu"
             self._optimiser.state[parameter] = {
-                "step": torch.tensor(float(done), device=place),
+                "step": torch.tensor(float(done), device=self.device if self._on_card else None),
                 "exp_avg": tensors[f"moment1.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
                 "exp_avg_sq": tensors[f"moment2.{i}"].to(parameter).clone(memory_format=torch.preserve_format),
             }
