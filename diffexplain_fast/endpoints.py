@@ -122,17 +122,23 @@ class Endpoint:
         """
         found: list[str] = []
         for image in images:
-            for number in range(_TRIES):
-                try:
-                    found.append(" ".join(self([image], question).split()))
-                    break
-                except EndpointError as error:
-                    if error.passing and number < _TRIES - 1:
-                        time.sleep(_WAIT * 2**number)
-                        continue
-                    message = f"{error}; {len(found)} of {len(images)} captions are there"
-                    raise EndpointError(message, error.passing, found) from error
+            try:
+                found.append(" ".join(self._patiently([image], question).split()))
+            except EndpointError as error:
+                message = f"{error}; {len(found)} of {len(images)} captions are there"
+                raise EndpointError(message, error.passing, found) from error
         return found
+
+    def _patiently(self, images: Sequence[object], question: str) -> str:
+        """Return the answer of a call; one that fails in passing is repeated."""
+        for number in range(_TRIES - 1):
+            try:
+                return self(images, question)
+            except EndpointError as error:
+                if not error.passing:
+                    raise
+            time.sleep(_WAIT * 2**number)
+        return self(images, question)
 
     def _text(self, answer: bytes) -> str:
         if len(answer) > _LARGEST:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import diffexplain_fast as dx
 from benchmarks.editing.figures import Panel, null_figures, panel_figures, share
-from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, outside, picture, true_scenes
+from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, outside, picture, question, true_scenes
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.methods.diffex.attribute import Findings, attribute
@@ -217,16 +217,14 @@ def main() -> None:
     lines, panels = [], []
     with arguments.out.open("a", encoding="utf-8") as file:
         for i, scene in enumerate(scenes):
-            name = [*classifiers][i % len(classifiers)]
-            labels = [*SHIPPED[name], scene.attributes["object"]]
-            line, panel = measure(bench, scene, name, labels[i // len(classifiers) % len(labels)])
+            line, panel = measure(bench, scene, *question(i, scene))
             lines.append(line)
             panels.append(panel)
             file.write(json.dumps(line) + "\n")
             file.flush()
             good = fmean(edit["success"] for edit in line["edits"])
             spent = f"{line['denoiser rows']} rows {line['cpu seconds']:.1f} CPU s"
-            sys.stdout.write(f"{scene.seed} {name:11} {line['label']:9} success {good:.2f} {spent}\n")
+            sys.stdout.write(f"{scene.seed} {line['classifier']:11} {line['label']:9} success {good:.2f} {spent}\n")
             sys.stdout.flush()
         edits = [edit for line in lines for edit in line["edits"]]
         record |= {

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.editing.figures import agreement, share
-from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, picture, true_scenes
+from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, picture, question, true_scenes
 from diffexplain_fast import tinyworld
 from diffexplain_fast.editing.editors import guide
 from diffexplain_fast.editing.inversion import Inversion, invert
@@ -30,7 +30,6 @@ from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
-from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.targets import as_target
 from diffexplain_fast.tinyworld.rewording import world_taxonomy
 from diffexplain_fast.tinyworld.words import NOTHING
@@ -144,11 +143,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first scene")
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is appended to")
     arguments = parser.parse_args()
-    words, names, lines = load_pipeline("tinyworld").words(), sorted(SHIPPED), []
-    for i, scene in enumerate(true_scenes(arguments.scenes, words, arguments.first)):
-        name = names[i % len(names)]
-        labels = [*SHIPPED[name], scene.attributes["object"]]
-        lines.append(measure(scene, name, labels[i // len(names) % len(labels)], words))
+    words = load_pipeline("tinyworld").words()
+    scenes = true_scenes(arguments.scenes, words, arguments.first)
+    lines = [measure(scene, *question(i, scene), words) for i, scene in enumerate(scenes)]
     edits = [edit for line in lines for edit in line["edits"]]
     kinds = sorted({edit["kind"] for edit in edits})
     record = {

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.tinyworld.grammar import draw_world
 from diffexplain_fast.tinyworld.render import SIZE, draw_scene
 from diffexplain_fast.tinyworld.rewording import WorldWording
@@ -50,6 +51,14 @@ def true_scenes(count: int, words: list[str], first: int = FIRST_SEED) -> list[T
             found.append(TrueScene(seed, attributes, picture(seed, attributes), caption))
         seed += 1
     return found
+
+
+def question(i: int, scene: TrueScene) -> tuple[str, str]:
+    """Return the shipped classifier and the label that are asked about the i-th scene; all take turns."""
+    names = sorted(SHIPPED)
+    name = names[i % len(names)]
+    labels = [*SHIPPED[name], scene.attributes["object"]]
+    return name, labels[i // len(names) % len(labels)]
 
 
 def picture(seed: int, attributes: dict[str, str]) -> Tensor:

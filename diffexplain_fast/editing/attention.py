@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffexplain_fast.editing.inversion import Inversion
+from diffexplain_fast.editing.inversion import Inversion, steered
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 
@@ -126,8 +126,7 @@ def _mixed(
         with _attending(models.pipeline.unet, mixing):
             output = models.predict(rows, times, text)[1:]
         if (scale := inversion.scale(i)) != 1.0:
-            away = models.predict(sample, times[1:], models.text([None]))
-            output = away + scale * (output - away)
+            output = steered(models, sample, times[1:], output, scale)
         sample = step.sample * sample + step.output * output + residual
     return sample
 

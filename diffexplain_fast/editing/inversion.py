@@ -82,9 +82,8 @@ def invert(
     outputs = models.predict(noisy, times, models.text([caption]))
     some = [i for i, scale in enumerate(scales) if scale != 1.0]
     if some:
-        away = models.predict(noisy[some], [times[i] for i in some], models.text([None]))
         by = torch.tensor([scales[i] for i in some], device=clean.device).view(-1, 1, 1, 1)
-        outputs[some] = away + by * (outputs[some] - away)
+        outputs[some] = steered(models, noisy[some], [times[i] for i in some], outputs[some], by)
     samples = torch.cat([noisy, clean])
     means = [step.sample * x + step.output * o for step, x, o in zip(table.steps, noisy, outputs, strict=True)]
     return Inversion(table, samples, samples[1:] - torch.stack(means), caption, scales)
@@ -93,9 +92,7 @@ def invert(
 def guided(
     models: LatentModels, sample: Tensor, timesteps: Sequence[float], text: Conditioning, guidance_scale: float
 ) -> Tensor:
-    """Return the denoiser's output [B, c, h, w] with classifier-free guidance away from no caption.
-
-        o = o_none + guidance_scale (o_text - o_none)
+    """Return the denoiser's output [B, c, h, w] with classifier-free guidance away from no caption; see ``steered``.
 
     Args:
         models: encoder, denoiser and decoder.
@@ -103,11 +100,24 @@ def guided(
         timesteps: [B].
         text: B rows, or 1 row for all.
         guidance_scale: 1 runs no row without a caption.
+    """
+    output = models.predict(sample, timesteps, text)
+    return output if guidance_scale == 1.0 else steered(models, sample, timesteps, output, guidance_scale)
+
+
+def steered(
+    models: LatentModels, sample: Tensor, timesteps: Sequence[float], output: Tensor, guidance_scale: float | Tensor
+) -> Tensor:
+    """Return an output of the denoiser led away from that of no caption: o = o_none + guidance_scale (o_text - o_none).
+
+    Args:
+        models: encoder, denoiser and decoder.
+        sample: noisy latents [B, c, h, w].
+        timesteps: [B].
+        output: o_text [B, c, h, w].
+        guidance_scale: one for all, or [B, 1, 1, 1].
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6.
     """
-    output = models.predict(sample, timesteps, text)
-    if guidance_scale == 1.0:
-        return output
     away = models.predict(sample, timesteps, models.text([None]))
     return away + guidance_scale * (output - away)

@@ -11,7 +11,6 @@ Source: McCallum and Foster's coupling as in Rex (arXiv 2502.08834), with Euler'
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -64,7 +63,7 @@ def invert_reversibly(models: LatentModels, table: Ancestral, clean: Tensor, cap
     """
     text, y = models.text([caption]), clean.double()
     z = y
-    for at, after in _pairs(_levels(table)):
+    for at, after in itertools.pairwise(_levels(table)):
         h = after.s - at.s
         y = COUPLING * y + (1 - COUPLING) * z + h * _noise(models, z, at, text)
         z = z + h * _noise(models, y, after, text)
@@ -83,7 +82,7 @@ def swap_reversibly(models: LatentModels, reversal: Reversal, target: Conditioni
         Latents [B, c, h, w], in float32.
     """
     y, z = (state.expand(len(target.prompt_embeds), -1, -1, -1) for state in reversal.states)
-    for at, after in reversed([*_pairs(_levels(reversal.table))]):
+    for at, after in reversed([*itertools.pairwise(_levels(reversal.table))]):
         h = after.s - at.s
         z = z - h * _noise(models, y, after, target)
         y = (y - (1 - COUPLING) * z - h * _noise(models, z, at, target)) / COUPLING
@@ -99,10 +98,6 @@ def _levels(table: Ancestral) -> list[_Level]:
         for step, signal in zip(table.steps, table.signals, strict=True)
     ]
     return [noisy[-1]._replace(s=0.0, alpha=1.0), *reversed(noisy)]
-
-
-def _pairs(levels: list[_Level]) -> Iterator[tuple[_Level, _Level]]:
-    return itertools.pairwise(levels)
 
 
 def _noise(models: LatentModels, y: Tensor, level: _Level, text: Conditioning) -> Tensor:

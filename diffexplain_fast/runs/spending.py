@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 
-_FORM = re.compile(r"(\d+) ?(rows)|(\d+(?:\.\d+)?) ?(s|min|h)")
+_FORM = re.compile(r"(\d+) ?rows|(\d+(?:\.\d+)?) ?(s|min|h)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _WANTED = 'rows of the denoiser as 2000 or "2000 rows", a time as "40 s" or "5 min", or None'
 
@@ -37,7 +37,6 @@ def read_limit(budget: object) -> Limit:
     if not isinstance(budget, str | int) or isinstance(budget, bool):
         raise wrong_type("budget", _WANTED, budget)
     found = _FORM.fullmatch(f"{budget} rows" if isinstance(budget, int) else budget.strip())
-    rows, _, time, unit = found.groups() if found is not None else (None, None, None, None)
-    if float(rows or time or 0) == 0:
+    if found is None or float(found[1] or found[2]) == 0:
         raise wrong_value("budget", _WANTED, repr(budget))
-    return Limit(rows=int(rows)) if rows else Limit(seconds=float(time or 0) * _SECONDS[unit or "s"])
+    return Limit(rows=int(found[1])) if found[1] else Limit(seconds=float(found[2]) * _SECONDS[found[3]])

@@ -47,7 +47,7 @@ class Lab(NamedTuple):
         todo = list(range(len(jobs)))
         for attempt in range(tries):
             allowed = len(todo)
-            while allowed and not self.budget.allows(self._rows([jobs[i] for i in todo[:allowed]], attempt)):
+            while allowed and not self.budget.allows(self.drawing.rows([jobs[i] for i in todo[:allowed]], attempt)):
                 allowed -= 1
             todo = todo[:allowed]
             if not todo:
@@ -64,10 +64,7 @@ class Lab(NamedTuple):
 
     def least_rows(self, job: Job) -> int:
         """Return the rows without which not even one try of a job can be drawn."""
-        return self._rows([job], 0)
-
-    def _rows(self, jobs: Sequence[Job], attempt: int) -> int:
-        return self.drawing.rows(jobs, attempt)
+        return self.drawing.rows([job], 0)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **key: Json) -> list[float]:
         """Return numbers [n] that a step finds.
