@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import PLANTED, Row, asked_for, auc, roles, share
+from benchmarks.discovery.figures import PLANTED, Row, asked_for, auc, roles, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.known_truth import audit_truth

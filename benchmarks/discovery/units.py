@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import Row, share
+from benchmarks.discovery.figures import Row, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.recipe.responses import unit_layers

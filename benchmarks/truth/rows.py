@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import roles, spreads
+from benchmarks.discovery.figures import roles, spreads
 from benchmarks.truth.answers import DIGITS, Answer
 from benchmarks.truth.cells import REINITIALISED, RESCALED, Cell, Planned, classifier_of
 from benchmarks.truth.described import values_on
