@@ -47,6 +47,35 @@ def spreads(truth: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     }
 
 
+def against_truth(
+    effect: np.ndarray,
+    interval: tuple[np.ndarray, np.ndarray],
+    true: np.ndarray,
+    found: np.ndarray,
+    spurious: np.ndarray,
+    delta: float,
+) -> Row:
+    """Return the figures that every comparison with a truth has, wherever its effects come from.
+
+    Args:
+        effect: of every cell.
+        interval: lower and upper end of the effect.
+        true: the true effect.
+        found: bool, whether the effect is a finding.
+        spurious: bool, whether the truth calls it spurious.
+        delta: minimal effect.
+    """
+    (low, high), clear = interval, np.abs(true - 1) > MARGIN
+    return {
+        "cells": len(true),
+        "AUC, spurious by truth's role": {"all": auc(effect, spurious), "clear": auc(effect[clear], spurious[clear])},
+        "precision, |truth| above the minimal effect": share((true * np.sign(effect))[found] > delta),
+        "covered": share((low <= true) & (true <= high)),
+        "median half-width": float(np.median((high - low) / 2)),
+        "mean |effect - truth|": float(np.abs(effect - true).mean()),
+    }
+
+
 def compared(
     rows: Sequence[AuditRow],
     truth: Truth,
@@ -69,16 +98,13 @@ def compared(
     effect, low, high = (np.array([row[name] for row in cells], dtype=float) for name in ("effect", "low", "high"))
     found = np.array([row.finding for row in cells])
     undecided = np.array([row.role == "undecided" for row in cells])
-    planted, clear = true > PLANTED, np.abs(true - 1) > MARGIN
+    planted = true > PLANTED
     covered, raised = (low <= true) & (true <= high), found & (effect > 0)
     half, own_half = (high - low) / 2, np.array([(spread or {}).get(key, 0.0) for key in keys])
     nearly = np.abs((low + high) / 2 - true) <= np.hypot(half, own_half)
     groups = np.array([concept.partition(":")[0] for _, concept in keys])
     large = np.abs(true) >= delta + 0.4
-    return {
-        "cells": len(cells),
-        "AUC, spurious by truth's role": {"all": auc(effect, spurious), "clear": auc(effect[clear], spurious[clear])},
-        "precision, |truth| above the minimal effect": share((true * np.sign(effect))[found] > delta),
+    return against_truth(effect, (low, high), true, found, spurious, delta) | {
         "planted found": share(raised[planted]),
         "spurious found": share(raised[spurious]),
         "recall, |truth| at least 0.4 above the minimal effect": {
@@ -91,12 +117,9 @@ def compared(
             },
         },
         "undecided": share(undecided),
-        "mean |effect - truth|": float(np.abs(effect - true).mean()),
         "slope": float(np.polyfit(true, effect, 1)[0]),
         "correlation": float(np.corrcoef(true, effect)[0, 1]),
-        "covered": share(covered),
         "covered, the truth's own interval counted": share(nearly),
         "covered, findings": share(covered[found]),
         "covered, by group": {group: share(covered[groups == group]) for group in dict.fromkeys(groups.tolist())},
-        "median half-width": float(np.median((high - low) / 2)),
     }
