@@ -41,7 +41,8 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of this world; none if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows: list[Row] = [json.loads(line) for line in lines]
-    return [row for row in rows if row["world"] == world()]
+    here = world()
+    return [row for row in rows if row["world"] == here]
 
 
 def missing(planned: Planned, methods: Sequence[str], rows: Sequence[Row]) -> list[str]:
