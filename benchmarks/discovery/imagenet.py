@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.discovery.__main__ import Row, share
+from benchmarks.discovery.figures import Row, share
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.stats.clustered import cluster_means

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import PLANTED, Row, asked_for, auc, roles, share
+from benchmarks.discovery.figures import PLANTED, Row, against_truth, asked_for, roles, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.known_truth import audit_truth
@@ -51,38 +51,33 @@ def pictures(count: int, cues: bool) -> tuple[torch.Tensor, list[str]]:
 
 
 def judge(name: str) -> object:
-    """Return the eye of the benchmark: None for the shipped one, or the probe, which stands for a good captioner."""
+    """Return the eye of the benchmark: "auto" for the shipped one, or the probe, which stands for a good captioner."""
+    if name == "auto":
+        return name
     probe = tinyworld.load_probe()
+    concepts = [(group, value) for group, values in _GROUPS.items() for value in values]
 
     def look(pixels: torch.Tensor) -> np.ndarray:
         seen = tinyworld.name_attributes(probe, pixels)
-        concepts = [(group, value) for group, values in _GROUPS.items() for value in values]
         return np.array([[float(one[group] == value) for group, value in concepts] for one in seen])
 
-    return look if name == "probe" else "auto"
+    return look
 
 
 _GROUPS = {name: list(values) for name, values in ATTRIBUTES.items()}
 _GROUPS["companion"].append("nothing")
 
 
-def compared(cells: list[Cell], drawn: list[tuple[float, float, bool]]) -> Row:
+def pasted(cells: list[Cell], drawn: list[tuple[float, float, bool]]) -> Row:
     """Return the figures of pasting against truth and against the generator."""
     effect, low, high, true, finding, spurious = (np.array(column) for column in zip(*cells, strict=True))
-    generator, pasted, overlap = (np.array(column) for column in zip(*drawn, strict=True))
-    finding, spurious, clear = finding.astype(bool), spurious.astype(bool), np.abs(true - 1) > 0.4
-    return {
-        "cells": len(cells),
-        "AUC, spurious by truth's role": {"all": auc(effect, spurious), "clear": auc(effect[clear], spurious[clear])},
+    generator, own, overlap = (np.array(column) for column in zip(*drawn, strict=True))
+    return against_truth(effect, (low, high), true, finding, spurious, _DELTA) | {
         "planted found": share(finding[true > PLANTED]),
-        "precision, |truth| above the minimal effect": share((true * np.sign(effect))[finding] > _DELTA),
-        "covered": share((low <= true) & (true <= high)),
-        "median half-width": float(np.median((high - low) / 2)),
-        "mean |effect - truth|": float(np.abs(effect - true).mean()),
         "slope on truth": float(np.polyfit(true, effect, 1)[0]),
-        "with the generator: r": float(np.corrcoef(generator, pasted)[0, 1]),
-        "with the generator: slope": float(np.polyfit(generator, pasted, 1)[0]),
-        "with the generator: overlap": share(overlap.astype(bool)),
+        "with the generator: r": float(np.corrcoef(generator, own)[0, 1]),
+        "with the generator: slope": float(np.polyfit(generator, own, 1)[0]),
+        "with the generator: overlap": share(overlap),
     }
 
 
@@ -132,7 +127,7 @@ def main() -> None:
         result["classifiers"][name] = summary(found) | {"CPU seconds": cost}
         print(name, result["classifiers"][name], flush=True)
     if cells:
-        result["all"] = compared(cells, drawn)
+        result["all"] = pasted(cells, drawn)
     write_json_atomic(given.out, result | {"versions": versions(), "device": device_record()})
     print(result.get("all"))
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import Row, share
+from benchmarks.discovery.figures import Row, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.recipe.responses import unit_layers
@@ -35,7 +35,7 @@ def measured(name: str, layer: str, concepts: tuple[str, ...]) -> np.ndarray:
     return found
 
 
-def compared(audit: dx.Audit, layer: str, name: str) -> tuple[Row, list[bool], list[tuple[float, float]]]:
+def of_layer(audit: dx.Audit, layer: str, name: str) -> tuple[Row, list[bool], list[tuple[float, float]]]:
     """Return the figures of one layer; whether each top concept is right; reported and measured effects."""
     hidden = audit._hidden
     values, asked = hidden._activations(layer), hidden._plan.asked
@@ -87,7 +87,7 @@ def main() -> None:
             began = time.process_time()
             layers: Row = {}
             for layer in unit_layers(classifier.model):
-                layers[layer], some, more = compared(audit, layer, name)
+                layers[layer], some, more = of_layer(audit, layer, name)
                 right, pairs = right + some, pairs + more
         result["classifiers"][name] = layers | {"CPU seconds": time.process_time() - began}
         print(name, result["classifiers"][name], flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.__main__ import roles, spreads
+from benchmarks.discovery.figures import roles, spreads
 from benchmarks.truth.answers import DIGITS, Answer
 from benchmarks.truth.cells import REINITIALISED, RESCALED, Cell, Planned, classifier_of
 from benchmarks.truth.described import values_on
@@ -41,7 +41,8 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of this world; none if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows: list[Row] = [json.loads(line) for line in lines]
-    return [row for row in rows if row["world"] == world()]
+    here = world()
+    return [row for row in rows if row["world"] == here]
 
 
 def missing(planned: Planned, methods: Sequence[str], rows: Sequence[Row]) -> list[str]:

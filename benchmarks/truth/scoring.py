@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.discovery.__main__ import compared
+from benchmarks.discovery.figures import compared
 from benchmarks.truth.answers import DIGITS, Answer
 from benchmarks.truth.cases import MINIMAL, Case, drawn_line, is_right, kind_of
 from benchmarks.truth.cells import CLEAN, KINDS, REINITIALISED, RESCALED, SHIFTED, SHIPPED, Planned

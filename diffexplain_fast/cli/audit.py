@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffexplain_fast.cli import classifiers, options
-from diffexplain_fast.cli.audit_difference import checked, decide_or_stop, difference
+from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.records import Json
@@ -88,9 +88,9 @@ def audit(
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 
     conditions = checked(fail_on)
-    if classifier == "diff":
-        return _finish(difference(target or (), out), out, conditions)
     check_folder(out, ["report.html"], ["audit"])
+    if classifier == "diff":
+        return _finish(difference(target or ()), out, conditions)
     place = str(chosen_device(device))
     models = load_with_scheduler(pipeline, scheduler, device=place)
     loaded = classifiers.load_classifier(classifier, place)
@@ -116,11 +116,12 @@ def audit(
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
     """Save an audit with its decisions, print it, and stop where a condition is true."""
-    found.settings["decisions"] = [asdict(one) for one in found.decide(conditions)] if conditions else []
+    decisions = found.decide(conditions) if conditions else []
+    found.settings["decisions"] = [asdict(one) for one in decisions]
     found.save(out / "audit")
     _print(found)
     print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
-    decide_or_stop(found, conditions)
+    stop_if_failed(decisions)
 
 
 def _read(path: Path | None) -> Json:

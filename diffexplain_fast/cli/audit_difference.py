@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.results.decision import check_condition
+from diffexplain_fast.results.decision import Decision, check_condition
 
 if TYPE_CHECKING:
     from diffexplain_fast.results.audit import Audit
@@ -16,23 +16,20 @@ FAILED = 3
 """Exit code where a condition of ``--fail-on`` is true."""
 
 
-def difference(folders: Sequence[str], out: Path) -> "Audit":
-    """Compare two saved audits, the first minus the second, and write the page and the difference.
+def difference(folders: Sequence[str]) -> "Audit":
+    """Return how two saved audits differ, the first minus the second.
 
     Args:
         folders: two folders with saved audits, or the folders that ``audit --out`` wrote.
-        out: folder for report.html and the saved difference.
 
     Raises:
         ValueError: not two folders, or audits that share no row.
         CorruptFileError: a folder that is not a saved audit.
     """
-    from diffexplain_fast.cli.output import check_folder
     from diffexplain_fast.results.audit import Audit
 
     if len(folders) != 2:
         raise wrong_value("audit diff", "two folders with saved audits", f"{len(folders)}")
-    check_folder(out, ["report.html"], ["audit"])
     one, two = (Audit.load(_audit_in(Path(folder))) for folder in folders)
     return one.diff(two)
 
@@ -53,21 +50,13 @@ def checked(conditions: Sequence[str] | None) -> list[str]:
     return list(conditions or ())
 
 
-def decide_or_stop(audit: "Audit", conditions: Sequence[str]) -> None:
-    """Print what conditions say of an audit.
-
-    Args:
-        audit: whose settings hold the decisions already.
-        conditions: of ``--fail-on``.
+def stop_if_failed(decisions: Sequence[Decision]) -> None:
+    """Print what the conditions of ``--fail-on`` say of an audit.
 
     Raises:
         typer.Exit: with code 3, a condition is true.
     """
-    failed = [one for one in audit.decide(list(conditions)) if _print(one.sentence, one.failed)] if conditions else []
-    if failed:
+    for one in decisions:
+        print(f"{'FAILED' if one.failed else 'passed'}: {one.sentence}")
+    if any(one.failed for one in decisions):
         raise typer.Exit(FAILED)
-
-
-def _print(sentence: str, failed: bool) -> bool:
-    print(f"{'FAILED' if failed else 'passed'}: {sentence}")
-    return failed

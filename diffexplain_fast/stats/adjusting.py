@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffexplain_fast.stats.coding import columns
+from diffexplain_fast.stats.coding import columns, indicators
 
 _RIDGES = 2.0 ** np.arange(-6, 8)
 """Variances of the noise over that of what is predicted; beside them no prediction at all is tried."""
@@ -79,7 +79,7 @@ def other_columns(
 
 def _alike(values: np.ndarray, count: int, weights: np.ndarray | None) -> np.ndarray:
     """Return how alike two pictures are in one column, float [pictures, pictures]; the mean over its values is zero."""
-    named = (np.arange(count) == values[:, None]).astype(np.float64)
+    named = indicators(values[:, None], (count,))
     shares = named.sum(0) if weights is None else weights @ named
     centred = named - named.sum(1, keepdims=True) * shares / max(float(shares.sum()), 1e-300)
     return np.asarray(centred @ centred.T / max(float((centred**2).sum(1).mean()), 1e-300))
