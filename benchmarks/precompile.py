@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import triton
 from diffexplain_fast.kernels import configs
-from torch import Tensor
 
+from benchmarks.tune.kinds import forms, kind, taken
 from diffexplain_fast.environment import default_device
 from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
@@ -36,26 +36,14 @@ def noting() -> Iterator[Kinds]:
     kinds: Kinds = {}
 
     def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
-        constants = {kernel.arg_names[i] for i in kernel.constexprs}
-        given = {each: value if each in constants else _form(value) for each, value in arguments.items()}
-        held = {each: triton.MockTensor(it) if isinstance(it, torch.dtype) else it for each, it in given.items()}
         for blocks, warps, stages in configs.CONFIGS[name]:
             options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": configs.FP_FUSION, **blocks}
-            kind = (kernel, *sorted((each, str(value)) for each, value in {**given, **options}.items()))
-            kinds[kind] = partial(kernel.warmup, **held, **options, grid=(1,))
+            given = forms(kernel, {**arguments, **options})
+            held = {each: triton.MockTensor(it) if isinstance(it, torch.dtype) else it for each, it in given.items()}
+            kinds[kind(kernel, given)] = partial(kernel.warmup, **held, grid=(1,))
 
-    run, configs._run = configs._run, note
-    try:
+    with taken(note):
         yield kinds
-    finally:
-        configs._run = run
-
-
-def _form(value: Any) -> Any:
-    """The form that machine code follows from: a tensor's dtype; of a number whether it is 1 or a multiple of 16."""
-    if isinstance(value, Tensor | float):
-        return value.dtype if isinstance(value, Tensor) else 0.5
-    return (16 if value % 16 == 0 else 3) if type(value) is int and value > 1 else value
 
 
 def main() -> None:

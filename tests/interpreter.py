@@ -1,12 +1,14 @@
-"""Loops that Triton's interpreter cannot run with the installed versions."""
+"""Loops that Triton's interpreter cannot run with the installed versions, and processes without the interpreter."""
 
 import importlib.metadata
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+_ROOT = Path(__file__).parents[1]
 REFUSAL = "only 0-dimensional arrays can be converted to Python scalars"
 """The error of numpy in the interpreter of Triton before 3.7, which converts an array [1] to the int that ends a
 loop."""
@@ -46,3 +48,10 @@ def skipped_without_loops(why: str) -> Iterator[None]:
         if why and REFUSAL in str(error):
             pytest.skip(why)
         raise
+
+
+def without_interpreter() -> dict[str, str]:
+    """Return the environment of a process that compiles this tree's kernels: here they may be the interpreter's."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}

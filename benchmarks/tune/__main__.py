@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from diffexplain_fast.kernels import configs
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from benchmarks.tune.candidates import CASES, Candidate, Case
+from benchmarks.tune.kinds import forms, kind, taken
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import write_json_atomic
 
@@ -43,14 +43,7 @@ class Job(NamedTuple):
 
     def key(self) -> tuple[Any, ...]:
         """Everything that machine code follows from."""
-        exact = {
-            "num_warps",
-            "num_stages",
-            "enable_fp_fusion",
-            *(self.kernel.arg_names[i] for i in self.kernel.constexprs),
-        }
-        forms = {name: value if name in exact else _form(value) for name, value in self.arguments.items()}
-        return self.kernel, *sorted((name, str(value)) for name, value in forms.items())
+        return kind(self.kernel, forms(self.kernel, self.arguments))
 
     def compile(self) -> None:
         """Compile the kernel, as a launch would, into Triton's cache."""
@@ -61,30 +54,27 @@ class Job(NamedTuple):
         self.kernel[self.grid](**self.arguments)
 
 
-def _form(value: Any) -> Any:
-    """The form that machine code follows from: a tensor's dtype; of a number whether it is 1 or a multiple of 16."""
-    if isinstance(value, Tensor | float):
-        return value.dtype if isinstance(value, Tensor) else 0.5
-    return (16 if value % 16 == 0 else 3) if type(value) is int and value > 1 else value
-
-
 @contextmanager
-def _patched(case: Case, candidate: Candidate) -> Iterator[list[tuple[str, Any, Any, dict[str, Any]]]]:
-    """Make launches follow from a candidate, and note them instead of running them."""
-    launches: list[tuple[str, Any, Any, dict[str, Any]]] = []
+def _tried(case: Case, candidate: Candidate) -> Iterator[list[Job]]:
+    """Make launches follow from a candidate, and note those of the case's kernels as jobs instead of running them."""
+    jobs: list[Job] = []
 
     def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
-        launches.append((name, kernel, grid, arguments))
+        if kernel.__name__ in case.kernels:
+            blocks, warps, stages = configs.CONFIGS[name][0]
+            options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": candidate.fusion}
+            jobs.append(Job(case, candidate, kernel, grid, {**arguments, **blocks, **options}))
 
-    held = configs._run, configs.CONFIGS[case.entry], {name: getattr(case.module, name) for name in candidate.constants}
+    table, constants = configs.CONFIGS[case.entry], {name: getattr(case.module, name) for name in candidate.constants}
     try:
-        configs._run, configs.CONFIGS[case.entry] = note, [candidate.config]
+        configs.CONFIGS[case.entry] = [candidate.config]
         for name, value in candidate.constants.items():
             setattr(case.module, name, value)
-        yield launches
+        with taken(note):
+            yield jobs
     finally:
-        configs._run, configs.CONFIGS[case.entry] = held[:2]
-        for name, value in held[2].items():
+        configs.CONFIGS[case.entry] = table
+        for name, value in constants.items():
             setattr(case.module, name, value)
 
 
@@ -92,22 +82,18 @@ def jobs_of(case: Case, device: torch.device) -> list[Job]:
     """Return a job for each launch of the case's kernel, and of its followers, with each candidate."""
     call, jobs = case.call(device), []
     for candidate in case.candidates:
-        with _patched(case, candidate) as launches:
+        with _tried(case, candidate) as noted:
             call()
-            for name, kernel, grid, arguments in launches:
-                if kernel.__name__ not in case.kernels:
-                    continue
-                blocks, warps, stages = candidate.config if name == case.entry else configs.CONFIGS[name][0]
-                options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": candidate.fusion}
-                jobs.append(Job(case, candidate, kernel, grid, {**arguments, **blocks, **options}))
+        jobs += noted
     return jobs
 
 
 def compile_all(jobs: Sequence[Job], seconds: float) -> dict[tuple[Any, ...], str]:
     """Compile every kind of job by threads within a time; return what became of each: nothing is a success."""
-    pool, kinds = ThreadPoolExecutor(os.cpu_count()), {job.key(): job for job in reversed(jobs)}
-    order = {job.key(): None for job in jobs}
-    futures: dict[tuple[Any, ...], Future[None]] = {key: pool.submit(kinds[key].compile) for key in order}
+    pool, futures = ThreadPoolExecutor(os.cpu_count()), dict[tuple[Any, ...], Future[None]]()
+    for job in jobs:
+        if (key := job.key()) not in futures:
+            futures[key] = pool.submit(job.compile)
     wait(futures.values(), timeout=seconds)
     pool.shutdown(wait=False, cancel_futures=True)
     return {key: _outcome(future) for key, future in futures.items()}
@@ -117,7 +103,11 @@ def _outcome(future: Future[None]) -> str:
     if future.cancelled() or not future.done():
         return "no time left to compile"
     error = future.exception()
-    return "" if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return "" if error is None else _said(error)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 class Timer:
@@ -163,7 +153,7 @@ def row_of(job: Job, failure: str, timer: Timer | None) -> dict[str, Any]:
         try:
             row["cold_us"], row["warm_us"] = (round(each, 2) for each in timer(job.launch))
         except Exception as error:  # such as too much shared memory: it costs its own row only
-            failure = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            failure = _said(error)
     return row | ({"failed": failure} if failure else {})
 
 

@@ -233,9 +233,7 @@ def _attention(*shapes: Shape) -> list[Case]:
         for kind in ("fwd", "short") if short else ("fwd", "dq", "dk_dv"):
             entry = attention.entry(kind, shape[2], False)
             names = ("attention_fwd_kernel",) if kind == "fwd" else (f"attention_bwd_{kind}_kernel",)
-            tried = [
-                one for one in _grid(entry, _ATTEND[kind]) if one.fusion is False or one.config != CONFIGS[entry][0]
-            ]
+            tried = [one for one in _grid(entry, _ATTEND[kind]) if not one.fusion]
             made.append(Case(entry, attention, names, shape, tried, call(shape, kind)))
     return made
 

@@ -92,9 +92,9 @@ def _obstacle(impl: str, device: str, dtype: torch.dtype, automatic: bool) -> st
         return "" if not automatic and interpreted() else "it needs tensors on a CUDA device; move them there"
     if device != "cuda":
         return "it needs tensors on a CUDA device; move them there"
-    if impl in ("cuda", "cudnn"):
-        return CUDA_MISSING if impl == "cuda" else ""
-    return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"
+    if impl == "xformers":
+        return "" if importlib.util.find_spec("xformers") else "xformers is not installed; pip install xformers"
+    return CUDA_MISSING if impl == "cuda" else ""
 
 
 @functools.cache

@@ -117,8 +117,10 @@ def attention_with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str)
         scale: factor of the scores.
         impl: a chosen implementation, not "auto".
     """
-    if impl in ("sdpa", "cudnn"):
-        return (_sdpa.attention_fwd if impl == "sdpa" else _sdpa.cudnn_attention_fwd)(q, k, v, scale)
+    if impl == "sdpa":
+        return _sdpa.attention_fwd(q, k, v, scale)
+    if impl == "cudnn":
+        return _sdpa.cudnn_attention_fwd(q, k, v, scale)
     forward = raw("attention_fwd", impl, reference.attention_fwd)
     return forward(q, k, v, scale)
 
@@ -138,9 +140,10 @@ def attention_gradients(
         scale: factor of the scores.
         impl: the implementation of the forward.
     """
-    if impl in ("sdpa", "cudnn"):
-        own = _sdpa.attention_bwd if impl == "sdpa" else _sdpa.cudnn_attention_bwd
-        return own(do, q, k, v, o, lse, scale)
+    if impl == "sdpa":
+        return _sdpa.attention_bwd(do, q, k, v, o, lse, scale)
+    if impl == "cudnn":
+        return _sdpa.cudnn_attention_bwd(do, q, k, v, o, lse, scale)
     backward = raw("attention_bwd", impl, reference.attention_bwd)
     return backward(do, q, k, v, o, lse, scale)
 

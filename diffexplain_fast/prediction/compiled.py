@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from diffexplain_fast.engine.memory.counting import Options
 from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.models.public import PUBLIC, public_models
-from diffexplain_fast.ops.attention import attention
+from diffexplain_fast.ops.attention import CUDNN_DIMS, attention
 from diffexplain_fast.prediction.launches import Launch, Launches, is_free, tensors_in
 from diffexplain_fast.prediction.rates import Gpu, milliseconds
 
@@ -129,7 +129,7 @@ class _Attend:
             project(x).unflatten(-1, (attn.heads, -1))
             for project, x in ((attn.to_q, hidden), (attn.to_k, text), (attn.to_v, text))
         ]
-        one = attention(*heads, impl="cudnn" if heads[0].shape[-1] <= 256 else "reference").flatten(2)
+        one = attention(*heads, impl="cudnn" if heads[0].shape[-1] in CUDNN_DIMS else "reference").flatten(2)
         out = attn.to_out[0](one)
         return out if len(shape) == 3 else out.transpose(1, 2).reshape(shape) + residual
 

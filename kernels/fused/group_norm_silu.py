@@ -28,7 +28,6 @@ from diffexplain_fast.kernels.group_norm_tiles import (
 from diffexplain_fast.kernels.group_norm_whole import (
     group_norm_silu_whole_bwd_kernel,
     group_norm_silu_whole_fwd_kernel,
-    launch_whole,
 )
 from diffexplain_fast.kernels.primitives import finite_rsqrt, unravel
 from torch import Tensor
@@ -257,6 +256,10 @@ class _Plan:
         self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
         self.is_small = self.pixels * self.channels // groups <= _WHOLE
 
+    def whole(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
+        sizes = {**self.sizes, "GROUPS": self.groups, "D": self.channels // self.groups}
+        launch("group_norm_silu_whole", kernel, lambda _: (self.n * self.groups,), **arguments, **sizes)
+
     def partial(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         programs = self.n * self.chunks * self.channel_blocks
         sizes = {**self.sizes, "GROUPS": self.groups, "CHUNKS": self.chunks, "TILES": self.tiles}
@@ -305,7 +308,7 @@ def group_norm_silu_fwd(
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if plan.is_small:
         made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "EPS": eps, "SILU": silu}
-        launch_whole(group_norm_silu_whole_fwd_kernel, x, skip, num_groups, **inputs, **made)
+        plan.whole(group_norm_silu_whole_fwd_kernel, **inputs, **made)
         return y, mean, rstd
     means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
@@ -337,7 +340,7 @@ def group_norm_silu_bwd(
     dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
     if plan.is_small:
         made = {"dx_ptr": dx, "dskip_ptr": dskip}
-        launch_whole(group_norm_silu_whole_bwd_kernel, x, skip, num_groups, **inputs, **made)
+        plan.whole(group_norm_silu_whole_bwd_kernel, **inputs, **made)
         return dx, dskip
     sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)

@@ -5,10 +5,8 @@ Mathematics, arguments and names are those of ``group_norm_silu``, whose three l
 
 import triton
 import triton.language as tl
-from diffexplain_fast.kernels.configs import Argument, launch
 from diffexplain_fast.kernels.group_norm_tiles import silu_factor, silu_gradient
 from diffexplain_fast.kernels.primitives import finite_rsqrt
-from torch import Tensor
 
 
 @triton.jit
@@ -141,21 +139,3 @@ def group_norm_silu_whole_bwd_kernel(
             tl.store(dskip_ptr + pixel * C2 + (offs_c - C1), du, mask=mask & (offs_c >= C1))
         else:
             tl.store(dx_ptr + pixel * C1 + offs_c, du, mask=mask)
-
-
-def launch_whole(
-    kernel: triton.JITFunction, x: Tensor, skip: Tensor | None, groups: int, **arguments: Argument
-) -> None:
-    """Launch one of the kernels with a program for each group of each image.
-
-    Args:
-        kernel: one of this file.
-        x: [N, C1, H, W], channels-last.
-        skip: [N, C2, H, W], channels-last, or None.
-        groups: number of groups.
-        arguments: the other arguments of the kernel, without sizes.
-    """
-    n, c1, height, width = x.shape
-    c2 = 0 if skip is None else skip.shape[1]
-    sizes = {"P": height * width, "C1": c1, "C2": c2, "GROUPS": groups, "D": (c1 + c2) // groups}
-    launch("group_norm_silu_whole", kernel, lambda _: (n * groups,), **arguments, **sizes)

@@ -1,11 +1,12 @@
 """What is compiled beforehand is what a later launch asks for: shapes of one kind once, in every configuration."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.interpreter import without_interpreter
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
@@ -37,8 +38,7 @@ print(len(kinds), len(configs.CONFIGS["geglu"]), len(kernel.device_caches[0][0])
 
 def test_a_later_launch_finds_its_kernel(tmp_path: Path) -> None:
     # In a process of its own: here the interpreter runs the kernels, and there is no driver to be told.
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = without_interpreter() | {"TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", CODE]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,13 @@
 """The tuning program goes as far as a machine without a card can, and leaves the tables as they were."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.interpreter import without_interpreter
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
@@ -14,9 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 def run(code: str, tmp_path: Path) -> str:
     # In a process of its own: here the interpreter runs the kernels, and there is no driver to be told.
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
+    environment = without_interpreter() | {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -25,7 +25,7 @@ def run(code: str, tmp_path: Path) -> str:
 def test_every_candidate_is_compiled_and_has_a_row(tmp_path: Path) -> None:
     out = tmp_path / "tune.json"
     code = "from benchmarks.tune import __main__ as tune; sys.argv = ['tune', '--dry', '--only', 'interleave', "
-    said = run(f"{code}'--compile-seconds', '250', '--out', {str(out)!r}]; tune.main()", tmp_path)
+    said = run(f"import sys\n{code}'--compile-seconds', '250', '--out', {str(out)!r}]; tune.main()", tmp_path)
     rows = json.loads(out.read_text())["rows"]
     assert "14 kinds, 0 not compiled" in said and len(rows) == 14 and not any("failed" in row for row in rows)
     assert rows[0]["kernel"] == "interleave_fwd_kernel" and not rows[0]["fusion"] and rows[1]["fusion"]

@@ -1,7 +1,6 @@
 """Every kernel compiled for every chip: the committed table belongs to these sources, and no kernel in it spills."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import triton
 from diffexplain_fast.kernels.configs import CONFIGS, Config
 
 from benchmarks import aot, aot_cases
+from tests.interpreter import without_interpreter
 
 ROOT = Path(__file__).parents[2]
 OTHER_TRITON = "the committed table is of Triton {}, not of {}"
@@ -18,9 +18,7 @@ OTHER_TRITON = "the committed table is of Triton {}, not of {}"
 
 def compiled(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Run ``benchmarks.aot`` in another process, because this one may have the interpreter's kernels."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(folder / "cache")
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+    environment = without_interpreter() | {"TRITON_CACHE_DIR": str(folder / "cache")}
     output = folder / "aot.json"
     command = [sys.executable, "-m", "benchmarks.aot", "--output", str(output), *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=590)
@@ -66,10 +64,8 @@ print(len(first))
 
 def test_every_kernel_passes_the_first_stage_of_the_compiler() -> None:
     """The interpreter accepts what the compiler refuses, such as a name of a loop that had another type before it."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     command = [sys.executable, "-c", LOWER]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=590)
+    done = subprocess.run(command, cwd=ROOT, env=without_interpreter(), capture_output=True, text=True, timeout=590)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len({case.kernel.__name__ for op in aot_cases.OPS.values() for case in op()})
 
