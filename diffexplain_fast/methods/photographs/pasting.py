@@ -1,11 +1,11 @@
 """Segments of one picture pasted into another: the thing that is there is taken away, then the donor's is put in."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from diffexplain_fast.evidence.concepts import Concepts
@@ -85,6 +85,7 @@ def filled(pixels: Tensor, hole: Tensor) -> Tensor:
     mask = hole[0].cpu().numpy()
     if not mask.any() or mask.all():
         return pixels
+    ndimage = importlib.import_module("scipy.ndimage")  # a tenth of a second that only pasting takes
     rows, columns = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
     nearest = pixels.cpu().numpy()[:, rows, columns]
     soft = ndimage.gaussian_filter(nearest, (0, _SOFT, _SOFT))
