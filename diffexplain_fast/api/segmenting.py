@@ -1,13 +1,13 @@
 """The paper's own scores of an ``Explainer``'s explanations."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -15,7 +15,6 @@ from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import shipped_with
 from diffexplain_fast.methods.segments.segments import Explained, segment_rows
-from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.results.segments import PrefixRow, SegmentRow
@@ -24,17 +23,11 @@ from diffexplain_fast.targets import as_target, whole_number
 TEXTURE, SHAPE = "a texture of", "a shape of"
 
 
-class _Explains(Protocol):
-    """What of an ``Explainer`` is used here."""
+class _Searches(Protocol):
+    """What of an ``Explainer`` is used for prefixes."""
 
-    pipeline: Pipeline
-    classifier: Classifier
-    seed: int
-    explain: Callable[..., Explanation]
-
-    def _follow(self) -> None: ...
-    def _frozen(self) -> AbstractContextManager[None]: ...
-    def _settle(self) -> None: ...
+    @property
+    def explain(self) -> Callable[..., Explanation]: ...
 
 
 class Segmenting:
@@ -42,7 +35,7 @@ class Segmenting:
 
     @torch.inference_mode(False)
     def segments(
-        self: _Explains,
+        self: Explains,
         explanation: Explanation,
         concepts: object = None,
         segmenter: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
@@ -98,7 +91,7 @@ class Segmenting:
             return segment_rows(explained, asked, segment, ask, models, removed, self.seed)
 
     def prefixes(
-        self: _Explains, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
+        self: _Searches, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
     ) -> tuple[list[PrefixRow], list[Explanation]]:
         """Explain a target with several prefixes before the soft tokens, side by side.
 
