@@ -13,7 +13,7 @@ from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.readout import readout_of
-from diffexplain_fast.evidence.shipped import shipped_with
+from diffexplain_fast.evidence.shipped import Segment, shipped_with
 from diffexplain_fast.methods.segments.segments import Explained, segment_rows
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation
@@ -38,7 +38,7 @@ class Segmenting:
         self: Explains,
         explanation: Explanation,
         concepts: object = None,
-        segmenter: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
+        segmenter: Segment | None = None,
         removed: int = 4,
     ) -> list[SegmentRow]:
         """Return presence, pixel share and drop of concepts in the pictures of an explanation.
@@ -69,10 +69,9 @@ class Segmenting:
             raise wrong_value("explanation", "one of a class, with pictures", explanation.target)
         self._follow()
         shipped = shipped_with(self.pipeline)
-        segment = segmenter or (shipped.segmenter.regions if shipped.segmenter is not None else None)
+        segment = segmenter or shipped.segment
         if segment is None:
             raise wrong_value("segmenter", "a function of pixels and texts, because none ships here", None)
-        ask = _as_it_is if shipped.wording is None else shipped.wording.region
         asked = concepts_of(concepts, self.pipeline)
         with self._frozen():
             self._settle()
@@ -88,7 +87,7 @@ class Segmenting:
                 lambda some: torch.from_numpy(readout(some)[0][:, 0]),
             )
             models = LatentModels(self.pipeline, one_shape=False)
-            return segment_rows(explained, asked, segment, ask, models, removed, self.seed)
+            return segment_rows(explained, asked, segment, shipped.ask, models, removed, self.seed)
 
     def prefixes(
         self: _Searches, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
@@ -125,7 +124,3 @@ def _prefix_row(prefix: str, found: Explanation) -> PrefixRow:
     low, high = (None, None) if score.interval is None or score.rate is None else score.interval
     words = [token[0].word for token in found.words if token]
     return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, words, score.n)
-
-
-def _as_it_is(word: str, category: str) -> str | None:
-    return None if word == "nothing" else word

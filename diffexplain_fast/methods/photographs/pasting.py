@@ -1,7 +1,7 @@
 """Segments of one picture pasted into another: the thing that is there is taken away, then the donor's is put in."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.shipped import Ask, Segment
 from diffexplain_fast.methods.photographs.given import Given, share_of
-
-Segment = Callable[[Tensor, Sequence[str]], Tensor]
-"""Pixels [B, 3, H, W] in [0, 1] and a text for each to where the thing is, bool [B, 1, H, W]."""
-Ask = Callable[[str, str], str | None]
-"""Value and group to the text that asks a segmenter for it, None for a value that is nowhere."""
 
 STUFF = frozenset(("background", "scene"))
 """Groups whose values fill a region of the picture; the region stays, and its content is replaced."""
