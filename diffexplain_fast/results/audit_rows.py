@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
+INTERVENTION, PLACEBO = "intervention", "placebo"
+"""Groups of the concepts of rows that come from interventions."""
 _FEATURES = {
     "unnamed": "; that survives JPEG and a shift: a feature without a name",
     "fragile": "; the rest does not survive JPEG and a shift: a fragile pattern",

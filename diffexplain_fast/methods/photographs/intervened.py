@@ -7,12 +7,10 @@ import numpy as np
 
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
-from diffexplain_fast.results.audit_rows import AuditRow, Verdict
+from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict
 from diffexplain_fast.stats.clustered import cluster_means
 from diffexplain_fast.stats.decisions import OneSided, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
-
-INTERVENTION, PLACEBO = "intervention", "placebo"
 
 
 @dataclass(frozen=True)
