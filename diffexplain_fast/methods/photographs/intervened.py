@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict
 from diffexplain_fast.stats.clustered import cluster_means
-from diffexplain_fast.stats.decisions import OneSided, classify, findings, one_sided_tests, reported_interval
+from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
 
 
@@ -67,6 +67,7 @@ def _table(
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
     names = classify(effects.estimate, low, high, found, tests.tested, delta)
+    p, adjusted_p = tests.towards(effects.estimate)
     rows = []
     for column, target in enumerate(readout.names):
         answers = readout.labels[column] is not None and readout.answers
@@ -79,8 +80,8 @@ def _table(
                     effect=float(effects.estimate[at]),
                     low=float(low[at]),
                     high=float(high[at]),
-                    p=float(_p(tests, at, adjusted=False)),
-                    adjusted_p=float(_p(tests, at, adjusted=True)),
+                    p=float(p[at]),
+                    adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]) and real,
                     role=_role(int(found[at]), str(names[at]), real),
                     asked=float(effects.estimate[at]),
@@ -95,11 +96,6 @@ def _table(
                 )
             )
     return rows, found
-
-
-def _p(tests: OneSided, at: tuple[int, int], adjusted: bool) -> float:
-    above, below = (tests.adjusted_above, tests.adjusted_below) if adjusted else (tests.above, tests.below)
-    return float(np.fmin(above[at], below[at]))
 
 
 def _role(found: int, name: str, real: bool) -> str:

@@ -42,6 +42,7 @@ def pasted_rows(
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
     names = classify(effects.estimate, low, high, found, tests.tested, delta)
+    p, adjusted_p = tests.towards(effects.estimate)
     placebos = np.concatenate([trial.placebos for trial in trials])
     groups = list(concepts.groups.items())
     cells = []
@@ -52,7 +53,6 @@ def pasted_rows(
     for column, target in enumerate(targets):
         for place, (concept, trial, value) in enumerate(cells):
             at, own = (place, column), declared(target, concept)
-            up = effects.estimate[at] >= 0
             rows.append(
                 PastedRow(
                     target=target,
@@ -60,8 +60,8 @@ def pasted_rows(
                     effect=float(effects.estimate[at]),
                     low=float(low[at]),
                     high=float(high[at]),
-                    p=float((tests.above if up else tests.below)[at]),
-                    adjusted_p=float((tests.adjusted_above if up else tests.adjusted_below)[at]),
+                    p=float(p[at]),
+                    adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]),
                     role=_role(int(found[at]), own, str(names[at])),
                     declared_by=own,
