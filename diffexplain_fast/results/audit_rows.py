@@ -92,6 +92,19 @@ class AuditRow(Record):
         return self.concept.partition(":")[2]
 
 
+def role_of(name: str, found: int, declared: str | None) -> str:
+    """Return the role of a concept; see ``AuditRow``.
+
+    Args:
+        name: of the cell, which is the role where nothing is found.
+        found: 1 above the minimal effect, -1 below its negative, 0 not found.
+        declared: what says that the concept is the target's own, or None.
+    """
+    if found:
+        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
+    return name
+
+
 @dataclass(frozen=True)
 class Interaction(Record):
     """What two concepts of different groups do together to one target.

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
-from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict
+from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
 from diffexplain_fast.stats.clustered import cluster_means
 from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
@@ -73,6 +73,7 @@ def _table(
         answers = readout.labels[column] is not None and readout.answers
         for place, one in enumerate(paired):
             at, real = (place, column), kind == INTERVENTION
+            role = role_of(str(names[at]), int(found[at]), None)
             rows.append(
                 AuditRow(
                     target=target,
@@ -83,7 +84,7 @@ def _table(
                     p=float(p[at]),
                     adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]) and real,
-                    role=_role(int(found[at]), str(names[at]), real),
+                    role="small" if found[at] and not real else role,
                     asked=float(effects.estimate[at]),
                     obeyed=one.changed,
                     declared_by=None,
@@ -96,12 +97,6 @@ def _table(
                 )
             )
     return rows, found
-
-
-def _role(found: int, name: str, real: bool) -> str:
-    if found and real:
-        return "spurious" if found > 0 else "suppresses"
-    return "small" if found else name
 
 
 def _same(difference: np.ndarray, clusters: np.ndarray, effect: float, level: float) -> bool:

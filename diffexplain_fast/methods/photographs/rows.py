@@ -8,7 +8,7 @@ import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.photographs.trial import Pasted
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import AuditRow, role_of
 from diffexplain_fast.results.photographs import Agreement, PastedRow
 from diffexplain_fast.stats.clustered import clustered_effects
 from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
@@ -63,7 +63,7 @@ def pasted_rows(
                     p=float(p[at]),
                     adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]),
-                    role=_role(int(found[at]), own, str(names[at])),
+                    role=role_of(str(names[at]), int(found[at]), own),
                     declared_by=own,
                     placebo=None if np.isnan(placebos[at]) else float(placebos[at]),
                     pictures=len(trial.values),
@@ -87,12 +87,6 @@ def _joined(parts: Sequence[Effects]) -> Effects:
     names = ("estimate", "error", "freedom", "means", "medians", "middle", "pictures")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], levels=tuple(level for part in parts for level in part.levels), **joined)
-
-
-def _role(found: int, declared: str | None, name: str) -> str:
-    if found:
-        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
-    return name
 
 
 def agreement(pasted: Sequence[PastedRow], drawn: Sequence[AuditRow], own: Mapping[str, float]) -> Agreement:
