@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.shipped import Ask, Segment
-from diffexplain_fast.methods.photographs.given import Given, share_of
+from diffexplain_fast.methods.photographs.given import Given, batches, share_of
 
 STUFF = frozenset(("background", "scene"))
 """Groups whose values fill a region of the picture; the region stays, and its content is replaced."""
@@ -24,7 +24,6 @@ _LEAST = 0.004
 """Share of the picture below which a region is not there."""
 _SOFT = 1.5
 """Width in pixels of the blur of what is filled in."""
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def regions_of(given: Given, concepts: Concepts, seen: np.ndarray, group: int, s
     texts = {place: ask(values[place], name) for place in set(seen[:, group].tolist()) if place >= 0}
     masks = torch.zeros_like(given.pixels[:, :1], dtype=torch.bool)
     places = [i for i, value in enumerate(seen[:, group].tolist()) if texts.get(value) is not None]
-    for start in range(0, len(places), _BATCH):
-        part = places[start : start + _BATCH]
+    for part in batches(places):
         masks[part] = segment(given.pixels[part], [texts[int(seen[i, group])] or "" for i in part]).bool()
     there = share_of(masks) >= _LEAST
     return Regions(group, name.strip().lower() in STUFF, masks, np.where(there, seen[:, group], -1))
