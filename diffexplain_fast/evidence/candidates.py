@@ -130,10 +130,8 @@ def checked(candidates: Candidates, draw: Draw, see: See, each: int = EACH) -> C
         area = float("nan") if one is None else float(one.statistic) / (len(mine) * len(others))
         found[row.group, row.word] = replace(row, drawable=area, kept=one is None or one.pvalue <= _LEVEL)
     rows = tuple(found.get((row.group, row.word), row) for row in candidates.rows)
-    old = candidates.concepts
     left = {f"{row.group}:{row.word}" for row in rows if row.kept}
-    core, similar = ({k: [c for c in v if c in left] for k, v in part.items()} for part in (old.core, old.similar))
-    return Candidates(rows, _grouped(rows, core, similar))
+    return Candidates(rows, _grouped(rows, *candidates.concepts.declared_among(left)))
 
 
 def pipeline_embedding(pipeline: Pipeline) -> Embed:
