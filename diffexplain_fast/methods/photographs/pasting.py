@@ -11,14 +11,11 @@ from torch import Tensor
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.shipped import Ask, Segment
 from diffexplain_fast.methods.photographs.given import Given, batches, share_of
+from diffexplain_fast.taxonomy import usual_name
 
-STUFF = frozenset(("background", "scene"))
-"""Groups whose values fill a region of the picture; the region stays, and its content is replaced."""
-# fmt: off
-_NO_REGION = frozenset((
-    "colour", "color", "texture", "material", "size", "place", "position", "pattern", "frame", "style",
-))
-# fmt: on
+_STUFF = "background"
+"""Group whose values fill a region of the picture; the region stays, and its content is replaced."""
+_NO_REGION = frozenset(("colour", "texture", "size", "place", "pattern", "frame", "style"))
 """Groups whose values are nowhere by themselves."""
 _LEAST = 0.004
 """Share of the picture below which a region is not there."""
@@ -45,7 +42,7 @@ class Regions:
 
 def pastable(concepts: Concepts) -> list[int]:
     """Return the numbers of the groups whose values have a region in a picture."""
-    return [i for i, name in enumerate(concepts.groups) if name.strip().lower() not in _NO_REGION]
+    return [i for i, name in enumerate(concepts.groups) if usual_name(name) not in _NO_REGION]
 
 
 def regions_of(given: Given, concepts: Concepts, seen: np.ndarray, group: int, segment: Segment, ask: Ask) -> Regions:
@@ -66,7 +63,7 @@ def regions_of(given: Given, concepts: Concepts, seen: np.ndarray, group: int, s
     for part in batches(places):
         masks[part] = segment(given.pixels[part], [texts[int(seen[i, group])] or "" for i in part]).bool()
     there = share_of(masks) >= _LEAST
-    return Regions(group, name.strip().lower() in STUFF, masks, np.where(there, seen[:, group], -1))
+    return Regions(group, usual_name(name) == _STUFF, masks, np.where(there, seen[:, group], -1))
 
 
 def filled(pixels: Tensor, hole: Tensor) -> Tensor:
