@@ -220,9 +220,10 @@ def _grouped(
             groups.setdefault(row.group, []).append(row.word)
     words = groups.pop(WORD, [])
     single = {group: values for group, values in groups.items() if len(values) < 2}  # no group has one value
+    groups = {group: values for group, values in groups.items() if group not in single}
     words += [value for values in single.values() for value in values]
     named = {f"{group}:{value}": f"{WORD}:{value}" for group, values in single.items() for value in values}
     declared = [{k: [named.get(c, c) for c in v] for k, v in part.items()} for part in (core, similar)]
-    if not groups.keys() - single.keys() and not words:
+    if not groups and not words:
         raise wrong_value("candidates", "at least one word that can be said and drawn", "none")
-    return Concepts({g: v for g, v in groups.items() if g not in single}, words, *declared)
+    return Concepts(groups, words, *declared)
