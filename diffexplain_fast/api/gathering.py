@@ -10,7 +10,7 @@ from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.candidates import Candidates, Embed, See, checked, gather
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -81,5 +81,5 @@ def _words(one: object) -> list[str]:
     if isinstance(one, str):
         return [one]
     if isinstance(one, Explanation):
-        return [token[0].word for token in one.words if token]
+        return first_words(one)
     raise wrong_type("found", "explanations, or words", one)

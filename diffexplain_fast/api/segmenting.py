@@ -16,7 +16,7 @@ from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import Segment, shipped_with
 from diffexplain_fast.methods.segments.segments import Explained, segment_rows
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.results.segments import PrefixRow, SegmentRow
 from diffexplain_fast.targets import as_target, whole_number
 
@@ -122,5 +122,4 @@ def _pixels(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
 def _prefix_row(prefix: str, found: Explanation) -> PrefixRow:
     score = found.activation["held_out"]
     low, high = (None, None) if score.interval is None or score.rate is None else score.interval
-    words = [token[0].word for token in found.words if token]
-    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, words, score.n)
+    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, first_words(found), score.n)
