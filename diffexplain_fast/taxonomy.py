@@ -21,6 +21,13 @@ _QUESTION = (
     '{"domain": "...", "categories": {"category": {"item": ["fine value", "..."]}}}. Use short common words, each once.'
 )
 FORMS = ("released", "paper")
+_SAME = {"color": "colour", "scene": "background", "material": "texture", "position": "place"}
+
+
+def usual_name(category: str) -> str:
+    """Return the name under which methods know a category: "colour" of "Color"."""
+    name = category.strip().lower()
+    return _SAME.get(name, name)
 
 
 @dataclass(frozen=True)

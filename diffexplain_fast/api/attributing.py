@@ -2,43 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
+from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.editing.ddim import invert_ddim
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
-from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.attribute import attribute
 from diffexplain_fast.methods.diffex.gradient import Drift, drifted
 from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
-from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Counterfactual
 from diffexplain_fast.targets import as_target, whole_number
-
-
-class _Explains(Protocol):
-    """What of an ``Explainer`` is used here."""
-
-    pipeline: Pipeline
-    classifier: Classifier
-    seed: int
-
-    def _follow(self) -> None: ...
-    def _frozen(self) -> AbstractContextManager[None]: ...
-    def _settle(self) -> None: ...
-    def _sampler(
-        self, steps: int | None, guidance: float | None, reserve: int | None = None
-    ) -> DifferentiableSampler: ...
 
 
 class Attributing:
@@ -46,7 +27,7 @@ class Attributing:
 
     @torch.inference_mode(False)
     def attribute(
-        self: _Explains,
+        self: Explains,
         images: object,
         target: object,
         taxonomy: object = None,
@@ -110,7 +91,7 @@ class Attributing:
 
     @torch.inference_mode(False)
     def counterfactual(
-        self: _Explains,
+        self: Explains,
         image: object,
         target: object,
         caption: str = "",

@@ -20,11 +20,11 @@ from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
+from diffexplain_fast.evidence.shipped import Segment
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.discovery.screen import screened
-from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit

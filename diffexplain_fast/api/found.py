@@ -6,7 +6,7 @@ from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.question import Found
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 
 Search = Callable[[object], Explanation]
 """From a target to its explanation."""
@@ -57,4 +57,4 @@ def _found(explanation: Explanation, pipeline: Pipeline) -> Found:
     if "train" in scores and "held_out" in scores:
         optimism = scores["train"].mean_logit - scores["held_out"].mean_logit
     soft = explanation.prompt_embeds.to(pipeline.device, pipeline.dtype)
-    return Found(soft, [words[0].word for words in explanation.words if words], optimism)
+    return Found(soft, first_words(explanation), optimism)

@@ -1,20 +1,16 @@
 """Where an ``Explainer`` gets candidates for the concepts of an audit from."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.candidates import Candidates, Embed, See, checked, gather
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -22,24 +18,12 @@ _STAGE = "candidates"
 _BATCH = 8
 
 
-class _Explains(Protocol):
-    """What of an ``Explainer`` is used here."""
-
-    pipeline: Pipeline
-    classifier: Classifier
-    seed: int
-
-    def _follow(self) -> None: ...
-    def _frozen(self) -> AbstractContextManager[None]: ...
-    def _sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler: ...
-
-
 class Gathering:
     """The part of an ``Explainer`` that gathers candidates."""
 
     @torch.inference_mode(False)
     def candidates(
-        self: _Explains,
+        self: Explains,
         words: Sequence[str] = (),
         taxonomy: Taxonomy | str | Path | None = None,
         found: Sequence[Explanation | str] = (),
@@ -97,5 +81,5 @@ def _words(one: object) -> list[str]:
     if isinstance(one, str):
         return [one]
     if isinstance(one, Explanation):
-        return [token[0].word for token in one.words if token]
+        return first_words(one)
     raise wrong_type("found", "explanations, or words", one)

@@ -8,10 +8,9 @@ from PIL import Image
 
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.evidence.shipped import shipped_with
+from diffexplain_fast.evidence.shipped import Segment, shipped_with
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.photographs.given import Given, given_pictures
-from diffexplain_fast.methods.photographs.pasting import Segment
 from diffexplain_fast.methods.photographs.photographs import Tools, photographs_of
 from diffexplain_fast.methods.photographs.sentences import with_unexplained
 from diffexplain_fast.models.pipeline import Pipeline
@@ -66,18 +65,10 @@ class Picturing:
         if self.given is None:
             return
         shipped = shipped_with(question.pool.pipeline)
-        segment = self.segment
-        if segment is None and shipped.segmenter is not None:
-            segment = shipped.segmenter.regions
-        ask = _as_it_is if shipped.wording is None else shipped.wording.region
-        tools = Tools(question.sight, segment, ask)
+        tools = Tools(question.sight, shipped.segment if self.segment is None else self.segment, shipped.ask)
         report = counter(callback, "photographs")
         found = photographs_of(self.given, question.concepts, question.readout, tools, audit, report)
         audit.photographs, audit.verdicts = found, with_unexplained(audit.verdicts, found)
-
-
-def _as_it_is(word: str, category: str) -> str | None:
-    return None if word == "nothing" else word
 
 
 def read_pictures(folder: str | Path) -> tuple[list[Image.Image], Sequence[str] | None]:

@@ -1,40 +1,33 @@
 """The paper's own scores of an ``Explainer``'s explanations."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.readout import readout_of
-from diffexplain_fast.evidence.shipped import shipped_with
+from diffexplain_fast.evidence.shipped import Segment, shipped_with
 from diffexplain_fast.methods.segments.segments import Explained, segment_rows
-from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.results.segments import PrefixRow, SegmentRow
 from diffexplain_fast.targets import as_target, whole_number
 
 TEXTURE, SHAPE = "a texture of", "a shape of"
 
 
-class _Explains(Protocol):
-    """What of an ``Explainer`` is used here."""
+class _Searches(Protocol):
+    """What of an ``Explainer`` is used for prefixes."""
 
-    pipeline: Pipeline
-    classifier: Classifier
-    seed: int
-    explain: Callable[..., Explanation]
-
-    def _follow(self) -> None: ...
-    def _frozen(self) -> AbstractContextManager[None]: ...
-    def _settle(self) -> None: ...
+    @property
+    def explain(self) -> Callable[..., Explanation]: ...
 
 
 class Segmenting:
@@ -42,10 +35,10 @@ class Segmenting:
 
     @torch.inference_mode(False)
     def segments(
-        self: _Explains,
+        self: Explains,
         explanation: Explanation,
         concepts: object = None,
-        segmenter: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
+        segmenter: Segment | None = None,
         removed: int = 4,
     ) -> list[SegmentRow]:
         """Return presence, pixel share and drop of concepts in the pictures of an explanation.
@@ -76,10 +69,9 @@ class Segmenting:
             raise wrong_value("explanation", "one of a class, with pictures", explanation.target)
         self._follow()
         shipped = shipped_with(self.pipeline)
-        segment = segmenter or (shipped.segmenter.regions if shipped.segmenter is not None else None)
+        segment = segmenter or shipped.segment
         if segment is None:
             raise wrong_value("segmenter", "a function of pixels and texts, because none ships here", None)
-        ask = _as_it_is if shipped.wording is None else shipped.wording.region
         asked = concepts_of(concepts, self.pipeline)
         with self._frozen():
             self._settle()
@@ -95,10 +87,10 @@ class Segmenting:
                 lambda some: torch.from_numpy(readout(some)[0][:, 0]),
             )
             models = LatentModels(self.pipeline, one_shape=False)
-            return segment_rows(explained, asked, segment, ask, models, removed, self.seed)
+            return segment_rows(explained, asked, segment, shipped.ask, models, removed, self.seed)
 
     def prefixes(
-        self: _Explains, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
+        self: _Searches, target: object, prefixes: Sequence[str] = ("", TEXTURE, SHAPE), **options: object
     ) -> tuple[list[PrefixRow], list[Explanation]]:
         """Explain a target with several prefixes before the soft tokens, side by side.
 
@@ -130,9 +122,4 @@ def _pixels(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
 def _prefix_row(prefix: str, found: Explanation) -> PrefixRow:
     score = found.activation["held_out"]
     low, high = (None, None) if score.interval is None or score.rate is None else score.interval
-    words = [token[0].word for token in found.words if token]
-    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, words, score.n)
-
-
-def _as_it_is(word: str, category: str) -> str | None:
-    return None if word == "nothing" else word
+    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, first_words(found), score.n)

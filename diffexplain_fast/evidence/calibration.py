@@ -35,6 +35,10 @@ class Errors:
         """Whether the eye tells the values apart."""
         return bool(self.matrix.size) and bool(np.linalg.svd(self.matrix, compute_uv=False)[-1] >= LEAST_SINGULAR)
 
+    def whole(self, values: int) -> bool:
+        """Return whether the eye sees all values of a group of so many, and tells them apart."""
+        return len(self.places) == values and self.believed
+
     def undone(self, seen: np.ndarray) -> np.ndarray:
         """Return true shares of values from the shares that the eye sees, [values]; they may lie beyond [0, 1]."""
         return np.asarray(np.linalg.solve(self.matrix, seen))

@@ -130,10 +130,8 @@ def checked(candidates: Candidates, draw: Draw, see: See, each: int = EACH) -> C
         area = float("nan") if one is None else float(one.statistic) / (len(mine) * len(others))
         found[row.group, row.word] = replace(row, drawable=area, kept=one is None or one.pvalue <= _LEVEL)
     rows = tuple(found.get((row.group, row.word), row) for row in candidates.rows)
-    old = candidates.concepts
     left = {f"{row.group}:{row.word}" for row in rows if row.kept}
-    core, similar = ({k: [c for c in v if c in left] for k, v in part.items()} for part in (old.core, old.similar))
-    return Candidates(rows, _grouped(rows, core, similar))
+    return Candidates(rows, _grouped(rows, *candidates.concepts.declared_among(left)))
 
 
 def pipeline_embedding(pipeline: Pipeline) -> Embed:
@@ -222,9 +220,10 @@ def _grouped(
             groups.setdefault(row.group, []).append(row.word)
     words = groups.pop(WORD, [])
     single = {group: values for group, values in groups.items() if len(values) < 2}  # no group has one value
+    groups = {group: values for group, values in groups.items() if group not in single}
     words += [value for values in single.values() for value in values]
     named = {f"{group}:{value}": f"{WORD}:{value}" for group, values in single.items() for value in values}
     declared = [{k: [named.get(c, c) for c in v] for k, v in part.items()} for part in (core, similar)]
-    if not groups.keys() - single.keys() and not words:
+    if not groups and not words:
         raise wrong_value("candidates", "at least one word that can be said and drawn", "none")
-    return Concepts({g: v for g, v in groups.items() if g not in single}, words, *declared)
+    return Concepts(groups, words, *declared)

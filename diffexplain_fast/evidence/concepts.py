@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,14 @@ class Concepts:
             if twice := taken.intersection(named):
                 raise wrong_value(f"concepts, synonyms of {name}", "words of no other value", sorted(twice))
             taken |= {*named}
+
+    def declared_among(self, names: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Return ``core`` and ``similar`` without the concepts that are not among some names."""
+        core, similar = (
+            {label: [name for name in named if name in names] for label, named in part.items()}
+            for part in (self.core, self.similar)
+        )
+        return core, similar
 
     def words_of(self, group: str) -> list[tuple[str, int]]:
         """Return the words of a group, each with the place of the value that it names; a value's own word is first."""

@@ -1,13 +1,21 @@
 """What ships beside a pipeline to look at its pictures: a taxonomy, the wording of captions, and models that see."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
+
+from torch import Tensor
 
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld import rewording, store
+from diffexplain_fast.tinyworld.words import NOTHING
+
+Segment = Callable[[Tensor, Sequence[str]], Tensor]
+"""Pixels [B, 3, H, W] in [0, 1] and a text for each to where the thing is, bool [B, 1, H, W]."""
+Ask = Callable[[str, str], str | None]
+"""Value and group to the text that asks a segmenter for it, None for a value that is nowhere."""
 
 
 class Wording(Protocol):
@@ -45,6 +53,16 @@ class Shipped(NamedTuple):
     segmenter: Segmenter | None = None
     unsure: tuple[str, ...] = ()
 
+    @property
+    def segment(self) -> Segment | None:
+        """What finds regions; None where no segmenter ships."""
+        return None if self.segmenter is None else self.segmenter.regions
+
+    @property
+    def ask(self) -> Ask:
+        """What says how a segmenter is asked for a value: the wording that ships, or the value as it is."""
+        return _as_it_is if self.wording is None else self.wording.region
+
 
 def shipped_with(pipeline: Pipeline) -> Shipped:
     """Return what ships beside a pipeline: all of it for the tiny world, nothing for others."""
@@ -55,6 +73,10 @@ def shipped_with(pipeline: Pipeline) -> Shipped:
     wording = rewording.WorldWording(words)
     unsure = ("object", "texture")  # as the CLIP pair of the first world is; a captioner ships with a better one
     return Shipped(rewording.world_taxonomy(words), wording, similarity, captioner, segmenter, unsure)
+
+
+def _as_it_is(word: str, category: str) -> str | None:
+    return None if word == NOTHING else word
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 
 _MOST_TARGETS, _MOST_CONCEPTS = 24, 80
 _SPAN = 3.0
@@ -35,7 +35,7 @@ def heat_map(audit: Audit) -> HeatMap | None:
     Args:
         audit: any; the rows of placebos are left out.
     """
-    rows = [row for row in audit.rows if not row.concept.startswith("placebo:")]
+    rows = [row for row in audit.rows if not row.concept.startswith(f"{PLACEBO}:")]
     points = dict.fromkeys(dict.fromkeys(row.target for row in rows), 0.0)
     for row in rows:
         if row.finding:

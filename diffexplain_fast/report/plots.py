@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]
         raise ImportError(remedy) from error
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes: dict[str, Axes] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
-    words = ", ".join(token[0].word for token in explanation.words if token)
+    words = ", ".join(first_words(explanation))
     figure.suptitle(f"{explanation.target}: {words}" if words else explanation.target)
     _draw_images(axes["images"], explanation)
     _draw_scores(axes["activation"], explanation)

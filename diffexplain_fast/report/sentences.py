@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from diffexplain_fast.results.explanation import ActivationScore, Explanation
+from diffexplain_fast.results.explanation import ActivationScore, Explanation, first_words
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
@@ -81,7 +81,7 @@ def nearest_words(explanation: Explanation) -> str:
 
     A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
     """
-    words = [token[0].word for token in explanation.words if token]
+    words = first_words(explanation)
     telling = [word for word in words if word.lower() != _ARTICLE]
     return " ".join(word for word, _ in groupby(telling or words))
 
@@ -90,7 +90,7 @@ def _shortcuts(explanation: Explanation) -> list[str]:
     """Return the nearest words of the tokens that the truth calls spurious."""
     rows = (explanation.truth or {}).get("attributes", [])
     known = {row["attribute"].rpartition(":")[2].lower() for row in rows if row.get("role") == "spurious"}
-    return list(dict.fromkeys(token[0].word for token in explanation.words if token and token[0].word.lower() in known))
+    return list(dict.fromkeys(word for word in first_words(explanation) if word.lower() in known))
 
 
 def _describe_shortcuts(words: Sequence[str]) -> list[str]:

@@ -7,11 +7,9 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.records import Json
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
 from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
 
-_INTERVENED = ("intervention", "placebo")
-"""Groups of the concepts of rows that come from interventions."""
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
 
@@ -27,7 +25,7 @@ class Side:
     @property
     def of_trial(self) -> "Side":
         """The same without rows of interventions, which no trial has measured."""
-        trial = [row for row in self.rows if row.concept.partition(":")[0] not in _INTERVENED]
+        trial = [row for row in self.rows if row.concept.partition(":")[0] not in (INTERVENTION, PLACEBO)]
         return replace(self, rows=trial)
 
     @property

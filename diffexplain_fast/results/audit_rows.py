@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
+INTERVENTION, PLACEBO = "intervention", "placebo"
+"""Groups of the concepts of rows that come from interventions."""
 _FEATURES = {
     "unnamed": "; that survives JPEG and a shift: a feature without a name",
     "fragile": "; the rest does not survive JPEG and a shift: a fragile pattern",
@@ -88,6 +90,19 @@ class AuditRow(Record):
     def value(self) -> str:
         """The concept without its group."""
         return self.concept.partition(":")[2]
+
+
+def role_of(name: str, found: int, declared: str | None) -> str:
+    """Return the role of a concept; see ``AuditRow``.
+
+    Args:
+        name: of the cell, which is the role where nothing is found.
+        found: 1 above the minimal effect, -1 below its negative, 0 not found.
+        declared: what says that the concept is the target's own, or None.
+    """
+    if found:
+        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
+    return name
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,11 @@ class Explanation(Drawn):
             raise CorruptFileError(describe(str(path), "the record of an explanation", repr(error))) from error
 
 
+def first_words(explanation: Explanation) -> list[str]:
+    """Return the vocabulary word nearest to each soft token."""
+    return [token[0].word for token in explanation.words if token]
+
+
 def _check_rate(score: ActivationScore, place: str) -> None:
     if score.rate is not None and score.interval is not None:
         read_as(tuple[Share, Share], list(score.interval), f"{place}, interval")

@@ -258,9 +258,7 @@ def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier:
     found = findings(tests, spent, before)
     low, high = reported_interval(effects, found, tests.tested, rule.level)
     names = classify(effects.estimate, low, high, found, tests.tested, rule.delta)
-    up = effects.estimate >= 0
-    p = np.where(up, tests.above, tests.below)
-    adjusted_p = np.where(up, tests.adjusted_above, tests.adjusted_below)
+    p, adjusted_p = tests.towards(effects.estimate)
     return Judged(
         estimate=effects.estimate[places],
         low=low[places],

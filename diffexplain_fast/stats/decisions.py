@@ -65,6 +65,11 @@ class OneSided:
         """Cells that are tested, bool [cells, outcomes]."""
         return np.isfinite(self.above)
 
+    def towards(self, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return p-values and adjusted p-values of the tests in the direction of estimates, float [cells, outcomes]."""
+        up = estimate >= 0
+        return np.where(up, self.above, self.below), np.where(up, self.adjusted_above, self.adjusted_below)
+
 
 def one_sided_tests(
     effects: Effects,

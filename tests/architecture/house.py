@@ -128,9 +128,7 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": dict.fromkeys(
-        ("given", "intervened", "interventions", "pasting", "photographs", "sentences"), "api"
-    ),
+    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "photographs", "sentences"), "api"),
     "methods/segments": {"segments": "api"},
     "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},

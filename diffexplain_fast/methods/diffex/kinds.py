@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from diffexplain_fast.taxonomy import usual_name
+
 SWAP, STRONGER, GUIDED, INPAINT, GUIDE = "swap", "stronger swap", "guided swap", "inpaint", "guide"
 STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
@@ -40,13 +42,11 @@ KINDS = {
 }
 """By the name of the category; any other one is a swap of the whole picture."""
 _OTHER = Kind()
-_SAME = {"color": "colour", "scene": "background", "material": "texture", "position": "place"}
 
 
 def kind_of(category: str) -> Kind:
     """Return how a category is edited, by its name."""
-    name = category.strip().lower()
-    return KINDS.get(_SAME.get(name, name), _OTHER)
+    return KINDS.get(usual_name(category), _OTHER)
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:

@@ -26,8 +26,7 @@ def seen_changes(
     changes, slack, ends = np.zeros_like(change), 0.0, np.cumsum(sizes)
     for group, (start, end) in enumerate(zip(ends - sizes, ends, strict=True)):
         known = errors[group] if errors is not None and group < len(errors) else None
-        believed = known is None or (known.believed and len(known.places) == end - start)
-        if not believed or np.isnan(change[:, start:end]).any():
+        if (known is not None and not known.whole(end - start)) or np.isnan(change[:, start:end]).any():
             own = weights[start:end]
             slack += float(max(own.max(), 0) - min(own.min(), 0))
         elif known is None:

@@ -67,7 +67,7 @@ def found_features(
         stage = f"found-{hashlib.sha256(target.encode() + tokens).hexdigest()[:12]}"
         plain, with_it = (_said(question, place, stage, captions, soft) for soft in (None, found.soft))
         own = [row for row in rows if row.target == target]
-        features.append(_feature(question, trial, found, own, plain, with_it))
+        features.append(_feature(trial, found, own, plain, with_it))
         report(done, len(question.found))
     return features
 
@@ -106,17 +106,14 @@ def _said(question: Question, place: int, stage: str, captions: Sequence[str], s
     return _Said(joined, np.concatenate(seen) if seen else None)
 
 
-def _feature(
-    question: Question, trial: Trial, found: Found, rows: Sequence[AuditRow], plain: _Said, with_it: _Said
-) -> FoundFeature:
+def _feature(trial: Trial, found: Found, rows: Sequence[AuditRow], plain: _Said, with_it: _Said) -> FoundFeature:
     weights = np.array([_known(row.other_effect) for row in rows])
     ends = [(_known(row.other_low), _known(row.other_high)) for row in rows]
     errors = np.array([(high - low) / 2 / _HALF for low, high in ends])
     changes, slack = np.zeros((SCENES, len(rows))), math.inf
     if plain.seen is not None and with_it.seen is not None:
-        errors_of_eye = None if question.sight is None else question.sight.errors
         sizes = [*(len(values) for values in trial.concepts.groups.values()), *(1 for _ in trial.concepts.words)]
-        changes, slack = seen_changes(with_it.seen - plain.seen, errors_of_eye, weights, sizes)
+        changes, slack = seen_changes(with_it.seen - plain.seen, trial.errors, weights, sizes)
     said = {
         name: named_share(with_it.values[name] - plain.values[name], changes, weights, errors, slack, trial.level)
         for name in plain.values

@@ -30,9 +30,7 @@ def seen_groups(sight: Sight | None, levels: Sequence[int], groups: int) -> list
         return []
     if sight.errors is None:
         return places
-    return [
-        own for own, error in zip(places, sight.errors, strict=True) if error.believed and len(error.places) == len(own)
-    ]
+    return [own for own, error in zip(places, sight.errors, strict=True) if error.whole(len(own))]
 
 
 def agrees(asked: np.ndarray, seen: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:

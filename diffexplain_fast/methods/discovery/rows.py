@@ -12,7 +12,7 @@ from diffexplain_fast.methods.discovery.own import declared_by, own_concept
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.splits import Split, parts_of, split
 from diffexplain_fast.methods.discovery.trial import Measured
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import AuditRow, role_of
 from diffexplain_fast.stats.cells import Judged
 from diffexplain_fast.stats.generator import tipping_point
 
@@ -101,7 +101,7 @@ def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
 def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:
     judged, at, eye = trial.judged, (place, target), common.eye[place]
     declared = declared_by(trial.concepts, trial.readout.labels[target], place)
-    bounded = not np.isinf(judged.low[at]) and not np.isinf(judged.high[at])
+    drawable = eye.drawable and not np.isinf(judged.low[at]) and not np.isinf(judged.high[at])
     answers = trial.readout.labels[target] is not None and trial.readout.answers
     return AuditRow(
         target=trial.readout.names[target],
@@ -112,7 +112,7 @@ def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None
         p=float(judged.p[at]),
         adjusted_p=float(judged.adjusted[at]),
         finding=bool(judged.found[at]),
-        role=_role(str(judged.names[at]), int(judged.found[at]), declared, eye.drawable and bounded),
+        role=role_of(str(judged.names[at]) if drawable else "not drawable", int(judged.found[at]), declared),
         asked=float(trial.asking[at]),
         obeyed=eye.share,
         declared_by=declared,
@@ -133,12 +133,6 @@ def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None
         words_p=None if judged.words_p is None else _number(judged.words_p[at]),
         words_disagree=judged.disagree is not None and bool(judged.disagree[at]),
     )
-
-
-def _role(name: str, found: int, declared: str | None, drawable: bool) -> str:
-    if found:
-        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
-    return name if drawable else "not drawable"
 
 
 def _number(value: float) -> float | None:

@@ -55,12 +55,8 @@ def screened(
     places = strongest(plan.asked, values, KEPT, np.array(own))
     words = [concepts.words[place] for place in places]
     left = {f"{WORD}:{word}" for word in words} | {name for name in concepts.names if not name.startswith(f"{WORD}:")}
-    core, similar = (
-        {label: [name for name in named if name in left] for label, named in part.items()}
-        for part in (concepts.core, concepts.similar)
-    )
     record: JsonObject = {"words": len(concepts.words), "pictures": len(plan.captions), "kept": words}
-    return Concepts(concepts.groups, words, core, similar), record
+    return Concepts(concepts.groups, words, *concepts.declared_among(left)), record
 
 
 def strongest(asked: Asked, values: np.ndarray, count: int, always: np.ndarray) -> list[int]:

@@ -121,5 +121,4 @@ def _seen_whole(plan: Plan, data: Measured, errors: Sequence[Errors] | None, gro
     if errors is None or data.seen is None or group >= len(errors):
         return False
     error = errors[group]
-    whole = len(error.places) == plan.asked.levels[group] and np.allclose(error.matrix.sum(0), 1, atol=1e-6)
-    return whole and error.believed
+    return error.whole(plan.asked.levels[group]) and np.allclose(error.matrix.sum(0), 1, atol=1e-6)

@@ -55,12 +55,12 @@ def feature_rows(
     tests = one_sided_tests(effects, float(minimal_effect), family=family)
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
+    _, adjusted_p = tests.towards(effects.estimate)
     named = asked.named[second]
     linear, rows = correlation(named, scaled[second]), []
     for column, name in enumerate(names):
         place = best[column]
         cell = asked.places[place], column
-        above = effects.estimate[cell] >= 0
         auc, mad = cosy_scores(named[:, place], scaled[second, column])
         rows.append(
             UnitRow(
@@ -69,7 +69,7 @@ def feature_rows(
                 effect=float(effects.estimate[cell]),
                 low=float(low[cell]),
                 high=float(high[cell]),
-                adjusted_p=float((tests.adjusted_above if above else tests.adjusted_below)[cell]),
+                adjusted_p=float(adjusted_p[cell]),
                 name=name,
                 finding=bool(found[cell]),
                 chosen_effect=float(chosen[place, column]),

@@ -113,16 +113,10 @@ class HiddenFeatures:
     @torch.no_grad()
     def _contributions(self, values: np.ndarray, target: str) -> np.ndarray:
         """Return weight x activation of every unit for a class, over the pictures that are answered with the class."""
-        readout = self._question.readout
-        weights = class_weights(readout.classifier, target, values.shape[1])
-        pictures = self._question.pool.pictures(self._plan.stage, self._plan.captions, 0, len(self._plan.captions))
-        index = readout.classifier.label_index(target)
-        hits = []
-        for levels in pictures:
-            with torch.no_grad():
-                hits.append(
-                    (readout.classifier(self._question.pool.as_pixels(levels)).argmax(1) == index).cpu().numpy()
-                )
+        classifier, pool = self._question.readout.classifier, self._question.pool
+        weights, index = class_weights(classifier, target, values.shape[1]), classifier.label_index(target)
+        pictures = pool.pictures(self._plan.stage, self._plan.captions, 0, len(self._plan.captions))
+        hits = [(classifier(pool.as_pixels(levels)).argmax(1) == index).cpu().numpy() for levels in pictures]
         answered = np.concatenate(hits)
         return np.asarray(weights * values[answered if answered.any() else slice(None)].mean(0))
 

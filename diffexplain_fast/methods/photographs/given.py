@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from diffexplain_fast.evidence.eyes import Eye
 
 _BATCH = 32
 _UNSEEN = -1
+Things = TypeVar("Things", Tensor, list[int], list[tuple[int, int]])
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def given_pictures(pixels: Tensor, labels: object) -> Given:
     return Given(pixels, tuple(labels))
 
 
-def batches(pixels: Tensor) -> list[Tensor]:
-    """Return pictures [B, 3, H, W] in parts of at most 32."""
-    return [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+def batches(things: Things) -> list[Things]:
+    """Return pictures [B, 3, H, W], or numbers of pictures, in parts of at most 32."""
+    return [things[start : start + _BATCH] for start in range(0, len(things), _BATCH)]
 
 
 def share_of(masks: Tensor) -> np.ndarray:

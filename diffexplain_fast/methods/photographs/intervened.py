@@ -7,12 +7,10 @@ import numpy as np
 
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
-from diffexplain_fast.results.audit_rows import AuditRow, Verdict
+from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
 from diffexplain_fast.stats.clustered import cluster_means
-from diffexplain_fast.stats.decisions import OneSided, classify, findings, one_sided_tests, reported_interval
+from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
-
-INTERVENTION, PLACEBO = "intervention", "placebo"
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,13 @@ def _table(
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
     names = classify(effects.estimate, low, high, found, tests.tested, delta)
+    p, adjusted_p = tests.towards(effects.estimate)
     rows = []
     for column, target in enumerate(readout.names):
         answers = readout.labels[column] is not None and readout.answers
         for place, one in enumerate(paired):
             at, real = (place, column), kind == INTERVENTION
+            role = role_of(str(names[at]), int(found[at]), None)
             rows.append(
                 AuditRow(
                     target=target,
@@ -81,10 +81,10 @@ def _table(
                     effect=float(effects.estimate[at]),
                     low=float(low[at]),
                     high=float(high[at]),
-                    p=float(_p(tests, at, adjusted=False)),
-                    adjusted_p=float(_p(tests, at, adjusted=True)),
+                    p=float(p[at]),
+                    adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]) and real,
-                    role=_role(int(found[at]), str(names[at]), real),
+                    role="small" if found[at] and not real else role,
                     asked=float(effects.estimate[at]),
                     obeyed=one.changed,
                     declared_by=None,
@@ -97,17 +97,6 @@ def _table(
                 )
             )
     return rows, found
-
-
-def _p(tests: OneSided, at: tuple[int, int], adjusted: bool) -> float:
-    above, below = (tests.adjusted_above, tests.adjusted_below) if adjusted else (tests.above, tests.below)
-    return float(np.fmin(above[at], below[at]))
-
-
-def _role(found: int, name: str, real: bool) -> str:
-    if found and real:
-        return "spurious" if found > 0 else "suppresses"
-    return "small" if found else name
 
 
 def _same(difference: np.ndarray, clusters: np.ndarray, effect: float, level: float) -> bool:

@@ -1,34 +1,26 @@
 """Segments of one picture pasted into another: the thing that is there is taken away, then the donor's is put in."""
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.photographs.given import Given, share_of
+from diffexplain_fast.evidence.shipped import Ask, Segment
+from diffexplain_fast.methods.photographs.given import Given, batches, share_of
+from diffexplain_fast.taxonomy import usual_name
 
-Segment = Callable[[Tensor, Sequence[str]], Tensor]
-"""Pixels [B, 3, H, W] in [0, 1] and a text for each to where the thing is, bool [B, 1, H, W]."""
-Ask = Callable[[str, str], str | None]
-"""Value and group to the text that asks a segmenter for it, None for a value that is nowhere."""
-
-STUFF = frozenset(("background", "scene"))
-"""Groups whose values fill a region of the picture; the region stays, and its content is replaced."""
-# fmt: off
-_NO_REGION = frozenset((
-    "colour", "color", "texture", "material", "size", "place", "position", "pattern", "frame", "style",
-))
-# fmt: on
+_STUFF = "background"
+"""Group whose values fill a region of the picture; the region stays, and its content is replaced."""
+_NO_REGION = frozenset(("colour", "texture", "size", "place", "pattern", "frame", "style"))
 """Groups whose values are nowhere by themselves."""
 _LEAST = 0.004
 """Share of the picture below which a region is not there."""
 _SOFT = 1.5
 """Width in pixels of the blur of what is filled in."""
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Regions:
 
 def pastable(concepts: Concepts) -> list[int]:
     """Return the numbers of the groups whose values have a region in a picture."""
-    return [i for i, name in enumerate(concepts.groups) if name.strip().lower() not in _NO_REGION]
+    return [i for i, name in enumerate(concepts.groups) if usual_name(name) not in _NO_REGION]
 
 
 def regions_of(given: Given, concepts: Concepts, seen: np.ndarray, group: int, segment: Segment, ask: Ask) -> Regions:
@@ -68,11 +60,10 @@ def regions_of(given: Given, concepts: Concepts, seen: np.ndarray, group: int, s
     texts = {place: ask(values[place], name) for place in set(seen[:, group].tolist()) if place >= 0}
     masks = torch.zeros_like(given.pixels[:, :1], dtype=torch.bool)
     places = [i for i, value in enumerate(seen[:, group].tolist()) if texts.get(value) is not None]
-    for start in range(0, len(places), _BATCH):
-        part = places[start : start + _BATCH]
+    for part in batches(places):
         masks[part] = segment(given.pixels[part], [texts[int(seen[i, group])] or "" for i in part]).bool()
     there = share_of(masks) >= _LEAST
-    return Regions(group, name.strip().lower() in STUFF, masks, np.where(there, seen[:, group], -1))
+    return Regions(group, usual_name(name) == _STUFF, masks, np.where(there, seen[:, group], -1))
 
 
 def filled(pixels: Tensor, hole: Tensor) -> Tensor:
@@ -85,6 +76,7 @@ def filled(pixels: Tensor, hole: Tensor) -> Tensor:
     mask = hole[0].cpu().numpy()
     if not mask.any() or mask.all():
         return pixels
+    ndimage = importlib.import_module("scipy.ndimage")  # a tenth of a second that only pasting takes
     rows, columns = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
     nearest = pixels.cpu().numpy()[:, rows, columns]
     soft = ndimage.gaussian_filter(nearest, (0, _SOFT, _SOFT))

@@ -8,8 +8,9 @@ import numpy as np
 from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.evidence.shipped import Ask, Segment
 from diffexplain_fast.methods.photographs.given import Given, batches
-from diffexplain_fast.methods.photographs.pasting import Ask, Segment, pastable, regions_of
+from diffexplain_fast.methods.photographs.pasting import pastable, regions_of
 from diffexplain_fast.methods.photographs.rows import agreement, pasted_rows
 from diffexplain_fast.methods.photographs.slices import slices_of, training_groups
 from diffexplain_fast.methods.photographs.trial import Pasted, paste_group

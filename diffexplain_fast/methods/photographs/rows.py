@@ -8,7 +8,7 @@ import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.photographs.trial import Pasted
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import AuditRow, role_of
 from diffexplain_fast.results.photographs import Agreement, PastedRow
 from diffexplain_fast.stats.clustered import clustered_effects
 from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
@@ -42,6 +42,7 @@ def pasted_rows(
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
     names = classify(effects.estimate, low, high, found, tests.tested, delta)
+    p, adjusted_p = tests.towards(effects.estimate)
     placebos = np.concatenate([trial.placebos for trial in trials])
     groups = list(concepts.groups.items())
     cells = []
@@ -52,7 +53,6 @@ def pasted_rows(
     for column, target in enumerate(targets):
         for place, (concept, trial, value) in enumerate(cells):
             at, own = (place, column), declared(target, concept)
-            up = effects.estimate[at] >= 0
             rows.append(
                 PastedRow(
                     target=target,
@@ -60,10 +60,10 @@ def pasted_rows(
                     effect=float(effects.estimate[at]),
                     low=float(low[at]),
                     high=float(high[at]),
-                    p=float((tests.above if up else tests.below)[at]),
-                    adjusted_p=float((tests.adjusted_above if up else tests.adjusted_below)[at]),
+                    p=float(p[at]),
+                    adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]),
-                    role=_role(int(found[at]), own, str(names[at])),
+                    role=role_of(str(names[at]), int(found[at]), own),
                     declared_by=own,
                     placebo=None if np.isnan(placebos[at]) else float(placebos[at]),
                     pictures=len(trial.values),
@@ -87,12 +87,6 @@ def _joined(parts: Sequence[Effects]) -> Effects:
     names = ("estimate", "error", "freedom", "means", "medians", "middle", "pictures")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], levels=tuple(level for part in parts for level in part.levels), **joined)
-
-
-def _role(found: int, declared: str | None, name: str) -> str:
-    if found:
-        return "suppresses" if found < 0 else "spurious" if declared is None else "core"
-    return name
 
 
 def agreement(pasted: Sequence[PastedRow], drawn: Sequence[AuditRow], own: Mapping[str, float]) -> Agreement:

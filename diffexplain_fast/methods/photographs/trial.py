@@ -1,6 +1,6 @@
 """The trial of one group: every picture gets every value from a donor, and its own value from another picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from diffexplain_fast.methods.photographs.pasting import Paster, Regions, donors
 MOST_PICTURES = 80
 """Pictures that values are pasted into, at most."""
 LEAST_PICTURES = 12
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ def paste_group(
     if len(chosen) < LEAST_PICTURES or len(found) < 2:
         return None
     paste = Paster(given, regions)
-    own = [value for value in found if (regions.value[chosen] == value).sum() >= 2]
     total, said = len(found) + 1, []
     for done, donors in enumerate(found.values(), start=1):
-        said.append(_said(paste, readout, list(zip(chosen, donors, strict=True))))
+        pairs = list(zip(chosen, donors, strict=True))
+        said.append(np.concatenate([readout(paste(part))[0] for part in batches(pairs)]))
         report(done * len(chosen), total * len(chosen))
     places = np.array(list(found), dtype=np.int64)
     original = np.concatenate([readout(part)[0] for part in batches(given.pixels[chosen])])
@@ -72,11 +71,6 @@ def paste_group(
     placebos = np.full((len(found), original.shape[1]), np.nan)
     for place, value in enumerate(found):
         rows = np.flatnonzero(regions.value[chosen] == value)
-        if value in own:
+        if len(rows) >= 2:
             placebos[place] = (said[place][rows] - original[rows]).mean(0)
     return Pasted(regions.group, places, np.stack(said, 1), np.array(list(found.values())).T, placebos)
-
-
-def _said(paste: Paster, readout: Readout, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    parts = [pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)]
-    return np.concatenate([readout(paste(part))[0] for part in parts])

@@ -11,6 +11,7 @@ from diffexplain_fast.editing.inversion import invert
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.shipped import Ask, Segment
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.results.segments import SegmentRow
 from diffexplain_fast.stats.intervals import mean_interval
@@ -18,8 +19,6 @@ from diffexplain_fast.stats.intervals import mean_interval
 PRESENT = 0.02
 """Share of a picture's pixels from which a concept is there."""
 _STEPS, _GROW, _GUIDANCE = 8, 1, 3.0
-Segment = Callable[[Tensor, Sequence[str]], Tensor]
-Ask = Callable[[str, str], str | None]
 Value = Callable[[Tensor], Tensor]
 
 
