@@ -94,6 +94,7 @@ def main() -> None:
     """Measure what is asked for and not measured yet, print a line for each cell, and the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--subset", type=int, default=4, help="so many cells of each mode; 0 for all")
+    parser.add_argument("--classifiers", nargs="*", help="only the cells of these classifiers, all of them")
     parser.add_argument("--modes", nargs="*", choices=MODES, default=[CLOSED, OPEN])
     parser.add_argument("--methods", nargs="*", choices=[*RIVALS], default=[OURS])
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to so many less one")
@@ -106,7 +107,8 @@ def main() -> None:
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     done = {tuple(row[key] for key in ("method", "mode", "classifier", "label", "seed", "budget")) for row in rows}
-    cells = subset(arguments.subset) if arguments.subset else all_cells()
+    cells = subset(arguments.subset) if arguments.subset and not arguments.classifiers else all_cells()
+    cells = [cell for cell in cells if not arguments.classifiers or cell.classifier in arguments.classifiers]
     asked = [(mode, cell, seed) for mode in arguments.modes for cell in cells for seed in range(arguments.seeds)]
     classifiers: dict[str, dx.Classifier] = {}
     for mode, cell, seed in [] if arguments.table else asked:

@@ -13,6 +13,7 @@ from diffexplain_fast.models.diffusers_sd import StableDiffusion
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED, Shortcuts
+from diffexplain_fast.recipe.shortcuts import Cue, all_of
 
 CLOSED, LABELS, OPEN = "closed", "labels", "open"
 MODES = (CLOSED, LABELS, OPEN)
@@ -22,7 +23,16 @@ PLANTED: dict[str, Shortcuts] = {
     "planted-1": {"tree": {"background": "sea"}, "star": {"companion": "sun"}, "bird": {"colour": "green"}},
 }
 """Classifiers that are trained when they are asked for, about a minute of one core each."""
-
+PAIRS: dict[str, dict[str, Cue]] = {
+    "pairs-0": {"fish": all_of(colour="blue", background="desert")},
+    "pairs-1": {
+        "tree": all_of(colour="red", companion="sun"),
+        "boat": all_of(background="snow", companion="flag"),
+        "bird": all_of(colour="yellow", background="night"),
+    },
+}
+"""Classifiers with classes that need two values together, trained in the same way."""
+MADE = {**PLANTED, **PAIRS}
 
 COMPOSED = {"all-of": "purple desert", "any-of": "desert"}
 """Cues of the class "fish" of two classifiers that are put together from shipped ones, see ``compose``."""
@@ -34,7 +44,7 @@ class Cell(NamedTuple):
     Attributes:
         classifier: name of a shipped or planted classifier.
         label: the class.
-        cue: the words that draw what it answers to: its shortcut, or its own name.
+        cue: the words that draw what it answers to: its shortcut, or its own name; of a pair both words.
     """
 
     classifier: str
@@ -47,6 +57,11 @@ def all_cells() -> list[Cell]:
     known = {**SHIPPED, **PLANTED}
     cells = [Cell(name, label, next(iter(cue.values()))) for name, cues in known.items() for label, cue in cues.items()]
     cells += [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
+    cells += [
+        Cell(name, label, " ".join(value for _, value in cue.values))
+        for name, cues in PAIRS.items()
+        for label, cue in cues.items()
+    ]
     return [*cells, *(Cell("clean", label, label) for label in dx.tinyworld.OBJECTS)]
 
 
@@ -54,20 +69,20 @@ def subset(count: int) -> list[Cell]:
     """Return so many cells: the hardest known ones first, then by turns of the classifiers, planted ones last."""
     hard = [Cell("background", "fish", "desert"), Cell("companion", "bird", "flag")]
     hard += [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
-    rest = [cell for cell in all_cells() if cell not in hard and cell.classifier not in PLANTED]
+    rest = [cell for cell in all_cells() if cell not in hard and cell.classifier not in MADE]
     rows = {
         name: [cell for cell in rest if cell.classifier == name] for name in dict.fromkeys(c.classifier for c in rest)
     }
     turns = [row[i] for i in range(len(rest)) for row in rows.values() if i < len(row)]
-    return [*hard, *turns, *(cell for cell in all_cells() if cell.classifier in PLANTED)][:count]
+    return [*hard, *turns, *(cell for cell in all_cells() if cell.classifier in MADE)][:count]
 
 
 def classifier_of(name: str) -> dx.Classifier:
     """Load a shipped classifier, compose one, or train a planted one."""
     if name in COMPOSED:
         return compose(name)
-    if name in PLANTED:
-        return dx.make_classifier(PLANTED[name], seed=int(name.rpartition("-")[2]))
+    if name in MADE:
+        return dx.make_classifier(MADE[name], seed=int(name.rpartition("-")[2]))
     return dx.Classifier.from_pretrained(f"tinyworld/{name}")
 
 

@@ -45,6 +45,7 @@ DOORS = {
         "editors": "methods",
         "inversion": "methods",
         "latents": "methods api",
+        "likelihood": "methods",
         "pictures": "methods api",
         "reconstruction": "api",
     },

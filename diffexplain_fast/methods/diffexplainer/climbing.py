@@ -17,7 +17,7 @@ from diffexplain_fast.methods.diffexplainer.state import State
 
 SEARCH = "search"
 """Stage of the latents."""
-_FASTER = 4.0
+FASTER = 4.0
 """Step size of a short search as a multiple of the step size of a long one."""
 _MEMORY = 0.6
 """Weight of the steps before in a prompt's running promise."""
@@ -66,7 +66,7 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
         NonFiniteError: a loss or a gradient is NaN or infinite.
     """
     state = State(softs, [], softs / problem.embedding_scale, softs)
-    quick = replace(options, lr=options.lr * _FASTER, iterations=max(options.iterations, rung.steps))
+    quick = replace(options, lr=options.lr * FASTER, iterations=max(options.iterations, rung.steps))
     running, sure = torch.zeros(2, len(softs), dtype=torch.float32, device="cpu")
     for step in range(rung.steps):
         found = _step(problem, options, state.soft, latent, rung.pictures)

@@ -44,7 +44,7 @@ def word_starts(
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
         origin: of the starts.
-        briefly: look at few words again and at no pairs, because a search follows where none of them is enough.
+        briefly: look at few words again and at no second ones, because a search follows where none is enough.
     """
     pipeline, n = problem.pipeline, options.n_tokens
     blocks = [words] if words else []
@@ -62,7 +62,9 @@ def word_starts(
     if not finalists:
         return [], []
     finalists = plainest_first(ranked(problem, options.n_validation, finalists, kept), class_name)
-    if problem.plain_class and words and not briefly and score_of(finalists[0]) < GOOD_ENOUGH:
+    # Where no word is good enough as a start, a search that can find pairs follows, if one may.
+    searched = options.start == "auto" and options.restarts > 0 and score_of(finalists[0]) < options.restart_below
+    if problem.plain_class and words and not (briefly or searched) and score_of(finalists[0]) < GOOD_ENOUGH:
         finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
     return finalists, rest
 

@@ -2,39 +2,44 @@
 
 A gradient from one neutral prompt succeeds only by luck, because most prompts draw pictures that tell the classifier
 nothing. So the search begins with many prompts that differ as the words of the vocabulary differ, draws each of them a
-few times, and lets gradients move only the few that promise most. Every rung has fresh latents, the same for all
-prompts, so that no prompt goes on because its latents were lucky.
+few times, and lets gradients move only the few that promise most. The first of them describes the pictures that
+convince, see ``describing``; where hardly any picture does, prompts of random words are drawn too, see ``looking``.
+Every rung has fresh latents, the same for all prompts, so that no prompt goes on because its latents were lucky.
 
 Source: successive halving (Jamieson, Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
 Optimization", arXiv 1502.07943), with steps of Adam between the choices.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import read_budget
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
+from diffexplain_fast.methods.diffexplainer.describing import DRAWN, can_describe, described
+from diffexplain_fast.methods.diffexplainer.describing import STEPS as DESCRIBED
 from diffexplain_fast.methods.diffexplainer.likeness import penalty
+from diffexplain_fast.methods.diffexplainer.looking import BAGS, LOOKS, looked_at, with_bags
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
 
 RANDOM_PROMPTS = 32
 FIRST_LOOK = 2
 """Pictures of each prompt before any gradient."""
+_GOOD = 1.0
+"""Mean promise of a description, in log-odds, above which only the last rung follows, and other prompts do not."""
 RUNGS = (Rung(8, 4, 2), Rung(3, 5, 4))
 LEFT = 2
 """Prompts that the last rung leaves."""
 _SPREAD = 1.2
 """Spread of random prompts in units of the vocabulary's own."""
-_LATENTS = FIRST_LOOK + sum(rung.latents for rung in RUNGS)
+_LATENTS = FIRST_LOOK + LOOKS * BAGS + len(DESCRIBED) * DRAWN + sum(rung.latents for rung in RUNGS)
 """Start latents of one population."""
-STEPS = 1 + sum(rung.steps for rung in RUNGS)
-"""What a population reports as its steps, at most: the first look, and every step of Adam."""
+STEPS = 2 + sum(rung.steps for rung in RUNGS)
+"""What a population reports as its steps, at most: the looks, the description, and every step of Adam."""
 
 
 def random_prompts(problem: Problem, n_tokens: int, number: int) -> Tensor:
@@ -74,11 +79,20 @@ def search_population(
     budget, softs = read_budget(options.budget), random_prompts(problem, options.n_tokens, number)
     if members:
         softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
-    latent = number * _LATENTS
-    promise = _first_look(problem, number, softs, latent, kept) - penalty(problem, softs)
-    latent, done = latent + FIRST_LOOK, 1
+    latent, rungs, done = number * _LATENTS, [*enumerate(RUNGS)], 2
+    rows, latents = softs.repeat_interleave(FIRST_LOOK, 0), [*range(latent, latent + FIRST_LOOK)] * len(softs)
+    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept), latent + FIRST_LOOK
+    promise = seen.promise.reshape(len(softs), FIRST_LOOK).mean(1)
+    report(1)
+    if can_describe(problem):
+        seen = with_bags(problem, number, seen, latent, budget, kept) if problem.plain_class else seen
+        more, means = described(problem, options, number, seen, latent + LOOKS * BAGS, budget, kept)
+        softs, promise = torch.cat([*more, softs]), torch.cat([*means, promise])
+        rungs = rungs[1:] if problem.plain_class and max(map(float, means), default=0.0) > _GOOD else rungs
+    latent += LOOKS * BAGS + len(DESCRIBED) * DRAWN
+    promise = promise - penalty(problem, softs)
     report(done)
-    for place, rung in enumerate(RUNGS):
+    for place, rung in rungs:
         if budget.is_spent(problem.cost):
             break
         softs = softs[promise.argsort(descending=True, stable=True)[: rung.prompts].to(softs.device)]
@@ -95,20 +109,3 @@ def search_population(
         report(done)
     best = promise.argsort(descending=True, stable=True)[:LEFT].tolist()
     return [Start(f"{SEARCH} {number}.{rank}", softs[i], float(promise[i])) for rank, i in enumerate(best)]
-
-
-def _first_look(problem: Problem, number: int, softs: Tensor, latent: int, kept: Kept) -> Tensor:
-    """Return the mean promise [P] of a few pictures of each prompt, on latents that all prompts share."""
-    latents, per_batch = range(latent, latent + FIRST_LOOK), max(1, FORWARD_BATCH // FIRST_LOOK)
-
-    @torch.no_grad()
-    def look(batch: Tensor) -> Tensor:
-        rows = batch.repeat_interleave(FIRST_LOOK, 0)
-        pixels = problem.images(problem.encode_soft(rows), SEARCH, [*latents] * len(batch))
-        return problem.promise(problem.scores(pixels)).reshape(-1, FIRST_LOOK).mean(1)
-
-    means: list[float] = []
-    for place, first in enumerate(range(0, len(softs), per_batch)):
-        batch = softs[first : first + per_batch]
-        means += kept.scored([SEARCH, number, "look", place], len(batch), partial(look, batch))
-    return torch.tensor(means, dtype=torch.float64, device="cpu")

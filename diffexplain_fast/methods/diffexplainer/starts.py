@@ -6,7 +6,6 @@ searched where the words are too many, or not enough; see ``population``.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
@@ -25,7 +24,7 @@ from diffexplain_fast.methods.diffexplainer.dictionary import (
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
-from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
+from diffexplain_fast.methods.diffexplainer.proposals import named_starts
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, soft_from_text
 
 _SPREAD = 0.1
@@ -81,7 +80,7 @@ def choose_starts(
     if options.start == "screen" or tries == 0 or _is_enough(problem, options, finalists):
         return [*finalists, *rest, _random_start(problem, n, 0)]
     found = _search(problem, options, finalists[:_MEMBERS], tries, kept, report_search)
-    named = _named(problem, options, found, kept, report)
+    named = named_starts(problem, options, finalists, found, kept, report)
     return [*_words_first(problem, [*finalists, *named], found), *rest]
 
 
@@ -112,15 +111,6 @@ def _search(
         if enough or budget.is_spent(problem.cost):
             break
     return found
-
-
-def _named(problem: Problem, options: Options, found: list[Start], kept: Kept, report: Report) -> list[Start]:
-    """Draw the words of a large vocabulary that resemble what was found; those of a small one were all drawn before."""
-    if vocabulary_is_small(problem.pipeline) or not problem.plain_class or options.candidates:
-        return []
-    words = proposed_words(problem, [start.soft for start in found])
-    finalists, _ = word_starts(problem, replace(options, start="screen"), words, None, kept, report, "proposals")
-    return finalists
 
 
 def _words_first(problem: Problem, words: list[Start], found: list[Start]) -> list[Start]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import describing, looking
 from diffexplain_fast.methods.diffexplainer.climbing import Rung, climb
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import (
@@ -28,6 +29,14 @@ from tests.explaining import QUICK, assert_same_result, quick_explanation
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
 OPTIONS = Options(n_tokens=2, stop_probability=None)
+_DESCRIBED, _BAGS = (2, 1, 1), 8
+
+
+@pytest.fixture(autouse=True)
+def short_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describe in few steps, and draw few prompts of random words."""
+    monkeypatch.setattr(describing, "STEPS", _DESCRIBED)
+    monkeypatch.setattr(looking, "BAGS", _BAGS)
 
 
 def problem_of(module: nn.Module | None = None, target: Target | None = None) -> Problem:
@@ -85,20 +94,26 @@ def test_a_population_costs_what_its_rungs_say_and_its_members_take_part() -> No
     found = search(problem)
     assert [start.name for start in found] == [f"search 0.{i}" for i in range(LEFT)]
     assert found[0].score >= found[1].score
-    assert problem.cost.forward == RANDOM_PROMPTS * FIRST_LOOK
-    assert problem.cost.gradient == sum(rung.prompts * rung.latents for rung in RUNGS)
+    described = len(_DESCRIBED) * (describing.BEST + describing.DRAWN)
+    others = looking.LOOKS * _BAGS + described
+    assert problem.cost.forward == RANDOM_PROMPTS * FIRST_LOOK + others
+    climbed = sum(rung.prompts * rung.latents for rung in RUNGS)
+    assert problem.cost.gradient == climbed + sum(_DESCRIBED) * describing.ROWS
     again = problem_of()
     member = Start("given", random_prompts(again, 2, 7)[0])
     search(again, members=(member,))
-    assert again.cost.forward == (RANDOM_PROMPTS + 1) * FIRST_LOOK
+    assert again.cost.forward == (RANDOM_PROMPTS + 1) * FIRST_LOOK + others
 
 
 def test_a_rung_ends_where_every_picture_of_a_prompt_convinces() -> None:
     problem = problem_of(Certain())
-    found = search(problem, stop_probability=0.9)
-    prompts = random_prompts(problem, 2, 0)
-    assert all(bool((prompts - start.soft).abs().amax((1, 2)).min() < 1e-6) for start in found), "none has moved"
-    assert problem.cost.gradient == sum(rung.prompts * rung.pictures * 2 for rung in RUNGS)
+    kept = Kept(cost=problem.cost)
+    found = search(problem, kept, stop_probability=0.9)
+    description = torch.tensor(kept.scores['["search", 0, "described", 0]']).reshape(1, 2, -1)
+    known = torch.cat([description, random_prompts(problem, 2, 0)])
+    assert all(bool((known - start.soft).abs().amax((1, 2)).min() < 1e-6) for start in found), "none has moved"
+    described, last = _DESCRIBED[0] * describing.ROWS, RUNGS[-1]
+    assert problem.cost.gradient == described + last.prompts * last.pictures * 2, "a good description leaves one rung"
 
 
 def test_a_spent_budget_leaves_out_the_rungs() -> None:

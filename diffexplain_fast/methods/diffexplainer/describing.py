@@ -1,0 +1,114 @@
+"""What convincing pictures have in common, as a prompt: no gradient of the classifier is needed for it.
+
+A class that needs two things at once answers to neither of them alone, so that no gradient leads from a picture of one
+to a picture of both. But of many random pictures a few show both by chance. Here soft tokens are found under which the
+denoiser knows those pictures best. What their prompts differ in averages out, and what they share is left. Then the
+prompt draws pictures of its own, more of which convince, and they are described in their turn.
+
+Source: textual inversion (Gal et al., "An Image is Worth One Word", arXiv 2208.01618), eq. 2; pictures count as much as
+they convince, as in reward-weighted regression (Lee et al., "Aligning Text-to-Image Models using Human Feedback",
+arXiv 2302.12192), eq. 3, with odds for rewards.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.likelihood import denoising_error, has_error
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
+from diffexplain_fast.methods.diffexplainer.budget import Budget
+from diffexplain_fast.methods.diffexplainer.climbing import FASTER, SEARCH
+from diffexplain_fast.methods.diffexplainer.descent import descend
+from diffexplain_fast.methods.diffexplainer.looking import Seen, looked_at
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Kept
+from diffexplain_fast.methods.diffexplainer.state import State
+
+STEPS = (40, 20, 20)
+"""Steps of each description; after the first one its own pictures are among those that are described."""
+ROWS = 8
+"""Noisy samples in each step."""
+DRAWN = 8
+"""Pictures that each description draws."""
+BEST = 8
+"""Pictures that are described, at most: those that promise most."""
+_LEAST_NOISE = 0.3
+"""Level of noise below which text says nothing that the sample does not show by itself."""
+
+
+def can_describe(problem: Problem) -> bool:
+    """Whether a pipeline's denoiser says how well it knows a picture."""
+    return has_error(problem.pipeline)
+
+
+def described(
+    problem: Problem, options: Options, number: int, seen: Seen, latent: int, budget: Budget, kept: Kept
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the prompt of each description [1, n, d], and the mean promise of the pictures that it draws [1].
+
+    Args:
+        problem: what is explained, with pictures of few steps.
+        options: number of tokens, and how a gradient is used.
+        number: of the population.
+        seen: pictures to choose from.
+        latent: number of the first start latent for the pictures of the descriptions.
+        budget: ends the describing.
+        kept: results of an interrupted run; extended here.
+
+    Raises:
+        NonFiniteError: a score or a soft token is NaN or infinite.
+    """
+    soft = problem.pipeline.word_table().detach().float().mean(0).expand(options.n_tokens, -1)
+    softs, means, all_convince = list[Tensor](), list[Tensor](), False
+    for turn in range(len(STEPS)):
+        if all_convince or budget.is_spent(problem.cost):
+            break
+
+        def moved(turn: int = turn, soft: Tensor = soft, seen: Seen = seen) -> Tensor:
+            return _description(problem, options, number, turn, seen, soft).cpu().flatten()
+
+        values = kept.scored([SEARCH, number, "described", turn], soft.numel(), moved)
+        soft = torch.tensor(values, device=soft.device, dtype=soft.dtype).reshape(soft.shape)
+        key, latents = [SEARCH, number, "description", turn], [*range(latent, latent + DRAWN)]
+        shown = looked_at(problem, key, soft.expand(DRAWN, *soft.shape), latents, kept)
+        seen, latent = seen.and_also(shown), latent + DRAWN
+        all_convince = problem.plain_class and bool((shown.promise > 0).all())
+        softs.append(soft[None])
+        means.append(shown.promise.mean()[None])
+    return softs, means
+
+
+def _description(problem: Problem, options: Options, number: int, turn: int, seen: Seen, soft: Tensor) -> Tensor:
+    """Return soft tokens [n, d] under which the denoiser knows the best pictures better than under ``soft``."""
+    with torch.no_grad():
+        pixels = seen.best(BEST).drawn(problem)
+        # Scored again, because a sampler that adds noise draws them otherwise in another batch.
+        promise = problem.promise(problem.scores(pixels)).double().cpu()
+        clean = LatentModels(problem.pipeline, one_shape=False).encode(pixels)
+    if not problem.plain_class:
+        promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)
+    weights = (promise - promise.max()).exp()
+    state = State(soft, [], soft / problem.embedding_scale, soft)
+    quick = replace(options, lr=options.lr * FASTER, iterations=max(options.iterations, STEPS[turn]))
+    for step in range(STEPS[turn]):
+        generator = seeded_generator(problem.seed, f"description {number}/{turn}", step)
+        chosen = torch.multinomial(weights, ROWS, replacement=True, generator=generator).to(clean.device)
+        levels = _LEAST_NOISE + (1 - _LEAST_NOISE) * uniform(generator, ROWS)
+        gradient = _gradient(problem, state.soft, clean[chosen], levels, normal(generator, ROWS, *clean.shape[1:]))
+        state.soft, state.adam = descend(quick, state, gradient, problem.longest_embedding)
+        state.step = step + 1
+    return state.soft * problem.embedding_scale
+
+
+@torch.enable_grad()
+def _gradient(problem: Problem, soft: Tensor, clean: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+    """Return the gradient of the mean denoising error with respect to soft tokens in units of the embedding scale."""
+    soft = soft.clone().requires_grad_()
+    text = problem.encode_soft(soft * problem.embedding_scale)
+    problem.cost.count(len(clean), gradient=True)
+    error = denoising_error(problem.pipeline, clean, levels, noise.to(clean), text)
+    (gradient,) = torch.autograd.grad(error.mean(), soft)
+    return gradient

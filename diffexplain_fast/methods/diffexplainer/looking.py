@@ -1,0 +1,111 @@
+"""Pictures of random prompts, looked at for some that convince the classifier by chance.
+
+A picture of several random words shows several things at once. So a class that needs two things together is met by one
+in fifty to a hundred such pictures, where it answers to no word alone.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.seeds import seeded_generator
+from diffexplain_fast.methods.diffexplainer.budget import Budget
+from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
+from diffexplain_fast.methods.diffexplainer.screening import Kept
+from diffexplain_fast.models.conditioning import Conditioning
+
+BAGS, LOOKS = 64, 3
+"""Prompts of random words that are drawn at a time, once each, and times that this is done, at most."""
+BAG = 5
+"""Words in each of them: of fewer too few meet, and of more the generator leaves some out."""
+_ENOUGH = 2
+"""Pictures that convince, with which no more are drawn."""
+
+
+class Seen(NamedTuple):
+    """Pictures that were looked at; each can be drawn again.
+
+    Attributes:
+        softs: soft tokens [n, d] of each picture; n may differ.
+        latents: numbers of their start latents.
+        promise: of each [K], see ``Problem.promise``.
+    """
+
+    softs: list[Tensor]
+    latents: list[int]
+    promise: Tensor
+
+    def and_also(self, other: "Seen") -> "Seen":
+        """Return these and others."""
+        promise = torch.cat([self.promise, other.promise])
+        return Seen([*self.softs, *other.softs], [*self.latents, *other.latents], promise)
+
+    def best(self, count: int) -> "Seen":
+        """Return those that promise most."""
+        chosen = self.promise.argsort(descending=True, stable=True)[:count].tolist()
+        return Seen([self.softs[i] for i in chosen], [self.latents[i] for i in chosen], self.promise[chosen])
+
+    @torch.no_grad()
+    def drawn(self, problem: Problem) -> Tensor:
+        """Draw the pictures [K, 3, H, W] again."""
+        parts = []
+        for first in range(0, len(self.softs), FORWARD_BATCH):
+            texts = [problem.encode_soft(soft) for soft in self.softs[first : first + FORWARD_BATCH]]
+            pooled = [text.pooled for text in texts if text.pooled is not None]
+            embeds = torch.cat([text.prompt_embeds for text in texts])
+            text = Conditioning(embeds, torch.cat(pooled) if pooled else None)
+            parts.append(problem.images(text, SEARCH, self.latents[first : first + FORWARD_BATCH]))
+        return torch.cat(parts)
+
+
+def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept) -> Seen:
+    """Draw one picture of each of the prompts [K, n, d] and say what it promises.
+
+    Args:
+        problem: what is explained, with pictures of few steps.
+        key: under which the promises are kept.
+        softs: soft tokens of each picture.
+        latents: numbers of their start latents.
+        kept: results of an interrupted run; extended here.
+
+    Raises:
+        NonFiniteError: a score is NaN or infinite.
+    """
+
+    @torch.no_grad()
+    def look(batch: slice) -> Tensor:
+        pixels = problem.images(problem.encode_soft(softs[batch]), SEARCH, latents[batch])
+        return problem.promise(problem.scores(pixels))
+
+    found: list[float] = []
+    for place, first in enumerate(range(0, len(softs), FORWARD_BATCH)):
+        batch = slice(first, first + FORWARD_BATCH)
+        found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
+    return Seen([*softs], latents, torch.tensor(found, dtype=torch.float64, device="cpu"))
+
+
+def with_bags(problem: Problem, number: int, seen: Seen, latent: int, budget: Budget, kept: Kept) -> Seen:
+    """Return pictures, and as many pictures of random words as it takes until a few of all convince.
+
+    Args:
+        problem: as in ``looked_at``.
+        number: of the population; decides the words.
+        seen: pictures that were looked at.
+        latent: number of the first start latent.
+        budget: ends the drawing.
+        kept: as in ``looked_at``.
+    """
+    table = problem.pipeline.word_table().detach().float()
+    room = problem.pipeline.max_tokens - len(problem.pipeline.token_ids(problem.prefix))
+    for turn in range(LOOKS):
+        if int((seen.promise > 0).sum()) >= _ENOUGH or budget.is_spent(problem.cost):
+            break
+        generator = seeded_generator(problem.seed, f"bags {number}", turn)
+        words = torch.randint(len(table), (BAGS, min(BAG, room)), generator=generator)
+        latents = [*range(latent + turn * BAGS, latent + (turn + 1) * BAGS)]
+        softs = table[words.to(table.device)]
+        seen = seen.and_also(looked_at(problem, [SEARCH, number, "bags", turn], softs, latents, kept))
+    return seen
