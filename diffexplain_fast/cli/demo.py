@@ -45,7 +45,7 @@ CASES = (  # those of one classifier beside each other
     Case("a pattern without a name", MADE, "house"),
     Case("its own object", "clean", "bird"),
 )
-_QUICK = _Bounds(budget="1200 rows", iterations=20, restarts=0, n_validation=8, n_score=16)
+_QUICK = _Bounds(budget="3600 rows", iterations=20, restarts=1, n_validation=8, n_score=16)
 """Bounds that keep the demo under two minutes on two cores."""
 _RAISES = 1.0
 """Effect in logits above which a sentence names what raises a class."""
