@@ -30,7 +30,7 @@ RANDOM_PROMPTS = 32
 FIRST_LOOK = 2
 """Pictures of each prompt before any gradient."""
 _GOOD = 1.0
-"""Mean promise of a description, in log-odds, above which only the last rung follows, and other prompts do not."""
+"""Mean promise of a description, in log-odds, above which the first rung is left out."""
 RUNGS = (Rung(8, 4, 2), Rung(3, 5, 4))
 LEFT = 2
 """Prompts that the last rung leaves."""
@@ -83,11 +83,13 @@ def search_population(
     rows, latents = softs.repeat_interleave(FIRST_LOOK, 0), [*range(latent, latent + FIRST_LOOK)] * len(softs)
     seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept), latent + FIRST_LOOK
     promise = seen.promise.reshape(len(softs), FIRST_LOOK).mean(1)
+    origins = ["gradient"] * len(softs)
     report(1)
     if can_describe(problem):
         seen = with_bags(problem, number, seen, latent, budget, kept) if problem.plain_class else seen
         more, means = described(problem, options, number, seen, latent + LOOKS * BAGS, budget, kept)
         softs, promise = torch.cat([*more, softs]), torch.cat([*means, promise])
+        origins = ["description"] * len(more) + origins
         rungs = rungs[1:] if problem.plain_class and max(map(float, means), default=0.0) > _GOOD else rungs
     latent += LOOKS * BAGS + len(DESCRIBED) * DRAWN
     promise = promise - penalty(problem, softs)
@@ -95,7 +97,8 @@ def search_population(
     for place, rung in rungs:
         if budget.is_spent(problem.cost):
             break
-        softs = softs[promise.argsort(descending=True, stable=True)[: rung.prompts].to(softs.device)]
+        chosen = promise.argsort(descending=True, stable=True)[: rung.prompts]
+        softs, origins = softs[chosen.to(softs.device)], [origins[i] for i in chosen]
 
         def climbed(rung: Rung = rung, softs: Tensor = softs, latent: int = latent) -> Tensor:
             promise, moved = climb(problem, options, rung, softs, latent)
@@ -108,4 +111,7 @@ def search_population(
         latent, done = latent + rung.latents, done + rung.steps
         report(done)
     best = promise.argsort(descending=True, stable=True)[:LEFT].tolist()
-    return [Start(f"{SEARCH} {number}.{rank}", softs[i], float(promise[i])) for rank, i in enumerate(best)]
+    return [
+        Start(f"{SEARCH} {number}.{rank}", softs[i], float(promise[i]), origin=origins[i])
+        for rank, i in enumerate(best)
+    ]

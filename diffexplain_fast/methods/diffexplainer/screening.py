@@ -35,8 +35,8 @@ class Start:
         soft: soft tokens [n_tokens, d].
         score: mean target score of its images, None if it was not screened.
         each: the scores behind it [images], None if it was not looked at again; starts share their latents.
-        origin: "dictionary" (a screened word), "proposals" (a word that resembles what a search found), "gradient"
-            (no words), or "given".
+        origin: "dictionary" (a screened word), "proposals" (words that resemble what a search found), "description" (of
+            pictures that convinced by chance), "gradient" (no words), or "given".
     """
 
     name: str

@@ -65,10 +65,11 @@ def configuration_of(problem: Problem, options: Options) -> JsonObject:
 
 
 def found_by(state: State) -> str:
-    """Return what found the best state: "dictionary", "proposals", "given" or "gradient".
+    """Return what found the best state: "dictionary", "proposals", "description", "given" or "gradient".
 
     "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it.
     """
     origin = state.ranking[state.best_attempt].get("origin", "gradient")
-    moved = not torch.equal(state.best, state.starts[state.best_attempt])
+    start = state.starts[state.best_attempt]
+    moved = not torch.allclose(state.best, start, rtol=1e-5, atol=0)  # a change of units rounds, a step is far larger
     return f"{origin} and gradient" if moved and origin != "gradient" else origin

@@ -22,6 +22,8 @@ from diffexplain_fast.methods.diffexplainer.population import (
     search_population,
 )
 from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
+from diffexplain_fast.methods.diffexplainer.settings import found_by
+from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
@@ -110,6 +112,7 @@ def test_a_rung_ends_where_every_picture_of_a_prompt_convinces() -> None:
     kept = Kept(cost=problem.cost)
     found = search(problem, kept, stop_probability=0.9)
     description = torch.tensor(kept.scores['["search", 0, "described", 0]']).reshape(1, 2, -1)
+    assert found[0].origin == "description"
     known = torch.cat([description, random_prompts(problem, 2, 0)])
     assert all(bool((known - start.soft).abs().amax((1, 2)).min() < 1e-6) for start in found), "none has moved"
     described, last = _DESCRIBED[0] * describing.ROWS, RUNGS[-1]
@@ -186,3 +189,12 @@ class Certain(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [B, 4]."""
         return 0.01 * self.model(pixels) + torch.tensor([9.0, 0.0, 0.0, 0.0])
+
+
+def test_a_start_that_only_changed_its_units_was_not_moved_by_the_gradient() -> None:
+    start = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    ranking = [{"name": "blue desert", "score": 0.9, "origin": "proposals"}]
+    state = State(start[None], ranking, start / 0.0173, start / 0.0173 * 0.0173)
+    assert not torch.equal(state.best, start) and found_by(state) == "proposals"
+    state.best = start + 1e-3
+    assert found_by(state) == "proposals and gradient"
