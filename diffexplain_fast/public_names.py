@@ -24,6 +24,7 @@ HOMES = {
     "explain": "api.one_call",
     "gradients": "engine.gradients",
     "make_classifier": "recipe.making",
+    "maps": "api.maps",
     "plot": "report.writing",
     "tinyworld": "tinyworld",
     "write_report": "report.writing",
