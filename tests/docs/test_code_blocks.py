@@ -14,6 +14,7 @@ SLOW = (
     "attribution.md",
     "audit.md",
     "index.md",
+    "many-gpus.md",
     "own-classifier.md",
     "published-classifier.md",
     "questions.md",
