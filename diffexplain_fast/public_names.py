@@ -23,6 +23,7 @@ HOMES = {
     "editing": "editing",
     "explain": "api.one_call",
     "gradients": "engine.gradients",
+    "load_pipeline": "models.loading",
     "make_classifier": "recipe.making",
     "maps": "api.maps",
     "plot": "report.writing",

@@ -73,18 +73,40 @@ def test_a_target_that_is_done_is_not_run_again_and_other_settings_are_refused(t
         ranks.divide(lambda text, folder: None, targets, tmp_path, {"seed": 1})
 
 
+LAUNCHERS = {
+    "torch.distributed.run": ["--standalone", "--nproc-per-node", "2"],
+    "accelerate.commands.launch": [
+        *(
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+        )
+    ],
+}
+
+
 @pytest.mark.slow
-def test_two_processes_of_torchrun_share_the_targets_and_one_reports(models: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_share_the_targets_and_one_reports(
+    launcher: str, models: tuple[str, str], tmp_path: Path
+) -> None:
+    pytest.importorskip(launcher.partition(".")[0])
     classifier, pipeline = models
     script, log = tmp_path / "run.py", tmp_path / "log"
     script.write_text(_SCRIPT)
     log.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [sys.executable, "-m", launcher, *LAUNCHERS[launcher], str(script)]
     command += [str(log), "explain", classifier, "boat", "fish", "house", "--pipeline", pipeline, "--json"]
     command += ["--out", str(tmp_path / "out"), "--iterations", "1", "--images", "2", "--steps", "1"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=500
-    )
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    variables = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=500)
     assert done.returncode == 0, done.stderr
     shared = sorted(path.name.partition("-") for path in log.iterdir() if not path.name.endswith("-seen"))
     assert sorted(text for _, _, text in shared) == ["boat", "fish", "house"]  # each once
