@@ -1,30 +1,32 @@
 """From what a user asks of an audit to a question that the method answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 import torch
+from torch import Tensor
 
-from diffexplain_fast.api.found import Search, found_by
+from diffexplain_fast.api.found import Search, found_by, tokens_of
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import unknown_name, wrong_type
 from diffexplain_fast.evidence.calibration import Sight, sight_of
-from diffexplain_fast.evidence.concepts import concepts_of
+from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.eyes import Eye
+from diffexplain_fast.evidence.eyes import Eye, checked_eye
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import Segment
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.prepared import prepare
 from diffexplain_fast.methods.discovery.question import Question
-from diffexplain_fast.methods.discovery.screen import screened
+from diffexplain_fast.methods.discovery.screen import longest, screened
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
@@ -105,9 +107,12 @@ class Chosen:
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
+        pool = given.get("pool")
+        if pool is not None and not isinstance(pool, str | Path):
+            raise wrong_type("pool", "a folder, or None", pool)
         control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
         options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
-        return cls(options, given.get("pool"), eye, callback, given.get("weights"))
+        return cls(options, pool, eye, callback, given.get("weights"))
 
 
 def run_audit(
@@ -143,21 +148,35 @@ def run_audit(
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
-    sight = sight_of(asked, phrases) if isinstance(chosen.eye, str) else None
-    if callable(chosen.eye):
-        sight = Sight(chosen.eye, "the user's", None)
+    sight = _sight(chosen.eye, asked, phrases, blank)
+    given = {} if explain is True else found_by(explain, readout, pipeline, search)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     aside = _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
-    asked, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
-    found = found_by(explain, readout, pipeline, search)
-    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
-    audit = discover(question, chosen.options, chosen.callback)
+    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, given)
+    # All that the arguments can do wrong shows itself here, before the first picture is drawn.
+    prepared = prepare(question.among(longest(asked, pipeline)), chosen.options, tokens_of(explain))
+    picturing.check(question)
+    begun = intervening.begin(prepared, None if picturing.given is None else picturing.given.pixels, chosen.callback)
+    left, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
+    if screening or explain is True:
+        found = found_by(True, readout, pipeline, search) if explain is True else given
+        question = replace(question.among(left), found=found)
+        prepared = prepare(question, chosen.options)
+    audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
-    picturing.add(audit, question, chosen.callback)
-    own = None if picturing.given is None else picturing.given.pixels
-    intervening.add(audit, question, chosen.options, own, chosen.callback)
+    picturing.add(audit, prepared.question, chosen.callback)
+    intervening.add(audit, prepared, begun, chosen.callback)
     return audit
+
+
+def _sight(eye: Eye | str | None, concepts: Concepts, phrases: Phrases, blank: Tensor) -> Sight | None:
+    """Return the eye that a user means; the user's own is tried on a black picture."""
+    if eye is None or isinstance(eye, str):
+        return None if eye is None else sight_of(concepts, phrases)
+    look = checked_eye(eye, len(concepts.names))
+    look(blank)
+    return Sight(look, "the user's", None)
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.discovery.question import Found
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation, first_words
@@ -22,6 +23,15 @@ def check_explain(explain: object) -> None:
         return
     if not isinstance(explain, Mapping) or not all(isinstance(one, Explanation) for one in explain.values()):
         raise wrong_type("explain", "True, False, or a dict from targets to their explanations", explain)
+
+
+def tokens_of(explain: object) -> int:
+    """Return how many tokens a search will find for every target; 0 where nothing is searched.
+
+    Args:
+        explain: see ``found_by``.
+    """
+    return Options().n_tokens if explain is True else 0
 
 
 def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Search) -> dict[int, Found]:

@@ -14,14 +14,17 @@ from diffexplain_fast.stats.regression import least_squares
 _NEEDED = 'audits of own pictures need statsmodels: pip install "diffexplain-fast[photographs]"'
 
 
-def check_clustered() -> None:
-    """Refuse to begin where statsmodels is missing.
+def check_clustered(models: bool = True) -> None:
+    """Refuse to begin where statsmodels, or scipy, which comes with it, is missing.
+
+    Args:
+        models: whether regressions with clusters are wanted, for which scipy is not enough.
 
     Raises:
         ImportError: names the extra.
     """
     try:
-        importlib.import_module("statsmodels")
+        importlib.import_module("statsmodels" if models else "scipy.stats")
     except ImportError as error:
         raise ImportError(_NEEDED) from error
 

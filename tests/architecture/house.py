@@ -127,8 +127,13 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "photographs", "sentences"), "api"),
+    "methods/discovery": {
+        **dict.fromkeys(("screen", "discover", "prepared", "question"), "api"),
+        "options": "api cli",
+    },
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "photographs", "sentences", "tools"), "api"
+    ),
     "methods/segments": {"segments": "api"},
     "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},

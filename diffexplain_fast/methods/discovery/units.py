@@ -1,21 +1,23 @@
 """Hidden features of a classifier as outcomes of a trial: units, and directions in the space of a layer's units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.methods.discovery.directions import chosen_directions
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.methods.discovery.directions import Given, check_directions, chosen_directions
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.discovery.unit_heads import class_weights
-from diffexplain_fast.methods.discovery.unit_rows import feature_rows, halves
+from diffexplain_fast.methods.discovery.unit_rows import check_features, feature_rows, halves
 from diffexplain_fast.results.audit_rows import UnitRow
+from diffexplain_fast.targets import whole_number
 from diffexplain_fast.targets.neurons import channel_axis, layout_of
+from diffexplain_fast.targets.outputs import is_hit
 
 
 class HiddenFeatures:
@@ -50,17 +52,14 @@ class HiddenFeatures:
             UnknownNameError: no such layer or class.
             ValueError: a unit that does not exist; a layer that the last linear layer does not read, with a target.
         """
-        values = self._activations(layer)
-        chosen, shares = np.arange(values.shape[1]), None
-        if units is not None:
-            wrong = [unit for unit in units if not 0 <= unit < values.shape[1]]
-            if wrong or not units:
-                raise wrong_value("units", f"numbers from 0 to {values.shape[1] - 1}", wrong or "none")
-            chosen = np.array(list(units), dtype=np.int64)
-        if target is not None:
-            shares = self._contributions(values, target)
-            if units is None:
-                chosen = np.argsort(-shares, kind="stable")[:top]
+        name, count = self._checked(layer, minimal_effect)
+        wanted = None if units is None else _numbers(units, count)
+        weights = None if target is None else class_weights(self._question.readout.classifier, target, count)
+        values = self._activations(name)
+        shares = None if weights is None or target is None else weights * self._answered(values, target)
+        chosen = np.arange(count) if wanted is None else wanted
+        if shares is not None and wanted is None:
+            chosen = np.argsort(-shares, kind="stable")[:top]
         rows = self._rows(values[:, chosen], [f"unit {unit}" for unit in chosen.tolist()], minimal_effect)
         found = [
             replace(row, unit=int(unit), contribution=None if shares is None else float(shares[unit]))
@@ -68,9 +67,7 @@ class HiddenFeatures:
         ]
         return found if units is not None or target is not None else _strongest(found)[:top]
 
-    def directions(
-        self, layer: str, directions: int | Sequence[str] | Mapping[str, Sequence[float]], minimal_effect: float
-    ) -> list[UnitRow]:
+    def directions(self, layer: str, directions: Given, minimal_effect: float) -> list[UnitRow]:
         """Return rows of directions in the space of a layer's units.
 
         Args:
@@ -83,42 +80,69 @@ class HiddenFeatures:
             UnknownNameError: no such layer or concept.
             ValueError: a vector of another length, more components than units.
         """
-        values, (first, _) = self._activations(layer), halves(len(self._plan.captions))
-        named = self._plan.asked.named
-        vectors = chosen_directions(directions, values[first], named[first], self._question.concepts.names)
+        name, count = self._checked(layer, minimal_effect)
+        first, _ = halves(len(self._plan.captions))
+        named, concepts = self._plan.asked.named[first], self._question.concepts.names
+        check_directions(directions, count, named, concepts)
+        values = self._activations(name)
+        vectors = chosen_directions(directions, values[first], named, concepts)
         rows = self._rows(values @ np.stack(list(vectors.values()), 1), list(vectors), minimal_effect)
         return [replace(row, unit=number) for number, row in enumerate(rows)]
 
     def _rows(self, values: np.ndarray, names: Sequence[str], minimal_effect: float) -> list[UnitRow]:
         return feature_rows(self._plan.asked, self._question.concepts.names, values, names, minimal_effect, self._level)
 
-    @torch.no_grad()
-    def _activations(self, layer: str) -> np.ndarray:
+    def _checked(self, layer: str, minimal_effect: float) -> tuple[str, int]:
+        """Return the name of a layer and its number of units, which one black picture tells."""
+        check_features(self._plan.asked, minimal_effect)
+        name, pool = self._question.readout.classifier.resolve_layer(layer), self._question.pool
+        return name, self._means(name, pool.as_pixels(pool.blank())).shape[1]
+
+    def _activations(self, name: str) -> np.ndarray:
         """Return the mean over positions of every unit, float64 [pictures, units]."""
-        classifier, pool = self._question.readout.classifier, self._question.pool
-        name = classifier.resolve_layer(layer)
         if name not in self._known:
-            layout, parts = layout_of(cast(nn.Module, classifier.model), name), []
-            for levels in pool.pictures(self._plan.stage, self._plan.captions, 0, len(self._plan.captions)):
-                pixels = pool.as_pixels(levels)
-                activation = classifier.respond(pixels, [name]).activations[name]
-                axis = channel_axis(activation.shape, layout, pixels.shape[2:])
-                if axis is None:
-                    raise wrong_value("layer", "one whose modules show the axis of its units", list(activation.shape))
-                means = activation.movedim(axis, 1)
-                parts.append(means.reshape(len(pixels), means.shape[1], -1).mean(2).double().cpu().numpy())
-            self._known[name] = np.concatenate(parts)
+            self._known[name] = np.concatenate([self._means(name, pixels) for pixels in self._pictures()])
         return self._known[name]
 
     @torch.no_grad()
-    def _contributions(self, values: np.ndarray, target: str) -> np.ndarray:
-        """Return weight x activation of every unit for a class, over the pictures that are answered with the class."""
-        classifier, pool = self._question.readout.classifier, self._question.pool
-        weights, index = class_weights(classifier, target, values.shape[1]), classifier.label_index(target)
-        pictures = pool.pictures(self._plan.stage, self._plan.captions, 0, len(self._plan.captions))
-        hits = [(classifier(pool.as_pixels(levels)).argmax(1) == index).cpu().numpy() for levels in pictures]
-        answered = np.concatenate(hits)
-        return np.asarray(weights * values[answered if answered.any() else slice(None)].mean(0))
+    def _means(self, name: str, pixels: Tensor) -> np.ndarray:
+        classifier = self._question.readout.classifier
+        activation = classifier.respond(pixels, [name]).activations[name]
+        axis = channel_axis(activation.shape, layout_of(cast(nn.Module, classifier.model), name), pixels.shape[2:])
+        if axis is None:
+            raise wrong_value("layer", "one whose modules show the axis of its units", list(activation.shape))
+        means = activation.movedim(axis, 1)
+        return np.asarray(means.reshape(len(pixels), means.shape[1], -1).mean(2).double().cpu())
+
+    @torch.no_grad()
+    def _answered(self, values: np.ndarray, target: str) -> np.ndarray:
+        """Return the mean of every unit over the pictures that are answered with a class, or over all without any.
+
+        The pictures count as much as they do in the trial.
+        """
+        classifier, hits = self._question.readout.classifier, []
+        index = classifier.label_index(target)
+        for pixels in self._pictures():
+            response = classifier.respond(pixels)
+            hits.append(is_hit(response.logits, index, response.output).cpu().numpy())
+        rows, weights = np.concatenate(hits), self._plan.asked.weights
+        rows = rows if rows.any() else np.ones_like(rows)
+        return np.asarray(np.average(values[rows], 0, None if weights is None else weights[rows]))
+
+    def _pictures(self) -> Iterator[Tensor]:
+        pool, plan = self._question.pool, self._plan
+        return map(pool.as_pixels, pool.pictures(plan.stage, plan.captions, 0, len(plan.captions)))
+
+
+def _numbers(units: Sequence[int], count: int) -> np.ndarray:
+    """Return numbers of units, checked."""
+    if isinstance(units, str) or not hasattr(units, "__iter__"):
+        raise wrong_type("units", "numbers of units, or None", units)
+    numbers = [whole_number("units", unit) for unit in units]
+    wrong = [unit for unit in numbers if not 0 <= unit < count]
+    if wrong or not numbers:
+        raise wrong_value("units", f"numbers from 0 to {count - 1}", wrong or "none")
+    return np.array(numbers, dtype=np.int64)
 
 
 def _strongest(rows: list[UnitRow]) -> list[UnitRow]:
