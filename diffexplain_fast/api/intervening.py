@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from diffexplain_fast.api.picturing import read_pictures
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -155,8 +157,15 @@ class Intervening:
 
 
 def own_size(images: object, pipeline: Pipeline) -> Tensor:
-    """Return pictures as pixels in their own size, or in the pipeline's where they have several sizes."""
+    """Return pictures as pixels in their own size, or in the pipeline's where they have several sizes.
+
+    Args:
+        images: see ``Explainer.audit``.
+        pipeline: says the size, and where the pixels are put.
+    """
     size = pipeline.image_size
+    if isinstance(images, str | Path):
+        images, _ = read_pictures(images)
     if isinstance(images, Tensor) and images.ndim >= 3:
         size = (int(images.shape[-2]), int(images.shape[-1]))
     elif isinstance(images, Sequence) and all(isinstance(one, Image.Image) for one in images):
