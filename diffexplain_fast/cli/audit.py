@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.output import check_folder
@@ -92,6 +92,8 @@ def audit(
     --fail-on takes false_answers, spurious, findings, worst_group, unexplained; then any finding on a clean classifier
     comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints.
 
+    Started by torchrun or accelerate launch, the processes draw the pictures together.
+
     Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
 
     Example: diffexplain-fast audit tinyworld/background
@@ -133,7 +135,9 @@ def _models(pipeline: str, scheduler: str | None, place: str) -> object:
 
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
-    """Save an audit with its decisions, print it, and stop where a condition is true."""
+    """Save an audit with its decisions, print it, and stop where a condition is true; of several ranks, the first."""
+    if not ranks.is_first():
+        return
     decisions: list[Decision] = []
     try:
         decisions = found.decide(conditions) if conditions else []

@@ -38,7 +38,7 @@ LAZY = "lazy.py"
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
-    "api": {"explainer": ANY, "one_call": ANY},
+    "api": {"explainer": ANY, "maps": ANY, "one_call": ANY},
     "cli": {},
     "editing": {
         "ddim": "methods api",
@@ -182,7 +182,7 @@ DOORS = {
         "callbacks": ANY,
         "checkpoint": ANY,
         "progress": ANY,
-        "shared_units": "evidence methods",
+        "shared_units": "evidence methods cli",
         "spending": "methods",
     },
     "stats": {
