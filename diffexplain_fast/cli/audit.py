@@ -54,6 +54,7 @@ _Weights = Annotated[
 _Redraw = Annotated[
     int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
 ]
+_Pictures = Annotated[int, typer.Option(help="Pictures of the shared pool, at most; 0 draws none.")]
 _MinimalEffect = Annotated[float, typer.Option(help="Effect in logits up to which nothing is a finding.")]
 _Explain = Annotated[
     bool,
@@ -66,7 +67,7 @@ def audit(
     target: Targets = None,
     pipeline: options.Pipeline = "tinyworld",
     concepts: ConceptFile = None,
-    pictures: Annotated[int, typer.Option(help="Pictures of the shared pool, at most.")] = AuditOptions.pictures,
+    pictures: _Pictures = AuditOptions.pictures,
     minimal_effect: _MinimalEffect = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,

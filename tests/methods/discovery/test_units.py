@@ -12,9 +12,9 @@ from torch import nn
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.methods.discovery.directions import chosen_directions
+from diffexplain_fast.methods.discovery.layers import Layers
 from diffexplain_fast.methods.discovery.unit_heads import class_weights
 from diffexplain_fast.methods.discovery.unit_rows import feature_rows
-from diffexplain_fast.methods.discovery.units import HiddenFeatures
 from diffexplain_fast.methods.discovery.weights import picture_weights, shares_of
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -153,7 +153,7 @@ def test_independent_classes_are_answered_above_one_half(tmp_path: Path) -> None
 def test_bad_features_are_refused_before_the_pictures_are_looked_at(
     hidden: Audit, method: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HiddenFeatures, "_pictures", None)
+    monkeypatch.setattr(Layers, "_pictures", None)
     with pytest.raises((TypeError, ValueError), match=message):
         getattr(hidden, method)("layer2", **options)
 
