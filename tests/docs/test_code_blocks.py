@@ -55,3 +55,5 @@ def test_each_of_ten_tasks_is_one_command_or_twelve_lines() -> None:
     for task in tasks:
         code = blocks(task, "python")
         assert (code or blocks(task, "sh")) and all(len(block.strip().splitlines()) <= 12 for block in code), task
+        wide = [line for block in (*code, *blocks(task, "sh")) for line in block.splitlines() if len(line) > 80]
+        assert not wide, f"cut at the width of the page: {wide}"
