@@ -12,7 +12,6 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
-from diffexplain_fast.api.found import check_explain
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
@@ -222,9 +221,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             StorageError: the pool cannot be written.
         """
         self._follow()
-        check_explain(explain)
         changes, only = Intervening.of(interventions, options.get("clusters")), type(pictures) is int and pictures == 0
-        chosen = Chosen.of(24 if only else pictures, minimal_effect, level, options)
+        chosen = Chosen.of(pictures, minimal_effect, level, explain, options)
         if only:
             with self._frozen():
                 return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, chosen.callback)

@@ -107,6 +107,7 @@ DOORS = {
         "problem": "methods api measuring",
         "readout": "methods api",
         "recorded": "methods api",
+        "salient": "methods",
         "scores": "methods",
         "shipped": "methods api",
         "seeds": "methods editing",
@@ -127,8 +128,13 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "photographs", "sentences"), "api"),
+    "methods/discovery": {
+        **dict.fromkeys(("screen", "discover", "prepared", "question"), "api"),
+        "options": "api cli",
+    },
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "photographs", "sentences", "tools"), "api"
+    ),
     "methods/segments": {"segments": "api"},
     "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
@@ -169,6 +175,7 @@ DOORS = {
         "explanation": ANY,
         "photographs": "methods report cli",
         "pictures": "evidence report",
+        "salient": "methods",
         "segments": "methods api",
         "truth": "models methods",
     },
