@@ -21,7 +21,7 @@ def is_first() -> bool:
 
 
 def left_to_first() -> bool:
-    """Return whether another rank writes what all have found, and say so: the variables may be left from another run."""
+    """Return whether another rank writes the results, and say so: the variables may be left from another run."""
     here = ranks()
     if not is_first():
         print(
