@@ -133,8 +133,8 @@ class Explainer(Attributing, Gathering, Segmenting):
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
 
         Args:
-            target: class index, label, "layer:unit", a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4",
-                17)`` or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
+            target: class index, label, "layer:unit", text such as "logit:boat + 0.5*neuron:layer4:17", a target such as
+                ``-ClassLogit("age") + 0.5 * Neuron("layer4", 17)``, or a function of a ``Response`` to scores [B].
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.output import check_folder
@@ -23,6 +23,7 @@ from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:
+    from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.results.audit import Audit
     from diffexplain_fast.results.audit_rows import AuditRow
 
@@ -97,22 +98,20 @@ def audit(
 
     A randomised trial through the prompt: draws pictures of random captions, asks the classifier about each, and says
     for every class which concepts raise or lower it, with intervals. The pictures are kept for later audits with the
-    same pipeline. Interrupted, even by a power cut, the same command goes on where it stopped.
+    same pipeline. Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same
+    result. Started by torchrun or accelerate launch, the processes draw the pictures together.
 
     --fail-on takes false_answers, spurious, findings, worst_group, unexplained; then any finding on a clean classifier
     comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints.
 
     Example: diffexplain-fast audit tinyworld/background
     """
-    from diffexplain_fast.api.explainer import Explainer
-
     conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
         return _finish(difference(target or ()), out, conditions)
     place = str(chosen_device(device))
-    models, loaded = _models(pipeline, scheduler, place), classifiers.load_classifier(classifier, place)
-    with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
+    with _explainer(pipeline, scheduler, classifier, seed, place) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
             concepts,
@@ -134,6 +133,13 @@ def audit(
     _finish(found, out, conditions)
 
 
+def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, place: str) -> "Explainer":
+    from diffexplain_fast.api.explainer import Explainer
+
+    loaded = classifiers.load_classifier(classifier, place)
+    return Explainer(_models(pipeline, scheduler, place), loaded, seed=seed, device=place)
+
+
 def _models(pipeline: str, scheduler: str | None, place: str) -> object:
     """Return a pipeline on a device, here or in a worker."""
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
@@ -142,7 +148,9 @@ def _models(pipeline: str, scheduler: str | None, place: str) -> object:
 
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
-    """Save an audit with its decisions, print it, and stop where a condition is true."""
+    """Save an audit with its decisions, print it, and stop where a condition is true; of several ranks, the first."""
+    if not ranks.is_first():
+        return
     decisions: list[Decision] = []
     try:
         decisions = found.decide(conditions) if conditions else []

@@ -7,6 +7,7 @@ import typer
 
 from diffexplain_fast.cli.own_files import function_of
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.storage import sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,17 @@ def _made_by(name: str, device: str) -> "Classifier":
     if not isinstance(made, Classifier):
         raise wrong_type("classifier", f"a Classifier or a module from {name}", made)
     return made
+
+
+def identity(name: str, loaded: "Classifier") -> str:
+    """Return a text that changes with the classifier, or with the file that makes it.
+
+    Args:
+        name: see ``Name``.
+        loaded: the classifier of that name.
+    """
+    file = Path(name.rpartition(":")[0])
+    return f"{loaded.fingerprint()} {sha256_file(file) if file.is_file() else ''}".strip()
 
 
 def classes(classifier: Name) -> None:

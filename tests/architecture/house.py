@@ -38,7 +38,7 @@ LAZY = "lazy.py"
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
-    "api": {"explainer": ANY, "one_call": ANY},
+    "api": {"explainer": ANY, "maps": ANY, "one_call": ANY},
     "cli": {},
     "editing": {
         "ddim": "methods api",
@@ -186,7 +186,7 @@ DOORS = {
         "checkpoint": ANY,
         "progress": ANY,
         "ray_workers": ANY,
-        "shared_units": "evidence methods",
+        "shared_units": "evidence methods cli",
         "spending": "methods",
     },
     "stats": {
