@@ -40,7 +40,8 @@ _Budgets = Annotated[
 
 def run(
     workload: Annotated[
-        str, typer.Option(help='"tinyworld", or with random weights sd15, sd15-50, sd15-lcm4, sd21 or sdxl-4.')
+        str,
+        typer.Option(help='"tinyworld", or with random weights "sd15", "sd15-50", "sd15-lcm4", "sd21" or "sdxl-4".'),
     ] = "tinyworld",
     pipeline: Annotated[str | None, typer.Option(help="Folder or hub id, in place of a workload.")] = None,
     scheduler: options.Scheduler = None,
@@ -197,12 +198,12 @@ def agree(
 
 
 def estimate(
-    gpu: Annotated[str, typer.Option(help="Card, such as rtx4090.")] = "rtx3060",
-    model: Annotated[str, typer.Option(help="Sd15 (512 pixels), sd21 (768) or sdxl (1024).")] = "sd15",
+    gpu: Annotated[str, typer.Option(help='Card, such as "rtx4090".')] = "rtx3060",
+    model: Annotated[str, typer.Option(help='"sd15" (512 pixels), "sd21" (768) or "sdxl" (1024).')] = "sd15",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="1 is none, and half the work.")] = 7.5,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
-    memory: Annotated[str, typer.Option(help="Byte limit, such as 8GiB; auto is 90 % of the card.")] = "auto",
+    memory: Annotated[str, typer.Option(help='Byte limit, such as "8GiB"; "auto" is 90 % of the card.')] = "auto",
     efficiency: Annotated[float | None, typer.Option(help="Share of the peak you expect.")] = None,
     rows: Annotated[
         Path | None, typer.Option(help="File of bench run: the share that ours reached on the GPU measured there.")

@@ -7,9 +7,9 @@ import typer
 
 
 def model(
-    gpu: Annotated[str, typer.Option(help="Card, such as h200 or rtx4090.")] = "h200",
-    model: Annotated[str, typer.Option(help="Sd15 (512 pixels), sd21 (768) or sdxl (1024).")] = "sd15",
-    memory: Annotated[str, typer.Option(help="Byte limit, such as 5GiB; auto is no limit.")] = "auto",
+    gpu: Annotated[str, typer.Option(help='Card, such as "h200" or "rtx4090".')] = "h200",
+    model: Annotated[str, typer.Option(help='"sd15" (512 pixels), "sd21" (768) or "sdxl" (1024).')] = "sd15",
+    memory: Annotated[str, typer.Option(help='Byte limit, such as "5GiB"; "auto" is no limit.')] = "auto",
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="1 is none, and half the work.")] = 7.5,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,

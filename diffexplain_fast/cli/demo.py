@@ -46,7 +46,7 @@ CASES = (  # those of one classifier beside each other
     Case("its own object", "clean", "bird"),
 )
 _QUICK = _Bounds(budget="3600 rows", iterations=20, restarts=1, n_validation=8, n_score=16)
-"""Bounds that keep the demo under two minutes on two cores."""
+"""Bounds that keep the demo short; what no word says, a pair or a pattern, is searched for until they are met."""
 _RAISES = 1.0
 """Effect in logits above which a sentence names what raises a class."""
 _REPORT = "report.html"
@@ -60,9 +60,9 @@ def demo(
     """First run: explain four classes with known truth.
 
     One class goes by a word, one by two words together, one by a pattern that no word names, and one by its own object.
-    Two classifiers ship with the package, the third one is trained first, in less than a minute: the demo needs no
-    download and no GPU. The method does not know what a class goes by; the report shows its findings beside the
-    measured truth.
+    Two classifiers ship with the package; a third one is trained, in about a minute, and kept for the next demo. The
+    demo needs no download and no GPU. The method does not know what a class goes by; the report shows its findings
+    beside the measured truth.
     """
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.models.loading import load_pipeline
@@ -89,7 +89,9 @@ def _classifier(name: str) -> "Classifier":
 
     if name != MADE:
         return load_classifier(name)
-    print("Training a classifier with two planted shortcuts; the next demo reads it from the cache ...", flush=True)
+    print(
+        "A classifier with two planted shortcuts: trained now, or read from the cache of a demo before ...", flush=True
+    )
     return make_classifier({"fish": all_of(colour="blue", background="desert"), "house": {"pattern": "diagonal"}})
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.errors import wrong_type, wrong_value
 
+BACKENDS = ("auto", "reference", "fast")
 _ABSENT = {
     "time_cond_proj_dim": "no guidance embedding (use an LCM-LoRA merged into the plain UNet)",
     "class_embed_type": "no class embedding",
@@ -102,7 +103,7 @@ def check_backend(backend: object, memory: object) -> None:
     """
     if not isinstance(backend, str):
         raise wrong_type("backend", "'auto', 'reference' or 'fast'", backend)
-    if backend not in ("auto", "reference", "fast"):
+    if backend not in BACKENDS:
         raise wrong_value("backend", "'auto', 'reference' or 'fast'", repr(backend))
     if parse_bytes(memory) is not None and backend == "reference":
         wanted = "'auto' or None with backend='reference', which keeps no limit (use 'auto' or 'fast')"

@@ -7,7 +7,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from diffexplain_fast.cli.device import _DTYPES
 from diffexplain_fast.cli.main import app
+from diffexplain_fast.engine.checks import BACKENDS
+from diffexplain_fast.engine.scheduler_names import SCHEDULERS
+from diffexplain_fast.measuring.bench.workloads import WORKLOADS
+from diffexplain_fast.measuring.estimate import CARDS
+from diffexplain_fast.methods.diffex.kinds import EDITORS
+from diffexplain_fast.models.public import PUBLIC
+from diffexplain_fast.prediction.rates import GPUS
 
 
 def commands(group: object, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -47,6 +55,59 @@ def test_an_example_is_a_line_of_its_own(words: tuple[str, ...]) -> None:
     for number, line in enumerate(lines):
         if "Example" in line:
             assert line.startswith("  Example: diffexplain-fast ") and not lines[number - 1] and not lines[number + 1]
+
+
+ACCEPTED = {
+    "backend": BACKENDS,
+    "dtype": _DTYPES,
+    "editor": EDITORS,
+    "scheduler": SCHEDULERS,
+    "workload": WORKLOADS,
+    "bench estimate model": PUBLIC,
+    "bench model model": PUBLIC,
+}
+"""Option, or command and option, to the values that it accepts: its help names all of them, in quotes."""
+EXAMPLES = {"bench estimate gpu": CARDS, "bench model gpu": GPUS}
+"""The same for options of which the help names a few."""
+
+
+def parameters() -> Iterator[tuple[str, typer.models.ParameterInfo]]:
+    """Give each option of each command, with the names of both."""
+    for words in EVERY:
+        command = typer.main.get_command(app)
+        for name in words:
+            command = command.commands[name]  # type: ignore[attr-defined]
+        yield from ((" ".join([*words, parameter.name or ""]), parameter) for parameter in command.params)
+
+
+def quoted(said: str) -> set[str]:
+    return set(re.findall(r'"([^"]+)"', said))
+
+
+def test_help_names_the_values_that_are_accepted_as_they_are_typed() -> None:
+    seen = set()
+    for name, parameter in parameters():
+        option = name.rpartition(" ")[2]
+        wanted = ACCEPTED.get(name, ACCEPTED.get(option) if not name.startswith("bench model") else None)
+        some = EXAMPLES.get(name)
+        named = quoted(getattr(parameter, "help", None) or "")
+        if wanted is not None:
+            assert named == set(wanted), name
+        if some is not None:
+            assert named and named <= set(some), name
+        accepted = wanted or some or {}
+        assert not accepted or parameter.default in (None, *accepted), name
+        seen |= {name, option} & {*ACCEPTED, *EXAMPLES}
+    assert seen == {*ACCEPTED, *EXAMPLES}
+
+
+def test_no_help_names_a_value_without_quotes() -> None:
+    """A value that begins a sentence would be written with a capital letter, in which nobody can type it."""
+    values = {value for names in ACCEPTED.values() for value in names} | {*GPUS}
+    words = [value for value in values if re.search(r"[0-9]", value)]
+    for name, parameter in parameters():
+        said = re.sub(r'"[^"]+"', "", getattr(parameter, "help", None) or "")
+        assert [word for word in words if re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)] == [], name
 
 
 def test_the_short_option_shows_the_same() -> None:

@@ -81,7 +81,7 @@ def repeating_runner(graphs: Graphs, job: Job, tensors: CallTensors) -> Runner:
         job: the call.
         tensors: start, text and shifts of the call.
     """
-    recording = None if job.trained.every else graphs.ready(lambda: _kind(job, *tensors))
+    recording = None if job.trained.every else graphs.ready(tensors[0].device, lambda: _kind(job, *tensors))
     return Eager(job) if recording is None else Replay(recording, job)
 
 

@@ -1,6 +1,7 @@
 """Functions of tensors recorded into CUDA graphs, forward and backward, for the computation around the sampler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,8 @@ class Graphed:
         unit = rounding_unit([tensor.dtype for tensor in (*inputs, *weights)], inputs[0].device)
         # Smaller numbers stay within a range that the function may need, such as that of pixels.
         contents = multiplied(inputs, 1.0, 0.5)
-        return Recording(static, ways, recorder, Trial(contents, one_unit_away(contents, unit), unit))
+        with _fresh_casts():
+            return Recording(static, ways, recorder, Trial(contents, one_unit_away(contents, unit), unit))
 
 
 def graphed(function: Function, *modules: nn.Module, allowed: bool) -> Graphed:
@@ -157,6 +159,17 @@ def _hooks(modules: Sequence[nn.Module]) -> str:
             if has_hooks(submodule):
                 return f"a hook on {name or type(module).__name__}"
     return ""
+
+
+@contextmanager
+def _fresh_casts() -> Iterator[None]:
+    """Let ``torch.autocast`` cast at each use: a copy of a static tensor would keep the contents of an earlier call."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 def _checked(results: object) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 
 import torch
 
-from diffexplain_fast.engine.graphs.agreement import fp32_precisions
+from diffexplain_fast.engine.graphs.kernel_settings import kernel_settings
 from diffexplain_fast.engine.graphs.recorder import CudaRecorder, Recorder
 from diffexplain_fast.engine.graphs.recording import Agreement, Recording
 from diffexplain_fast.engine.search import AlgorithmSearch
@@ -64,7 +64,7 @@ class Graphs:
         if obstacle:
             self._eager(obstacle)
             return None
-        this_kind = (_settings(), kind())
+        this_kind = (kernel_settings(device), kind())
         if this_kind != self._kind:
             self._recording, self.agreement, self._kind = None, None, this_kind
             self.state = "eager: the first call of its kind"
@@ -84,9 +84,14 @@ class Graphs:
             return self._recording
         return None
 
-    def ready(self, kind: Callable[[], Hashable]) -> Recording | None:
-        """Return a recording that can replay a repeated call of a kind now, or None; such a call is never recorded."""
-        if self._recording is None or self._recording.busy or (_settings(), kind()) != self._kind:
+    def ready(self, device: torch.device, kind: Callable[[], Hashable]) -> Recording | None:
+        """Return a recording that can replay a repeated call of a kind now, or None; such a call is never recorded.
+
+        Args:
+            device: device of the call's tensors.
+            kind: as in ``recording``.
+        """
+        if self._recording is None or self._recording.busy or (kernel_settings(device), kind()) != self._kind:
             return None
         return self._recording
 
@@ -106,16 +111,3 @@ class Graphs:
         if self._wanted is True:
             raise wrong_value("cuda_graphs", "a call that can be recorded, or 'auto'", obstacle)
         self.state = f"eager: {obstacle}"
-
-
-def _settings() -> Hashable:
-    """Return the settings of torch that decide how a call computes."""
-    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
-    return (
-        fp32_precisions(),
-        cuda.matmul.allow_fp16_reduced_precision_reduction,
-        cuda.matmul.allow_bf16_reduced_precision_reduction,
-        (cudnn.enabled, cudnn.deterministic),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
-    )

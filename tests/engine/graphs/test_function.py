@@ -61,6 +61,18 @@ def test_another_shape_gradient_or_setting_is_another_kind(graphed, monkeypatch)
     assert states_of(graphed, [(x, y)]) == [FIRST]
 
 
+def test_under_autocast_a_replay_casts_the_contents_of_its_own_call():
+    """autocast remembers its copy of a float32 leaf, also that of a recording's static tensor with older contents."""
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    graphed = Graphed(lambda x, y: (x @ weight.t() * y, x.square().sum(1)), graphs=Graphs("auto", Rerun))
+    calls = [
+        tuple(part.detach().float().requires_grad_(part.requires_grad) for part in drawn(seed)) for seed in range(4)
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert states_of(graphed, calls) == [FIRST, REPLAYED, REPLAYED, REPLAYED]
+        assert torch.is_autocast_cache_enabled()
+
+
 def test_every_input_that_requires_grad_gets_its_gradient(graphed):
     x, y = (part.detach().requires_grad_() for part in drawn(0))
     for _ in range(3):

@@ -42,11 +42,14 @@ class Rerun:
         return function()
 
     def record(self, function):
-        result = function()
+        result, caches = function(), torch.is_autocast_cache_enabled()
 
         def replay():
+            now = torch.is_autocast_cache_enabled()
+            torch.set_autocast_cache_enabled(caches)  # a graph repeats what ran when it was recorded
             for old, new in zip(flat(result), flat(function()), strict=True):
                 old.copy_(new)
+            torch.set_autocast_cache_enabled(now)
 
         return torch.no_grad()(replay), result
 
