@@ -110,6 +110,11 @@ def may_compile() -> bool:
     return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
 
 
+def without_usage_reports() -> None:
+    """Keep Ray from reporting its use over the network, unless the environment says otherwise; before Ray begins."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def share_processors() -> None:
     """Let torch's threads fit a machine that others use too, and a container with a quota; before torch is imported.
 
