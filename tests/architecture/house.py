@@ -84,6 +84,7 @@ DOORS = {
         "counting": "engine methods measuring prediction",
         "flop": "engine measuring prediction",
         "host": "engine",
+        "layout": "engine",
         "plan": "engine measuring cli prediction",
         "planner": "engine",
         "resident": "engine methods",
