@@ -7,6 +7,7 @@ from diffexplain_fast.public_names import HOMES
 
 if TYPE_CHECKING:
     from diffexplain_fast import editing, tinyworld
+    from diffexplain_fast.api import maps
     from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.api.one_call import explain
     from diffexplain_fast.endpoints import Endpoint
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.engine.sampler import DifferentiableSampler
     from diffexplain_fast.evidence.concepts import Concepts
     from diffexplain_fast.models.classifier import Classifier
+    from diffexplain_fast.models.loading import load_pipeline
     from diffexplain_fast.recipe.making import all_of, any_of, make_classifier
     from diffexplain_fast.report.writing import plot, write_report
     from diffexplain_fast.results.attribution import Attribution
@@ -29,8 +31,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Attribution", "Audit", "ClassLogit", "ClassProbability", "Classifier", "Concepts", "DifferentiableSampler",
     "Disagreement", "Endpoint", "Explainer", "Explanation", "Neuron", "Response", "Target", "Taxonomy", "accelerate",
-    "all_of", "any_of", "callbacks", "editing", "explain", "gradients", "make_classifier", "plot", "tinyworld",
-    "write_report",
+    "all_of", "any_of", "callbacks", "editing", "explain", "gradients", "load_pipeline", "make_classifier",
+    "maps", "plot", "tinyworld", "write_report",
 ]
 # fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

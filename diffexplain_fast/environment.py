@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from diffexplain_fast.errors import describe
 
@@ -31,6 +31,20 @@ class Devices(TypedDict):
     cpu: str
     threads: int
     cuda: list[str]
+
+
+class Ranks(NamedTuple):
+    """The processes that torchrun, ``accelerate launch`` or another launcher has started for one run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        processes: of the run; 1 without a launcher.
+        local: number of this process on its machine, from 0.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    local: int = 0
 
 
 def versions() -> dict[str, str | None]:
@@ -54,11 +68,24 @@ def device_record() -> Devices:
     return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "cuda": cuda}
 
 
+def ranks() -> Ranks:
+    """Return which of the processes of one run this is, as their launcher's variables say; see ``Ranks``."""
+    found = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if not all(text.isascii() and text.isdigit() for text in found[:2]):
+        return Ranks()
+    rank, count, local = (int(text) if text.isascii() and text.isdigit() else 0 for text in found)
+    return Ranks(rank, count, local) if rank < count else Ranks()
+
+
 def default_device() -> "torch.device":
-    """Return the first CUDA device, or the CPU if there is none."""
+    """Return the first CUDA device, that of this rank among several, or the CPU if there is none."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    here = ranks()
+    # A launcher may also show each rank only one device.
+    return torch.device("cuda" if here.processes == 1 else f"cuda:{here.local % torch.cuda.device_count()}")
 
 
 def cache_folder() -> Path:

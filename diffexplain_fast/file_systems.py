@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -22,6 +23,7 @@ _PATIENCE = 5.0
 """Seconds to wait for another writer of the same file."""
 _FIXED = {errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}
 """Errors for a file that may be written but cannot be replaced by another one."""
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}(\.[0-9a-f]{8})?\.tmp")
 _PAUSE = 0.002
 """Seconds between two attempts to claim a file that another writer has."""
 
@@ -126,6 +128,11 @@ def parents_of(path: Path) -> Iterator[None]:
 def short_name(name: str) -> str:
     """Return a hidden name derived from another name; it is short even if the other name is long."""
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file's name is one under which ``write_content`` writes before it renames."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def replace_file(source: Path, target: Path) -> None:

@@ -8,7 +8,6 @@ import torch
 from peft import LoraConfig
 
 import diffexplain_fast as dx
-from diffexplain_fast.models.loading import load_pipeline
 
 PROMPT, LABEL = "a photo of a tree", "tree"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -28,7 +27,7 @@ def align(
     """
     torch.manual_seed(0)
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
-    pipe = load_pipeline("tinyworld")
+    pipe = dx.load_pipeline("tinyworld")
     pipe.unet.requires_grad_(False)
     pipe.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION))
     weights = [weight for weight in pipe.unet.parameters() if weight.requires_grad]

@@ -7,7 +7,6 @@ Run: ``python examples/digin_neuron.py``; 12 steps take less than a minute on tw
 import torch
 
 import diffexplain_fast as dx
-from diffexplain_fast.models.loading import load_pipeline
 
 PROMPT, LAYER = "a photo of a tree", "resnet.encoder.stages.2"
 
@@ -16,7 +15,7 @@ def raise_neuron(unit: int = 0, steps: int = 12, sampling_steps: int = 4, rate: 
     """Return the activation of a unit of ``LAYER`` in one picture of ``PROMPT`` before each step."""
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
     neuron = dx.Neuron(LAYER, unit).bind(classifier)
-    pipe = load_pipeline("tinyworld")
+    pipe = dx.load_pipeline("tinyworld")
     sampler = dx.accelerate(pipe, num_inference_steps=sampling_steps, guidance_scale=1.0)
     prompt = pipe.encode_text([PROMPT]).prompt_embeds.detach().requires_grad_()
     noise = torch.randn(1, *pipe.latent_shape, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -9,7 +9,6 @@ import math
 import torch
 
 import diffexplain_fast as dx
-from diffexplain_fast.models.loading import load_pipeline
 
 PROMPT, LABEL = "a photo of a tree", "fish"
 
@@ -17,7 +16,7 @@ PROMPT, LABEL = "a photo of a tree", "fish"
 def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 20.0, keep_norm: float = 1e-3) -> list[float]:
     """Return the log probability of ``LABEL`` in one picture of ``PROMPT`` before each step of the search."""
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
-    pipe = load_pipeline("tinyworld")
+    pipe = dx.load_pipeline("tinyworld")
     sampler = dx.accelerate(pipe, num_inference_steps=sampling_steps, guidance_scale=1.0)
     prompt = pipe.encode_text([PROMPT]).prompt_embeds.detach()
     noise = torch.randn(1, *pipe.latent_shape, generator=torch.Generator().manual_seed(0)).requires_grad_()

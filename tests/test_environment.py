@@ -80,3 +80,17 @@ def test_the_command_line_decides_before_torch_is_imported() -> None:
     free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run([sys.executable, "-c", code], env=free, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "10000"]
+
+
+@pytest.mark.parametrize(
+    ("rank", "processes", "devices", "device"),
+    [(0, 1, 4, "cuda"), (3, 4, 4, "cuda:3"), (5, 8, 4, "cuda:1"), (1, 2, 1, "cuda:0")],
+)
+def test_every_rank_of_a_machine_has_a_device_of_its_own(
+    rank: int, processes: int, devices: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    for name, value in (("RANK", rank), ("WORLD_SIZE", processes), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    assert default_device() == torch.device(device)

@@ -73,6 +73,7 @@ def against_truth(
         "covered": share((low <= true) & (true <= high)),
         "median half-width": float(np.median((high - low) / 2)),
         "mean |effect - truth|": float(np.abs(effect - true).mean()),
+        "planted found": share((found & (effect > 0))[true > PLANTED]),
     }
 
 
@@ -98,14 +99,12 @@ def compared(
     effect, low, high = (np.array([row[name] for row in cells], dtype=float) for name in ("effect", "low", "high"))
     found = np.array([row.finding for row in cells])
     undecided = np.array([row.role == "undecided" for row in cells])
-    planted = true > PLANTED
     covered, raised = (low <= true) & (true <= high), found & (effect > 0)
     half, own_half = (high - low) / 2, np.array([(spread or {}).get(key, 0.0) for key in keys])
     nearly = np.abs((low + high) / 2 - true) <= np.hypot(half, own_half)
     groups = np.array([concept.partition(":")[0] for _, concept in keys])
     large = np.abs(true) >= delta + 0.4
     return against_truth(effect, (low, high), true, found, spurious, delta) | {
-        "planted found": share(raised[planted]),
         "spurious found": share(raised[spurious]),
         "recall, |truth| at least 0.4 above the minimal effect": {
             "raised": share(raised[true >= delta + 0.4]),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.figures import PLANTED, Row, against_truth, asked_for, roles, share
+from benchmarks.discovery.figures import Row, against_truth, asked_for, roles, share
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.known_truth import audit_truth
@@ -73,7 +73,6 @@ def pasted(cells: list[Cell], drawn: list[tuple[float, float, bool]]) -> Row:
     effect, low, high, true, finding, spurious = (np.array(column) for column in zip(*cells, strict=True))
     generator, own, overlap = (np.array(column) for column in zip(*drawn, strict=True))
     return against_truth(effect, (low, high), true, finding, spurious, _DELTA) | {
-        "planted found": share(finding[true > PLANTED]),
         "slope on truth": float(np.polyfit(true, effect, 1)[0]),
         "with the generator: r": float(np.corrcoef(generator, own)[0, 1]),
         "with the generator: slope": float(np.polyfit(generator, own, 1)[0]),

@@ -1,30 +1,32 @@
 """From what a user asks of an audit to a question that the method answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 import torch
+from torch import Tensor
 
-from diffexplain_fast.api.found import Search, found_by
+from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, tokens_of
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
-from diffexplain_fast.errors import unknown_name, wrong_type
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.calibration import Sight, sight_of
-from diffexplain_fast.evidence.concepts import concepts_of
+from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.eyes import Eye
+from diffexplain_fast.evidence.eyes import Eye, checked_eye
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import Segment
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.methods.discovery.prepared import prepare
 from diffexplain_fast.methods.discovery.question import Question
-from diffexplain_fast.methods.discovery.screen import screened
+from diffexplain_fast.methods.discovery.screen import longest, screened
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
@@ -33,6 +35,8 @@ from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
+_OF_DRAWN = ("labels", "segmenter", "weights", "redraw", "own_pictures")
+"""Options that say something about generated pictures, or about own pictures beside them."""
 
 
 class Auditing(TypedDict, total=False):
@@ -88,15 +92,21 @@ class Chosen:
     weights: object = None
 
     @classmethod
-    def of(cls, pictures: int, minimal_effect: float, level: float, given: Auditing) -> "Chosen":
+    def of(cls, pictures: int, minimal_effect: float, level: float, explain: object, given: Auditing) -> "Chosen":
         """Check what a user has chosen.
 
         Args:
-            pictures: of the pool at most.
+            pictures: of the pool at most; 0 where nothing is drawn.
             minimal_effect: effect up to which nothing is a finding.
             level: rate of false findings.
+            explain: see ``Explainer.audit``.
             given: the other options.
+
+        Raises:
+            TypeError: an option of the wrong kind, or one that does not exist.
+            ValueError: an option out of its range, or one for generated pictures where nothing is drawn.
         """
+        check_explain(explain)
         for name in given:
             if name not in Auditing.__annotations__:
                 raise TypeError(str(unknown_name("option", name, Auditing.__annotations__)))
@@ -105,9 +115,19 @@ class Chosen:
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         if callback is not None and not callable(callback):
             raise wrong_type("callback", "a function of one Progress, or None", callback)
+        pool = given.get("pool")
+        if pool is not None and not isinstance(pool, str | Path):
+            raise wrong_type("pool", "a folder, or None", pool)
         control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
+        drawn = {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}
+        if type(pictures) is int and pictures == 0:
+            for name, value in drawn.items():
+                if value:
+                    wanted = "nothing where pictures is 0, because no picture is drawn"
+                    raise wrong_value(name, wanted, type(value).__name__)
+            pictures = AuditOptions.pictures
         options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
-        return cls(options, given.get("pool"), eye, callback, given.get("weights"))
+        return cls(options, pool, eye, callback, given.get("weights"))
 
 
 def run_audit(
@@ -119,7 +139,7 @@ def run_audit(
     concepts: object,
     chosen: Chosen,
     explain: object,
-    search: Search,
+    search: Searches,
     picturing: Picturing,
     intervening: Intervening,
 ) -> Audit:
@@ -134,7 +154,7 @@ def run_audit(
         concepts: see ``Explainer.audit``.
         chosen: the other options.
         explain: see ``Explainer.audit``.
-        search: explains a target.
+        search: explains a target, with checkpoints in a folder.
         picturing: pictures of the user's own.
         intervening: interventions of the user's own.
     """
@@ -143,21 +163,36 @@ def run_audit(
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
-    sight = sight_of(asked, phrases) if isinstance(chosen.eye, str) else None
-    if callable(chosen.eye):
-        sight = Sight(chosen.eye, "the user's", None)
+    sight = _sight(chosen.eye, asked, phrases, blank)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
+    explained = kept_in(folder, classifier, sampler, search)
+    given = {} if explain is True else found_by(explain, readout, pipeline, explained)
     aside = _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
-    asked, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
-    found = found_by(explain, readout, pipeline, search)
-    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, found)
-    audit = discover(question, chosen.options, chosen.callback)
+    question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, given)
+    # All that the arguments can do wrong shows itself here, before the first picture is drawn.
+    prepared = prepare(question.among(longest(asked, pipeline)), chosen.options, tokens_of(explain))
+    picturing.check(question)
+    begun = intervening.begin(prepared, None if picturing.given is None else picturing.given.pixels, chosen.callback)
+    left, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
+    if screening or explain is True:
+        found = found_by(True, readout, pipeline, explained) if explain is True else given
+        question = replace(question.among(left), found=found)
+        prepared = prepare(question, chosen.options)
+    audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
-    picturing.add(audit, question, chosen.callback)
-    own = None if picturing.given is None else picturing.given.pixels
-    intervening.add(audit, question, chosen.options, own, chosen.callback)
+    picturing.add(audit, prepared.question, chosen.callback)
+    intervening.add(audit, prepared, begun, chosen.callback)
     return audit
+
+
+def _sight(eye: Eye | str | None, concepts: Concepts, phrases: Phrases, blank: Tensor) -> Sight | None:
+    """Return the eye that a user means; the user's own is tried on a black picture."""
+    if eye is None or isinstance(eye, str):
+        return None if eye is None else sight_of(concepts, phrases)
+    look = checked_eye(eye, len(concepts.names))
+    look(blank)
+    return Sight(look, "the user's", None)
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

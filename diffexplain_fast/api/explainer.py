@@ -12,7 +12,6 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import takes
-from diffexplain_fast.api.found import check_explain
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
@@ -134,8 +133,8 @@ class Explainer(Attributing, Gathering, Segmenting):
         """Find a soft prompt whose images make the classifier respond, and score it on held-out start latents.
 
         Args:
-            target: class index, label, "layer:unit", a target such as ``ClassLogit("boat") + 0.5 * Neuron("layer4",
-                17)`` or ``-ClassLogit("age")``, or a function of a ``Response`` that returns scores [B].
+            target: class index, label, "layer:unit", text such as "logit:boat + 0.5*neuron:layer4:17", a target such as
+                ``-ClassLogit("age") + 0.5 * Neuron("layer4", 17)``, or a function of a ``Response`` to scores [B].
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
             guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.
@@ -222,9 +221,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             StorageError: the pool cannot be written.
         """
         self._follow()
-        check_explain(explain)
         changes, only = Intervening.of(interventions, options.get("clusters")), type(pictures) is int and pictures == 0
-        chosen = Chosen.of(24 if only else pictures, minimal_effect, level, options)
+        chosen = Chosen.of(pictures, minimal_effect, level, explain, options)
         if only:
             with self._frozen():
                 return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, chosen.callback)

@@ -1,15 +1,28 @@
 """What explanations found, for the trial that confirms it: explanations that are there, or new ones of every target."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
 
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.environment import versions
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.discovery.question import Found
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation, first_words
 
-Search = Callable[[object], Explanation]
-"""From a target to its explanation."""
+Search = Callable[[object, str], Explanation]
+"""From a target and its name to its explanation."""
+
+
+class Searches(Protocol):
+    """Explains a target; see ``Explainer.explain``."""
+
+    def __call__(self, target: object, *, checkpoint: Path) -> Explanation: ...
 
 
 def check_explain(explain: object) -> None:
@@ -22,6 +35,15 @@ def check_explain(explain: object) -> None:
         return
     if not isinstance(explain, Mapping) or not all(isinstance(one, Explanation) for one in explain.values()):
         raise wrong_type("explain", "True, False, or a dict from targets to their explanations", explain)
+
+
+def tokens_of(explain: object) -> int:
+    """Return how many tokens a search will find for every target; 0 where nothing is searched.
+
+    Args:
+        explain: see ``found_by``.
+    """
+    return Options().n_tokens if explain is True else 0
 
 
 def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Search) -> dict[int, Found]:
@@ -38,7 +60,7 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Sear
     """
     if isinstance(explain, bool):
         wanted = [readout.others.get(place, index) for place, index in enumerate(readout.classes)] if explain else []
-        return {place: _found(search(target), pipeline) for place, target in enumerate(wanted)}
+        return {place: _found(search(target, readout.names[place]), pipeline) for place, target in enumerate(wanted)}
     assert isinstance(explain, Mapping)
     found = {}
     for name, explanation in explain.items():
@@ -49,6 +71,24 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Sear
             raise wrong_value(f"explain, {name}", tokens, f"{explanation.prompt_embeds.shape[-1]} numbers")
         found[readout.names.index(name)] = _found(explanation, pipeline)
     return found
+
+
+def kept_in(folder: Path, classifier: Classifier, sampler: DifferentiableSampler, search: Searches) -> Search:
+    """Return a search that an interrupted audit goes on with, from checkpoints in the folder of the pool.
+
+    Args:
+        folder: of the pool.
+        classifier: is explained.
+        sampler: draws the pictures of the search.
+        search: explains a target, with checkpoints in a folder.
+    """
+    run = f"{classifier.fingerprint()} {sorted(sampler.identity().items(), key=str)} {versions()['diffexplain_fast']}"
+
+    def explained(target: object, name: str) -> Explanation:
+        key = hashlib.sha256(f"{run} {name}".encode()).hexdigest()[:16]
+        return search(target, checkpoint=folder / "searches" / key)
+
+    return explained
 
 
 def _found(explanation: Explanation, pipeline: Pipeline) -> Found:

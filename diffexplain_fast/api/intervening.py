@@ -3,19 +3,26 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from diffexplain_fast.api.picturing import read_pictures
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout, readout_of
 from diffexplain_fast.methods.discovery.options import AuditOptions
-from diffexplain_fast.methods.discovery.question import Question, used_pictures
+from diffexplain_fast.methods.discovery.prepared import Prepared, used_pictures
 from diffexplain_fast.methods.photographs.intervened import Intervened, intervened, with_sentences
-from diffexplain_fast.methods.photographs.interventions import Intervention, checked_interventions, paired_answers
+from diffexplain_fast.methods.photographs.interventions import (
+    Intervention,
+    check_functions,
+    checked_interventions,
+    paired_answers,
+)
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
@@ -51,15 +58,43 @@ class Intervening:
             raise wrong_type("clusters", "a name or number for every picture of images, or None", clusters)
         return cls(known, np.unique([str(one) for one in clusters], return_inverse=True)[1])
 
-    def add(
-        self, audit: Audit, question: Question, options: AuditOptions, given: Tensor | None, callback: Callback
-    ) -> None:
-        """Put rows of interventions into an audit, on own pictures or, without any, on those of the pool."""
+    def begin(self, prepared: Prepared, given: Tensor | None, callback: Callback) -> Intervened | None:
+        """Return what interventions do to own pictures; without any, try each of them on a black picture.
+
+        Args:
+            prepared: what the audit asks, of which nothing is drawn yet.
+            given: own pictures, or None.
+            callback: receives a ``Progress``.
+
+        Raises:
+            ValueError: clusters that do not fit, an intervention that fails or, on own pictures, changes nothing.
+        """
+        if given is None:
+            if self.clusters is not None:
+                raise wrong_value("clusters", "None without images", "clusters")
+            pool = prepared.question.pool
+            check_functions(self.interventions, pool.as_pixels(pool.blank()))
+            return None
+        self._check_clusters(len(given))
         if not self.interventions:
-            return
-        count = int(audit.settings["pictures_used"]) if given is None else len(given)
-        parts = used_pictures(question, options, count) if given is None else iter([given])
-        _put(audit, self._measured(parts, count, given is None, question.readout, options, callback))
+            return None
+        return self._measured(iter([given]), len(given), prepared.question.readout, prepared.options, callback)
+
+    def add(self, audit: Audit, prepared: Prepared, begun: Intervened | None, callback: Callback) -> None:
+        """Put rows of interventions into an audit, those of own pictures or, without any, of pictures of the pool.
+
+        Args:
+            audit: of generated pictures.
+            prepared: what it has asked.
+            begun: from ``begin``.
+            callback: receives a ``Progress``.
+        """
+        if begun is not None:
+            _put(audit, begun)
+        elif self.interventions:
+            count = int(audit.settings["pictures_used"])
+            parts = used_pictures(prepared, count)
+            _put(audit, self._measured(parts, count, prepared.question.readout, prepared.options, callback))
 
     def only(
         self,
@@ -84,8 +119,9 @@ class Intervening:
             wanted = "images and interventions where pictures is 0, so that nothing is drawn"
             raise wrong_value("pictures", wanted, "neither" if images is None else "no interventions")
         began, pixels = time.perf_counter(), own_size(images, pipeline)
+        self._check_clusters(len(pixels))
         readout = readout_of(classifier, targets, pixels[:1])
-        found = self._measured(iter([pixels]), len(pixels), False, readout, options, callback)
+        found = self._measured(iter([pixels]), len(pixels), readout, options, callback)
         settings = {
             "minimal_effect": options.minimal_effect,
             "level": options.level,
@@ -103,28 +139,33 @@ class Intervening:
         _put(audit, found)
         return audit
 
+    def _check_clusters(self, count: int) -> None:
+        if self.clusters is None:
+            return
+        if len(self.clusters) != count:
+            raise wrong_value("clusters", f"{count}, one for every picture of images", len(self.clusters))
+        if len(np.unique(self.clusters)) < 2:
+            raise wrong_value("clusters", "at least two clusters of pictures", len(np.unique(self.clusters)))
+
     def _measured(
-        self,
-        parts: Iterator[Tensor],
-        count: int,
-        drawn: bool,
-        readout: Readout,
-        options: AuditOptions,
-        callback: Callback,
+        self, parts: Iterator[Tensor], count: int, readout: Readout, options: AuditOptions, callback: Callback
     ) -> Intervened:
-        clusters = np.arange(count) if drawn or self.clusters is None else self.clusters
-        if len(clusters) != count:
-            raise wrong_value("clusters", f"{count}, one for every picture of images", len(clusters))
-        if len(np.unique(clusters)) < 2:
-            raise wrong_value("clusters", "at least two clusters of pictures", len(np.unique(clusters)))
-        report = counter(callback, "interventions")
+        clusters, report = self.clusters, counter(callback, "interventions")
         paired = paired_answers(parts, readout, self.interventions, lambda done: report(done, count))
-        return intervened(paired, clusters, readout, options.minimal_effect, options.level)
+        own = np.arange(count) if clusters is None else clusters
+        return intervened(paired, own, readout, options.minimal_effect, options.level)
 
 
 def own_size(images: object, pipeline: Pipeline) -> Tensor:
-    """Return pictures as pixels in their own size, or in the pipeline's where they have several sizes."""
+    """Return pictures as pixels in their own size, or in the pipeline's where they have several sizes.
+
+    Args:
+        images: see ``Explainer.audit``.
+        pipeline: says the size, and where the pixels are put.
+    """
     size = pipeline.image_size
+    if isinstance(images, str | Path):
+        images, _ = read_pictures(images)
     if isinstance(images, Tensor) and images.ndim >= 3:
         size = (int(images.shape[-2]), int(images.shape[-1]))
     elif isinstance(images, Sequence) and all(isinstance(one, Image.Image) for one in images):

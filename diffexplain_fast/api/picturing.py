@@ -8,11 +8,12 @@ from PIL import Image
 
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.evidence.shipped import Segment, shipped_with
+from diffexplain_fast.evidence.shipped import Segment, checked_segment, shipped_with
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.photographs.given import Given, given_pictures
-from diffexplain_fast.methods.photographs.photographs import Tools, photographs_of
+from diffexplain_fast.methods.photographs.photographs import photographs_of
 from diffexplain_fast.methods.photographs.sentences import with_unexplained
+from diffexplain_fast.methods.photographs.tools import Tools, check_tools
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
@@ -52,7 +53,20 @@ class Picturing:
             images, named = read_pictures(images)
             labels = named if labels is None else labels
         pixels = as_pixels(images, pipeline.image_size, pipeline.device).to(pipeline.dtype)
-        return cls(given_pictures(pixels, labels), segmenter)
+        return cls(given_pictures(pixels, labels), None if segmenter is None else checked_segment(segmenter))
+
+    def check(self, question: Question) -> None:
+        """Refuse what would fail when all pictures of the generator are drawn.
+
+        Args:
+            question: what the audit asks.
+
+        Raises:
+            ImportError: a package is missing; names the extra.
+            ValueError: a segmenter that returns something else than masks.
+        """
+        if self.given is not None:
+            check_tools(self._tools(question), self.given, question.concepts)
 
     def add(self, audit: Audit, question: Question, callback: Callable[[Progress], None] | None) -> None:
         """Put into an audit what the pictures say.
@@ -64,11 +78,13 @@ class Picturing:
         """
         if self.given is None:
             return
-        shipped = shipped_with(question.pool.pipeline)
-        tools = Tools(question.sight, shipped.segment if self.segment is None else self.segment, shipped.ask)
-        report = counter(callback, "photographs")
+        tools, report = self._tools(question), counter(callback, "photographs")
         found = photographs_of(self.given, question.concepts, question.readout, tools, audit, report)
         audit.photographs, audit.verdicts = found, with_unexplained(audit.verdicts, found)
+
+    def _tools(self, question: Question) -> Tools:
+        shipped = shipped_with(question.pool.pipeline)
+        return Tools(question.sight, shipped.segment if self.segment is None else self.segment, shipped.ask)
 
 
 def read_pictures(folder: str | Path) -> tuple[list[Image.Image], Sequence[str] | None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from PIL import Image, UnidentifiedImageError
 
-from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution
@@ -66,6 +66,8 @@ def attribute(
         except KeyboardInterrupt:
             print(f"the same command continues from what is done, in {kept}", file=sys.stderr)
             raise
+    if not ranks.is_first():
+        return
     result.save(out / "attribution")
     print(summary(result))
     print(f"Open {result.report(out / 'report.html')}")

@@ -1,17 +1,21 @@
 """``diffexplain-fast audit``: which concepts a classifier answers to, class by class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
+from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.cli.own_files import function_of
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.records import Json
+from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
@@ -27,6 +31,14 @@ ConceptFile = Annotated[
     Path | None, typer.Option("--concepts", help='File of concepts: lines "background: desert, snow", or free words.')
 ]
 Images = Annotated[Path | None, typer.Option(help="Folder of own pictures, or of one folder for each label.")]
+_Interventions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--intervention",
+        help='Function in a file of your own, "my_file.py:watermark", that takes a picture [3, H, W] in [0, 1] and '
+        "returns it changed; may be repeated.",
+    ),
+]
 FailOn = Annotated[
     list[str] | None, typer.Option(help='Exit with 3 where this is true, such as "spurious>0.5"; may be repeated.')
 ]
@@ -42,6 +54,7 @@ _Weights = Annotated[
 _Redraw = Annotated[
     int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
 ]
+_Pictures = Annotated[int, typer.Option(help="Pictures of the shared pool, at most; 0 draws none.")]
 _MinimalEffect = Annotated[float, typer.Option(help="Effect in logits up to which nothing is a finding.")]
 _Explain = Annotated[
     bool,
@@ -54,11 +67,12 @@ def audit(
     target: Targets = None,
     pipeline: options.Pipeline = "tinyworld",
     concepts: ConceptFile = None,
-    pictures: Annotated[int, typer.Option(help="Pictures of the shared pool, at most.")] = AuditOptions.pictures,
+    pictures: _Pictures = AuditOptions.pictures,
     minimal_effect: _MinimalEffect = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
     images: Images = None,
+    intervention: _Interventions = None,
     fail_on: FailOn = None,
     pool: _Pool = None,
     weights: _Weights = None,
@@ -79,21 +93,21 @@ def audit(
     --fail-on takes false_answers, spurious, findings, worst_group, unexplained; then any finding on a clean classifier
     comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints.
 
+    Started by torchrun or accelerate launch, the processes draw the pictures together.
+
     Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
 
     Example: diffexplain-fast audit tinyworld/background
     """
     from diffexplain_fast.api.explainer import Explainer
-    from diffexplain_fast.cli.device import chosen_device
-    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 
-    conditions = checked(fail_on)
+    own = images is not None or classifier == "diff"
+    conditions, changes = checked(fail_on, pictures_of_own=own), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
         return _finish(difference(target or ()), out, conditions)
     place = str(chosen_device(device))
-    models = load_with_scheduler(pipeline, scheduler, device=place)
-    loaded = classifiers.load_classifier(classifier, place)
+    models, loaded = _models(pipeline, scheduler, place), classifiers.load_classifier(classifier, place)
     with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
@@ -103,6 +117,7 @@ def audit(
             minimal_effect=minimal_effect,
             level=level,
             images=images,
+            interventions=changes,
             control="family" if conditions else "fdr",
             pool=pool,
             weights=_read(weights),
@@ -114,14 +129,36 @@ def audit(
     _finish(found, out, conditions)
 
 
+def _models(pipeline: str, scheduler: str | None, place: str) -> object:
+    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
+
+    return load_with_scheduler(pipeline, scheduler, device=place)
+
+
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
-    """Save an audit with its decisions, print it, and stop where a condition is true."""
-    decisions = found.decide(conditions) if conditions else []
-    found.settings["decisions"] = [asdict(one) for one in decisions]
-    found.save(out / "audit")
+    """Save an audit with its decisions, print it, and stop where a condition is true; of several ranks, the first."""
+    if not ranks.is_first():
+        return
+    decisions: list[Decision] = []
+    try:
+        decisions = found.decide(conditions) if conditions else []
+    finally:  # a condition that this audit cannot answer loses nothing
+        found.settings["decisions"] = [asdict(one) for one in decisions]
+        found.save(out / "audit")
     _print(found)
     print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
     stop_if_failed(decisions)
+
+
+def _interventions(names: Sequence[str] | None) -> dict[str, Callable[..., object]] | None:
+    """Return functions of the user's own files by their names, None without any."""
+    found: dict[str, Callable[..., object]] = {}
+    for name in names or ():
+        label = name.rpartition(":")[2]
+        if label in found:
+            raise wrong_value("--intervention", "functions of different names", f"{label} twice")
+        found[label] = function_of("--intervention", name)
+    return found or None
 
 
 def _read(path: Path | None) -> Json:

@@ -1,12 +1,13 @@
 """The classifiers of the command line: a name that the library knows, or a function in the user's own file."""
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffexplain_fast.cli.own_files import function_of
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.storage import sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +43,8 @@ def load_classifier(name: str, device: str, dtype: "torch.dtype | None" = None) 
 
     if name.endswith(".py"):
         raise wrong_value("classifier", f"a function of the file, as {name}:make", name)
-    file, _, function = name.rpartition(":")
-    if file.endswith(".py"):
-        return _made_by(Path(file), function, device)
+    if name.rpartition(":")[0].endswith(".py"):
+        return _made_by(name, device)
     try:
         return Classifier.from_pretrained(name, device=device, dtype=dtype or torch.float32)
     except (ValueError, OSError) as error:
@@ -53,26 +53,28 @@ def load_classifier(name: str, device: str, dtype: "torch.dtype | None" = None) 
         raise
 
 
-def _made_by(file: Path, function: str, device: str) -> "Classifier":
+def _made_by(name: str, device: str) -> "Classifier":
     import torch
 
     from diffexplain_fast.models.classifier import Classifier
 
-    if not file.is_file():
-        raise wrong_value("classifier", "a file of Python, as my_file.py:make", file)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None  # for a name that ends with .py there always is one
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, function, None)
-    if not callable(make):
-        raise wrong_value("classifier", f"a function {function!r} in {file}", make)
-    made = make()
+    made = function_of("classifier", name)()
     if isinstance(made, torch.nn.Module):
-        made = Classifier(made.to(device).eval(), name=file.stem)
+        made = Classifier(made.to(device).eval(), name=Path(name.rpartition(":")[0]).stem)
     if not isinstance(made, Classifier):
-        raise wrong_type("classifier", f"a Classifier or a module from {file}:{function}", made)
+        raise wrong_type("classifier", f"a Classifier or a module from {name}", made)
     return made
+
+
+def identity(name: str, loaded: "Classifier") -> str:
+    """Return a text that changes with the classifier, or with the file that makes it.
+
+    Args:
+        name: see ``Name``.
+        loaded: the classifier of that name.
+    """
+    file = Path(name.rpartition(":")[0])
+    return f"{loaded.fingerprint()} {sha256_file(file) if file.is_file() else ''}".strip()
 
 
 def classes(classifier: Name) -> None:

@@ -3,16 +3,18 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffexplain_fast.cli import classifiers, options
+from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
+from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target
 
@@ -54,6 +56,8 @@ def explain(
 
     After an interruption, even by a power cut, the same command continues from the last checkpoint to the same result.
 
+    Started by torchrun or accelerate launch, each target is explained by one of the processes.
+
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
     from diffexplain_fast.api.explainer import Explainer
@@ -62,24 +66,53 @@ def explain(
     from diffexplain_fast.report.writing import write_report
 
     search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
-    search |= {"n_images": images, "n_score": max(images, Options.n_score), "candidates": _words(candidates)}
-    search |= {"budget": budget}
+    search |= {"n_images": images, "n_score": max(images, Options.n_score), "budget": budget}
+    search |= {"candidates": _words(candidates)}
     options_from(search)  # options and folders are refused before anything is loaded
     _folders(out, [""])
     search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
     numbers, place = chosen_dtype(dtype), str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place, numbers)
-    wanted = _targets(target, every, loaded.labels)
-    folders = _folders(out, wanted)
+    wanted = _folders(out, _targets(target, every, loaded.labels))
     models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
-        for text, folder in zip(wanted, folders, strict=True):
-            found.append(_explained(explainer, text, folder, search))
-            print(json.dumps(_record(found[-1], folder)) if as_json else _summaries(found[-1]))
+        for folder, one in _explanations(explainer, wanted, search, out, [classifier, scheduler, dtype]):
+            found.append(one)
+            print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
+    if not ranks.is_first():
+        return
     report = write_report(found, out / "report.html")
     if not as_json:
         print(f"Open {report}")
+
+
+def _explanations(
+    explainer: "Explainer",
+    targets: Mapping[str, Path],
+    search: Mapping[str, object],
+    out: Path,
+    names: list[str | None],
+) -> Iterator[tuple[Path, "Explanation"]]:
+    """Give the folder and the explanation of every target; of several ranks, only the first one gives any.
+
+    Args:
+        explainer: of the classifier.
+        targets: with their folders.
+        search: options of ``explain``.
+        out: folder of the command.
+        names: of the classifier, the scheduler and the dtype, as the command line has them.
+    """
+    from diffexplain_fast.results.explanation import Explanation
+
+    if ranks.are_several():
+        settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
+        settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
+        settings["pipeline"] = explainer.pipeline.fingerprint()
+        ranks.divide(partial(_explained, explainer, search=search), targets, out, settings)
+    for text, folder in targets.items() if ranks.is_first() else ():
+        known = Explanation.load(folder / "explanation") if ranks.are_several() else None
+        yield folder, known or _explained(explainer, text, folder, search)
 
 
 def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":
@@ -101,13 +134,13 @@ def _summaries(explanation: "Explanation") -> str:
     return "\n".join(map(summary, [explanation, *explanation.others]))
 
 
-def _folders(out: Path, targets: Sequence[str]) -> list[Path]:
+def _folders(out: Path, targets: Sequence[str]) -> dict[str, Path]:
     """Return a folder for every target, checked before any computation: ``out`` itself for a single one."""
     folders = [out] if len(targets) == 1 else [out / name for name in _folder_names(targets)]
     for folder in dict.fromkeys([out, *folders]):
         check_folder(folder, ["report.html"], ["explanation"])
         check_folder(folder / "checkpoint")
-    return folders
+    return dict(zip(targets, folders, strict=True))
 
 
 def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> list[str]:

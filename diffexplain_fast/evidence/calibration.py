@@ -1,6 +1,6 @@
 """How an eye errs: what it sees in rendered pictures of the tiny world, whose content is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,6 +57,18 @@ class Sight:
     look: Eye
     name: str
     errors: list[Errors] | None
+
+    def among(self, concepts: Concepts, left: Concepts) -> "Sight":
+        """Return the same eye for some of the concepts: all groups, and some of the free words.
+
+        Args:
+            concepts: what this eye looks for.
+            left: what is left of them.
+        """
+        if concepts.names == left.names:
+            return self
+        look, places = self.look, [concepts.names.index(name) for name in left.names]
+        return replace(self, look=lambda pixels: look(pixels)[:, places])  # groups come first, so errors keep places
 
 
 def sight_of(concepts: Concepts, phrases: Phrases) -> Sight | None:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -91,12 +91,23 @@ class Concepts:
             taken |= {*named}
 
     def declared_among(self, names: Collection[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """Return ``core`` and ``similar`` without the concepts that are not among some names."""
+        """Return ``core`` and ``similar`` without the concepts that are not among some names, and without labels that
+        have none of them."""
         core, similar = (
-            {label: [name for name in named if name in names] for label, named in part.items()}
+            {label: kept for label, named in part.items() if (kept := [name for name in named if name in names])}
             for part in (self.core, self.similar)
         )
         return core, similar
+
+    def with_words(self, words: Sequence[str]) -> "Concepts":
+        """Return the same concepts with some of the free words only; all else stays as it is.
+
+        Args:
+            words: some of the free words; none of them only where there are groups.
+        """
+        left = {f"{WORD}:{word}" for word in words} | {name for name in self.names if not name.startswith(f"{WORD}:")}
+        core, similar = self.declared_among(left)
+        return replace(self, words=words, core=core, similar=similar)
 
     def words_of(self, group: str) -> list[tuple[str, int]]:
         """Return the words of a group, each with the place of the value that it names; a value's own word is first."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import Phrases
 from diffexplain_fast.models.seeing import Captioner, Similarity
@@ -16,6 +17,33 @@ from diffexplain_fast.tinyworld.words import NOTHING
 Eye = Callable[[Tensor], np.ndarray]
 """Pixels [B, 3, H, W] in [0, 1] to float64 [B, concepts]: 1 where the eye sees the concept, 0 where it does not, NaN
 where it cannot tell."""
+
+
+def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
+    """Return an eye of the user's whose answers are checked, each time.
+
+    Args:
+        eye: a function of pixels [B, 3, H, W] in [0, 1].
+        concepts: how many columns its answers have.
+
+    Returns:
+        An eye that raises a ValueError where the function returns anything else than an eye.
+    """
+
+    def look(pixels: Tensor) -> np.ndarray:
+        answer = eye(pixels)
+        wanted = f"a function that returns 1, 0 or NaN for [pictures, {concepts} concepts]"
+        try:
+            seen = np.asarray(answer.cpu() if isinstance(answer, Tensor) else answer, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise wrong_value("eye", wanted, type(answer).__name__) from error
+        if seen.shape != (len(pixels), concepts):
+            raise wrong_value("eye", wanted, f"{list(seen.shape)} for {len(pixels)} pictures")
+        if not (np.isnan(seen) | (seen == 0) | (seen == 1)).all():
+            raise wrong_value("eye", wanted, f"numbers from {np.nanmin(seen):.3g} to {np.nanmax(seen):.3g}")
+        return seen
+
+    return look
 
 
 class CaptionEye:

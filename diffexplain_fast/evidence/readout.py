@@ -10,7 +10,7 @@ from torch import Tensor
 from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Response, Target, as_target
-from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX
+from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
 
 _ONE_RIGHT = (SOFTMAX, PROBABILITIES)
 
@@ -59,16 +59,12 @@ class Readout:
         places = [place for place, index in enumerate(self.classes) if index is not None]
         columns = [index for index in self.classes if index is not None]
         if columns:
-            said = logits - logits.mean(1, keepdim=True) if self._one_right else logits
+            said = logits - logits.mean(1, keepdim=True) if response.output in _ONE_RIGHT else logits
             values[:, places] = said[:, columns].numpy()
-            hits[:, places] = _answers(logits, self.classifier.output)[:, columns].numpy()
+            hits[:, places] = answers(logits, response.output)[:, columns].numpy()
         for place, target in self.others.items():
             values[:, place] = _score(target, response)
         return values, hits
-
-    @property
-    def _one_right(self) -> bool:
-        return self.classifier.output in (None, *_ONE_RIGHT)
 
     @property
     def answers(self) -> bool:
@@ -115,14 +111,6 @@ def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Reado
 def _class_of(target: Target) -> int | None:
     plain = isinstance(target, ClassLogit | ClassProbability)
     return int(target.label) if plain and target.label is not None else None
-
-
-def _answers(logits: Tensor, output: str | None) -> Tensor:
-    if output == REGRESSION:
-        return torch.zeros_like(logits, dtype=torch.bool)
-    if output in (None, *_ONE_RIGHT):
-        return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
-    return logits > 0
 
 
 def _score(target: Target, response: Response) -> np.ndarray:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
 from diffexplain_fast.taxonomy import Taxonomy
@@ -16,6 +18,27 @@ Segment = Callable[[Tensor, Sequence[str]], Tensor]
 """Pixels [B, 3, H, W] in [0, 1] and a text for each to where the thing is, bool [B, 1, H, W]."""
 Ask = Callable[[str, str], str | None]
 """Value and group to the text that asks a segmenter for it, None for a value that is nowhere."""
+
+
+def checked_segment(segment: Segment) -> Segment:
+    """Return a segmenter of the user's whose answers are checked, each time.
+
+    Args:
+        segment: a function of pixels and texts.
+
+    Returns:
+        A segmenter that raises a ValueError where the function returns anything else than masks.
+    """
+
+    def regions(pixels: Tensor, texts: Sequence[str]) -> Tensor:
+        found: object = segment(pixels, texts)
+        shape = [len(pixels), 1, *pixels.shape[2:]]
+        if not isinstance(found, Tensor) or list(found.shape) != shape or found.dtype != torch.bool:
+            got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise wrong_value("segmenter", f"a function that returns bool {shape}", got)
+        return found
+
+    return regions
 
 
 class Wording(Protocol):

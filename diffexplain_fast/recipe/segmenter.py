@@ -55,10 +55,10 @@ def prompt_for(element: str) -> str:
 
 
 def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer, scenes: Scenes, batch: int) -> Loss:
-    """Return cross-entropy and overlap loss of some asked-for elements of every picture, present or not.
+    """Return cross-entropy and overlap loss of some asked-for elements of every picture, and that of patches' names.
 
-    Asked for one element a picture, the segmenter learns to mark any object and stays there: telling names apart is
-    then worth less than the noise of a batch.
+    Without the last, the segmenter learns to mark any object and stays there: a patch of a boat does not know that it
+    is of a boat, because only the first token of the towers was ever asked.
     """
     wanted, centre, spread = standard_wishes(model, tokenizer)
     wishes = (wanted - centre) / spread
@@ -80,9 +80,29 @@ def segmenter_loss(model: CLIPSegForImageSegmentation, tokenizer: CLIPTokenizer,
         logits = model.decoder(repeated, wishes[asked.flatten()]).logits
         share = logits.sigmoid()
         overlap = (2 * (share * target).sum((1, 2)) + 1) / (share.sum((1, 2)) + target.sum((1, 2)) + 1)
-        return F.binary_cross_entropy_with_logits(logits, target) + 0.5 * (1 - overlap).mean()
+        marked = F.binary_cross_entropy_with_logits(logits, target) + 0.5 * (1 - overlap).mean()
+        return marked + _patch_loss(model, seen[model.extract_layers[-1] + 1], batch["maps"], wishes)
 
     return Loss(draw, loss)
+
+
+def _patch_loss(
+    model: CLIPSegForImageSegmentation, seen: torch.Tensor, maps: torch.Tensor, wishes: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross-entropy of which element a patch belongs to, scored by the product the decoder starts with.
+
+    Args:
+        model: the segmenter.
+        seen: the last tokens of the image tower [B, 1 + P, d], the first of which stands for no patch.
+        maps: element of every pixel [B, H, W].
+        wishes: standardised text embedding of every element [E, d].
+    """
+    patches = model.decoder.reduces[0](seen[:, 1:])
+    scores = patches @ model.decoder.film_mul(wishes).T / patches.shape[-1] ** 0.5
+    scores = F.pad(scores, (0, 1))  # a patch of no element scores zero everywhere
+    named = F.one_hot(maps.long().clamp_max(len(ELEMENTS)), len(ELEMENTS) + 1).permute(0, 3, 1, 2).float()
+    shares = F.avg_pool2d(named, model.config.vision_config.patch_size).flatten(2).transpose(1, 2)
+    return -(shares * scores.float().log_softmax(-1)).sum(-1).mean()
 
 
 @torch.no_grad()

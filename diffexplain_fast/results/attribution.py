@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_value
@@ -76,6 +77,31 @@ class Attribution(Drawn):
             known = dict.fromkeys(" and ".join(edit.concepts) for edit in edits)
             raise unknown_name("concept", " and ".join(sorted(wanted)), known or ["none was edited"])
         return chosen
+
+    def map(self, image: int = 0) -> np.ndarray:
+        """Return by how much the target's score falls through the edits of each pixel, float64 [H, W].
+
+        Each edit of one concept spreads the drop of the score, which is minus its effect, over the pixels in proportion
+        to their change; the map is the mean over the verified edits, over all edits where none is verified. Its sum is
+        therefore the mean drop, and a pixel that no edit changes has 0. It shows where changed semantics lie, not which
+        pixels the classifier reads.
+
+        Args:
+            image: number of the picture.
+
+        Raises:
+            ValueError: no such picture, or one without an edit.
+        """
+        single = [edit for edit in self.edits(image) if len(edit.concepts) == 1]
+        edits = [edit for edit in single if edit.verified] or single
+        if not edits:
+            raise wrong_value("image", "a picture with edits", f"{image}, of which nothing was edited")
+        picture = np.asarray(self.images[image].convert("RGB"), np.float64)
+        total = np.zeros(picture.shape[:2])
+        for edit in edits:
+            change = np.abs(np.asarray(edit.image.convert("RGB"), np.float64) - picture).sum(2)
+            total -= edit.effect * change / max(change.sum(), 1.0)
+        return total / len(edits)
 
     def tree(self) -> list[tuple[tuple[str, ...], float, float, float]]:
         """Return each inner node of the taxonomy with mean, least and largest effect of the concepts below it.

@@ -16,6 +16,7 @@ from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interact
 from diffexplain_fast.results.decision import Decision, decide
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.photographs import Photographs
+from diffexplain_fast.results.salient import SalientAgreement
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,6 +32,8 @@ class Hidden(Protocol):
     def directions(
         self, layer: str, directions: int | Sequence[str] | Mapping[str, Sequence[float]], minimal_effect: float
     ) -> list[UnitRow]: ...
+
+    def salient(self, path: str | Path, layer: str, minimal_effect: float) -> SalientAgreement: ...
 
 
 @dataclass(eq=False, repr=False)
@@ -137,6 +140,29 @@ class Audit(Drawn):
             ValueError: as ``units``; a vector of another length.
         """
         return self._features("directions").directions(layer, directions, minimal_effect)
+
+    def salient(self, path: str | Path, layer: str, *, minimal_effect: float = 0.25) -> SalientAgreement:
+        """Return how units agree with what workers said of them for Salient ImageNet: core or spurious.
+
+        A unit is core for a class here where its strongest concept is the class's own, spurious where that is another
+        one. The table is about the last layer before the head of one robust ResNet-50, and it is opinion about heat
+        maps, not truth.
+
+        Args:
+            path: the file ``discover_spurious_features.csv`` of Salient ImageNet.
+            layer: dotted name of the layer whose units the table numbers.
+            minimal_effect: in standard deviations of a unit over the pool, at least 0.
+
+        Returns:
+            Every pair of class and unit, and the share that agrees with its interval.
+
+        Raises:
+            FileNotFoundError: there is no file.
+            ValueError: as ``units``; another table, or one of other classes or units.
+
+        Source: Salient ImageNet (ICLR 2022); see ``evidence.salient``.
+        """
+        return self._features("salient").salient(path, layer, minimal_effect)
 
     def decide(self, conditions: str | Sequence[str]) -> list[Decision]:
         """Return whether conditions such as "spurious>0.5" are true; a true one is one that the audit fails.

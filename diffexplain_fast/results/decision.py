@@ -10,7 +10,8 @@ from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.photographs import Photographs
 from diffexplain_fast.results.record import Record
 
-MEASURES = ("false_answers", "spurious", "findings", "worst_group", "unexplained")
+UNEXPLAINED = "unexplained"
+MEASURES = ("false_answers", "spurious", "findings", "worst_group", UNEXPLAINED)
 """What conditions may name."""
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _RAISES = ("spurious", "more")
@@ -129,5 +130,5 @@ _MEASURED = {
     "spurious": _spurious,
     "findings": _findings,
     "worst_group": _worst_group,
-    "unexplained": _unexplained,
+    UNEXPLAINED: _unexplained,
 }

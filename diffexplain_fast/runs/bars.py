@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from diffexplain_fast.environment import ranks
 from diffexplain_fast.runs.progress import Progress
 
 _PHASES = {
@@ -23,6 +24,8 @@ _PHASES = {
 
 class ProgressBars:
     """One bar per phase of an explanation; a context manager, and the ``callback`` of ``Explainer.explain``.
+
+    Of several ranks, only the first one shows bars.
 
     Args:
         name: text in front of every bar.
@@ -52,6 +55,7 @@ class ProgressBars:
                 desc=f"{self.name}: {_PHASES.get(event.phase, event.phase)}",
                 mininterval=0.5,
                 leave=False,
+                disable=ranks().rank > 0,
             )
         self._bar.total = event.iterations
         if event.loss is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
-from diffexplain_fast.file_systems import claim, claimed, release
+from diffexplain_fast.file_systems import claim, claimed, is_leftover, release
 from diffexplain_fast.records import Json, JsonObject, read_as
 from diffexplain_fast.storage import read_json, storage_error, write_bytes_atomic, write_json_atomic
 
@@ -114,7 +114,8 @@ class SharedUnits:
         return [key for key in keys if not self.path(key).exists()]
 
     def _refuse_others(self) -> None:
-        others = sorted(path.name for path in self.folder.iterdir() if path.name != _LOCK)
+        names = [path.name for path in self.folder.iterdir()]  # a killed process may have left its half of an identity
+        others = sorted(name for name in names if name != _LOCK and not is_leftover(name))
         if others:
             wanted = "a new or empty folder, or one that holds such units"
             raise wrong_value("folder", wanted, f"{self.folder} with {', '.join(others[:5])}")

@@ -25,8 +25,10 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
 
     With a and b the effects in the small and the large part, and d = a - b, the average is b + d / 2. Few pictures make
     d noisy, so d is shrunk to w d, w = t^2 / (t^2 + s^2), with s its sampling error and t the standard deviation of
-    true differences between cells, by the method of moments: the mean of d^2 - s^2. The error holds both what is left
-    of the sampling errors and the true differences that shrinking takes away:
+    true differences between cells, by the method of moments: t^2 is the mean of d^2 - s^2 over the cells of all groups
+    that have no large effect. A group of at least 4 cells whose own mean is larger has that one, because differences
+    may be large in one group and small in most. The error holds both what is left of the sampling errors and the true
+    differences that shrinking takes away:
 
         (1 - w / 2)^2 s_b^2 + (w / 2)^2 s_a^2 + ((1 - w) / 2)^2 t^2
 

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
 from diffexplain_fast.stats.averaging import Average, averaged
+from diffexplain_fast.stats.coding import columns
 from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects, against_median, joined
 from diffexplain_fast.stats.regression import Fit, check_effective, effective_pictures, least_squares
@@ -18,8 +20,9 @@ _LEAST_FOR_PAIRS = 72
 """Pictures below which no pairs are predicted: two values of groups of six are then together in two pictures."""
 
 
-class Asked(NamedTuple):
-    """What the captions of pictures ask for.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the captions of pictures ask for; ``part`` is the one way to fewer pictures.
 
     Attributes:
         design: int64 [pictures, columns]: the value of every group, -1 where it is left out, then for every free word
@@ -27,12 +30,19 @@ class Asked(NamedTuple):
         levels: number of values of every column.
         groups: number of columns that are groups; the others are free words.
         weights: float [pictures], how much each counts, so that they stand for a user's distribution; None for equally.
+
+    Raises:
+        ValueError: weights of another number of pictures.
     """
 
     design: np.ndarray
     levels: tuple[int, ...]
     groups: int
     weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and len(self.weights) != len(self.design):
+            raise wrong_value("weights", f"{len(self.design)} numbers, one a picture", len(self.weights))
 
     @property
     def places(self) -> np.ndarray:
@@ -51,7 +61,11 @@ class Asked(NamedTuple):
     def part(self, rows: np.ndarray | slice) -> "Asked":
         """Return what some of the captions ask for."""
         weights = None if self.weights is None else self.weights[rows]
-        return self._replace(design=self.design[rows], weights=weights)
+        return replace(self, design=self.design[rows], weights=weights)
+
+    def unweighted(self) -> "Asked":
+        """Return the same captions, of which each counts equally."""
+        return replace(self, weights=None)
 
     @property
     def effective(self) -> float | None:
@@ -128,14 +142,22 @@ class Judged:
         return reported_interval(kept, self.found, self.tested, self.level)
 
 
-def check_weights(asked: Asked) -> None:
-    """Refuse weights that leave too few pictures.
+def check_asked(asked: Asked, looks: Sequence[int]) -> None:
+    """Refuse captions that tell too little, whatever is said of their pictures.
+
+    Args:
+        asked: what all captions of a trial ask for.
+        looks: numbers of pictures at which effects are estimated.
 
     Raises:
-        ValueError: they are worth fewer than 50 of equal weight.
+        ValueError: weights that are worth fewer than 50 pictures of equal weight; fewer pictures than terms at a look.
     """
     if asked.weights is not None:
         check_effective(asked.weights)
+    terms = int(np.linalg.matrix_rank(columns(asked.design[: min(looks)], asked.levels)))
+    if min(looks) <= terms:
+        wanted = f"more than {asked.terms}, one a term of these concepts; ask for more pictures, or name fewer concepts"
+        raise wrong_value("pictures", wanted, min(looks))
 
 
 def concept_effects(asked: Asked, outcomes: np.ndarray) -> tuple[Fit, Effects]:

@@ -8,20 +8,25 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.coding import indicators
+from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects, against_median
+from diffexplain_fast.stats.intervals import wilson_of_rate
 from diffexplain_fast.stats.regression import least_squares
 
 _NEEDED = 'audits of own pictures need statsmodels: pip install "diffexplain-fast[photographs]"'
 
 
-def check_clustered() -> None:
-    """Refuse to begin where statsmodels is missing.
+def check_clustered(models: bool = True) -> None:
+    """Refuse to begin where statsmodels, or scipy, which comes with it, is missing.
+
+    Args:
+        models: whether regressions with clusters are wanted, for which scipy is not enough.
 
     Raises:
         ImportError: names the extra.
     """
     try:
-        importlib.import_module("statsmodels")
+        importlib.import_module("statsmodels" if models else "scipy.stats")
     except ImportError as error:
         raise ImportError(_NEEDED) from error
 
@@ -85,3 +90,33 @@ def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effect
     freedom = np.full(estimate.shape, max(count - 1, 1), dtype=np.float64)
     zero = np.zeros(estimate.shape)
     return Effects((1,) * len(changes), estimate, error, freedom, estimate, zero, zero, pictures)
+
+
+def clustered_rate(hits: np.ndarray, clusters: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a rate for trials in clusters, such as units of one class.
+
+    The trials are worth n / d independent ones, with d the variance of the rate from sums over clusters over that of
+    independent trials, at least 1, and Student's quantile with the clusters minus one degrees of freedom in place of
+    the normal one. Where all trials have the same outcome nothing tells d, and each cluster is worth one trial.
+
+    Args:
+        hits: bool [trials].
+        clusters: int [trials], the cluster of each.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        ValueError: no trial.
+
+    Source: E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+    counts estimated from survey data", Survey Methodology 24 (1998), with Wilson's interval for the exact one.
+    """
+    if not len(hits):
+        raise wrong_value("hits", "at least 1 trial", 0)
+    rate, count = float(hits.mean()), len(np.unique(clusters))
+    if count == 1 or rate in (0.0, 1.0):
+        return wilson_of_rate(rate, count, confidence)
+    sums = np.array([(hits[clusters == one] - rate).sum() for one in np.unique(clusters)])
+    variance = float((sums**2).sum()) * count / (count - 1) / len(hits) ** 2
+    worth = rate * (1 - rate) / max(variance, rate * (1 - rate) / len(hits))
+    normal, student = (float(t_quantile((1 + confidence) / 2, freedom)) for freedom in (1e9, count - 1))
+    return wilson_of_rate(rate, worth * (normal / student) ** 2, confidence)

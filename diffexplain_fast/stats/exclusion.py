@@ -31,7 +31,7 @@ class Exclusion:
     error: np.ndarray
 
 
-def exclusion(fit: Fit, effects: Effects, words: Words, seed: int = 0) -> Exclusion:
+def exclusion(fit: Fit, effects: Effects, words: Words, weights: np.ndarray | None = None, seed: int = 0) -> Exclusion:
     """Test whether words act only through what they name, and return effects that one bad synonym does not move.
 
     The residuals of the two-stage regression are averaged over the captions of every synonym. Through the value only,
@@ -44,6 +44,7 @@ def exclusion(fit: Fit, effects: Effects, words: Words, seed: int = 0) -> Exclus
         fit: from ``showing``.
         effects: made of it by ``against_median``.
         words: the captions, as given to ``showing``.
+        weights: of the pictures, as given to ``showing``: an average over the captions of a synonym counts them too.
         seed: of the draws that the error of the weighted median comes from.
 
     Source: L. P. Hansen, "Large sample properties of generalized method of moments estimators", Econometrica 50
@@ -51,7 +52,8 @@ def exclusion(fit: Fit, effects: Effects, words: Words, seed: int = 0) -> Exclus
     randomization with some invalid instruments using a weighted median estimator", Genetic Epidemiology 40 (2016).
     """
     z = columns(words.asked, words.levels)
-    solve = np.linalg.pinv(z, rcond=1e-9)
+    root = np.ones(len(z)) if weights is None else np.sqrt(weights)
+    solve = np.linalg.pinv(z * root[:, None], rcond=1e-9) * root
     leverage = np.einsum("ij,ji->i", z, solve)
     asked = z[:, 1 : 1 + sum(words.levels)].sum(0) > 0
     averages = solve.T @ uniform_over_others(words.levels, asked)  # [pictures, words]

@@ -127,8 +127,9 @@ def showing(
     z = columns(words.asked, words.levels) * root
     solve = np.linalg.pinv(z @ (np.linalg.pinv(z, rcond=1e-9) @ (x * root)), rcond=1e-9) * root[:, 0]
     leverage = (solve * np.linalg.pinv(solve).T).sum(0)
-    pictures = indicators(design, levels).sum(0).astype(np.int64)
-    rows = solve.T @ uniform_over_others(levels, pictures > 0)
+    named = indicators(design, levels)
+    pictures = named.sum(0).astype(np.int64)
+    rows = solve.T @ uniform_over_others(levels, pictures > 0, None if weights is None else weights @ named)
     means = np.where((pictures > 0)[:, None], rows.T @ outcomes, np.nan)
     residuals = (outcomes - x @ (solve @ outcomes)) / np.maximum(1 - leverage, 1e-6)[:, None]
     return Fit(levels, means, rows, residuals, leverage, x, solve, pictures)

@@ -34,13 +34,25 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
         raise wrong_value("n", "at least 1 trial", n)
     if not 0 <= hits <= n:
         raise wrong_value("hits", f"0 to {n}", hits)
+    return wilson_of_rate(hits / n, n, confidence)
+
+
+def wilson_of_rate(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a rate among trials that are worth a number of independent ones.
+
+    Args:
+        rate: share of successes, in [0, 1].
+        n: number of independent trials, above 0, which need not be whole.
+        confidence: coverage, in (0, 1).
+
+    Source: see ``wilson_interval``.
+    """
     z = _quantile(confidence)
-    rate = hits / n
     centre = rate + z * z / (2 * n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     # The ends for no hits and for only hits are exactly 0 and 1, which rounding would change.
-    return 0.0 if hits == 0 else (centre - half) / scale, 1.0 if hits == n else (centre + half) / scale
+    return 0.0 if rate == 0 else (centre - half) / scale, 1.0 if rate == 1 else (centre + half) / scale
 
 
 def mean_interval(values: Sequence[float] | torch.Tensor, confidence: float = 0.95) -> tuple[float, float] | None:

@@ -24,8 +24,8 @@ class Fit:
 
     Attributes:
         levels: number of values of every group; the cells are all values of the first group, then of the next.
-        means: float [cells, outcomes]: mean outcome where the value is named and the other groups are uniform; NaN for
-            a value that no caption names.
+        means: float [cells, outcomes]: mean outcome where the value is named and the other groups are uniform, or
+            with weights distributed as the weighted pictures are; NaN for a value that no caption names.
         rows: float [pictures, cells]: weight of a picture's outcome in the mean of a cell.
         residuals: float [pictures, outcomes]: residuals divided by 1 - leverage, as HC3 takes them.
         leverage: float [pictures].
@@ -128,8 +128,10 @@ def _checked_weights(weights: np.ndarray | None, pictures: int) -> np.ndarray:
     if weights is None:
         return np.ones(pictures)
     weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != (pictures,) or not np.isfinite(weights).all() or not (weights > 0).all():
-        raise wrong_value("weights", f"{pictures} finite numbers above 0", weights)
+    wrong = ~(np.isfinite(weights) & (weights > 0))
+    if weights.shape != (pictures,) or wrong.any():
+        got = f"{list(weights.shape)}, {int(wrong.sum())} of them not finite or not above 0"
+        raise wrong_value("weights", f"{pictures} finite numbers above 0", got)
     return weights
 
 

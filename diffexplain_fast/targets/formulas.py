@@ -1,12 +1,15 @@
-"""Targets as text: "logit:boat + 0.5*neuron:layer4:17", as the command line reads them."""
+"""Targets as text: "logit:boat + 0.5*neuron:layer4:17", on the command line and in Python."""
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.targets.base import Target
+from diffexplain_fast.targets.base import Bindable, Response, Target
 from diffexplain_fast.targets.classes import ClassLogit, ClassProbability
-from diffexplain_fast.targets.neurons import Neuron
+from diffexplain_fast.targets.neurons import read_neuron
 
 _TERMS = re.compile(r"\s+([+-])\s+")
 _FACTOR = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", re.DOTALL)
@@ -18,8 +21,8 @@ def parse_target(text: str, labels: Collection[str] | None) -> int | str | Targe
     """Return the target that a text names: a label, the number of a class, a neuron, or a sum of such terms.
 
     An exact label always wins, whatever is in it. A sum has blanks around every "+" and "-"; a term may have a factor,
-    and names its kind, such as "logit:boat", "probability:boat" or "neuron:layer4:17". A text without a kind, a factor
-    or a sign is returned as it is, or as a number.
+    and names its kind, such as "logit:boat", "probability:boat", "neuron:layer4:17", or "neuron:layer4:17,3,2" for
+    that unit at row 3, column 2. A text without a kind, a factor or a sign is returned as it is, or as a number.
 
     Args:
         text: text of the user.
@@ -31,9 +34,9 @@ def parse_target(text: str, labels: Collection[str] | None) -> int | str | Targe
     known = frozenset(labels or ())
     if text in known:
         return text
-    first, *rest = _TERMS.split(text.strip())
-    if not rest and not _is_term(first):
+    if not is_formula(text):
         return _class_of(text, known)
+    first, *rest = _TERMS.split(text.strip())
     total = _term(first, known)
     for sign, term in zip(rest[::2], rest[1::2], strict=True):
         total = total + _term(term, known) if sign == "+" else total - _term(term, known)
@@ -64,10 +67,10 @@ def _class_of(text: str, known: Collection[str]) -> int | str:
 
 
 def _neuron(text: str, known: Collection[str]) -> Target:
-    layer, _, unit = text.rpartition(":")
-    if not layer or not (unit.isascii() and unit.isdigit() and len(unit) <= _LONGEST_NUMBER):
-        raise wrong_value("target", "a neuron as neuron:LAYER:UNIT, such as neuron:layer4:17", repr(f"neuron:{text}"))
-    return Neuron(layer, int(unit))
+    if (neuron := read_neuron(text)) is None:
+        wanted = "a neuron as neuron:LAYER:UNIT or neuron:LAYER:UNIT,ROW,COLUMN, such as neuron:layer4:17"
+        raise wrong_value("target", wanted, repr(f"neuron:{text}"))
+    return neuron
 
 
 _KINDS: dict[str, Callable[[str, Collection[str]], Target]] = {
@@ -75,3 +78,32 @@ _KINDS: dict[str, Callable[[str, Collection[str]], Target]] = {
     "probability": lambda text, known: ClassProbability(_class_of(text, known)),
     "neuron": _neuron,
 }
+
+
+@dataclass(frozen=True)
+class Written(Target):
+    """A target as text, which the labels of a classifier decide; see ``parse_target``.
+
+    Args:
+        text: with a kind, a factor or a sum in it.
+    """
+
+    text: str
+
+    def bind(self, classifier: Bindable) -> Target:
+        """Return the target that the text means: the class of that label, or else the bound formula."""
+        found = parse_target(self.text, classifier.labels)
+        target = found if isinstance(found, Target) else ClassProbability(found, bare=True)
+        return target.bind(classifier)
+
+    def __call__(self, response: Response) -> Tensor:
+        raise wrong_value("target", "one that is bound to a classifier, whose labels decide", repr(self.text))
+
+    def describe(self) -> str:
+        return self.text
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a text that is not a label has a kind, a factor or a sum in it."""
+    first, *rest = _TERMS.split(text.strip())
+    return bool(rest) or _is_term(first)

@@ -5,20 +5,21 @@ from torch import Tensor, nn
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.targets.base import FunctionTarget, Target
 from diffexplain_fast.targets.classes import ClassProbability
-from diffexplain_fast.targets.neurons import Neuron
+from diffexplain_fast.targets.formulas import Written, is_formula
+from diffexplain_fast.targets.neurons import read_neuron
 from diffexplain_fast.targets.numbers import whole_number
 
 _WANTED = "a class index, a label or a target"
-_LONGEST_UNIT = 18
-"""Most digits of a unit: no layer has more units, and Python refuses to read very long numbers."""
 
 
 def as_target(x: object) -> Target:
     """Return the target that a user passed or named.
 
     Args:
-        x: a class index or label (the target is its probability, or an output of a regression), "layer:unit" (that
-            neuron, unless it is a label), a target, or a function of a ``Response`` that returns scores [B].
+        x: a class index or label (the target is its probability, or an output of a regression), "layer:unit" or
+            "layer:unit,row,column" (that neuron, unless it is a label), a formula such as "logit:boat +
+            0.5*neuron:layer4:17" (unless it is a label), a target, or a function of a ``Response`` that returns scores
+            [B].
 
     Raises:
         TypeError: a value of another kind.
@@ -33,9 +34,9 @@ def as_target(x: object) -> Target:
     if x is None or (isinstance(x, str) and not x.strip()):
         raise wrong_value("target", _WANTED, "nothing: the target is empty")
     if isinstance(x, str):
-        layer, _, unit = x.rpartition(":")
-        named = layer and unit.isascii() and unit.isdigit() and len(unit) <= _LONGEST_UNIT
-        return Neuron(layer, int(unit), text=x) if named else ClassProbability(x, bare=True)
+        if is_formula(x):
+            return Written(x)
+        return read_neuron(x, may_be_label=True) or ClassProbability(x, bare=True)
     if isinstance(x, Tensor) and x.ndim != 0:
         raise wrong_value("target", "a scalar class index", f"a tensor of shape {list(x.shape)}")
     return ClassProbability(whole_number("target", x, _WANTED), bare=True)

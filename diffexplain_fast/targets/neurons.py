@@ -1,5 +1,6 @@
 """The activation of a unit as a target, and the axis of the units in a layer's output."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from diffexplain_fast.targets.numbers import whole_number
 _FIRST, _LAST = 1, -1
 _MOST_AXES = 4
 """Most axes of an output whose channel axis can be inferred; with ``channel=`` it may have more."""
+_TEXT = re.compile(r"(.+):([0-9]{1,18})((?:,[0-9]{1,18})*)", re.DOTALL)
+"""Layer, unit, and a position. No layer has more units than 18 digits, and Python refuses to read very long numbers."""
 
 
 class Layout(NamedTuple):
@@ -32,7 +35,7 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class Neuron(Target):
-    """The activation of a unit: the mean over positions of channel ``unit`` in a layer's output.
+    """The activation of a unit: channel ``unit`` in a layer's output, its mean over positions or its value at one.
 
     Channels lie along axis 1 of [B, C, H, W], along the last axis of [B, T, D] and [B, D], and along the last axis of
     [B, H, W, C], as in Swin and ConvNeXt. The kinds of the layer's modules, their numbers of units, and the shape
@@ -42,11 +45,13 @@ class Neuron(Target):
         layer: dotted name of a module of the classifier, or the module.
         unit: number of the channel or feature, from 0.
         channel: axis of the units in the layer's output, not 0, which is the batch; None to infer it.
+        at: position, such as (row, column) in [B, C, H, W] or (token,) in [B, T, D]; None for the mean over all. With
+            channels first, ``Neuron(layer, 17, at=(3, 2))`` is captum's ``neuron_selector=(17, 3, 2)``.
 
     Raises:
-        TypeError: a layer that is neither name nor module, a unit or channel that is not a whole number.
+        TypeError: a layer that is neither name nor module, a unit, channel or position that is not a whole number.
         ValueError: a negative unit, the batch as channel; when called, an output with fewer units or axes, without
-            one row for each image, or whose channel axis cannot be inferred.
+            one row for each image, or whose channel axis cannot be inferred; a position that the output does not have.
 
     Source: DiffExplainer (arXiv 2404.02618), equation 4.
     """
@@ -54,6 +59,7 @@ class Neuron(Target):
     layer: str | nn.Module
     unit: int
     channel: int | None = None
+    at: Sequence[int] | None = field(default=None, kw_only=True)
     text: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     layout: Layout | None = field(default=None, repr=False, compare=False, kw_only=True)
     recordable = True
@@ -70,6 +76,13 @@ class Neuron(Target):
             if channel == 0:
                 raise wrong_value("channel", "an axis of the output that is not 0, the batch", channel)
             object.__setattr__(self, "channel", channel)
+        if self.at is not None:
+            if not isinstance(self.at, Sequence) or isinstance(self.at, str):
+                raise wrong_type("at", "a position such as (row, column)", self.at)
+            at = tuple(whole_number("at", place) for place in self.at)
+            if not at or min(at) < 0:
+                raise wrong_value("at", "a position such as (row, column), counted from 0", self.at)
+            object.__setattr__(self, "at", at)
 
     @property
     def layers(self) -> tuple[str | nn.Module, ...]:
@@ -106,7 +119,19 @@ class Neuron(Target):
         if self.unit >= output.shape[axis]:
             raise _unknown_unit(str(self.layer), self.unit, output.shape[axis])
         picked = output.select(axis, self.unit)
+        if self.at is not None:
+            return self._at_one(picked, self.at)
         return picked.flatten(1).mean(1) if output.ndim > 2 else picked
+
+    def _at_one(self, picked: Tensor, at: Sequence[int]) -> Tensor:
+        positions = list(picked.shape[1:])
+        if len(at) != len(positions) or any(place >= size for place, size in zip(at, positions, strict=True)):
+            wanted = (
+                f"a position among the {positions} of {self.layer}" if positions else "None: the unit has one value"
+            )
+            raise wrong_value("at", wanted, at)
+        index: tuple[slice | int, ...] = (slice(None), *at)
+        return picked[index]
 
     def _axis(self, output: Tensor, pixels: Tensor) -> int:
         batch, _, *picture = pixels.shape
@@ -133,7 +158,23 @@ class Neuron(Target):
 
     def describe(self) -> str:
         layer = self.layer if isinstance(self.layer, str) else type(self.layer).__name__
-        return f"Neuron({layer}, {self.unit}{'' if self.channel is None else f', channel={self.channel}'})"
+        options = {"channel": self.channel, "at": self.at}
+        said = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+        return f"Neuron({layer}, {self.unit}{said})"
+
+
+def read_neuron(text: str, *, may_be_label: bool = False) -> Neuron | None:
+    """Return the neuron that a text names as "LAYER:UNIT" or "LAYER:UNIT,ROW,COLUMN", None for another text.
+
+    Args:
+        text: text of the user.
+        may_be_label: True if the text means a class where the classifier has such a label.
+    """
+    found = _TEXT.fullmatch(text)
+    if found is None:
+        return None
+    at = tuple(int(place) for place in found[3].split(",")[1:])
+    return Neuron(found[1], int(found[2]), at=at or None, text=text if may_be_label else None)
 
 
 def channel_axis(shape: Sequence[int], layout: Layout, picture: Sequence[int]) -> int | None:

@@ -51,16 +51,32 @@ def log_probability(logits: Tensor, label: int, output: str) -> Tensor:
     return exact.log_softmax(1)[:, label] if output in _ONE_RIGHT else logsigmoid(exact[:, label])
 
 
+def answers(logits: Tensor, output: str) -> Tensor:
+    """Return which pictures are answered with which classes, bool [B, C].
+
+    Of exclusive classes the answer is the argmax, of independent classes all with a probability above one half, and a
+    regression answers with no class.
+
+    Args:
+        logits: [B, C], from ``as_logits``.
+        output: one of ``OUTPUTS``.
+    """
+    if output == REGRESSION:
+        return torch.zeros_like(logits, dtype=torch.bool)
+    if output in _ONE_RIGHT:
+        return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
+    return logits > 0
+
+
 def is_hit(logits: Tensor, label: int, output: str) -> Tensor:
-    """Return whether pictures are recognised as a class, bool [B]: as the argmax, or for independent classes with a
-    probability above one half.
+    """Return whether pictures are answered with a class, bool [B]; see ``answers``.
 
     Args:
         logits: [B, C], from ``as_logits``.
         label: index of the class.
-        output: one of ``OUTPUTS``, not a regression.
+        output: one of ``OUTPUTS``.
     """
-    return logits.argmax(1) == label if output in _ONE_RIGHT else logits[:, label] > 0
+    return answers(logits, output)[:, label]
 
 
 def answered_class(logits: Tensor, output: str) -> Tensor | None:

@@ -60,6 +60,22 @@ def test_pictures_of_the_pool_are_taken_where_there_are_no_own_ones(tmp_path: Pa
     assert len(difference.rows) == 16 and np.allclose([row.effect for row in difference.rows], 0)
 
 
+def test_own_pictures_are_a_folder_too(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.new("RGB", (12, 20), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    assert only(images=tmp_path).settings["own_pictures"] == 4
+    assert own_size(str(tmp_path), load_pipeline(tiny_sd())).shape[2:] == (20, 12)
+
+
+UNUSED = {"explain": True, "labels": ["fish"] * 16, "weights": {"background": {"desert": 0.5}}, "redraw": 1}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_options_of_generated_pictures_are_refused_where_nothing_is_drawn(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: wanted nothing where pictures is 0"):
+        only(images=PIXELS, **{name: UNUSED[name]})
+
+
 def test_what_is_missing_or_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="pictures: wanted images and interventions where pictures is 0"):
         only()

@@ -38,7 +38,7 @@ LAZY = "lazy.py"
 ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
-    "api": {"explainer": ANY, "one_call": ANY},
+    "api": {"explainer": ANY, "maps": ANY, "one_call": ANY},
     "cli": {},
     "editing": {
         "ddim": "methods api",
@@ -108,6 +108,7 @@ DOORS = {
         "problem": "methods api measuring",
         "readout": "methods api",
         "recorded": "methods api",
+        "salient": "methods",
         "scores": "methods",
         "shipped": "methods api",
         "seeds": "methods editing",
@@ -129,8 +130,13 @@ DOORS = {
         "roofline": "report measuring",
     },
     "methods": {},
-    "methods/discovery": {"screen": "api", "discover": "api", "options": "api cli", "question": "api"},
-    "methods/photographs": dict.fromkeys(("given", "intervened", "interventions", "photographs", "sentences"), "api"),
+    "methods/discovery": {
+        **dict.fromkeys(("screen", "discover", "prepared", "question"), "api"),
+        "options": "api cli",
+    },
+    "methods/photographs": dict.fromkeys(
+        ("given", "intervened", "interventions", "photographs", "sentences", "tools"), "api"
+    ),
     "methods/segments": {"segments": "api"},
     "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
@@ -171,6 +177,7 @@ DOORS = {
         "explanation": ANY,
         "photographs": "methods report cli",
         "pictures": "evidence report",
+        "salient": "methods",
         "segments": "methods api",
         "truth": "models methods",
     },
@@ -179,7 +186,7 @@ DOORS = {
         "callbacks": ANY,
         "checkpoint": ANY,
         "progress": ANY,
-        "shared_units": "evidence methods",
+        "shared_units": "evidence methods cli",
         "spending": "methods",
     },
     "stats": {

@@ -109,3 +109,44 @@ def test_own_pictures_are_a_folder(models: tuple[str, str], tmp_path: Path) -> N
     code, _ = run("audit", models[0], "--pipeline", models[1], *options, *QUICK, "--images", tmp_path / "own")
     found = Audit.load(tmp_path / "out" / "audit").photographs
     assert code == 0 and found is not None and found.pictures == 4 and found.groups == ["boat"] * 2 + ["fish"] * 2
+
+
+OWN_FILE = """
+def mark(picture):
+    picture[:, :4, :4] = 1
+    return picture
+
+def nothing(picture):
+    return None
+"""
+
+
+def test_interventions_are_functions_in_a_file(models: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for i in range(4):
+        Image.new("RGB", (20, 16), (60 * i, 0, 0)).save(tmp_path / "own" / f"{i}.png")
+    (tmp_path / "marks.py").write_text(OWN_FILE)
+    given = ["--out", tmp_path / "out", "--pictures", "0", "--images", tmp_path / "own"]
+
+    def intervened(*names: str) -> tuple[int, str]:
+        functions = [part for name in names for part in ("--intervention", f"{tmp_path / 'marks.py'}:{name}")]
+        return run("audit", models[0], "--pipeline", models[1], *given, *functions)
+
+    assert intervened("mark")[0] == 0
+    concepts = {row.concept for row in Audit.load(tmp_path / "out" / "audit").rows}
+    assert concepts == {"intervention:mark", "placebo:mark, mirrored", "placebo:mark, blank"}
+    for names, message in (
+        (["nothing"], "interventions, nothing: wanted a finite picture"),
+        (["absent"], "--intervention: wanted a function 'absent' in"),
+        (["mark", "mark"], "--intervention: wanted functions of different names, got mark twice"),
+    ):
+        code, text = intervened(*names)
+        assert code == 2 and message in text
+    code, text = run("audit", models[0], "--pipeline", models[1], *given, "--intervention", "marks")
+    assert code == 2 and "--intervention: wanted a file and a function in it" in text
+
+
+def test_a_condition_that_needs_own_pictures_is_refused_first(models: tuple[str, str], tmp_path: Path) -> None:
+    options = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--fail-on", "unexplained>0"]
+    code, text = run("audit", models[0], "--pipeline", models[1], *options, *QUICK)
+    assert code == 2 and "--fail-on: wanted own pictures (--images)" in text and not (tmp_path / "pool").exists()

@@ -14,10 +14,12 @@ SLOW = (
     "attribution.md",
     "audit.md",
     "index.md",
+    "many-gpus.md",
     "own-classifier.md",
     "published-classifier.md",
     "questions.md",
     "report.md",
+    "tasks.md",
 )
 """Pages whose blocks explain something, which takes more than a few seconds."""
 
@@ -34,7 +36,7 @@ def test_the_blocks_of_a_page_run(page: str, hub: Path, tmp_path: Path, monkeypa
 def test_a_block_loads_nothing_else_from_the_hub() -> None:
     own = [block for page in PAGES for block in CODE[page] if not SNIPPET.search(block)]
     found = {name for block in own for name in re.findall(r'"([\w.-]+/[\w.-]+)"', block)}
-    assert found - set(STAND_INS) == {"tinyworld/background"}
+    assert found - set(STAND_INS) == {"tinyworld/background", "tinyworld/clean"}
 
 
 def test_a_file_that_a_page_shows_is_an_example_that_runs() -> None:
@@ -45,3 +47,13 @@ def test_a_file_that_a_page_shows_is_an_example_that_runs() -> None:
 
 def test_every_python_block_is_found() -> None:
     assert all(read(page).count("```python") == len(CODE[page]) for page in PAGES) and len(_OWN) >= 6
+
+
+def test_each_of_ten_tasks_is_one_command_or_twelve_lines() -> None:
+    _, *tasks = re.split(r"^## \d+\. ", read("tasks.md").partition("\n## When it goes wrong")[0], flags=re.MULTILINE)
+    assert len(tasks) == 10
+    for task in tasks:
+        code = blocks(task, "python")
+        assert (code or blocks(task, "sh")) and all(len(block.strip().splitlines()) <= 12 for block in code), task
+        wide = [line for block in (*code, *blocks(task, "sh")) for line in block.splitlines() if len(line) > 80]
+        assert not wide, f"cut at the width of the page: {wide}"

@@ -13,7 +13,9 @@ from tests.docs.reading import PAGES, ROOT, commands, read
 from tests.docs.stand_ins import with_stand_ins
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(read(page))]
-_OURS = [words[1:] for _, words in COMMANDS if words[0] == "diffexplain-fast"]
+_LAUNCHERS = ("torchrun", "accelerate")
+"""Programs that start a command of ours in several processes."""
+_OURS = [words[words.index("diffexplain-fast") + 1 :] for _, words in COMMANDS if "diffexplain-fast" in words]
 _FEW = ("--iterations", "1", "--images", "2", "--steps", "1")
 """Options that replace those of a command, so that it takes less time."""
 _EXPLAINING = [words for words in _OURS if words[0] == "explain" and not words[1].startswith("tinyworld")]
@@ -44,7 +46,7 @@ def test_an_explanation_runs(words: list[str], hub: Path, tmp_path: Path, monkey
 def test_other_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for _, (program, *rest) in COMMANDS:
-        assert program in ("diffexplain-fast", "make", "pip"), program
+        assert program in ("diffexplain-fast", "make", "pip", *_LAUNCHERS), program
         if program == "make":
             assert re.search(rf"^{rest[-1]}:", makefile, re.MULTILINE), rest
 

@@ -18,3 +18,11 @@ def test_the_image_is_made_from_the_wheel_with_extras_that_exist() -> None:
     (extras,) = re.findall(r"\$wheel\[([\w,]+)\]", image)
     assert set(extras.split(",")) <= set(known)
     assert "COPY dist/*.whl /tmp/" in image and ignored.splitlines() == ["*", "!dist/*.whl"]
+
+
+def test_all_is_every_extra_that_the_package_itself_may_import() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (line,) = known.pop("all")
+    (names,) = re.findall(r"^diffexplain-fast\[([\w,]+)\]$", line)
+    others = {"xformers", "ray", "quantus", "captum", "imagenet", "browser", "test", "dev", "docs"}
+    assert {*names.split(",")} | others == set(known) and not {*names.split(",")} & others

@@ -1,6 +1,8 @@
 """Concepts: where they come from, and which are refused by which words."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,16 @@ def test_declared_concepts_must_exist() -> None:
     assert Concepts(GROUPS, core={"fish": ["background:snow"]}).core == {"fish": ("background:snow",)}
     with pytest.raises(ValueError, match=r"core of fish: wanted concepts of the trial, got \['background:sea'\]"):
         Concepts(GROUPS, core={"fish": ["background:sea"]})
+
+
+def test_fewer_words_leave_all_else_as_it_is() -> None:
+    named: dict[str, Any] = {"core": {"fish": ["background:snow", "word:sea"]}, "similar": {"boat": ["word:sea"]}}
+    whole = Concepts(GROUPS, words=["sea", "tree"], synonyms={"background:desert": ["sand"]}, **named)
+    left = whole.with_words(["tree"])
+    assert left.words == ("tree",) and left.core == {"fish": ("background:snow",)} and left.similar == {}
+    rest = [field.name for field in fields(Concepts) if field.name not in ("words", "core", "similar")]
+    assert "synonyms" in rest and all(getattr(left, name) == getattr(whole, name) for name in rest)
+    assert whole.with_words(whole.words) == whole
 
 
 def test_words_that_the_tokenizer_cuts_are_named(pipeline: Pipeline, world: Pipeline) -> None:

@@ -11,6 +11,7 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.writing import write_report
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
+from diffexplain_fast.tinyworld.words import GROUPS
 from tests.report.browser import THEMES, WIDTHS, browser, opened, violations
 from tests.report.pages import audit_example, example
 from tests.report.test_attribution import attribution
@@ -79,6 +80,22 @@ def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, any_page: Pa
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
         assert dark == (theme == "dark")
         assert violations(page) == []
+
+
+def test_a_name_of_a_group_is_not_broken_on_a_phone(started: Any, tmp_path: Path) -> None:
+    groups = [*GROUPS, "companion", "intervention"]
+    effects = [
+        {"attribute": f"{group}:value", "effect": 3.0, "interval": [2.5, 3.5], "role": "spurious"} for group in groups
+    ]
+    file = render_report([example(truth={"attributes": effects})], tmp_path / "report.html")
+    with opened(started, file, 390) as page:
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        lines = page.evaluate(
+            "[...document.querySelectorAll('.kind')].map(e => [e.innerText, e.offsetHeight /"
+            " parseFloat(getComputedStyle(e).lineHeight)])"
+        )
+    assert [name for name, _ in lines] == groups
+    assert [name for name, count in lines if count > 1.5] == []
 
 
 def test_everything_that_can_be_pressed_is_reached_by_the_keyboard(started: Any, any_page: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffexplain_fast.errors import CorruptFileError, StorageError
-from diffexplain_fast.file_systems import claimed
+from diffexplain_fast.file_systems import claimed, short_name
 from diffexplain_fast.runs.shared_units import SharedUnits
 
 KEYS = [f"unit-{i:02d}" for i in range(12)]
@@ -30,6 +30,14 @@ def test_units_are_made_once_and_read_by_others(tmp_path: Path) -> None:
     second.complete(KEYS, make)
     assert made == KEYS
     assert [second.read(key) for key in KEYS] == [key.encode() for key in KEYS]
+
+
+def test_a_process_that_was_killed_while_it_made_the_folder_leaves_a_folder_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / f"{short_name('identity.json')}.tmp").write_text('{"weig')  # no process has it
+    (tmp_path / f"{short_name('identity.json')}.0123abcd.tmp").write_text("")
+    (tmp_path / ".diffexplain-lock").touch()
+    units(tmp_path).complete(KEYS[:1], str.encode)
+    assert units(tmp_path).read(KEYS[0]) == KEYS[0].encode()
 
 
 def test_two_workers_share_the_units(tmp_path: Path) -> None:

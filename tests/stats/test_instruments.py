@@ -92,6 +92,31 @@ def test_asking_takes_the_place_of_a_poor_eye() -> None:
     assert np.allclose(asking.estimate, both.estimate) and np.allclose(asking.error, both.error)
 
 
+def test_means_of_showing_are_those_of_the_users_distribution() -> None:
+    words = words_of(1, 384)
+    seen, _, outcomes = world(words, 1.0, 0.0, 4)
+    weights = np.where(words.design[:, 1] == 2, 6.0, 1.0)
+    asking = least_squares(words.design, LEVELS, outcomes, weights)
+    assert np.allclose(showing(words, [None, None], outcomes, weights).means, asking.means)
+    plain, both = (against_median(showing(words, seen, outcomes, given)) for given in (None, weights))
+    # The other group's value 2 counts six times and adds 6, so the first group's means rise.
+    assert (both.means[:5] - plain.means[:5]).mean() > 1
+    assert both.medians[0, 0] - plain.medians[0, 0] > 1
+
+
+def test_the_median_of_synonyms_is_that_in_the_users_distribution() -> None:
+    # Value 1 of the first group adds 6 only beside value 0 of the second, which counts nine times.
+    words = words_of(4, 1536)
+    outcomes = np.random.default_rng(0).normal(0, 0.5, (1536, 4))
+    outcomes += 6.0 * ((words.design[:, 0] == 1) & (words.design[:, 1] == 0))[:, None]
+    weights = np.where(words.design[:, 1] == 0, 9.0, 1.0)
+    fit = showing(words, [None, None], outcomes, weights)
+    effects = against_median(fit)
+    test = exclusion(fit, effects, words, weights)
+    assert effects.estimate[1].mean() > 3
+    assert np.allclose(test.median[1], effects.estimate[1], atol=0.4)
+
+
 def test_confusion_matrices() -> None:
     confusion = np.array([[0.9, 0.2], [0.1, 0.8]])
     assert np.allclose(corrected(np.array([[0.9, 0.1], [0.2, 0.8]]), confusion), np.eye(2))

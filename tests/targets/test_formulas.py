@@ -61,3 +61,55 @@ def test_sums_have_the_values_of_their_terms(text: str, value: float) -> None:
 def test_a_neuron_without_layer_or_unit_is_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"^target: wanted a neuron as neuron:LAYER:UNIT"):
         parse_target(text, LABELS)
+
+
+@pytest.mark.parametrize("text", ["logit:boat + 0.5*logit:fish", "-logit:boat", "neuron::0", "boat + fish"])
+def test_python_takes_the_same_texts(text: str) -> None:
+    model = torch.nn.Flatten()
+    classifier = Classifier(model, labels=["boat", "fish", "c"])
+    pixels = torch.tensor([3.0, 4.0, 5.0]).reshape(1, 3, 1, 1)
+    if text == "neuron::0":  # the name of the whole model is empty, so that it is no text of a neuron
+        with pytest.raises(ValueError, match="wanted a neuron as neuron:LAYER:UNIT"):
+            as_target(text).bind(classifier)
+        return
+    found, parsed = (as_target(one).bind(classifier) for one in (text, parse_target(text, classifier.labels)))
+    response = classifier.respond(pixels)
+    assert found.describe() == parsed.describe() and found(response).item() == parsed(response).item()
+
+
+def test_a_text_that_is_a_label_is_the_class_when_it_is_bound() -> None:
+    classifier = Classifier(lambda pixels: pixels.flatten(1)[:, :7], labels=LABELS)
+    for index, label in enumerate(LABELS):
+        assert as_target(label).bind(classifier).label == index
+    with pytest.raises(ValueError, match="target: wanted one that is bound to a classifier"):
+        as_target("a + b")(Response(torch.zeros(1, 3, 2, 2), torch.zeros(1, 7)))
+
+
+def test_a_position_picks_one_value_of_a_unit() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = torch.nn.Identity(), torch.nn.Flatten()
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(pixels))
+
+    classifier = Classifier(Model(), output="softmax")
+    pixels = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4) / 96
+
+    def value(target: object) -> list[float]:
+        bound = as_target(target).bind(classifier)
+        return bound(classifier.respond(pixels, bound.layers)).tolist()
+
+    assert value("neuron:first:2,1,3") == value("first:2,1,3") == pixels[:, 2, 1, 3].tolist()
+    assert value("first:2") == pytest.approx(pixels[:, 2].mean((1, 2)).tolist())
+    assert as_target("first:2,1,3").bind(classifier).describe() == "Neuron(first, 2, at=(1, 3))"
+    for wrong in ("first:2,1", "first:2,4,0", "first:2,0,0,0", "last:2,0"):
+        with pytest.raises(ValueError, match=r"^at: wanted (a position among|None)"):
+            value(wrong)
+
+
+@pytest.mark.parametrize("at", [(), (-1, 0), "12", 3, (0.5,), (True,)])
+def test_a_position_is_of_whole_numbers_from_0(at: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^at: wanted"):
+        Neuron("layer", 0, at=at)  # type: ignore[arg-type]

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.methods.discovery.found import check_found, found_features
+from diffexplain_fast.methods.discovery.found import found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.pairs import interactions_of
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
-from diffexplain_fast.methods.discovery.plan import Plan, context_plan
-from diffexplain_fast.methods.discovery.question import Question, own_pictures
+from diffexplain_fast.methods.discovery.plan import Plan
+from diffexplain_fast.methods.discovery.prepared import Prepared, own_pictures
+from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
@@ -25,15 +26,14 @@ from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
-from diffexplain_fast.stats.cells import Rule, check_weights
+from diffexplain_fast.stats.cells import Rule
 
 
-def discover(question: Question, options: AuditOptions, callback: Callable[[Progress], None] | None) -> Audit:
+def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) -> Audit:
     """Run a trial and say what it found.
 
     Args:
-        question: what is asked.
-        options: how many pictures, and what counts as a finding.
+        prepared: what is asked, with the captions.
         callback: receives a ``Progress`` after every unit of pictures; None for nobody.
 
     Raises:
@@ -41,10 +41,8 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         StorageError: pictures that cannot be stored.
     """
     began = time.perf_counter()
+    question, options, plan = prepared.question, prepared.options, prepared.context
     pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
-    plan = context_plan(concepts, question.phrases, pool.pipeline, options.pictures, question.seed, question.shares)
-    check_weights(plan.first(options.pictures).asked)
-    check_found(question)
     rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
     own_places = [own_concept(concepts, label) for label in readout.labels]
     look = None if sight is None else sight.look
@@ -54,7 +52,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
     )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
     judged = with_showing(used, data, errors, estimated, asking, rule, concepts)
-    own, need = own_pictures(question, options, counter(callback, "own"))
+    own = own_pictures(prepared, counter(callback, "own"))
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
     trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
@@ -70,7 +68,7 @@ def discover(question: Question, options: AuditOptions, callback: Callable[[Prog
         "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
         "pictures_drawn": pool.drawn,
-        "own_objects": need,
+        "own_objects": prepared.need,
         "seconds": time.perf_counter() - began,
     }
     return Audit(

@@ -34,19 +34,26 @@ class _Said(NamedTuple):
     seen: np.ndarray | None
 
 
-def check_found(question: Question) -> None:
+def check_room(question: Question, tokens: int = 0) -> None:
     """Refuse tokens for which captions leave no room.
+
+    Args:
+        question: with what explanations found so far.
+        tokens: how many a search will find for every target; 0 without a search.
 
     Raises:
         ValueError: a caption and the tokens together are too long.
     """
-    for place, found in question.found.items():
-        captions, room = _scenes(question, place), question.pool.pipeline.max_tokens
-        check_captions(captions, question.pool.pipeline)
-        longest = max(len(question.pool.pipeline.token_embeddings(text)) for text in captions)
-        if longest + len(found.soft) > room:
-            wanted = f"tokens that fit after a caption, {room} in all"
-            raise wrong_value("explain", wanted, f"{longest} of the caption and {len(found.soft)} found")
+    wanted = dict.fromkeys(range(len(question.readout.names)), tokens) if tokens else {}
+    wanted |= {place: len(found.soft) for place, found in question.found.items()}
+    pipeline = question.pool.pipeline
+    for place, count in wanted.items():
+        captions, room = _scenes(question, place), pipeline.max_tokens
+        check_captions(captions, pipeline)
+        longest = max(len(pipeline.token_embeddings(text)) for text in captions)
+        if longest + count > room:
+            text = f"tokens that fit after a caption, {room} in all"
+            raise wrong_value("explain", text, f"{longest} of the caption and {count} found")
 
 
 def found_features(

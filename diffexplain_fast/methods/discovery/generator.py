@@ -40,9 +40,7 @@ def generator_errors(pool: Pool, plan: Plan, concepts: Concepts, aside: Aside) -
         known = audit_truth(classifier.truth or {}, concepts.names)
         own = [own_concept(concepts, label) for label in readout.labels]
         levels = has_levels(classifier.truth or {})
-        effects = estimate(
-            plan.asked._replace(weights=None), values, own if levels else [None] * len(own), len(values)
-        ).effects
+        effects = estimate(plan.asked.unweighted(), values, own if levels else [None] * len(own), len(values)).effects
         truth = np.array(
             [[known.get((str(label), name), np.nan) for label in readout.labels] for name in concepts.names]
         )

@@ -45,7 +45,7 @@ def candidates(trial: Trial) -> list[Candidate]:
     asked, level = trial.plan.asked, trial.level
     if asked.groups < 2:
         return []
-    fit, effects = concept_effects(asked._replace(weights=None), trial.data.values)
+    fit, effects = concept_effects(asked.unweighted(), trial.data.values)
     pairs = all_pairs(fit, asked.design, _INTERACTION)
     values = sum(asked.levels[: asked.groups])
     places = {int(cell): place for place, cell in enumerate(asked.places[:values])}  # free words have no scenes

@@ -49,6 +49,16 @@ def agrees(asked: np.ndarray, seen: np.ndarray, groups: Sequence[np.ndarray]) ->
     return right
 
 
+def check_redraw(question: Question, plan: Plan, tries: int) -> None:
+    """Refuse to draw pictures again where nothing says which.
+
+    Raises:
+        ValueError: no eye that tells the values of a group apart.
+    """
+    if tries and not seen_groups(question.sight, plan.asked.levels, plan.asked.groups):
+        raise wrong_value("redraw", "0 without an eye that tells the values of a group apart", tries)
+
+
 def redraws(question: Question, plan: Plan, tries: int, report: Report) -> Again | None:
     """Return what draws pictures of a trial again; None where nothing is drawn again.
 
@@ -57,15 +67,10 @@ def redraws(question: Question, plan: Plan, tries: int, report: Report) -> Again
         plan: the captions.
         tries: how often a picture is drawn again at most.
         report: see ``redrawn``.
-
-    Raises:
-        ValueError: no eye that tells the values of a group apart.
     """
-    if not tries:
-        return None
     groups, sight = seen_groups(question.sight, plan.asked.levels, plan.asked.groups), question.sight
-    if sight is None or not groups:
-        raise wrong_value("redraw", "0 without an eye that tells the values of a group apart", tries)
+    if not tries or sight is None:
+        return None
     eye = sight.look
     return lambda data, first: redrawn(question.pool, plan, question.readout, eye, groups, data, first, tries, report)
 

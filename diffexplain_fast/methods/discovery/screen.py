@@ -10,6 +10,7 @@ from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.plan import screen_plan
 from diffexplain_fast.methods.discovery.trial import measured
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.stats.cells import Asked
 from diffexplain_fast.stats.regression import least_squares
@@ -54,9 +55,21 @@ def screened(
     own = [f"{WORD}:{word}" in declared for word in concepts.words]
     places = strongest(plan.asked, values, KEPT, np.array(own))
     words = [concepts.words[place] for place in places]
-    left = {f"{WORD}:{word}" for word in words} | {name for name in concepts.names if not name.startswith(f"{WORD}:")}
     record: JsonObject = {"words": len(concepts.words), "pictures": len(plan.captions), "kept": words}
-    return Concepts(concepts.groups, words, *concepts.declared_among(left)), record
+    return concepts.with_words(words), record
+
+
+def longest(concepts: Concepts, pipeline: Pipeline) -> Concepts:
+    """Return concepts as a trial may ask for them after a screening, with the words that make the longest captions.
+
+    Args:
+        concepts: what is asked for.
+        pipeline: its tokenizer says how long a word is.
+    """
+    if len(concepts.words) <= MOST:
+        return concepts
+    size = {word: len(pipeline.token_embeddings(word)) for word in concepts.words}
+    return concepts.with_words(sorted(concepts.words, key=lambda word: -size[word])[:KEPT])
 
 
 def strongest(asked: Asked, values: np.ndarray, count: int, always: np.ndarray) -> list[int]:

@@ -80,7 +80,7 @@ def with_showing(
     effects = against_median(fit)
     low, high = anderson_rubin(fit, effects, rule.level)
     cells = np.isin(effects.groups, groups)[:, None]
-    agreement = exclusion(fit, effects, words)
+    agreement = exclusion(fit, effects, words, asked.weights)
     tested = np.where(cells, agreement.p, np.nan)
     disagree = benjamini_hochberg(tested) <= rule.level
     effects = replace(

@@ -1,5 +1,6 @@
 """Rows of hidden features: one half of the pictures chooses a feature's concept, the other half measures its effect."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,27 @@ def halves(pictures: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of the pictures that choose, and of those that measure."""
     places = np.arange(pictures)
     return places[: pictures // 2], places[pictures // 2 :]
+
+
+def check_features(asked: Asked, minimal_effect: object) -> None:
+    """Refuse what can be refused before a classifier is asked.
+
+    Args:
+        asked: what the captions of all pictures ask for.
+        minimal_effect: in standard deviations of a feature.
+
+    Raises:
+        TypeError: a minimal effect that is no number.
+        ValueError: a minimal effect below 0 or not finite, or too few pictures for two regressions.
+    """
+    if not isinstance(minimal_effect, int | float) or isinstance(minimal_effect, bool):
+        raise wrong_type("minimal_effect", "a number", minimal_effect)
+    if not 0 <= minimal_effect < math.inf:
+        raise wrong_value("minimal_effect", "0 or above, finite", minimal_effect)
+    pictures = len(asked.design)
+    if len(halves(pictures)[0]) <= asked.terms:
+        wanted = f"at least {2 * asked.terms + 2} pictures, a half to choose concepts and a half to measure them"
+        raise wrong_value("pictures", wanted, pictures)
 
 
 def feature_rows(
@@ -36,20 +58,15 @@ def feature_rows(
         level: rate of false findings, and error of the intervals.
 
     Raises:
-        TypeError: a minimal effect that is no number.
-        ValueError: a minimal effect below 0, or too few pictures for two regressions.
+        TypeError, ValueError: see ``check_features``.
     """
-    if not isinstance(minimal_effect, int | float) or isinstance(minimal_effect, bool):
-        raise wrong_type("minimal_effect", "a number", minimal_effect)
+    check_features(asked, minimal_effect)
     first, second = halves(len(values))
-    if len(first) <= asked.terms:
-        wanted = f"at least {2 * asked.terms + 2} pictures, a half to choose concepts and a half to measure them"
-        raise wrong_value("pictures", wanted, len(values))
     spread = values.std(0)
     scaled = values / np.where(spread > 0, spread, 1.0)
-    chosen = concept_effects(asked._replace(design=asked.design[first]), scaled[first])[1].estimate[asked.places]
+    chosen = concept_effects(asked.part(first), scaled[first])[1].estimate[asked.places]
     best = np.nan_to_num(np.abs(chosen)).argmax(0)
-    effects = concept_effects(asked._replace(design=asked.design[second]), scaled[second])[1]
+    effects = concept_effects(asked.part(second), scaled[second])[1]
     family = np.zeros(effects.estimate.shape, dtype=bool)
     family[asked.places[best], np.arange(len(names))] = True
     tests = one_sided_tests(effects, float(minimal_effect), family=family)

@@ -52,6 +52,20 @@ def checked_interventions(given: object) -> dict[str, Intervention]:
     return dict(given)
 
 
+def check_functions(interventions: Mapping[str, Intervention], pixels: Tensor) -> None:
+    """Try every intervention on pictures, so that one that fails does so before anything else is done.
+
+    Args:
+        interventions: name to function.
+        pixels: pictures [B, 3, H, W] in [0, 1].
+
+    Raises:
+        ValueError: an intervention that fails, or returns something else than a picture.
+    """
+    for name, function in interventions.items():
+        _applied(name, function, pixels)
+
+
 def paired_answers(
     parts: Iterable[Tensor],
     readout: Readout,

@@ -1,38 +1,20 @@
 """The audit of the user's own pictures: paste, compare with the generator, and say what concepts do not explain."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
-from diffexplain_fast.evidence.shipped import Ask, Segment
 from diffexplain_fast.methods.photographs.given import Given, batches
 from diffexplain_fast.methods.photographs.pasting import pastable, regions_of
 from diffexplain_fast.methods.photographs.rows import agreement, pasted_rows
 from diffexplain_fast.methods.photographs.slices import slices_of, training_groups
+from diffexplain_fast.methods.photographs.tools import Tools
 from diffexplain_fast.methods.photographs.trial import Pasted, paste_group
 from diffexplain_fast.methods.photographs.unexplained import unexplained
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.photographs import Photographs
-from diffexplain_fast.stats.clustered import check_clustered
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What looks at own pictures.
-
-    Attributes:
-        sight: sees concepts; None for none.
-        segment: finds regions; None for none.
-        ask: says what a segmenter is asked for.
-    """
-
-    sight: Sight | None
-    segment: Segment | None
-    ask: Ask
 
 
 def photographs_of(
@@ -55,7 +37,7 @@ def photographs_of(
         report: receives pictures that are done and pictures that will be.
 
     Raises:
-        ImportError: statsmodels is missing; names the extra.
+        ImportError: a package is missing, see ``check_tools``.
         NonFiniteError: an answer with NaN or infinity.
     """
     settings, notes = audit.settings, []
@@ -70,7 +52,6 @@ def photographs_of(
     if tools.segment is None:
         notes.append("No segmenter finds things in the pictures, so nothing was pasted: give one as segmenter=")
     elif tools.sight is not None:
-        check_clustered()
         trials = _trials(given, concepts, readout, tools, seen, settings["seed"], notes, report)
     declared = {(row.target, row.concept): row.declared_by for row in audit.rows}
     rows = pasted_rows(

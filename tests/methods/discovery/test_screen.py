@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.discovery import screen
 from diffexplain_fast.methods.discovery.screen import EACH, strongest
 from diffexplain_fast.stats.cells import Asked
@@ -29,6 +31,21 @@ def test_planted_words_are_among_the_chosen_and_the_others_are_few() -> None:
     assert np.mean(found) >= 4.5
 
 
+def see(pixels: Tensor) -> np.ndarray:
+    """See every other word in every picture."""
+    return np.tile([0.0, 1.0] * 3, (len(pixels), 1))
+
+
+def test_a_screening_leaves_groups_and_synonyms_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "MOST", 3)
+    monkeypatch.setattr(screen, "KEPT", 2)
+    monkeypatch.setattr(screen, "EACH", 8)
+    synonyms = {"background:desert": ["tree"]}
+    given = Concepts({"background": ["desert", "snow"]}, ["boat", "fish", "red", "blue"], synonyms=synonyms)
+    asked = quick_audit(tmp_path, concepts=given, own_pictures=0).settings["concepts"]
+    assert len(asked["words"]) == 2 and asked["synonyms"] == synonyms
+
+
 def test_an_audit_screens_and_asks_for_the_rest_on_fresh_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,9 +55,12 @@ def test_an_audit_screens_and_asks_for_the_rest_on_fresh_pictures(
     monkeypatch.setattr(screen, "MOST", 5)
     monkeypatch.setattr(screen, "KEPT", 3)
     monkeypatch.setattr(screen, "EACH", 8)
-    audit = quick_audit(tmp_path / "pool", concepts=words)
+    audit = quick_audit(tmp_path / "pool", concepts=words, eye=see)
     kept = audit.settings["screened"]["kept"]
     assert len(kept) == 3 and audit.settings["screened"]["words"] == 6
     assert {row.concept for row in audit.rows} == {f"word:{word}" for word in kept}
+    # The eye looks for all six words, and sees what it says of those that were kept.
+    seen = audit.outcomes["seen"].mean(0).tolist()
+    assert seen == [float(words.index(word) % 2) for word in kept]
     stages = {path.name.partition("-")[0] for path in (tmp_path / "pool").glob("*.png")}
     assert {"screen", "context"} <= stages

@@ -1,17 +1,27 @@
 """Hidden features with planted responses: chosen on one half, measured on the other."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.methods.discovery.directions import chosen_directions
+from diffexplain_fast.methods.discovery.layers import Layers
 from diffexplain_fast.methods.discovery.unit_heads import class_weights
 from diffexplain_fast.methods.discovery.unit_rows import feature_rows
+from diffexplain_fast.methods.discovery.weights import picture_weights, shares_of
 from diffexplain_fast.models.classifier import Classifier
-from tests.auditing import made_up
-from tests.tiny import LABELS, tiny_classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.stats.cells import Asked
+from tests.auditing import QUICK, TINY_GROUPS, made_up, quick_audit
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
 TRIAL = made_up({}, pictures=384)
 ASKED, NAMES = TRIAL.plan.asked, TRIAL.concepts.names
@@ -43,13 +53,29 @@ def test_units_of_noise_give_no_finding_though_the_first_half_chooses_the_larges
     assert np.abs(chosen).mean() > 0.25 and abs(fresh.mean()) < 0.1  # the largest of many shrinks to nothing
 
 
+def test_a_unit_that_answers_in_the_users_pictures_has_its_effect_there() -> None:
+    # Red counts only in the desert: a quarter of the pictures of the trial, .7 of the user's.
+    shares = shares_of({"background": {"desert": 0.7}}, TRIAL.concepts)
+    asked = Asked(ASKED.design, ASKED.levels, ASKED.groups, picture_weights(shares, TRIAL.concepts, ASKED.design))
+    both = ASKED.named[:, [NAMES.index("background:desert"), NAMES.index("colour:red")]].all(1)
+    values = 4.0 * both[:, None] + 0.1 * RNG.standard_normal((len(both), 1))
+    effects = []
+    for weights in (None, asked.weights):
+        (row,) = feature_rows(replace(ASKED, weights=weights), NAMES, values, ["unit 0"], 0.25, 0.05)
+        effects.append(abs(row.effect) * values.std())
+    assert effects[1] > effects[0] + 1
+    assert (asked.part(slice(9)).weights == asked.weights[:9]).all()  # type: ignore[index]
+    with pytest.raises(ValueError, match="weights: wanted 9 numbers, one a picture, got 384"):
+        replace(asked, design=asked.design[:9])
+
+
 def test_too_few_pictures_and_a_wrong_effect_are_refused() -> None:
     values, _ = responses(1.0, 2)
     with pytest.raises(ValueError, match="pictures: wanted at least"):
-        feature_rows(ASKED._replace(design=ASKED.design[:16]), NAMES, values[:16], ["a", "b"], 0.25, 0.05)
+        feature_rows(ASKED.part(slice(16)), NAMES, values[:16], ["a", "b"], 0.25, 0.05)
     with pytest.raises(TypeError, match="minimal_effect: wanted a number"):
         feature_rows(ASKED, NAMES, values, ["a", "b"], "small", 0.05)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="delta: wanted 0 or above"):
+    with pytest.raises(ValueError, match="minimal_effect: wanted 0 or above"):
         feature_rows(ASKED, NAMES, values, ["a", "b"], -1, 0.05)
 
 
@@ -93,3 +119,46 @@ def test_the_weights_of_a_class_are_those_of_the_last_linear_layer() -> None:
     pixel = Classifier(nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), output="softmax")
     pixel(torch.zeros(1, 3, 4, 4))
     assert class_weights(pixel, 2, 3).shape == (3,)  # type: ignore[arg-type]
+
+
+def test_independent_classes_are_answered_above_one_half(tmp_path: Path) -> None:
+    model = tiny_classifier()
+    with Explainer(load_pipeline(tiny_sd()), Classifier(model, labels=LABELS, output="sigmoid")) as explainer:
+        options = {"concepts": TINY_GROUPS, "pool": tmp_path, "own_pictures": 0, **QUICK}
+        first = explainer.audit(**options).outcomes["values"][:, 1]
+        with torch.no_grad():
+            model.head.bias[1] -= (
+                float(np.median(first)) / 4
+            )  # the model multiplies by 4; half of the pictures are answered with fish
+            model.head.bias[0] += 9.0  # and boat is always the argmax
+        audit = explainer.audit(**options)
+        rows = audit.units("layer2", units=range(12), target="fish")
+    hits, values = (audit.outcomes[name][:, 1] for name in ("hits", "values"))
+    assert 0 < hits.mean() < 1 and (hits == (values > 0)).all()
+    total = 4 * (sum(row.contribution or 0 for row in rows) + float(model.head.bias[1].detach()))
+    assert total == pytest.approx(values[hits].mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("units", {"target": "fsh"}, "label: wanted one of 4 known names"),
+        ("units", {"units": [12]}, "units: wanted numbers from 0 to 11"),
+        ("units", {"units": 7}, "units: wanted numbers of units"),
+        ("units", {"minimal_effect": float("nan")}, "minimal_effect: wanted 0 or above, finite"),
+        ("directions", {"directions": ["background:desrt"]}, "nearest: background:desert"),
+        ("directions", {"directions": {"mine": ["a"]}}, "directions, mine: wanted a vector of 12 finite numbers"),
+    ],
+)
+def test_bad_features_are_refused_before_the_pictures_are_looked_at(
+    hidden: Audit, method: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Layers, "_pictures", None)
+    with pytest.raises((TypeError, ValueError), match=message):
+        getattr(hidden, method)("layer2", **options)
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """Return an audit whose hidden features are asked for."""
+    return quick_audit(tmp_path_factory.mktemp("pool"))

@@ -69,6 +69,8 @@ def test_an_audit_says_how_many_equal_pictures_its_weighted_ones_are_worth(tmp_p
     assert size in repr(audit) and size in audit.report(tmp_path / "audit.html").read_text()
     loaded = Audit.load(audit.save(tmp_path / "audit"))
     assert all(row.effect == pytest.approx(0, abs=1e-9) for row in audit.diff(loaded).rows)
+    assert len(audit.units("layer2", top=2, target="fish")) == 2
+    assert [row.name for row in audit.directions("layer2", 1)] == ["PCA 1"]
     plain = quick_audit(tmp_path / "pool", pictures=96)
     assert plain.settings["effective_pictures"] is None and plain.settings["pictures_drawn"] == 0
     with pytest.raises(ValueError, match="other: wanted an audit with the same weights"):

@@ -1,0 +1,121 @@
+"""Maps of pixels, for tools that measure maps: quantus, and captum's methods for any target of this package."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.targets import as_target
+
+__all__ = ["explain_func", "scores"]
+
+_BEYOND = 0.5
+"""How far a pixel may lie outside of [0, 1]: metrics add noise to pictures, and a wrong mean or std moves them more."""
+
+
+def scores(classifier: Classifier, target: object) -> Callable[[Tensor], Tensor]:
+    """Return a target as a function of pixels [B, 3, H, W] in [0, 1] that returns scores [B], for captum's methods.
+
+    ``captum.attr.Saliency(maps.scores(classifier, "logit:fish - logit:boat")).attribute(pixels)`` needs no ``target=``,
+    because the function returns one number for each picture.
+
+    Args:
+        classifier: a ``Classifier``.
+        target: as in ``Explainer.explain``.
+
+    Raises:
+        TypeError: a classifier or a target of another kind.
+        ValueError: an unknown label, layer or unit.
+    """
+    if not isinstance(classifier, Classifier):
+        raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
+    bound = as_target(target).bind(classifier)
+    return lambda pixels: bound(classifier.respond(pixels, bound.layers))
+
+
+def explain_func(
+    model: nn.Module,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    pipeline: object = "tinyworld",
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    labels: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
+    output: str = "softmax",
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    **options: object,
+) -> np.ndarray:
+    """Return the map of each picture, as quantus calls an ``explain_func``; see ``Attribution.map``.
+
+    Args:
+        model: module from ``inputs`` to logits [B, C].
+        inputs: pictures [B, 3, H, W] as the model takes them, with the ratio of the pipeline's sides.
+        targets: index of a class for each picture [B].
+        pipeline: see ``Explainer``; an object that is loaded already saves the loading at every call.
+        mean: of each colour, which the inputs' normalisation has taken away; zeros for pixels in [0, 1].
+        std: of each colour, by which the inputs' normalisation has divided.
+        labels: names of the classes.
+        captions: see ``Explainer.attribute``.
+        output: meaning of the model's numbers, see ``Classifier``.
+        seed: of all noise.
+        device: device of the pipeline that is loaded by name, and of the pictures; None for that of the model.
+        **options: of ``Explainer.attribute``, such as ``taxonomy``, ``editor`` and ``budget``.
+
+    Returns:
+        float32 [B, 1, H, W], in units of the target's score. The sum over the pixels of a picture is the mean drop of
+        the score over its edits.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: arrays of another shape, pictures that ``mean`` and ``std`` do not bring to [0, 1], and as
+            ``Explainer.attribute``.
+    """
+    given, wanted = np.asarray(inputs), np.asarray(targets)
+    if given.ndim != 4 or given.shape[1] != 3 or not len(given):
+        raise wrong_value("inputs", "pictures [B, 3, H, W], at least one", f"shape {list(given.shape)}")
+    if wanted.shape != given.shape[:1] or wanted.dtype.kind not in "iu":
+        raise wrong_value("targets", f"{len(given)} class indices", f"{wanted.dtype} of shape {list(wanted.shape)}")
+    if device is None:
+        device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    centre, spread = (torch.tensor(list(part), device=device).view(3, 1, 1) for part in (mean, std))
+    pixels = torch.from_numpy(given).to(device).float() * spread + centre
+    if not bool(((pixels >= -_BEYOND) & (pixels <= 1 + _BEYOND)).all()):
+        got = f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
+        raise wrong_value("inputs", "pictures that mean= and std= bring to [0, 1]", got)
+    loaded, size = load_pipeline(pipeline, device=device if isinstance(pipeline, str) else None), given.shape[-2:]
+    height, width = loaded.image_size
+    if size[0] * width != size[1] * height:
+        wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"
+        raise wrong_value("inputs", wanted_size, f"{size[0]} x {size[1]}")
+
+    def preprocess(drawn: Tensor) -> Tensor:
+        fitting = drawn if drawn.shape[-2:] == size else interpolate(drawn, size, mode="bilinear", antialias=True)
+        return (fitting - centre) / spread
+
+    classifier = Classifier(model, preprocess, labels, output=output)
+    found = np.zeros((len(given), 1, *size), np.float32)
+    with Explainer(loaded, classifier, seed=seed, device=device) as explainer:
+        run: Callable[..., Attribution] = explainer.attribute  # it checks the kind of every option itself
+        for index in np.unique(wanted):
+            places = np.flatnonzero(wanted == index)
+            some = None if captions is None else [captions[int(place)] for place in places]
+            result = run(pixels[places].clamp(0, 1), int(index), captions=some, **options)
+            for number, place in enumerate(places):
+                found[place, 0] = _resized(result.map(number), size)
+    return found
+
+
+def _resized(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Return a map [H, W] in another size, with the same sum."""
+    scale = values.size / (size[0] * size[1])
+    return interpolate(torch.from_numpy(values)[None, None], size, mode="area")[0, 0].numpy() * scale

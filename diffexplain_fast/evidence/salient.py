@@ -1,0 +1,62 @@
+"""What workers said of hidden features of an ImageNet classifier: the table of Salient ImageNet, read from its file."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffexplain_fast.errors import wrong_value
+
+_CLASS, _UNIT, _ANSWER = "Input.class_index", "Input.feature_index", "Answer.main"
+_SPURIOUS = ("separate_object", "background")
+"""Answers that say that a feature lies beside the class's own object."""
+LEAST = 3
+"""Workers who must say so; five are asked."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What workers said of one unit for one class.
+
+    Attributes:
+        votes: workers who saw the feature in a separate object or in the background.
+        workers: who were asked.
+    """
+
+    votes: int
+    workers: int
+
+    @property
+    def spurious(self) -> bool:
+        """Whether the feature is called spurious."""
+        return self.votes >= LEAST
+
+
+def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
+    """Return what workers said, by the index of the class and the number of the unit.
+
+    Args:
+        path: ``discover_spurious_features.csv``: a row for each worker and pair of class and feature.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: a file without the columns of this table, or without numbers in them; names the line.
+
+    Source: S. Singla and S. Feizi, "Salient ImageNet: how to discover spurious features in deep learning?", ICLR 2022,
+    section 3.3: spurious where at least 3 of 5 workers say "separate object" or "background", otherwise core.
+    """
+    said: dict[tuple[int, int], list[bool]] = {}
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file)
+        missing = [name for name in (_CLASS, _UNIT, _ANSWER) if name not in (table.fieldnames or ())]
+        if missing:
+            raise wrong_value("salient", f"a table with the columns {_CLASS}, {_UNIT}, {_ANSWER}", f"no {missing[0]}")
+        for row in table:
+            try:
+                pair = int(row[_CLASS]), int(row[_UNIT])
+            except (TypeError, ValueError) as error:
+                got = f"{row[_CLASS]!r} and {row[_UNIT]!r} in line {table.line_num}"
+                raise wrong_value("salient", "numbers of class and feature", got) from error
+            said.setdefault(pair, []).append(row[_ANSWER] in _SPURIOUS)
+    if not said:
+        raise wrong_value("salient", "at least one answer", f"an empty table, {path}")
+    return {pair: Judgement(sum(votes), len(votes)) for pair, votes in said.items()}

@@ -1,0 +1,30 @@
+"""An audit that is killed at many moments ends with the same table as one that is not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.results.audit import Audit
+from tests.killing import KILLED, KILLS, WHOLE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_an_audit_that_is_killed_again_and_again_ends_with_the_same_result(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.killing", str(tmp_path)], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    counted = json.loads(done.stdout.splitlines()[-1])
+    assert counted["ended"] and counted["kills"] >= KILLS and counted["renames"] > 3 * KILLS
+    whole, killed = (Audit.load(tmp_path / name / "audit") for name in (WHOLE, KILLED))
+    assert repr(killed.rows) == repr(whole.rows) and killed.verdicts == whole.verdicts
+    assert repr(killed.found) == repr(whole.found) and len(whole.found) == 2
+    assert killed.settings == whole.settings and killed.interactions == whole.interactions
+    assert all(np.array_equal(killed.outcomes[name], array) for name, array in whole.outcomes.items())
+    names = [sorted(path.name for path in (tmp_path / name / "pool").glob("*.png")) for name in (WHOLE, KILLED)]
+    assert names[0] == names[1]

@@ -1,0 +1,118 @@
+"""Several processes of one command, started by torchrun: they share targets and pictures, and one of them reports."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffexplain_fast as dx
+from diffexplain_fast.cli import ranks
+from diffexplain_fast.environment import Ranks
+from diffexplain_fast.environment import ranks as found_ranks
+from tests.docs.reading import ROOT
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch.distributed
+
+from diffexplain_fast.cli import explain, main
+from diffexplain_fast.environment import ranks
+
+torch.distributed.init_process_group("gloo")
+log, plain = Path(sys.argv.pop(1)), explain._explained
+
+
+def logged(explainer, text, folder, search):
+    (log / f"{ranks().rank}-{text}").touch()
+    torch.distributed.barrier() if not any(log.glob(f"{ranks().rank}-*-seen")) else None
+    (log / f"{ranks().rank}-{text}-seen").touch()
+    return plain(explainer, text, folder, search)
+
+
+explain._explained = logged
+main.app(standalone_mode=False)
+"""
+"""The command line among ranks that have a process group of their own. Each waits at its first target for the other, so
+that a fast rank cannot take all of them before a slow one has loaded its models."""
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, Ranks()),
+        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Ranks(1, 4, 1)),
+        ({"RANK": "5", "WORLD_SIZE": "8"}, Ranks(5, 8, 0)),
+        ({"RANK": "2"}, Ranks()),
+        ({"RANK": "4", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, Ranks()),
+        ({"RANK": "one", "WORLD_SIZE": "4"}, Ranks()),
+    ],
+)
+def test_ranks_are_what_the_launchers_variables_say(
+    variables: dict[str, str], expected: Ranks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert found_ranks() == expected
+    assert ranks.is_first() is (expected.rank == 0) and ranks.are_several() is (expected.processes > 1)
+
+
+def test_a_target_that_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: Path) -> None:
+    done: list[str] = []
+    targets = {text: tmp_path / text for text in ("boat", "a:3 + b")}
+    for _ in range(2):
+        ranks.divide(lambda text, folder: done.append(f"{text} {folder.name}"), targets, tmp_path, {"seed": 0})
+    assert done == ["boat boat", "a:3 + b a:3 + b"]
+    with pytest.raises(ValueError, match="units of the same seed"):
+        ranks.divide(lambda text, folder: None, targets, tmp_path, {"seed": 1})
+
+
+LAUNCHERS = {
+    "torch.distributed.run": ["--standalone", "--nproc-per-node", "2"],
+    "accelerate.commands.launch": [
+        *(
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+        )
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_share_the_targets_and_one_reports(
+    launcher: str, models: tuple[str, str], tmp_path: Path
+) -> None:
+    pytest.importorskip(launcher.partition(".")[0])
+    classifier, pipeline = models
+    script, log = tmp_path / "run.py", tmp_path / "log"
+    script.write_text(_SCRIPT)
+    log.mkdir()
+    command = [sys.executable, "-m", launcher, *LAUNCHERS[launcher], str(script)]
+    command += [str(log), "explain", classifier, "boat", "fish", "house", "--pipeline", pipeline, "--json"]
+    command += ["--out", str(tmp_path / "out"), "--iterations", "1", "--images", "2", "--steps", "1"]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    variables = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=500)
+    assert done.returncode == 0, done.stderr
+    shared = sorted(path.name.partition("-") for path in log.iterdir() if not path.name.endswith("-seen"))
+    assert sorted(text for _, _, text in shared) == ["boat", "fish", "house"]  # each once
+    assert {rank for rank, _, _ in shared} == {"0", "1"}
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [record["label"] for record in records] == ["boat", "fish", "house"]  # one report, in the given order
+    for record in records:
+        assert dx.Explanation.load(record["folder"]).label == record["label"]
+    assert len(list((tmp_path / "out").glob("report.html"))) == 1
