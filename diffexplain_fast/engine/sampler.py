@@ -33,7 +33,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
-        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; unchanged, but see ``layout``. On training: ``docs/engine.md``.
+        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; see ``layout``, and ``docs/engine.md`` for training.
         vae: diffusers AutoencoderKL; never changed. A float16 VAE of Stable Diffusion XL with ``force_upcast`` decodes
             in float32, as in diffusers' pipeline, on a copy that the plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
