@@ -122,6 +122,11 @@ def processors() -> int:
     return max(1, allowed if quota is None else min(allowed, int(quota)))
 
 
+def without_usage_reports() -> None:
+    """Keep Ray from reporting its use over the network, unless the environment says otherwise; before Ray begins."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def share_processors() -> None:
     """Let torch's threads fit a machine that others use too, and a container with a quota; before torch is imported.
 

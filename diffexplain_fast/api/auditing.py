@@ -11,11 +11,13 @@ from torch import Tensor
 from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, tokens_of
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
+from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.calibration import Sight, sight_of
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of
+from diffexplain_fast.evidence.crew import checked_ray, crew_of
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.eyes import Eye, checked_eye
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
@@ -31,6 +33,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
+from diffexplain_fast.runs.ray_workers import RayWorkers
 from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
@@ -62,6 +65,9 @@ class Auditing(TypedDict, total=False):
             like it. Values that are not named share the rest, groups that are not named are uniform.
         redraw: how often, at most, a picture in which the eye does not see what was asked for is drawn again from a new
             start latent; 0 for never. ``asked`` and ``obeyed`` stay those of the first draws.
+        ray: draws the pictures in workers of Ray, one for each GPU: "auto" for this machine or its cluster, the address
+            of a cluster, or ``RayWorkers``; None to draw here. The pool is the same, so that a run goes on with or
+            without workers. Needs the extra ``ray``.
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
@@ -76,6 +82,7 @@ class Auditing(TypedDict, total=False):
     clusters: Sequence[object] | None
     weights: Mapping[str, Mapping[str, float]] | None
     redraw: int
+    ray: str | RayWorkers | None
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
@@ -90,6 +97,7 @@ class Chosen:
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
     weights: object = None
+    ray: RayWorkers | None = None
 
     @classmethod
     def of(cls, pictures: int, minimal_effect: float, level: float, explain: object, given: Auditing) -> "Chosen":
@@ -127,7 +135,7 @@ class Chosen:
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures
         options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
-        return cls(options, pool, eye, callback, given.get("weights"))
+        return cls(options, pool, eye, callback, given.get("weights"), checked_ray(given.get("ray")))
 
 
 def run_audit(
@@ -142,6 +150,7 @@ def run_audit(
     search: Searches,
     picturing: Picturing,
     intervening: Intervening,
+    options: SamplerOptions,
 ) -> Audit:
     """Audit a classifier.
 
@@ -157,6 +166,7 @@ def run_audit(
         search: explains a target, with checkpoints in a folder.
         picturing: pictures of the user's own.
         intervening: interventions of the user's own.
+        options: of the sampler, beside its steps and its guidance, for workers that make it again.
     """
     asked = concepts_of(concepts, pipeline)
     phrases = phrases_of(asked, pipeline)
@@ -174,12 +184,13 @@ def run_audit(
     prepared = prepare(question.among(longest(asked, pipeline)), chosen.options, tokens_of(explain))
     picturing.check(question)
     begun = intervening.begin(prepared, None if picturing.given is None else picturing.given.pixels, chosen.callback)
-    left, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
-    if screening or explain is True:
-        found = found_by(True, readout, pipeline, explained) if explain is True else given
-        question = replace(question.among(left), found=found)
-        prepared = prepare(question, chosen.options)
-    audit = discover(prepared, chosen.callback)
+    same = options | {"num_inference_steps": sampler.num_inference_steps, "guidance_scale": sampler.guidance_scale}
+    with crew_of(chosen.ray, drawing, same) as pool.crew:
+        left, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
+        if screening or explain is True:
+            found = found_by(True, readout, pipeline, explained) if explain is True else given
+            prepared = prepare(replace(question.among(left), found=found), chosen.options)
+        audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
     picturing.add(audit, prepared.question, chosen.callback)
     intervening.add(audit, prepared, begun, chosen.callback)

@@ -237,7 +237,7 @@ class Explainer(Attributing, Gathering, Segmenting):
                 callback=options.get("callback"),
             )
             asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
-            return run_audit(*asked, chosen, explain, search, own, changes)
+            return run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,12 @@ from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
+from diffexplain_fast.runs.ray_workers import RayWorkers
 from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:
+    from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.results.audit import Audit
     from diffexplain_fast.results.audit_rows import AuditRow
 
@@ -51,6 +54,12 @@ _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
 ]
 
+_Ray = Annotated[
+    str | None,
+    typer.Option(
+        help='Draw in workers of Ray, one for each GPU: "auto", or the address of a cluster; needs the extra.'
+    ),
+]
 _Redraw = Annotated[
     int, typer.Option(help="How often, at most, a picture is drawn again in which the eye does not see the words.")
 ]
@@ -78,6 +87,7 @@ def audit(
     weights: _Weights = None,
     explain: _Explain = False,
     redraw: _Redraw = 0,
+    ray: _Ray = None,
     scheduler: options.Scheduler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
@@ -87,28 +97,21 @@ def audit(
     """Measure which concepts a classifier answers to.
 
     A randomised trial through the prompt: draws pictures of random captions, asks the classifier about each, and says
-    for every class which concepts raise or lower it, with intervals. The pictures are kept and serve every later audit
-    with the same pipeline.
+    for every class which concepts raise or lower it, with intervals. The pictures are kept for later audits with the
+    same pipeline. Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same
+    result. Started by torchrun or accelerate launch, the processes draw the pictures together.
 
     --fail-on takes false_answers, spurious, findings, worst_group, unexplained; then any finding on a clean classifier
     comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints.
 
-    Started by torchrun or accelerate launch, the processes draw the pictures together.
-
-    Interrupted, even by a power cut, the same command goes on where it stopped and ends with the same result.
-
     Example: diffexplain-fast audit tinyworld/background
     """
-    from diffexplain_fast.api.explainer import Explainer
-
-    own = images is not None or classifier == "diff"
-    conditions, changes = checked(fail_on, pictures_of_own=own), _interventions(intervention)
+    conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
         return _finish(difference(target or ()), out, conditions)
     place = str(chosen_device(device))
-    models, loaded = _models(pipeline, scheduler, place), classifiers.load_classifier(classifier, place)
-    with Explainer(models, loaded, seed=seed, device=place) as explainer, ProgressBars(classifier) as bars:
+    with _explainer(pipeline, scheduler, classifier, seed, place) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
             concepts,
@@ -122,6 +125,7 @@ def audit(
             pool=pool,
             weights=_read(weights),
             redraw=redraw,
+            ray=None if ray is None else RayWorkers(ray, partial(_models, pipeline, scheduler)),
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,
@@ -129,7 +133,15 @@ def audit(
     _finish(found, out, conditions)
 
 
+def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, place: str) -> "Explainer":
+    from diffexplain_fast.api.explainer import Explainer
+
+    loaded = classifiers.load_classifier(classifier, place)
+    return Explainer(_models(pipeline, scheduler, place), loaded, seed=seed, device=place)
+
+
 def _models(pipeline: str, scheduler: str | None, place: str) -> object:
+    """Return a pipeline on a device, here or in a worker."""
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 
     return load_with_scheduler(pipeline, scheduler, device=place)

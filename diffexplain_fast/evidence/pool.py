@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,26 @@ _NO_MATTER = ("backend", "reason", "implementations", "cuda_graphs", "retried_ca
 """Parts of a sampler's identity that change a picture in its last bits only."""
 
 
+class Unit(NamedTuple):
+    """Pictures that are drawn in one batch.
+
+    Attributes:
+        stage: what they are for.
+        first: number of the first one in its stage.
+        captions: of each.
+        soft: token embeddings [n, d] that follow every caption; None for none.
+    """
+
+    stage: str
+    first: int
+    captions: tuple[str, ...]
+    soft: Tensor | None
+
+
+Crew = Callable[[Mapping[str, Unit]], Iterable[tuple[str, bytes]]]
+"""From units by their keys to the files of each, in any order."""
+
+
 class Pool:
     """Pictures in a folder, eight in a PNG file one below the other, which several processes may fill together.
 
@@ -37,6 +58,9 @@ class Pool:
         folder: new, empty, or a pool of the same pipeline, sampler and seed.
         drawing: draws what is missing.
 
+    Attributes:
+        crew: draws what is missing elsewhere; None to draw everything here.
+
     Raises:
         ValueError: the folder is the pool of another pipeline, or holds something else.
         StorageError: the folder cannot be created or written.
@@ -44,6 +68,7 @@ class Pool:
 
     def __init__(self, folder: str | Path, drawing: Drawing) -> None:
         self._drawing = drawing
+        self.crew: Crew | None = None
         self._units = SharedUnits(folder, pool_identity(drawing), ".png")
         self.pipeline, self.identity = drawing.pipeline, self._units.identity
         self.drawn = 0
@@ -79,14 +104,15 @@ class Pool:
         units = {}
         for start in range(first, last, UNIT):
             texts = tuple(captions[start : start + UNIT])
-            units[_key(stage, start, texts, soft)] = (start, texts)
+            units[_key(stage, start, texts, soft)] = Unit(stage, start, texts, soft)
         self._units.complete(
             list(units),
-            lambda key: self._drawn(stage, *units[key], soft),
+            lambda key: self._counted(units[key], drawn(self._drawing, units[key])),
             lambda done, total: report(min(first + done * UNIT, last), last),
+            None if self.crew is None else lambda missing: self._elsewhere({key: units[key] for key in missing}),
         )
-        for key, (start, texts) in units.items():
-            yield self._read(key, len(texts))[: last - start]
+        for key, unit in units.items():
+            yield self._read(key, len(unit.captions))[: last - unit.first]
 
     def blank(self) -> Tensor:
         """Return one black picture, uint8 [1, 3, H, W]."""
@@ -96,18 +122,14 @@ class Pool:
         """Return stored pictures uint8 [B, 3, H, W] as pixels in [0, 1] on the pipeline's device."""
         return levels.to(self._drawing.pipeline.device, self._drawing.pipeline.dtype) / 255
 
-    @torch.no_grad()
-    def _drawn(self, stage: str, first: int, captions: Sequence[str], soft: Tensor | None) -> bytes:
-        indices = range(first, first + len(captions))
-        pixels = self._drawing.images(_encoded(self.pipeline, captions, soft), f"pool/{stage}", indices)
-        if not pixels.isfinite().all():
-            raise NonFiniteError(f"pictures: wanted finite pictures of {list(captions)}, got NaN or inf")
-        levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy()
-        self.drawn += len(captions)
-        buffer, about = io.BytesIO(), PngInfo()
-        about.add_itxt("captions", "\n".join(captions))
-        Image.fromarray(levels).save(buffer, format="PNG", pnginfo=about)
-        return buffer.getvalue()
+    def _elsewhere(self, units: Mapping[str, Unit]) -> Iterator[tuple[str, bytes]]:
+        assert self.crew is not None
+        for key, content in self.crew(units):
+            yield key, self._counted(units[key], content)
+
+    def _counted(self, unit: Unit, content: bytes) -> bytes:
+        self.drawn += len(unit.captions)
+        return content
 
     def _read(self, key: str, pictures: int) -> Tensor:
         path, data = self._units.path(key), self._units.read(key)
@@ -122,6 +144,28 @@ class Pool:
             wanted = f"{pictures} pictures of {height} x {width}"
             raise CorruptFileError(describe(str(path), wanted, f"{levels.shape[0]} x {levels.shape[1]} pixels"))
         return levels.reshape(pictures, height, width, 3).permute(0, 3, 1, 2).contiguous()
+
+
+@torch.no_grad()
+def drawn(drawing: Drawing, unit: Unit) -> bytes:
+    """Return the pictures of a unit as a PNG file.
+
+    Args:
+        drawing: draws them.
+        unit: says which.
+
+    Raises:
+        NonFiniteError: a picture with NaN or infinity.
+    """
+    captions, indices = unit.captions, range(unit.first, unit.first + len(unit.captions))
+    pixels = drawing.images(_encoded(drawing.pipeline, captions, unit.soft), f"pool/{unit.stage}", indices)
+    if not pixels.isfinite().all():
+        raise NonFiniteError(f"pictures: wanted finite pictures of {list(captions)}, got NaN or inf")
+    levels = pixels.mul(255).round().byte().permute(0, 2, 3, 1).flatten(0, 1).cpu().numpy()
+    buffer, about = io.BytesIO(), PngInfo()
+    about.add_itxt("captions", "\n".join(captions))
+    Image.fromarray(levels).save(buffer, format="PNG", pnginfo=about)
+    return buffer.getvalue()
 
 
 def pool_identity(drawing: Drawing) -> JsonObject:

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
@@ -58,7 +58,11 @@ class SharedUnits:
         return self.folder / f"{key}{self._suffix}"
 
     def complete(
-        self, keys: Sequence[str], make: Callable[[str], bytes], report: Callable[[int, int], None] = lambda *_: None
+        self,
+        keys: Sequence[str],
+        make: Callable[[str], bytes],
+        report: Callable[[int, int], None] = lambda *_: None,
+        workers: Callable[[Sequence[str]], Iterable[tuple[str, bytes]]] | None = None,
     ) -> None:
         """Make the units that are missing, and wait for those that other processes are making.
 
@@ -66,10 +70,15 @@ class SharedUnits:
             keys: of all units that are wanted.
             make: returns the content of a unit.
             report: receives units that are there and units that are wanted, after each unit.
+            workers: yield key and content of missing units as they are made elsewhere; None to make all of them here.
 
         Raises:
             StorageError: a unit that cannot be written; all units before it are stored.
         """
+        missing = self._missing(keys)
+        for key, content in workers(missing) if workers is not None and missing else ():
+            self._make(key, lambda _, content=content: content)  # type: ignore[misc]
+            report(len(keys) - len(self._missing(keys)), len(keys))
         missing = self._missing(keys)
         while missing:
             made = False

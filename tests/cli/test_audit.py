@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from diffexplain_fast.cli.audit import findings_table
@@ -150,3 +151,16 @@ def test_a_condition_that_needs_own_pictures_is_refused_first(models: tuple[str,
     options = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", "--fail-on", "unexplained>0"]
     code, text = run("audit", models[0], "--pipeline", models[1], *options, *QUICK)
     assert code == 2 and "--fail-on: wanted own pictures (--images)" in text and not (tmp_path / "pool").exists()
+
+
+def test_workers_of_ray_draw_the_same_pictures(models: tuple[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("background: desert, snow\n")
+    given = ["audit", models[0], "fish", "--pipeline", models[1], "--concepts", concepts, *QUICK]
+    rows = []
+    for name, more in (("here", []), ("there", ["--ray", "auto"])):
+        code, text = run(*given, "--out", tmp_path / name, "--pool", tmp_path / f"{name}-pool", *more)
+        assert code == 0, text
+        rows.append(repr(Audit.load(tmp_path / name / "audit").rows))
+    assert rows[0] == rows[1]

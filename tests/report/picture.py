@@ -13,10 +13,10 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.results.explanation import Explanation
 from tests.report.browser import ROOT, browser, opened
 
-WIDTH, MARGIN, COLOURS = 1100, 16, 128
+WIDTH, MARGIN, COLOURS = 1100, 16, 256
 
 
-def picture(folders: list[Path], out: Path) -> None:
+def take(folders: list[Path], out: Path) -> None:
     """Write a picture of the results in a page of saved explanations, without what stands above them.
 
     Args:
@@ -33,8 +33,10 @@ def picture(folders: list[Path], out: Path) -> None:
                 "height": boxes[-1]["y"] + boxes[-1]["height"] + MARGIN - top,
             }
             taken = page.screenshot(full_page=True, clip={"x": max(left, 0), "y": top, **size})
-    Image.open(BytesIO(taken)).convert("RGB").quantize(COLOURS).save(out, optimize=True)
+    picture = Image.open(BytesIO(taken)).convert("RGB")
+    palette = picture.quantize(COLOURS, kmeans=1)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
 
 
 if __name__ == "__main__":
-    picture([Path(name) for name in sys.argv[1:]], ROOT / "docs" / "report.png")
+    take([Path(name) for name in sys.argv[1:]], ROOT / "docs" / "report.png")

@@ -1,0 +1,80 @@
+"""Workers of Ray: units that are made once each, workers that die, workers that fail, and Ray that is not there."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffexplain_fast.runs.ray_workers import Actors, RayWorkers
+
+UNITS = {f"unit-{i}": (i,) for i in range(6)}
+
+
+class Doubling:
+    """A worker that doubles numbers; it dies at number 3 as often as it is told, and fails at number 4.
+
+    Args:
+        folder: holds a file for each death.
+        deaths: how often it dies.
+        fails: whether it fails.
+    """
+
+    def __init__(self, folder: str, deaths: int, fails: bool) -> None:
+        self.folder, self.deaths, self.fails = Path(folder), deaths, fails
+
+    def make(self, *unit: object) -> bytes:
+        """Return twice the number."""
+        (number,) = unit
+        died = len(list(self.folder.iterdir()))
+        if number == 3 and died < self.deaths:
+            (self.folder / f"{died}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 4 and self.fails:
+            raise ArithmeticError("no double of 4")
+        return str(2 * int(str(number))).encode()
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"ray= needs Ray: pip install .diffexplain-fast\[ray\]"):
+        Actors("auto", Doubling, ("", 0, False), gpu=False, threads=1)
+
+
+def test_an_address_is_a_text_and_a_pipeline_is_made_by_a_function() -> None:
+    with pytest.raises(TypeError, match=r"ray: wanted .auto. or the address of a cluster, got int"):
+        RayWorkers(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ray, make: wanted a function of a device"):
+        RayWorkers("auto", "tinyworld")  # type: ignore[arg-type]
+
+
+def test_a_dead_worker_is_replaced_and_its_unit_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    wanted = {key: str(2 * number).encode() for key, (number,) in UNITS.items()}
+    for deaths in (1, 3):
+        folder = tmp_path / str(deaths)
+        folder.mkdir()
+        with Actors("auto", Doubling, (str(folder), deaths, False), gpu=False, threads=1) as actors:
+            if deaths < 3:
+                assert dict(actors.made(UNITS)) == wanted
+            else:
+                with pytest.raises(ValueError, match=r"ray: wanted workers .* got unit-3, .* 3 times"):
+                    dict(actors.made(UNITS))
+        assert len(list(folder.iterdir())) == deaths
+    with (
+        Actors("auto", Doubling, (str(tmp_path / "1"), 0, True), gpu=False, threads=1) as actors,
+        pytest.raises(ArithmeticError, match="no double of 4"),
+    ):
+        dict(actors.made(UNITS))
+
+
+def test_workers_that_need_a_gpu_are_refused_without_one(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.raises(ValueError, match="ray: wanted a cluster with GPUs"):
+            Actors("auto", Doubling, (str(tmp_path), 0, False), gpu=True, threads=1)
+        assert ray.is_initialized()  # what was there before stays
+    finally:
+        ray.shutdown()
