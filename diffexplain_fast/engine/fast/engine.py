@@ -216,7 +216,8 @@ class FastEngine:
             trained=trained,
         )
         tensors = start * schedule.init_noise_sigma, text, shifts
-        self._first_call.prepare(job, self._modules, *tensors)
+        with determinism(self._deterministic):  # under which other kernels run
+            self._first_call.prepare(job, self._modules, *tensors)
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
         return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every)

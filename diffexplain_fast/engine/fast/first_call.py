@@ -33,7 +33,7 @@ _Model = TypeVar("_Model")
 
 
 class FirstCall:
-    """Compiles the kernels of the first call with a gradient and of the first one without.
+    """Compiles the kernels of the first call with a gradient and of the first one without, of each dtype and device.
 
     Later calls with other sizes have the same kernels, except a few, which are compiled at their launch.
 
@@ -59,9 +59,10 @@ class FirstCall:
             shifts: time shifts.
         """
         device, denoiser = start.device, job.denoiser
-        if device.type not in self.devices or job.recording in self._seen or not may_precompile():
+        kind = (job.recording, device, text[0].dtype)
+        if device.type not in self.devices or kind in self._seen or not may_precompile():
             return
-        self._seen.add(job.recording)
+        self._seen.add(kind)
         if job.decoder.reason or not isinstance(denoiser, LeanUNet) or denoiser.raw.chosen("geglu") != "triton":
             return
         began = time.monotonic()

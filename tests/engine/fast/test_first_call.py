@@ -21,21 +21,22 @@ class Asked(FirstCall):
 
     def prepare(self, *call: Any) -> None:
         self.call = call
+        self.deterministic = torch.are_deterministic_algorithms_enabled()
         raise InterruptedError
 
 
-def call_of(case: Case, levels: tuple[str, ...] = (), **changes: Any) -> tuple:
+def call_of(case: Case, levels: tuple[str, ...] = (), dtype: torch.dtype = torch.float32) -> tuple:
     """A call of the fast engine with Triton's kernels, with other storage levels if they are given."""
-    sampler = sampler_for(case, "fast", torch.float32, memory=None)
+    sampler = sampler_for(case, "fast", dtype, memory=None)
     engine = sampler._engine
     engine._read = partial(engine._read, impl="triton")
     engine._watch, engine._first_call = None, Asked()
-    given = inputs_of(case.model, case.batch, torch.float32)
+    given = inputs_of(case.model, case.batch, dtype)
     given = {name: tensor.requires_grad_(name == "prompt_embeds") for name, tensor in given.items()}
     with pytest.raises(InterruptedError):
         sampler(**given)
     job, *tensors = engine._first_call.call
-    return replace(job, step_impl="triton", levels=levels or job.levels, **changes), *tensors
+    return replace(job, step_impl="triton", levels=levels or job.levels), *tensors
 
 
 CASES = [
@@ -68,6 +69,16 @@ def test_all_kernels_of_a_call_are_known_before_and_no_others(
     assert launched == known
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_call_is_prepared_under_the_settings_under_which_it_runs(deterministic: bool) -> None:
+    """In deterministic calls attention is another kernel."""
+    sampler = sampler_for(Case(), "fast", torch.float32, memory=None, deterministic=deterministic)
+    sampler._engine._first_call = asked = Asked()
+    with pytest.raises(InterruptedError):
+        sampler(**inputs_of("sd15", dtype=torch.float32))
+    assert asked.deterministic is deterministic and not torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list:
     """Prepare calls on the CPU; the calls of the compiler."""
@@ -89,6 +100,8 @@ def test_the_first_call_with_a_gradient_and_the_first_without_are_prepared_once(
     for recording in (False, True, True, False):
         first.prepare(replace(job, recording=recording), *rest)
     assert len(on_cpu) == 2 and 0 < on_cpu[0] < on_cpu[1]
+    first.prepare(*call_of(Case(), dtype=torch.float16))
+    assert len(on_cpu) == 3
 
 
 def test_a_variable_of_the_environment_forbids_it(on_cpu: list, monkeypatch: pytest.MonkeyPatch) -> None:
