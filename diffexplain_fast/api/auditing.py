@@ -1,7 +1,7 @@
 """From what a user asks of an audit to a question that the method answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -187,9 +187,10 @@ def run_audit(
     same = options | {"num_inference_steps": sampler.num_inference_steps, "guidance_scale": sampler.guidance_scale}
     with crew_of(chosen.ray, drawing, same) as pool.crew:
         left, screening = screened(pool, readout, asked, phrases, abs(seed), counter(chosen.callback, "screen"))
-        if screening or explain is True:
-            found = found_by(True, readout, pipeline, explained) if explain is True else given
-            prepared = prepare(replace(question.among(left), found=found), chosen.options)
+        if screening:
+            prepared = prepare(question.among(left), chosen.options, tokens_of(explain))
+        if explain is True:
+            prepared = prepared.with_found(found_by(True, readout, pipeline, explained))
         audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
     picturing.add(audit, prepared.question, chosen.callback)

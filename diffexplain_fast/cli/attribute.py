@@ -66,7 +66,7 @@ def attribute(
         except KeyboardInterrupt:
             print(f"the same command continues from what is done, in {kept}", file=sys.stderr)
             raise
-    if not ranks.is_first():
+    if ranks.left_to_first():
         return
     result.save(out / "attribution")
     print(summary(result))

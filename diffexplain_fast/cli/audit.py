@@ -149,7 +149,7 @@ def _models(pipeline: str, scheduler: str | None, place: str) -> object:
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
     """Save an audit with its decisions, print it, and stop where a condition is true; of several ranks, the first."""
-    if not ranks.is_first():
+    if ranks.left_to_first():
         return
     decisions: list[Decision] = []
     try:

@@ -80,7 +80,7 @@ def explain(
         for folder, one in _explanations(explainer, wanted, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
-    if not ranks.is_first():
+    if ranks.left_to_first():
         return
     report = write_report(found, out / "report.html")
     if not as_json:

@@ -1,6 +1,7 @@
 """Several processes of one command, as torchrun and ``accelerate launch`` start them: each target is run by one."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def are_several() -> bool:
 def is_first() -> bool:
     """Return whether this process writes what all ranks have found: the only process, or the first of several."""
     return ranks().rank == 0
+
+
+def left_to_first() -> bool:
+    """Return whether another rank writes the results, and say so: the variables may be left from another run."""
+    here = ranks()
+    if not is_first():
+        print(
+            f"rank {here.rank} of {here.processes} (RANK, WORLD_SIZE): done, rank 0 writes the report", file=sys.stderr
+        )
+    return not is_first()
 
 
 def divide(

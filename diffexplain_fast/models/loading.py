@@ -62,6 +62,9 @@ def load_pipeline(
         local_files_only: True to read a hub id only from the cache; a folder never needs the network.
         call_options: options of the pipeline's call that change the inputs of the denoiser; see ``Pipeline``.
 
+    Returns:
+        The pipeline, as ``Explainer`` and ``accelerate`` take it; ``encode_text`` gives prompt embeddings.
+
     Raises:
         TypeError: ``source`` is none of these.
         ValueError: the folder is not a pipeline (the message says what is missing), or a pipeline of another kind; a

@@ -11,7 +11,8 @@ class Progress:
 
     Attributes:
         phase: "screen", "search", "optimise" or "evaluate"; of an audit "draw", "own" for pictures of classes' own
-            objects, "pairs" for fresh pictures of two concepts, or "found" for those of found tokens.
+            objects, "pairs" for fresh pictures of two concepts, "found" for those of found tokens, "again" for pictures
+            that are drawn again, "photographs" and "interventions" for the user's own.
         iteration: number of finished steps of this phase.
         iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".

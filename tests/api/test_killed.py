@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.results.audit import Audit
-from tests.killing import KILLED, KILLS, WHOLE
+from diffexplain_fast.runs.progress import Progress
+from tests.auditing import quick_audit
+from tests.killing import KILLED, KILLS, WHOLE, partial_explain
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
@@ -28,3 +32,24 @@ def test_an_audit_that_is_killed_again_and_again_ends_with_the_same_result(tmp_p
     assert all(np.array_equal(killed.outcomes[name], array) for name, array in whole.outcomes.items())
     names = [sorted(path.name for path in (tmp_path / name / "pool").glob("*.png")) for name in (WHOLE, KILLED)]
     assert names[0] == names[1]
+
+
+def test_an_audit_that_is_interrupted_searches_no_prompt_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Explainer, "explain", partial_explain(Explainer.explain))
+    options = {"explain": True, "targets": ["fish", "tree"], "own_pictures": 0}
+
+    def run(last: str) -> list[str]:
+        """Audit until a phase begins, and return the phases of all events."""
+        phases: list[str] = []
+
+        def heard(event: Progress) -> None:
+            if event.phase == last:
+                raise KeyboardInterrupt
+            phases.append(event.phase)
+
+        with suppress(KeyboardInterrupt):
+            quick_audit(tmp_path, callback=heard, **options)
+        return phases
+
+    first, second = run("draw"), run("found")
+    assert first.count("optimise") > 2 and "optimise" not in second and "draw" in second

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import diffexplain_fast as dx
-from diffexplain_fast.cli import ranks
+from diffexplain_fast.cli import audit, ranks
 from diffexplain_fast.environment import Ranks
 from diffexplain_fast.environment import ranks as found_ranks
 from tests.docs.reading import ROOT
+from tests.report.pages import audit_example
 
 _SCRIPT = """
 import sys
@@ -71,6 +72,18 @@ def test_a_target_that_is_done_is_not_run_again_and_other_settings_are_refused(t
     assert done == ["boat boat", "a:3 + b a:3 + b"]
     with pytest.raises(ValueError, match="units of the same seed"):
         ranks.divide(lambda text, folder: None, targets, tmp_path, {"seed": 1})
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_ranks_only_the_first_writes_an_audit(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    audit._finish(audit_example(), tmp_path / "out", [])
+    assert (tmp_path / "out" / "report.html").exists() is (rank == 0)
+    said = capsys.readouterr()
+    assert bool(said.out) is (rank == 0) and ("rank 1 of 2" in said.err) is (rank == 1)
 
 
 LAUNCHERS = {

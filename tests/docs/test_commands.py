@@ -40,7 +40,7 @@ def test_an_explanation_runs(words: list[str], hub: Path, tmp_path: Path, monkey
     found = shlex.split(with_stand_ins(shlex.join(words), hub))
     done = CliRunner().invoke(app, [*found, *_FEW], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert list(tmp_path.glob("*/report.html")) and list(tmp_path.glob("*/explanation"))
+    assert list(tmp_path.glob("*/report.html")) and list(tmp_path.glob("**/explanation"))
 
 
 def test_other_commands_exist() -> None:

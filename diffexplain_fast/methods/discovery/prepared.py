@@ -1,7 +1,7 @@
 """A question with the captions of its trial: everything that can be refused is refused before a picture is drawn."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from diffexplain_fast.methods.discovery.found import check_room
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
-from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.discovery.question import Found, Question
 from diffexplain_fast.methods.discovery.redraw import check_redraw
 from diffexplain_fast.methods.discovery.trial import Measured, measured
 from diffexplain_fast.records import JsonObject
@@ -36,6 +36,19 @@ class Prepared:
     context: Plan
     own: dict[int, Plan]
     need: JsonObject
+
+    def with_found(self, found: Mapping[int, Found]) -> "Prepared":
+        """Return the same question with what a search has found.
+
+        Args:
+            found: place of a target to what was found for it.
+
+        Raises:
+            ValueError: a caption and the tokens together are too long.
+        """
+        question = replace(self.question, found=found)
+        check_room(question)
+        return replace(self, question=question)
 
 
 def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepared:
