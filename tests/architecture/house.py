@@ -81,9 +81,10 @@ DOORS = {
     },
     "engine/memory": {
         "costs": "engine measuring prediction",
-        "counting": "methods measuring prediction",
-        "flop": "measuring prediction",
+        "counting": "engine methods measuring prediction",
+        "flop": "engine measuring prediction",
         "host": "engine",
+        "layout": "engine",
         "plan": "engine measuring cli prediction",
         "planner": "engine",
         "resident": "engine methods",
@@ -115,7 +116,8 @@ DOORS = {
     },
     "kernels": {
         **dict.fromkeys(("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"),
-        "configs": "prediction",
+        "configs": "ops prediction",
+        "precompile": "ops",
     },
     "measuring": {"estimate": "cli"},
     "measuring/bench": {
@@ -154,7 +156,7 @@ DOORS = {
     },
     "ops": {
         "__init__": "engine",
-        **dict.fromkeys(("_autocast", "_autograd", "raw"), "engine"),
+        **dict.fromkeys(("_autocast", "_autograd", "_precompile", "raw"), "engine"),
         "_constants": "models",
         "_register": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),
