@@ -13,6 +13,7 @@ from diffexplain_fast.methods.diffex.scene import Job, job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work, placebos_of
+from diffexplain_fast.records import Json
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
 from diffexplain_fast.stats.placebo import placebo_spread
 from diffexplain_fast.taxonomy import Concept, Taxonomy
@@ -82,7 +83,8 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     def quick() -> Tensor:
         return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
 
-    sizes = lab.numbers("quick", work.scene, quick, concepts=[job.names[0] for job in jobs])
+    names: list[Json] = [job.names[0] for job in jobs]
+    sizes = lab.numbers("quick", work.scene, quick, steps=SCREENING_STEPS, concepts=names)
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
     work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
     return [jobs[i] for i in sorted(order[:FINALISTS])]

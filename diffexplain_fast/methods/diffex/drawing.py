@@ -15,11 +15,6 @@ from diffexplain_fast.methods.diffex import kinds
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
-_STRENGTH = 1.5
-"""Of a stronger swap."""
-_GROW = 2
-"""Latents by which a region that is drawn anew is grown."""
-
 
 class Pictures(NamedTuple):
     """Edited pictures of one scene.
@@ -100,7 +95,7 @@ class Drawing:
         """
         frames = [frame.format(scene.caption) for frame in self.wording.placebos]
         same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
-        regions = latent_mask(masks, scene.clean.shape[-2:], _GROW)
+        regions = latent_mask(masks, scene.clean.shape[-2:], kinds.GROW)
         noises = [self._seed * 1000 + i for i in range(len(masks))]
         drawn = torch.cat(
             [
@@ -133,7 +128,7 @@ class Drawing:
             said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
             added = self.models.text([" ".join(job.changes.values()) for job in jobs])
             return guide(self.models, inversion, added, self.models.text([" ".join(words) for words in said]))
-        regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], _GROW)
+        regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], kinds.GROW)
         return self._run(scene, jobs, editor, noise, regions)
 
     def _run(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, regions: Tensor) -> Tensor:
@@ -146,5 +141,5 @@ class Drawing:
             )
         guidance = kinds.GUIDANCE if editor == kinds.GUIDED else ()
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
-        strength = _STRENGTH if editor == kinds.STRONGER else 1.0
+        strength = kinds.STRENGTH if editor == kinds.STRONGER else 1.0
         return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)

@@ -49,8 +49,9 @@ def placebos_of(lab: Lab, work: Sequence[Work]) -> dict[str, list[float]]:
             masks = [trial.mask for trial in trials if null_of(trial.editor) == editor]
             masks = masks[:: max(1, len(masks) // _PLACEBOS)][:_PLACEBOS]
             if editor != GUIDE and lab.budget.allows(2 * rows_of(editor) * len(masks)):
-                run = partial(_placebos, lab, one.scene, editor, torch.stack(masks))
-                found.setdefault(editor, []).extend(lab.numbers("placebo", one.scene, run, editor=editor))
+                some = torch.stack(masks)
+                run = partial(_placebos, lab, one.scene, editor, some)
+                found.setdefault(editor, []).extend(lab.numbers("placebo", one.scene, run, editor=editor, masks=some))
     return found
 
 
