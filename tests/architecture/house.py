@@ -145,6 +145,7 @@ DOORS = {
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
+        "image_text": ANY,
         "labels": "methods",
         "loading": ANY,
         "pipeline": ANY,
