@@ -15,7 +15,7 @@ STRENGTH = 1.5
 GROW = 2
 """Latents by which a region that is drawn anew is grown, and pixels by which one that is pasted is."""
 _ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, INPAINT: 10, GUIDE: 24}
-_ROWS_BEFORE = {**STEPS, GUIDED: 12}
+_ROWS_BEFORE = {**STEPS, GUIDED: 12, INPAINT: 0}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
