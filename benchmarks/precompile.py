@@ -9,38 +9,29 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import triton
-from diffexplain_fast.kernels import configs
+from diffexplain_fast.kernels.configs import choices
+from diffexplain_fast.kernels.precompile import Compiler, Kind, kind
 
-from benchmarks.tune.kinds import forms, kind, taken
+from benchmarks.tune.kinds import taken
 from diffexplain_fast.environment import default_device
 from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
 from diffexplain_fast.measuring.bench.workloads import WORKLOADS
 from diffexplain_fast.ops._impl import triton_failure
 
-Kinds = dict[tuple, Callable[[], Any]]
-"""By everything that machine code follows from, the function that compiles it."""
-
 
 @contextmanager
-def noting() -> Iterator[Kinds]:
+def noting() -> Iterator[set[Kind]]:
     """Note every kind of launch while the context is open, and launch nothing."""
-    kinds: Kinds = {}
+    kinds: set[Kind] = set()
 
     def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
-        for blocks, warps, stages in configs.CONFIGS[name]:
-            options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": configs.FP_FUSION, **blocks}
-            given = forms(kernel, {**arguments, **options})
-            held = {each: triton.MockTensor(it) if isinstance(it, torch.dtype) else it for each, it in given.items()}
-            kinds[kind(kernel, given)] = partial(kernel.warmup, **held, grid=(1,))
+        kinds.update(kind(kernel, {**arguments, **options}) for options in choices(name))
 
     with taken(note):
         yield kinds
@@ -64,9 +55,8 @@ def main() -> None:
     if device.type == "cuda" and not kinds:
         parser.exit(1, "no kernel was launched: is the package installed with them?\n")
     sys.stdout.write(f"{len(kinds)} kinds of launch after {time.monotonic() - began:.0f} s\n")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in as_completed([pool.submit(compiled) for compiled in kinds.values()]):
-            done.result()
+    for problem in Compiler().compile(kinds, os.cpu_count() or 1, nullcontext):
+        raise problem
     sys.stdout.write(f"compiled after {time.monotonic() - began:.0f} s\n")
 
 

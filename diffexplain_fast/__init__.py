@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.engine.sampler import DifferentiableSampler
     from diffexplain_fast.evidence.concepts import Concepts
     from diffexplain_fast.models.classifier import Classifier
+    from diffexplain_fast.models.image_text import ImageTextToText
     from diffexplain_fast.models.loading import load_pipeline
     from diffexplain_fast.recipe.making import all_of, any_of, make_classifier
     from diffexplain_fast.report.writing import plot, write_report
@@ -30,9 +31,9 @@ __version__ = "0.1.0"
 # fmt: off
 __all__ = [
     "Attribution", "Audit", "ClassLogit", "ClassProbability", "Classifier", "Concepts", "DifferentiableSampler",
-    "Disagreement", "Endpoint", "Explainer", "Explanation", "Neuron", "Response", "Target", "Taxonomy", "accelerate",
-    "all_of", "any_of", "callbacks", "editing", "explain", "gradients", "load_pipeline", "make_classifier",
-    "maps", "plot", "tinyworld", "write_report",
+    "Disagreement", "Endpoint", "Explainer", "Explanation", "ImageTextToText", "Neuron", "Response", "Target",
+    "Taxonomy", "accelerate", "all_of", "any_of", "callbacks", "editing", "explain", "gradients", "load_pipeline",
+    "make_classifier", "maps", "plot", "tinyworld", "write_report",
 ]
 # fmt: on
 __getattr__ = lazily(__name__, HOMES)  # so importing the package loads neither diffusers nor transformers

@@ -164,13 +164,22 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         """Return None: the status is an error then."""
 
 
-def _as_url(image: object) -> str:
-    """Return a picture as a data URL of PNG."""
+def picture_of(image: object) -> Image.Image:
+    """Return a PIL image, or pixels [3, H, W] in [0, 1], as a PIL image in colour.
+
+    Raises:
+        TypeError: something else.
+    """
     if isinstance(image, torch.Tensor) and image.ndim == 3 and len(image) == 3:
         values = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-        image = Image.fromarray(values.cpu().numpy())
+        return Image.fromarray(values.cpu().numpy())
     if not isinstance(image, Image.Image):
         raise wrong_type("images", "PIL images, or pixels [3, H, W] in [0, 1]", image)
+    return image.convert("RGB")
+
+
+def _as_url(image: object) -> str:
+    """Return a picture as a data URL of PNG."""
     file = io.BytesIO()
-    image.convert("RGB").save(file, "PNG")
+    picture_of(image).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

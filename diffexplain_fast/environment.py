@@ -110,6 +110,18 @@ def may_compile() -> bool:
     return os.environ.get("DIFFEXPLAIN_FAST_BUILD", "auto") != "0"
 
 
+def may_precompile() -> bool:
+    """Whether the first call on a GPU compiles its kernels at once: ``DIFFEXPLAIN_FAST_PRECOMPILE=0`` forbids it."""
+    return os.environ.get("DIFFEXPLAIN_FAST_PRECOMPILE", "auto") != "0"
+
+
+def processors() -> int:
+    """Return how many processors this process may use at once, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = processor_quota()
+    return max(1, allowed if quota is None else min(allowed, int(quota)))
+
+
 def without_usage_reports() -> None:
     """Keep Ray from reporting its use over the network, unless the environment says otherwise; before Ray begins."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

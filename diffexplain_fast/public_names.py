@@ -12,6 +12,7 @@ HOMES = {
     "Endpoint": "endpoints",
     "Explainer": "api.explainer",
     "Explanation": "results.explanation",
+    "ImageTextToText": "models.image_text",
     "Neuron": "targets",
     "Response": "targets",
     "Target": "targets",

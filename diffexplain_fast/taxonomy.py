@@ -143,8 +143,9 @@ class Taxonomy:
 
         Args:
             images: pictures, at least one, of any kind that the model takes.
-            model: an ``Endpoint``, or a function of pictures and a question that returns the model's answer as text.
-                It is asked up to three times, until the answer holds a taxonomy.
+            model: an ``ImageTextToText`` on this machine, an ``Endpoint``, or a function of pictures and a question
+                that returns the model's answer as text. It is asked up to three times, until its answer holds a
+                taxonomy; the second and third question say what was wrong with the answer before.
 
         Raises:
             TypeError: a model that is no function, or an answer that is no text.
@@ -157,15 +158,17 @@ class Taxonomy:
             raise wrong_type("model", "a function of pictures and a question", model)
         if not len(images):
             raise wrong_value("images", "at least one picture", "none")
-        problem: object = None
+        problem, question = "", _QUESTION
         for _ in range(_ASKED):
-            answer = model(images, _QUESTION)
+            answer = model(images, question)
             if not isinstance(answer, str):
                 raise wrong_type("model", "a function that returns text", answer)
             try:
                 return cls.from_json(json.loads(answer[answer.find("{") : answer.rfind("}") + 1]))
             except (ValueError, TypeError, RecursionError) as error:
                 problem = f"{answer[:_SHOWN]!r} ({error})"
+                # A model that answers the same question always alike could not do better otherwise.
+                question = f"{_QUESTION} Your last answer could not be read: {error}."
         raise wrong_value("model", "an answer with the JSON of a taxonomy", problem)
 
     @classmethod

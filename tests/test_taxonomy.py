@@ -121,6 +121,7 @@ def test_a_model_proposes_and_is_asked_again_until_it_answers_with_json() -> Non
 
     assert dx.Taxonomy.propose(["picture"], model) == dx.Taxonomy.from_json(RELEASED)
     assert len(asked) == 3 and asked[0][0] == ["picture"] and "JSON" in asked[0][1]
+    assert "could not be read: taxonomy, hat: wanted at least one name below it" in asked[2][1]
 
 
 def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:

@@ -167,6 +167,7 @@ def measure(bench: Bench, scene: TrueScene, name: str, label: str) -> tuple[dict
         "concepts": len(edits),
         "sets": len(found.work[0].trials),
         "placebos": found.placebos,
+        "errors": found.errors,
         "counterfactual": None if flip is None else {"flipped": flip.flipped, "changes": list(flip.changes)},
         "edits": edits,
     }

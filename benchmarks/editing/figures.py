@@ -92,15 +92,24 @@ def null_figures(edits: Sequence[Mapping[str, Any]], placebos: Sequence[Mapping[
         for editor, values in found.items():
             by_editor.setdefault(editor, []).extend(abs(value) for value in values)
     everything = [value for values in by_editor.values() for value in values]
+    large = [edit for edit in edits if abs(edit["truth"]) > MATTERS]
     none = [edit for edit in edits if abs(edit["truth"]) < NOTHING_TRUE]
     return {
         "95 % of placebos below": float(np.quantile(everything, 0.95, method="lower")),
         "by editor": {name: float(np.quantile(values, 0.95, method="lower")) for name, values in by_editor.items()},
         "placebos": len(everything),
-        "intervals that hold the truth": share([edit["low"] <= edit["truth"] <= edit["high"] for edit in edits]),
+        "intervals that hold the truth": share([_holds(edit) for edit in edits]),
+        "verified intervals that hold the truth": share([_holds(edit) for edit in edits if edit["verified"]]),
         "nothing called something": share([not edit["low"] <= 0 <= edit["high"] for edit in none]) if none else None,
+        "effects over .5 told from 0": share([not edit["low"] <= 0 <= edit["high"] for edit in large])
+        if large
+        else None,
         "median half-width": float(np.median([(edit["high"] - edit["low"]) / 2 for edit in edits])),
     }
+
+
+def _holds(edit: Mapping[str, Any]) -> bool:
+    return bool(edit["low"] <= edit["truth"] <= edit["high"])
 
 
 def _pooled(panels: Sequence[Panel], name: str) -> dict[str, float]:

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from diffexplain_fast.kernels import configs
+from diffexplain_fast.kernels.precompile import kind
 from triton.backends.compiler import GPUTarget
 
 from benchmarks.tune.candidates import CASES, Candidate, Case
-from benchmarks.tune.kinds import forms, kind, taken
+from benchmarks.tune.kinds import taken
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.storage import write_json_atomic
 
@@ -43,7 +44,7 @@ class Job(NamedTuple):
 
     def key(self) -> tuple[Any, ...]:
         """Everything that machine code follows from."""
-        return kind(self.kernel, forms(self.kernel, self.arguments))
+        return kind(self.kernel, self.arguments)
 
     def compile(self) -> None:
         """Compile the kernel, as a launch would, into Triton's cache."""

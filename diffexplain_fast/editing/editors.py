@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from diffexplain_fast.editing.inversion import Inversion, guided
+from diffexplain_fast.editing.inversion import Inversion, Noised, guided
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
@@ -95,7 +95,7 @@ def guide(
 
 def inpaint(
     models: LatentModels,
-    inversion: Inversion,
+    inversion: Inversion | Noised,
     target: Conditioning,
     masks: Tensor,
     guidance_scale: float = 3.0,
@@ -105,7 +105,7 @@ def inpaint(
 
     Args:
         models: encoder, denoiser and decoder.
-        inversion: of the picture.
+        inversion: of the picture; its samples are enough, see ``noised``.
         target: B captions of the whole picture as it is to be.
         masks: latents to draw anew [B, 1, h, w], 0 or 1; see ``latent_mask``.
         guidance_scale: classifier-free guidance away from no caption, at least 1.

@@ -13,6 +13,18 @@ from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 
 
+class Noised(NamedTuple):
+    """A picture at the noise levels of some steps.
+
+    Attributes:
+        table: the N steps.
+        samples: [N + 1, c, h, w], the noisiest first; the last is the picture's own latent.
+    """
+
+    table: Ancestral
+    samples: Tensor
+
+
 class Inversion(NamedTuple):
     """A picture on its way from noise.
 
@@ -74,19 +86,33 @@ def invert(
     scales = tuple(guidance)
     if scales and len(scales) != len(table.steps):
         raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(scales))
-    shape = clean.shape[1:]
-    noises = [normal(seeded_generator(seed, "editing/inversion", i), *shape) for i in range(len(table.steps))]
-    signals = torch.tensor(table.signals, dtype=torch.float32, device=clean.device).view(-1, 1, 1, 1)
-    noisy = signals * clean + (1 - signals**2).sqrt() * torch.stack(noises).to(clean.device)
+    samples = noised(table, clean, seed).samples
+    noisy = samples[:-1]
     times = [step.timestep for step in table.steps]
     outputs = models.predict(noisy, times, models.text([caption]))
     some = [i for i, scale in enumerate(scales) if scale != 1.0]
     if some:
         by = torch.tensor([scales[i] for i in some], device=clean.device).view(-1, 1, 1, 1)
         outputs[some] = steered(models, noisy[some], [times[i] for i in some], outputs[some], by)
-    samples = torch.cat([noisy, clean])
     means = [step.sample * x + step.output * o for step, x, o in zip(table.steps, noisy, outputs, strict=True)]
     return Inversion(table, samples, samples[1:] - torch.stack(means), caption, scales)
+
+
+def noised(table: Ancestral, clean: Tensor, seed: int = 0) -> Noised:
+    """Return a picture at every noise level, each with noise of its own; the denoiser is not asked.
+
+    These are the samples of ``invert``, x_i = s_i x_0 + sqrt(1 - s_i^2) e_i, and all that ``inpaint`` reads of them.
+
+    Args:
+        table: the steps, from ``ancestral_steps``.
+        clean: the picture's latent [1, c, h, w].
+        seed: decides the noise.
+    """
+    shape = clean.shape[1:]
+    noises = [normal(seeded_generator(seed, "editing/inversion", i), *shape) for i in range(len(table.steps))]
+    signals = torch.tensor(table.signals, dtype=torch.float32, device=clean.device).view(-1, 1, 1, 1)
+    noisy = signals * clean + (1 - signals**2).sqrt() * torch.stack(noises).to(clean.device)
+    return Noised(table, torch.cat([noisy, clean]))
 
 
 def guided(

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from diffexplain_fast.engine.checks import check_backend, check_bytes, check_graphs, check_numerics
+from diffexplain_fast.engine.checks import check_backend, check_bytes, check_graphs, check_layout, check_numerics
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
+from diffexplain_fast.engine.memory.layout import ConvertedLayout
 from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.engine.memory.resident import weight_bytes
+from diffexplain_fast.models.frozen import trainable
 from diffexplain_fast.ops.raw import RawOps
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Backend:
 
     Args:
         wanted: "fast", "reference" or "auto"; this and all other arguments are those of ``DifferentiableSampler``.
+        memories: ``memory``, ``host_memory``, ``reserve`` and ``layout``.
 
     Attributes:
         name: "fast" or "reference".
@@ -41,19 +44,19 @@ class Backend:
     def __init__(
         self,
         wanted: str,
-        memory: int | str | None,
+        memories: tuple[int | str | None, int | str | None, int | str | None, str],
         savings: str | Collection[str],
         cuda_graphs: bool | str,
         deterministic: bool,
         retry_dtype: torch.dtype | None,
-        host_memory: int | str | None,
-        reserve: int | str | None,
     ) -> None:
+        memory, host_memory, reserve, layout = memories
         check_backend(wanted, memory)
         self.cuda_graphs = check_graphs(cuda_graphs, wanted)
         check_numerics(deterministic, retry_dtype, wanted)
         check_bytes("host_memory", host_memory, wanted)
         check_bytes("reserve", reserve, wanted)
+        check_layout(layout, wanted)
         self._read = partial(
             FastEngine,
             memory=memory,
@@ -64,7 +67,9 @@ class Backend:
         )
         # Only the fast engine has these options, even where it runs the user's own modules.
         self._needs_fast = parse_bytes(memory) is not None or deterministic or retry_dtype is not None
-        self._wanted, self._reserve = wanted, reserve
+        self._wanted, self._reserve, self._converts = wanted, reserve, layout == "convert"
+        self._converted: ConvertedLayout | None = None
+        self._closed = False
         self.name, self.reason = wanted, "asked for"
         self.engine: FastEngine | None = None
 
@@ -77,6 +82,39 @@ class Backend:
         """
         if self._wanted == "reference":
             return
+        self._put_back()
+        if self._converts:
+            trained = [*trainable(unet), *trainable(vae)]
+            self._converted = ConvertedLayout(unet, vae.decoder, trained=trained)
+        try:
+            self._choose(unet, vae)
+        except BaseException:
+            self._put_back()
+            raise
+        if self.engine is None:
+            self._put_back()
+
+    def running(self) -> FastEngine | None:
+        """Return the engine for a call, None for the reference.
+
+        Raises:
+            RuntimeError: after ``close``.
+        """
+        if self._closed:
+            raise RuntimeError("the sampler is closed; make another one from unet, vae and scheduler")
+        return self.engine
+
+    def close(self) -> None:
+        """Let go of the engine, and put the layout of the weights back; no call can follow."""
+        self._closed, self.engine = True, None
+        self._put_back()
+
+    def _put_back(self) -> None:
+        if self._converted is not None:
+            self._converted.undo()
+            self._converted = None
+
+    def _choose(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> None:
         # First, because the engine may refuse the models; the old models then still run.
         engine = self._read(unet, vae, graphs=Graphs(self.cuda_graphs), reserve=self._reserve)
         if self._wanted == "auto":

@@ -151,6 +151,21 @@ def check_bytes(name: str, value: object, backend: str) -> None:
         raise wrong_value(name, "None with backend='reference', which plans no memory", repr(value))
 
 
+def check_layout(layout: object, backend: str) -> None:
+    """Refuse another layout than "keep" and "convert", and "convert" for the reference.
+
+    Raises:
+        TypeError: not text.
+        ValueError: another text, or "convert" for the reference.
+    """
+    if not isinstance(layout, str):
+        raise wrong_type("layout", "'keep' or 'convert'", layout)
+    if layout not in ("keep", "convert"):
+        raise wrong_value("layout", "'keep' or 'convert'", repr(layout))
+    if layout == "convert" and backend == "reference":
+        raise wrong_value("layout", "'keep' with backend='reference', which copies no weights", repr(layout))
+
+
 def check_numerics(deterministic: object, retry_dtype: object, backend: str) -> None:
     """Refuse invalid values of both options, and both options for the reference.
 

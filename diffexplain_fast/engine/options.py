@@ -24,6 +24,7 @@ class CommonOptions(TypedDict, total=False):
     retry_dtype: torch.dtype | None
     host_memory: int | str | None
     reserve: int | str | None
+    layout: str
 
 
 class SamplerOptions(CommonOptions, total=False):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -13,12 +13,13 @@ from diffexplain_fast.engine.courses import Courses
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
 from diffexplain_fast.engine.inputs import Unseeded, read_inputs
+from diffexplain_fast.engine.lifetime import Closing
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
 from diffexplain_fast.engine.shown import ViewedSampler
 from diffexplain_fast.engine.spacing import Spacing
-from diffexplain_fast.errors import describe, wrong_type
+from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.text_to_image import check_text_to_image
 from diffexplain_fast.models.xl import decoding_vae
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 
 
-class DifferentiableSampler(ViewedSampler):
+class DifferentiableSampler(ViewedSampler, Closing):
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
-        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; never changed. Trained weights: ``docs/engine.md``.
+        unet: diffusers UNet of Stable Diffusion 1.x, 2.x or XL; see ``layout``, and ``docs/engine.md`` for training.
         vae: diffusers AutoencoderKL; never changed. A float16 VAE of Stable Diffusion XL with ``force_upcast`` decodes
             in float32, as in diffusers' pipeline, on a copy that the plan counts.
         scheduler: DDIM (eta 0), LCM, Euler or DPM-Solver++ 2M, predicting noise or velocity; never changed.
@@ -63,6 +64,8 @@ class DifferentiableSampler(ViewedSampler):
             steps if that is faster than to compute them again. Such calls use no CUDA graphs. None: no such memory.
         reserve: bytes of ``memory``, in the same form, that the caller needs beside the sampler, such as a classifier
             with its activations. The plan counts these bytes as allocated all the time. None: nothing.
+        layout: "keep", or "convert": convolution weights get the layout of the fast backend in place, so that there is
+            no second copy of them, until ``close`` or the end of a ``with`` statement. Values do not change.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -93,6 +96,7 @@ class DifferentiableSampler(ViewedSampler):
         retry_dtype: torch.dtype | None = None,
         host_memory: int | str | None = None,
         reserve: int | str | None = None,
+        layout: str = "keep",
     ) -> None:
         check_modules(unet, vae)
         check_eta(eta)
@@ -104,7 +108,8 @@ class DifferentiableSampler(ViewedSampler):
         self._source: DiffusionPipeline | Pipeline | SimpleNamespace
         self._source = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
         self._unseeded = Unseeded()
-        self._backend = Backend(backend, memory, savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve)
+        memories = (memory, host_memory, reserve, layout)
+        self._backend = Backend(backend, memories, savings, cuda_graphs, deterministic, retry_dtype)
         self._backend.take(unet, vae)
         self._modules = (unet, vae)
 
@@ -203,16 +208,11 @@ class DifferentiableSampler(ViewedSampler):
         prompts = (prompt_embeds, negative_prompt_embeds)
         inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
         conditions, start, noises, constant_negative = inputs
-        if self._engine is not None:
-            return self._engine.run(schedule, conditions, scale, constant_negative, start, noises, mode, rescale)
+        if (engine := self._backend.running()) is not None:
+            return engine.run(schedule, conditions, scale, constant_negative, start, noises, mode, rescale)
         denoiser = guided_denoiser(self.unet, conditions, scale, rescale)
         clean = denoise(denoiser, schedule, start, noises, mode)
         return decode(decoding_vae(self.unet, self.vae), clean, mode)
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse a pickle or copy, because packed weights, kernels and recordings belong to one process and device."""
-        wanted = "a sampler made where it is used, from unet, vae and scheduler, which can be sent and copied"
-        raise TypeError(describe("sampler", wanted, "pickle or copy of a DifferentiableSampler"))
 
     @property
     def unet(self) -> "UNet2DConditionModel":

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
@@ -16,6 +17,9 @@ from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets import Target
 from diffexplain_fast.targets.outputs import SOFTMAX
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 _PICTURES, _COARSE, _MIXES = 2, 4, 8
 _ROUNDING, _ROUNDING_HALF = 2e-3, 5e-2
@@ -39,10 +43,11 @@ def identity_of(problem: Problem) -> JsonObject:
     return {
         "target": problem.target.describe(),
         "seed": problem.seed,
-        "pipeline_fingerprint": problem.pipeline.fingerprint(),
         "classifier_fingerprint": problem.classifier.fingerprint(),
         "sampler": problem.sampler.identity(),
-        **conditions_of(problem.pipeline, problem.sampler.guidance_scale),
+        **pipeline_identity(
+            problem.pipeline, problem.sampler.guidance_scale, noise=noise_of(problem.pipeline.scheduler)
+        ),
         **_output_of(problem),
     }
 
@@ -51,6 +56,36 @@ def _output_of(problem: Problem) -> JsonObject:
     """Return the kind of output unless it is the only one that release 0.1 had."""
     output = problem.classifier.output or SOFTMAX
     return {} if output == SOFTMAX else {"output": output}
+
+
+NEWER = ("latents", "noise")
+"""Keys of ``pipeline_identity`` that checkpoints of explanations of release 0.1 lack."""
+_NOISE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr", "prediction_type")
+"""Options of a scheduler that decide its noise levels, and what the denoiser predicts of them."""
+
+
+def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) -> JsonObject:
+    """Return what a pipeline is to everything that is kept of its pictures: a pool, and every kind of checkpoint.
+
+    Args:
+        pipeline: adapter from models.pipeline.
+        guidance_scale: of the sampler; 1.0 runs no unconditional row.
+        noise: what decides the noise levels: ``noise=noise_of(scheduler)``, which is the same on every machine, or a
+            hash of the numbers themselves where every bit counts.
+    """
+    return {
+        "pipeline_fingerprint": pipeline.fingerprint(),
+        "latents": list(pipeline.latent_shape),
+        **noise,
+        **conditions_of(pipeline, guidance_scale),
+    }
+
+
+def noise_of(scheduler: "SchedulerMixin") -> JsonObject:
+    """Return the options of a scheduler that decide its noise levels, as JSON values."""
+    options = {"num_train_timesteps": scheduler.config.num_train_timesteps}
+    found = {name: scheduler.config.get(name) for name in _NOISE}
+    return options | {name: _as_json(value) for name, value in found.items() if value is not None}
 
 
 def conditions_of(pipeline: Pipeline, guidance_scale: float) -> JsonObject:
@@ -69,7 +104,7 @@ def conditions_of(pipeline: Pipeline, guidance_scale: float) -> JsonObject:
 
 
 def _as_json(value: object) -> Json:
-    return list(value) if isinstance(value, tuple) else value
+    return np.asarray(value).tolist() if isinstance(value, tuple | list | np.ndarray) else value
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import CorruptFileError, NonFiniteError, describe
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.identity import conditions_of
+from diffexplain_fast.evidence.identity import pipeline_identity
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -173,12 +173,11 @@ def pool_identity(drawing: Drawing) -> JsonObject:
     sampler, pipeline = drawing.sampler, drawing.pipeline
     return {
         "format": _FORMAT,
-        "pipeline_fingerprint": pipeline.fingerprint(),
         "sampler": {key: value for key, value in sampler.identity().items() if _matters(key, value)},
-        "schedule": hashlib.sha256(repr(sampler.schedule).encode()).hexdigest(),
-        "latents": list(pipeline.latent_shape),
         "seed": drawing.seed,
-        **conditions_of(pipeline, sampler.guidance_scale),
+        **pipeline_identity(
+            pipeline, sampler.guidance_scale, schedule=hashlib.sha256(repr(sampler.schedule).encode()).hexdigest()
+        ),
     }
 
 

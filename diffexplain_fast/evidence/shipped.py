@@ -10,6 +10,7 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld import rewording, store
 from diffexplain_fast.tinyworld.words import NOTHING
@@ -80,6 +81,11 @@ class Shipped(NamedTuple):
     def segment(self) -> Segment | None:
         """What finds regions; None where no segmenter ships."""
         return None if self.segmenter is None else self.segmenter.regions
+
+    def fingerprints(self) -> JsonObject:
+        """Return the sha256 over the weights of each model that ships, None for one that does not."""
+        models = {"similarity": self.similarity, "captioner": self.captioner, "segmenter": self.segmenter}
+        return {name: None if model is None else model.fingerprint() for name, model in models.items()}
 
     @property
     def ask(self) -> Ask:

@@ -63,7 +63,7 @@ def load_pipeline(
         call_options: options of the pipeline's call that change the inputs of the denoiser; see ``Pipeline``.
 
     Returns:
-        The adapter; a ``Pipeline`` is returned as it is.
+        The pipeline, as ``Explainer`` and ``accelerate`` take it; ``encode_text`` gives prompt embeddings.
 
     Raises:
         TypeError: ``source`` is none of these.

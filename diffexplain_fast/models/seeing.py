@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
+from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, GitForCausalLM
+    from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, GitForCausalLM, PreTrainedModel
 
 _BATCH = 64
 
@@ -18,8 +19,14 @@ _BATCH = 64
 class _Seeing:
     """A model with its tokenizer, which takes pixels scaled to [-1, 1] in a size of its own."""
 
+    _model: "PreTrainedModel"
+
     def __init__(self, tokenizer: "CLIPTokenizer", size: int, length: int) -> None:
         self._tokenizer, self._size, self._length = tokenizer, size, length
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over the model's weights."""
+        return weights_sha256(model=self._model)
 
     def _pictures(self, pixels: Tensor) -> Tensor:
         scaled = pixels.clamp(0, 1) * 2 - 1

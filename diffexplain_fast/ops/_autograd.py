@@ -44,6 +44,15 @@ class TensorFunction(torch.autograd.Function):
         def apply(cls, *inputs: object) -> Tensor: ...
 
 
+class PairFunction(torch.autograd.Function):
+    """An ``autograd.Function`` with two results, of which the second may be None."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, *inputs: object) -> tuple[Tensor, Tensor | None]: ...
+
+
 def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
     """Return a decorator that makes second derivatives and batched gradients raise.
 

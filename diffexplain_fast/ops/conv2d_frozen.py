@@ -72,13 +72,19 @@ class Convolution:
         """Bytes of the layouts of the weight after both directions have run."""
         return layout_bytes(self.weight, 1 + (self.stride == 1)) if self._packs else 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution [N, K, H', W'] of x [N, C, H, W], without recording a graph."""
+    def forward(self, x: Tensor, biased: bool = True) -> Tensor:
+        """Return the convolution [N, K, H', W'] of x [N, C, H, W], without recording a graph.
+
+        Args:
+            x: input.
+            biased: False to leave out the bias, which on a GPU is a launch of its own, for a consumer that adds it.
+        """
+        bias = self.bias if biased else None
         if not (self._packs and applies(x)):
-            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            return F.conv2d(x, self.weight, bias, self.stride, self.padding)
         if self._forward is None:
             self._forward = PackedWeight(self.weight, self.stride, self.padding, x)
-        return self._forward(x, self.bias)
+        return self._forward(x, bias)
 
     def backward(self, dy: Tensor, shape: torch.Size) -> Tensor:
         """Return the gradient [N, C, H, W] of the input.

@@ -139,3 +139,10 @@ register(
     _fake_bwd,
     _kernels,
 )
+register(  # of Triton only: with other kernels the sum is a call of its own
+    "group_norm_silu_bwd_add",
+    "(Tensor dy, Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, Tensor mean, Tensor rstd,"
+    " int num_groups, bool silu, Tensor more) -> (Tensor, Tensor)",
+    _fake_bwd,
+    _kernels,
+)

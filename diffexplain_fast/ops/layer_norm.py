@@ -87,7 +87,13 @@ register(
     lambda dy, x, weight, mean, rstd: torch.empty_like(x),
     _kernels,
 )
-register(  # of Triton only: with other kernels the sum is a call of its own
+register(  # of Triton only, as the next one: with other kernels the sum is a call of its own
+    "layer_norm_fwd_add",
+    "(Tensor x, Tensor weight, Tensor bias, float eps, Tensor more) -> (Tensor, Tensor, Tensor, Tensor)",
+    lambda x, weight, bias, eps, more: (*_fake_fwd(x, weight, bias, eps), torch.empty_like(x)),
+    _kernels,
+)
+register(
     "layer_norm_bwd_add",
     "(Tensor dy, Tensor x, Tensor weight, Tensor mean, Tensor rstd, Tensor more) -> Tensor",
     lambda dy, x, weight, mean, rstd, more: torch.empty_like(x),

@@ -1,6 +1,7 @@
 """The raw functions for a device and dtype, chosen once, for callers with a backward of their own."""
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +10,17 @@ from diffexplain_fast.ops._impl import Choice, choose, raw
 from diffexplain_fast.ops._sdpa import CUDNN_LSE
 from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, cudnn_preferred, fitting
 from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
+
+
+class FrozenNorm(Protocol):
+    """A group norm's weight and bias [C], and its groups."""
+
+    @property
+    def weight(self) -> Tensor: ...
+    @property
+    def bias(self) -> Tensor: ...
+    @property
+    def groups(self) -> int: ...
 
 
 class RawOps:
@@ -61,6 +73,22 @@ class RawOps:
                 texts[op] += f" ({choice.reason})"
         return ", ".join(f"{op}: {text}" for op, text in texts.items())
 
+    @property
+    def adds_first(self) -> bool:
+        """Whether ``layer_norm_fwd_add`` is one launch, which adds before it normalises."""
+        return self.chosen("layer_norm") in ("triton", "reference")
+
+    def layer_norm_fwd_add(
+        self, x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``layer_norm_fwd`` of x + more [R, D], and the sum, in one launch with Triton."""
+        if self.chosen("layer_norm") == "triton":
+            summed: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+            summed = torch.ops.diffexplain_fast.layer_norm_fwd_add_triton
+            return summed(x, weight, bias, eps, more)
+        total = x + more
+        return *self.layer_norm_fwd(total, weight, bias, eps), total
+
     def layer_norm_bwd_add(
         self, dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor
     ) -> Tensor:
@@ -69,6 +97,36 @@ class RawOps:
             added: Callable[..., Tensor] = torch.ops.diffexplain_fast.layer_norm_bwd_add_triton
             return added(dy, x, weight, mean, rstd, more)
         return self.layer_norm_bwd(dy, x, weight, mean, rstd).add_(more)
+
+    def group_norm_bwd_add(
+        self, dy: Tensor, x: Tensor, shift: Tensor | None, norm: FrozenNorm, mean: Tensor, rstd: Tensor, silu: bool,
+        more: Tensor
+    ) -> Tensor:  # fmt: skip
+        """Return ``group_norm_bwd`` of one tensor plus another gradient of it, in the same launches with Triton.
+
+        Args:
+            dy: gradient of the output; all images are [N, C, H, W], channels-last.
+            x: input.
+            shift: from ``shift_rows``.
+            norm: the norm.
+            mean: mean of each group, from ``group_norm_fwd``.
+            rstd: reciprocal of each group's standard deviation.
+            silu: whether SiLU follows.
+            more: another gradient of x.
+        """
+        arguments = (dy, x, None, shift, norm.weight, norm.bias, mean, rstd, norm.groups, silu)
+        if self.chosen("group_norm_silu") == "triton":
+            return torch.ops.diffexplain_fast.group_norm_silu_bwd_add_triton(*arguments, more)[0]
+        return self.group_norm_bwd(*arguments)[0].add_(more)
+
+    @property
+    def shares_shift(self) -> bool:
+        """Whether the group norm reads a shift of one row for all images; C++ and CUDA kernels read a row for each."""
+        return self.chosen("group_norm_silu") in ("triton", "reference")
+
+    def shift_rows(self, shift: Tensor, images: int) -> Tensor:
+        """Return a shift [1 or N, C] as ``group_norm_fwd`` reads it, for a number of images."""
+        return shift if self.shares_shift else shift.expand(images, -1).contiguous()
 
     def attention_fwd(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Return the result of ``ops.attention.attention_with_lse``."""

@@ -37,6 +37,8 @@ class FusedLaunches(Launches):
     A storage that is made in a cluster and read only there is never written.
     """
 
+    apart = False
+
     def __init__(self) -> None:
         super().__init__()
         self._clusters: list[_Cluster] = []

@@ -43,7 +43,10 @@ class Launches(Counting):
 
     Attributes:
         noted: the launches, in order.
+        apart: whether a convolution's bias is a launch of its own, as in torch with cuDNN; a compiler fuses it.
     """
+
+    apart = True
 
     def __init__(self) -> None:
         super().__init__({})
@@ -57,6 +60,9 @@ class Launches(Counting):
             self.noted += _of_ours(name.removeprefix(_OURS), func, args, kwargs, out)
         elif not is_free(func):
             self.noted.append(_of_torch(name.removeprefix("aten::"), func, args, kwargs, out))
+            if self.apart and name == "aten::convolution" and args[2] is not None:
+                size = 2 * sum(tensor.nbytes for tensor in tensors_in([out]))
+                self.noted.append(Launch("pointwise", "convolution_bias", 0.0, size))
         return out
 
 

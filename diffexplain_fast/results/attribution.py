@@ -1,7 +1,7 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
@@ -35,10 +35,12 @@ class Attribution(Drawn):
         effects: over all pictures, the largest first.
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it.
-        placebos: effects of edits that change nothing, by editor.
+        placebos: effects of edits that say the same again, by editor.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.
         found: all edited pictures by number of the picture.
+        errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
+            come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
     """
 
     target: str
@@ -54,6 +56,7 @@ class Attribution(Drawn):
     denoiser_rows: int
     settings: JsonObject
     found: dict[int, list[Edit]]
+    errors: dict[str, list[float]] = field(default_factory=dict)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.

@@ -25,10 +25,13 @@ _PLAIN = {
     "effects": list[Effect],
     "interactions": list[Interaction],
     "placebos": dict[str, list[Number]],
+    "errors": dict[str, list[Number]],
     "denoiser_rows": Count,
     "settings": JsonObject,
 }
 """Fields that are values of JSON, with their types."""
+_LATER: JsonObject = {"errors": {}}
+"""Fields that files of earlier versions lack, with what they are then."""
 
 
 class Kept(Protocol):
@@ -107,7 +110,7 @@ def read_files(folder: str | Path) -> dict[str, object]:
 
 
 def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: str) -> dict[str, object]:
-    found = {name: read_as(kind, record[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
+    found = {name: read_as(kind, (_LATER | record)[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
     images = pictures["images"]
     edits: dict[int, list[Edit]] = {}
     stored = read_as(list[_Edit], record["edits"], f"{place}, edits")

@@ -78,7 +78,20 @@ def _decided(text: str, rows: Sequence[AuditRow], photographs: Photographs | Non
     failed = value > limit if sign == ">" else value < limit
     said = "above" if sign == ">" else "below"
     sentence = f"{name} is {value:.3g} ({what}), {said if failed else 'not ' + said} {limit:g}"
+    left = 0 if failed or sign == "<" else _undecided(name, limit, rows)
+    if left:
+        sentence += f"; but {left} of {len(rows)} effects are undecided and could be: more pictures decide them"
     return Decision(text.strip(), value, failed, sentence)
+
+
+def _undecided(name: str, limit: float, rows: Sequence[AuditRow]) -> int:
+    """Return how many rows the pictures did not decide, whose intervals hold what would make the condition true."""
+    open_rows = [row for row in rows if row.role == "undecided" and row.declared_by is None]
+    if name == "spurious":
+        return sum(row.high > limit for row in open_rows)
+    if name == "false_answers":
+        return sum(row.points_high is not None and row.points_high > limit for row in open_rows)
+    return len(open_rows) if name == "findings" else 0
 
 
 def _shortcuts(rows: Sequence[AuditRow]) -> list[AuditRow]:

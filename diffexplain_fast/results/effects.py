@@ -17,7 +17,8 @@ class Row:
         effect: change of the target's score: for a class its logit minus the mean of all logits, or its log-odds where
             each class is there or not. Mean of the verified edits; where none is verified, of all.
         low: lower end of the 95 % interval.
-        high: upper end; with one verified edit both come from the spread of placebo edits.
+        high: upper end; both come from what the tools of an edit do to the picture where nothing is to change, see
+            ``Attribution.errors``, and are no nearer to the effect than Student's interval over seeds.
         success: share of edits that another model than the classifier has verified.
         n: edits, one for each seed; 0 for a concept that was only screened.
         effect_all: the same effect over all edits, verified or not.

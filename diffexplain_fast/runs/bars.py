@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from diffexplain_fast.environment import ranks
-from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.progress import Phase, Progress
 
-_PHASES = {
+_PHASES: dict[Phase, str] = {
     "screen": "choosing a start",
     "search": "searching",
     "optimise": "optimising",
@@ -19,6 +19,8 @@ _PHASES = {
     "own": "drawing own objects",
     "pairs": "drawing pairs",
     "found": "trying what was found",
+    "photographs": "looking at own pictures",
+    "interventions": "asking about pairs",
 }
 
 
@@ -52,7 +54,7 @@ class ProgressBars:
             self._bar = bar_class()(
                 initial=max(event.iteration - 1, 0),
                 total=event.iterations,
-                desc=f"{self.name}: {_PHASES.get(event.phase, event.phase)}",
+                desc=f"{self.name}: {_PHASES[event.phase]}",
                 mininterval=0.5,
                 leave=False,
                 disable=ranks().rank > 0,

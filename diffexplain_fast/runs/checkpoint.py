@@ -7,7 +7,7 @@ screening."""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +82,7 @@ class Checkpoints(Generic[State]):
         files: functions that store and read the state of the method.
         answers: function that asks the classifier about fixed pictures. It is called once, and only if everything else
             matches, because a configuration does not cover all computations of a classifier.
+        newer: keys of the configuration that checkpoints of earlier versions lack; they are compared where they are.
 
     Raises:
         StorageError: the folder cannot be created.
@@ -93,8 +94,9 @@ class Checkpoints(Generic[State]):
         config: Mapping[str, Json],
         files: StateFiles[State],
         answers: Callable[[], Answers],
+        newer: Collection[str] = (),
     ) -> None:
-        self.folder, self._files, self._ask = Path(folder), files, answers
+        self.folder, self._files, self._ask, self._newer = Path(folder), files, answers, newer
         self.config = json.loads(json.dumps(config))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +195,8 @@ class Checkpoints(Generic[State]):
     def _check_same(self, stored: Mapping[str, Json]) -> None:
         theirs = stored["config"]
         wanted = f"a run of the same configuration in {self.folder}"
-        differing = sorted(key for key in theirs.keys() | self.config if theirs.get(key) != self.config.get(key))
+        keys = theirs.keys() | (self.config.keys() - set(self._newer))
+        differing = sorted(key for key in keys if theirs.get(key) != self.config.get(key))
         if differing:
             got = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
             raise ValueError(describe("checkpoint", wanted, got))

@@ -3,6 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal[
+    "screen", "search", "optimise", "evaluate", "draw", "again", "own", "pairs", "found", "photographs", "interventions"
+]
+"""What a long run is doing."""
 
 
 @dataclass(frozen=True)
@@ -10,9 +16,10 @@ class Progress:
     """The value that a callback receives.
 
     Attributes:
-        phase: "screen", "search", "optimise" or "evaluate"; of an audit "draw", "own" for pictures of classes' own
-            objects, "pairs" for fresh pictures of two concepts, "found" for those of found tokens, "again" for pictures
-            that are drawn again, "photographs" and "interventions" for the user's own.
+        phase: of an explanation "screen", "search", "optimise" or "evaluate"; of an audit "screen" for choosing words,
+            "draw", "again" for pictures drawn a second time, "own" for pictures of classes' own objects, "pairs" for
+            fresh pictures of two concepts, "found" for those of found tokens, "photographs" for the user's own
+            pictures, or "interventions" for pairs of pictures.
         iteration: number of finished steps of this phase.
         iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".
@@ -20,7 +27,7 @@ class Progress:
         seconds_left: estimated seconds until the end of this phase.
     """
 
-    phase: str
+    phase: Phase
     iteration: int
     iterations: int
     loss: float | None = None
@@ -28,7 +35,7 @@ class Progress:
     seconds_left: float = 0.0
 
 
-def counter(callback: Callable[[Progress], None] | None, phase: str) -> Callable[[int, int], None]:
+def counter(callback: Callable[[Progress], None] | None, phase: Phase) -> Callable[[int, int], None]:
     """Return a function of the number of finished steps and of all steps, which calls a callback.
 
     Args:

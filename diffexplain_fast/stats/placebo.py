@@ -2,38 +2,47 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 import torch
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.stats.distributions import t_above
-from diffexplain_fast.stats.intervals import student_quantile
+from diffexplain_fast.stats.distributions import t_above, t_quantile
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 
 
-def placebo_spread(placebos: Sequence[float], confidence: float = 0.95) -> float:
+def placebo_spread(placebos: Sequence[float], confidence: float = 0.95, twice: Sequence[float] = ()) -> float:
     """Return the half-width of Student's prediction interval of one more placebo, whose mean is known to be 0.
 
-    With n placebos and r their root mean square it is t r, t the quantile at n degrees of freedom.
+    With n placebos and r their root mean square it is t r, t the quantile at n degrees of freedom. With m further
+    errors of root mean square q, of which an effect has two, it is t sqrt(r^2 + 2 q^2), t at
+
+        (r^2 + 2 q^2)^2 / (r^4 / n + 4 q^4 / m)
 
     Args:
-        placebos: effects of changes that change nothing, finite; none gives 0.
+        placebos: effects of changes that change nothing, finite; none and nothing in ``twice`` gives 0.
         confidence: coverage, in (0, 1).
+        twice: independent errors that placebos do not have, and an effect has two of, finite.
+
+    Source: Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics 2 (1946).
     """
     if not 0 < confidence < 1:
         raise wrong_value("confidence", "above 0 and below 1", confidence)
-    return student_quantile((1 + confidence) / 2, len(placebos)) * _size(placebos) if placebos else 0.0
+    deviation, freedom = _error(placebos, twice)
+    return float(t_quantile((1 + confidence) / 2, freedom)) * deviation if freedom else 0.0
 
 
-def placebo_p(effect: float, placebos: Sequence[float]) -> float:
+def placebo_p(effect: float, placebos: Sequence[float], twice: Sequence[float] = ()) -> float:
     """Return how probable an effect of at least this size is if it is one more placebo; 1 without placebos.
 
     Args:
         effect: measured.
         placebos: effects of changes that change nothing, finite.
+        twice: see ``placebo_spread``.
     """
-    return _two_sided(effect, _size(placebos), len(placebos)) if placebos else 1.0
+    deviation, freedom = _error(placebos, twice)
+    return _two_sided(effect, deviation, freedom) if freedom else 1.0
 
 
 def student_p(values: Sequence[float]) -> float:
@@ -53,11 +62,18 @@ def student_p(values: Sequence[float]) -> float:
     return _two_sided(float(sample.mean()), float(sample.std()) / math.sqrt(len(values)), len(values) - 1)
 
 
-def _size(values: Sequence[float]) -> float:
-    return math.sqrt(sum(value**2 for value in values) / len(values))
+def _error(placebos: Sequence[float], twice: Sequence[float]) -> tuple[float, float]:
+    """Return the deviation of an effect that is truly 0, and its degrees of freedom."""
+    parts = [
+        (factor * fmean(value**2 for value in some), len(some)) for some, factor in ((placebos, 1), (twice, 2)) if some
+    ]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0, sum(count for _, count in parts)
+    return math.sqrt(variance), variance**2 / sum(part**2 / count for part, count in parts)
 
 
-def _two_sided(value: float, deviation: float, freedom: int) -> float:
+def _two_sided(value: float, deviation: float, freedom: float) -> float:
     """Return the probability that Student's t is at least as far from 0 as a value in units of its deviation."""
     if deviation == 0:
         return 1.0 if value == 0 else 0.0

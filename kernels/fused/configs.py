@@ -7,6 +7,7 @@ could change from run to run. Kernels without sums may have several; without a d
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
 
@@ -129,25 +130,32 @@ class Launched(NamedTuple):
         kernel: name of the kernel.
         programs: their number, with the first configuration.
         bytes: of all tensors that the kernel was given, each storage once.
+        entry: entry of ``CONFIGS``.
+        function: ``@triton.jit`` function.
+        arguments: the kernel's arguments by name, without block sizes.
     """
 
     kernel: str
     programs: int
     bytes: int
+    entry: str
+    function: triton.JITFunction
+    arguments: Mapping[str, Argument]
 
 
-_NOTED: list[Launched] = []
+_NOTED: ContextVar[list[Launched] | None] = ContextVar("noted", default=None)
+"""The list of the innermost open ``noted`` of this thread."""
 
 
 @contextmanager
 def noted() -> Iterator[list[Launched]]:
     """Note the launches of launchers that are called with meta tensors, on which no kernel runs."""
-    before = list(_NOTED)
-    _NOTED.clear()
+    launches: list[Launched] = []
+    token = _NOTED.set(launches)
     try:
-        yield _NOTED
+        yield launches
     finally:
-        _NOTED[:] = before
+        _NOTED.reset(token)
 
 
 def launch(
@@ -171,13 +179,34 @@ def launch(
     if device.type == "meta":
         tensors = [value for value in arguments.values() if isinstance(value, torch.Tensor)]
         size = sum({value.untyped_storage()._cdata: value.nbytes for value in tensors}.values())
-        _NOTED.append(Launched(kernel.__name__, math.prod(grid(CONFIGS[name][0].blocks)), size))
+        if (launches := _NOTED.get()) is not None:
+            programs = math.prod(grid(CONFIGS[name][0].blocks))
+            launches.append(Launched(kernel.__name__, programs, size, name, kernel, arguments))
         return
     if device.type != "cuda":
         _run(name, kernel, grid, key, arguments)
         return
     with torch.cuda.device(device):  # Triton launches on the current device, not on the device of its arguments.
         _run(name, kernel, grid, key, arguments)
+
+
+def choices(name: str) -> list[dict[str, int | bool | None]]:
+    """Return block sizes and options of each configuration of an entry, as a launch passes them to the kernel.
+
+    Triton looks for compiled machine code under all of them, so what is compiled beforehand has to have the same.
+
+    Args:
+        name: entry of ``CONFIGS``.
+    """
+    configs, fusion = CONFIGS[name], {"enable_fp_fusion": FP_FUSION}
+    if len(configs) > 1:
+        return [fusion | choice.all_kwargs() for choice in _timed(configs)]
+    blocks, num_warps, num_stages = configs[0]
+    return [{**blocks, "num_warps": num_warps, "num_stages": num_stages, **fusion}]
+
+
+def _timed(configs: list[Config]) -> list[triton.Config]:
+    return [triton.Config(dict(each.blocks), num_warps=each.num_warps, num_stages=each.num_stages) for each in configs]
 
 
 def _run(
@@ -187,8 +216,7 @@ def _run(
     if len(configs) > 1 and torch.cuda.is_available() and not triton.knobs.runtime.interpret:
         label = f"{kernel.__name__} {len(configs)}"
         if label not in _AUTOTUNERS:
-            choices = [triton.Config(dict(c.blocks), num_warps=c.num_warps, num_stages=c.num_stages) for c in configs]
-            tuned = triton.autotune(configs=choices, key=list(key), do_bench=_TIMED, cache_results=True)
+            tuned = triton.autotune(configs=_timed(configs), key=list(key), do_bench=_TIMED, cache_results=True)
             _AUTOTUNERS[label] = tuned(kernel)
         _AUTOTUNERS[label][grid](**arguments, enable_fp_fusion=FP_FUSION)
         return

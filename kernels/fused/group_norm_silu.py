@@ -42,12 +42,13 @@ _WHOLE = 2**14
 
 @triton.jit
 def group_norm_silu_fwd_partial_kernel(
-    x_ptr, skip_ptr, shift_ptr, origin_ptr, means_ptr, squares_ptr, P, C1, C2, GROUPS, CHUNKS, TILES,
+    x_ptr, skip_ptr, shift_ptr, origin_ptr, means_ptr, squares_ptr, P, C1, C2, GROUPS, SHIFT_STEP, CHUNKS, TILES,
     HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Store mean and centred sum of squares of each channel over a chunk of TILES * BLOCK_P pixels.
 
-    Reads x [N, P, C1], skip [N, P, C2], shift [N, C]. Writes origin [N, C], means and squares [N, CHUNKS, C].
+    Reads x [N, P, C1], skip [N, P, C2], and shift, whose rows are SHIFT_STEP elements apart: C, or 0 if all images
+    have the same [C]. Writes origin [N, C], means and squares [N, CHUNKS, C].
     """
     C = C1 + C2
     pid_n, pid_k, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), CHUNKS)
@@ -63,8 +64,8 @@ def group_norm_silu_fwd_partial_kernel(
     origin = load_u(x_ptr, skip_ptr, first_p, first_c, mask_c[None, :], C1, C2, HAS_SKIP).to(dtype)  # [1, BLOCK_C]
     shift = tl.zeros([BLOCK_C], dtype)
     if HAS_SHIFT:
-        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask_c, other=0.0).to(dtype)
-        origin += tl.load(shift_ptr + pid_n * C + first_c, mask=mask_c, other=0.0).to(dtype)[None, :]
+        shift = tl.load(shift_ptr + pid_n * SHIFT_STEP + offs_c, mask=mask_c, other=0.0).to(dtype)
+        origin += tl.load(shift_ptr + pid_n * SHIFT_STEP + first_c, mask=mask_c, other=0.0).to(dtype)[None, :]
     for tile in range(TILES):
         first = (pid_k * TILES + tile) * BLOCK_P
         offs_p = first + tl.arange(0, BLOCK_P)
@@ -129,18 +130,18 @@ def group_norm_silu_fwd_combine_kernel(
 
 @triton.jit
 def group_norm_silu_fwd_kernel(
-    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS,
+    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS, SHIFT_STEP,
     SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Store y of one tile of pixels and channels.
 
-    Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C], mean and rstd [N, GROUPS].
+    Reads x [N, P, C1], skip [N, P, C2], shift [N or 1, C], weight and bias [C], mean and rstd [N, GROUPS].
     Writes y [N, P, C].
     """
     C = C1 + C2
     pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C)
     shift, weight, bias, mean, rstd, _ = load_channels(
-        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, SHIFT_STEP, HAS_SHIFT
     )
     rows, mask = tile_at(pid_n, first_p, offs_c, P, C, BLOCK_P)
     u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
@@ -153,7 +154,7 @@ def group_norm_silu_fwd_kernel(
 @triton.jit
 def group_norm_silu_bwd_partial_kernel(
     dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, sums_dn_ptr, sums_dn_n_ptr, P, C1,
-    C2, GROUPS, CHUNKS, TILES, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    C2, GROUPS, SHIFT_STEP, CHUNKS, TILES, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Store the sums of dn and of dn n of each channel over a chunk of TILES * BLOCK_P pixels.
@@ -165,7 +166,7 @@ def group_norm_silu_bwd_partial_kernel(
     pid_n = pid_n.to(tl.int64)
     offs_c = pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
     shift, weight, bias, mean, rstd, _ = load_channels(
-        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, SHIFT_STEP, HAS_SHIFT
     )
     sums_dn = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
     sums_dn_n = tl.zeros([BLOCK_P, BLOCK_C], mean.dtype)
@@ -211,19 +212,19 @@ def group_norm_silu_bwd_combine_kernel(
 
 @triton.jit
 def group_norm_silu_bwd_kernel(
-    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, mean_dn_ptr, mean_dn_n_ptr, dx_ptr,
-    dskip_ptr, P, C1, C2, GROUPS, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, mean_dn_ptr, mean_dn_n_ptr, more_ptr,
+    dx_ptr, dskip_ptr, P, C1, C2, GROUPS, SHIFT_STEP, SILU: tl.constexpr, HAS_SKIP: tl.constexpr,
+    HAS_SHIFT: tl.constexpr, HAS_MORE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Store dx and dskip of one tile of pixels and channels.
 
     Reads dy [N, P, C], the inputs of ``group_norm_silu_fwd_kernel``, mean_dn and mean_dn_n [N, GROUPS].
-    Writes dx [N, P, C1] and dskip [N, P, C2].
+    Writes dx [N, P, C1] and dskip [N, P, C2]; more [N, P, C1] is added to dx if HAS_MORE.
     """
     C = C1 + C2
     pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C)
     shift, weight, bias, mean, rstd, offs_g = load_channels(
-        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT
+        shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, SHIFT_STEP, HAS_SHIFT
     )
     mean_dn = tl.load(mean_dn_ptr + offs_g, mask=offs_c < C, other=0.0)  # [BLOCK_C]
     mean_dn_n = tl.load(mean_dn_n_ptr + offs_g, mask=offs_c < C, other=0.0)
@@ -232,8 +233,12 @@ def group_norm_silu_bwd_kernel(
     dy = tl.load(dy_ptr + rows[:, None] * C + offs_c[None, :], mask=mask, other=0.0).to(mean.dtype)
     n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
     dn = silu_gradient(dy, v, SILU, x_ptr.dtype.element_ty == tl.float32) * weight[None, :]
-    du = (rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])).to(dx_ptr.dtype.element_ty)
-    tl.store(dx_ptr + rows[:, None] * C1 + offs_c[None, :], du, mask=mask & (offs_c < C1)[None, :])
+    du = rstd[None, :] * (dn - mean_dn[None, :] - n * mean_dn_n[None, :])
+    offs, mask_x = rows[:, None] * C1 + offs_c[None, :], mask & (offs_c < C1)[None, :]
+    if HAS_MORE:
+        du += tl.load(more_ptr + offs, mask=mask_x, other=0.0).to(du.dtype)
+    du = du.to(dx_ptr.dtype.element_ty)
+    tl.store(dx_ptr + offs, du, mask=mask_x)
     if HAS_SKIP:
         offs_skip = rows[:, None] * C2 + (offs_c - C1)[None, :]
         tl.store(dskip_ptr + offs_skip, du, mask=mask & (offs_c >= C1)[None, :])
@@ -242,7 +247,7 @@ def group_norm_silu_bwd_kernel(
 class _Plan:
     """The sizes of one call; its pixels are cut into chunks of whole tiles, and no chunk is empty."""
 
-    def __init__(self, x: Tensor, skip: Tensor | None, groups: int) -> None:
+    def __init__(self, x: Tensor, skip: Tensor | None, shift: Tensor | None, groups: int) -> None:
         self.n, c1, height, width = x.shape
         c2 = 0 if skip is None else skip.shape[1]
         self.groups, self.pixels, self.channels = groups, height * width, c1 + c2
@@ -253,16 +258,17 @@ class _Plan:
         self.tiles = triton.cdiv(tiles, most_chunks)
         self.chunks = triton.cdiv(tiles, self.tiles)
         self.chunk_pixels = self.tiles * blocks["BLOCK_P"]
-        self.sizes = {"P": self.pixels, "C1": c1, "C2": c2}
+        step = 0 if shift is None or len(shift) < self.n else self.channels  # a shift of one row is for all images
+        self.sizes = {"P": self.pixels, "C1": c1, "C2": c2, "GROUPS": groups, "SHIFT_STEP": step}
         self.is_small = self.pixels * self.channels // groups <= _WHOLE
 
     def whole(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
-        sizes = {**self.sizes, "GROUPS": self.groups, "D": self.channels // self.groups}
+        sizes = {**self.sizes, "D": self.channels // self.groups}
         launch("group_norm_silu_whole", kernel, lambda _: (self.n * self.groups,), **arguments, **sizes)
 
     def partial(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
         programs = self.n * self.chunks * self.channel_blocks
-        sizes = {**self.sizes, "GROUPS": self.groups, "CHUNKS": self.chunks, "TILES": self.tiles}
+        sizes = {**self.sizes, "CHUNKS": self.chunks, "TILES": self.tiles}
         launch("group_norm_silu_partial", kernel, lambda _: (programs,), **arguments, **sizes)
 
     def combine(self, kernel: triton.JITFunction, **arguments: Argument) -> None:
@@ -274,7 +280,7 @@ class _Plan:
             tiles = triton.cdiv(self.pixels, meta["BLOCK_P"]) * triton.cdiv(self.channels, meta["BLOCK_C"])
             return (self.n * tiles,)
 
-        launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes, GROUPS=self.groups)
+        launch(name, kernel, grid, key=("C1", "C2"), **arguments, **self.sizes)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -301,7 +307,7 @@ def group_norm_silu_fwd(
     eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
-    plan, inputs = _Plan(x, skip, num_groups), _inputs(x, skip, shift, weight, bias)
+    plan, inputs = _Plan(x, skip, shift, num_groups), _inputs(x, skip, shift, weight, bias)
     # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
     mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
@@ -334,30 +340,35 @@ def group_norm_silu_bwd(
     mean: Tensor, rstd: Tensor, num_groups: int, silu: bool
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the gradients of x and of skip; the second is an empty tensor if skip is None."""
-    plan = _Plan(x, skip, num_groups)
+    return _backward(dy, x, skip, shift, weight, bias, mean, rstd, num_groups, silu, None)
+
+
+def group_norm_silu_bwd_add(
+    dy: Tensor, x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
+    mean: Tensor, rstd: Tensor, num_groups: int, silu: bool, more: Tensor
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the same, with ``more``, another gradient of x, added to the first before it is rounded."""
+    return _backward(dy, x, skip, shift, weight, bias, mean, rstd, num_groups, silu, more)
+
+
+def _backward(
+    dy: Tensor, x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
+    mean: Tensor, rstd: Tensor, num_groups: int, silu: bool, more: Tensor | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    plan = _Plan(x, skip, shift, num_groups)
     inputs = {"dy_ptr": dy, **_inputs(x, skip, shift, weight, bias), "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
     dx = torch.empty_like(x)
     dskip = torch.empty(0, dtype=x.dtype, device=x.device) if skip is None else torch.empty_like(skip)
+    made = {"more_ptr": x if more is None else more, "HAS_MORE": more is not None, "dx_ptr": dx, "dskip_ptr": dskip}
     if plan.is_small:
-        made = {"dx_ptr": dx, "dskip_ptr": dskip}
         plan.whole(group_norm_silu_whole_bwd_kernel, **inputs, **made)
         return dx, dskip
     sums_dn, sums_dn_n = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     mean_dn, mean_dn_n = _empty(x, 2, plan.n, num_groups)
-    plan.partial(
-        group_norm_silu_bwd_partial_kernel,
-        **inputs,
-        sums_dn_ptr=sums_dn,
-        sums_dn_n_ptr=sums_dn_n,
-    )
-    plan.combine(
-        group_norm_silu_bwd_combine_kernel,
-        sums_dn_ptr=sums_dn,
-        sums_dn_n_ptr=sums_dn_n,
-        mean_dn_ptr=mean_dn,
-        mean_dn_n_ptr=mean_dn_n,
-        ELEMENTS=float(plan.pixels * plan.channels // num_groups),
-    )
-    means = {"mean_dn_ptr": mean_dn, "mean_dn_n_ptr": mean_dn_n, "dx_ptr": dx, "dskip_ptr": dskip}
-    plan.last("group_norm_silu_bwd", group_norm_silu_bwd_kernel, **inputs, **means)
+    sums = {"sums_dn_ptr": sums_dn, "sums_dn_n_ptr": sums_dn_n}
+    means = {"mean_dn_ptr": mean_dn, "mean_dn_n_ptr": mean_dn_n}
+    plan.partial(group_norm_silu_bwd_partial_kernel, **inputs, **sums)
+    elements = float(plan.pixels * plan.channels // num_groups)
+    plan.combine(group_norm_silu_bwd_combine_kernel, **sums, **means, ELEMENTS=elements)
+    plan.last("group_norm_silu_bwd", group_norm_silu_bwd_kernel, **inputs, **means, **made)
     return dx, dskip

@@ -67,7 +67,7 @@ def tile_at(pid_n, first_p, offs_c, P, C, BLOCK_P: tl.constexpr):
 
 @triton.jit
 def load_channels(
-    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, HAS_SHIFT: tl.constexpr
+    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, SHIFT_STEP, HAS_SHIFT: tl.constexpr
 ):  # fmt: skip
     """Return shift, weight, bias, mean, rstd and the offsets of the groups' statistics, each [BLOCK_C].
 
@@ -82,7 +82,7 @@ def load_channels(
     bias = tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
     shift = tl.zeros_like(mean)
     if HAS_SHIFT:
-        shift = tl.load(shift_ptr + pid_n * C + offs_c, mask=mask, other=0.0).to(dtype)
+        shift = tl.load(shift_ptr + pid_n * SHIFT_STEP + offs_c, mask=mask, other=0.0).to(dtype)
     return shift, weight, bias, mean, rstd, offs_g
 
 

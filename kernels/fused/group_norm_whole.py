@@ -36,12 +36,13 @@ def _load_u(
 
 @triton.jit
 def group_norm_silu_whole_fwd_kernel(
-    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, y_ptr, mean_ptr, rstd_ptr, P, C1, C2, GROUPS, EPS: tl.constexpr,
-    D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_E: tl.constexpr
+    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, y_ptr, mean_ptr, rstd_ptr, P, C1, C2, GROUPS, SHIFT_STEP,
+    EPS: tl.constexpr, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    BLOCK_E: tl.constexpr
 ):  # fmt: skip
     """Store y, mean and rstd of one group, which has D channels.
 
-    Reads x [N, P, C1], skip [N, P, C2], shift [N, C], weight and bias [C].
+    Reads x [N, P, C1], skip [N, P, C2], shift [N or 1, C], weight and bias [C].
     Writes y [N, P, C], mean and rstd [N, GROUPS].
     """
     dtype: tl.constexpr = mean_ptr.dtype.element_ty
@@ -49,7 +50,7 @@ def group_norm_silu_whole_fwd_kernel(
     C, E = C1 + C2, P * D
     x_ptr += pid_n * P * C1
     skip_ptr += pid_n * P * C2
-    shift_ptr += pid_n * C
+    shift_ptr += pid_n * SHIFT_STEP
     # All sums are of u minus the first element of the group, so that even a large common offset costs no digits.
     first = tl.zeros([1], tl.int32)
     origin = tl.sum(
@@ -99,20 +100,21 @@ def _terms(
 
 @triton.jit
 def group_norm_silu_whole_bwd_kernel(
-    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, dx_ptr, dskip_ptr, P, C1, C2, GROUPS,
-    D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_E: tl.constexpr
+    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, more_ptr, dx_ptr, dskip_ptr,
+    P, C1, C2, GROUPS, SHIFT_STEP, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    HAS_MORE: tl.constexpr, BLOCK_E: tl.constexpr
 ):  # fmt: skip
     """Store dx and dskip of one group, which has D channels.
 
     Reads dy [N, P, C] and what ``group_norm_silu_whole_fwd_kernel`` reads and writes, except y.
-    Writes dx [N, P, C1] and dskip [N, P, C2].
+    Writes dx [N, P, C1] and dskip [N, P, C2]; more [N, P, C1] is added to dx if HAS_MORE.
     """
     pid_n, pid_g = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
     C, E = C1 + C2, P * D
     dy_ptr += pid_n * P * C
     x_ptr += pid_n * P * C1
     skip_ptr += pid_n * P * C2
-    shift_ptr += pid_n * C
+    shift_ptr += pid_n * SHIFT_STEP
     mean, rstd = tl.load(mean_ptr + tl.program_id(0)), tl.load(rstd_ptr + tl.program_id(0))
     sums_dn = tl.zeros([BLOCK_E], mean.dtype)
     sums_dn_n = tl.zeros([BLOCK_E], mean.dtype)
@@ -126,6 +128,7 @@ def group_norm_silu_whole_bwd_kernel(
         sums_dn_n += dn * n
     mean_dn, mean_dn_n = tl.sum(sums_dn, 0) / E, tl.sum(sums_dn_n, 0) / E
     dx_ptr += pid_n * P * C1
+    more_ptr += pid_n * P * C1
     dskip_ptr += pid_n * P * C2
     for start in range(0, E, BLOCK_E):
         pixel, offs_c, mask = _places(start, pid_g, E, D, BLOCK_E)
@@ -133,7 +136,10 @@ def group_norm_silu_whole_bwd_kernel(
             dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean, rstd, pixel, offs_c, mask, C1, C2,
             SILU, HAS_SKIP, HAS_SHIFT
         )  # fmt: skip
-        du = (rstd * (dn - mean_dn - n * mean_dn_n)).to(dx_ptr.dtype.element_ty)
+        du = rstd * (dn - mean_dn - n * mean_dn_n)
+        if HAS_MORE:
+            du += tl.load(more_ptr + pixel * C1 + offs_c, mask=mask & (offs_c < C1), other=0.0).to(du.dtype)
+        du = du.to(dx_ptr.dtype.element_ty)
         if HAS_SKIP:
             tl.store(dx_ptr + pixel * C1 + offs_c, du, mask=mask & (offs_c < C1))
             tl.store(dskip_ptr + pixel * C2 + (offs_c - C1), du, mask=mask & (offs_c >= C1))

@@ -26,16 +26,31 @@ def _columns(D, BLOCK_D: tl.constexpr, BLOCK_REST: tl.constexpr):
 
 
 @triton.jit
+def _summed(x_ptr, more_ptr, total_ptr, offs, mask, HAS_MORE: tl.constexpr):
+    """Return a tile of x; if HAS_MORE, of x + more in the dtype of x, which is stored too."""
+    x = tl.load(x_ptr + offs, mask=mask, other=0.0)
+    if HAS_MORE:
+        dtype: tl.constexpr = x.dtype
+        x = (x.to(tl.float32) if dtype != tl.float64 else x) + tl.load(more_ptr + offs, mask=mask, other=0.0)
+        x = x.to(dtype)
+        tl.store(total_ptr + offs, x, mask=mask)
+    return x
+
+
+@triton.jit
 def layer_norm_fwd_kernel(
     x_ptr,  # [R, D]
     weight_ptr,  # [D]
     bias_ptr,  # [D]
+    more_ptr,  # [R, D], added to x if HAS_MORE
+    total_ptr,  # [R, D], where the sum is stored if HAS_MORE
     y_ptr,  # [R, D]
     mean_ptr,  # [R]
     rstd_ptr,  # [R]
     R,
     D,
     EPS: tl.constexpr,
+    HAS_MORE: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_REST: tl.constexpr,
@@ -45,8 +60,8 @@ def layer_norm_fwd_kernel(
     mask_r = offs_r < R
     offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
     rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
-    x = tl.load(x_ptr + rows + offs_d, mask=mask, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_D]
-    rest = tl.load(x_ptr + rows + offs_e, mask=mask_rest, other=0.0).to(dtype)  # [BLOCK_R, BLOCK_REST]
+    x = _summed(x_ptr, more_ptr, total_ptr, rows + offs_d, mask, HAS_MORE).to(dtype)  # [BLOCK_R, BLOCK_D]
+    rest = _summed(x_ptr, more_ptr, total_ptr, rows + offs_e, mask_rest, HAS_MORE).to(dtype)  # [BLOCK_R, BLOCK_REST]
     mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D  # [BLOCK_R]
     x -= mean[:, None]
     rest = tl.where(mask_rest, rest - mean[:, None], 0.0)
@@ -123,11 +138,27 @@ def blocks(columns: int, entry: str) -> dict[str, int]:
 
 def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return y [R, D], and mean and rstd [R] in float32, of x [R, D]."""
+    return _forward(x, weight, bias, eps, None, x)
+
+
+def layer_norm_fwd_add(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the same of x + more, and the sum [R, D]; the sum is rounded before it is normalised."""
+    total = torch.empty_like(x)
+    return *_forward(x, weight, bias, eps, more, total), total
+
+
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor | None, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     y = torch.empty_like(x)
     mean = torch.empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     rstd = torch.empty_like(mean)
-    tensors = {"x_ptr": x, "weight_ptr": weight.contiguous(), "bias_ptr": bias.contiguous(), "y_ptr": y}
-    _launch("layer_norm_fwd", layer_norm_fwd_kernel, x, **tensors, mean_ptr=mean, rstd_ptr=rstd, EPS=eps)
+    tensors = {"x_ptr": x, "weight_ptr": weight.contiguous(), "bias_ptr": bias.contiguous()}
+    tensors |= {"more_ptr": x if more is None else more, "total_ptr": total}  # neither is touched without more
+    tensors |= {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd}
+    _launch("layer_norm_fwd", layer_norm_fwd_kernel, x, **tensors, EPS=eps, HAS_MORE=more is not None)
     return y, mean, rstd
 
 

@@ -82,9 +82,10 @@ DOORS = {
     },
     "engine/memory": {
         "costs": "engine measuring prediction",
-        "counting": "methods measuring prediction",
-        "flop": "measuring prediction",
+        "counting": "engine methods measuring prediction",
+        "flop": "engine measuring prediction",
         "host": "engine",
+        "layout": "engine",
         "plan": "engine measuring cli prediction",
         "planner": "engine",
         "resident": "engine methods",
@@ -116,7 +117,8 @@ DOORS = {
     },
     "kernels": {
         **dict.fromkeys(("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"),
-        "configs": "prediction",
+        "configs": "ops prediction",
+        "precompile": "ops",
     },
     "measuring": {"estimate": "cli"},
     "measuring/bench": {
@@ -144,6 +146,7 @@ DOORS = {
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
+        "image_text": ANY,
         "labels": "methods",
         "loading": ANY,
         "pipeline": ANY,
@@ -155,7 +158,7 @@ DOORS = {
     },
     "ops": {
         "__init__": "engine",
-        **dict.fromkeys(("_autocast", "_autograd", "raw"), "engine"),
+        **dict.fromkeys(("_autocast", "_autograd", "_precompile", "raw"), "engine"),
         "_constants": "models",
         "_register": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),

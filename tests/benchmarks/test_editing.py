@@ -49,12 +49,15 @@ def test_a_global_effect_is_a_mean_over_scenes() -> None:
 
 def test_intervals_that_miss_and_nothing_that_is_called_something_are_counted() -> None:
     edits = [
-        {"truth": 0.0, "low": -1.0, "high": 1.0},
-        {"truth": 0.05, "low": 0.2, "high": 0.4},
-        {"truth": 2.0, "low": 1.5, "high": 2.5},
+        {"truth": 0.0, "low": -1.0, "high": 1.0, "verified": True},
+        {"truth": 0.05, "low": 0.2, "high": 0.4, "verified": False},
+        {"truth": 2.0, "low": 1.5, "high": 2.5, "verified": True},
+        {"truth": -2.0, "low": -3.0, "high": 0.5, "verified": True},
     ]
     found = null_figures(edits, [{"swap": [0.1, -0.2]}, {"swap": [0.0], "inpaint": [0.9]}])
-    assert found["intervals that hold the truth"]["share"] == pytest.approx(2 / 3)
+    assert found["intervals that hold the truth"]["share"] == pytest.approx(3 / 4)
+    assert found["verified intervals that hold the truth"] == share([True] * 3)
+    assert found["effects over .5 told from 0"] == share([True, False])
     assert found["nothing called something"] == share([False, True])
     assert found["by editor"]["inpaint"] == 0.9 and found["95 % of placebos below"] == pytest.approx(0.2)
 

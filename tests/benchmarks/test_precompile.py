@@ -15,6 +15,7 @@ import torch, triton
 from triton.backends.compiler import GPUTarget
 from benchmarks.precompile import noting
 from diffexplain_fast.kernels import configs, geglu
+from diffexplain_fast.kernels.precompile import kind
 
 class Card:
     get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
@@ -27,11 +28,11 @@ with noting() as kinds:
     for rows, columns in ((8192, 2560), (2048, 5120), (5, 33)):
         configs.launch("geglu", kernel, None, h_ptr=x, y_ptr=x, R=rows, D=columns, DOUBLE=False)
 assert configs._run is run
-first = kinds[next(iter(kinds))]
-first()
-blocks, warps, stages = configs.CONFIGS["geglu"][0]
-options = dict(num_warps=warps, num_stages=stages, enable_fp_fusion=configs.FP_FUSION, **blocks)
-kernel.warmup(h_ptr=x, y_ptr=x, R=1024, D=320, DOUBLE=False, **options, grid=(1,))
+choice = configs.choices("geglu")[0]
+first = kind(kernel, dict(h_ptr=x, y_ptr=x, R=8192, D=2560, DOUBLE=False, **choice))
+assert first in kinds
+first.compile()
+kernel.warmup(h_ptr=x, y_ptr=x, R=1024, D=320, DOUBLE=False, **choice, grid=(1,))
 print(len(kinds), len(configs.CONFIGS["geglu"]), len(kernel.device_caches[0][0]))
 """
 

@@ -1,5 +1,6 @@
 """The identity of a run in a checkpoint: answers to fixed pictures distinguish runs of equal names and hashes."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from diffexplain_fast.api.explainer import Explainer
@@ -116,3 +118,11 @@ def test_a_checkpoint_of_another_function_of_the_same_name_is_refused_and_kept(t
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with Explainer(tiny_sd(), function(1.0)) as explainer:
         explainer.explain("boat", **options)
+
+
+def test_a_pipeline_is_its_weights_noise_levels_and_size_of_latents(pipeline: Pipeline) -> None:
+    pipe = tiny_sd()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, trained_betas=[0.001, 0.01])
+    usual, other = (identity_of(problem(one, function(1.0))) for one in (pipeline, load_pipeline(pipe)))
+    assert {name for name in usual if usual[name] != other[name]} == {"noise"} and {"noise", "latents"} <= {*usual}
+    assert other["noise"]["trained_betas"] == [0.001, 0.01] and json.loads(json.dumps(other)) == other

@@ -36,12 +36,20 @@ def inputs(
     return x, skip, moved, torch.randn(c1 + c2).to(dtype), torch.randn(c1 + c2)
 
 
+def _sum(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *backward, more = arguments
+    dx, dskip = reference.group_norm_silu_bwd(*backward)
+    return dx + more, dskip
+
+
 def check_both(values: tuple[Any, ...], groups: int, silu: bool) -> None:
     """Check forward and backward."""
     y, mean, rstd = check(kernels.group_norm_silu_fwd, reference.group_norm_silu_fwd, (*values, groups, _EPS, silu))
     dy = channels_last(*y.shape, dtype=y.dtype)
     backward = (dy, *values, mean, rstd, groups, silu)
     check(kernels.group_norm_silu_bwd, reference.group_norm_silu_bwd, backward, factor=3.0)
+    more = channels_last(*values[0].shape, dtype=y.dtype)
+    check(kernels.group_norm_silu_bwd_add, _sum, (*backward, more), factor=3.0)
 
 
 @settings(max_examples=16, deadline=None, derandomize=True, database=None)
@@ -64,6 +72,13 @@ def test_any_shape(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_groups_with_channels_of_x_and_skip_are_within_budget(dtype: torch.dtype) -> None:
     check_both(inputs(2, 50, 40, 9, 9, dtype, shift=True), 3, True)
+
+
+@pytest.mark.parametrize("c2", [0, 40])
+def test_a_shift_of_one_row_is_that_of_every_image(c2: int) -> None:
+    x, skip, shift, weight, bias = inputs(3, 50, c2, 5, 5, torch.float32, shift=True)
+    assert shift is not None
+    check_both((x, skip, shift[:1], weight, bias), 5, True)
 
 
 def test_groups_of_one_element_are_within_budget() -> None:

@@ -8,13 +8,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffexplain_fast.ops.reference import layer_norm as reference
-from tests.kernels.harness import check
+from tests.kernels.harness import DEVICE, check
 
 _EPS = 1e-5
 
 
 def _sum(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor) -> Tensor:
     return reference.layer_norm_bwd(dy, x, weight, mean, rstd) + more
+
+
+def check_sum(x: Tensor, weight: Tensor, bias: Tensor, more: Tensor) -> None:
+    """Check the forward of a sum: its bits are those of the sum, added and rounded before."""
+    *normalised, total = kernels.layer_norm_fwd_add(
+        *(each.to(DEVICE) for each in (x, weight, bias)), _EPS, more.to(DEVICE)
+    )
+    before = total.clone()
+    if x.dtype != torch.bfloat16:  # whose rounding the interpreter does not have
+        assert torch.equal(total.cpu(), x + more)
+    wanted = kernels.layer_norm_fwd(total, weight.to(DEVICE), bias.to(DEVICE), _EPS)
+    assert all(map(torch.equal, normalised, wanted)) and torch.equal(total, before)
 
 
 def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0) -> None:
@@ -25,6 +37,7 @@ def check_both(rows: int, columns: int, dtype: torch.dtype, offset: float = 1.0)
         torch.randn(columns),
     )
     _, mean, rstd = check(kernels.layer_norm_fwd, reference.layer_norm_fwd, (x, weight, bias, _EPS))
+    check_sum(x, weight, bias, torch.randn(rows, columns).to(dtype))
     dy = torch.randn(rows, columns).to(dtype)
     check(kernels.layer_norm_bwd, reference.layer_norm_bwd, (dy, x, weight, mean, rstd), factor=3.0)
     check(

@@ -1,5 +1,6 @@
 """The raw functions that are chosen once are those of the ops."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ CPU = torch.device("cpu")
 
 def test_raw_reference_functions_are_those_of_the_reference() -> None:
     raw = RawOps(CPU, torch.float64, "reference")
+    assert raw.shares_shift and raw.adds_first
     assert raw.group_norm_fwd is group_norm_silu.group_norm_silu_fwd
     assert raw.layer_norm_bwd is layer_norm.layer_norm_bwd and raw.geglu_fwd is geglu.geglu_fwd
     assert {choice.impl for choice in raw.choices.values()} == {"reference"}
@@ -94,3 +96,25 @@ def test_with_triton_the_sum_is_in_the_kernel() -> None:
     with Named() as mode:
         raw.layer_norm_bwd_add(x, x, x[0], row, row, x)
     assert mode.names == ["diffexplain_fast::layer_norm_bwd_add_triton"]
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_another_gradient_of_a_group_norm_s_input_is_added_and_left_alone(impl: str) -> None:
+    raw = RawOps(CPU, torch.float32, impl)
+    x, dy, more = (torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last) for _ in range(3))
+    norm, shift = SimpleNamespace(weight=torch.randn(8), bias=torch.randn(8), groups=2), torch.randn(1, 8)
+    rows = raw.shift_rows(shift, 3)
+    assert rows is shift or (rows.shape == (3, 8) and rows.is_contiguous() and not raw.shares_shift)
+    _, mean, rstd = raw.group_norm_fwd(x, None, rows, norm.weight, norm.bias, 2, 1e-5, True)
+    wanted, _ = raw.group_norm_bwd(dy, x, None, rows, norm.weight, norm.bias, mean, rstd, 2, True)
+    before = more.clone()
+    assert torch.equal(raw.group_norm_bwd_add(dy, x, rows, norm, mean, rstd, True, more), wanted + more)
+    assert torch.equal(more, before)
+
+
+def test_a_layer_norm_of_a_sum_is_one_launch_with_triton_and_the_same_without() -> None:
+    x, more, weight = torch.randn(5, 16), torch.randn(5, 16), torch.randn(16)
+    raw = RawOps(CPU, torch.float32, "reference")
+    *found, total = raw.layer_norm_fwd_add(x, weight, weight, 1e-5, more)
+    assert torch.equal(total, x + more)
+    assert all(map(torch.equal, found, raw.layer_norm_fwd(x + more, weight, weight, 1e-5)))

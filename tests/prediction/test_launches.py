@@ -5,6 +5,7 @@ import torch
 
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.prediction.compiled import FusedLaunches
 from diffexplain_fast.prediction.launches import by_family, trace
 
 pytest.importorskip("triton", reason="triton is not installed; its launchers say how often they launch")
@@ -66,3 +67,14 @@ def test_attention_launches_by_its_sizes(keys: int, kernels: list[str]) -> None:
     found = [launch.name for launch in backward if launch.family == "attention"]
     assert found == [f"attention_bwd_{kernel}_kernel" for kernel in kernels]
     assert sum(launch.flop for launch in backward) == pytest.approx(10 * q.numel() * keys)
+
+
+def test_a_bias_of_a_convolution_is_a_launch_except_where_a_compiler_fuses_it() -> None:
+    """torch calls cuDNN without the bias, and adds it to the output."""
+    x, weight, bias = meta(2, 8, 16, 16), meta(4, 8, 3, 3), meta(4)
+    convolution, addition = trace(lambda: torch.conv2d(x, weight, bias, padding=1))
+    assert (convolution.family, addition.family) == ("convolution", "pointwise")
+    assert addition.bytes == 2 * 2 * (2 * 4 * 16 * 16)
+    with FusedLaunches() as live:
+        torch.conv2d(x, weight, bias, padding=1)
+    assert [launch.family for launch in live.launches()] == ["convolution"]

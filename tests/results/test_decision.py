@@ -38,6 +38,24 @@ def test_a_clean_classifier_passes() -> None:
     assert not decide("spurious>0.5", core, None)[0].failed  # what is declared is no shortcut
 
 
+def test_a_condition_that_passes_for_want_of_pictures_says_so() -> None:
+    wide = replace(DESERT, role="undecided", finding=False, low=-2.0, high=3.0, points_low=-0.1, points_high=0.2)
+    narrow = replace(wide, high=0.4, points_high=0.01, role="none")
+    rows = [wide, narrow]
+    for text, told in (
+        ("spurious>0.5", True),
+        ("spurious>4", False),
+        ("false_answers>0.1", True),
+        ("findings>0", True),
+    ):
+        (one,) = decide(text, rows, None)
+        assert not one.failed and ("1 of 2 effects are undecided and could be" in one.sentence) == told, text
+    for one in decide(["spurious>0.5", "findings>0"], [replace(wide, declared_by="user"), narrow], None):
+        assert "undecided" not in one.sentence  # what is declared is no shortcut
+    (low,) = decide("spurious<0.5", rows, None)
+    assert low.failed and "undecided" not in low.sentence
+
+
 def test_more_reliance_than_before_is_a_shortcut_of_a_difference() -> None:
     assert decide("findings>0", [replace(DESERT, role="more")], None)[0].failed
     assert not decide("findings>0", [replace(DESERT, role="less")], None)[0].failed

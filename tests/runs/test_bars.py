@@ -2,11 +2,13 @@
 
 import sys
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 
+from diffexplain_fast.runs import bars
 from diffexplain_fast.runs.bars import bars_beside, in_notebook
-from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.progress import Phase, Progress
 
 
 def run(callback: object = None, progress: bool | None = None) -> None:
@@ -40,6 +42,11 @@ def test_bars_are_shown_where_somebody_sees_them(
     run(events.append if callback else None, progress)
     assert ("boat: optimising" in capsys.readouterr().err) == shown
     assert len(events) == callback
+
+
+def test_every_phase_is_explained_and_has_words_for_a_bar() -> None:
+    assert {*get_args(Phase)} == bars._PHASES.keys()
+    assert all(f'"{phase}"' in (Progress.__doc__ or "") for phase in get_args(Phase))
 
 
 def test_without_stderr_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

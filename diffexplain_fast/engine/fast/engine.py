@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.checkpointing import recomputing
 from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
+from diffexplain_fast.engine.fast.first_call import FirstCall
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
 from diffexplain_fast.engine.fast.replay import CallTensors, graphed_runner, repeating_runner
@@ -79,6 +80,7 @@ class FastEngine:
         self._watch: Watch | None = None
         self._trained = NOT_TRAINED
         self._shifts: dict[Hashable, list[Tensor]] = {}
+        self._first_call = FirstCall()
         self.refresh()
 
     @property
@@ -214,6 +216,8 @@ class FastEngine:
             trained=trained,
         )
         tensors = start * schedule.init_noise_sigma, text, shifts
+        with determinism(self._deterministic):  # under which other kernels run
+            self._first_call.prepare(job, self._modules, *tensors)
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
         return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every)

@@ -47,6 +47,7 @@ class Job:
         held: ``storage_key`` of tensors that stay allocated, such as weights; never moved to host memory.
         guidance_rescale: strength of ``reference.rescaled``; 0 for none.
         trained: parameters of denoiser and decoder that get a gradient.
+        step_impl: implementation of ``ops.guided_step``.
     """
 
     denoiser: Denoiser
@@ -62,6 +63,7 @@ class Job:
     held: Collection[int] = ()
     guidance_rescale: float = 0.0
     trained: Trained = NOT_TRAINED
+    step_impl: str = "auto"
 
 
 class Trajectory:
@@ -184,7 +186,9 @@ class Trajectory:
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
             output = rescaled(guided, conditional, job.guidance_rescale)
         remembered = before if step.previous else None
-        following, data = guided_step(sample, output, job.coefficients[i], remembered, job.noises[i])
+        following, data = guided_step(
+            sample, output, job.coefficients[i], remembered, job.noises[i], impl=job.step_impl
+        )
         return (following,) if step.data is None else (following, data)
 
     def _split_guidance(self, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:

@@ -34,6 +34,9 @@ class Resnet:
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
         self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)
         self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
+        self.offset: Tensor | None = None
+        if self.conv1.bias is not None and raw.shares_shift:  # the second norm adds this bias with the time shift
+            self.offset = self.conv1.bias[None]
         self.shortcut: Tensor | None = None
         if module.conv_shortcut is not None:
             self.shortcut, bias, _ = linear(module.conv_shortcut)
@@ -41,8 +44,14 @@ class Resnet:
                 self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
 
     def shift(self, embedding: Tensor) -> Tensor | None:
-        """Return what the time embedding [N, d] adds to every pixel [N, C], None in a VAE."""
-        return None if self.time is None else self.time(F.silu(embedding))
+        """Return what is added to every pixel before the second norm [N, C] for a time embedding [N, d].
+
+        None in a VAE, which has no time embedding.
+        """
+        if self.time is None:
+            return None
+        shift = self.time(F.silu(embedding))
+        return shift if self.offset is None else shift + self.offset
 
     def shortened(self, x: Tensor) -> Tensor:
         """Return the shortcut branch without its bias [N, K, H, W], for x [N, C, H, W]."""
@@ -58,7 +67,7 @@ class Resnet:
         Args:
             x: [N, C1, H, W]; a channels-last tensor is not copied.
             skip: [N, C2, H, W] or None.
-            shift: [1 or N, K] from ``shift``.
+            shift: [1 or N, K] from ``shift``, None in a VAE.
         """
         if skip is not None and self.shortcut is None:
             x, skip = torch.cat([x, skip], 1), None
@@ -70,8 +79,9 @@ class _Resnet(TensorFunction):
     def forward(ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
         norm1, norm2, raw = block.norm1, block.norm2, block.raw
         a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, norm1.weight, norm1.bias, norm1.groups, norm1.eps, True)
-        h = channels_last(block.conv1.forward(a))
-        rows = None if shift is None else shift.expand(len(x), -1).contiguous()
+        h = channels_last(block.conv1.forward(a, biased=block.offset is None))
+        added = block.offset if shift is None else shift
+        rows = None if added is None else raw.shift_rows(added, len(x))
         a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, norm2.weight, norm2.bias, norm2.groups, norm2.eps, True)
         out = channels_last(block.conv2.forward(a))
         if block.shortcut is None:
@@ -100,12 +110,11 @@ class _Resnet(TensorFunction):
             dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
+        if block.shortcut is None:  # and then there is no skip connection
+            return raw.group_norm_bwd_add(da, x, None, norm1, mean1, rstd1, True, dy), None, dshift, None
         dx, dskip = raw.group_norm_bwd(da, x, skip, None, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True)
-        if block.shortcut is None:
-            dx += dy
-        else:
-            for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
-                add_product(_pixels(half), _pixels(dy), weight)
+        for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
+            add_product(_pixels(half), _pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None
 
 

@@ -9,9 +9,17 @@ from torch import Tensor
 from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, matrices, matrix_gradients
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import TextKeys
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, known, linear, norm
-from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
-from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.engine.lean.reading import (
+    Linear,
+    UnsupportedModelError,
+    add_product,
+    known,
+    linear,
+    norm,
+)
+from diffexplain_fast.engine.lean.residual import Pair, added, beside, normalise, normalise_backward, total
+from diffexplain_fast.ops._autograd import Context, PairFunction, first_order
+from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
 
@@ -26,12 +34,13 @@ class Attention:
         module: diffusers Attention.
         raw: raw functions to run.
         residual: whether the module adds its input and has a norm of its own, as in the VAE.
+        packs: whether queries, keys and values of one tensor may be one product, with a copy of their weights.
 
     Raises:
         UnsupportedModelError: an option that changes what plain attention computes.
     """
 
-    def __init__(self, module: Any, raw: RawOps, residual: bool = False) -> None:
+    def __init__(self, module: Any, raw: RawOps, residual: bool = False, packs: bool = False) -> None:
         known(module, "Attention")
         known(module.processor, *_PROCESSORS)
         extras = ("norm_q", "norm_k", "spatial_norm", "norm_cross", "added_kv_proj_dim")
@@ -45,6 +54,7 @@ class Attention:
             # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
+        self.packed = _packed(self.q, self.k, self.v) if packs and raw.shares_shift else None
         self.norm = norm(module.group_norm) if residual else None
 
     def split(self, x: Tensor) -> Tensor:
@@ -72,7 +82,7 @@ class Block:
             raise UnsupportedModelError("a transformer block without layer norms or cross-attention")
         self.raw = raw
         self.norms = [norm(layer_norm) for layer_norm in (module.norm1, module.norm2, module.norm3)]
-        self.attention, self.cross = Attention(module.attn1, raw), Attention(module.attn2, raw)
+        self.attention, self.cross = Attention(module.attn1, raw, packs=True), Attention(module.attn2, raw)
         wide, narrow = linear(module.ff.net[0].proj), linear(module.ff.net[2])
         self.wide, self.narrow = (PackedLinear(layer.weight, layer.bias) for layer in (wide, narrow))
         self.wide_thin, self.narrow_thin = wide.thin, narrow.thin
@@ -84,13 +94,21 @@ class Block:
             matrices(wide.thin, narrow.thin),
         )
 
-    def __call__(self, x: Tensor, k: Tensor, v: Tensor, level: Level) -> Tensor:
-        """Return [R, N, C] for hidden states x [B, N, C] and text keys and values [R, L, heads, d], R = B or 2B."""
-        x = _SelfAttention.apply(x, self, level, *self.trained[0])
+    def __call__(self, x: Tensor, more: Tensor | None, k: Tensor, v: Tensor, level: Level) -> Pair:
+        """Return hidden states [R, N, C] for those of the block before [B, N, C], both as one tensor or as two to add.
+
+        Args:
+            x: hidden states, or the first of two tensors whose sum they are.
+            more: the second, or None.
+            k: text keys [R, L, heads, d], R = B or 2B.
+            v: text values, as k.
+            level: storage level.
+        """
+        x, more = _SelfAttention.apply(x, more, self, level, *self.trained[0])
         if len(k) != len(x):
-            x = x.repeat(len(k) // len(x), 1, 1)  # from here on, the rows of guidance differ
-        x = _CrossAttention.apply(x, k, v, self, level, *self.trained[1])
-        return _FeedForward.apply(x, self, level, *self.trained[2])
+            x, more = total(x, more).repeat(len(k) // len(x), 1, 1), None  # from here on, the rows of guidance differ
+        x, more = _CrossAttention.apply(x, more, k, v, self, level, *self.trained[1])
+        return _FeedForward.apply(x, more, self, level, *self.trained[2])
 
 
 class Transformer:
@@ -111,42 +129,72 @@ class Transformer:
         self.norm = norm(module.norm)
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
-        self.impl = raw.chosen("group_norm_silu")
+        self.raw = raw
         self.trained = [matrix for block in self.blocks for group in block.trained for matrix in group]
 
     def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
-        n, group = group_norm_silu, self.norm
-        h = n(x, group.weight, group.bias, group.groups, group.eps, silu=False, impl=self.impl)
+        h, around = _Enter.apply(channels_last(x), self)
+        assert around is not None
         h = self.enter(h.permute(0, 2, 3, 1).flatten(1, 2))
+        more: Tensor | None = None
         for block, (k, v) in zip(self.blocks, keys, strict=True):
-            h = block(h, k, v, level)
-        h = torch.unflatten(self.leave(h), 1, x.shape[2:]).permute(0, 3, 1, 2)
-        return h + (x if len(x) == len(h) else torch.cat([x] * (len(h) // len(x))))
+            h, more = block(h, more, k, v, level)
+        h = torch.unflatten(self.leave(total(h, more)), 1, x.shape[2:]).permute(0, 3, 1, 2)
+        return h + (around if len(around) == len(h) else torch.cat([around] * (len(h) // len(around))))
 
 
-class _SelfAttention(TensorFunction):
-    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them."""
+class _Enter(PairFunction):
+    """The norm of x, and x itself for the path around the transformer, so that one backward adds both gradients."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, transformer: Transformer) -> tuple[Tensor, Tensor]:
+        group = transformer.norm
+        y, mean, rstd = transformer.raw.group_norm_fwd(
+            x, None, None, group.weight, group.bias, group.groups, group.eps, False
+        )
+        ctx.save_for_backward(x, mean, rstd)
+        ctx.transformer = transformer
+        return y, x.view_as(x)
+
+    @staticmethod
+    @first_order("the sampler's transformer")
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd = saved
+        raw, norm = ctx.transformer.raw, ctx.transformer.norm
+        grads = channels_last(dy), channels_last(around)
+        return raw.group_norm_bwd_add(grads[0], x, None, norm, mean, rstd, False, grads[1]), None
+
+
+class _SelfAttention(PairFunction):
+    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them.
+
+    x may come, and the result may leave, as two tensors to add: see ``residual``.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor, more: Tensor | None, block: Block, level: Level, *trained: Tensor) -> Pair:
         layer, raw = block.attention, block.raw
-        n, mean, rstd = _normalise(x, block, 0)
+        x, n, mean, rstd = added(x, more, block.raw, block.norms[0])
         q, k, v = _project(layer, n)
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keep_qkv else ())
         ctx.save_for_backward(x, mean, rstd, *trained, *kept)
-        ctx.block, ctx.trained = block, len(trained)
-        return layer.out(o.flatten(2)).add_(x)
+        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
+        return beside(layer.out(o.flatten(2)), x, block.raw)
 
     @staticmethod
     @first_order("the sampler's self-attention")
-    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 0)[0]  # n is read only if it is computed
+        n = (
+            x if kept[2:] and not ctx.trained else normalise(x, block.raw, block.norms[0])[0]
+        )  # n is read only if it is computed
         q, k, v = kept[2:] or _project(layer, n)
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = (
@@ -158,59 +206,70 @@ class _SelfAttention(TensorFunction):
             adapted_backward(dn, gradient, projection.thin)
         inputs = [(projection.thin, n, grad) for projection, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
         grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        return _normalise_backward(dn, x, block, 0, mean, rstd, dy), None, None, *grads
+        dx = normalise_backward(dn, x, block.raw, block.norms[0], (mean, rstd), dy if around is None else around)
+        return dx, dx if ctx.paired else None, None, None, *grads
 
 
-class _CrossAttention(TensorFunction):
+class _CrossAttention(PairFunction):
     """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+    def forward(
+        ctx: Context, x: Tensor, more: Tensor | None, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor
+    ) -> Pair:
         layer, raw = block.cross, block.raw
-        n, mean, rstd = _normalise(x, block, 1)
+        x, n, mean, rstd = added(x, more, block.raw, block.norms[1])
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keep_qkv else ())
         ctx.save_for_backward(x, mean, rstd, k, v, *trained, *kept)
-        ctx.block, ctx.trained = block, len(trained)
-        return layer.out(o.flatten(2)).add_(x)
+        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
+        return beside(layer.out(o.flatten(2)), x, block.raw)
 
     @staticmethod
     @first_order("the sampler's cross-attention")
-    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         (x, mean, rstd, k, v), kept = saved[:5], saved[5 + ctx.trained :]
         block = ctx.block
         layer = block.cross
         do = layer.split(layer.out.backward(dy))
-        n = x if kept[2:] and not ctx.trained else _normalise(x, block, 1)[0]  # as in self-attention
+        n = x if kept[2:] and not ctx.trained else normalise(x, block.raw, block.norms[1])[0]  # as in self-attention
         q = kept[2] if kept[2:] else layer.split(layer.q(n))
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dq = dq.flatten(2)
         grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        dx = _normalise_backward(layer.q.backward(dq), x, block, 1, mean, rstd, dy)
-        return dx, dk, dv, None, None, *grads
+        dx = normalise_backward(
+            layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy if around is None else around
+        )
+        return dx, dx if ctx.paired else None, dk, dv, None, None, *grads
 
 
-class _FeedForward(TensorFunction):
+class _FeedForward(PairFunction):
     """x + narrow(geglu(wide(norm(x)))); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
-        n, mean, rstd = _normalise(x, block, 2)
+    def forward(ctx: Context, x: Tensor, more: Tensor | None, block: Block, level: Level, *trained: Tensor) -> Pair:
+        x, n, mean, rstd = added(x, more, block.raw, block.norms[2])
         n = n.flatten(0, 1)
         h = adapted(block.wide.forward(n), n, block.wide_thin)
         ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keep_projection else ()))
-        ctx.block, ctx.trained = block, len(trained)
+        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
         gated = block.raw.geglu_fwd(h)
-        return adapted(block.narrow.forward(gated), gated, block.narrow_thin).reshape(x.shape).add_(x)
+        return beside(adapted(block.narrow.forward(gated), gated, block.narrow_thin).reshape(x.shape), x, block.raw)
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")
-    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block, grads, rows = ctx.block, [], dy.flatten(0, 1)
-        n = x if kept and not ctx.trained else _normalise(x, block, 2)[0].flatten(0, 1)  # as in self-attention
+        n = (
+            x if kept and not ctx.trained else normalise(x, block.raw, block.norms[2])[0].flatten(0, 1)
+        )  # as in self-attention
         h = kept[0] if kept else adapted(block.wide.forward(n), n, block.wide_thin)
         dgated = adapted_backward(block.narrow.backward(rows), rows, block.narrow_thin)
         dh = block.raw.geglu_bwd(dgated, h)
@@ -218,23 +277,22 @@ class _FeedForward(TensorFunction):
             gated = block.raw.geglu_fwd(h) if block.narrow_thin else rows
             grads = matrix_gradients((block.wide_thin, n, dh), (block.narrow_thin, gated, rows))
         dn = adapted_backward(block.wide.backward(dh), dh, block.wide_thin)
-        return _normalise_backward(dn, x, block, 2, mean, rstd, dy), None, None, *grads
+        dx = normalise_backward(dn, x, block.raw, block.norms[2], (mean, rstd), dy if around is None else around)
+        return dx, dx if ctx.paired else None, None, None, *grads
+
+
+def _packed(q: Linear, k: Linear, v: Linear) -> Linear | None:
+    """Return one layer for three of the same input; None where adapters are trained or only some have a bias."""
+    layers, biases = (q, k, v), [layer.bias for layer in (q, k, v) if layer.bias is not None]
+    shapes = {layer.weight.shape for layer in layers}
+    if any(layer.thin for layer in layers) or len(biases) not in (0, 3) or len(shapes) > 1:
+        return None
+    with torch.no_grad():
+        return Linear(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
 
 
 def _project(layer: Attention, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if layer.packed is not None:
+        q, k, v = layer.packed(n).chunk(3, -1)
+        return layer.split(q), layer.split(k), layer.split(v)
     return layer.split(layer.q(n)), layer.split(layer.k(n)), layer.split(layer.v(n))
-
-
-def _normalise(x: Tensor, block: Block, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    weights = block.norms[number]
-    y, mean, rstd = block.raw.layer_norm_fwd(x.flatten(0, 1), weights.weight, weights.bias, weights.eps)
-    return y.reshape(x.shape), mean, rstd
-
-
-def _normalise_backward(
-    dn: Tensor, x: Tensor, block: Block, number: int, mean: Tensor, rstd: Tensor, dy: Tensor
-) -> Tensor:
-    """Return the gradient of x through a norm, dn behind it, plus that of the path around it, dy."""
-    rows, around = (grad.reshape(-1, x.shape[-1]).contiguous() for grad in (dn, dy))
-    dx = block.raw.layer_norm_bwd_add(rows, x.flatten(0, 1), block.norms[number].weight, mean, rstd, around)
-    return dx.reshape(x.shape)

@@ -8,13 +8,14 @@ from torch import Tensor
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
+from diffexplain_fast.methods.diffex.kinds import SWAP
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
 from diffexplain_fast.methods.diffex.scene import Job, job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.trials import Lab
-from diffexplain_fast.methods.diffex.work import Work, placebos_of
+from diffexplain_fast.methods.diffex.work import Work, measure_nulls
+from diffexplain_fast.records import Json
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
-from diffexplain_fast.stats.placebo import placebo_spread
 from diffexplain_fast.taxonomy import Concept, Taxonomy
 
 SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
@@ -29,6 +30,7 @@ class Findings(NamedTuple):
     interactions: list[Interaction]
     counterfactuals: list[Counterfactual | None]
     placebos: dict[str, list[float]]
+    errors: dict[str, list[float]]
     found: dict[int, list[Edit]]
     work: list[Work]
 
@@ -62,14 +64,15 @@ def attribute(
             raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
         for seed in range(seeds):
             work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
-    placebos = placebos_of(lab, work)
-    rows = _rows(work, placebos)
-    effects = effects_of(rows, placebos)
+    placebos = measure_nulls(lab, work)
+    rows, nulls = _rows(work), [one.null for one in work]
+    effects = effects_of(rows, nulls)
     _draw_pairs(lab, work, taxonomy.concepts, effects, beam_width)
     flips = [_flip(lab, one, beam_width) for one in work]
-    spread = placebo_spread([value for values in placebos.values() for value in values])
-    interactions = interactions_of([one.trials for one in work], spread)
-    return Findings(rows, effects, interactions, flips, placebos, {i: _edits(one) for i, one in enumerate(work)}, work)
+    interactions = interactions_of([one.trials for one in work], nulls)
+    errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
+    found = {i: _edits(one) for i, one in enumerate(work)}
+    return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
 
 
 def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
@@ -82,17 +85,18 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     def quick() -> Tensor:
         return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
 
-    sizes = lab.numbers("quick", work.scene, quick, concepts=[job.names[0] for job in jobs])
+    names: list[Json] = [job.names[0] for job in jobs]
+    sizes = lab.numbers("quick", work.scene, quick, steps=SCREENING_STEPS, concepts=names)
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
     work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
     return [jobs[i] for i in sorted(order[:FINALISTS])]
 
 
-def _rows(work: Sequence[Work], placebos: dict[str, list[float]]) -> list[Row]:
-    spread = placebo_spread(placebos.get("swap", []))
+def _rows(work: Sequence[Work]) -> list[Row]:
     found = []
     for one in work:
-        found += [row_of(one.scene.index, trials, placebos) for names, trials in one.trials.items() if len(names) == 1]
+        spread = one.null.spread(SWAP)
+        found += [row_of(one.scene.index, trials, one.null) for names, trials in one.trials.items() if len(names) == 1]
         found += [screened_row(one.scene.index, name, effect, spread) for name, effect in one.screened.items()]
     return found
 
@@ -112,12 +116,10 @@ def _draw_pairs(
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
-    trials = [trial for some in work.trials.values() for trial in some]
-    found, new = counterfactual_of(lab, work.scene, trials, lab.drawing.wording, width)
+    found, new = counterfactual_of(lab, work.scene, work.all, lab.drawing.wording, width)
     work.keep(new)
     return found
 
 
 def _edits(work: Work) -> list[Edit]:
-    trials = [trial for some in work.trials.values() for trial in some]
-    return [Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names) for trial in trials]
+    return [Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names) for trial in work.all]

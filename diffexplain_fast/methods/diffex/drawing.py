@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.editors import guide, inpaint, swap
-from diffexplain_fast.editing.inversion import Inversion, invert
+from diffexplain_fast.editing.inversion import Inversion, invert, noised
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.shipped import Shipped, Wording
@@ -15,10 +15,8 @@ from diffexplain_fast.methods.diffex import kinds
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
-_STRENGTH = 1.5
-"""Of a stronger swap."""
-_GROW = 2
-"""Latents by which a region that is drawn anew is grown."""
+_OF_REDRAWS = 999
+"""Number of the noise of regions that are drawn anew; repetitions and their tries count from 0."""
 
 
 class Pictures(NamedTuple):
@@ -85,8 +83,7 @@ class Drawing:
             places = [i for i, name in enumerate(editors) if name == editor]
             latents[places] = self._edited(scene, [jobs[i] for i in places], editor, noise)
         edited = self.models.decode(latents).clamp(0, 1)
-        masks = self.regions.masks(scene, jobs, edited)
-        return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)
+        return self._pasted(scene, edited, self.regions.masks(scene, jobs, edited), editors)
 
     def quick(self, scene: Scene, jobs: Sequence[Job], steps: int) -> Tensor:
         """Return pictures [B, 3, H, W] of swaps in a few steps, not pasted back: enough to rank jobs."""
@@ -100,18 +97,18 @@ class Drawing:
         """
         frames = [frame.format(scene.caption) for frame in self.wording.placebos]
         same = Job((), {}, next(filter(self.models.pipeline.fits, frames), scene.caption))
-        regions = latent_mask(masks, scene.clean.shape[-2:], _GROW)
+        regions = latent_mask(masks, scene.clean.shape[-2:], kinds.GROW)
         noises = [self._seed * 1000 + i for i in range(len(masks))]
-        drawn = torch.cat(
-            [
-                self._run(scene, [same], editor, noise, region[None])
-                for noise, region in zip(noises, regions, strict=True)
-            ]
-        )
-        edited = self.models.decode(drawn).clamp(0, 1)
-        return Pictures(
-            pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), [editor] * len(masks), masks
-        )
+        pairs = zip(noises, regions, strict=True)
+        drawn = torch.cat([self._run(scene, [same], editor, noise, region[None]) for noise, region in pairs])
+        return self._pasted(scene, self.models.decode(drawn).clamp(0, 1), masks, [editor] * len(masks))
+
+    def redrawn(self, scene: Scene, masks: Tensor) -> Pictures:
+        """Return pictures whose regions [B, 1, H, W] are drawn anew, from fresh noise and with the caption as it is."""
+        regions = latent_mask(masks, scene.clean.shape[-2:], kinds.GROW)
+        same = [Job((), {}, scene.caption)] * len(masks)
+        drawn = self._run(scene, same, kinds.INPAINT, self._seed * 1000 + _OF_REDRAWS, regions)
+        return self._pasted(scene, self.models.decode(drawn).clamp(0, 1), masks, [kinds.INPAINT] * len(masks))
 
     def baseline(self, scene: Scene, masks: Tensor) -> Tensor:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
@@ -127,24 +124,26 @@ class Drawing:
             scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed, guidance)
         return scene.inversions[key]
 
+    def _pasted(self, scene: Scene, edited: Tensor, masks: Tensor, editors: list[str]) -> Pictures:
+        return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)
+
     def _edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int) -> Tensor:
         if editor == kinds.GUIDE:
             inversion = self.inversion(scene, "", kinds.STEPS[kinds.GUIDE], noise)
             said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
             added = self.models.text([" ".join(job.changes.values()) for job in jobs])
             return guide(self.models, inversion, added, self.models.text([" ".join(words) for words in said]))
-        regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], _GROW)
+        regions = latent_mask(self.regions.drawn(scene, jobs), scene.clean.shape[-2:], kinds.GROW)
         return self._run(scene, jobs, editor, noise, regions)
 
     def _run(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, regions: Tensor) -> Tensor:
         """Run an editor that replaces the caption, on regions [B, 1, h, w] where it has any."""
         target, steps = self.models.text([job.caption for job in jobs]), kinds.STEPS[editor]
         if editor == kinds.INPAINT:
-            # Fresh noise is drawn inside, so every try can share the first inversion.
-            return inpaint(
-                self.models, self.inversion(scene, scene.caption, steps, self._seed), target, regions, seed=noise
-            )
+            # Fresh noise is drawn inside, so every try can share the picture's own noisy samples.
+            table = ancestral_steps(self.models.pipeline.scheduler, steps)
+            return inpaint(self.models, noised(table, scene.clean, self._seed), target, regions, seed=noise)
         guidance = kinds.GUIDANCE if editor == kinds.GUIDED else ()
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
-        strength = _STRENGTH if editor == kinds.STRONGER else 1.0
+        strength = kinds.STRENGTH if editor == kinds.STRONGER else 1.0
         return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.taxonomy import usual_name
 
 SWAP, STRONGER, GUIDED, INPAINT, GUIDE = "swap", "stronger swap", "guided swap", "inpaint", "guide"
@@ -9,8 +10,12 @@ STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
 GUIDANCE = (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0)
 """Of the steps of a guided swap: the noisiest decide what is drawn."""
+STRENGTH = 1.5
+"""Of a stronger swap."""
+GROW = 2
+"""Latents by which a region that is drawn anew is grown, and pixels by which one that is pasted is."""
 _ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, INPAINT: 10, GUIDE: 24}
-_ROWS_BEFORE = {**STEPS, GUIDED: 12}
+_ROWS_BEFORE = {**STEPS, GUIDED: 12, INPAINT: 0}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -64,6 +69,12 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else (SWAP, GUIDED, STRONGER)
     found = tries[attempt]
     return found if with_regions or found != INPAINT else (SWAP, SWAP, STRONGER)[attempt]
+
+
+def editors_record() -> JsonObject:
+    """Return all constants of the editors, which decide what an edit is; JSON values."""
+    kinds: JsonObject = {name: [list(kind.tries), list(kind.parts), kind.outside] for name, kind in KINDS.items()}
+    return {"steps": dict(STEPS), "guidance": list(GUIDANCE), "strength": STRENGTH, "grow": GROW, "kinds": kinds}
 
 
 def rows_of(editor: str) -> int:

@@ -1,9 +1,11 @@
 """What concepts do together: which pairs are worth drawing, and what they do beyond the sum of their parts."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from diffexplain_fast.methods.diffex.nulls import Null
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
 from diffexplain_fast.stats.intervals import mean_interval
@@ -37,26 +39,28 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
     return pairs[: width**2]
 
 
-def interactions_of(found: Sequence[Found], spread: float) -> list[Interaction]:
+def interactions_of(found: Sequence[Found], nulls: Sequence[Null]) -> list[Interaction]:
     """Return the interaction of every pair that was drawn: effect of both, minus the effects of each.
 
     Args:
         found: trials of each picture.
-        spread: of placebos; the interval of a single picture is three of them added as independent errors are.
+        nulls: of each picture; the interval of a single picture is three of its errors, added as independent ones are.
     """
-    values: dict[Names, list[tuple[float, bool]]] = {}
-    for trials in found:
+    values: dict[Names, list[tuple[float, bool, float]]] = {}
+    for trials, null in zip(found, nulls, strict=True):
         for names, both in trials.items():
             singles = [trials.get((name,), ()) for name in names]
             if len(names) == 2 and both and all(singles):
                 value = both[0].effect - sum(single[0].effect for single in singles)
-                values.setdefault(names, []).append((value, all(one[0].verified for one in (both, *singles))))
+                errors = [null.spread(one[0].editor) for one in (both, *singles)]
+                good = all(one[0].verified for one in (both, *singles))
+                values.setdefault(names, []).append((value, good, math.hypot(*errors)))
     rows = []
     for (a, b), measured in values.items():
-        verified = [value for value, good in measured if good]
-        everything = [value for value, _ in measured]
+        verified = [value for value, good, _ in measured if good]
+        everything = [value for value, _, _ in measured]
         used = verified or everything
-        middle, half = fmean(used), 3**0.5 * spread
+        middle, half = fmean(used), next(half for value, _, half in measured if value == used[0])
         low, high = mean_interval(used) or (middle - half, middle + half)
         rows.append(Interaction(a, b, middle, low, high, len(verified), fmean(everything)))
     return sorted(rows, key=lambda row: -abs(row.effect))

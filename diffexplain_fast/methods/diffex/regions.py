@@ -7,12 +7,9 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import grown
 from diffexplain_fast.evidence.shipped import Wording
-from diffexplain_fast.methods.diffex.kinds import kind_of
+from diffexplain_fast.methods.diffex.kinds import GROW, kind_of
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.models.seeing import Segmenter
-
-_GROW = 2
-"""Pixels around a region that is pasted."""
 
 
 class Regions:
@@ -47,7 +44,7 @@ class Regions:
         found = self.drawn(scene, jobs, empty=True)
         if places and self._segmenter is not None:
             for i, region in zip(places, self._segmenter.regions(edited[places], texts), strict=True):
-                found[i] |= grown(region, _GROW).bool()
+                found[i] |= grown(region, GROW).bool()
         return found
 
     def drawn(self, scene: Scene, jobs: Sequence[Job], empty: bool = False) -> Tensor:
@@ -73,7 +70,7 @@ class Regions:
             own = torch.zeros_like(found)
             for part in kind.parts:
                 own |= self._region(scene, part)
-            found |= ~own if kind.outside else grown(own, _GROW).bool()
+            found |= ~own if kind.outside else grown(own, GROW).bool()
         return found
 
     def _region(self, scene: Scene, part: str) -> Tensor:

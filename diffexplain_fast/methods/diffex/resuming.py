@@ -8,7 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from diffexplain_fast.errors import describe
-from diffexplain_fast.evidence.identity import answers_of
+from diffexplain_fast.evidence.identity import answers_of, noise_of, pipeline_identity
+from diffexplain_fast.evidence.shipped import shipped_with
+from diffexplain_fast.methods.diffex.kinds import GUIDANCE, editors_record
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -16,7 +18,8 @@ from diffexplain_fast.runs.shared_units import SharedUnits
 from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import Target
 
-_FORMAT, _ANSWERS = 1, "answers"
+_FORMAT, _ANSWERS = 2, "answers"
+"""The format says too what a step of a given key is: it is raised where the same key comes to mean something else."""
 
 
 class Asked(NamedTuple):
@@ -44,10 +47,12 @@ def steps_in(folder: str | Path, asked: Asked, pixels: Tensor, settings: JsonObj
     identity: JsonObject = {
         "format": _FORMAT,
         "target": asked.target.describe(),
-        "pipeline": asked.pipeline.fingerprint(),
         "classifier": asked.classifier.fingerprint(),
         "output": asked.classifier.output,
         "images": hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest(),
+        "editors": editors_record(),
+        "seen by": shipped_with(asked.pipeline).fingerprints(),
+        **pipeline_identity(asked.pipeline, max(GUIDANCE), noise=noise_of(asked.pipeline.scheduler)),
         **settings,
     }
     try:

@@ -14,7 +14,7 @@ from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
-from diffexplain_fast.methods.diffex.kinds import EDITORS, STEPS
+from diffexplain_fast.methods.diffex.kinds import EDITORS
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.resuming import Asked, steps_in
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -92,19 +92,20 @@ def set_up(
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
     wording, values = _wording(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
     cut = _cut_words(taxonomy, wording, pipeline)
-    notes = _notes(Asked(pipeline, classifier, target), pixels, taxonomy, wishes, seed, budget)
+    settings: JsonObject = {"taxonomy": taxonomy.to_json(), "seed": seed}
+    notes = _notes(Asked(pipeline, classifier, target), pixels, settings, wishes, budget)
     captions = wishes.captions or _captions(notes, lambda: source_captions(shipped, models, wording, values, pixels))
     drawing = Drawing(models, shipped, wording, wishes.editor, seed)
     lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget, notes)
     return Setup(lab, taxonomy, captions, cut)
 
 
-def _notes(asked: Asked, pixels: Tensor, taxonomy: Taxonomy, wishes: Wishes, seed: int, budget: Budget) -> Notes:
+def _notes(asked: Asked, pixels: Tensor, settings: JsonObject, wishes: Wishes, budget: Budget) -> Notes:
     if wishes.checkpoint is None:
         return Notes(budget)
     captions: list[Json] | None = None if wishes.captions is None else list(wishes.captions)
-    settings: JsonObject = {"taxonomy": taxonomy.to_json(), "editor": wishes.editor, "steps": dict(STEPS)}
-    return Notes(budget, steps_in(wishes.checkpoint, asked, pixels, settings | {"captions": captions, "seed": seed}))
+    settings = settings | {"editor": wishes.editor, "captions": captions}
+    return Notes(budget, steps_in(wishes.checkpoint, asked, pixels, settings))
 
 
 def _captions(notes: Notes, run: Callable[[], list[str]]) -> list[str]:

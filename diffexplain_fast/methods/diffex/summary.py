@@ -1,36 +1,31 @@
 """Trials become rows, and rows become effects over all pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
-from diffexplain_fast.methods.diffex.kinds import null_of
+from diffexplain_fast.methods.diffex.nulls import Null, null_for
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
 from diffexplain_fast.stats.intervals import mean_interval
-from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
-
-Placebos = Mapping[str, Sequence[float]]
-"""Effects of edits that change nothing, by editor."""
+from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, student_p
 
 
-def null_for(editor: str, placebos: Placebos) -> Sequence[float]:
-    """Return the placebos of an editor; of one that has none, all of them."""
-    return placebos.get(null_of(editor)) or [value for values in placebos.values() for value in values]
+def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
+    """Return the row of one concept on one picture, from a trial of each seed.
 
-
-def row_of(image: int, trials: Sequence[Trial], placebos: Placebos) -> Row:
-    """Return the row of one concept on one picture, from a trial of each seed."""
+    Seeds repeat the same edit, so their interval lacks what all of them get wrong: never narrower than the null's.
+    """
     verified = [trial for trial in trials if trial.verified]
     used = verified or list(trials)
-    middle, spread = fmean(trial.effect for trial in used), placebo_spread(null_for(trials[-1].editor, placebos))
-    low, high = mean_interval([trial.effect for trial in used]) or (middle - spread, middle + spread)
+    middle, spread = fmean(trial.effect for trial in used), null.spread(trials[-1].editor)
+    low, high = mean_interval([trial.effect for trial in used]) or (middle, middle)
     points = fmean(trial.points for trial in used)
     return Row(
         image=image,
         concept=trials[0].job.names[0],
         effect=middle,
-        low=low,
-        high=high,
+        low=min(low, middle - spread),
+        high=max(high, middle + spread),
         success=len(verified) / len(trials),
         n=len(trials),
         effect_all=fmean(trial.effect for trial in trials),
@@ -46,11 +41,15 @@ def screened_row(image: int, concept: str, effect: float, spread: float) -> Row:
     return Row(image, concept, effect, low, high, 0.0, 0, effect, None, 0.0, "screening")
 
 
-def effects_of(rows: Sequence[Row], placebos: Placebos) -> list[Effect]:
+def effects_of(rows: Sequence[Row], nulls: Sequence[Null]) -> list[Effect]:
     """Return the effect of each concept over all pictures, each of which counts once.
 
-    The p-value is the larger one of two, so that an effect is nothing by chance in neither way: that of Student's test
-    over the pictures, where there are two, and that among the placebos.
+    The p-value over pictures is the larger one of two, so that an effect is nothing by chance in neither way: that of
+    Student's test, and that among the placebos. Of a single picture it is that of the picture's null.
+
+    Args:
+        rows: of all pictures.
+        nulls: of each picture.
     """
     by_concept: dict[str, list[Row]] = {}
     for row in rows:
@@ -62,8 +61,9 @@ def effects_of(rows: Sequence[Row], placebos: Placebos) -> list[Effect]:
         values = [row.effect for row in used]
         middle = fmean(values)
         low, high = mean_interval(values) or (used[0].low, used[0].high)
-        chance = placebo_p(middle, null_for(used[0].editor, placebos))
-        p_values.append(max(chance, student_p(values)) if len(values) > 1 else chance)
+        null, editor = nulls[used[0].image], used[0].editor
+        chance = placebo_p(middle, null_for(editor, null.placebos))
+        p_values.append(max(chance, student_p(values)) if len(values) > 1 else null.p(middle, editor))
         everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
         found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))
     for effect, p in zip(found, adjusted_p(p_values), strict=True):

@@ -1,5 +1,6 @@
 """Jobs are drawn, checked and measured; a job whose edit fails is drawn again by another editor or with other noise."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -66,16 +67,17 @@ class Lab(NamedTuple):
         """Return the rows without which not even one try of a job can be drawn."""
         return self.drawing.rows([job], 0)
 
-    def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **key: Json) -> list[float]:
+    def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **given: Json | Tensor) -> list[float]:
         """Return numbers [n] that a step finds.
 
         Args:
             what: the step.
             scene: the picture.
             run: the step.
-            key: what else tells it apart.
+            given: everything that the step uses and that is not the same throughout an attribution; of a tensor the
+                hash tells the step apart.
         """
-        step = {"what": what, "image": scene.index, **key}
+        step = {"what": what, "image": scene.index} | {name: _keyed(value) for name, value in given.items()}
         found: list[float] = self.notes.step(step, scene, lambda: Done(run().tolist(), {})).values
         return found
 
@@ -106,3 +108,7 @@ class Lab(NamedTuple):
             )
             for i, job in enumerate(jobs)
         ]
+
+
+def _keyed(value: Json | Tensor) -> Json:
+    return hashlib.sha256(value.cpu().numpy().tobytes()).hexdigest() if isinstance(value, Tensor) else value

@@ -2,28 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-import torch
-from torch import Tensor
-
-from diffexplain_fast.methods.diffex.kinds import GUIDE, null_of, rows_of
+from diffexplain_fast.methods.diffex.nulls import Null, Placebos, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import Names
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
 
-_PLACEBOS = 2
-"""Placebos of each picture and editor; each is pasted by the mask of another edit."""
-
 
 @dataclass
 class Work:
-    """One picture's trials, by names of concepts, and the effects of concepts that were only screened."""
+    """One picture's trials by names of concepts, effects of concepts that were only screened, and their null."""
 
     scene: Scene
     trials: dict[Names, list[Trial]] = field(default_factory=dict)
     screened: dict[str, float] = field(default_factory=dict)
+    null: Null = field(default_factory=Null)
+
+    @property
+    def all(self) -> list[Trial]:
+        """All trials."""
+        return [trial for some in self.trials.values() for trial in some]
 
     @property
     def jobs(self) -> list[Job]:
@@ -40,20 +39,13 @@ class Work:
             self.trials.setdefault(trial.job.names, []).append(trial)
 
 
-def placebos_of(lab: Lab, work: Sequence[Work]) -> dict[str, list[float]]:
-    """Return effects of edits that say the same again, through the masks of real edits."""
-    found: dict[str, list[float]] = {}
+def measure_nulls(lab: Lab, work: Sequence[Work]) -> Placebos:
+    """Give every picture its null, and return the placebos of all of them."""
+    placebos: Placebos = {}
     for one in work:
-        trials = [trial for some in one.trials.values() for trial in some]
-        for editor in dict.fromkeys(null_of(trial.editor) for trial in trials):
-            masks = [trial.mask for trial in trials if null_of(trial.editor) == editor]
-            masks = masks[:: max(1, len(masks) // _PLACEBOS)][:_PLACEBOS]
-            if editor != GUIDE and lab.budget.allows(2 * rows_of(editor) * len(masks)):
-                run = partial(_placebos, lab, one.scene, editor, torch.stack(masks))
-                found.setdefault(editor, []).extend(lab.numbers("placebo", one.scene, run, editor=editor))
-    return found
-
-
-def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
-    drawn = lab.drawing.placebo(scene, editor, masks)
-    return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
+        for editor, values in placebos_of(lab, one.scene, one.all).items():
+            placebos.setdefault(editor, []).extend(values)
+    for one in work:
+        one.null = null_of_picture(lab, one.scene, one.all)
+        one.null.placebos = placebos
+    return placebos

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.evidence.evaluation import evaluate
-from diffexplain_fast.evidence.identity import answers_of, identity_of
+from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -86,7 +86,7 @@ def explain_target(
     truth = checked_truth((problem.classifier.truth or {}).get(label), "truth")  # before the search: it may be set late
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
-        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem))
+        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
     state = _optimised(problem, options, screened, checkpoints, callback)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)

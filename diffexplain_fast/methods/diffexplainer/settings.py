@@ -39,7 +39,7 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
         "validations": state.validations,
         "sampler": problem.sampler.record(),
         "cuda_graphs": problem.record(),
-        "latents": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
+        "noise": "standard normal, generator seeded by sha256 of 'seed/stage/number'",
         "pipeline": problem.pipeline.name,
         "classifier": problem.classifier.name,
         "versions": versions(),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.editors import inpaint
-from diffexplain_fast.editing.inversion import invert
+from diffexplain_fast.editing.inversion import noised
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.concepts import Concepts
@@ -102,10 +102,10 @@ def _drops(explained: Explained, masks: Tensor, places: Sequence[int], models: L
     for place in places:
         picture, mask = explained.pixels[[place]].float(), masks[[place]]
         clean = models.encode(picture)
-        inversion = invert(models, ancestral_steps(models.pipeline.scheduler, _STEPS), clean, None, seed)
+        noisy = noised(ancestral_steps(models.pipeline.scheduler, _STEPS), clean, seed)
         region = latent_mask(mask, clean.shape[-2:], _GROW)
-        own = inpaint(models, inversion, explained.prompt, region, _GUIDANCE, seed)
-        without = inpaint(models, inversion, models.text([None]), region, 1.0, seed)
+        own = inpaint(models, noisy, explained.prompt, region, _GUIDANCE, seed)
+        without = inpaint(models, noisy, models.text([None]), region, 1.0, seed)
         edits = models.decode(torch.cat([own, without])).clamp(0, 1)
         drawn = pasted(picture, edits, mask.expand(2, -1, -1, -1), grow=_GROW)
         with_it, without_it = explained.value(drawn.to(explained.pixels.dtype)).tolist()

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 import diffexplain_fast as dx
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import CorruptFileError
-from diffexplain_fast.methods.diffex import attribute
+from diffexplain_fast.evidence.shipped import Shipped
+from diffexplain_fast.methods.diffex import attribute, kinds, resuming
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
 from tests.methods.diffex.worlds import pictures, quick_attribution
-from tests.tiny import tiny_classifier
+from tests.tiny import tiny_classifier, tiny_sd
 
 TAXONOMY = {"thing": ["boat", "fish"], "ground": ["snow", "desert"]}
 QUESTION = {"taxonomy": TAXONOMY, "captions": None, "seeds": 2, "images": pictures(1), "beam_width": 1}
@@ -99,6 +105,50 @@ def test_another_question_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         quick_attribution(brighter, **options)
     with pytest.raises(TypeError, match="checkpoint: wanted a folder"):
         quick_attribution(images=pictures(1), checkpoint=3)
+
+
+def _other_noise() -> Any:
+    pipe = tiny_sd()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, beta_end=0.02)
+    return pipe
+
+
+def _other_text() -> Pipeline:
+    return load_pipeline(tiny_sd(), call_options={"clip_skip": 1})
+
+
+@pytest.mark.parametrize(("pipe", "named"), [(_other_noise, "noise"), (_other_text, "call_options")])
+def test_a_pipeline_of_equal_weights_that_draws_otherwise_is_another_one(
+    pipe: Callable[[], Any], named: str, tmp_path: Path
+) -> None:
+    options = {"images": pictures(1), "beam_width": 1, "checkpoint": tmp_path / "c"}
+    quick_attribution(**options)
+    with pytest.raises(ValueError, match=rf"checkpoint, .*same {named} in"):
+        quick_attribution(pipe=pipe(), **options)
+
+
+def test_constants_of_editors_and_other_models_that_see_are_another_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"images": pictures(1), "beam_width": 1, "checkpoint": tmp_path / "c"}
+    quick_attribution(**options)
+    with monkeypatch.context() as patch:
+        patch.setattr(kinds, "STRENGTH", 2.0)
+        with pytest.raises(ValueError, match=r"checkpoint, .*same editors in"):
+            quick_attribution(**options)
+    monkeypatch.setattr(resuming, "shipped_with", lambda _: Shipped(segmenter=SimpleNamespace(fingerprint=lambda: "a")))
+    with pytest.raises(ValueError, match=r"checkpoint, .*same seen by in"):
+        quick_attribution(**options)
+
+
+@pytest.mark.parametrize("changed", [{"seeds": 2}, {"budget": 120}])
+def test_more_seeds_and_a_larger_budget_are_what_they_are_without_a_checkpoint(
+    changed: dict[str, int], tmp_path: Path
+) -> None:
+    options = {"taxonomy": {"ground": ["snow", "desert"]}, "images": pictures(1), "captions": ["a fish"], "budget": 60}
+    quick_attribution(**options, checkpoint=tmp_path / "c")
+    options |= {"budget": None} | changed
+    assert same(quick_attribution(**options, checkpoint=tmp_path / "c"), quick_attribution(**options))
 
 
 def test_a_damaged_step_is_named(tmp_path: Path) -> None:

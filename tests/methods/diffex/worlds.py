@@ -17,12 +17,14 @@ def pictures(count: int = 2) -> Tensor:
     return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def quick_attribution(module: nn.Module | None = None, images: Any = None, target: Any = "boat", **options: Any):
+def quick_attribution(
+    module: nn.Module | None = None, images: Any = None, target: Any = "boat", pipe: Any = None, **options: Any
+):
     """Return an attribution of tiny models."""
     classifier = dx.Classifier(tiny_classifier() if module is None else module, labels=LABELS)
     images = pictures() if images is None else images
     settings = {"taxonomy": TAXONOMY, "captions": CAPTIONS[: len(images)], "beam_width": 2}
-    with dx.Explainer(tiny_sd(), classifier) as explainer:
+    with dx.Explainer(tiny_sd() if pipe is None else pipe, classifier) as explainer:
         return explainer.attribute(images, target, **{**settings, **options})
 
 

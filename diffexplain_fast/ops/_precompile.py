@@ -1,0 +1,58 @@
+"""Compiling the Triton kernels of operations before they are launched; the package imports without Triton."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from torch._ops import OpOverload
+
+from diffexplain_fast.ops._register import launcher
+
+if TYPE_CHECKING:
+    from diffexplain_fast.kernels.configs import Launched
+    from diffexplain_fast.kernels.precompile import Compiler
+
+_OURS, _TRITON = "diffexplain_fast::", "_triton"
+_COMPILERS: "list[Compiler]" = []
+"""The compiler of this process, once there is one."""
+
+
+def noted_launches() -> "AbstractContextManager[list[Launched]]":
+    """Return a context that notes the launches of ``launch_on_meta`` in this thread."""
+    from diffexplain_fast.kernels.configs import noted
+
+    return noted()
+
+
+def launch_on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Run the launcher of an operation on meta tensors, if it is one of the package's with a Triton kernel.
+
+    Args:
+        func: any operation.
+        args: its arguments.
+        kwargs: its arguments by keyword.
+    """
+    name = func._schema.name
+    if name.startswith(_OURS) and name.endswith(_TRITON):
+        launcher(name.removeprefix(_OURS).removesuffix(_TRITON))(*args, **kwargs)
+
+
+def compile_kinds(
+    launches: "Iterable[Launched]", threads: int, device: Callable[[], AbstractContextManager[object]]
+) -> tuple[int, list[Exception]]:
+    """Compile the kernels of launches, each kind of launch once in this process.
+
+    Args:
+        launches: noted launches.
+        threads: how many kernels are compiled at once.
+        device: returns a context that makes the launches' device current for a thread.
+
+    Returns:
+        The number of kinds, and what went wrong.
+    """
+    from diffexplain_fast.kernels.precompile import Compiler, kinds_of
+
+    if not _COMPILERS:
+        _COMPILERS.append(Compiler())
+    kinds = {kind for launch in launches for kind in kinds_of(launch)}
+    return len(kinds), _COMPILERS[0].compile(kinds, threads, device)

@@ -1,0 +1,149 @@
+"""The null of a picture: what it is measured from, and what the intervals of single pictures make of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+
+import diffexplain_fast as dx
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.evidence.shipped import Shipped
+from diffexplain_fast.methods.diffex import nulls as room
+from diffexplain_fast.methods.diffex import setup
+from diffexplain_fast.methods.diffex.eyes import Verdict
+from diffexplain_fast.methods.diffex.nulls import Null, null_of_picture, placebos_of
+from diffexplain_fast.methods.diffex.pairs import interactions_of
+from diffexplain_fast.methods.diffex.summary import effects_of, row_of
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.targets import as_target
+from tests.methods.diffex.worlds import Brightness, pictures, quick_attribution
+from tests.tiny import tiny_sd
+
+T3 = 3.182446
+"""Student's quantile of 97.5 % at 3 degrees of freedom."""
+
+
+class Left:
+    """A segmenter that finds everything in the left half."""
+
+    def fingerprint(self) -> str:
+        return "left"
+
+    def regions(self, pixels: Tensor, texts: Any) -> Tensor:
+        """Return bool [B, 1, H, W]."""
+        found = torch.zeros(len(pixels), 1, *pixels.shape[-2:], dtype=torch.bool)
+        found[..., : pixels.shape[-1] // 2] = True
+        return found
+
+
+def trial(effect: float, names: tuple[str, ...] = ("a",), verified: bool = True, editor: str = "swap") -> Any:
+    """Return what of a trial a summary reads."""
+    job = SimpleNamespace(names=names)
+    return SimpleNamespace(
+        job=job, effect=effect, verified=verified, points=1.0, verdict=Verdict(verified), editor=editor
+    )
+
+
+def test_the_interval_of_a_picture_holds_the_error_of_drawing_and_that_of_the_autoencoder() -> None:
+    null = Null([0.3, -0.3, 0.3], [0.2, -0.2, 0.2], {"swap": [0.01]})
+    square, lost = 0.3**2, 2 * 0.2**2
+    half = float(scipy.stats.t.ppf(0.975, (square + lost) ** 2 / ((square**2 + lost**2) / 3))) * (square + lost) ** 0.5
+    row = row_of(0, [trial(1.0)], null)
+    assert (row.low, row.high) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+    (effect,) = effects_of([row], [null])
+    assert (effect.low, effect.high) == (row.low, row.high)
+    assert null.p(half, "swap") == pytest.approx(0.05, rel=1e-5) and effect.adjusted_p == null.p(1.0, "swap")
+
+
+def test_repeated_edits_never_make_an_interval_narrower_than_the_null() -> None:
+    null = Null([0.3, -0.3, 0.3], [0.0] * 3)
+    alike, apart = ([trial(1 + step * i) for i in range(3)] for step in (0.001, 2.0))
+    row = row_of(0, alike, null)
+    assert row.high - row.effect == pytest.approx(T3 * 0.3, rel=1e-6) == row.effect - row.low
+    assert row_of(0, apart, null).high > 3.0 + T3 * 0.3
+
+
+def test_without_redraws_placebos_of_the_editor_and_the_autoencoder_are_left() -> None:
+    null = Null([], [0.2] * 3, {"swap": [0.1] * 5, "inpaint": [0.5] * 5})
+    assert null.spread("inpaint") > null.spread("stronger swap") > 0.3
+    assert Null([], [0.2] * 3).spread("guide") == pytest.approx(T3 * 0.2 * 2**0.5, rel=1e-5)
+    assert Null().spread("swap") == 0 and Null().p(3.0, "swap") == 1
+
+
+def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_students() -> None:
+    names = [("a",), ("b",), ("a", "b")]
+    found = {one: [trial(value, one)] for one, value in zip(names, (1.0, 2.0, 4.0), strict=True)}
+    null = Null([0.3, -0.3, 0.3])
+    (one,) = interactions_of([found], [null])
+    assert one.effect == 1 and one.high - 1 == pytest.approx(3**0.5 * T3 * 0.3, rel=1e-6)
+    (two,) = interactions_of([found, found], [null, Null([9.0])])
+    assert (two.low, two.high) == (1, 1)  # both pictures agree
+
+
+def test_errors_of_a_bell_shape_are_covered_at_their_level() -> None:
+    rng, held = np.random.default_rng(0), []
+    for _ in range(2000):
+        draw, lossy, lossy_new, *redraws = rng.normal(0, [0.3, 0.1, 0.1, 0.3, 0.3, 0.3]).tolist()
+        losses = rng.normal(0, 0.1, 3).tolist()
+        held.append(abs(draw + lossy_new - lossy) <= Null(redraws, losses).spread("swap"))
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a lab with a segmenter, a scene, and its trials in two regions."""
+    monkeypatch.setattr(setup, "shipped_with", lambda _: Shipped(segmenter=Left()))  # type: ignore[arg-type]
+    pipeline, classifier = load_pipeline(tiny_sd()), Classifier(Brightness(), labels=("light", "dark"))
+    wishes = setup.Wishes(taxonomy={"background": ["snow"], "object": ["boat"]}, captions=["a red fish"])
+    target = as_target("light").bind(classifier)
+    made = setup.set_up(pipeline, classifier, target, pictures(1), wishes, 0)
+    scene = made.lab.drawing.scene(0, pictures(1), "a red fish")
+    left = Left().regions(pictures(1), None)[0]
+    some = [SimpleNamespace(mask=mask, editor="swap") for mask in (left, ~left) * 3]
+    return SimpleNamespace(lab=made.lab, scene=scene, trials=some, left=left)
+
+
+def test_regions_are_drawn_anew_with_the_pictures_own_words_and_the_rest_stays(world: Any) -> None:
+    drawn = world.lab.drawing.redrawn(world.scene, torch.stack([world.left, world.left]))
+    changed = (drawn.pixels - pictures(1)).abs().amax(1)
+    assert (changed[:, :, 9:] == 0).all() and (changed[:, :, :7].mean((1, 2)) > 0.01).all()
+    assert not torch.equal(drawn.pixels[0], drawn.pixels[1])  # each has noise of its own
+    assert (drawn.before[0] - pictures(1)[0])[..., 9:].abs().max() == 0
+
+
+def test_the_null_is_the_change_of_the_score_and_costs_ten_rows_a_region(world: Any) -> None:
+    models: LatentModels = world.lab.drawing.models
+    before = models.denoiser_rows
+    null = null_of_picture(world.lab, world.scene, world.trials)
+    assert models.denoiser_rows - before == 3 * 10 and len(null.redraws) == len(null.autoencoder) == 3
+    masks = torch.stack([one.mask for one in world.trials[::2]])
+    drawn, ask = world.lab.drawing.redrawn(world.scene, masks), world.lab.answers.ask
+    assert null.redraws == pytest.approx((ask(drawn.pixels).value - ask(drawn.before).value).tolist())
+    assert null.autoencoder == pytest.approx((ask(drawn.before).value - ask(pictures(1)).value).tolist())
+    assert any(null.redraws) and any(null.autoencoder)
+
+
+def test_inpainting_asks_the_denoiser_for_no_inversion(world: Any) -> None:
+    models: LatentModels = world.lab.drawing.models
+    before = models.denoiser_rows
+    found = placebos_of(world.lab, world.scene, [SimpleNamespace(mask=world.left, editor="inpaint")])  # type: ignore
+    assert models.denoiser_rows - before == 10 and len(found["inpaint"]) == 1
+
+
+def test_a_budget_that_is_used_up_leaves_the_autoencoder(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.lab.budget.rows = world.lab.drawing.models.denoiser_rows + 29
+    null = null_of_picture(world.lab, world.scene, world.trials)
+    assert null.redraws == [] and len(null.autoencoder) == 3 and world.lab.budget.used_up
+    assert null_of_picture(world.lab, world.scene, []) == Null()
+
+
+def test_an_attribution_keeps_the_errors(tmp_path: Any) -> None:
+    found = quick_attribution(images=pictures(1), beam_width=1)
+    assert found.errors["redraws"] == [] and len(found.errors["autoencoder"]) == room._REDRAWS  # no segmenter
+    assert all(row.high - row.effect > 1.959 * 2**0.5 * abs(found.errors["autoencoder"][0]) for row in found.rows)
+    assert dx.Attribution.load(found.save(tmp_path / "a")).errors == found.errors
