@@ -64,7 +64,7 @@ def answers(logits: Tensor, output: str) -> Tensor:
     if output == REGRESSION:
         return torch.zeros_like(logits, dtype=torch.bool)
     if output in _ONE_RIGHT:
-        return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
+        return logits.argmax(1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device)
     return logits > 0
 
 
