@@ -76,24 +76,22 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
         scene: the picture.
         trials: its edits.
     """
-    masks = _some(trials, _REDRAWS) if trials else scene.pixels[:0, :1].bool()
-    baseline = lab.drawing.baseline(scene, masks)
-    if not len(masks):
+    if not trials:
         return Null()
-    before, own = lab.answers.ask(baseline).value, lab.answers.ask(scene.pixels).value
+    masks, own = _some(trials, _REDRAWS), lab.answers.ask(scene.pixels).value
+    before = lab.answers.ask(lab.drawing.baseline(scene, masks)).value
     found = Null(autoencoder=(before - own).tolist())
+
+    def redraws() -> Tensor:
+        return lab.answers.ask(lab.drawing.redrawn(scene, masks).pixels).value - before
+
     if lab.drawing.regions.known and lab.budget.allows(rows_of(INPAINT) * len(masks)):
-        found.redraws = lab.numbers("redraw", scene, partial(_redraws, lab, scene, masks), masks=masks)
+        found.redraws = lab.numbers("redraw", scene, redraws, masks=masks)
     return found
 
 
 def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
     drawn = lab.drawing.placebo(scene, editor, masks)
-    return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
-
-
-def _redraws(lab: Lab, scene: Scene, masks: Tensor) -> Tensor:
-    drawn = lab.drawing.redrawn(scene, masks)
     return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
 
 
