@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.pipeline import Pipeline
 
@@ -56,9 +56,7 @@ class LatentModels:
             if caption not in self._texts:
                 known = self.pipeline.unconditional() if caption is None else self.pipeline.encode_text([caption])
                 self._texts[caption] = known
-        found = [self._texts[caption] for caption in captions]
-        pooled = [one.pooled for one in found if one.pooled is not None]
-        return Conditioning(torch.cat([one.prompt_embeds for one in found]), torch.cat(pooled) if pooled else None)
+        return joined([self._texts[caption] for caption in captions])
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

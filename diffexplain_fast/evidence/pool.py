@@ -15,7 +15,7 @@ from torch import Tensor
 from diffexplain_fast.errors import CorruptFileError, NonFiniteError, describe
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.identity import pipeline_identity
-from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.runs.shared_units import SharedUnits
@@ -196,9 +196,7 @@ def _encoded(pipeline: Pipeline, captions: Sequence[str], soft: Tensor | None) -
     if soft is None:
         return pipeline.encode_text(captions)
     tokens = soft.to(pipeline.device)
-    found = [pipeline.encode_soft(tokens, prefix=caption) for caption in captions]
-    pooled = [one.pooled for one in found if one.pooled is not None]
-    return Conditioning(torch.cat([one.prompt_embeds for one in found]), torch.cat(pooled) if pooled else None)
+    return joined([pipeline.encode_soft(tokens, prefix=caption) for caption in captions])
 
 
 def _key(stage: str, first: int, captions: Sequence[str], soft: Tensor | None) -> str:

@@ -1,7 +1,9 @@
 """The values that a pipeline hands to the sampler: encoded text, sizes, and its usual sampling."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
+import torch
 from torch import Tensor
 
 
@@ -27,6 +29,12 @@ class Conditioning(NamedTuple):
 
     prompt_embeds: Tensor
     pooled: Tensor | None
+
+
+def joined(parts: Sequence[Conditioning]) -> Conditioning:
+    """Return the rows of conditionings of one pipeline, at least one, after each other."""
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return Conditioning(torch.cat([part.prompt_embeds for part in parts]), torch.cat(pooled) if pooled else None)
 
 
 class Sizes(TypedDict, total=False):

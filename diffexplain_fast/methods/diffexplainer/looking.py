@@ -15,7 +15,7 @@ from diffexplain_fast.evidence.seeds import seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import Budget
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
 from diffexplain_fast.methods.diffexplainer.screening import Kept
-from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.models.conditioning import joined
 
 BAGS, LOOKS = 64, 3
 """Prompts of random words that are drawn at a time, once each, and times that this is done, at most."""
@@ -53,11 +53,9 @@ class Seen(NamedTuple):
         """Draw the pictures [K, 3, H, W] again."""
         parts = []
         for first in range(0, len(self.softs), FORWARD_BATCH):
-            texts = [problem.encode_soft(soft) for soft in self.softs[first : first + FORWARD_BATCH]]
-            pooled = [text.pooled for text in texts if text.pooled is not None]
-            embeds = torch.cat([text.prompt_embeds for text in texts])
-            text = Conditioning(embeds, torch.cat(pooled) if pooled else None)
-            parts.append(problem.images(text, SEARCH, self.latents[first : first + FORWARD_BATCH]))
+            batch = slice(first, first + FORWARD_BATCH)
+            text = joined([problem.encode_soft(soft) for soft in self.softs[batch]])
+            parts.append(problem.images(text, SEARCH, self.latents[batch]))
         return torch.cat(parts)
 
 
