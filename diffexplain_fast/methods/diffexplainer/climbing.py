@@ -17,7 +17,7 @@ from diffexplain_fast.methods.diffexplainer.state import State
 
 SEARCH = "search"
 """Stage of the latents."""
-FASTER = 4.0
+_FASTER = 4.0
 """Step size of a short search as a multiple of the step size of a long one."""
 _MEMORY = 0.6
 """Weight of the steps before in a prompt's running promise."""
@@ -52,6 +52,19 @@ class _Ascent(NamedTuple):
     convincing: Tensor
 
 
+def short_search(problem: Problem, options: Options, softs: Tensor, steps: int) -> tuple[Options, State]:
+    """Return options with larger steps for a short search, and its state before the first step; for ``descend``.
+
+    Args:
+        problem: what is explained.
+        options: of a long search.
+        softs: soft tokens that it begins with, of one prompt [n, d] or of P prompts [P, n, d].
+        steps: that it takes.
+    """
+    quick = replace(options, lr=options.lr * _FASTER, iterations=max(options.iterations, steps))
+    return quick, State(softs, [], softs / problem.embedding_scale, softs)
+
+
 def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent: int) -> tuple[Tensor, Tensor]:
     """Return the running mean promise [P] of P prompts and their moved soft tokens [P, n, d].
 
@@ -65,8 +78,7 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
     Raises:
         NonFiniteError: a loss or a gradient is NaN or infinite.
     """
-    state = State(softs, [], softs / problem.embedding_scale, softs)
-    quick = replace(options, lr=options.lr * FASTER, iterations=max(options.iterations, rung.steps))
+    quick, state = short_search(problem, options, softs, rung.steps)
     running, sure = torch.zeros(2, len(softs), dtype=torch.float32, device="cpu")
     for step in range(rung.steps):
         found = _step(problem, options, state.soft, latent, rung.pictures)

@@ -10,8 +10,6 @@ they convince, as in reward-weighted regression (Lee et al., "Aligning Text-to-I
 arXiv 2302.12192), eq. 3, with odds for rewards.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -20,12 +18,11 @@ from diffexplain_fast.editing.likelihood import denoising_error, has_error
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
 from diffexplain_fast.methods.diffexplainer.budget import Budget
-from diffexplain_fast.methods.diffexplainer.climbing import FASTER, SEARCH
+from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, short_search
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.looking import Seen, looked_at
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Kept
-from diffexplain_fast.methods.diffexplainer.state import State
 
 STEPS = (40, 20, 20)
 """Steps of each description; after the first one its own pictures are among those that are described."""
@@ -62,9 +59,9 @@ def described(
         NonFiniteError: a score or a soft token is NaN or infinite.
     """
     soft = problem.pipeline.word_table().detach().float().mean(0).expand(options.n_tokens, -1)
-    softs, means, all_convince = list[Tensor](), list[Tensor](), False
+    softs, means = list[Tensor](), list[Tensor]()
     for turn in range(len(STEPS)):
-        if all_convince or budget.is_spent(problem.cost):
+        if budget.is_spent(problem.cost):
             break
 
         def moved(turn: int = turn, soft: Tensor = soft, seen: Seen = seen) -> Tensor:
@@ -75,9 +72,10 @@ def described(
         key, latents = [SEARCH, number, "description", turn], [*range(latent, latent + DRAWN)]
         shown = looked_at(problem, key, soft.expand(DRAWN, *soft.shape), latents, kept)
         seen, latent = seen.and_also(shown), latent + DRAWN
-        all_convince = problem.plain_class and bool((shown.promise > 0).all())
         softs.append(soft[None])
         means.append(shown.promise.mean()[None])
+        if problem.plain_class and bool((shown.promise > 0).all()):
+            break
     return softs, means
 
 
@@ -91,8 +89,7 @@ def _description(problem: Problem, options: Options, number: int, turn: int, see
     if not problem.plain_class:
         promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)
     weights = (promise - promise.max()).exp()
-    state = State(soft, [], soft / problem.embedding_scale, soft)
-    quick = replace(options, lr=options.lr * FASTER, iterations=max(options.iterations, STEPS[turn]))
+    quick, state = short_search(problem, options, soft, STEPS[turn])
     for step in range(STEPS[turn]):
         generator = seeded_generator(problem.seed, f"description {number}/{turn}", step)
         chosen = torch.multinomial(weights, ROWS, replacement=True, generator=generator).to(clean.device)
