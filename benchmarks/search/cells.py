@@ -1,6 +1,6 @@
 """What is searched: classifiers with known cues, with every list of words that a search may or may not read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -12,8 +12,8 @@ import diffexplain_fast as dx
 from diffexplain_fast.models.diffusers_sd import StableDiffusion
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.recipe.classifiers import SHIPPED, Shortcuts
-from diffexplain_fast.recipe.shortcuts import Cue, all_of
+from diffexplain_fast.recipe.classifiers import SHIPPED
+from diffexplain_fast.recipe.shortcuts import Shortcuts, all_of, checked_shortcuts
 
 CLOSED, LABELS, OPEN = "closed", "labels", "open"
 MODES = (CLOSED, LABELS, OPEN)
@@ -23,7 +23,7 @@ PLANTED: dict[str, Shortcuts] = {
     "planted-1": {"tree": {"background": "sea"}, "star": {"companion": "sun"}, "bird": {"colour": "green"}},
 }
 """Classifiers that are trained when they are asked for, about a minute of one core each."""
-PAIRS: dict[str, dict[str, Cue]] = {
+PAIRS: dict[str, Shortcuts] = {
     "pairs-0": {"fish": all_of(colour="blue", background="desert")},
     "pairs-1": {
         "tree": all_of(colour="red", companion="sun"),
@@ -54,15 +54,17 @@ class Cell(NamedTuple):
 
 def all_cells() -> list[Cell]:
     """Return the cells of the shipped classifiers, of the planted and the composed ones, and of the clean one."""
-    known = {**SHIPPED, **PLANTED}
-    cells = [Cell(name, label, next(iter(cue.values()))) for name, cues in known.items() for label, cue in cues.items()]
-    cells += [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
-    cells += [
+    composed = [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
+    clean = [Cell("clean", label, label) for label in dx.tinyworld.OBJECTS]
+    return [*_with_cues({**SHIPPED, **PLANTED}), *composed, *_with_cues(PAIRS), *clean]
+
+
+def _with_cues(classifiers: Mapping[str, Shortcuts]) -> list[Cell]:
+    return [
         Cell(name, label, " ".join(value for _, value in cue.values))
-        for name, cues in PAIRS.items()
-        for label, cue in cues.items()
+        for name, shortcuts in classifiers.items()
+        for label, cue in checked_shortcuts(shortcuts).items()
     ]
-    return [*cells, *(Cell("clean", label, label) for label in dx.tinyworld.OBJECTS)]
 
 
 def subset(count: int) -> list[Cell]:
