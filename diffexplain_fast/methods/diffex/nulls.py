@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_of
+from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_before, rows_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -58,7 +58,7 @@ def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
     found: Placebos = {}
     for editor in dict.fromkeys(null_of(trial.editor) for trial in trials):
         masks = _some([trial for trial in trials if null_of(trial.editor) == editor], _PLACEBOS)
-        if editor != GUIDE and lab.budget.allows(2 * rows_of(editor) * len(masks)):
+        if editor != GUIDE and lab.budget.allows((rows_of(editor) + rows_before(editor)) * len(masks)):
             run = partial(_placebos, lab, scene, editor, masks)
             found[editor] = lab.numbers("placebo", scene, run, editor=editor, masks=masks)
     return found

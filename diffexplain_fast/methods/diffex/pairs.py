@@ -57,10 +57,9 @@ def interactions_of(found: Sequence[Found], nulls: Sequence[Null]) -> list[Inter
                 values.setdefault(names, []).append((value, good, math.hypot(*errors)))
     rows = []
     for (a, b), measured in values.items():
-        verified = [value for value, good, _ in measured if good]
-        everything = [value for value, _, _ in measured]
-        used = verified or everything
-        middle, half = fmean(used), next(half for value, _, half in measured if value == used[0])
-        low, high = mean_interval(used) or (middle - half, middle + half)
-        rows.append(Interaction(a, b, middle, low, high, len(verified), fmean(everything)))
+        verified = [one for one in measured if one[1]]
+        used = verified or measured
+        middle, half = fmean(value for value, _, _ in used), used[0][2]
+        low, high = mean_interval([value for value, _, _ in used]) or (middle - half, middle + half)
+        rows.append(Interaction(a, b, middle, low, high, len(verified), fmean(value for value, _, _ in measured)))
     return sorted(rows, key=lambda row: -abs(row.effect))

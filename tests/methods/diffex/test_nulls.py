@@ -1,5 +1,6 @@
 """The null of a picture: what it is measured from, and what the intervals of single pictures make of it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,6 +86,13 @@ def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_studen
     assert (two.low, two.high) == (1, 1)  # both pictures agree
 
 
+def test_an_interaction_has_the_errors_of_the_picture_that_it_is_of() -> None:
+    pairs = [(("a",), 1.0), (("b",), 2.0), (("a", "b"), 4.0)]
+    failed, worked = ({one: [trial(value, one, good)] for one, value in pairs} for good in (False, True))
+    (one,) = interactions_of([failed, worked], [Null([9.0, -9.0, 9.0]), Null([0.3, -0.3, 0.3])])
+    assert one.n == 1 and one.high - 1 == pytest.approx(3**0.5 * T3 * 0.3, rel=1e-6)  # of the verified one
+
+
 def test_errors_of_a_bell_shape_are_covered_at_their_level() -> None:
     rng, held = np.random.default_rng(0), []
     for _ in range(2000):
@@ -133,6 +141,13 @@ def test_inpainting_asks_the_denoiser_for_no_inversion(world: Any) -> None:
     before = models.denoiser_rows
     found = placebos_of(world.lab, world.scene, [SimpleNamespace(mask=world.left, editor="inpaint")])  # type: ignore
     assert models.denoiser_rows - before == 10 and len(found["inpaint"]) == 1
+
+
+def test_a_budget_is_asked_for_the_rows_that_a_placebo_takes(world: Any) -> None:
+    trials: Any = [SimpleNamespace(mask=world.left, editor="inpaint")]
+    world.lab.budget.rows = world.lab.drawing.models.denoiser_rows + 10
+    assert placebos_of(world.lab, world.scene, trials)["inpaint"] and not world.lab.budget.used_up
+    assert placebos_of(world.lab, replace(world.scene, index=1), trials) == {} and world.lab.budget.used_up
 
 
 def test_a_budget_that_is_used_up_leaves_the_autoencoder(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
