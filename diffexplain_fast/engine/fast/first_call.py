@@ -21,7 +21,7 @@ from diffexplain_fast.engine.memory.counting import Counting, Options, hollow
 from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.environment import may_precompile, processors
-from diffexplain_fast.ops._precompile import compile_kinds, launch_on_meta, noted_launches
+from diffexplain_fast.ops._precompile import compile_kinds, launches_of
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -101,24 +101,30 @@ def traced_launches(
         step_impl="triton",
     )
     chosen = [_on_meta(shift) for i in places for shift in shifts[i * each : (i + 1) * each]]
-    with torch.inference_mode(False), noted_launches() as launches, _Launchers():
+    launchers = _Launchers()
+    with torch.inference_mode(False), launchers:
         trajectory = Trajectory(twin)
         images, _ = trajectory.forward(_on_meta(start), [_on_meta(keys) for keys in text], chosen)
         if job.recording:
             trajectory.backward(torch.empty_like(images))
-    return launches
+    return launchers.launches
 
 
 class _Launchers(Counting):  # type: ignore[no-untyped-call]
-    """Runs the launchers of the package's kernels, as a card would, on the meta tensors of each operation."""
+    """Notes what the launchers of the package's kernels would launch for each operation on meta tensors.
+
+    Attributes:
+        launches: the launches, in order.
+    """
 
     def __init__(self) -> None:
         super().__init__({})
+        self.launches: list[Launched] = []
 
     def run(self, func: "OpOverload", args: Arguments, kwargs: Options) -> object:
-        """Return the results of an operation; on the meta device its launcher only notes what it launches."""
+        """Return the results of an operation, and note its launches."""
         out = super().run(func, args, kwargs)
-        launch_on_meta(func, args, kwargs)
+        self.launches += launches_of(func, args, kwargs)
         return out
 
 
