@@ -1,5 +1,6 @@
 """The launches of operations on meta tensors, and their Triton kernels compiled; the package imports without Triton."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from diffexplain_fast.kernels.precompile import Compiler
 
 _OURS, _TRITON = "diffexplain_fast::", "_triton"
-_COMPILERS: "list[Compiler]" = []
-"""The compiler of this process, once there is one."""
 
 
 def launches_of(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> "list[Launched]":
@@ -48,9 +47,15 @@ def compile_kinds(
     Returns:
         The number of kinds, and what went wrong.
     """
-    from diffexplain_fast.kernels.precompile import Compiler, kinds_of
+    from diffexplain_fast.kernels.precompile import kinds_of
 
-    if not _COMPILERS:
-        _COMPILERS.append(Compiler())
     kinds = {kind for launch in launches for kind in kinds_of(launch)}
-    return len(kinds), _COMPILERS[0].compile(kinds, threads, device)
+    return len(kinds), _compiler().compile(kinds, threads, device)
+
+
+@functools.cache
+def _compiler() -> "Compiler":
+    """Return the compiler of this process, which knows what was compiled before."""
+    from diffexplain_fast.kernels.precompile import Compiler
+
+    return Compiler()
