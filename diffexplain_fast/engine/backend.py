@@ -28,7 +28,6 @@ class Backend:
 
     Args:
         wanted: "fast", "reference" or "auto"; this and all other arguments are those of ``DifferentiableSampler``.
-        memories: ``memory``, ``host_memory``, ``reserve`` and ``layout``.
 
     Attributes:
         name: "fast" or "reference".
@@ -44,13 +43,15 @@ class Backend:
     def __init__(
         self,
         wanted: str,
-        memories: tuple[int | str | None, int | str | None, int | str | None, str],
+        memory: int | str | None,
         savings: str | Collection[str],
         cuda_graphs: bool | str,
         deterministic: bool,
         retry_dtype: torch.dtype | None,
+        host_memory: int | str | None,
+        reserve: int | str | None,
+        layout: str,
     ) -> None:
-        memory, host_memory, reserve, layout = memories
         check_backend(wanted, memory)
         self.cuda_graphs = check_graphs(cuda_graphs, wanted)
         check_numerics(deterministic, retry_dtype, wanted)

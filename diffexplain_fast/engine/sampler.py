@@ -107,11 +107,11 @@ class DifferentiableSampler(ViewedSampler, Closing):
         self.schedule, _ = self._courses.of(self._spacing)
         self._source: DiffusionPipeline | Pipeline | SimpleNamespace
         self._source = SimpleNamespace(unet=unet, vae=vae, scheduler=scheduler)
-        self._unseeded = Unseeded()
-        memories = (memory, host_memory, reserve, layout)
-        self._backend = Backend(backend, memories, savings, cuda_graphs, deterministic, retry_dtype)
+        self._modules, self._unseeded = (unet, vae), Unseeded()
+        self._backend = Backend(
+            backend, memory, savings, cuda_graphs, deterministic, retry_dtype, host_memory, reserve, layout
+        )
         self._backend.take(unet, vae)
-        self._modules = (unet, vae)
 
     def _follow(self) -> None:
         """Take over a UNet, VAE or scheduler that was replaced in the pipeline since the last call."""

@@ -1,5 +1,6 @@
-"""Compiling the Triton kernels of operations before they are launched; the package imports without Triton."""
+"""The launches of operations on meta tensors, and their Triton kernels compiled; the package imports without Triton."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -13,28 +14,24 @@ if TYPE_CHECKING:
     from diffexplain_fast.kernels.precompile import Compiler
 
 _OURS, _TRITON = "diffexplain_fast::", "_triton"
-_COMPILERS: "list[Compiler]" = []
-"""The compiler of this process, once there is one."""
 
 
-def noted_launches() -> "AbstractContextManager[list[Launched]]":
-    """Return a context that notes the launches of ``launch_on_meta`` in this thread."""
-    from diffexplain_fast.kernels.configs import noted
-
-    return noted()
-
-
-def launch_on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-    """Run the launcher of an operation on meta tensors, if it is one of the package's with a Triton kernel.
+def launches_of(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> "list[Launched]":
+    """Return what the launcher of an operation would launch, empty unless the operation is the package's with Triton.
 
     Args:
         func: any operation.
-        args: its arguments.
+        args: its arguments, of which the tensors are on the meta device.
         kwargs: its arguments by keyword.
     """
     name = func._schema.name
-    if name.startswith(_OURS) and name.endswith(_TRITON):
+    if not (name.startswith(_OURS) and name.endswith(_TRITON)):
+        return []
+    from diffexplain_fast.kernels.configs import noted
+
+    with noted() as launches:
         launcher(name.removeprefix(_OURS).removesuffix(_TRITON))(*args, **kwargs)
+    return launches
 
 
 def compile_kinds(
@@ -50,9 +47,15 @@ def compile_kinds(
     Returns:
         The number of kinds, and what went wrong.
     """
-    from diffexplain_fast.kernels.precompile import Compiler, kinds_of
+    from diffexplain_fast.kernels.precompile import kinds_of
 
-    if not _COMPILERS:
-        _COMPILERS.append(Compiler())
     kinds = {kind for launch in launches for kind in kinds_of(launch)}
-    return len(kinds), _COMPILERS[0].compile(kinds, threads, device)
+    return len(kinds), _compiler().compile(kinds, threads, device)
+
+
+@functools.cache
+def _compiler() -> "Compiler":
+    """Return the compiler of this process, which knows what was compiled before."""
+    from diffexplain_fast.kernels.precompile import Compiler
+
+    return Compiler()

@@ -120,6 +120,14 @@ class RawOps:
         return self.group_norm_bwd(*arguments)[0].add_(more)
 
     @property
+    def packs_projections(self) -> bool:
+        """Whether three products of one input are worth a copy of their weights as one, because launches take time.
+
+        The reference does as Triton does.
+        """
+        return self.chosen("group_norm_silu") in ("triton", "reference")
+
+    @property
     def shares_shift(self) -> bool:
         """Whether the group norm reads a shift of one row for all images; C++ and CUDA kernels read a row for each."""
         return self.chosen("group_norm_silu") in ("triton", "reference")

@@ -8,7 +8,7 @@ from torch._ops import OpOverload
 
 from diffexplain_fast.engine.memory.counting import Counting, Options
 from diffexplain_fast.engine.memory.flop import Arguments, flop
-from diffexplain_fast.ops._register import launcher
+from diffexplain_fast.ops._precompile import launches_of
 
 _OURS, _TRITON = "diffexplain_fast::", "_triton"
 _NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_unsafe_view", "detach")
@@ -93,12 +93,8 @@ def _of_torch(name: str, func: OpOverload, args: Arguments, kwargs: Options, out
 
 def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out: object) -> list[Launch]:
     """Return the launches of one of our ops: those that its own Triton launcher makes on these sizes."""
-    from diffexplain_fast.kernels import configs  # needs Triton
-
     op, way = name.removesuffix(_TRITON).rsplit("_", 1)
-    with configs.noted() as launched:
-        launcher(f"{op}_{way}")(*args, **kwargs)
-        found = list(launched)
+    found = launches_of(func, args, kwargs)
     if op != "attention":
         family = {"geglu": "geglu", "interleave": "copy", "guided_step": "pointwise"}.get(op, "norm")
         return [Launch(family, each.kernel, 0.0, each.bytes) for each in found]

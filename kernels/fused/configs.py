@@ -198,11 +198,16 @@ def choices(name: str) -> list[dict[str, int | bool | None]]:
     Args:
         name: entry of ``CONFIGS``.
     """
-    configs, fusion = CONFIGS[name], {"enable_fp_fusion": FP_FUSION}
+    configs = CONFIGS[name]
     if len(configs) > 1:
-        return [fusion | choice.all_kwargs() for choice in _timed(configs)]
-    blocks, num_warps, num_stages = configs[0]
-    return [{**blocks, "num_warps": num_warps, "num_stages": num_stages, **fusion}]
+        return [{"enable_fp_fusion": FP_FUSION, **choice.all_kwargs()} for choice in _timed(configs)]
+    return [_untimed(configs[0])]
+
+
+def _untimed(config: Config) -> dict[str, int | bool | None]:
+    """Return block sizes and options of a configuration as a launch passes them where no driver times it."""
+    blocks, num_warps, num_stages = config
+    return {**blocks, "num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": FP_FUSION}
 
 
 def _timed(configs: list[Config]) -> list[triton.Config]:
@@ -220,6 +225,4 @@ def _run(
             _AUTOTUNERS[label] = tuned(kernel)
         _AUTOTUNERS[label][grid](**arguments, enable_fp_fusion=FP_FUSION)
         return
-    blocks, num_warps, num_stages = configs[0]
-    options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": FP_FUSION}
-    kernel[grid](**arguments, **blocks, **options)
+    kernel[grid](**arguments, **_untimed(configs[0]))

@@ -117,7 +117,7 @@ DOORS = {
     },
     "kernels": {
         **dict.fromkeys(("attention", "geglu", "group_norm_silu", "guided_step", "interleave", "layer_norm"), "ops"),
-        "configs": "ops prediction",
+        "configs": "ops",
         "precompile": "ops",
     },
     "measuring": {"estimate": "cli"},
@@ -158,9 +158,9 @@ DOORS = {
     },
     "ops": {
         "__init__": "engine",
-        **dict.fromkeys(("_autocast", "_autograd", "_precompile", "raw"), "engine"),
+        **dict.fromkeys(("_autocast", "_autograd", "_register", "raw"), "engine"),
         "_constants": "models",
-        "_register": "engine prediction",
+        "_precompile": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),
         **dict.fromkeys(("group_norm_silu", "linear_frozen", "upsample_conv"), "engine"),
         "conv2d_frozen": "engine measuring",

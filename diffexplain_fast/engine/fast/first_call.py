@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.counting import Counting, Options, hollow
+from diffexplain_fast.engine.memory.counting import Counting, Options, hollow, meta_twin
 from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.environment import may_precompile, processors
-from diffexplain_fast.ops._precompile import compile_kinds, launch_on_meta, noted_launches
+from diffexplain_fast.ops._precompile import compile_kinds, launches_of
 
 if TYPE_CHECKING:
     from torch._ops import OpOverload
@@ -93,32 +93,38 @@ def traced_launches(
         decoder=_hollow(job.decoder, modules[1]),
         schedule=replace(job.schedule, steps=tuple(job.schedule.steps[i] for i in places)),
         coefficients=job.coefficients[places].to("meta"),
-        noises=[None if (noise := job.noises[i]) is None else _on_meta(noise) for i in places],
+        noises=[None if (noise := job.noises[i]) is None else meta_twin(noise) for i in places],
         levels=[_without_host(level) for level in (*(job.levels[i] for i in places), job.levels[-1])],
         mode=replace(job.mode, first_step=sum(i < job.mode.first_step for i in places)),
         on_running_out=None,
         held=(),
         step_impl="triton",
     )
-    chosen = [_on_meta(shift) for i in places for shift in shifts[i * each : (i + 1) * each]]
-    with torch.inference_mode(False), noted_launches() as launches, _Launchers():
+    chosen = [meta_twin(shift) for i in places for shift in shifts[i * each : (i + 1) * each]]
+    launchers = _Launchers()
+    with torch.inference_mode(False), launchers:
         trajectory = Trajectory(twin)
-        images, _ = trajectory.forward(_on_meta(start), [_on_meta(keys) for keys in text], chosen)
+        images, _ = trajectory.forward(meta_twin(start), [meta_twin(keys) for keys in text], chosen)
         if job.recording:
             trajectory.backward(torch.empty_like(images))
-    return launches
+    return launchers.launches
 
 
 class _Launchers(Counting):  # type: ignore[no-untyped-call]
-    """Runs the launchers of the package's kernels, as a card would, on the meta tensors of each operation."""
+    """Notes what the launchers of the package's kernels would launch for each operation on meta tensors.
+
+    Attributes:
+        launches: the launches, in order.
+    """
 
     def __init__(self) -> None:
         super().__init__({})
+        self.launches: list[Launched] = []
 
     def run(self, func: "OpOverload", args: Arguments, kwargs: Options) -> object:
-        """Return the results of an operation; on the meta device its launcher only notes what it launches."""
+        """Return the results of an operation, and note its launches."""
         out = super().run(func, args, kwargs)
-        launch_on_meta(func, args, kwargs)
+        self.launches += launches_of(func, args, kwargs)
         return out
 
 
@@ -140,9 +146,3 @@ def _without_host(level: str) -> str:
 
 def _hollow(model: _Model, module: nn.Module) -> _Model:
     return hollow(model, held_tensors([model]), [module])
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta").requires_grad_(
-        tensor.requires_grad
-    )

@@ -70,12 +70,12 @@ def rounding_unit(dtypes: Iterable[torch.dtype], device: torch.device) -> float:
     """
     floating = {dtype for dtype in dtypes if dtype.is_floating_point}
     units = [torch.finfo(dtype).eps for dtype in floating]
-    if "tf32" in fp32_precisions() and torch.float32 in floating and device.type == "cuda":
+    if "tf32" in _fp32_precisions() and torch.float32 in floating and device.type == "cuda":
         units.append(_TF32_UNIT)
     return max(units, default=torch.finfo(torch.float32).eps)
 
 
-def fp32_precisions() -> tuple[str, str]:
+def _fp32_precisions() -> tuple[str, str]:
     """Return the precision in which CUDA multiplies float32 matrices, and that in which cuDNN convolves them."""
     backends: Any = torch.backends  # whose types do not name these settings
     return backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision

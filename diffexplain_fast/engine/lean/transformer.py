@@ -54,7 +54,7 @@ class Attention:
             # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
-        self.packed = _packed(self.q, self.k, self.v) if packs and raw.shares_shift else None
+        self.packed = _packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
         self.norm = norm(module.group_norm) if residual else None
 
     def split(self, x: Tensor) -> Tensor:

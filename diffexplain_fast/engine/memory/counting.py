@@ -266,10 +266,13 @@ def hollow(model: _Model, tensors: Iterable[Tensor], shared: Iterable[object] = 
         tensors: the tensors of the object.
         shared: objects that the copy shares with the original.
     """
-    twins = {
-        id(each): _empty(each.shape, each.stride(), each.dtype).requires_grad_(each.requires_grad) for each in tensors
-    }
+    twins = {id(each): meta_twin(each) for each in tensors}
     return copy.deepcopy(model, {**{id(each): each for each in shared}, **twins})
+
+
+def meta_twin(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same form on the meta device, which requires a gradient if the given one does."""
+    return _empty(tensor.shape, tensor.stride(), tensor.dtype).requires_grad_(tensor.requires_grad)
 
 
 @contextmanager
