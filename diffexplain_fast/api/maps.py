@@ -11,6 +11,7 @@ from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.targets import as_target
 
@@ -92,17 +93,13 @@ def explain_func(
     if not bool(((pixels >= -_BEYOND) & (pixels <= 1 + _BEYOND)).all()):
         got = f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
         raise wrong_value("inputs", "pictures that mean= and std= bring to [0, 1]", got)
-    loaded, size = load_pipeline(pipeline, device=device if isinstance(pipeline, str) else None), given.shape[-2:]
-    height, width = loaded.image_size
+    loaded = load_pipeline(pipeline, device=device if isinstance(pipeline, str) else None)
+    size, (height, width) = (given.shape[2], given.shape[3]), loaded.image_size
     if size[0] * width != size[1] * height:
         wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"
         raise wrong_value("inputs", wanted_size, f"{size[0]} x {size[1]}")
-
-    def preprocess(drawn: Tensor) -> Tensor:
-        fitting = drawn if drawn.shape[-2:] == size else interpolate(drawn, size, mode="bilinear", antialias=True)
-        return (fitting - centre) / spread
-
-    classifier = Classifier(model, preprocess, labels, output=output)
+    normalised = Preprocess(size, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+    classifier = Classifier(model, normalised, labels, output=output)
     found = np.zeros((len(given), 1, *size), np.float32)
     with Explainer(loaded, classifier, seed=seed, device=device) as explainer:
         run: Callable[..., Attribution] = explainer.attribute  # it checks the kind of every option itself
@@ -115,7 +112,7 @@ def explain_func(
     return found
 
 
-def _resized(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a map [H, W] in another size, with the same sum."""
     scale = values.size / (size[0] * size[1])
     return interpolate(torch.from_numpy(values)[None, None], size, mode="area")[0, 0].numpy() * scale

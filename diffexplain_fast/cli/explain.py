@@ -105,14 +105,17 @@ def _explanations(
     """
     from diffexplain_fast.results.explanation import Explanation
 
-    if ranks.are_several():
-        settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
-        settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
-        settings["pipeline"] = explainer.pipeline.fingerprint()
-        ranks.divide(partial(_explained, explainer, search=search), targets, out, settings)
-    for text, folder in targets.items() if ranks.is_first() else ():
-        known = Explanation.load(folder / "explanation") if ranks.are_several() else None
-        yield folder, known or _explained(explainer, text, folder, search)
+    if not ranks.are_several():
+        for text, folder in targets.items():
+            yield folder, _explained(explainer, text, folder, search)
+        return
+    settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
+    settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
+    settings["pipeline"] = explainer.pipeline.fingerprint()
+    ranks.divide(partial(_explained, explainer, search=search), targets, out, settings)
+    if ranks.is_first():
+        for folder in targets.values():
+            yield folder, Explanation.load(folder / "explanation")
 
 
 def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":

@@ -22,12 +22,11 @@ def is_first() -> bool:
 
 def left_to_first() -> bool:
     """Return whether another rank writes the results, and say so: the variables may be left from another run."""
+    if is_first():
+        return False
     here = ranks()
-    if not is_first():
-        print(
-            f"rank {here.rank} of {here.processes} (RANK, WORLD_SIZE): done, rank 0 writes the report", file=sys.stderr
-        )
-    return not is_first()
+    print(f"rank {here.rank} of {here.processes} (RANK, WORLD_SIZE): done, rank 0 writes the report", file=sys.stderr)
+    return True
 
 
 def divide(
@@ -48,10 +47,11 @@ def divide(
         ValueError: the folder holds results of other settings; names what differs.
         StorageError: the folder cannot be written.
     """
-    keys = {hashlib.sha256(text.encode()).hexdigest()[:40]: text for text in targets}
+    units = {hashlib.sha256(text.encode()).hexdigest()[:40]: text for text in targets}
 
     def make(key: str) -> bytes:
-        run(keys[key], targets[keys[key]])
-        return keys[key].encode()
+        text = units[key]
+        run(text, targets[text])
+        return text.encode()
 
-    SharedUnits(out / "ranks", settings, ".done").complete(list(keys), make)
+    SharedUnits(out / "ranks", settings, ".done").complete(list(units), make)

@@ -15,6 +15,7 @@ from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.methods.discovery import screen
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from tests.api.test_intervening import marked
 from tests.auditing import QUICK, TINY_GROUPS
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
@@ -26,12 +27,6 @@ MANY = [*WORDS, "desert", "snow", "a photo", "of the"]
 def fails(picture: Tensor) -> Tensor:
     """Be an intervention that fails."""
     raise RuntimeError("no mark")
-
-
-def marked(picture: Tensor) -> Tensor:
-    """Paint the upper left corner white."""
-    picture[:, :4, :4] = 1
-    return picture
 
 
 def same(picture: Tensor) -> Tensor:

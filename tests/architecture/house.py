@@ -150,6 +150,7 @@ DOORS = {
         "labels": "methods",
         "loading": ANY,
         "pipeline": ANY,
+        "preprocess": "api",
         "text_to_image": "engine",
         "xl": "engine methods",
         "public": "measuring prediction",

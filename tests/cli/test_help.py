@@ -28,6 +28,14 @@ def commands(group: object, names: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 EVERY = list(commands(typer.main.get_command(app)))
 
 
+def parameters(words: tuple[str, ...]) -> list[typer.models.ParameterInfo]:
+    """Return the options and arguments of a command or group by its names."""
+    command = typer.main.get_command(app)
+    for name in words:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    return command.params
+
+
 def shown(*words: str) -> str:
     result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}, catch_exceptions=False)
     assert result.exit_code == 0
@@ -41,10 +49,7 @@ def test_nothing_is_cut_and_every_option_is_a_sentence(words: tuple[str, ...]) -
     assert [name for name, said in listed if not said or "..." in said] == []
     for line in text.splitlines():
         assert len(line) <= 80
-    command = typer.main.get_command(app)
-    for name in words:
-        command = command.commands[name]  # type: ignore[attr-defined]
-    for parameter in command.params:
+    for parameter in parameters(words):
         said = getattr(parameter, "help", None) or ""
         assert said.endswith(".") and not said[0].islower(), f"{parameter.name}: {said}"
 
@@ -71,13 +76,10 @@ EXAMPLES = {"bench estimate gpu": CARDS, "bench model gpu": GPUS}
 """The same for options of which the help names a few."""
 
 
-def parameters() -> Iterator[tuple[str, typer.models.ParameterInfo]]:
+def every_parameter() -> Iterator[tuple[str, typer.models.ParameterInfo]]:
     """Give each option of each command, with the names of both."""
     for words in EVERY:
-        command = typer.main.get_command(app)
-        for name in words:
-            command = command.commands[name]  # type: ignore[attr-defined]
-        yield from ((" ".join([*words, parameter.name or ""]), parameter) for parameter in command.params)
+        yield from ((" ".join([*words, parameter.name or ""]), parameter) for parameter in parameters(words))
 
 
 def quoted(said: str) -> set[str]:
@@ -86,7 +88,7 @@ def quoted(said: str) -> set[str]:
 
 def test_help_names_the_values_that_are_accepted_as_they_are_typed() -> None:
     seen = set()
-    for name, parameter in parameters():
+    for name, parameter in every_parameter():
         option = name.rpartition(" ")[2]
         wanted = ACCEPTED.get(name, ACCEPTED.get(option) if not name.startswith("bench model") else None)
         some = EXAMPLES.get(name)
@@ -105,7 +107,7 @@ def test_no_help_names_a_value_without_quotes() -> None:
     """A value that begins a sentence would be written with a capital letter, in which nobody can type it."""
     values = {value for names in ACCEPTED.values() for value in names} | {*GPUS}
     words = [value for value in values if re.search(r"[0-9]", value)]
-    for name, parameter in parameters():
+    for name, parameter in every_parameter():
         said = re.sub(r'"[^"]+"', "", getattr(parameter, "help", None) or "")
         assert [word for word in words if re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)] == [], name
 

@@ -87,20 +87,9 @@ def test_of_several_ranks_only_the_first_writes_an_audit(
 
 
 LAUNCHERS = {
-    "torch.distributed.run": ["--standalone", "--nproc-per-node", "2"],
-    "accelerate.commands.launch": [
-        *(
-            "--multi_gpu",
-            "--num_processes",
-            "2",
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-        )
-    ],
+    "torch.distributed.run": "--standalone --nproc-per-node 2",
+    "accelerate.commands.launch": "--multi_gpu --num_processes 2 --num_machines 1"
+    " --mixed_precision no --dynamo_backend no",
 }
 
 
@@ -114,7 +103,7 @@ def test_two_processes_share_the_targets_and_one_reports(
     script, log = tmp_path / "run.py", tmp_path / "log"
     script.write_text(_SCRIPT)
     log.mkdir()
-    command = [sys.executable, "-m", launcher, *LAUNCHERS[launcher], str(script)]
+    command = [sys.executable, "-m", launcher, *LAUNCHERS[launcher].split(), str(script)]
     command += [str(log), "explain", classifier, "boat", "fish", "house", "--pipeline", pipeline, "--json"]
     command += ["--out", str(tmp_path / "out"), "--iterations", "1", "--images", "2", "--steps", "1"]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
