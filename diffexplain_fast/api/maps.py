@@ -1,6 +1,7 @@
 """Maps of pixels, for tools that measure maps: quantus, and captum's methods for any target of this package."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def explain_func(
     if not bool(((pixels >= -_BEYOND) & (pixels <= 1 + _BEYOND)).all()):
         got = f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
         raise wrong_value("inputs", "pictures that mean= and std= bring to [0, 1]", got)
-    loaded = load_pipeline(pipeline, device=device if isinstance(pipeline, str) else None)
+    loaded = load_pipeline(pipeline, device=device if isinstance(pipeline, str | Path) else None)
     size, (height, width) = (given.shape[2], given.shape[3]), loaded.image_size
     if size[0] * width != size[1] * height:
         wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"

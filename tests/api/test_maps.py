@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_a_map_is_that_of_the_attribution_for_each_pictures_own_target() -> None
     for place, target in ((0, 1), (1, 0)):
         own = quick_attribution(images=pictures()[[place]], target=target, captions=[CAPTIONS[place]], **OWN)
         assert found[place, 0] == pytest.approx(own.map(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_pipeline_that_is_read_is_read_on_the_models_device(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def loading(source: object, device: object = None) -> None:
+        asked.append(device)
+        raise LookupError(source)
+
+    monkeypatch.setattr("diffexplain_fast.api.maps.load_pipeline", loading)
+    with pytest.raises(LookupError):
+        maps_of(pictures(), [1, 0], pipeline=kind("folder"))
+    assert asked == [torch.device("cpu")]
 
 
 def test_inputs_may_be_normalised_and_larger_than_the_pipelines_pictures() -> None:
