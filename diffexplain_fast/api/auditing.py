@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, tokens_of
+from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, searched, tokens_of
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.options import SamplerOptions
@@ -175,9 +175,7 @@ def run_audit(
     readout = readout_of(classifier, targets, blank)
     sight = _sight(chosen.eye, asked, phrases, blank)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
-    explained = kept_in(folder, classifier, sampler, search)
-    given = {} if explain is True else found_by(explain, readout, pipeline, explained)
-    aside = _aside(phrases, classifier, pipeline.device)
+    given, aside = found_by(explain, readout, pipeline), _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
     question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, given)
     # All that the arguments can do wrong shows itself here, before the first picture is drawn.
@@ -190,7 +188,8 @@ def run_audit(
         if screening:
             prepared = prepare(question.among(left), chosen.options, tokens_of(explain))
         if explain is True:
-            prepared = prepared.with_found(found_by(True, readout, pipeline, explained))
+            kept = kept_in(folder, classifier, sampler, search)
+            prepared = prepared.with_found(searched(readout, pipeline, kept))
         audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
     picturing.add(audit, prepared.question, chosen.callback)
