@@ -90,14 +90,15 @@ class Auditing(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Chosen:
-    """Options of an audit, checked."""
+    """Options of an audit, checked; ``draws`` says whether it draws pictures at all."""
 
     options: AuditOptions
     pool: str | Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
-    weights: object = None
-    ray: RayWorkers | None = None
+    weights: object
+    ray: RayWorkers | None
+    draws: bool
 
     @classmethod
     def of(cls, pictures: int, minimal_effect: float, level: float, explain: object, given: Auditing) -> "Chosen":
@@ -127,15 +128,15 @@ class Chosen:
         if pool is not None and not isinstance(pool, str | Path):
             raise wrong_type("pool", "a folder, or None", pool)
         control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
-        drawn = {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}
-        if type(pictures) is int and pictures == 0:
-            for name, value in drawn.items():
+        draws = type(pictures) is not int or pictures != 0
+        if not draws:
+            for name, value in {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}.items():
                 if value:
                     wanted = "nothing where pictures is 0, because no picture is drawn"
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures
         options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
-        return cls(options, pool, eye, callback, given.get("weights"), checked_ray(given.get("ray")))
+        return cls(options, pool, eye, callback, given.get("weights"), checked_ray(given.get("ray")), draws)
 
 
 def run_audit(
