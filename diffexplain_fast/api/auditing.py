@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, tokens_of
+from diffexplain_fast.api.found import Searches, check_explain, found_by, kept_in, searched, tokens_of
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.options import SamplerOptions
@@ -90,14 +90,15 @@ class Auditing(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Chosen:
-    """Options of an audit, checked."""
+    """Options of an audit, checked; ``draws`` says whether it draws pictures at all."""
 
     options: AuditOptions
     pool: str | Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
-    weights: object = None
-    ray: RayWorkers | None = None
+    weights: object
+    ray: RayWorkers | None
+    draws: bool
 
     @classmethod
     def of(cls, pictures: int, minimal_effect: float, level: float, explain: object, given: Auditing) -> "Chosen":
@@ -127,15 +128,15 @@ class Chosen:
         if pool is not None and not isinstance(pool, str | Path):
             raise wrong_type("pool", "a folder, or None", pool)
         control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
-        drawn = {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}
-        if type(pictures) is int and pictures == 0:
-            for name, value in drawn.items():
+        draws = type(pictures) is not int or pictures != 0
+        if not draws:
+            for name, value in {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}.items():
                 if value:
                     wanted = "nothing where pictures is 0, because no picture is drawn"
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures
         options = AuditOptions(pictures, minimal_effect, level, control, own, redraw)
-        return cls(options, pool, eye, callback, given.get("weights"), checked_ray(given.get("ray")))
+        return cls(options, pool, eye, callback, given.get("weights"), checked_ray(given.get("ray")), draws)
 
 
 def run_audit(
@@ -175,9 +176,7 @@ def run_audit(
     readout = readout_of(classifier, targets, blank)
     sight = _sight(chosen.eye, asked, phrases, blank)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
-    explained = kept_in(folder, classifier, sampler, search)
-    given = {} if explain is True else found_by(explain, readout, pipeline, explained)
-    aside = _aside(phrases, classifier, pipeline.device)
+    given, aside = found_by(explain, readout, pipeline), _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
     question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, given)
     # All that the arguments can do wrong shows itself here, before the first picture is drawn.
@@ -190,7 +189,8 @@ def run_audit(
         if screening:
             prepared = prepare(question.among(left), chosen.options, tokens_of(explain))
         if explain is True:
-            prepared = prepared.with_found(found_by(True, readout, pipeline, explained))
+            kept = kept_in(folder, classifier, sampler, search)
+            prepared = prepared.with_found(searched(readout, pipeline, kept))
         audit = discover(prepared, chosen.callback)
     audit.settings["screened"] = screening
     picturing.add(audit, prepared.question, chosen.callback)

@@ -221,9 +221,9 @@ class Explainer(Attributing, Gathering, Segmenting):
             StorageError: the pool cannot be written.
         """
         self._follow()
-        changes, only = Intervening.of(interventions, options.get("clusters")), type(pictures) is int and pictures == 0
+        changes = Intervening.of(interventions, options.get("clusters"))
         chosen = Chosen.of(pictures, minimal_effect, level, explain, options)
-        if only:
+        if not chosen.draws:
             with self._frozen():
                 return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, chosen.callback)
         own = Picturing.of(images, options.get("labels"), options.get("segmenter"), self.pipeline)

@@ -41,29 +41,24 @@ def tokens_of(explain: object) -> int:
     """Return how many tokens a search will find for every target; 0 where nothing is searched.
 
     Args:
-        explain: see ``found_by``.
+        explain: see ``Explainer.audit``.
     """
     return Options().n_tokens if explain is True else 0
 
 
-def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Search) -> dict[int, Found]:
-    """Return the tokens that explanations found, by the place of the target.
+def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int, Found]:
+    """Return the tokens that given explanations found, by the place of the target; none without any explanation.
 
     Args:
-        explain: True to explain every target now, False for none, or target name to its explanation.
+        explain: see ``Explainer.audit``.
         readout: the classifier and its targets.
         pipeline: draws the pictures.
-        search: explains a target.
 
     Raises:
         ValueError: an explanation of an unknown target, or of another pipeline.
     """
-    if isinstance(explain, bool):
-        wanted = [readout.others.get(place, index) for place, index in enumerate(readout.classes)] if explain else []
-        return {place: _found(search(target, readout.names[place]), pipeline) for place, target in enumerate(wanted)}
-    assert isinstance(explain, Mapping)
     found = {}
-    for name, explanation in explain.items():
+    for name, explanation in explain.items() if isinstance(explain, Mapping) else ():
         if name not in readout.names:
             raise unknown_name("explain", str(name), readout.names)
         if explanation.prompt_embeds.shape[-1] != pipeline.embedding_dim:
@@ -71,6 +66,18 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline, search: Sear
             raise wrong_value(f"explain, {name}", tokens, f"{explanation.prompt_embeds.shape[-1]} numbers")
         found[readout.names.index(name)] = _found(explanation, pipeline)
     return found
+
+
+def searched(readout: Readout, pipeline: Pipeline, search: Search) -> dict[int, Found]:
+    """Explain every target, and return the tokens that were found, by the place of the target.
+
+    Args:
+        readout: the classifier and its targets.
+        pipeline: draws the pictures.
+        search: explains a target.
+    """
+    targets = [readout.others.get(place, index) for place, index in enumerate(readout.classes)]
+    return {place: _found(search(target, readout.names[place]), pipeline) for place, target in enumerate(targets)}
 
 
 def kept_in(folder: Path, classifier: Classifier, sampler: DifferentiableSampler, search: Searches) -> Search:

@@ -1,7 +1,6 @@
 """Workers of Ray that draw the pictures of a pool."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +13,7 @@ from diffexplain_fast.evidence.pool import Crew, Unit, drawn, pool_identity
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.runs.ray_workers import Actors, RayWorkers
 
 
@@ -25,7 +25,7 @@ class Drawer:
         device: "cpu" or "cuda".
         options: of the sampler.
         seed: of the start latents.
-        identity: of the pool, as JSON; pictures of another one would be of another pool.
+        identity: of the pool; pictures of another one would be of another pool.
         threads: processors that torch uses, because their number decides the last bits on the CPU.
     """
 
@@ -35,14 +35,14 @@ class Drawer:
         device: str,
         options: SamplerOptions,
         seed: int,
-        identity: str,
+        identity: JsonObject,
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
         pipeline = load_pipeline(make(device))
         self._drawing = Drawing(pipeline, DifferentiableSampler.from_pipe(pipeline, **options), seed)
-        wanted, got = json.loads(identity), json.loads(json.dumps(pool_identity(self._drawing)))
-        if differing := sorted(key for key in wanted.keys() | got if wanted.get(key) != got.get(key)):
+        got = pool_identity(self._drawing)
+        if differing := sorted(key for key in identity.keys() | got if identity.get(key) != got.get(key)):
             raise wrong_value("ray", "workers with the same pipeline", f"another {' and '.join(differing)} in a worker")
 
     def make(self, *unit: object) -> bytes:
@@ -88,14 +88,10 @@ def crew_of(ray: RayWorkers | None, drawing: Drawing, options: SamplerOptions) -
     if ray.make is None and device != "cpu":
         wanted = "RayWorkers(address, make) for a pipeline on a GPU, with a function of a device that returns it"
         raise wrong_value("ray", wanted, "no make")
-    make, identity = ray.make or _Sent(drawing.pipeline), json.dumps(pool_identity(drawing))
-    arguments = (make, device, options, drawing.seed, identity, torch.get_num_threads())
-    with Actors(ray.address, Drawer, arguments, device != "cpu", torch.get_num_threads()) as actors:
-
-        def draw(units: Mapping[str, Unit]) -> Iterable[tuple[str, bytes]]:
-            return actors.made({key: tuple(unit) for key, unit in units.items()})
-
-        yield draw
+    make, threads = ray.make or _Sent(drawing.pipeline), torch.get_num_threads()
+    arguments = (make, device, options, drawing.seed, pool_identity(drawing), threads)
+    with Actors(ray.address, Drawer, arguments, device != "cpu", threads) as actors:
+        yield actors.made
 
 
 class _Sent:

@@ -171,11 +171,11 @@ def _joined(ray: ModuleType, address: str) -> bool:
     """Join a cluster, or begin one on this machine; return whether it was joined here and is to be left again."""
     if ray.is_initialized():
         return False
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address != "auto":
             raise wrong_value("ray", "the address of a running cluster", f"{address}: {error}") from error
-        ray.init(address="local", **quiet)
+        ray.init(address="local", include_dashboard=False, **quiet)
     return True

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
@@ -76,14 +77,15 @@ class SharedUnits:
             StorageError: a unit that cannot be written; all units before it are stored.
         """
         missing = self._missing(keys)
-        for key, content in workers(missing) if workers is not None and missing else ():
-            self._make(key, lambda _, content=content: content)  # type: ignore[misc]
-            report(len(keys) - len(self._missing(keys)), len(keys))
-        missing = self._missing(keys)
+        if workers is not None and missing:
+            for key, content in workers(missing):
+                self._make(key, partial(bytes, content))
+                report(len(keys) - len(self._missing(keys)), len(keys))
+            missing = self._missing(keys)
         while missing:
             made = False
             for key in missing:
-                made |= self._make(key, make)
+                made |= self._make(key, partial(make, key))
                 report(len(keys) - len(self._missing(keys)), len(keys))
             missing = self._missing(keys)
             if missing and not made:
@@ -100,7 +102,7 @@ class SharedUnits:
         except FileNotFoundError as error:
             raise CorruptFileError(describe(str(self.path(key)), "a stored unit", "no file")) from error
 
-    def _make(self, key: str, make: Callable[[str], bytes]) -> bool:
+    def _make(self, key: str, make: Callable[[], bytes]) -> bool:
         """Make a unit; return whether this process has stored it."""
         path, lock = self.path(key), self.folder / f".{key}.lock"
         if path.exists():
@@ -114,7 +116,7 @@ class SharedUnits:
         try:
             if path.exists():
                 return False
-            write_bytes_atomic(path, make(key))
+            write_bytes_atomic(path, make())
             return True
         finally:
             release(descriptor, lock)

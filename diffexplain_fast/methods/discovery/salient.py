@@ -1,6 +1,6 @@
 """The agreement of an audit's hidden features with what workers said of them for Salient ImageNet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -71,8 +71,8 @@ def agreement_with(
     )
 
 
-def _agreed(same: np.ndarray, classes: Sequence[int] | np.ndarray) -> Agreed:
+def _agreed(same: np.ndarray, classes: np.ndarray) -> Agreed:
     if not len(same):
         return Agreed(None, None, None, 0)
-    low, high = clustered_rate(same, np.asarray(classes))
+    low, high = clustered_rate(same, classes)
     return Agreed(float(same.mean()), low, high, len(same))
