@@ -58,7 +58,9 @@ def make_vae(run: Run) -> None:
     scenes = run.train_scenes()
     torch.manual_seed(1)
     vae = vae_room.build_vae().to(run.device)
-    _fit(run, "vae", vae, vae_room.vae_loss(vae, scenes, vae_room.PLAN.batch), vae_room.PLAN, 1)
+    plan, details = vae_room.PLAN, vae_room.DETAILS_PLAN
+    _fit(run, "vae", vae, vae_room.vae_loss(vae, scenes, plan.batch, weigh=False), plan, 1)
+    _fit(run, "vae-details", vae, vae_room.vae_loss(vae, scenes, details.batch, weigh=True), details, 9)
     latents, factor = vae_room.encode_scenes(vae, scenes)
     vae.register_to_config(scaling_factor=factor)
     save_tensors_atomic(run.build / "latents.safetensors", {"latents": latents})
@@ -188,7 +190,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     "tokenizer": Stage(make_tokenizer, 1),
     "probe": Stage(make_probe, 1200),
-    "vae": Stage(make_vae, 2600),
+    "vae": Stage(make_vae, 3600),
     "decoder": Stage(make_decoder, 700),
     "clip": Stage(make_clip, 3500),
     "segmenter": Stage(make_segmenter, 1600),
