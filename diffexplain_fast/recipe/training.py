@@ -124,7 +124,7 @@ class _Steps:
         on_card = self.device.type == "cuda"
         rate = torch.tensor(plan.rate, device=self.device) if on_card else plan.rate
         self._optimiser = torch.optim.AdamW(
-            self._parameters, lr=rate, weight_decay=plan.decay, betas=(0.9, 0.99), capturable=on_card
+            self._parameters, lr=rate, weight_decay=plan.decay, betas=(0.9, 0.99), capturable=on_card, fused=not on_card
         )
         self._average = [p.detach().clone() for p in self._parameters] if plan.average else []
         self.running = torch.tensor(math.nan, device=self.device)
