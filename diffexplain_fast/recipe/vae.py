@@ -22,7 +22,7 @@ DECODER_PLAN = Plan(steps=3000, batch=24, rate=1.5e-3, decay=0.0, average=0.995,
 _EDGE_WEIGHT = 0.5
 _MOST_WEIGHT = 12.0
 """Of a pixel of a small element; a background's pixels weigh about 1."""
-_LATENT_NOISE = 0.05
+_LATENT_NOISE = 0.02
 """Noise on unit-variance latents, so that the decoder forgives a denoiser that is slightly off."""
 
 
