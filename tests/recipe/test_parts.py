@@ -18,7 +18,7 @@ from diffexplain_fast.recipe.probes import build_probe
 from diffexplain_fast.recipe.segmenter import build_segmenter
 from diffexplain_fast.recipe.tokenizer import build_tokenizer, learn_merges
 from diffexplain_fast.recipe.unet import build_unet
-from diffexplain_fast.recipe.vae import LATENTS, build_vae
+from diffexplain_fast.recipe.vae import LATENTS, build_vae, pixel_weights
 from diffexplain_fast.tinyworld.grammar import (
     NAMELESS_WORDS,
     VOCABULARY,
@@ -86,6 +86,17 @@ def test_a_caption_matches_the_pictures_of_which_it_is_true():
     found = seen_values(scenes) @ allowed.T == said
     wanted = [[is_true(read_caption(text), scene) for text in texts] for scene in attributes]
     assert torch.equal(found, torch.tensor(wanted))
+
+
+def test_an_element_weighs_as_the_square_root_of_its_area():
+    elements = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    elements[0, :16, :16] = 7  # a 16th of the picture
+    elements[1, 0, 0] = 7
+    weights = pixel_weights(elements)
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(2))
+    small, large = weights[0, 0, 0, 0], weights[0, 0, -1, -1]
+    torch.testing.assert_close((small / large) ** 2, torch.tensor(15.0))  # by pixel the 15th part weighs as root 15
+    assert 11 < weights[1, 0, 0, 0] < 13  # a single pixel is not all that is learnt
 
 
 def test_frames_belong_to_no_element():
