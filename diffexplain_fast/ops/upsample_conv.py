@@ -29,6 +29,12 @@ class SubpixelWeight(NamedTuple):
 
     convolution: Convolution
 
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias [K] of the 3 x 3 convolution, which each of the four channels has."""
+        bias = self.convolution.bias
+        return None if bias is None else bias[: len(bias) // 4]
+
     def adjoint(self, dy: Tensor, impl: str) -> Tensor:
         """Return the adjoint [N, C, H, W] of the input of ``upsample_conv``, or of some of its rows.
 

@@ -87,6 +87,16 @@ class Linear(NamedTuple):
         return adapted_backward(dy @ self.weight, dy, self.thin)
 
 
+def packed(q: Linear, k: Linear, v: Linear) -> Linear | None:
+    """Return one layer for three of the same input; None where adapters are trained or only some have a bias."""
+    layers, biases = (q, k, v), [layer.bias for layer in (q, k, v) if layer.bias is not None]
+    shapes = {layer.weight.shape for layer in layers}
+    if any(layer.thin for layer in layers) or len(biases) not in (0, 3) or len(shapes) > 1:
+        return None
+    with torch.no_grad():
+        return Linear(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
+
+
 class _Linear(TensorFunction):
     @staticmethod
     def forward(ctx: Context, x: Tensor, linear: Linear, *trained: Tensor) -> Tensor:

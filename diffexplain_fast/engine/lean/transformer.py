@@ -8,14 +8,15 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, matrices, matrix_gradients
 from diffexplain_fast.engine.lean.levels import Level
+from diffexplain_fast.engine.lean.owed import Owed, summed, wide
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import (
-    Linear,
     UnsupportedModelError,
     add_product,
     known,
     linear,
     norm,
+    packed,
 )
 from diffexplain_fast.engine.lean.residual import Pair, added, beside, normalise, normalise_backward, total
 from diffexplain_fast.ops._autograd import Context, PairFunction, first_order
@@ -54,7 +55,7 @@ class Attention:
             # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
-        self.packed = _packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
+        self.packed = packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
         self.norm = norm(module.group_norm) if residual else None
 
     def split(self, x: Tensor) -> Tensor:
@@ -130,7 +131,15 @@ class Transformer:
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
         self.raw = raw
+        self.entering: Tensor | None = None
         self.trained = [matrix for block in self.blocks for group in block.trained for matrix in group]
+
+    def owe(self, owed: Owed) -> None:
+        """Let the norm add what the input owes, and the last projection, which ends the path around; see ``owed``."""
+        if owed is not None:
+            self.entering = owed.to(self.norm.weight.dtype)[None]
+            bias = summed(wide(self.leave.bias), owed)
+            self.leave = self.leave._replace(bias=None if bias is None else bias.to(self.leave.weight.dtype))
 
     def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
@@ -151,7 +160,7 @@ class _Enter(PairFunction):
     def forward(ctx: Context, x: Tensor, transformer: Transformer) -> tuple[Tensor, Tensor]:
         group = transformer.norm
         y, mean, rstd = transformer.raw.group_norm_fwd(
-            x, None, None, group.weight, group.bias, group.groups, group.eps, False
+            x, None, transformer.entering, group.weight, group.bias, group.groups, group.eps, False
         )
         ctx.save_for_backward(x, mean, rstd)
         ctx.transformer = transformer
@@ -161,9 +170,9 @@ class _Enter(PairFunction):
     @first_order("the sampler's transformer")
     def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd = saved
-        raw, norm = ctx.transformer.raw, ctx.transformer.norm
+        raw, norm, entering = ctx.transformer.raw, ctx.transformer.norm, ctx.transformer.entering
         grads = channels_last(dy), channels_last(around)
-        return raw.group_norm_bwd_add(grads[0], x, None, norm, mean, rstd, False, grads[1]), None
+        return raw.group_norm_bwd_add(grads[0], x, entering, norm, mean, rstd, False, grads[1]), None
 
 
 class _SelfAttention(PairFunction):
@@ -279,16 +288,6 @@ class _FeedForward(PairFunction):
         dn = adapted_backward(block.wide.backward(dh), dh, block.wide_thin)
         dx = normalise_backward(dn, x, block.raw, block.norms[2], (mean, rstd), dy if around is None else around)
         return dx, dx if ctx.paired else None, None, None, *grads
-
-
-def _packed(q: Linear, k: Linear, v: Linear) -> Linear | None:
-    """Return one layer for three of the same input; None where adapters are trained or only some have a bias."""
-    layers, biases = (q, k, v), [layer.bias for layer in (q, k, v) if layer.bias is not None]
-    shapes = {layer.weight.shape for layer in layers}
-    if any(layer.thin for layer in layers) or len(biases) not in (0, 3) or len(shapes) > 1:
-        return None
-    with torch.no_grad():
-        return Linear(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
 
 
 def _project(layer: Attention, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
