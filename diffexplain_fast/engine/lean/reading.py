@@ -80,7 +80,11 @@ class Linear(NamedTuple):
         """Return x W^T + b for [..., C]; ``torch.autocast`` around the backward does not change the gradient."""
         if torch.is_grad_enabled() and (x.requires_grad or self.thin):
             return _Linear.apply(x, self, *matrices(self.thin))
-        return adapted(F.linear(x, self.weight, self.bias), x, self.thin)
+        return adapted(self.forward(x), x, self.thin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T + b without adapters and without recording a graph."""
+        return F.linear(x, self.weight, self.bias)
 
     def backward(self, dy: Tensor) -> Tensor:
         """Return the gradient of x, dy W, for [..., K]."""

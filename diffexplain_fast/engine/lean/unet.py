@@ -83,7 +83,7 @@ class LeanUNet:
         self.middle = [Resnet(module, self.raw) for module in middle.resnets]
         self.attention = [Transformer(module, self.raw) for module in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
-        if self.raw.shares_shift:
+        if self.raw.adds_in_products:
             self._owe()
 
     def _stage(self, block: Any) -> Stage:

@@ -1,5 +1,6 @@
 """Biases that the next norm adds: the UNet's own numbers and gradients, wherever a bias can go."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -61,22 +62,49 @@ def given_for(rows: int) -> tuple[Tensor, Tensor, Tensor]:
     return sample, torch.randn(rows, 3, 12, generator=generator, dtype=torch.float64), torch.tensor([7])
 
 
+def both_ways(run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return a function's result, and the gradients of its inputs for one cotangent."""
+    leaves = [each.clone().requires_grad_() for each in inputs]
+    out = run(*leaves)
+    dy = torch.randn(out.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64).to(out.dtype)
+    return [out, *torch.autograd.grad(out, leaves, dy)]
+
+
 @pytest.mark.parametrize("savings", [SAVINGS, ("text",)], ids=["all savings", "few savings"])
+@pytest.mark.parametrize("level", ["keep", "attend", "block"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_unet_whose_norms_add_the_biases_is_the_users_unet(layout: str, savings: tuple[str, ...]) -> None:
+def test_a_unet_whose_norms_and_products_add_is_the_users_unet(
+    layout: str, level: str, savings: tuple[str, ...]
+) -> None:
     unet = unet_of(**LAYOUTS[layout])
-    sample, text, time = given_for(2)
+    *inputs, time = given_for(2)
     lean = LeanUNet(unet, "reference", savings)
-    assert lean.raw.shares_shift and lean.first.bias is None
-    inputs = [sample.clone().requires_grad_(), text.clone().requires_grad_()]
-    wanted = unet(inputs[0].repeat(2, 1, 1, 1), time, inputs[1], return_dict=False)[0]
-    dy = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    own = [each.detach().clone().requires_grad_() for each in inputs]
-    got = lean(own[0], lean.project(own[1]), lean.shifts(time, None)[0], LEVELS["keep"])
-    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
-    gradients = zip(torch.autograd.grad(got, own, dy), torch.autograd.grad(wanted, inputs, dy), strict=True)
-    for ours, plain in gradients:
-        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9 * plain.abs().max().item())
+    assert lean.raw.adds_in_products and lean.first.bias is None
+
+    def run(sample: Tensor, text: Tensor) -> Tensor:
+        return lean(sample, lean.project(text), lean.shifts(time, None)[0], LEVELS[level])
+
+    def plain(sample: Tensor, text: Tensor) -> Tensor:
+        out: Tensor = unet(sample.repeat(2, 1, 1, 1), time, text, return_dict=False)[0]
+        return out
+
+    for ours, wanted in zip(both_ways(run, inputs), both_ways(plain, inputs), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-9 * wanted.abs().max().item())
+
+
+def test_tritons_kernels_give_the_users_unet() -> None:
+    pytest.importorskip("triton")
+    unet = unet_of(**LAYOUTS["attention at the smallest size"]).float()
+    *inputs, time = (each if each.dtype == torch.long else each.float() for each in given_for(1))
+    lean, own = (LeanUNet(unet, impl) for impl in ("triton", "reference"))
+
+    def results(model: LeanUNet) -> list[Tensor]:
+        return both_ways(
+            lambda sample, text: model(sample, model.project(text), model.shifts(time, None)[0], LEVELS["keep"]), inputs
+        )
+
+    for ours, wanted in zip(results(lean), results(own), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
 
 
 def test_the_users_biases_stay_as_they_are() -> None:
