@@ -45,12 +45,12 @@ class TensorFunction(torch.autograd.Function):
 
 
 class PairFunction(torch.autograd.Function):
-    """An ``autograd.Function`` with two results, of which the second may be None."""
+    """An ``autograd.Function`` with two results."""
 
     if TYPE_CHECKING:
 
         @classmethod
-        def apply(cls, *inputs: object) -> tuple[Tensor, Tensor | None]: ...
+        def apply(cls, *inputs: object) -> tuple[Tensor, Tensor]: ...
 
 
 def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:

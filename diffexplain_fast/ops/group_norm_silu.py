@@ -139,7 +139,14 @@ register(
     _fake_bwd,
     _kernels,
 )
-register(  # of Triton only: with other kernels the sum is a call of its own
+register(  # of Triton only, as the next one: with other kernels the sum is a call of its own
+    "group_norm_silu_fwd_copy",
+    "(Tensor x, Tensor? shift, Tensor weight, Tensor bias, int num_groups, float eps, bool silu, Tensor offset)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    lambda x, shift, *rest: (*_fake_fwd(x, None, shift, *rest[:-1]), torch.empty_like(x)),
+    _kernels,
+)
+register(
     "group_norm_silu_bwd_add",
     "(Tensor dy, Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, Tensor mean, Tensor rstd,"
     " int num_groups, bool silu, Tensor more) -> (Tensor, Tensor)",

@@ -88,9 +88,9 @@ register(
     _kernels,
 )
 register(  # of Triton only, as the next one: with other kernels the sum is a call of its own
-    "layer_norm_fwd_add",
-    "(Tensor x, Tensor weight, Tensor bias, float eps, Tensor more) -> (Tensor, Tensor, Tensor, Tensor)",
-    lambda x, weight, bias, eps, more: (*_fake_fwd(x, weight, bias, eps), torch.empty_like(x)),
+    "layer_norm_fwd_copy",
+    "(Tensor x, Tensor weight, Tensor bias, float eps, Tensor offset) -> (Tensor, Tensor, Tensor, Tensor)",
+    lambda x, weight, bias, eps, offset: (*_fake_fwd(x, weight, bias, eps), torch.empty_like(x)),
     _kernels,
 )
 register(

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.ops._impl import Choice, choose, raw
+from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops._sdpa import CUDNN_LSE
 from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, cudnn_preferred, fitting
 from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
 
 
 class FrozenNorm(Protocol):
-    """A group norm's weight and bias [C], and its groups."""
+    """A group norm's weight and bias [C], its groups, and what is added to the variance."""
 
     @property
     def weight(self) -> Tensor: ...
@@ -21,6 +22,8 @@ class FrozenNorm(Protocol):
     def bias(self) -> Tensor: ...
     @property
     def groups(self) -> int: ...
+    @property
+    def eps(self) -> float: ...
 
 
 class RawOps:
@@ -74,20 +77,42 @@ class RawOps:
         return ", ".join(f"{op}: {text}" for op, text in texts.items())
 
     @property
-    def adds_first(self) -> bool:
-        """Whether ``layer_norm_fwd_add`` is one launch, which adds before it normalises."""
-        return self.chosen("layer_norm") in ("triton", "reference")
+    def adds_in_products(self) -> bool:
+        """Whether a layer's last product adds to a copy of the layer's input, which the norm before the layer writes.
 
-    def layer_norm_fwd_add(
-        self, x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor
+        This saves a launch; the reference does as Triton does.
+        """
+        return all(self.chosen(op) in ("triton", "reference") for op in ("group_norm_silu", "layer_norm"))
+
+    def layer_norm_fwd_copy(
+        self, x: Tensor, weight: Tensor, bias: Tensor, eps: float, offset: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ``layer_norm_fwd`` of x + more [R, D], and the sum, in one launch with Triton."""
+        """Return ``layer_norm_fwd`` of x [R, D], and x + offset [R, D] for an offset [D], in one launch with Triton."""
         if self.chosen("layer_norm") == "triton":
-            summed: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
-            summed = torch.ops.diffexplain_fast.layer_norm_fwd_add_triton
-            return summed(x, weight, bias, eps, more)
-        total = x + more
-        return *self.layer_norm_fwd(total, weight, bias, eps), total
+            copied: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+            copied = torch.ops.diffexplain_fast.layer_norm_fwd_copy_triton
+            return copied(x, weight, bias, eps, offset)
+        return *self.layer_norm_fwd(x, weight, bias, eps), x + offset
+
+    def group_norm_fwd_copy(
+        self, x: Tensor, shift: Tensor | None, norm: FrozenNorm, silu: bool, offset: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``group_norm_fwd`` of one tensor, and a copy of it, in the same launches with Triton.
+
+        Args:
+            x: input [N, C, H, W], channels-last.
+            shift: from ``shift_rows``.
+            norm: the norm.
+            silu: whether SiLU follows.
+            offset: [C], added to x + shift in the copy.
+        """
+        rest = (norm.weight, norm.bias, norm.groups, norm.eps, silu)
+        if self.chosen("group_norm_silu") == "triton":
+            copied: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+            copied = torch.ops.diffexplain_fast.group_norm_silu_fwd_copy_triton
+            return copied(x, shift, *rest, offset)
+        moved = offset if shift is None else shift + offset
+        return *self.group_norm_fwd(x, None, shift, *rest), channels_last(x + moved.view(-1, x.shape[1], 1, 1))
 
     def layer_norm_bwd_add(
         self, dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor

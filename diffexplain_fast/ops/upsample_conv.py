@@ -29,6 +29,12 @@ class SubpixelWeight(NamedTuple):
 
     convolution: Convolution
 
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias [K] of the 3 x 3 convolution, which each of the four channels has."""
+        bias = self.convolution.bias
+        return None if bias is None else bias[: len(bias) // 4]
+
     def adjoint(self, dy: Tensor, impl: str) -> Tensor:
         """Return the adjoint [N, C, H, W] of the input of ``upsample_conv``, or of some of its rows.
 
@@ -38,7 +44,10 @@ class SubpixelWeight(NamedTuple):
             impl: as in ``upsample_conv``.
         """
         chosen = choose("interleave", impl, dy.device, dy.dtype).impl
-        parts = raw("interleave_bwd", chosen, reference.interleave_bwd)(channels_last(dy))
+        return self.through(raw("interleave_bwd", chosen, reference.interleave_bwd)(channels_last(dy)))
+
+    def through(self, parts: Tensor) -> Tensor:
+        """Return the adjoint [N, C, H, W] of the convolution's input, for that of its output [N, 4K, H + 1, W + 1]."""
         n, _, height, width = parts.shape
         shape = torch.Size((n, self.convolution.weight.shape[1], height - 1, width - 1))
         return channels_last(self.convolution.backward(parts, shape))
@@ -113,25 +122,31 @@ class _UpsampleConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, x: Tensor, packed: SubpixelWeight, impl: str) -> Tensor:
         ctx.packed, ctx.impl = packed, impl
-        forward = raw("interleave_fwd", impl, reference.interleave_fwd)
-        blocks = forward(channels_last(packed.convolution.forward(x)))
+        parts = channels_last(packed.convolution.forward(x))
+        if impl == "triton":
+            inner: Tensor = torch.ops.diffexplain_fast.interleave_inner_fwd_triton(parts)
+            return inner
+        blocks = raw("interleave_fwd", impl, reference.interleave_fwd)(parts)
         return channels_last(blocks[:, :, 1:-1, 1:-1])
 
     @staticmethod
     @first_order("upsample_conv")
     def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.impl == "triton":
+            parts = torch.ops.diffexplain_fast.interleave_inner_bwd_triton(channels_last(dy))
+            return ctx.packed.through(parts), None, None
         return ctx.packed.adjoint(F.pad(dy, (1, 1, 1, 1)), ctx.impl), None, None
 
 
-def _fake_fwd(parts: Tensor) -> Tensor:
+def _fake_fwd(parts: Tensor, margin: int = 0) -> Tensor:
     n, channels, height, width = parts.shape
-    y = parts.new_empty((n, channels // 4, 2 * height, 2 * width))
+    y = parts.new_empty((n, channels // 4, 2 * (height - margin), 2 * (width - margin)))
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _fake_bwd(dy: Tensor) -> Tensor:
+def _fake_bwd(dy: Tensor, margin: int = 0) -> Tensor:
     n, channels, height, width = dy.shape
-    parts = dy.new_empty((n, 4 * channels, height // 2, width // 2))
+    parts = dy.new_empty((n, 4 * channels, height // 2 + margin, width // 2 + margin))
     return parts.contiguous(memory_format=torch.channels_last)
 
 
@@ -143,3 +158,6 @@ def _kernels() -> ModuleType:
 
 register("interleave_fwd", "(Tensor parts) -> Tensor", _fake_fwd, _kernels)
 register("interleave_bwd", "(Tensor dy) -> Tensor", _fake_bwd, _kernels)
+# Of Triton only: with other kernels the outermost pixels are cut off, or added, by a copy.
+register("interleave_inner_fwd", "(Tensor parts) -> Tensor", lambda parts: _fake_fwd(parts, 1), _kernels)
+register("interleave_inner_bwd", "(Tensor dy) -> Tensor", lambda dy: _fake_bwd(dy, 1), _kernels)

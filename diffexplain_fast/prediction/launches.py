@@ -13,6 +13,7 @@ from diffexplain_fast.ops._precompile import launches_of
 _OURS, _TRITON = "diffexplain_fast::", "_triton"
 _NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_unsafe_view", "detach")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "mv", "addmv")
+_FAMILIES = {"geglu": "geglu", "guided_step": "pointwise", "interleave": "copy", "interleave_inner": "copy"}
 _NORMS = ("native_group_norm", "native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training")
 
 
@@ -96,7 +97,7 @@ def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out:
     op, way = name.removesuffix(_TRITON).rsplit("_", 1)
     found = launches_of(func, args, kwargs)
     if op != "attention":
-        family = {"geglu": "geglu", "interleave": "copy", "guided_step": "pointwise"}.get(op, "norm")
+        family = _FAMILIES.get(op, "norm")
         return [Launch(family, each.kernel, 0.0, each.bytes) for each in found]
     cost, (query, key) = float(flop(func, args, kwargs, out) or 0), args[1:3] if way == "bwd" else args[:2]
     heavy = [each for each in found if "combine" not in each.kernel]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.fast.sums import Sums
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.costs import count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
@@ -97,14 +98,10 @@ def _sample(parts: Parts) -> Tensor:
 
 def _text_sums(parts: Parts) -> list[Launch]:
     """Return the launches that add one step's gradient of the projected text to the sums over the steps."""
-    grads = [torch.empty_like(part) for part in parts.request.text]
-    totals = [torch.empty_like(part, dtype=torch.float32) for part in parts.request.text]
-
-    def add() -> None:
-        for total, grad in zip(totals, grads, strict=True):
-            total.add_(grad.to(total.dtype))
-
-    return trace(add)
+    text = [part.detach().requires_grad_() for part in parts.request.text]
+    sums = Sums(text)
+    grads: dict[int, Tensor | None] = {id(part): torch.empty_like(part, requires_grad=False) for part in text}
+    return trace(lambda: sums.add(grads, 1.0))
 
 
 def _ways(part: Callable[[Level], Tensor], inputs: Sequence[Tensor], level: Level) -> _Ways:

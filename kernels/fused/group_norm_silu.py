@@ -130,13 +130,14 @@ def group_norm_silu_fwd_combine_kernel(
 
 @triton.jit
 def group_norm_silu_fwd_kernel(
-    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, P, C1, C2, GROUPS, SHIFT_STEP,
-    SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, y_ptr, offset_ptr, copy_ptr, P, C1, C2,
+    GROUPS, SHIFT_STEP, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr, HAS_COPY: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
     """Store y of one tile of pixels and channels.
 
     Reads x [N, P, C1], skip [N, P, C2], shift [N or 1, C], weight and bias [C], mean and rstd [N, GROUPS].
-    Writes y [N, P, C].
+    Writes y [N, P, C]; if HAS_COPY, also u + offset to copy [N, P, C], offset being [C].
     """
     C = C1 + C2
     pid_n, first_p, offs_c = place(P, C, BLOCK_P, BLOCK_C)
@@ -145,6 +146,10 @@ def group_norm_silu_fwd_kernel(
     )
     rows, mask = tile_at(pid_n, first_p, offs_c, P, C, BLOCK_P)
     u = load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP)  # [BLOCK_P, BLOCK_C]
+    if HAS_COPY:
+        shifted = (shift + tl.load(offset_ptr + offs_c, mask=offs_c < C, other=0.0).to(mean.dtype))[None, :]
+        copy = (u.to(mean.dtype) + shifted).to(copy_ptr.dtype.element_ty)
+        tl.store(copy_ptr + rows[:, None] * C + offs_c[None, :], copy, mask=mask)
     _n, v = normalised(u, shift, weight, bias, mean, rstd, HAS_SHIFT)
     if SILU:
         v *= silu_factor(v, x_ptr.dtype.element_ty == tl.float32)
@@ -307,14 +312,31 @@ def group_norm_silu_fwd(
     eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return y [N, C, H, W] channels-last, and mean and rstd [N, G] in float32."""
+    return _forward(x, skip, shift, weight, bias, num_groups, eps, silu, None, x)
+
+
+def group_norm_silu_fwd_copy(
+    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int, eps: float, silu: bool,
+    offset: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the same for one tensor, and x + shift + offset [N, C, H, W], rounded once; offset is [C]."""
+    copy = torch.empty_like(x)
+    return *_forward(x, None, shift, weight, bias, num_groups, eps, silu, offset.contiguous(), copy), copy
+
+
+def _forward(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int,
+    eps: float, silu: bool, offset: Tensor | None, copy: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     plan, inputs = _Plan(x, skip, shift, num_groups), _inputs(x, skip, shift, weight, bias)
     # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
     mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
+    made |= {"offset_ptr": x if offset is None else offset, "copy_ptr": copy, "HAS_COPY": offset is not None}
     if plan.is_small:
-        made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "EPS": eps, "SILU": silu}
-        plan.whole(group_norm_silu_whole_fwd_kernel, **inputs, **made)
+        plan.whole(group_norm_silu_whole_fwd_kernel, **inputs, **made, EPS=eps)
         return y, mean, rstd
     means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
     partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
@@ -329,9 +351,7 @@ def group_norm_silu_fwd(
         PIXELS=plan.chunk_pixels,
         EPS=eps,
     )
-    plan.last(
-        "group_norm_silu_fwd", group_norm_silu_fwd_kernel, **inputs, mean_ptr=mean, rstd_ptr=rstd, y_ptr=y, SILU=silu
-    )
+    plan.last("group_norm_silu_fwd", group_norm_silu_fwd_kernel, **inputs, **made)
     return y, mean, rstd
 
 

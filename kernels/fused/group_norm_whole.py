@@ -36,14 +36,14 @@ def _load_u(
 
 @triton.jit
 def group_norm_silu_whole_fwd_kernel(
-    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, y_ptr, mean_ptr, rstd_ptr, P, C1, C2, GROUPS, SHIFT_STEP,
-    EPS: tl.constexpr, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
-    BLOCK_E: tl.constexpr
+    x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, y_ptr, mean_ptr, rstd_ptr, offset_ptr, copy_ptr, P, C1, C2,
+    GROUPS, SHIFT_STEP, EPS: tl.constexpr, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr,
+    HAS_SHIFT: tl.constexpr, HAS_COPY: tl.constexpr, BLOCK_E: tl.constexpr
 ):  # fmt: skip
     """Store y, mean and rstd of one group, which has D channels.
 
     Reads x [N, P, C1], skip [N, P, C2], shift [N or 1, C], weight and bias [C].
-    Writes y [N, P, C], mean and rstd [N, GROUPS].
+    Writes y [N, P, C], mean and rstd [N, GROUPS]; if HAS_COPY, also u + offset to copy [N, P, C], offset being [C].
     """
     dtype: tl.constexpr = mean_ptr.dtype.element_ty
     pid_n, pid_g = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
@@ -73,9 +73,13 @@ def group_norm_silu_whole_fwd_kernel(
     tl.store(mean_ptr + tl.program_id(0), mean)
     tl.store(rstd_ptr + tl.program_id(0), rstd)
     y_ptr += pid_n * P * C
+    copy_ptr += pid_n * P * C
     for start in range(0, E, BLOCK_E):
         pixel, offs_c, mask = _places(start, pid_g, E, D, BLOCK_E)
         u = _load_u(x_ptr, skip_ptr, shift_ptr, pixel, offs_c, mask, C1, C2, dtype, HAS_SKIP, HAS_SHIFT)
+        if HAS_COPY:
+            copy = u + tl.load(offset_ptr + offs_c, mask=mask, other=0.0).to(dtype)
+            tl.store(copy_ptr + pixel * C + offs_c, copy.to(copy_ptr.dtype.element_ty), mask=mask)
         weight = tl.load(weight_ptr + offs_c, mask=mask, other=0.0).to(dtype)
         v = (u - mean) * rstd * weight + tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
         if SILU:

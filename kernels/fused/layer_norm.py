@@ -26,14 +26,15 @@ def _columns(D, BLOCK_D: tl.constexpr, BLOCK_REST: tl.constexpr):
 
 
 @triton.jit
-def _summed(x_ptr, more_ptr, total_ptr, offs, mask, HAS_MORE: tl.constexpr):
-    """Return a tile of x; if HAS_MORE, of x + more in the dtype of x, which is stored too."""
-    x = tl.load(x_ptr + offs, mask=mask, other=0.0)
-    if HAS_MORE:
-        dtype: tl.constexpr = x.dtype
-        x = (x.to(tl.float32) if dtype != tl.float64 else x) + tl.load(more_ptr + offs, mask=mask, other=0.0)
-        x = x.to(dtype)
-        tl.store(total_ptr + offs, x, mask=mask)
+def _copied(x_ptr, offset_ptr, copy_ptr, rows, offs, mask, mask_columns, dtype: tl.constexpr, HAS_COPY: tl.constexpr):
+    """Return a tile of x [BLOCK_R, columns] in the dtype of the statistics; if HAS_COPY, store x + offset.
+
+    rows is [BLOCK_R, 1], offs and mask_columns are [1, columns].
+    """
+    x = tl.load(x_ptr + rows + offs, mask=mask, other=0.0).to(dtype)
+    if HAS_COPY:
+        copy = x + tl.load(offset_ptr + offs, mask=mask_columns, other=0.0).to(dtype)
+        tl.store(copy_ptr + rows + offs, copy.to(copy_ptr.dtype.element_ty), mask=mask)
     return x
 
 
@@ -42,15 +43,15 @@ def layer_norm_fwd_kernel(
     x_ptr,  # [R, D]
     weight_ptr,  # [D]
     bias_ptr,  # [D]
-    more_ptr,  # [R, D], added to x if HAS_MORE
-    total_ptr,  # [R, D], where the sum is stored if HAS_MORE
+    offset_ptr,  # [D]
+    copy_ptr,  # [R, D], where x + offset is stored if HAS_COPY
     y_ptr,  # [R, D]
     mean_ptr,  # [R]
     rstd_ptr,  # [R]
     R,
     D,
     EPS: tl.constexpr,
-    HAS_MORE: tl.constexpr,
+    HAS_COPY: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_REST: tl.constexpr,
@@ -60,8 +61,8 @@ def layer_norm_fwd_kernel(
     mask_r = offs_r < R
     offs_d, offs_e, mask_e = _columns(D, BLOCK_D, BLOCK_REST)
     rows, mask, mask_rest = offs_r[:, None] * D, mask_r[:, None], mask_r[:, None] & mask_e
-    x = _summed(x_ptr, more_ptr, total_ptr, rows + offs_d, mask, HAS_MORE).to(dtype)  # [BLOCK_R, BLOCK_D]
-    rest = _summed(x_ptr, more_ptr, total_ptr, rows + offs_e, mask_rest, HAS_MORE).to(dtype)  # [BLOCK_R, BLOCK_REST]
+    x = _copied(x_ptr, offset_ptr, copy_ptr, rows, offs_d, mask, offs_d < D, dtype, HAS_COPY)  # [BLOCK_R, BLOCK_D]
+    rest = _copied(x_ptr, offset_ptr, copy_ptr, rows, offs_e, mask_rest, mask_e, dtype, HAS_COPY)  # [.., BLOCK_REST]
     mean = (tl.sum(x, 1) + tl.sum(rest, 1)) / D  # [BLOCK_R]
     x -= mean[:, None]
     rest = tl.where(mask_rest, rest - mean[:, None], 0.0)
@@ -141,24 +142,24 @@ def layer_norm_fwd(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple
     return _forward(x, weight, bias, eps, None, x)
 
 
-def layer_norm_fwd_add(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor
+def layer_norm_fwd_copy(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, offset: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the same of x + more, and the sum [R, D]; the sum is rounded before it is normalised."""
-    total = torch.empty_like(x)
-    return *_forward(x, weight, bias, eps, more, total), total
+    """Return the same, and x + offset [R, D], rounded once; offset is [D]."""
+    copy = torch.empty_like(x)
+    return *_forward(x, weight, bias, eps, offset.contiguous(), copy), copy
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, more: Tensor | None, total: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, offset: Tensor | None, copy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     y = torch.empty_like(x)
     mean = torch.empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     rstd = torch.empty_like(mean)
     tensors = {"x_ptr": x, "weight_ptr": weight.contiguous(), "bias_ptr": bias.contiguous()}
-    tensors |= {"more_ptr": x if more is None else more, "total_ptr": total}  # neither is touched without more
+    tensors |= {"offset_ptr": x if offset is None else offset, "copy_ptr": copy}  # neither is touched without offset
     tensors |= {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd}
-    _launch("layer_norm_fwd", layer_norm_fwd_kernel, x, **tensors, EPS=eps, HAS_MORE=more is not None)
+    _launch("layer_norm_fwd", layer_norm_fwd_kernel, x, **tensors, EPS=eps, HAS_COPY=offset is not None)
     return y, mean, rstd
 
 

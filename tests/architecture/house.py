@@ -64,7 +64,7 @@ DOORS = {
         "search": "engine",
         "settings": "engine",
     },
-    "engine/fast": {"engine": "engine"},
+    "engine/fast": {"engine": "engine", "sums": "prediction"},
     "engine/graphs": {
         "agreement": "engine",
         "function": ANY,

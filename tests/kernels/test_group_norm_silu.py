@@ -42,12 +42,22 @@ def _sum(*arguments: Any) -> tuple[Tensor, Tensor]:
     return dx + more, dskip
 
 
+def _copied(x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *options, offset = rest
+    moved = x if shift is None else x + shift.to(x.dtype)[:, :, None, None]
+    copy = (moved + offset.to(x.dtype)[:, None, None]).contiguous(memory_format=torch.channels_last)
+    return *reference.group_norm_silu_fwd(x, None, shift, weight, bias, *options), copy
+
+
 def check_both(values: tuple[Any, ...], groups: int, silu: bool) -> None:
     """Check forward and backward."""
     y, mean, rstd = check(kernels.group_norm_silu_fwd, reference.group_norm_silu_fwd, (*values, groups, _EPS, silu))
     dy = channels_last(*y.shape, dtype=y.dtype)
     backward = (dy, *values, mean, rstd, groups, silu)
     check(kernels.group_norm_silu_bwd, reference.group_norm_silu_bwd, backward, factor=3.0)
+    if values[1] is None:
+        offset = torch.randn(len(values[3])).to(y.dtype)
+        check(kernels.group_norm_silu_fwd_copy, _copied, (values[0], *values[2:], groups, _EPS, silu, offset))
     more = channels_last(*values[0].shape, dtype=y.dtype)
     check(kernels.group_norm_silu_bwd_add, _sum, (*backward, more), factor=3.0)
 

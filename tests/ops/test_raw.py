@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def test_raw_reference_functions_are_those_of_the_reference() -> None:
     raw = RawOps(CPU, torch.float64, "reference")
-    assert raw.shares_shift and raw.adds_first
+    assert raw.shares_shift and raw.adds_in_products
     assert raw.group_norm_fwd is group_norm_silu.group_norm_silu_fwd
     assert raw.layer_norm_bwd is layer_norm.layer_norm_bwd and raw.geglu_fwd is geglu.geglu_fwd
     assert {choice.impl for choice in raw.choices.values()} == {"reference"}
@@ -112,9 +112,32 @@ def test_another_gradient_of_a_group_norm_s_input_is_added_and_left_alone(impl: 
     assert torch.equal(more, before)
 
 
-def test_a_layer_norm_of_a_sum_is_one_launch_with_triton_and_the_same_without() -> None:
-    x, more, weight = torch.randn(5, 16), torch.randn(5, 16), torch.randn(16)
-    raw = RawOps(CPU, torch.float32, "reference")
-    *found, total = raw.layer_norm_fwd_add(x, weight, weight, 1e-5, more)
-    assert torch.equal(total, x + more)
-    assert all(map(torch.equal, found, raw.layer_norm_fwd(x + more, weight, weight, 1e-5)))
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_a_copy_of_a_norm_s_input_has_an_offset_added_and_is_a_tensor_of_its_own(impl: str) -> None:
+    raw, weight, offset = RawOps(CPU, torch.float32, impl), torch.randn(8), torch.randn(8)
+    rows = torch.randn(5, 8)
+    *found, copy = raw.layer_norm_fwd_copy(rows, weight, weight, 1e-5, offset)
+    assert torch.equal(copy, rows + offset)
+    assert all(map(torch.equal, found, raw.layer_norm_fwd(rows, weight, weight, 1e-5)))
+    x = torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last)
+    norm = SimpleNamespace(weight=weight, bias=offset, groups=2, eps=1e-5)
+    for shift in (None, torch.randn(1, 8)):
+        given = None if shift is None else raw.shift_rows(shift, 3)
+        *found, copy = raw.group_norm_fwd_copy(x, given, norm, False, offset)
+        moved = offset if shift is None else shift[0] + offset
+        torch.testing.assert_close(copy, x + moved[:, None, None])
+        assert copy.is_contiguous(memory_format=torch.channels_last) and copy.data_ptr() != x.data_ptr()
+        assert all(map(torch.equal, found, raw.group_norm_fwd(x, None, given, weight, offset, 2, 1e-5, False)))
+
+
+def test_with_triton_the_copy_is_written_by_the_kernel() -> None:
+    raw = RawOps(torch.device("meta"), torch.bfloat16, "triton")
+    x = torch.empty(5, 16, device="meta", dtype=torch.bfloat16)
+    norm = SimpleNamespace(weight=x[0], bias=x[0], groups=2, eps=1e-5)
+    with Named() as mode:
+        raw.layer_norm_fwd_copy(x, x[0], x[0], 1e-5, x[0])
+        raw.group_norm_fwd_copy(x.view(1, 16, 5, 1), None, norm, False, x[0])
+    assert [name.removeprefix("diffexplain_fast::") for name in mode.names] == [
+        "layer_norm_fwd_copy_triton",
+        "group_norm_silu_fwd_copy_triton",
+    ]

@@ -60,7 +60,7 @@ def test_the_model_reproduces_the_measured_stack_and_prices_memory() -> None:
     assert tight["gib"] <= 5 < free["gib"]
     assert free["launches_forward"] == tight["launches_forward"] and free["launches"] < tight["launches"]
     # Lower these when a launch is saved; a convolution's bias, which torch adds apart from cuDNN, is counted.
-    assert free["launches_forward"] <= 511 and free["launches_backward"] <= 512
+    assert free["launches_forward"] <= 447 and free["launches_backward"] <= 509
     assert record("--gpu", "rtx4090", "--no-check")["ms"] > free["ms"]
 
 

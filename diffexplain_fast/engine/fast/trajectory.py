@@ -9,13 +9,14 @@ projected text. Steps are kept or computed again one at a time, so no graph span
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import record_function
 
+from diffexplain_fast.engine.fast.sums import Sums
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
@@ -136,7 +137,7 @@ class Trajectory:
         adjoints = _divided([by_input.get(id(self._clean)), None], scale)
         decoded = _divided([by_input.get(id(weight)) for weight in job.trained.vae], scale)
         finite.note("the decoder", [*adjoints, *decoded])
-        sums = _Sums(leaves)
+        sums = Sums(leaves)
         first = len(job.schedule.steps) - len(memory.steps)
         for i in reversed(range(first, len(job.schedule.steps))):
             sample, before, graph = memory.steps.pop()
@@ -201,45 +202,6 @@ class Trajectory:
         with torch.no_grad():
             unconditional = self._job.denoiser(rows, *halves[0], level)
         return torch.cat([unconditional, self._job.denoiser(rows, *halves[1], level)])
-
-
-class _Sums:
-    """Gradients of leaves summed over the steps, in float32 at least.
-
-    A parameter that no step reaches has no gradient, as in plain autograd; text and time shifts then have zeros.
-
-    Args:
-        leaves: tensors that get a gradient if they require one.
-    """
-
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
-        self._leaves = leaves
-        self._totals = [
-            _zeros(leaf) if leaf.requires_grad and not isinstance(leaf, nn.Parameter) else None for leaf in leaves
-        ]
-
-    def add(self, by_input: Mapping[int, Tensor | None], scale: Tensor | float) -> None:
-        """Add a step's gradients.
-
-        Args:
-            by_input: gradients by the id of the leaf.
-            scale: the scale of their cotangents.
-        """
-        for number, leaf in enumerate(self._leaves):
-            grad = by_input.get(id(leaf))
-            if grad is not None:
-                total = self._totals[number]
-                total = self._totals[number] = _zeros(leaf) if total is None else total
-                total.add_(divided(grad.to(total.dtype), scale))
-
-    def totals(self) -> list[Tensor | None]:
-        """Return the sums in the leaves' dtypes."""
-        pairs = zip(self._totals, self._leaves, strict=True)
-        return [None if total is None else total.to(leaf.dtype) for total, leaf in pairs]
-
-
-def _zeros(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf, dtype=torch.promote_types(leaf.dtype, torch.float32), requires_grad=False)
 
 
 def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tensor | None]:

@@ -80,11 +80,25 @@ class Linear(NamedTuple):
         """Return x W^T + b for [..., C]; ``torch.autocast`` around the backward does not change the gradient."""
         if torch.is_grad_enabled() and (x.requires_grad or self.thin):
             return _Linear.apply(x, self, *matrices(self.thin))
-        return adapted(F.linear(x, self.weight, self.bias), x, self.thin)
+        return adapted(self.forward(x), x, self.thin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T + b without adapters and without recording a graph."""
+        return F.linear(x, self.weight, self.bias)
 
     def backward(self, dy: Tensor) -> Tensor:
         """Return the gradient of x, dy W, for [..., K]."""
         return adapted_backward(dy @ self.weight, dy, self.thin)
+
+
+def packed(q: Linear, k: Linear, v: Linear) -> Linear | None:
+    """Return one layer for three of the same input; None where adapters are trained or only some have a bias."""
+    layers, biases = (q, k, v), [layer.bias for layer in (q, k, v) if layer.bias is not None]
+    shapes = {layer.weight.shape for layer in layers}
+    if any(layer.thin for layer in layers) or len(biases) not in (0, 3) or len(shapes) > 1:
+        return None
+    with torch.no_grad():
+        return Linear(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
 
 
 class _Linear(TensorFunction):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
@@ -34,6 +35,7 @@ class Resnet:
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
         self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)
         self.time = None if module.time_emb_proj is None else linear(module.time_emb_proj)
+        self.entering: Tensor | None = None
         self.offset: Tensor | None = None
         if self.conv1.bias is not None and raw.shares_shift:  # the second norm adds this bias with the time shift
             self.offset = self.conv1.bias[None]
@@ -42,6 +44,22 @@ class Resnet:
             self.shortcut, bias, _ = linear(module.conv_shortcut)
             if bias is not None:  # the convolution adds the shortcut's bias with its own
                 self.conv2.bias = bias if self.conv2.bias is None else self.conv2.bias + bias
+
+    def owe(self, owed: Owed, settles: bool) -> Owed:
+        """Let the first norm add what the input owes, and return what the output owes; see ``owed``.
+
+        Args:
+            owed: by the input, or by the concatenation of both.
+            settles: whether the output owes nothing, because no norm follows.
+        """
+        if owed is not None:
+            self.entering = owed.to(self.norm1.weight.dtype)[None]
+        around = owed if owed is None or self.shortcut is None else self.shortcut.to(owed.dtype) @ owed
+        out = summed(left_out(self.conv2), around)
+        if settles:
+            self.conv2.bias = None if out is None else out.to(self.conv2.weight.dtype)
+            return None
+        return out if out is None else out / self.scale
 
     def shift(self, embedding: Tensor) -> Tensor | None:
         """Return what is added to every pixel before the second norm [N, C] for a time embedding [N, d].
@@ -77,8 +95,8 @@ class Resnet:
 class _Resnet(TensorFunction):
     @staticmethod
     def forward(ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
-        norm1, norm2, raw = block.norm1, block.norm2, block.raw
-        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, None, norm1.weight, norm1.bias, norm1.groups, norm1.eps, True)
+        norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
+        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, entering, norm1.weight, norm1.bias, norm1.groups, norm1.eps, True)
         h = channels_last(block.conv1.forward(a, biased=block.offset is None))
         added = block.offset if shift is None else shift
         rows = None if added is None else raw.shift_rows(added, len(x))
@@ -102,7 +120,7 @@ class _Resnet(TensorFunction):
         block, dy = ctx.block, channels_last(dy)
         if block.scale != 1.0:
             dy = dy / block.scale
-        norm1, norm2, raw = block.norm1, block.norm2, block.raw
+        norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
         da = channels_last(block.conv2.backward(dy, h.shape))
         dh, _ = raw.group_norm_bwd(da, h, None, rows, norm2.weight, norm2.bias, mean2, rstd2, norm2.groups, True)
         dshift = None
@@ -111,8 +129,10 @@ class _Resnet(TensorFunction):
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
         if block.shortcut is None:  # and then there is no skip connection
-            return raw.group_norm_bwd_add(da, x, None, norm1, mean1, rstd1, True, dy), None, dshift, None
-        dx, dskip = raw.group_norm_bwd(da, x, skip, None, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True)
+            return raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy), None, dshift, None
+        dx, dskip = raw.group_norm_bwd(
+            da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True
+        )
         for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
             add_product(_pixels(half), _pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, matrices, matrix_gradients
 from diffexplain_fast.engine.lean.levels import Level
+from diffexplain_fast.engine.lean.owed import Owed
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import (
-    Linear,
     UnsupportedModelError,
     add_product,
     known,
     linear,
     norm,
+    packed,
 )
-from diffexplain_fast.engine.lean.residual import Pair, added, beside, normalise, normalise_backward, total
-from diffexplain_fast.ops._autograd import Context, PairFunction, first_order
+from diffexplain_fast.engine.lean.residual import Leave, end_of, entered, normalise, normalise_backward
+from diffexplain_fast.ops._autograd import Context, PairFunction, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.linear_frozen import PackedLinear
 from diffexplain_fast.ops.raw import RawOps
@@ -54,7 +55,7 @@ class Attention:
             # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
             raise UnsupportedModelError("attention with a scale of its own")
         self.out = linear(module.to_out[0])
-        self.packed = _packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
+        self.packed = packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
         self.norm = norm(module.group_norm) if residual else None
 
     def split(self, x: Tensor) -> Tensor:
@@ -87,6 +88,7 @@ class Block:
         self.wide, self.narrow = (PackedLinear(layer.weight, layer.bias) for layer in (wide, narrow))
         self.wide_thin, self.narrow_thin = wide.thin, narrow.thin
         layer, cross = self.attention, self.cross
+        self.ends = (*(end_of(each.out, each.out.thin) for each in (layer, cross)), end_of(self.narrow, narrow.thin))
         # Autograd sees the matrices of `cross.k` and `cross.v` where the text is projected, and not here.
         self.trained = (
             matrices(layer.q.thin, layer.k.thin, layer.v.thin, layer.out.thin),
@@ -94,21 +96,20 @@ class Block:
             matrices(wide.thin, narrow.thin),
         )
 
-    def __call__(self, x: Tensor, more: Tensor | None, k: Tensor, v: Tensor, level: Level) -> Pair:
-        """Return hidden states [R, N, C] for those of the block before [B, N, C], both as one tensor or as two to add.
+    def __call__(self, x: Tensor, k: Tensor, v: Tensor, level: Level) -> Tensor:
+        """Return hidden states [R, N, C] for those of the block before [B, N, C].
 
         Args:
-            x: hidden states, or the first of two tensors whose sum they are.
-            more: the second, or None.
+            x: hidden states.
             k: text keys [R, L, heads, d], R = B or 2B.
             v: text values, as k.
             level: storage level.
         """
-        x, more = _SelfAttention.apply(x, more, self, level, *self.trained[0])
+        x = _SelfAttention.apply(x, self, level, *self.trained[0])
         if len(k) != len(x):
-            x, more = total(x, more).repeat(len(k) // len(x), 1, 1), None  # from here on, the rows of guidance differ
-        x, more = _CrossAttention.apply(x, more, k, v, self, level, *self.trained[1])
-        return _FeedForward.apply(x, more, self, level, *self.trained[2])
+            x = x.repeat(len(k) // len(x), 1, 1)  # from here on, the rows of guidance differ
+        x = _CrossAttention.apply(x, k, v, self, level, *self.trained[1])
+        return _FeedForward.apply(x, self, level, *self.trained[2])
 
 
 class Transformer:
@@ -130,71 +131,78 @@ class Transformer:
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]
         self.raw = raw
+        self.entering: Tensor | None = None
+        if raw.adds_in_products:
+            self.offset, self.leave = end_of(self.leave, ()).offset, self.leave._replace(bias=None)
         self.trained = [matrix for block in self.blocks for group in block.trained for matrix in group]
+
+    def owe(self, owed: Owed) -> None:
+        """Let the norm add what the input owes, also to the path around; see ``owed``."""
+        self.entering = None if owed is None else owed.to(self.norm.weight.dtype)[None]
 
     def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
         h, around = _Enter.apply(channels_last(x), self)
-        assert around is not None
         h = self.enter(h.permute(0, 2, 3, 1).flatten(1, 2))
-        more: Tensor | None = None
         for block, (k, v) in zip(self.blocks, keys, strict=True):
-            h, more = block(h, more, k, v, level)
-        h = torch.unflatten(self.leave(total(h, more)), 1, x.shape[2:]).permute(0, 3, 1, 2)
-        return h + (around if len(around) == len(h) else torch.cat([around] * (len(h) // len(around))))
+            h = block(h, k, v, level)
+        if len(around) != len(h):
+            around = torch.cat([around] * (len(h) // len(around)))
+        if self.raw.adds_in_products and not self.leave.thin:
+            return Leave.apply(h, around, self.leave)
+        return around + torch.unflatten(self.leave(h), 1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
 class _Enter(PairFunction):
-    """The norm of x, and x itself for the path around the transformer, so that one backward adds both gradients."""
+    """The norm of x, and x itself for the path around the transformer, so that one backward adds both gradients.
+
+    Where ``Leave`` writes over it, the second is a copy of x plus what x owes and the bias of the last projection.
+    """
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, transformer: Transformer) -> tuple[Tensor, Tensor]:
-        group = transformer.norm
-        y, mean, rstd = transformer.raw.group_norm_fwd(
-            x, None, None, group.weight, group.bias, group.groups, group.eps, False
-        )
+        raw, norm, entering = transformer.raw, transformer.norm, transformer.entering
+        if raw.adds_in_products:
+            y, mean, rstd, around = raw.group_norm_fwd_copy(x, entering, norm, False, transformer.offset)
+        else:
+            y, mean, rstd = raw.group_norm_fwd(x, None, entering, norm.weight, norm.bias, norm.groups, norm.eps, False)
+            around = x.view_as(x)
         ctx.save_for_backward(x, mean, rstd)
         ctx.transformer = transformer
-        return y, x.view_as(x)
+        return y, around
 
     @staticmethod
     @first_order("the sampler's transformer")
     def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd = saved
-        raw, norm = ctx.transformer.raw, ctx.transformer.norm
+        raw, norm, entering = ctx.transformer.raw, ctx.transformer.norm, ctx.transformer.entering
         grads = channels_last(dy), channels_last(around)
-        return raw.group_norm_bwd_add(grads[0], x, None, norm, mean, rstd, False, grads[1]), None
+        return raw.group_norm_bwd_add(grads[0], x, entering, norm, mean, rstd, False, grads[1]), None
 
 
-class _SelfAttention(PairFunction):
-    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them.
-
-    x may come, and the result may leave, as two tensors to add: see ``residual``.
-    """
+class _SelfAttention(TensorFunction):
+    """x + out(attention(norm(x))); trained matrices are arguments, so that autograd sees them."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, more: Tensor | None, block: Block, level: Level, *trained: Tensor) -> Pair:
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.attention, block.raw
-        x, n, mean, rstd = added(x, more, block.raw, block.norms[0])
+        n, mean, rstd, copy = entered(x, raw, block.norms[0], block.ends[0])
         q, k, v = _project(layer, n)
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keep_qkv else ())
         ctx.save_for_backward(x, mean, rstd, *trained, *kept)
-        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
-        return beside(layer.out(o.flatten(2)), x, block.raw)
+        ctx.block, ctx.trained = block, len(trained)
+        return block.ends[0].added(o.flatten(0, 1).flatten(1), x, copy)
 
     @staticmethod
     @first_order("the sampler's self-attention")
-    def backward(
-        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block = ctx.block
         layer = block.attention
         do = layer.split(layer.out.backward(dy))
-        n = (
-            x if kept[2:] and not ctx.trained else normalise(x, block.raw, block.norms[0])[0]
-        )  # n is read only if it is computed
+        # n is read only if it is computed.
+        n = x if kept[2:] and not ctx.trained else normalise(x, block.raw, block.norms[0])[0]
         q, k, v = kept[2:] or _project(layer, n)
         o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
         dq, dk, dv = (
@@ -206,31 +214,26 @@ class _SelfAttention(PairFunction):
             adapted_backward(dn, gradient, projection.thin)
         inputs = [(projection.thin, n, grad) for projection, grad in ((layer.q, dq), (layer.k, dk), (layer.v, dv))]
         grads = matrix_gradients(*inputs, (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        dx = normalise_backward(dn, x, block.raw, block.norms[0], (mean, rstd), dy if around is None else around)
-        return dx, dx if ctx.paired else None, None, None, *grads
+        return normalise_backward(dn, x, block.raw, block.norms[0], (mean, rstd), dy), None, None, *grads
 
 
-class _CrossAttention(PairFunction):
+class _CrossAttention(TensorFunction):
     """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(
-        ctx: Context, x: Tensor, more: Tensor | None, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor
-    ) -> Pair:
+    def forward(ctx: Context, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.cross, block.raw
-        x, n, mean, rstd = added(x, more, block.raw, block.norms[1])
+        n, mean, rstd, copy = entered(x, raw, block.norms[1], block.ends[1])
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
         kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keep_qkv else ())
         ctx.save_for_backward(x, mean, rstd, k, v, *trained, *kept)
-        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
-        return beside(layer.out(o.flatten(2)), x, block.raw)
+        ctx.block, ctx.trained = block, len(trained)
+        return block.ends[1].added(o.flatten(0, 1).flatten(1), x, copy)
 
     @staticmethod
     @first_order("the sampler's cross-attention")
-    def backward(
-        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd, k, v), kept = saved[:5], saved[5 + ctx.trained :]
         block = ctx.block
         layer = block.cross
@@ -241,35 +244,34 @@ class _CrossAttention(PairFunction):
         dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
         dq = dq.flatten(2)
         grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        dx = normalise_backward(
-            layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy if around is None else around
+        return (
+            normalise_backward(layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy),
+            dk,
+            dv,
+            None,
+            None,
+            *grads,
         )
-        return dx, dx if ctx.paired else None, dk, dv, None, None, *grads
 
 
-class _FeedForward(PairFunction):
+class _FeedForward(TensorFunction):
     """x + narrow(geglu(wide(norm(x)))); trained matrices as in ``_SelfAttention``."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, more: Tensor | None, block: Block, level: Level, *trained: Tensor) -> Pair:
-        x, n, mean, rstd = added(x, more, block.raw, block.norms[2])
+    def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
+        n, mean, rstd, copy = entered(x, block.raw, block.norms[2], block.ends[2])
         n = n.flatten(0, 1)
         h = adapted(block.wide.forward(n), n, block.wide_thin)
         ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keep_projection else ()))
-        ctx.block, ctx.trained, ctx.paired = block, len(trained), more is not None
-        gated = block.raw.geglu_fwd(h)
-        return beside(adapted(block.narrow.forward(gated), gated, block.narrow_thin).reshape(x.shape), x, block.raw)
+        ctx.block, ctx.trained = block, len(trained)
+        return block.ends[2].added(block.raw.geglu_fwd(h), x, copy)
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")
-    def backward(
-        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, around: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
         (x, mean, rstd), kept = saved[:3], saved[3 + ctx.trained :]
         block, grads, rows = ctx.block, [], dy.flatten(0, 1)
-        n = (
-            x if kept and not ctx.trained else normalise(x, block.raw, block.norms[2])[0].flatten(0, 1)
-        )  # as in self-attention
+        n = x if kept and not ctx.trained else normalise(x, block.raw, block.norms[2])[0].flatten(0, 1)
         h = kept[0] if kept else adapted(block.wide.forward(n), n, block.wide_thin)
         dgated = adapted_backward(block.narrow.backward(rows), rows, block.narrow_thin)
         dh = block.raw.geglu_bwd(dgated, h)
@@ -277,18 +279,7 @@ class _FeedForward(PairFunction):
             gated = block.raw.geglu_fwd(h) if block.narrow_thin else rows
             grads = matrix_gradients((block.wide_thin, n, dh), (block.narrow_thin, gated, rows))
         dn = adapted_backward(block.wide.backward(dh), dh, block.wide_thin)
-        dx = normalise_backward(dn, x, block.raw, block.norms[2], (mean, rstd), dy if around is None else around)
-        return dx, dx if ctx.paired else None, None, None, *grads
-
-
-def _packed(q: Linear, k: Linear, v: Linear) -> Linear | None:
-    """Return one layer for three of the same input; None where adapters are trained or only some have a bias."""
-    layers, biases = (q, k, v), [layer.bias for layer in (q, k, v) if layer.bias is not None]
-    shapes = {layer.weight.shape for layer in layers}
-    if any(layer.thin for layer in layers) or len(biases) not in (0, 3) or len(shapes) > 1:
-        return None
-    with torch.no_grad():
-        return Linear(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
+        return normalise_backward(dn, x, block.raw, block.norms[2], (mean, rstd), dy), None, None, *grads
 
 
 def _project(layer: Attention, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:

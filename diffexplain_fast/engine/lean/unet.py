@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.adapters import matrices
 from diffexplain_fast.engine.lean.levels import Level, run
+from diffexplain_fast.engine.lean.owed import Owed, joined, left_out
 from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, norm
 from diffexplain_fast.engine.lean.resnet import Resnet
@@ -82,6 +83,8 @@ class LeanUNet:
         self.middle = [Resnet(module, self.raw) for module in middle.resnets]
         self.attention = [Transformer(module, self.raw) for module in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
+        if self.raw.adds_in_products:
+            self._owe()
 
     def _stage(self, block: Any) -> Stage:
         known(block, *_BLOCKS)
@@ -93,6 +96,28 @@ class LeanUNet:
         down, up = getattr(block, "downsamplers", None), getattr(block, "upsamplers", None)
         packs, impl = "upsampling" in self._savings, self.raw.chosen("interleave")
         return Stage(layers, read_down(down[0]) if down else None, Upsample(up[0], packs, impl) if up else None)
+
+    def _owe(self) -> None:
+        """Let the norms add the biases of the convolutions, in the order in which the UNet calls them; see ``owed``."""
+        owed = left_out(self.first)
+        skips = [owed]
+        for stage in self.down:
+            for resnet, transformer in stage.layers:
+                last = resnet is stage.layers[-1][0] and stage.down is not None
+                owed = _owed_behind(resnet, transformer, owed, last)
+                skips.append(owed)
+            if stage.down is not None:
+                owed = left_out(stage.down)
+                skips.append(owed)
+        for resnet, transformer in zip(self.middle, [*self.attention, None], strict=True):
+            owed = _owed_behind(resnet, transformer, owed, False)
+        for stage in self.up:
+            for resnet, transformer in stage.layers:
+                owed = joined(owed, skips.pop(), len(resnet.norm1.weight))
+                last = resnet is stage.layers[-1][0] and (stage.up is not None or stage is self.up[-1])
+                owed = _owed_behind(resnet, transformer, owed, last)
+            if stage.up is not None:
+                owed = stage.up.owe()
 
     @property
     def implementations(self) -> str:
@@ -173,6 +198,15 @@ class LeanUNet:
         x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         out = self.last(x)
         return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
+
+
+def _owed_behind(resnet: Resnet, transformer: Transformer | None, owed: Owed, last: bool) -> Owed:
+    """Return what the output of a layer owes, for what its input owes: nothing where another kind of layer is next."""
+    owed = resnet.owe(owed, last and transformer is None)
+    if transformer is not None:
+        transformer.owe(owed)
+        owed = None
+    return owed
 
 
 def _attended(x: Tensor, transformer: Transformer | None, pairs: list[TextKeys], level: Level) -> Tensor:

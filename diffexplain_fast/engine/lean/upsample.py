@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffexplain_fast.engine.lean.owed import Owed, wide
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
@@ -29,6 +30,14 @@ class Upsample:
         packed = read_up(module)
         self._module, self._impl, self._packed = module, impl, packed if packs else None
         self._convolution: Convolution | None = None
+        self._bias, self._owes = packed.bias, False
+
+    def owe(self) -> Owed:
+        """Leave out the bias and return it; see ``owed``."""
+        self._owes = True
+        if self._packed is not None:
+            self._packed.convolution.bias = None
+        return wide(self._bias)
 
     def __call__(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Return x [N, C, h, w] upsampled to ``size`` (H, W) and convolved, [N, K, H, W], channels-last."""
@@ -37,6 +46,8 @@ class Upsample:
         if self._convolution is None:
             with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
                 self._convolution = conv(self._module.conv)
+            if self._owes:
+                self._convolution.bias = None
         return channels_last(self._convolution(F.interpolate(x, size=tuple(size), mode="nearest")))
 
 

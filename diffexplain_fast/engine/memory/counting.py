@@ -133,7 +133,7 @@ class Counting(LiveBytes):  # type: ignore[no-untyped-call]
             forms, cost = self._results[key]
             self.flop += cost
             empty = [_empty(*form) for form in forms]
-            return empty if len(func._schema.returns) > 1 else empty[0]
+            return empty if _several(func) else empty[0]
         out = args[0] if _in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
         if func is _CONVOLUTION and out.is_meta and any(map(_channels_last, args[:2])):
             out = out.contiguous(memory_format=torch.channels_last)  # only the meta kernel forgets the layout
@@ -197,6 +197,13 @@ def _functional(func: OpOverload) -> bool:
     """Whether an operation changes none of its arguments and returns no view of them."""
     values = [*func._schema.arguments, *func._schema.returns]
     return all(value.alias_info is None for value in values)
+
+
+@functools.cache
+def _several(func: OpOverload) -> bool:
+    """Whether an operation returns several results, or one list of them."""
+    returns = func._schema.returns
+    return len(returns) > 1 or isinstance(returns[0].type, torch.ListType)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffexplain_fast.engine.memory.counting import count, hollow, live_bytes
+from diffexplain_fast.engine.memory.counting import Counting, count, hollow, live_bytes
 from diffexplain_fast.ops.attention import attention
 
 SIZE, FLOAT = 1024, 4
@@ -121,6 +121,16 @@ def test_results_of_another_count_change_nothing_but_the_time():
     alone = [count(lambda pixels: forward(pixels, *twins), [x], twins) for x in shapes]
     assert [count(lambda pixels: forward(pixels, *twins), [x], twins, results) for x in shapes] == alone
     assert results and alone[0] == alone[2] != alone[1]
+
+
+def test_a_list_of_results_stays_a_list_when_it_is_known_from_before():
+    tensors, results = [torch.empty(2, device="meta"), torch.empty(3, device="meta")], {}
+    shapes = []
+    with Counting(results):
+        for _ in range(2):
+            shapes.append([tensor.shape for tensor in torch._foreach_neg(tensors)])
+            assert torch.neg(tensors[0]).shape == (2,)
+    assert shapes == [[(2,), (3,)]] * 2 and len(results) == 2
 
 
 def test_flop_are_those_of_torchs_counter():
