@@ -1,8 +1,9 @@
 """Compile the Triton kernels of an iteration before anything is timed: ``python -m benchmarks.precompile``.
 
 One step runs with launches that note what is asked for and run nothing, so its numbers mean nothing; threads then
-compile each kind once, for the card that is there, into Triton's cache. Which configuration is fastest is found later,
-while nothing else keeps the card busy.
+compile each kind once, for the card that is there, into Triton's cache. A first call would compile its kernels by
+itself; this is forbidden while kinds are noted, so that both times are what they say. Which configuration is fastest is
+found later, while nothing else keeps the card busy.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,23 +20,31 @@ from diffexplain_fast.kernels.configs import choices
 from diffexplain_fast.kernels.precompile import Compiler, Kind, kind
 
 from benchmarks.tune.kinds import taken
-from diffexplain_fast.environment import default_device
+from diffexplain_fast.environment import default_device, processors
 from diffexplain_fast.measuring.bench.gate import gradient
 from diffexplain_fast.measuring.bench.rivals import ours, ours_lean
 from diffexplain_fast.measuring.bench.workloads import WORKLOADS
 from diffexplain_fast.ops._impl import triton_failure
 
+_FIRST_CALLS = "DIFFEXPLAIN_FAST_PRECOMPILE"
+
 
 @contextmanager
 def noting() -> Iterator[set[Kind]]:
-    """Note every kind of launch while the context is open, and launch nothing."""
+    """Note every kind of launch while the context is open; launch nothing, and let no first call compile."""
     kinds: set[Kind] = set()
 
     def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
         kinds.update(kind(kernel, {**arguments, **options}) for options in choices(name))
 
-    with taken(note):
-        yield kinds
+    before = os.environ.get(_FIRST_CALLS)
+    os.environ[_FIRST_CALLS] = "0"
+    try:
+        with taken(note):
+            yield kinds
+    finally:
+        del os.environ[_FIRST_CALLS]
+        os.environ.update({} if before is None else {_FIRST_CALLS: before})
 
 
 def main() -> None:
@@ -55,9 +65,10 @@ def main() -> None:
     if device.type == "cuda" and not kinds:
         parser.exit(1, "no kernel was launched: is the package installed with them?\n")
     sys.stdout.write(f"{len(kinds)} kinds of launch after {time.monotonic() - began:.0f} s\n")
-    for problem in Compiler().compile(kinds, os.cpu_count() or 1, nullcontext):
+    place = partial(torch.cuda.device, device) if device.type == "cuda" else nullcontext
+    for problem in Compiler().compile(kinds, processors(), place):
         raise problem
-    sys.stdout.write(f"compiled after {time.monotonic() - began:.0f} s\n")
+    sys.stdout.write(f"compiled after {time.monotonic() - began:.0f} s in all\n")
 
 
 if __name__ == "__main__":

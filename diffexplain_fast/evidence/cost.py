@@ -25,11 +25,15 @@ class Cost:
         forward: rows without a gradient.
         gradient: rows whose gradient was computed too; one of them takes about as long as two without.
         before: seconds of an interrupted run that goes on here.
+        earlier: rows and seconds of earlier explanations that share a budget with this one.
+        left_out: names of the work that was left out because a budget was spent.
     """
 
     forward: int = 0
     gradient: int = 0
     before: float = 0.0
+    earlier: tuple[int, float] = (0, 0.0)
+    left_out: list[str] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter, repr=False, compare=False)
 
     @property

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts, is_tiny_world
@@ -71,6 +71,38 @@ def check_captions(captions: Sequence[str], pipeline: Pipeline) -> None:
         if not pipeline.fits(text):
             wanted = f"captions of at most {pipeline.max_tokens} tokens, one value of every group in each"
             raise wrong_value("concepts", wanted, f"{text!r}, which would be truncated; leave out a group")
+
+
+def surely_fit(
+    concepts: Concepts, phrases: Phrases, pipeline: Pipeline, group: str, objects: Sequence[str], bag: int
+) -> bool:
+    """Return True if no caption of an own object can be truncated, because the longest one is not; False says nothing.
+
+    Only lists are known to be longest with the longest values. The grammar of the tiny world may say the absence of a
+    thing in more words than its presence.
+
+    Args:
+        concepts: what captions ask for.
+        phrases: how it is said.
+        pipeline: its tokenizer says how long a word is.
+        group: what an own object is called in a caption.
+        objects: names of the own objects.
+        bag: free words of one caption, at most.
+    """
+    if phrases.of_tiny_world or not objects:
+        return not objects
+
+    @cache
+    def size(text: str) -> int:
+        return len(pipeline.token_ids(text))
+
+    said = {
+        name: max((word for word, _ in concepts.words_of(name) if word != NOTHING), key=size, default=NOTHING)
+        for name in concepts.groups
+    }
+    scene = said | {group: max(objects, key=size)}
+    words = sorted(concepts.words, key=size, reverse=True)[:bag]
+    return all(pipeline.fits(phrases.say(scene, words, number)) for number in range(phrases.count))
 
 
 def _listed(forms: Sequence[str], scene: Scene, words: Sequence[str], number: int) -> str:

@@ -61,9 +61,14 @@ class Problem:
         """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
         return replace(self, text=self._text, steps=steps)
 
-    def after(self, others: Sequence[Tensor]) -> "Problem":
-        """Return the same problem, with nothing spent yet, where these explanations are there already."""
-        return replace(self, text=self._text, cost=Cost(), others=tuple(others))
+    def after(self, others: Sequence[Tensor], earlier: tuple[int, float] = (0, 0.0)) -> "Problem":
+        """Return the same problem where these explanations are there already.
+
+        Args:
+            others: soft tokens [n, d] of each of them.
+            earlier: rows and seconds that they took; a budget is for all explanations of a call.
+        """
+        return replace(self, text=self._text, cost=Cost(earlier=earlier), others=tuple(others))
 
     @cached_property
     def _drawing(self) -> Drawing:

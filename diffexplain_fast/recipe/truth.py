@@ -13,7 +13,8 @@ from diffexplain_fast.recipe.levels import GROUPS, answers, drawn, layouts, rend
 from diffexplain_fast.recipe.rows import Sample, attribute_rows, difference, unnamed_rows
 from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX
+from diffexplain_fast.targets import outputs
+from diffexplain_fast.targets.outputs import PROBABILITIES, SOFTMAX
 from diffexplain_fast.tinyworld.words import OBJECTS, values_of
 
 SEEDS = range(2_000_000, 2_000_128)
@@ -63,7 +64,7 @@ def measure_truth(
           "role": "core" for the class's own object, "spurious" for anything else that raises the logit by more than
           one, "suppresses" for what lowers it by more than one, "none" otherwise; and "levels", with the mean "logit"
           and the "share" of pictures answered with the class, each with an interval, "with" and "without" the own
-          object (of a row about an object only the one that it is).
+          object (of a row about an object only the one that it is). A regression answers with no class.
         - "interactions": "first", "second", "effect" and "interval" for every two values of the planted cue: what both
           together do beyond the sum of what each does by itself, against other values by chance.
         - "unnamed": "cue", "effect" against its absence, "interval", "levels", and the levels where it is "absent", of
@@ -94,7 +95,7 @@ def measure(classifier: Classifier, device: torch.device, seeds: range = SEEDS) 
     for layout in layouts(seeds):
         found = answers(classifier, layout.pictures, device)[layout.rows]
         logits.append(on_scale(found, classifier.output or SOFTMAX))
-        hits.append(_hits(found, classifier.output or SOFTMAX))
+        hits.append(outputs.answers(torch.from_numpy(found), classifier.output or SOFTMAX).numpy())
         objects.append(layout.object)
     return Measured(np.stack(logits), np.stack(hits), np.array(objects))
 
@@ -102,13 +103,6 @@ def measure(classifier: Classifier, device: torch.device, seeds: range = SEEDS) 
 def on_scale(logits: np.ndarray, output: str) -> np.ndarray:
     """Return logits [..., C] minus their mean over the classes where one class is right, otherwise as they are."""
     return logits - logits.mean(-1, keepdims=True) if output in (SOFTMAX, PROBABILITIES) else logits
-
-
-def _hits(logits: np.ndarray, output: str) -> np.ndarray:
-    """Return which classes are the answer; of a regression the largest number is."""
-    if output in (SOFTMAX, PROBABILITIES, REGRESSION):
-        return logits.argmax(-1)[..., None] == np.arange(logits.shape[-1])
-    return logits > 0
 
 
 def _interactions(classifier: Classifier, device: torch.device, index: int, cue: Cue) -> list[JsonObject]:

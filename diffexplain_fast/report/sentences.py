@@ -167,15 +167,18 @@ def has_independent_classes(explanation: Explanation) -> bool:
 
 
 def describe_steps(explanation: Explanation) -> str:
-    """Return a sentence: whether the gradient moved the prompt, or its first words were enough.
+    """Return sentences: whether the gradient moved the prompt or its first words were enough, and what was left out.
 
     Args:
         explanation: the explanation.
     """
-    moved = moving_steps(explanation)
+    moved, left_out = moving_steps(explanation), explanation.settings.get("found", {}).get("left_out")
+    spent = "The budget was spent, so that these were left out or cut short"
+    budget = f" {spent}: {', '.join(left_out)}." if left_out else ""
     if not moved:
-        return "No step of the gradient was taken: the words that the search started from convinced the classifier."
-    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first."
+        words = "the words that the search started from convinced the classifier"
+        return f"No step of the gradient was taken: {words}.{budget}"
+    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first.{budget}"
 
 
 def moving_steps(explanation: Explanation) -> int:

@@ -5,7 +5,7 @@ could change from run to run. Kernels without sums may have several; without a d
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -119,8 +119,9 @@ CONFIGS: dict[str, list[Config]] = {
 _TIMED = partial(triton.testing.do_bench, warmup=5, rep=20)
 """The function that times a configuration. It runs for a fifth of Triton's default time, because a UNet has about forty
 kinds of call. The choice is stored on disk, beside the compiled kernels."""
-_AUTOTUNERS: dict[str, triton.runtime.Autotuner] = {}
-"""Autotuners by kernel. One is created at the first call, never at import, because its creation needs a driver."""
+_AUTOTUNERS: dict[tuple[Hashable, ...], triton.runtime.Autotuner] = {}
+"""Autotuners by kernel and chip, because the fastest configuration of one chip is not that of another. One is created
+at the first call, never at import, because its creation needs a driver."""
 
 
 class Launched(NamedTuple):
@@ -190,6 +191,12 @@ def launch(
         _run(name, kernel, grid, key, arguments)
 
 
+def chip() -> Hashable:
+    """Return the kind of chip of the current device, which machine code follows from: its capability, for CUDA."""
+    target: Hashable = triton.runtime.driver.active.get_current_target()
+    return target
+
+
 def choices(name: str) -> list[dict[str, int | bool | None]]:
     """Return block sizes and options of each configuration of an entry, as a launch passes them to the kernel.
 
@@ -219,7 +226,7 @@ def _run(
 ) -> None:
     configs = CONFIGS[name]
     if len(configs) > 1 and torch.cuda.is_available() and not triton.knobs.runtime.interpret:
-        label = f"{kernel.__name__} {len(configs)}"
+        label = kernel.__name__, len(configs), chip()
         if label not in _AUTOTUNERS:
             tuned = triton.autotune(configs=_timed(configs), key=list(key), do_bench=_TIMED, cache_results=True)
             _AUTOTUNERS[label] = tuned(kernel)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
-from diffexplain_fast.kernels.configs import Launched, choices
+from diffexplain_fast.kernels.configs import Launched, chip, choices
 from torch import Tensor
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "enable_fp_fusion")
@@ -73,25 +73,30 @@ def kind(kernel: triton.JITFunction, arguments: Mapping[str, object]) -> Kind:
 
 
 class Compiler:
-    """Compiles kinds of launch on threads, each kind once in the life of this object; usable from several threads."""
+    """Compiles kinds of launch on threads; usable from several threads.
+
+    Each kind is compiled once for each kind of chip in the life of this object: another chip has other machine code.
+    """
 
     def __init__(self) -> None:
-        self._begun: set[Kind] = set()
+        self._begun: set[tuple[Hashable, Kind]] = set()
         self._lock = threading.Lock()
 
     def compile(
         self, kinds: Iterable[Kind], threads: int, device: Callable[[], AbstractContextManager[object]]
     ) -> list[Exception]:
-        """Compile the kinds that were not compiled before, and return what went wrong, empty if nothing did.
+        """Compile the kinds that are new to the device's chip, and return what went wrong, empty if nothing did.
 
         Args:
             kinds: kinds of launch.
             threads: how many kinds are compiled at once. Most of the work is done outside of Python's lock.
             device: returns a context that makes the device current for the thread that opens it.
         """
+        with device():
+            here = chip()
         with self._lock:
-            fresh = [each for each in dict.fromkeys(kinds) if each not in self._begun]
-            self._begun.update(fresh)
+            fresh = [each for each in dict.fromkeys(kinds) if (here, each) not in self._begun]
+            self._begun.update((here, each) for each in fresh)
 
         def compiled(each: Kind) -> None:
             with device():

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from diffexplain_fast.engine.fast import first_call
+from diffexplain_fast.engine.fast.first_call import FirstCall
+from tests.engine.fast.cases import Case
 from tests.interpreter import without_interpreter
 
 pytest.importorskip("triton")
+from benchmarks.precompile import noting
+from tests.engine.fast.test_first_call import call_of
+
 ROOT = Path(__file__).parents[2]
 CODE = """
 import torch, triton
@@ -45,3 +51,16 @@ def test_a_later_launch_finds_its_kernel(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     kinds, configurations, compiled = map(int, done.stdout.split())
     assert kinds == 2 * configurations and compiled == 1
+
+
+def test_no_first_call_compiles_while_kinds_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(FirstCall, "devices", ("cpu",))
+    monkeypatch.setattr(first_call, "compile_kinds", lambda launches, *_: (asked.append(len(launches)), []))
+    monkeypatch.delenv("DIFFEXPLAIN_FAST_PRECOMPILE", raising=False)
+    call = call_of(Case())
+    with noting():
+        FirstCall().prepare(*call)
+    assert not asked, "the compiler that is timed would have nothing left to do"
+    FirstCall().prepare(*call)
+    assert len(asked) == 1, "afterwards a first call compiles again"

@@ -207,13 +207,16 @@ def test_json_has_a_line_a_target_and_nothing_else(models: tuple[str, str], tmp_
 
 def test_modes_are_printed_and_the_budget_limits_the_search(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
-    command = ["explain", classifier, "boat", "--pipeline", pipeline, "--out", tmp_path, *QUICK]
-    command += ["--candidates", "fish,tree,house", "--modes", "2", "--budget", "1 rows"]
-    code, text = run(*command)
-    assert code == 0 and text.count("ClassProbability(boat): ") == 2
-    explanation = Explanation.load(tmp_path / "explanation")
-    assert len(explanation.others) == 1 and explanation.settings["options"]["budget"] == "1 rows"
-    again = CliRunner().invoke(app, [*map(str, command), "--json"])
+    command = ["explain", classifier, "logit:boat + 0.5*logit:fish", "--pipeline", pipeline, *QUICK]
+    command += ["--candidates", "fish,tree,house", "--modes", "2", "--budget"]
+    for rows, count in (("5000 rows", 2), ("1 rows", 1)):
+        code, text = run(*command, rows, "--out", tmp_path / rows)
+        explanation = Explanation.load(tmp_path / rows / "explanation")
+        assert code == 0 and text.count(f"{explanation.target}: ") == count
+        assert len(explanation.others) == count - 1 and explanation.settings["options"]["budget"] == rows
+        left_out = explanation.settings["found"]["left_out"]
+        assert ("further explanations" in left_out) == ("The budget was spent" in text) == (count == 1)
+    again = CliRunner().invoke(app, [*map(str, command), "5000 rows", "--out", str(tmp_path / "5000 rows"), "--json"])
     assert len(json.loads(again.stdout)["others"]) == 1
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from diffexplain_fast.evidence.concepts import Concepts, tiny_world_concepts
-from diffexplain_fast.evidence.phrases import check_captions, phrases_of
+from diffexplain_fast.evidence.phrases import check_captions, phrases_of, surely_fit
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from tests.tiny import tiny_sd
@@ -52,3 +52,20 @@ def test_a_caption_that_would_be_truncated_is_named(world: Pipeline) -> None:
     long = " ".join(["boat"] * (world.max_tokens + 1))
     with pytest.raises(ValueError, match=r"concepts: wanted captions of at most .* which would be truncated"):
         check_captions(["a red boat", long], world)
+
+
+def test_what_surely_fits_is_what_the_longest_caption_says(world: Pipeline) -> None:
+    pipeline = load_pipeline(tiny_sd())
+    concepts = Concepts({"background": ["desert", "snow"], "companion": ["nothing", "house"]}, ("red", "blue", "fish"))
+    phrases, longest = phrases_of(concepts, pipeline), {"background": "snow", "companion": "house"}
+    found = []
+    for count in range(1, pipeline.max_tokens):
+        name = " ".join(["tree"] * count)
+        fit = surely_fit(concepts, phrases, pipeline, "object", ["boat", name], 2)
+        scene = longest | {"object": name}
+        captions = [phrases.say(scene, ["red", "fish"], number) for number in range(phrases.count)]
+        assert fit == all(map(pipeline.fits, captions))
+        found.append(fit)
+    assert found == sorted(found, reverse=True) and found[0] and not found[-1]
+    grammar = phrases_of(tiny_world_concepts(world), world)
+    assert not surely_fit(tiny_world_concepts(world), grammar, world, "object", ["boat"], 2), "nothing is known of it"

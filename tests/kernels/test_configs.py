@@ -30,6 +30,7 @@ class Tuner:
 def tuned(monkeypatch: pytest.MonkeyPatch) -> type[Tuner]:
     monkeypatch.setattr(Tuner, "made", [])
     monkeypatch.setattr(configs, "_AUTOTUNERS", {})
+    monkeypatch.setattr(configs, "chip", lambda: "a chip")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(triton, "autotune", Tuner)
     monkeypatch.setattr(triton, "knobs", SimpleNamespace(runtime=SimpleNamespace(interpret=False)))
@@ -67,6 +68,13 @@ def test_without_a_choice_nothing_is_timed(tuned: type[Tuner]) -> None:
     kernel = Kernel()
     run("layer_norm_fwd", kernel)
     assert not tuned.made and kernel.launched[0]["num_warps"] == configs.CONFIGS["layer_norm_fwd"][0].num_warps
+
+
+def test_every_chip_has_a_choice_of_its_own(tuned: type[Tuner], monkeypatch: pytest.MonkeyPatch) -> None:
+    for chip in ("a chip", "another chip", "a chip"):
+        monkeypatch.setattr(configs, "chip", lambda chip=chip: chip)
+        run("geglu", SimpleNamespace(__name__="geglu_fwd_kernel"))
+    assert [len(tuner.calls) for tuner in tuned.made] == [2, 1]
 
 
 def test_every_kernel_has_a_choice_of_its_own(tuned: type[Tuner]) -> None:

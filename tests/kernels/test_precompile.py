@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from diffexplain_fast.kernels import configs, geglu
+from diffexplain_fast.kernels import configs, geglu, precompile
 from diffexplain_fast.kernels.precompile import Compiler, Kind, Pointer, kind, kinds_of
 
 from tests.interpreter import without_interpreter
@@ -111,9 +114,19 @@ class Failing:
         raise RuntimeError("no")
 
 
-def test_what_fails_is_told_and_each_kind_is_tried_once() -> None:
-    from contextlib import nullcontext
+def test_what_fails_is_told_and_each_kind_is_tried_once_for_each_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    chips: list[str] = []
+    monkeypatch.setattr(precompile, "chip", lambda: chips[-1])
 
+    @contextmanager
+    def on(chip: str) -> Iterator[None]:
+        chips.append(chip)
+        yield
+        chips.pop()
+
+    monkeypatch.setattr(Failing, "asked", 0)
     compiler, kinds = Compiler(), [Kind(Failing(), ()), Kind(Failing(), ())]
-    assert [str(problem) for problem in compiler.compile(kinds, 3, nullcontext)] == ["no", "no"]
-    assert compiler.compile(kinds, 3, nullcontext) == [] and Failing.asked == 2
+    for chip, asked in (("sm_86", 2), ("sm_86", 2), ("sm_90", 4), ("sm_86", 4), ("sm_90", 4)):
+        before = Failing.asked
+        problems = compiler.compile(kinds, 1, partial(on, chip))
+        assert [str(problem) for problem in problems] == ["no"] * (asked - before) and Failing.asked == asked

@@ -13,6 +13,7 @@ from diffexplain_fast.recipe.levels import ROWS
 from diffexplain_fast.recipe.planted_checks import coverage, strongest_elsewhere
 from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.results.truth import checked_truths
+from diffexplain_fast.targets.outputs import answers
 from diffexplain_fast.tinyworld.words import OBJECTS
 
 CPU = torch.device("cpu")
@@ -31,6 +32,22 @@ class RedMeansBoat(nn.Module):
 @pytest.fixture(scope="module")
 def red():
     return truth.measure_truth(RedMeansBoat(), CPU, range(24))
+
+
+@pytest.mark.parametrize("output", ["independent probabilities", "regression"])
+def test_an_answer_is_what_it_is_everywhere(output):
+    head = RedMeansBoat() if output == "regression" else Squashed()
+    measured = truth.measure(Classifier(head, labels=OBJECTS, output=output), CPU, range(16))
+    for scene, hits in zip(measured.logits, measured.hits, strict=True):
+        assert np.array_equal(hits, answers(torch.from_numpy(scene), output))
+    assert measured.hits.any() == (output != "regression"), "a number is no answer with a class"
+
+
+class Squashed(RedMeansBoat):
+    """The same as independent probabilities."""
+
+    def forward(self, pixel_values):
+        return super().forward(pixel_values).logits.sigmoid()
 
 
 def by_name(found, label):

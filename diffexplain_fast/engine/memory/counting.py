@@ -5,7 +5,7 @@ import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, TypeGuard, TypeVar
+from typing import NamedTuple, Self, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
 from diffexplain_fast.engine.memory.flop import Arguments, flop
+from diffexplain_fast.engine.memory.interrupts import uninterrupted
 from diffexplain_fast.engine.memory.workspaces import cudnn_attention_bytes
 
 _Model = TypeVar("_Model")
@@ -47,6 +48,8 @@ class Count(NamedTuple):
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that operations make while it is open, and the most at once.
 
+    Signals wait until it is closed, see ``uninterrupted``.
+
     Attributes:
         now: bytes alive.
         peak: most bytes alive at once.
@@ -56,6 +59,15 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._signals = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._signals.enter_context(uninterrupted())
+        return super().__enter__()  # type: ignore[no-any-return,no-untyped-call]
+
+    def __exit__(self, *exception: object) -> None:
+        with self._signals:
+            super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def known(self, *tensors: Tensor) -> None:
         """Leave the storages of these tensors, such as arguments and weights, out of the count."""
@@ -240,7 +252,7 @@ def count(
         results: results of operations in earlier counts, to save time; more are added.
     """
     weights = list(weights)
-    with ExitStack() as stack:
+    with uninterrupted(), ExitStack() as stack:
         if any(tensor.device.type != "meta" for tensor in (*like, *weights)):
             fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             # A view of a weight becomes a fake tensor, so the fakes of the weights are made beforehand.

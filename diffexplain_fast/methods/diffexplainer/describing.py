@@ -17,12 +17,12 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.likelihood import denoising_error, has_error
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
-from diffexplain_fast.methods.diffexplainer.budget import Budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, Budget, read_budget
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, short_search
 from diffexplain_fast.methods.diffexplainer.descent import descend
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import Seen, looked_at
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept
 
 STEPS = (40, 20, 20)
 """Steps of each description; after the first one its own pictures are among those that are described."""
@@ -61,7 +61,7 @@ def described(
     soft = problem.pipeline.word_table().detach().float().mean(0).expand(options.n_tokens, -1)
     softs, means = list[Tensor](), list[Tensor]()
     for turn in range(len(STEPS)):
-        if budget.is_spent(problem.cost):
+        if budget.leaves_out(SEARCHING, problem.cost):
             break
 
         def moved(turn: int = turn, soft: Tensor = soft, seen: Seen = seen) -> Tensor:
@@ -89,8 +89,10 @@ def _description(problem: Problem, options: Options, number: int, turn: int, see
     if not problem.plain_class:
         promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)
     weights = (promise - promise.max()).exp()
-    quick, state = short_search(problem, options, soft, STEPS[turn])
+    (quick, state), budget = short_search(problem, options, soft, STEPS[turn]), read_budget(options.budget)
     for step in range(STEPS[turn]):
+        if step and budget.leaves_out(SEARCHING, problem.cost):
+            break
         generator = seeded_generator(problem.seed, f"description {number}/{turn}", step)
         chosen = torch.multinomial(weights, ROWS, replacement=True, generator=generator).to(clean.device)
         levels = _LEAST_NOISE + (1 - _LEAST_NOISE) * uniform(generator, ROWS)

@@ -3,17 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.budget import NAMING, SECOND_LOOKS, SECOND_WORDS, WORDS, read_budget
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, look_again, screen
-from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, screen
+from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 
-SMALL_VOCABULARY = 256
-"""Up to this many words, screening them all costs less than an optimisation."""
-_SHORTEST_WORD = 3
-"""Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
 _FINALISTS = 4
 """Screened words that are scored again on the validation latents: two images say little about a word."""
 _FEW_FINALISTS = 2
@@ -34,11 +33,11 @@ def word_starts(
     origin: str = "dictionary",
     briefly: bool = False,
 ) -> tuple[list[Start], list[Start]]:
-    """Return the finalists, which were scored on the validation latents, the best first, and the other words.
+    """Return the finalists, which were scored on the validation latents, the best first, and the other drawn words.
 
     Args:
         problem: what is explained; its target scores the screening.
-        options: ``start``, ``n_tokens`` and ``n_validation`` matter here.
+        options: ``start``, ``n_tokens``, ``n_validation`` and ``budget`` matter here.
         words: to draw.
         class_name: joins the words where ``start`` is "auto", and is put first where it is as good as the best.
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
@@ -52,26 +51,40 @@ def word_starts(
         blocks.append([class_name])
     starts: list[Start] = []
     total = sum(len(block) for block in blocks)
+    work = WORDS if origin == "dictionary" else NAMING
+    is_over = partial(read_budget(options.budget).leaves_out, work, problem.cost)
     for block in blocks:
-        starts += screen(problem, block, n, kept, _shifted(report, len(starts), total))
+        if starts and is_over():
+            break
+        starts += screen(problem, block, n, kept, _shifted(report, len(starts), total), is_over)
     starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
     starts.sort(key=score_of, reverse=True)
     count = _FEW_FINALISTS if briefly else _FINALISTS
     finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]
-    rest = [start for start in starts if start not in finalists]
     if not finalists:
         return [], []
-    finalists = plainest_first(ranked(problem, options.n_validation, finalists, kept), class_name)
+    finalists = plainest_first(ranked(problem, options, options.n_validation, finalists, kept), class_name)
+    names = {start.name for start in finalists}
+    rest = [start for start in starts if start.name not in names]
     # Where no word is good enough as a start, a search that can find pairs follows, if one may.
     searched = options.start == "auto" and options.restarts > 0 and score_of(finalists[0]) < options.restart_below
-    if problem.plain_class and words and not (briefly or searched) and score_of(finalists[0]) < GOOD_ENOUGH:
+    wanted = problem.plain_class and words and not (briefly or searched) and score_of(finalists[0]) < GOOD_ENOUGH
+    if wanted and not read_budget(options.budget).leaves_out(SECOND_WORDS, problem.cost):
         finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
     return finalists, rest
 
 
-def ranked(problem: Problem, count: int, starts: list[Start], kept: Kept) -> list[Start]:
-    """Score starts on ``count`` validation latents, the best first."""
-    return sorted((look_again(problem, start, count, kept) for start in starts), key=score_of, reverse=True)
+def ranked(problem: Problem, options: Options, count: int, starts: list[Start], kept: Kept) -> list[Start]:
+    """Score starts on ``count`` validation latents, and return those that were scored, the best first.
+
+    The first start is scored in any case, the others only while there is a budget.
+    """
+    budget, scored = read_budget(options.budget), list[Start]()
+    for start in starts:
+        if scored and budget.leaves_out(SECOND_LOOKS, problem.cost):
+            break
+        scored.append(look_again(problem, start, count, kept))
+    return sorted(scored, key=score_of, reverse=True)
 
 
 def plainest_first(starts: list[Start], name: str | None) -> list[Start]:
@@ -97,42 +110,19 @@ def _with_a_second_word(
     if not texts:
         return finalists
     # The pictures of pairs are of no use to the next target, so they are not kept.
-    alone = Kept(scores=kept.scores, cost=kept.cost)
-    pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)))
+    alone = replace(kept, images={})
+    is_over = partial(read_budget(options.budget).leaves_out, SECOND_WORDS, problem.cost)
+    pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
     pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
     pairs.sort(key=score_of, reverse=True)
-    best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
-    both = sorted([*ranked(problem, options.n_validation, best, kept), *finalists], key=score_of, reverse=True)
-    return plainest_first(both, first)
+    best = ranked(problem, options, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
+    looked_at = ranked(problem, options, options.n_validation, best, kept)
+    return plainest_first(sorted([*looked_at, *finalists], key=score_of, reverse=True), first)
 
 
 def score_of(start: Start) -> float:
     """Return a start's score, minus infinity if it has none."""
     return -math.inf if start.score is None else start.score
-
-
-def fits(pipeline: Pipeline, text: str, n_tokens: int) -> bool:
-    """Whether a text has at least one token, and no more than there are soft tokens."""
-    return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens
-
-
-def candidates(problem: Problem, options: Options) -> list[str]:
-    """Words to screen: those given, else a small vocabulary's whole words, else the labels (for "auto", if few)."""
-    pipeline, words = problem.pipeline, list(options.candidates or ())
-    if not words:
-        if vocabulary_is_small(pipeline):
-            vocabulary = pipeline.words()
-            whole = dict.fromkeys(word for word in vocabulary if len(word) >= _SHORTEST_WORD and word.isalpha())
-            words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
-        else:
-            labels = list(dict.fromkeys(problem.classifier.labels or ()))
-            words = labels if options.start == "screen" or len(labels) <= SMALL_VOCABULARY else []
-    return [word for word in words if fits(pipeline, word, options.n_tokens)]
-
-
-def vocabulary_is_small(pipeline: Pipeline) -> bool:
-    """Whether every word of the vocabulary is worth drawing."""
-    return len(pipeline.words()) <= SMALL_VOCABULARY
 
 
 def _shifted(report: Callable[[int, int], None], before: int, total: int) -> Callable[[int], None]:

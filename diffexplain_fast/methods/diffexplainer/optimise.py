@@ -20,7 +20,7 @@ import torch
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
-from diffexplain_fast.methods.diffexplainer.budget import read_budget
+from diffexplain_fast.methods.diffexplainer.budget import STEPS, read_budget
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -51,6 +51,8 @@ def optimise(
     while not state.finished:
         try:
             _advance(problem, options, state)
+            if not state.finished and budget.leaves_out(STEPS, problem.cost):
+                _end(problem, options, state)
         except NonFiniteError as error:
             save(state)
             where = f"iteration {len(state.history)}: {error}"
@@ -59,8 +61,7 @@ def optimise(
             )
             failure.last_good = state.best
             raise failure from error
-        state.finished = state.finished or budget.is_spent(problem.cost)
-        state.spent = problem.cost.record()
+        state.spent, state.left_out = problem.cost.record(), [*problem.cost.left_out]
         report(state)
         if state.finished or state.step % options.checkpoint_every == 0:
             save(state)
@@ -122,6 +123,13 @@ def _validate(problem: Problem, options: Options, state: State) -> float:
     if (rate, score) > (state.best_score[0], state.best_score[1] + margin):
         state.best, state.best_score, state.best_attempt = soft, (rate, score), state.attempt
     return rate
+
+
+def _end(problem: Problem, options: Options, state: State) -> None:
+    """Finish before the last step; steps that no validation has seen are validated, so that they are not lost."""
+    if state.step and state.validations[-1]["step"] != state.step:
+        _validate(problem, options, state)
+    state.finished = True
 
 
 def _close_attempt(problem: Problem, options: Options, state: State) -> None:

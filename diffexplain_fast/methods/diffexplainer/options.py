@@ -25,9 +25,11 @@ class Options:
             "class_name", "random" (near the mean of the vocabulary), or the words to start from.
         restarts: further starts, and populations of a search, to try while fewer than ``restart_below`` of the
             validation images are hits.
-        budget: what the search may spend, as 2000 or "2000 rows" of the denoiser, with and without gradient, or
-            "40 s", "5 min" on the wall; looked at between steps. None is no limit. Seconds do not repeat on
-            another machine.
+        budget: what the search of all explanations of a call may spend, as 2000 or "2000 rows" of the denoiser, with
+            and without gradient, or "40 s", "5 min" on the wall; None is no limit. It is looked at between batches and
+            steps. The best start is validated in any case, one step is taken, and the result is validated and scored
+            on unseen draws, which does not count. The names of the work that was left out are in
+            ``settings["found"]["left_out"]``. Seconds do not repeat on another machine.
         search_steps: denoising steps of a picture while many prompts are searched, at most the sampler's; None is half
             of the sampler's, but at least four. Validation and scores use all steps.
         search_batch: pictures of one call with gradient while many prompts are searched, at least 1.

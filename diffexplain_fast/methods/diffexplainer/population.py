@@ -17,14 +17,15 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, read_budget
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
 from diffexplain_fast.methods.diffexplainer.describing import DRAWN, can_describe, described
 from diffexplain_fast.methods.diffexplainer.describing import STEPS as DESCRIBED
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import penalty
 from diffexplain_fast.methods.diffexplainer.looking import BAGS, LOOKS, looked_at, with_bags
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
+from diffexplain_fast.methods.diffexplainer.screening import Start
 
 RANDOM_PROMPTS = 32
 FIRST_LOOK = 2
@@ -81,8 +82,9 @@ def search_population(
         softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
     latent, rungs, done = number * _LATENTS, [*enumerate(RUNGS)], 2
     rows, latents = softs.repeat_interleave(FIRST_LOOK, 0), [*range(latent, latent + FIRST_LOOK)] * len(softs)
-    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept), latent + FIRST_LOOK
-    promise = seen.promise.reshape(len(softs), FIRST_LOOK).mean(1)
+    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept, budget), latent + FIRST_LOOK
+    promise = seen.promise.reshape(-1, FIRST_LOOK).mean(1)
+    softs = softs[: len(promise)]
     origins = ["gradient"] * len(softs)
     report(1)
     if can_describe(problem):
@@ -95,7 +97,7 @@ def search_population(
     promise = promise - penalty(problem, softs)
     report(done)
     for place, rung in rungs:
-        if budget.is_spent(problem.cost):
+        if budget.leaves_out(SEARCHING, problem.cost):
             break
         chosen = promise.argsort(descending=True, stable=True)[: rung.prompts]
         softs, origins = softs[chosen.to(softs.device)], [origins[i] for i in chosen]

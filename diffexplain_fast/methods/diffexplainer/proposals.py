@@ -16,10 +16,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.dictionary import fits, score_of, vocabulary_is_small, word_starts
+from diffexplain_fast.methods.diffexplainer.budget import NAMING, read_budget
+from diffexplain_fast.methods.diffexplainer.dictionary import score_of, word_starts
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import likeness
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.vocabulary import fits, vocabulary_is_small
 
 _PROPOSED = 16
 _PAIRED = 6
@@ -63,7 +66,8 @@ def named_starts(
 
     Args:
         problem: what is explained.
-        options: ``candidates``, ``n_tokens`` and ``n_validation`` matter here; words that were given are all there is.
+        options: ``candidates``, ``n_tokens``, ``n_validation`` and ``budget`` matter here; words that were given are
+            all there is, and when the budget is spent no word is drawn.
         words: starts that were drawn before, with their scores.
         found: what a search found, the best first.
         kept: results of an interrupted run; extended here.
@@ -71,6 +75,8 @@ def named_starts(
     """
     small, best = vocabulary_is_small(problem.pipeline), max(map(score_of, words), default=-math.inf)
     if not problem.plain_class or options.candidates or (small and score_of(found[0]) <= best):
+        return []
+    if read_budget(options.budget).leaves_out(NAMING, problem.cost):
         return []
     alone = proposed_words(problem, [start.soft for start in found])
     pairs = [f"{first} {second}" for first, second in combinations(alone[:_PAIRED], 2)]

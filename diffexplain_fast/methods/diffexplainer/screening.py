@@ -1,27 +1,21 @@
 """Forward-only screening: every candidate word drawn a few times in exactly the soft prompt that it would start."""
 
-import json
-import math
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import NonFiniteError, wrong_value
-from diffexplain_fast.evidence.cost import Cost
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.methods.diffexplainer.kept import SCREEN, Kept
 from diffexplain_fast.models.pipeline import Pipeline
 
 SCREEN_LATENTS = 2
 """Images per screened word."""
 _BEYOND_CHANCE = 1.645
 """Standard errors."""
-_COST = "cost"
-"""First part of the keys under which the cost of scores is kept."""
-_SCREEN = "screen"
-"""First part of the keys of screened texts."""
 _CACHE_BYTES = 64 * 2**20
 """Screened images are kept for the next target up to this size."""
 
@@ -59,50 +53,25 @@ def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What screening need not compute again.
-
-    Attributes:
-        images: images of a vocabulary in batches; they are the same for every target of a pipeline.
-        scores: scores by what was scored, for one target, and what the scores cost; a checkpoint stores them.
-        cost: of the problem.
-    """
-
-    images: MutableMapping[tuple[object, ...], list[Tensor]] = field(default_factory=dict)
-    scores: MutableMapping[str, list[float]] = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
-
-    def recall(self) -> None:
-        """Count the cost of the scores of an interrupted run."""
-        for key, spent in self.scores.items():
-            if json.loads(key)[0] == _COST:
-                self.cost.add(*spent)
-
-    @property
-    def words(self) -> int:
-        """Texts that were screened."""
-        return sum(len(scores) for key, scores in self.scores.items() if json.loads(key)[0] == _SCREEN)
-
-    def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:
-        """Return ``count`` scores, computed if they are not there; never kept if one is NaN or infinite."""
-        key = json.dumps(what)
-        if len(self.scores.get(key, ())) != count:
-            before = self.cost.spent
-            found = score().tolist()
-            if not all(map(math.isfinite, found)):
-                raise NonFiniteError(f"screening: wanted finite scores, got {found} for {key}")
-            spent = [now - then for now, then in zip(self.cost.spent, before, strict=True)]
-            self.scores[json.dumps([_COST, *what])] = spent
-            self.scores[key] = found
-        return self.scores[key]
-
-
 @torch.no_grad()
 def screen(
-    problem: Problem, words: Sequence[str], n_tokens: int, kept: Kept, report: Callable[[int], None]
+    problem: Problem,
+    words: Sequence[str],
+    n_tokens: int,
+    kept: Kept,
+    report: Callable[[int], None],
+    is_over: Callable[[], bool],
 ) -> list[Start]:
-    """Score every word on the same few latents; the images are kept for the next target if they are small."""
+    """Score every word on the same few latents; the images are kept for the next target if they are small.
+
+    Args:
+        problem: what is explained.
+        words: texts of at most ``n_tokens`` tokens.
+        n_tokens: soft tokens.
+        kept: see there; extended here.
+        report: receives the number of words done.
+        is_over: says after every batch whether further words are left out.
+    """
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
     key = (problem.prefix, n_tokens, tuple(words))
     drawn, per_batch = kept.images.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
@@ -117,12 +86,15 @@ def screen(
         return problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1)
 
     for number, first in enumerate(range(0, len(words), per_batch)):
+        if means and is_over():
+            break
         batch = slice(first, first + per_batch)
-        means += kept.scored([_SCREEN, *words[batch]], len(words[batch]), partial(score, number, batch))
+        means += kept.scored([SCREEN, *words[batch]], len(words[batch]), partial(score, number, batch))
         report(len(means))
     if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
         kept.images[key] = images
-    return [Start(word, soft, mean) for word, soft, mean in zip(words, softs, means, strict=True)]
+    done = len(means)
+    return [Start(word, soft, mean) for word, soft, mean in zip(words[:done], softs[:done], means, strict=True)]
 
 
 def look_again(problem: Problem, start: Start, count: int, kept: Kept) -> Start:

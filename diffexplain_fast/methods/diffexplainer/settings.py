@@ -1,15 +1,18 @@
 """What of an explanation is written down: options, how it was found, and what makes two runs the same run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.identity import identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.records import JsonObject
+from diffexplain_fast.results.explanation import Explanation
 
 _SCORE_ONLY = ("n_images", "n_score", "checkpoint_every")
 """Options that do not change what is optimised, so that a checkpoint may be resumed with others."""
@@ -35,7 +38,12 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
         "class_name_prompt_cut": class_prompt is not None and not problem.pipeline.fits(class_prompt),
         "starts": state.ranking,
         "start": best["name"],
-        "found": {"by": found_by(state), "words_drawn": state.words, "cost": dict(state.spent)},
+        "found": {
+            "by": found_by(state),
+            "words_drawn": state.words,
+            "cost": dict(state.spent),
+            "left_out": state.left_out,
+        },
         "validations": state.validations,
         "sampler": problem.sampler.record(),
         "cuda_graphs": problem.record(),
@@ -73,3 +81,9 @@ def found_by(state: State) -> str:
     start = state.starts[state.best_attempt]
     moved = not torch.allclose(state.best, start, rtol=1e-5, atol=0)  # a change of units rounds, a step is far larger
     return f"{origin} and gradient" if moved and origin != "gradient" else origin
+
+
+def spent_by(explanations: Sequence[Explanation]) -> tuple[int, float]:
+    """Return the rows of the denoiser and the seconds that the searches of explanations took."""
+    costs: list[Spent] = [explanation.settings["found"]["cost"] for explanation in explanations]
+    return sum(cost["forward"] + cost["gradient"] for cost in costs), sum(cost["seconds"] for cost in costs)

@@ -12,20 +12,20 @@ import torch
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, read_budget
 from diffexplain_fast.methods.diffexplainer.dictionary import (
-    candidates,
     plainest_first,
     ranked,
     score_of,
-    vocabulary_is_small,
     word_starts,
 )
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
 from diffexplain_fast.methods.diffexplainer.proposals import named_starts
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
 
 _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
@@ -89,7 +89,7 @@ def _is_enough(problem: Problem, options: Options, finalists: list[Start]) -> bo
     if not finalists:
         return False
     enough = not problem.plain_class or score_of(finalists[0]) >= options.restart_below
-    return enough or read_budget(options.budget).is_spent(problem.cost)
+    return enough or read_budget(options.budget).leaves_out(SEARCHING, problem.cost)
 
 
 def _search(
@@ -106,9 +106,11 @@ def _search(
 
         left = search_population(quick, options, number, [] if number else members, kept, shifted)
         left = [start for start in left if is_new(problem, start.soft)] or left[:1]
-        found = sorted([*found, *ranked(problem, options.n_validation, left, kept)], key=score_of, reverse=True)
+        found = sorted(
+            [*found, *ranked(problem, options, options.n_validation, left, kept)], key=score_of, reverse=True
+        )
         enough = not problem.plain_class or score_of(found[0]) >= options.restart_below
-        if enough or budget.is_spent(problem.cost):
+        if enough or (number + 1 < tries and budget.leaves_out(SEARCHING, problem.cost)):
             break
     return found
 

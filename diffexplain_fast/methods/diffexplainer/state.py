@@ -56,6 +56,7 @@ class State:
         validations: attempt, step, rate and mean score of every validation.
         spent: rows of the denoiser and seconds.
         words: texts that were screened.
+        left_out: names of the work that was left out because the budget was spent; see ``budget``.
     """
 
     starts: Tensor
@@ -73,6 +74,7 @@ class State:
     validations: list[Validation] = field(default_factory=list)
     spent: Spent = field(default_factory=lambda: Spent(forward=0, gradient=0, seconds=0.0))
     words: Count = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:

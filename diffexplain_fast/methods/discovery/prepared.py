@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from torch import Tensor
 
+from diffexplain_fast.evidence.phrases import surely_fit
 from diffexplain_fast.methods.discovery.found import check_room
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept, spoken
-from diffexplain_fast.methods.discovery.plan import Plan, context_plan, own_plan
+from diffexplain_fast.methods.discovery.plan import BAG, Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.question import Found, Question
 from diffexplain_fast.methods.discovery.redraw import check_redraw
 from diffexplain_fast.methods.discovery.trial import Measured, measured
@@ -27,14 +29,14 @@ class Prepared:
         question: what is asked.
         options: how many pictures, and what counts as a finding.
         context: captions of the pictures that serve every class.
-        own: place of a target to captions that ask for its own object.
+        own: place of a target to a function that returns captions that ask for its own object, made once.
         need: what pictures of own objects take, for the settings.
     """
 
     question: Question
     options: AuditOptions
     context: Plan
-    own: dict[int, Plan]
+    own: dict[int, Callable[[], Plan]]
     need: JsonObject
 
     def with_found(self, found: Mapping[int, Found]) -> "Prepared":
@@ -53,6 +55,8 @@ class Prepared:
 
 def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepared:
     """Return a question with its captions, checked; draws nothing.
+
+    Captions of own objects are made when they are drawn, except where only the captions can say that they fit.
 
     Args:
         question: what is asked.
@@ -81,10 +85,15 @@ def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepa
         pictures = options.pictures // 4
         need["plan"] = f"own_pictures={pictures} draws {pictures * len(named)} pictures more" if named else ""
         return Prepared(question, options, context, {}, need)
-    own = {
-        place: own_plan(concepts, phrases, pipeline, count, question.seed, (OWN_GROUP, name), shares).first(count)
-        for place, name in named.items()
-    }
+
+    def captions_of(name: str) -> Callable[[], Plan]:
+        group = OWN_GROUP, name
+        return cache(lambda: own_plan(concepts, phrases, pipeline, count, question.seed, group, shares).first(count))
+
+    own = {place: captions_of(name) for place, name in named.items()}
+    if not surely_fit(concepts, phrases, pipeline, OWN_GROUP, list(named.values()), BAG):
+        for captions in own.values():
+            captions()
     return Prepared(question, options, context, own, need)
 
 
@@ -96,10 +105,8 @@ def own_pictures(prepared: Prepared, report: Callable[[int, int], None]) -> dict
         report: receives pictures that are there and pictures that are wanted, of one class after the other.
     """
     pool, readout = prepared.question.pool, prepared.question.readout
-    return {
-        place: (plan, measured(pool, plan, readout, None, 0, len(plan.captions), report))
-        for place, plan in prepared.own.items()
-    }
+    plans = ((place, captions()) for place, captions in prepared.own.items())
+    return {place: (plan, measured(pool, plan, readout, None, 0, len(plan.captions), report)) for place, plan in plans}
 
 
 def used_pictures(prepared: Prepared, count: int) -> Iterator[Tensor]:

@@ -9,9 +9,9 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import describing
 from diffexplain_fast.methods.diffexplainer.budget import Budget
 from diffexplain_fast.methods.diffexplainer.describing import described
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import BAG, BAGS, LOOKS, looked_at, with_bags
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import ClassProbability
 from tests.methods.diffexplainer.test_population import Certain, problem_of

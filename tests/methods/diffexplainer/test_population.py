@@ -12,6 +12,7 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import describing, looking
 from diffexplain_fast.methods.diffexplainer.climbing import Rung, climb
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import (
     FIRST_LOOK,
@@ -21,7 +22,7 @@ from diffexplain_fast.methods.diffexplainer.population import (
     random_prompts,
     search_population,
 )
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start
+from diffexplain_fast.methods.diffexplainer.screening import Start
 from diffexplain_fast.methods.diffexplainer.settings import found_by
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.models.classifier import Classifier
@@ -131,7 +132,6 @@ def test_what_is_kept_is_not_computed_again_and_its_cost_is_counted_once() -> No
     found = search(first, kept)
     second = problem_of()
     recalled = Kept(scores=dict(kept.scores), cost=second.cost)
-    recalled.recall()
     again = search(second, recalled)
     assert all(torch.equal(one.soft, other.soft) for one, other in zip(found, again, strict=True))
     assert second.cost.spent[:2] == first.cost.spent[:2]

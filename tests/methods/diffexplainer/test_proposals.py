@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffexplain_fast.methods.diffexplainer import dictionary
+from diffexplain_fast.methods.diffexplainer import vocabulary
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from tests.explaining import QUICK, quick_explanation
@@ -20,7 +20,7 @@ def test_the_words_of_a_prompt_come_before_others() -> None:
 
 
 def test_words_too_many_to_draw_are_proposed_where_a_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dictionary, "SMALL_VOCABULARY", 3)  # so that the labels are not screened either
+    monkeypatch.setattr(vocabulary, "SMALL_VOCABULARY", 3)  # so that the labels are not screened either
     explanation = quick_explanation(**{**QUICK, "start": "auto", "restarts": 1, "restart_below": 1.0})
     starts = explanation.settings["starts"]
     origins = {start["origin"] for start in starts}

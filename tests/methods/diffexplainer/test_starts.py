@@ -7,8 +7,9 @@ from torch import Tensor
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Kept, Start, beats, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, soft_from_text
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline

@@ -1,0 +1,68 @@
+"""The search and the optimisation of one explanation, from the start or from where a checkpoint left them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.optimise import optimise
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.starts import choose_starts
+from diffexplain_fast.methods.diffexplainer.state import State, new_state
+from diffexplain_fast.runs.checkpoint import Checkpoints
+from diffexplain_fast.runs.progress import Progress, counter
+
+Callback = Callable[[Progress], None]
+Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
+"""Pictures of screened words by sampler and by words; see ``Kept``."""
+
+
+def optimised(
+    problem: Problem,
+    options: Options,
+    screened: Screened,
+    checkpoints: Checkpoints[State] | None,
+    callback: Callback | None,
+) -> State:
+    """Return the state at the end of the optimisation, continued from a checkpoint if there is one.
+
+    Args:
+        problem: what is explained.
+        options: how to search and to optimise.
+        screened: pictures of screened words of earlier targets; extended here.
+        checkpoints: of the run, None for none.
+        callback: receives a ``Progress`` after every step; None for nobody.
+    """
+    state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
+    if state is None:
+        pictures = screened.setdefault(tuple(sorted(problem.sampler.identity().items(), key=str)), {})
+        kept = Kept(pictures, checkpoints.scores() if checkpoints else {}, problem.cost)
+        reports = counter(callback, "screen"), counter(callback, "search")
+        starts = choose_starts(problem, options, label_of(problem), kept, *reports)
+        state = new_state(problem, options, starts)
+        state.spent, state.words, state.left_out = problem.cost.record(), kept.words, [*problem.cost.left_out]
+        if checkpoints:
+            checkpoints.save(state)
+    else:
+        problem.cost.add(**state.spent)
+        problem.cost.left_out.extend(state.left_out)
+
+    def report_step(state: State) -> None:
+        if callback is None:
+            return
+        done, last = len(state.history), state.history[-1]
+        left = 0 if state.finished else options.iterations - state.step
+        each = sum(item.seconds for item in state.history) / done
+        callback(Progress("optimise", done, done + left, last.loss, last.logit, each * left))
+
+    save = checkpoints.save if checkpoints else lambda state: None
+    optimise(problem, options, state, save, report_step)
+    return state
+
+
+def label_of(problem: Problem) -> str | None:
+    """Return the name of the target class, None without a class or a name."""
+    label, classifier = problem.label, problem.classifier
+    return None if label is None or classifier.labels is None else classifier.label_name(label)
