@@ -1,7 +1,7 @@
 """Noticing that a user edited a model after it was read."""
 
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Watch:
     def __init__(self, *modules: nn.Module, trained: Collection[Tensor] = ()) -> None:
         submodules = [child for module in modules for child in module.modules()]
         self._submodules = [(m, vars(m), [name for name in vars(m) if name not in _INTERNAL]) for m in submodules]
+        self._kinds = dict.fromkeys(map(type, submodules))
         self._weights = [weight for module in modules for weight in module.parameters()]
         self._trained = {*map(id, trained)}
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
@@ -51,12 +52,10 @@ class Watch:
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
+        for kind in self._kinds:
+            values += methods_of(kind).values()
         for module, attributes, names in self._submodules:
-            values += (
-                type(module),
-                type(module).forward,
-                len(attributes),
-            )  # their number shows new or removed attributes
+            values += type(module), len(attributes)  # their number shows new or removed attributes
             if (processor := attributes.get("processor")) is not None:
                 values.append(type(processor).__call__)
             for name in names:
@@ -104,6 +103,38 @@ def global_hooks() -> list[object]:
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module runs hooks, without those of its submodules."""
     return any(vars(module)[name] for name in _HOOKS)
+
+
+def methods_of(kind: type) -> dict[str, Callable[..., object]]:
+    """Return by name the functions of those classes of a module's class that say how the module computes.
+
+    These are the classes that define ``forward``; other functions of theirs are parts of it, as ``_conv_forward`` of a
+    convolution and ``decode`` of an autoencoder are.
+    """
+    computing = [base for base in kind.__mro__ if base is not nn.Module and "forward" in vars(base)]
+    found = [(name, value) for base in reversed(computing) for name, value in vars(base).items()]
+    return {name: value for name, value in found if callable(value) and not isinstance(value, type)}
+
+
+def replaced_method(module: nn.Module) -> tuple[str, str]:
+    """Return the name of a method that somebody replaced, in the module or in its class, and by what; or empty texts.
+
+    A function of a class is a replacement if it comes from another package than the class.
+    """
+    methods = methods_of(type(module))
+    own = [name for name in methods if name in vars(module)]
+    if own:
+        return own[0], ""
+    packages = {_package(base) for base in type(module).__mro__}
+    for name, function in methods.items():
+        if _package(function) not in packages:
+            what = getattr(function, "__qualname__", type(function).__qualname__)
+            return name, f"{getattr(function, '__module__', '')}.{what}"
+    return "", ""
+
+
+def _package(thing: object) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
 def _equal(now: object, before: object) -> bool:
