@@ -10,6 +10,8 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *_HOOKS}
 """Attributes of every module that do not change its results. The mode is one of them, because models run in eval
 mode."""
+_READ = frozenset(("_parameters", "_modules", "processor", *_HOOKS))
+"""Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
 _NUMBERS = 7
 """Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
 _SCALARS = (bool, int, float, str)
@@ -28,7 +30,7 @@ class Watch:
 
     def __init__(self, *modules: nn.Module, trained: Collection[Tensor] = ()) -> None:
         submodules = [child for module in modules for child in module.modules()]
-        self._submodules = [(m, vars(m), [name for name in vars(m) if name not in _INTERNAL]) for m in submodules]
+        self._submodules = [_Attributes(module) for module in submodules]
         self._kinds = dict.fromkeys(map(type, submodules))
         self._weights = [weight for module in modules for weight in module.parameters()]
         self._trained = {*map(id, trained)}
@@ -44,28 +46,24 @@ class Watch:
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
-        now, seen = self._look(), self._seen
-        if self._place() != self._places or len(now) != len(seen):
-            return True
-        # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
-        return not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen))
+        return self._place() != self._places or not _equal_lists(self._look(), self._seen)
+
+    def ran(self) -> None:
+        """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
+
+        An attribute that was written so is not compared any more.
+        """
+        if not _equal_lists(self._look(), self._seen):
+            for attributes in self._submodules:
+                attributes.take_over()
+            self._seen = self._look()
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
         for kind in self._kinds:
             values += methods_of(kind).values()
-        for module, attributes, names in self._submodules:
-            values += type(module), len(attributes)  # their number shows new or removed attributes
-            if (processor := attributes.get("processor")) is not None:
-                values.append(type(processor).__call__)
-            for name in names:
-                value = attributes.get(name)
-                if isinstance(value, dict):
-                    values += value.values()
-                elif isinstance(value, list | tuple):
-                    values += value
-                else:
-                    values.append(value)
+        for attributes in self._submodules:
+            values += attributes.look()
         return values
 
     def _place(self) -> list[tuple]:
@@ -85,6 +83,53 @@ class Watch:
             norms = torch._foreach_norm(weights, 2, dtype=torch.promote_types(dtype, torch.float32))
             numbers += [torch.stack(norms).nan_to_num(), torch.cat(samples).nan_to_num()]
         return numbers
+
+
+class _Attributes:
+    """The attributes of a module that may change its results.
+
+    Args:
+        module: one module; its submodules are not looked at.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._all = module, vars(module)
+        self._written: set[str] = set()
+        self._before = self._named()
+
+    def look(self) -> list[object]:
+        """Return the values of the attributes as a list."""
+        number = len(self._all) - sum(name in self._all for name in self._written)
+        values: list[object] = [type(self._module), number]  # the number shows new or removed attributes
+        if (processor := self._all.get("processor")) is not None:
+            values.append(type(processor).__call__)
+        for name in self._before:
+            values += _items(self._all.get(name))
+        return values
+
+    def take_over(self) -> None:
+        """Compare no longer the attributes that now differ, except those that are always an edit."""
+        now, before = self._named(), self._before
+        names = {name for name in now.keys() | before.keys() if not _equal_lists(now.get(name), before.get(name))}
+        self._written |= names - _READ
+        self._before = {name: values for name, values in before.items() if name not in self._written}
+
+    def _named(self) -> dict[str, list[object]]:
+        left_out = _INTERNAL | self._written
+        return {name: _items(value) for name, value in self._all.items() if name not in left_out}
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value.values()]
+    return [*value] if isinstance(value, list | tuple) else [value]
+
+
+def _equal_lists(now: list[object] | None, before: list[object] | None) -> bool:
+    if now is None or before is None or len(now) != len(before):
+        return False
+    # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
+    return all(map(operator.is_, now, before)) or all(map(_equal, now, before))
 
 
 def _sample(weight: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tests.engine.fast.edits import (
     PATCHED,
     STILL_KNOWN,
     UNKNOWN,
+    WRITING,
     another_class_of_torch,
     another_config,
     another_weight,
@@ -27,6 +28,7 @@ from tests.engine.fast.edits import (
     plain_processor,
     pre_hook,
     sliced,
+    storing_hook,
 )
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
@@ -119,6 +121,31 @@ def test_an_edit_between_call_and_backward_raises(pipe, edit, gradient):
     with pytest.raises(RuntimeError, match=r"edited between the sampler's call and its backward; call the sampler"):
         images.sum().backward()
     assert_true(sampler_of(pipe, backend="fast", gradient=gradient), pipe)
+
+
+@pytest.mark.parametrize("edit", WRITING, ids=name)
+def test_what_a_run_writes_into_the_modules_is_no_edit(pipe, edit):
+    edit(pipe)
+    sampler = sampler_of(pipe, backend="fast")
+    assert_true(sampler, pipe)
+    read = sampler._engine.denoiser
+    prompt = embeds(dtype=torch.float64).requires_grad_()
+    loss = sampler(prompt, embeds(seed=1, dtype=torch.float64), generator=torch.Generator().manual_seed(0)).sum()
+    first, second = (torch.autograd.grad(loss, prompt, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second) and sampler._engine.denoiser is read
+
+
+def test_an_edit_beside_what_a_run_writes_is_seen(pipe):
+    storing_hook(pipe)
+    sampler = sampler_of(pipe, backend="fast")
+    run(sampler)
+    pipe.unet.mid_block.output_scale_factor = 2.0
+    assert sampler.edited
+    assert_true(sampler, pipe)
+    images = sampler(embeds(dtype=torch.float64).requires_grad_(), embeds(seed=1, dtype=torch.float64))
+    pipe.unet.mid_block.register_forward_hook(lambda module, given, output: 2 * output)
+    with pytest.raises(RuntimeError, match="edited between the sampler's call and its backward"):
+        images.sum().backward()
 
 
 def test_the_models_of_a_sampler_cannot_be_set(pipe):

@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils.prune import l1_unstructured
 
 
 class Doubled(ResnetBlock2D):
@@ -236,6 +237,43 @@ UNKNOWN = {
     another_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.edits",
 }
 
+
+class Remembering(AttnProcessor2_0):
+    """A processor that leaves its output in the layer."""
+
+    def __call__(self, layer, *arguments, **options):
+        layer.output = super().__call__(layer, *arguments, **options)
+        return layer.output
+
+
+def storing_hook(pipe):
+    pipe.unet.mid_block.register_forward_hook(lambda part, given, output: setattr(part, "features", output))
+
+
+def counting_hook(pipe):
+    pipe.unet.calls = 0
+    pipe.unet.register_forward_pre_hook(lambda part, given: setattr(part, "calls", part.calls + 1))
+
+
+def collecting_hook(pipe):
+    pipe.vae.seen = []
+    pipe.vae.decoder.register_forward_hook(lambda part, given, output: pipe.vae.seen.append(output.detach()))
+
+
+def storing_backward_hook(pipe):
+    pipe.unet.mid_block.register_full_backward_hook(lambda part, before, after: setattr(part, "grads", after))
+
+
+def storing_processor(pipe):
+    pipe.unet.set_attn_processor(Remembering())
+
+
+def pruned(pipe):
+    l1_unstructured(pipe.unet.conv_out, "weight", 0.5)  # computes the weight in every run, by a hook
+
+
+WRITING = (storing_hook, counting_hook, collecting_hook, storing_backward_hook, storing_processor, pruned)
+"""Edits after which a run of a model writes into its modules."""
 PATCHED = [
     (ResnetBlock2D, "forward"),
     (AttnProcessor2_0, "__call__"),
