@@ -18,8 +18,11 @@ class ViewedSampler(Viewed):
         raise NotImplementedError
 
     def _view(self) -> View:
-        plan = self.plan
         rows: dict[str, object] = {name.replace("_", " "): value for name, value in self.identity().items()}
+        try:
+            plan = self.plan
+        except ValueError as error:  # models that cannot be counted
+            plan, rows["plan"] = None, error
         if plan is not None:
             rows |= {"plan": plan.summary, "predicted peak": f"{plan.peak / 2**20:.1f} MiB"}
         return View(type(self).__name__, rows)

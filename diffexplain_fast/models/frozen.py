@@ -1,12 +1,14 @@
 """Running the user's modules without leaving any change in them."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
+_HOOKS_OF_MODULES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
 
@@ -30,6 +32,27 @@ def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
         weights = (weight for module in modules for weight in module.parameters())
         stack.enter_context(_FLAGS.off(weight for weight in weights if id(weight) not in unchanged))
         yield
+
+
+def without_hooks(module: nn.Module) -> nn.Module:
+    """Return a copy of a module and its submodules, with the same parameters and buffers and no hook.
+
+    A run of the copy neither runs the caller's hooks nor writes into the caller's modules.
+    """
+    copies: dict[int, nn.Module] = {}
+
+    def copied(part: nn.Module) -> nn.Module:
+        attributes = vars(part)
+        if id(part) not in copies and type(attributes.get("_modules")) is dict:  # a scripted module has none
+            twin = copies[id(part)] = object.__new__(type(part))
+            vars(twin).update(attributes)
+            for name in _HOOKS_OF_MODULES:
+                vars(twin)[name] = OrderedDict()
+            children = attributes["_modules"].items()
+            vars(twin)["_modules"] = {name: None if child is None else copied(child) for name, child in children}
+        return copies.get(id(part), part)
+
+    return copied(module)
 
 
 class Adapted(Protocol):

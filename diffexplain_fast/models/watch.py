@@ -1,7 +1,7 @@
 """Noticing that a user edited a model after it was read."""
 
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *_HOOKS}
 """Attributes of every module that do not change its results. The mode is one of them, because models run in eval
 mode."""
+_READ = frozenset(("_parameters", "_modules", "processor", *_HOOKS))
+"""Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
 _NUMBERS = 7
 """Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
 _SCALARS = (bool, int, float, str)
@@ -28,7 +30,8 @@ class Watch:
 
     def __init__(self, *modules: nn.Module, trained: Collection[Tensor] = ()) -> None:
         submodules = [child for module in modules for child in module.modules()]
-        self._submodules = [(m, vars(m), [name for name in vars(m) if name not in _INTERNAL]) for m in submodules]
+        self._submodules = [_Attributes(module) for module in submodules]
+        self._kinds = dict.fromkeys(map(type, submodules))
         self._weights = [weight for module in modules for weight in module.parameters()]
         self._trained = {*map(id, trained)}
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
@@ -43,30 +46,24 @@ class Watch:
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
-        now, seen = self._look(), self._seen
-        if self._place() != self._places or len(now) != len(seen):
-            return True
-        # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
-        return not all(map(operator.is_, now, seen)) and not all(map(_equal, now, seen))
+        return self._place() != self._places or not _equal_lists(self._look(), self._seen)
+
+    def ran(self) -> None:
+        """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
+
+        An attribute that was written so is not compared any more.
+        """
+        if not _equal_lists(self._look(), self._seen):
+            for attributes in self._submodules:
+                attributes.take_over()
+            self._seen = self._look()
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
-        for module, attributes, names in self._submodules:
-            values += (
-                type(module),
-                type(module).forward,
-                len(attributes),
-            )  # their number shows new or removed attributes
-            if (processor := attributes.get("processor")) is not None:
-                values.append(type(processor).__call__)
-            for name in names:
-                value = attributes.get(name)
-                if isinstance(value, dict):
-                    values += value.values()
-                elif isinstance(value, list | tuple):
-                    values += value
-                else:
-                    values.append(value)
+        for kind in self._kinds:
+            values += methods_of(kind).values()
+        for attributes in self._submodules:
+            values += attributes.look()
         return values
 
     def _place(self) -> list[tuple]:
@@ -88,6 +85,53 @@ class Watch:
         return numbers
 
 
+class _Attributes:
+    """The attributes of a module that may change its results.
+
+    Args:
+        module: one module; its submodules are not looked at.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._all = module, vars(module)
+        self._written: set[str] = set()
+        self._before = self._named()
+
+    def look(self) -> list[object]:
+        """Return the values of the attributes as a list."""
+        number = len(self._all) - sum(name in self._all for name in self._written)
+        values: list[object] = [type(self._module), number]  # the number shows new or removed attributes
+        if (processor := self._all.get("processor")) is not None:
+            values.append(type(processor).__call__)
+        for name in self._before:
+            values += _items(self._all.get(name))
+        return values
+
+    def take_over(self) -> None:
+        """Compare no longer the attributes that now differ, except those that are always an edit."""
+        now, before = self._named(), self._before
+        names = {name for name in now.keys() | before.keys() if not _equal_lists(now.get(name), before.get(name))}
+        self._written |= names - _READ
+        self._before = {name: values for name, values in before.items() if name not in self._written}
+
+    def _named(self) -> dict[str, list[object]]:
+        left_out = _INTERNAL | self._written
+        return {name: _items(value) for name, value in self._all.items() if name not in left_out}
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value.values()]
+    return [*value] if isinstance(value, list | tuple) else [value]
+
+
+def _equal_lists(now: list[object] | None, before: list[object] | None) -> bool:
+    if now is None or before is None or len(now) != len(before):
+        return False
+    # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
+    return all(map(operator.is_, now, before)) or all(map(_equal, now, before))
+
+
 def _sample(weight: Tensor) -> Tensor:
     """Return a few numbers of a weight, at equal distances in memory if it is dense."""
     dense = weight.permute(sorted(range(weight.ndim), key=weight.stride, reverse=True))
@@ -104,6 +148,38 @@ def global_hooks() -> list[object]:
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module runs hooks, without those of its submodules."""
     return any(vars(module)[name] for name in _HOOKS)
+
+
+def methods_of(kind: type) -> dict[str, Callable[..., object]]:
+    """Return by name the functions of those classes of a module's class that say how the module computes.
+
+    These are the classes that define ``forward``; other functions of theirs are parts of it, as ``_conv_forward`` of a
+    convolution and ``decode`` of an autoencoder are.
+    """
+    computing = [base for base in kind.__mro__ if base is not nn.Module and "forward" in vars(base)]
+    found = [(name, value) for base in reversed(computing) for name, value in vars(base).items()]
+    return {name: value for name, value in found if callable(value) and not isinstance(value, type)}
+
+
+def replaced_method(module: nn.Module) -> tuple[str, str]:
+    """Return the name of a method that somebody replaced, in the module or in its class, and by what; or empty texts.
+
+    A function of a class is a replacement if it comes from another package than the class.
+    """
+    methods = methods_of(type(module))
+    own = [name for name in methods if name in vars(module)]
+    if own:
+        return own[0], ""
+    packages = {_package(base) for base in type(module).__mro__}
+    for name, function in methods.items():
+        if _package(function) not in packages:
+            what = getattr(function, "__qualname__", type(function).__qualname__)
+            return name, f"{getattr(function, '__module__', '')}.{what}"
+    return "", ""
+
+
+def _package(thing: object) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
 def _equal(now: object, before: object) -> bool:

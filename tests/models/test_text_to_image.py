@@ -151,6 +151,11 @@ def hooked(pipe):
     pipe.unet.conv_in.register_forward_hook(lambda *_: None)
 
 
+def replaced(pipe):
+    layer = pipe.unet.conv_in
+    layer._conv_forward = type(layer)._conv_forward.__get__(layer)
+
+
 def processed(pipe):
     from diffusers.models.attention_processor import SlicedAttnProcessor
 
@@ -176,6 +181,7 @@ OWN_MODULES = {
     "FreeU": freeu,
     "tiled or sliced VAE": tiled,
     "hooks on a module": hooked,
+    "methods replaced in a module or in its class, such as a convolution that tiles": replaced,
     "attention processors of your own": processed,
     "another VAE, such as `AutoencoderTiny`": tiny_decoder,
     "trained weights, except LoRA on attention and feed-forward projections": trained,

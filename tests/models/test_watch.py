@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffexplain_fast.models.watch import Watch
 from tests.engine.fast.edits import (
+    PATCHED,
     STILL_KNOWN,
     UNKNOWN,
+    WRITING,
+    another_class_of_torch,
     another_config,
     another_weight,
     block_of,
@@ -27,6 +28,7 @@ from tests.engine.fast.edits import (
     plain_processor,
     pre_hook,
     sliced,
+    storing_hook,
 )
 from tests.engine.plain import relative
 from tests.engine.samplers import embeds, sampler_of
@@ -56,8 +58,8 @@ def assert_true(sampler, pipe):
 @pytest.fixture(autouse=True)
 def shared_state_as_it_was(monkeypatch):
     """Undo the changes of a test to diffusers' classes and to the hooks on all modules."""
-    monkeypatch.setattr(ResnetBlock2D, "forward", ResnetBlock2D.forward)
-    monkeypatch.setattr(AttnProcessor2_0, "__call__", AttnProcessor2_0.__call__)
+    for kind, method in PATCHED:
+        monkeypatch.setattr(kind, method, getattr(kind, method))
     monkeypatch.setattr(nn.modules.module, "_global_forward_hooks", OrderedDict())
 
 
@@ -106,7 +108,9 @@ def test_an_edit_that_is_undone_is_seen_too(pipe):
 
 
 @pytest.mark.parametrize(
-    "edit", [in_place, another_weight, lora, hook, another_config, sliced, hook_on_everything], ids=name
+    "edit",
+    [in_place, another_weight, lora, hook, another_config, sliced, hook_on_everything, another_class_of_torch],
+    ids=name,
 )
 @pytest.mark.parametrize("gradient", ["full", "checkpointed"])
 def test_an_edit_between_call_and_backward_raises(pipe, edit, gradient):
@@ -117,6 +121,31 @@ def test_an_edit_between_call_and_backward_raises(pipe, edit, gradient):
     with pytest.raises(RuntimeError, match=r"edited between the sampler's call and its backward; call the sampler"):
         images.sum().backward()
     assert_true(sampler_of(pipe, backend="fast", gradient=gradient), pipe)
+
+
+@pytest.mark.parametrize("edit", WRITING, ids=name)
+def test_what_a_run_writes_into_the_modules_is_no_edit(pipe, edit):
+    edit(pipe)
+    sampler = sampler_of(pipe, backend="fast")
+    assert_true(sampler, pipe)
+    read = sampler._engine.denoiser
+    prompt = embeds(dtype=torch.float64).requires_grad_()
+    loss = sampler(prompt, embeds(seed=1, dtype=torch.float64), generator=torch.Generator().manual_seed(0)).sum()
+    first, second = (torch.autograd.grad(loss, prompt, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second) and sampler._engine.denoiser is read
+
+
+def test_an_edit_beside_what_a_run_writes_is_seen(pipe):
+    storing_hook(pipe)
+    sampler = sampler_of(pipe, backend="fast")
+    run(sampler)
+    pipe.unet.mid_block.output_scale_factor = 2.0
+    assert sampler.edited
+    assert_true(sampler, pipe)
+    images = sampler(embeds(dtype=torch.float64).requires_grad_(), embeds(seed=1, dtype=torch.float64))
+    pipe.unet.mid_block.register_forward_hook(lambda module, given, output: 2 * output)
+    with pytest.raises(RuntimeError, match="edited between the sampler's call and its backward"):
+        images.sum().backward()
 
 
 def test_the_models_of_a_sampler_cannot_be_set(pipe):
@@ -150,7 +179,7 @@ def test_the_plan_names_the_unknown_part(pipe):
     assert sampler.plan.levels == ("step",) * 3
     note = str(sampler.plan).splitlines()[-1]
     assert note.startswith("note") and "the UNet runs through its own modules (" in note
-    assert "; the VAE runs through its own modules (a hook or another forward on decoder)" in note
+    assert "; the VAE runs through its own modules (a hook on decoder)" in note
 
 
 def test_another_vae_runs_through_its_own_modules(pipe):

@@ -15,7 +15,7 @@ from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
 from diffexplain_fast.engine.fast.replay import CallTensors, graphed_runner, repeating_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
-from diffexplain_fast.engine.fast.runner import Eager, Runner
+from diffexplain_fast.engine.fast.runner import Eager, OwnModules, Runner
 from diffexplain_fast.engine.fast.trajectory import Job, coefficients
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.graphs.policy import Graphs
@@ -236,6 +236,8 @@ class FastEngine:
     def _around(self, runner: Runner, job: Job, tensors: CallTensors) -> Runner:
         """Return a runner inside the runners of the options: a retry, determinism or cuDNN's search."""
         start, text, _ = tensors
+        if self.unknown and self._watch is not None:
+            runner = OwnModules(runner, self._watch)
         if self._wider is not None and text[0].dtype == torch.float16 and not self._trained.every:
             runner = Retrying(runner, job, self._wider)
         if self._deterministic:

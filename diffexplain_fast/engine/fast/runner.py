@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
+from diffexplain_fast.models.watch import Watch
 
 
 class Runner(Protocol):
@@ -46,4 +47,28 @@ class Eager:
         """Return gradients; see ``Runner``."""
         grads, finite = self._trajectory.backward(dimages)
         finite.check()
+        return grads
+
+
+class OwnModules:
+    """Runs a call through the user's own modules, whose hooks may store or count something in the modules.
+
+    Args:
+        runner: runs the call.
+        watch: notices edits of the models; what the call itself writes is none.
+    """
+
+    def __init__(self, runner: Runner, watch: Watch) -> None:
+        self._runner, self._watch = runner, watch
+
+    def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
+        """Return images; see ``Runner``."""
+        images = self._runner.forward(start, text, shifts)
+        self._watch.ran()
+        return images
+
+    def backward(self, dimages: Tensor) -> list[Tensor | None]:
+        """Return gradients; see ``Runner``."""
+        grads = self._runner.backward(dimages)
+        self._watch.ran()
         return grads

@@ -40,8 +40,6 @@ class LeanDecoder:
         known(vae.decoder, "Decoder")
         known(vae.decoder.mid_block, "UNetMidBlock2D")
         check_plain(vae, {"act_fn": "silu"})
-        if {"decode", "_decode"} & vars(vae).keys():
-            raise UnsupportedModelError("another decode on the model itself")
         if getattr(vae, "use_tiling", False) or getattr(vae, "use_slicing", False):
             raise UnsupportedModelError("a tiled or sliced VAE (vae.disable_tiling(), vae.disable_slicing())")
         decoder, weight = vae.decoder, next(vae.parameters())

@@ -17,7 +17,7 @@ from diffexplain_fast.engine.lean.adapters import (
     plain_adapter,
     read_thin,
 )
-from diffexplain_fast.models.watch import global_hooks, has_hooks
+from diffexplain_fast.models.watch import global_hooks, has_hooks, replaced_method
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
@@ -49,14 +49,14 @@ def known(module: object, *names: str) -> None:
 
 
 def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
-    """Refuse a model whose options or hooks make it compute something else than what is built here.
+    """Refuse a model that computes something else than what is built here, by its options, hooks or other methods.
 
     Args:
         model: diffusers model.
         plain: for each option the value that it must have if the configuration has the option.
 
     Raises:
-        UnsupportedModelError: names the option or the module with a hook.
+        UnsupportedModelError: names the option, or the module with a hook or another method.
     """
     config: Any = model.config
     for option, value in plain.items():
@@ -65,8 +65,12 @@ def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
     if global_hooks():
         raise UnsupportedModelError("a hook on all modules")
     for name, module in model.named_modules():
-        if has_hooks(module) or "forward" in vars(module):
-            raise UnsupportedModelError(f"a hook or another forward on {name or 'the model itself'}")
+        method, by = replaced_method(module)
+        if by:
+            raise UnsupportedModelError(f"{type(module).__name__} computes by {by} in place of {method}")
+        what = f"another {method}" if method else "a hook"
+        if method or has_hooks(module):
+            raise UnsupportedModelError(f"{what} on {name or 'the model itself'}")
 
 
 class Linear(NamedTuple):

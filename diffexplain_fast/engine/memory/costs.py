@@ -1,5 +1,6 @@
 """Plans of the fast engine, from the costs of each level of each step, which are counted without running anything."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from diffexplain_fast.engine.memory.counting import Count, Results, count, hollo
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.frozen import without_hooks
 
 _LATENTS = 8
 _NOTABLE = 0.2
@@ -86,6 +88,9 @@ def count_levels(
         modules: the user's UNet and VAE, whose weights count.
         request: the call.
         fastest: count only the level that computes the least.
+
+    Raises:
+        ValueError: the user's own modules read the values of tensors, so they cannot be counted.
     """
     weights = {"weights": weight_bytes(modules)}
     layouts = layout_bytes((denoiser, decoder), modules)
@@ -95,8 +100,14 @@ def count_levels(
         weights["cuBLAS's workspaces"] = request.cublas
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
     results: Results = {}
-    steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
-    heads = _heads(*_hollow(decoder, modules[1], request), fastest, results)
+    try:
+        steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
+        heads = _heads(*_hollow(decoder, modules[1], request), fastest, results)
+    except Exception as error:  # the user's code may fail with any error
+        if not (denoiser.reason or decoder.reason):
+            raise
+        wanted = "None, because a plan is counted on tensors without values, which the models' own modules read"
+        raise wrong_value("memory", wanted, f"{type(error).__name__}: {error}") from error
     notes = [fallback_notes(denoiser, decoder)]
     if layouts > _NOTABLE * weights["weights"] and request.sample.device.type != "cpu":
         notes.append("unet.to(memory_format=torch.channels_last), and the vae's, would save the other layouts")
@@ -165,9 +176,15 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
 
 
 def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, list[Tensor], Request]:
-    """Return a lean model, its weights and a request, all on the meta device; a user's own module stays where it is."""
+    """Return a lean model, its weights and a request, all on the meta device.
+
+    A user's own module stays where it is; it is counted without its hooks, which could not read a value.
+    """
     if model.reason:
-        return model, list(getattr(model, "vae", module).parameters()), request
+        twin = copy.copy(model)
+        own = {name: without_hooks(part) for name, part in vars(model).items() if isinstance(part, nn.Module)}
+        vars(twin).update(own)
+        return twin, [weight for part in own.values() for weight in part.parameters()], request
     twin = hollow(model, held_tensors([model]), [module])
     sample, *rest = (tensor.to("meta") for tensor in (request.sample, *request.text, *request.shifts))
     text, shifts = rest[: len(request.text)], rest[len(request.text) :]

@@ -1,12 +1,16 @@
 """What a user may do to a pipeline's models: edits that the fast engine knows, and those it leaves to the models."""
 
 import copy
+from types import MethodType
 
 import torch
+from diffusers import AutoencoderKL
+from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils.prune import l1_unstructured
 
 
 class Doubled(ResnetBlock2D):
@@ -170,6 +174,41 @@ def another_class(pipe):
     ResnetBlock2D.forward = lambda *given, **options: 1.5 * plain(*given, **options)
 
 
+def tiling(pipe):
+    """Asymmetric tiling as in community pipelines: pictures whose left side fits their right side."""
+
+    def padded(layer, rows, weight, bias):
+        around = nn.functional.pad(rows, (layer.padding[1], layer.padding[1], 0, 0), mode="circular")
+        around = nn.functional.pad(around, (0, 0, layer.padding[0], layer.padding[0]))
+        return nn.functional.conv2d(around, weight, bias, layer.stride)
+
+    for layer in pipe.unet.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer._conv_forward = MethodType(padded, layer)
+
+
+def _doubled_result(kind, method):
+    plain = getattr(kind, method)
+    setattr(kind, method, lambda *given, **options: 2 * plain(*given, **options))
+
+
+def another_class_of_torch(pipe):
+    _doubled_result(nn.Linear, "forward")
+
+
+def another_part_of_a_class_of_torch(pipe):
+    _doubled_result(nn.Conv2d, "_conv_forward")
+
+
+def another_part_of_a_class(pipe):
+    _doubled_result(GEGLU, "gelu")
+
+
+def another_decode_of_the_class(pipe):
+    plain = AutoencoderKL.decode
+    AutoencoderKL.decode = lambda vae, latents, **options: plain(vae, latents / 2, **options)
+
+
 def another_processor_class(pipe):
     plain = AttnProcessor2_0.__call__
     AttnProcessor2_0.__call__ = lambda *given, **options: 1.5 * plain(*given, **options)
@@ -178,17 +217,68 @@ def another_processor_class(pipe):
 UNKNOWN = {
     own_processor: "AttnProcessor2_0 where diffusers' AttnProcessor",
     own_block: "Doubled where diffusers' ResnetBlock2D was expected",
-    own_forward: "a hook or another forward on mid_block.resnets.0",
+    own_forward: "another forward on mid_block.resnets.0",
     own_scale: "attention with a scale of its own",
     freeu: "FreeU",
     sliced: "SlicedAttnProcessor",
     tiled: "a tiled or sliced VAE",
-    hook: "a hook or another forward on mid_block",
-    pre_hook: "a hook or another forward on decoder",
-    backward_hook: "a hook or another forward on mid_block",
+    hook: "a hook on mid_block",
+    pre_hook: "a hook on decoder",
+    backward_hook: "a hook on mid_block",
     another_kind_of_lora: "a LoRA with magnitudes, biases or a variant of its own",
     another_activation: "another activation",
     hook_on_everything: "a hook on all modules",
     another_class: "ResnetBlock2D computes by tests.engine.fast.edits.another_class.<locals>.<lambda>",
+    tiling: "another _conv_forward on conv_in",
+    another_class_of_torch: "Linear computes by tests.engine.fast.edits._doubled_result",
+    another_part_of_a_class_of_torch: "in place of _conv_forward",
+    another_part_of_a_class: "GEGLU computes by tests.engine.fast.edits",
+    another_decode_of_the_class: "AutoencoderKL computes by tests.engine.fast.edits",
     another_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.edits",
 }
+
+
+class Remembering(AttnProcessor2_0):
+    """A processor that leaves its output in the layer."""
+
+    def __call__(self, layer, *arguments, **options):
+        layer.output = super().__call__(layer, *arguments, **options)
+        return layer.output
+
+
+def storing_hook(pipe):
+    pipe.unet.mid_block.register_forward_hook(lambda part, given, output: setattr(part, "features", output))
+
+
+def counting_hook(pipe):
+    pipe.unet.calls = 0
+    pipe.unet.register_forward_pre_hook(lambda part, given: setattr(part, "calls", part.calls + 1))
+
+
+def collecting_hook(pipe):
+    pipe.vae.seen = []
+    pipe.vae.decoder.register_forward_hook(lambda part, given, output: pipe.vae.seen.append(output.detach()))
+
+
+def storing_backward_hook(pipe):
+    pipe.unet.mid_block.register_full_backward_hook(lambda part, before, after: setattr(part, "grads", after))
+
+
+def storing_processor(pipe):
+    pipe.unet.set_attn_processor(Remembering())
+
+
+def pruned(pipe):
+    l1_unstructured(pipe.unet.conv_out, "weight", 0.5)  # computes the weight in every run, by a hook
+
+
+WRITING = (storing_hook, counting_hook, collecting_hook, storing_backward_hook, storing_processor, pruned)
+"""Edits after which a run of a model writes into its modules."""
+PATCHED = [
+    (ResnetBlock2D, "forward"),
+    (AttnProcessor2_0, "__call__"),
+    (nn.Linear, "forward"),
+    (nn.Conv2d, "_conv_forward"),
+]
+PATCHED += [(GEGLU, "gelu"), (AutoencoderKL, "decode")]
+"""Classes that the edits change, each with the method."""
