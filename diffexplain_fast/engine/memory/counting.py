@@ -1,7 +1,6 @@
 """Bytes and FLOP of a computation, counted without running it: every tensor is on the meta device, or a fake one."""
 
 import copy
-import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
 from diffexplain_fast.engine.memory.flop import Arguments, flop
 from diffexplain_fast.engine.memory.interrupts import uninterrupted
+from diffexplain_fast.engine.memory.schemas import functional, in_place, several
 from diffexplain_fast.engine.memory.workspaces import cudnn_attention_bytes
 
 _Model = TypeVar("_Model")
@@ -145,8 +145,8 @@ class Counting(LiveBytes):  # type: ignore[no-untyped-call]
             forms, cost = self._results[key]
             self.flop += cost
             empty = [_empty(*form) for form in forms]
-            return empty if _several(func) else empty[0]
-        out = args[0] if _in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
+            return empty if several(func) else empty[0]
+        out = args[0] if in_place(func) and _on_meta(args[0]) else func(*args, **kwargs)
         if func is _CONVOLUTION and out.is_meta and any(map(_channels_last, args[:2])):
             out = out.contiguous(memory_format=torch.channels_last)  # only the meta kernel forgets the layout
         cost = flop(func, args, kwargs, out) or 0
@@ -187,7 +187,7 @@ def _channels_last(image: Tensor) -> bool:
 
 def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> Hashable:
     """Return a key that determines the form of the results; None if the form may depend on more than this key."""
-    if not _functional(func):
+    if not functional(func):
         return None
     parts: list[object] = [func]
     left: list[object] = [*args, *sorted(kwargs.items())]
@@ -202,29 +202,6 @@ def _signature(func: OpOverload, args: Arguments, kwargs: Options) -> Hashable:
         else:
             parts.append((type(value), value))
     return tuple(parts)
-
-
-@functools.cache
-def _functional(func: OpOverload) -> bool:
-    """Whether an operation changes none of its arguments and returns no view of them."""
-    values = [*func._schema.arguments, *func._schema.returns]
-    return all(value.alias_info is None for value in values)
-
-
-@functools.cache
-def _several(func: OpOverload) -> bool:
-    """Whether an operation returns several results, or one list of them."""
-    returns = func._schema.returns
-    return len(returns) > 1 or isinstance(returns[0].type, torch.ListType)
-
-
-@functools.cache
-def _in_place(func: OpOverload) -> bool:
-    """Whether an operation changes its first argument's contents and returns it, and does nothing else."""
-    if torch.Tag.inplace_view in func.tags or len(func._schema.returns) != 1:
-        return False
-    aliases = [value.alias_info for value in func._schema.arguments]
-    return bool(aliases and aliases[0] and aliases[0].is_write) and not any(aliases[1:])
 
 
 def _counted(*values: Iterable[object]) -> Iterator[Tensor]:
