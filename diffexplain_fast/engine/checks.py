@@ -15,9 +15,11 @@ _ABSENT = {
     "time_cond_proj_dim": "no guidance embedding (use an LCM-LoRA merged into the plain UNet)",
     "class_embed_type": "no class embedding",
     "num_class_embeds": "no class embedding",
-    "encoder_hid_dim_type": "no image prompt projection, as an IP-adapter adds (pipe.unload_ip_adapter())",
+    "encoder_hid_dim_type": "no projection of a text or of a picture, as an IP-adapter adds (pipe.unload_ip_adapter())",
 }
 """Options of a UNet that need inputs the sampler does not have, and the remedy for each."""
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Dtypes of weights in which torch computes."""
 
 
 def check_modules(unet: object, vae: object) -> None:
@@ -25,12 +27,18 @@ def check_modules(unet: object, vae: object) -> None:
 
     Raises:
         TypeError: not a module with a configuration.
-        ValueError: a UNet of another kind, or one that does not fit the VAE.
+        ValueError: a UNet of another kind, one that does not fit the VAE, or weights that are only stored.
     """
     if not isinstance(unet, nn.Module) or not hasattr(unet, "config"):
         raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)
     if not isinstance(vae, nn.Module) or not hasattr(vae, "config") or not hasattr(vae, "decode"):
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
+    for name, module in (("unet", unet), ("vae", vae)):
+        dtype = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), None)
+        if dtype not in (None, *_DTYPES):
+            names = ", ".join(str(each).removeprefix("torch.") for each in _DTYPES)
+            wanted = f"weights in one of {names} (a {name} loaded without enable_layerwise_casting)"
+            raise wrong_value(name, wanted, dtype)
     config: Any = unet.config
     for option, wanted in _ABSENT.items():
         if getattr(config, option, None) is not None:

@@ -110,12 +110,26 @@ def test_a_bad_argument_of_an_xl_call_is_refused_by_name(arguments, message):
         ({"out_channels": 8}, "unet: wanted 4 channels in and out.*got 4 in and 8 out"),
         ({"time_cond_proj_dim": 8}, "unet.config.time_cond_proj_dim: wanted no guidance embedding"),
         ({"num_class_embeds": 3}, "unet.config.num_class_embeds: wanted no class embedding"),
+        ({"encoder_hid_dim": 24}, "encoder_hid_dim_type: wanted no projection of a text .*got text_proj"),
         ({"addition_embed_type": "text"}, "addition_embed_type: wanted None or 'text_time', got 'text'"),
     ],
 )
 def test_a_unet_that_needs_other_inputs_is_refused(pipe, unet, message):
     with pytest.raises(ValueError, match=message):
         sampler_of(SimpleNamespace(unet=tiny_unet(16, **unet), vae=pipe.vae))
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_weights_in_which_torch_does_not_compute_are_refused(part, backend):
+    pipe = tiny_sd()
+    sampler = sampler_of(pipe, backend=backend)
+    getattr(pipe, part).enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    wanted = rf"{part}: wanted weights in .*without enable_layerwise_casting\), got torch.float8_e4m3fn"
+    with pytest.raises(ValueError, match=wanted):
+        sampler(embeds(), embeds(seed=1))
+    with pytest.raises(ValueError, match=wanted):
+        sampler_of(pipe, backend=backend)
 
 
 def test_modules_that_are_not_unet_and_vae_are_refused(pipe):
