@@ -7,6 +7,7 @@ import torch
 
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.environment import ranks
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.pool import Crew, Unit, drawn, pool_identity
@@ -72,6 +73,9 @@ def checked_ray(given: object) -> RayWorkers | None:
 def crew_of(ray: RayWorkers | None, drawing: Drawing, options: SamplerOptions) -> Iterator[Crew | None]:
     """Yield what draws units in workers, or None without workers.
 
+    Of several processes that a launcher has started, only the first one has workers. The others wait for the pictures
+    of its workers, and draw what is left when these have ended.
+
     Args:
         ray: where workers run.
         drawing: what they have to draw like.
@@ -88,6 +92,9 @@ def crew_of(ray: RayWorkers | None, drawing: Drawing, options: SamplerOptions) -
     if ray.make is None and device != "cpu":
         wanted = "RayWorkers(address, make) for a pipeline on a GPU, with a function of a device that returns it"
         raise wrong_value("ray", wanted, "no make")
+    if ranks().rank > 0:
+        yield lambda units: ()
+        return
     make, threads = ray.make or _Sent(drawing.pipeline), torch.get_num_threads()
     arguments = (make, device, options, drawing.seed, pool_identity(drawing), threads)
     with Actors(ray.address, Drawer, arguments, device != "cpu", threads) as actors:

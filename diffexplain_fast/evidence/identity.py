@@ -1,5 +1,7 @@
 """Run identity: names and hashes must match exactly, the classifier's answers up to rounding."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,10 +60,12 @@ def _output_of(problem: Problem) -> JsonObject:
     return {} if output == SOFTMAX else {"output": output}
 
 
-NEWER = ("latents", "noise")
+NEWER = ("latents", "noise", "vae", "tokenizers")
 """Keys of ``pipeline_identity`` that checkpoints of explanations of release 0.1 lack."""
 _NOISE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr", "prediction_type")
 """Options of a scheduler that decide its noise levels, and what the denoiser predicts of them."""
+_LATENTS = ("scaling_factor", "shift_factor")
+"""Options of a VAE by which latents become what the VAE decodes; its weights do not say them."""
 
 
 def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) -> JsonObject:
@@ -76,9 +80,20 @@ def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) 
     return {
         "pipeline_fingerprint": pipeline.fingerprint(),
         "latents": list(pipeline.latent_shape),
+        "vae": {name: float(pipeline.vae.config.get(name) or 0.0) for name in _LATENTS},
+        "tokenizers": _tokens_of(pipeline),
         **noise,
         **conditions_of(pipeline, guidance_scale),
     }
+
+
+def _tokens_of(pipeline: Pipeline) -> list[str]:
+    """Return a sha256 for each tokenizer, of what makes a text numbers: tokens with their ids, and how a text ends."""
+    found = []
+    for each in pipeline.tokenizers:
+        ends = each.bos_token_id, each.eos_token_id, each.pad_token_id, each.model_max_length
+        found.append(hashlib.sha256(json.dumps([sorted(each.get_vocab().items()), ends]).encode()).hexdigest())
+    return found
 
 
 def noise_of(scheduler: "SchedulerMixin") -> JsonObject:

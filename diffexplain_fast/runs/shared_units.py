@@ -12,7 +12,7 @@ from diffexplain_fast.file_systems import claim, claimed, is_leftover, release
 from diffexplain_fast.records import Json, JsonObject, read_as
 from diffexplain_fast.storage import read_json, storage_error, write_bytes_atomic, write_json_atomic
 
-_IDENTITY, _LOCK = "identity.json", ".diffexplain-lock"
+_IDENTITY, _LOCK, _WORKERS = "identity.json", ".diffexplain-lock", ".workers.lock"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _PATIENCE = 30.0
 """Seconds to wait for another process that writes the identity of the folder."""
@@ -72,22 +72,29 @@ class SharedUnits:
             make: returns the content of a unit.
             report: receives units that are there and units that are wanted, after each unit.
             workers: yield key and content of missing units as they are made elsewhere; None to make all of them here.
+                The workers of one process are asked at a time: another process waits, or, if its own yield nothing,
+                makes the units that are left when those workers have ended.
 
         Raises:
             StorageError: a unit that cannot be written; all units before it are stored.
         """
-        missing = self._missing(keys)
-        if workers is not None and missing:
-            for key, content in workers(missing):
-                self._make(key, partial(bytes, content))
-                report(len(keys) - len(self._missing(keys)), len(keys))
-            missing = self._missing(keys)
-        while missing:
+
+        def stored(key: str, content: Callable[[], bytes]) -> bool:
+            made = self._make(key, content)
+            report(len(keys) - len(self._missing(keys)), len(keys))
+            return made
+
+        while missing := self._missing(keys):
             made = False
+            if workers is not None:
+                if not self._by_workers(missing, workers, stored):
+                    time.sleep(_PAUSE)
+                    continue
+                missing = self._missing(keys)
             for key in missing:
-                made |= self._make(key, partial(make, key))
-                report(len(keys) - len(self._missing(keys)), len(keys))
-            missing = self._missing(keys)
+                made |= stored(key, partial(make, key))
+                if made and workers is not None:
+                    break  # workers of another process may have begun
             if missing and not made:
                 time.sleep(_PAUSE)
 
@@ -101,6 +108,27 @@ class SharedUnits:
             return self.path(key).read_bytes()
         except FileNotFoundError as error:
             raise CorruptFileError(describe(str(self.path(key)), "a stored unit", "no file")) from error
+
+    def _by_workers(
+        self,
+        missing: Sequence[str],
+        workers: Callable[[Sequence[str]], Iterable[tuple[str, bytes]]],
+        stored: Callable[[str, Callable[[], bytes]], bool],
+    ) -> bool:
+        """Store the units that workers make; return False if the workers of another process are at work."""
+        lock = self.folder / _WORKERS
+        try:
+            descriptor = claim(lock, 0.0)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            raise storage_error(lock, "permission to lock units", error) from error
+        try:
+            for key, content in workers(missing):
+                stored(key, partial(bytes, content))
+        finally:
+            release(descriptor, lock)
+        return True
 
     def _make(self, key: str, make: Callable[[], bytes]) -> bool:
         """Make a unit; return whether this process has stored it."""

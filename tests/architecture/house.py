@@ -68,6 +68,7 @@ DOORS = {
     "engine/graphs": {
         "agreement": "engine",
         "function": ANY,
+        "kernel_settings": "engine",
         "policy": "engine",
         "recorder": "engine",
         "recording": "engine",

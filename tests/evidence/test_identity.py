@@ -126,3 +126,17 @@ def test_a_pipeline_is_its_weights_noise_levels_and_size_of_latents(pipeline: Pi
     usual, other = (identity_of(problem(one, function(1.0))) for one in (pipeline, load_pipeline(pipe)))
     assert {name for name in usual if usual[name] != other[name]} == {"noise"} and {"noise", "latents"} <= {*usual}
     assert other["noise"]["trained_betas"] == [0.001, 0.01] and json.loads(json.dumps(other)) == other
+
+
+def test_a_checkpoint_of_another_scale_of_latents_or_vocabulary_is_refused(tmp_path: Path) -> None:
+    options = {**QUICK, "iterations": 1, "checkpoint": tmp_path}
+    with Explainer(tiny_sd(), function(1.0)) as explainer:
+        explainer.explain("boat", **options)
+    pipe = tiny_sd()
+    pipe.vae.register_to_config(shift_factor=0.25)
+    pipe.tokenizer.add_tokens(["lorikeet"])
+    with (
+        Explainer(pipe, function(1.0)) as explainer,
+        pytest.raises(ValueError, match=r"^checkpoint: wanted a run of the same .* tokenizers: .*; vae: "),
+    ):
+        explainer.explain("boat", **options)

@@ -82,6 +82,13 @@ def test_the_pool_of_another_pipeline_sampler_or_seed_is_refused(tmp_path: Path)
     before = all_pictures(Pool(tmp_path, drawing()), last=8)
     with pytest.raises(ValueError, match=r"folder: wanted units of the same .*pipeline_fingerprint"):
         Pool(tmp_path, drawing(tiny_sd2()))
+    scaled, shifted, worded = (tiny_sd() for _ in range(3))
+    scaled.vae.register_to_config(scaling_factor=0.5)
+    shifted.vae.register_to_config(shift_factor=0.1)
+    worded.tokenizer.add_tokens(["lorikeet"])
+    for pipe, named in ((scaled, "vae"), (shifted, "vae"), (worded, "tokenizers")):
+        with pytest.raises(ValueError, match=f"folder: wanted units of the same {named} "):
+            Pool(tmp_path, drawing(pipe))
     with pytest.raises(ValueError, match="folder: wanted units of the same sampler and schedule"):
         Pool(tmp_path, drawing(num_inference_steps=3))
     with pytest.raises(ValueError, match=r"folder: wanted units of the same seed .*got seed: 0, not 1"):

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,55 @@ def test_a_missing_unit_and_a_wrong_key_are_named(tmp_path: Path) -> None:
         ours.read("unit-00")
     with pytest.raises(ValueError, match="key: wanted small letters"):
         ours.path("../unit")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_workers_of_one_process_are_waited_for_and_what_they_leave_is_made(tmp_path: Path, dies: bool) -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+    by_workers, alone = list[str](), list[str]()
+
+    def workers(missing: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for number, key in enumerate(missing):
+            if number == 3:
+                at_work.set()
+                assert go_on.wait(60)
+                if dies:
+                    raise InterruptedError
+            by_workers.append(key)
+            yield key, b"by a worker"
+
+    def make(key: str) -> bytes:
+        alone.append(key)
+        return b"alone"
+
+    def first() -> None:
+        with suppress(InterruptedError):
+            units(tmp_path).complete(KEYS, make, workers=workers)
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    assert at_work.wait(60)
+    threads.append(threading.Thread(target=units(tmp_path).complete, args=(KEYS, make, lambda *_: None, lambda _: ())))
+    threads[1].start()
+    time.sleep(0.3)
+    assert by_workers == KEYS[:3] and alone == [], "the second process waits"
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert (by_workers, alone) == ((KEYS[:3], KEYS[3:]) if dies else (KEYS, []))
+    assert [units(tmp_path).read(key) for key in (KEYS[0], KEYS[-1])] == [
+        b"by a worker",
+        b"alone" if dies else b"by a worker",
+    ]
+
+
+def test_units_are_made_while_there_are_no_workers_yet(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(key: str) -> bytes:
+        made.append(key)
+        return b""
+
+    asked: list[int] = []
+    units(tmp_path).complete(KEYS, make, workers=lambda missing: asked.append(len(missing)) or ())
+    assert made == KEYS and asked == [*range(len(KEYS), 0, -1)], "after each unit it looks for workers again"

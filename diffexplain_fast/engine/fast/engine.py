@@ -84,9 +84,11 @@ class FastEngine:
         self.refresh()
 
     @property
+    @without_autocast
     def plan(self) -> Plan | None:
         """Storage plan of the last call that recorded a graph, counted when this is read; None before."""
-        return self._planning.plan
+        with determinism(self._deterministic):
+            return self._planning.plan
 
     @property
     def unknown(self) -> str:
@@ -199,7 +201,8 @@ class FastEngine:
         repeated = recording and recomputing()  # such a call has no backward of its own
         if recording and not repeated:
             first_split = split and not (start.requires_grad and mode.first_step == 0)
-            levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
+            with determinism(self._deterministic):  # under which other kernels run, which keep other tensors
+                levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
         job = Job(
             denoiser=self.denoiser,
             decoder=self.decoder,
@@ -216,7 +219,7 @@ class FastEngine:
             trained=trained,
         )
         tensors = start * schedule.init_noise_sigma, text, shifts
-        with determinism(self._deterministic):  # under which other kernels run
+        with determinism(self._deterministic):
             self._first_call.prepare(job, self._modules, *tensors)
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None

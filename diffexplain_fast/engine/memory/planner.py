@@ -1,13 +1,17 @@
-"""Plans that say which level each step of a call has, made once for each kind of call under the current limits."""
+"""Plans that say which level each step of a call has, made once for each kind of call under the current limits.
+
+What a level keeps, and how fast its products are, follows from the kernels that run. So a call under other settings of
+torch is of another kind.
+"""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.gradients import Differentiated
+from diffexplain_fast.engine.graphs.kernel_settings import kernel_settings
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.costs import Counted, Request, count_levels, least_limit, make_plan
 from diffexplain_fast.engine.memory.host import flop_per_byte
@@ -69,10 +73,11 @@ class Planning:
         self._requests: dict[Hashable, tuple[Request, int | None]] = {}
         self._key: Hashable = None
         self._counted: dict[Hashable, Counted] = {}
+        self._rates: dict[Hashable, float | None] = {}
 
     @property
     def plan(self) -> Plan | None:
-        """Plan of the last call, counted when this is read; None before."""
+        """Plan of the last call, counted when this is read, under the settings of torch at that time; None before."""
         return None if self._key is None else self._planned(self._key)
 
     def levels(
@@ -98,9 +103,10 @@ class Planning:
             held = weight_bytes(self._modules) + layout_bytes((self._denoiser, self._decoder), self._modules)
             limit = int(_SHARE * free) + held
         groups = [[_hollow(tensor) for tensor in group] for group in ([start], text, shifts)]
-        rate = self._rate if limits.host else None
+        settings = kernel_settings(start.device)
+        rate = self._rate(settings) if limits.host else None
         options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)
-        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options)
+        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options, settings)
         libraries = cublas_bytes(start.device)
         self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options, libraries), limit
         if limit is None and limits.eased == 1.0:
@@ -118,10 +124,12 @@ class Planning:
         self._plans.clear()
         self._counted.clear()
 
-    @cached_property
-    def _rate(self) -> float | None:
-        weight = next(self._modules[0].parameters())
-        return flop_per_byte(weight.device, weight.dtype)
+    def _rate(self, settings: Hashable) -> float | None:
+        """Return the FLOP for each byte that is moved, measured once under the current settings of torch."""
+        if settings not in self._rates:
+            weight = next(self._modules[0].parameters())
+            self._rates[settings] = flop_per_byte(weight.device, weight.dtype)
+        return self._rates[settings]
 
     def _planned(self, key: Hashable) -> Plan:
         """Return the plan of a kind of call, which is made once and again after memory ran out."""

@@ -1,41 +1,47 @@
 """Captions of own objects are made once, and only when they are drawn, unless they may be too long."""
 
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.methods.discovery import prepared, screen
+from diffexplain_fast.evidence.phrases import phrases_of
+from diffexplain_fast.methods.discovery import prepared
+from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.plan import own_plan
-from tests.auditing import quick_audit
+from diffexplain_fast.methods.discovery.prepared import own_pictures, prepare
+from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.models.loading import load_pipeline
+from tests.tiny import tiny_sd
 
-CONCEPTS = Concepts({"background": ["desert", "snow"]}, ["red", "blue", "tree", "house"])
+CONCEPTS = Concepts({"background": ["desert", "snow"], "colour": ["red", "blue"]})
 
 
 @pytest.mark.parametrize("sure", [True, False])
-def test_captions_of_own_objects_are_made_once_and_late(
-    sure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"MOST": 3, "KEPT": 2, "EACH": 4}.items():
-        monkeypatch.setattr(screen, name, value)
-    images, drawn, made = Drawing.images, [0], list[tuple[str, int]]()
-
-    def drawing(*given: Any, **options: Any) -> Any:
-        drawn[0] += 1
-        return images(*given, **options)
+def test_captions_of_own_objects_are_made_once_and_late(sure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
 
     def making(*given: Any) -> Any:
-        made.append((given[5][1], drawn[0]))
+        events.append(f"made {given[5][1]}")
         return own_plan(*given)
 
-    monkeypatch.setattr(Drawing, "images", drawing)
+    def measured(pool: Any, plan: Any, *rest: Any) -> str:
+        events.append("drawn")
+        return plan.captions[0]
+
     monkeypatch.setattr(prepared, "own_plan", making)
+    monkeypatch.setattr(prepared, "measured", measured)
     if not sure:
         monkeypatch.setattr(prepared, "surely_fit", lambda *given: False)
-    audit = quick_audit(tmp_path, targets=["boat", "fish"], concepts=CONCEPTS, own_pictures=24)
-    assert audit.settings["screened"], "the words were screened, so that the captions were prepared twice"
-    names = [name for name, _ in made]
-    assert names == (["boat", "fish"] if sure else ["boat", "fish"] * 2)
-    assert all(before > 0 for _, before in made) is sure, "the first captions are made before any picture"
+    pipeline: Any = load_pipeline(tiny_sd())
+    pool: Any = SimpleNamespace(pipeline=pipeline)
+    readout: Any = SimpleNamespace(labels=("boat", "fish"), names=("boat", "fish"))
+    question = Question(pool, readout, CONCEPTS, phrases_of(CONCEPTS, pipeline), None, 0)
+    ready = prepare(question, AuditOptions(pictures=24, own_pictures=24))
+    assert events == ([] if sure else ["made boat", "made fish"]), "before anything is drawn"
+    drawn = own_pictures(ready, lambda done, total: None)
+    late = ["made boat", "drawn", "made fish", "drawn"]
+    assert events == (late if sure else ["made boat", "made fish", "drawn", "drawn"])
+    assert "boat" in drawn[0][1] and "fish" in drawn[1][1] and len(drawn[0][0].captions) == 24
+    assert [ready.own[place]() is plan for place, (plan, _) in drawn.items()] == [True, True]
