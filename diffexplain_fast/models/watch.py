@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Collection
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class Watch:
         for weight in self._weights:
             if weight.is_floating_point() and not weight.is_meta and id(weight) not in self._trained:
                 self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _sample(weight.detach())))
-        self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
+        self._places, self._numbers = self._place(), self._measure()
+        self._remember()
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
@@ -46,7 +48,7 @@ class Watch:
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
-        return self._place() != self._places or not _equal_lists(self._look(), self._seen)
+        return self._place() != self._places or not (self._is_same() or _equal_lists(self._look(), self._seen))
 
     def ran(self) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
@@ -56,7 +58,30 @@ class Watch:
         if not _equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
-            self._seen = self._look()
+            self._remember()
+
+    def _remember(self) -> None:
+        self._seen = self._look()
+        self._boxes = [box for attributes in self._submodules for box in attributes.boxes()]
+        self._glanced = self._glance()
+
+    def _is_same(self) -> bool:
+        """Return whether everything is the very object that it was; only what is new is looked at for being equal."""
+        try:
+            now = self._glance()
+        except KeyError:  # an attribute is gone
+            return False
+        return len(now) == len(self._glanced) and all(map(operator.is_, now, self._glanced))
+
+    def _glance(self) -> list[object]:
+        """Return what ``_look`` returns, in another order and in a third of the time: it precedes every call."""
+        values: list[object] = global_hooks()
+        for kind in self._kinds:
+            values += methods_of(kind).values()
+        for attributes in self._submodules:
+            values += attributes.glance()
+        values += chain.from_iterable(box.values() if isinstance(box, dict) else box for box in self._boxes if box)
+        return values
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
@@ -96,6 +121,21 @@ class _Attributes:
         self._module, self._all = module, vars(module)
         self._written: set[str] = set()
         self._before = self._named()
+        self._get = operator.itemgetter(*self._before)
+
+    def boxes(self) -> list[dict[str, object] | list[object] | tuple[object, ...]]:
+        """Return those of the values that hold values themselves."""
+        return [value for value in self.glance() if isinstance(value, dict | list | tuple)]
+
+    def glance(self) -> tuple[object, ...]:
+        """Return the values of the attributes.
+
+        Raises:
+            KeyError: one is not there any more.
+        """
+        processor = self._all.get("processor")
+        call = () if processor is None else (type(processor).__call__,)
+        return (type(self._module), len(self._all), *call, *self._get(self._all))
 
     def look(self) -> list[object]:
         """Return the values of the attributes as a list."""
@@ -113,6 +153,7 @@ class _Attributes:
         names = {name for name in now.keys() | before.keys() if not _equal_lists(now.get(name), before.get(name))}
         self._written |= names - _READ
         self._before = {name: values for name, values in before.items() if name not in self._written}
+        self._get = operator.itemgetter(*self._before)
 
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
