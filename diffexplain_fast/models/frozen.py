@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
-_HOOKS_OF_MODULES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+from diffexplain_fast.models.watch import HOOKS
+
 _Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
 
@@ -46,7 +47,7 @@ def without_hooks(module: nn.Module) -> nn.Module:
         if id(part) not in copies and type(attributes.get("_modules")) is dict:  # a scripted module has none
             twin = copies[id(part)] = object.__new__(type(part))
             vars(twin).update(attributes)
-            for name in _HOOKS_OF_MODULES:
+            for name in HOOKS:
                 vars(twin)[name] = OrderedDict()
             children = attributes["_modules"].items()
             vars(twin)["_modules"] = {name: None if child is None else copied(child) for name, child in children}

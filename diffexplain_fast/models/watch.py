@@ -2,17 +2,18 @@
 
 import operator
 from collections.abc import Callable, Collection
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *_HOOKS}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Attributes of a module that hold its hooks."""
+_INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *HOOKS}
 """Attributes of every module that do not change its results. The mode is one of them, because models run in eval
 mode."""
-_READ = frozenset(("_parameters", "_modules", "processor", *_HOOKS))
+_READ = frozenset(("_parameters", "_modules", "processor", *HOOKS))
 """Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
+_CONTAINERS = (dict, list, tuple)
 _NUMBERS = 7
 """Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
 _SCALARS = (bool, int, float, str)
@@ -39,8 +40,7 @@ class Watch:
         for weight in self._weights:
             if weight.is_floating_point() and not weight.is_meta and id(weight) not in self._trained:
                 self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _sample(weight.detach())))
-        self._places, self._numbers = self._place(), self._measure()
-        self._remember()
+        self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
@@ -48,7 +48,7 @@ class Watch:
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
-        return self._place() != self._places or not (self._is_same() or _equal_lists(self._look(), self._seen))
+        return self._place() != self._places or not _equal_lists(self._look(), self._seen)
 
     def ran(self) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
@@ -58,30 +58,7 @@ class Watch:
         if not _equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
-            self._remember()
-
-    def _remember(self) -> None:
-        self._seen = self._look()
-        self._boxes = [box for attributes in self._submodules for box in attributes.boxes()]
-        self._glanced = self._glance()
-
-    def _is_same(self) -> bool:
-        """Return whether everything is the very object that it was; only what is new is looked at for being equal."""
-        try:
-            now = self._glance()
-        except KeyError:  # an attribute is gone
-            return False
-        return len(now) == len(self._glanced) and all(map(operator.is_, now, self._glanced))
-
-    def _glance(self) -> list[object]:
-        """Return what ``_look`` returns, in another order and in a third of the time: it precedes every call."""
-        values: list[object] = global_hooks()
-        for kind in self._kinds:
-            values += methods_of(kind).values()
-        for attributes in self._submodules:
-            values += attributes.glance()
-        values += chain.from_iterable(box.values() if isinstance(box, dict) else box for box in self._boxes if box)
-        return values
+            self._seen = self._look()
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
@@ -121,21 +98,6 @@ class _Attributes:
         self._module, self._all = module, vars(module)
         self._written: set[str] = set()
         self._before = self._named()
-        self._get = operator.itemgetter(*self._before)
-
-    def boxes(self) -> list[dict[str, object] | list[object] | tuple[object, ...]]:
-        """Return those of the values that hold values themselves."""
-        return [value for value in self.glance() if isinstance(value, dict | list | tuple)]
-
-    def glance(self) -> tuple[object, ...]:
-        """Return the values of the attributes.
-
-        Raises:
-            KeyError: one is not there any more.
-        """
-        processor = self._all.get("processor")
-        call = () if processor is None else (type(processor).__call__,)
-        return (type(self._module), len(self._all), *call, *self._get(self._all))
 
     def look(self) -> list[object]:
         """Return the values of the attributes as a list."""
@@ -143,8 +105,12 @@ class _Attributes:
         values: list[object] = [type(self._module), number]  # the number shows new or removed attributes
         if (processor := self._all.get("processor")) is not None:
             values.append(type(processor).__call__)
-        for name in self._before:
-            values += _items(self._all.get(name))
+        for name in self._before:  # a few thousand times before every call; most values are empty containers
+            value = self._all.get(name)
+            if not isinstance(value, _CONTAINERS):
+                values.append(value)
+            elif value:
+                values += _items(value)
         return values
 
     def take_over(self) -> None:
@@ -153,7 +119,6 @@ class _Attributes:
         names = {name for name in now.keys() | before.keys() if not _equal_lists(now.get(name), before.get(name))}
         self._written |= names - _READ
         self._before = {name: values for name, values in before.items() if name not in self._written}
-        self._get = operator.itemgetter(*self._before)
 
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
@@ -182,13 +147,13 @@ def _sample(weight: Tensor) -> Tensor:
 def global_hooks() -> list[object]:
     """Return the hooks that run on every module, except those of torch's tools, which only count."""
     every = nn.modules.module
-    hooks = [hook for name in _HOOKS for hook in vars(every)[f"_global{name}"].values()]
+    hooks = [hook for name in HOOKS for hook in vars(every)[f"_global{name}"].values()]
     return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("torch.")]
 
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module runs hooks, without those of its submodules."""
-    return any(vars(module)[name] for name in _HOOKS)
+    return any(vars(module)[name] for name in HOOKS)
 
 
 def methods_of(kind: type) -> dict[str, Callable[..., object]]:
