@@ -76,13 +76,17 @@ class RawOps:
                 texts[op] += f" ({choice.reason})"
         return ", ".join(f"{op}: {text}" for op, text in texts.items())
 
+    def _as_triton(self, op: str) -> bool:
+        """Whether an op runs Triton's kernels, or the reference, which does as they do."""
+        return self.chosen(op) in ("triton", "reference")
+
     @property
     def adds_in_products(self) -> bool:
         """Whether a layer's last product adds to a copy of the layer's input, which the norm before the layer writes.
 
-        This saves a launch; the reference does as Triton does.
+        This saves a launch.
         """
-        return all(self.chosen(op) in ("triton", "reference") for op in ("group_norm_silu", "layer_norm"))
+        return self._as_triton("group_norm_silu") and self._as_triton("layer_norm")
 
     def layer_norm_fwd_copy(
         self, x: Tensor, weight: Tensor, bias: Tensor, eps: float, offset: Tensor
@@ -146,16 +150,13 @@ class RawOps:
 
     @property
     def packs_projections(self) -> bool:
-        """Whether three products of one input are worth a copy of their weights as one, because launches take time.
-
-        The reference does as Triton does.
-        """
-        return self.chosen("group_norm_silu") in ("triton", "reference")
+        """Whether three products of one input are worth a copy of their weights as one, because launches take time."""
+        return self._as_triton("group_norm_silu")
 
     @property
     def shares_shift(self) -> bool:
         """Whether the group norm reads a shift of one row for all images; C++ and CUDA kernels read a row for each."""
-        return self.chosen("group_norm_silu") in ("triton", "reference")
+        return self._as_triton("group_norm_silu")
 
     def shift_rows(self, shift: Tensor, images: int) -> Tensor:
         """Return a shift [1 or N, C] as ``group_norm_fwd`` reads it, for a number of images."""
