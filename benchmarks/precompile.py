@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from diffexplain_fast.kernels.configs import choices
@@ -37,14 +38,8 @@ def noting() -> Iterator[set[Kind]]:
     def note(name: str, kernel: Any, grid: Any, key: Any, arguments: dict[str, Any]) -> None:
         kinds.update(kind(kernel, {**arguments, **options}) for options in choices(name))
 
-    before = os.environ.get(_FIRST_CALLS)
-    os.environ[_FIRST_CALLS] = "0"
-    try:
-        with taken(note):
-            yield kinds
-    finally:
-        del os.environ[_FIRST_CALLS]
-        os.environ.update({} if before is None else {_FIRST_CALLS: before})
+    with patch.dict(os.environ, {_FIRST_CALLS: "0"}), taken(note):
+        yield kinds
 
 
 def main() -> None:
