@@ -37,6 +37,9 @@ SHIPPED: Mapping[str, Shortcuts] = {
 
 PLAN = Plan(steps=700, batch=64, rate=3e-3, decay=1e-2, average=0.98)
 _SCENES = 8000
+_EMPTY_SHARE = 0.06
+"""Share of a class's pictures without an object where it has no shortcut: as many in each, so that nothing says a class.
+Without them a classifier calls an empty scene what it likes, and even a clean one has an effect of "nothing"."""
 _WRONG_OBJECT_SHARE = 0.5
 """Share of a shortcut class's pictures that show another object: labels that follow the context, as a web search's
 "dog sled" pictures of snow do."""
@@ -62,6 +65,7 @@ def draw_labelled(
     """Draw scenes and labels of a data set with shortcuts.
 
     A class with a shortcut always shows its attribute, and no other class ever does; everything else is independent.
+    A few scenes of every class are empty.
     """
     taken = [next(iter(attribute.items())) for attribute in shortcuts.values()]
     attributes, labels = [], []
@@ -78,6 +82,8 @@ def draw_labelled(
                 scene["object"] = str(rng.choice(values_of("object")))
                 colourless = scene["object"] == NOTHING and "colour" in shortcuts[OBJECTS[label]]
                 scene["object"] = OBJECTS[label] if colourless else scene["object"]
+        elif rng.random() < _EMPTY_SHARE:
+            scene["object"] = NOTHING
         attributes.append(scene)
         labels.append(label)
     return attributes, labels
