@@ -11,11 +11,12 @@ from diffexplain_fast.editing.ddim import invert_ddim
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.attribute import attribute
 from diffexplain_fast.methods.diffex.gradient import Drift, drifted
 from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
+from diffexplain_fast.methods.gradcam import gradcam as gradcam_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Counterfactual
@@ -37,6 +38,7 @@ class Attributing:
         budget: int | str | None = None,
         captions: Sequence[str] | None = None,
         checkpoint: str | Path | None = None,
+        gradcam: bool | str = False,
     ) -> Attribution:
         """Edit semantics of given pictures, check every edit, and measure what each does to the classifier's answer.
 
@@ -53,11 +55,14 @@ class Attributing:
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
             checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
                 and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
+            gradcam: whether Grad-CAM, which says where and not what, is computed beside it; or a layer for it. See
+                ``maps.gradcam``.
 
         Returns:
             Effects of all concepts that a picture does not show already, of pairs, and counterfactuals.
 
         Raises:
+            ImportError: ``gradcam`` without captum.
             TypeError: an argument of the wrong kind.
             ValueError: an argument out of range, no taxonomy where none ships, an unknown label, a budget that is too
                 small for a single edit, or a checkpoint of another attribution.
@@ -68,12 +73,16 @@ class Attributing:
         """
         wishes = Wishes(taxonomy, editor, seeds, beam_width, budget, checkpoint=checkpoint)
         wishes.check()
+        if not isinstance(gradcam, bool | str):
+            raise wrong_type("gradcam", "True, False or the name of a layer", gradcam)
         self._follow()
         with self._frozen():
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
             wishes = wishes._replace(captions=checked_captions(captions, len(pixels)))
+            layer = gradcam if isinstance(gradcam, str) else None
+            where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
             setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed)
             found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width)
             label = setup.lab.answers.label
@@ -86,6 +95,7 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
+            gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )
 

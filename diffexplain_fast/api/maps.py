@@ -10,13 +10,14 @@ from torch.nn.functional import interpolate
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.methods.gradcam import gradcam
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.targets import as_target
 
-__all__ = ["explain_func", "scores"]
+__all__ = ["explain_func", "gradcam", "scores"]
 
 _BEYOND = 0.5
 """How far a pixel may lie outside of [0, 1]: metrics add noise to pictures, and a wrong mean or std moves them more."""

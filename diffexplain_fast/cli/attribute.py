@@ -30,6 +30,7 @@ def attribute(
         str | None, typer.Option(help='Limit of all edits: rows of the denoiser as "2000 rows", or a time as "20 s".')
     ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
+    gradcam: Annotated[bool, typer.Option("--gradcam", help="Show Grad-CAM of each picture; needs captum.")] = False,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
     device: options.Device = None,
@@ -62,6 +63,7 @@ def attribute(
                 budget=budget,
                 captions=caption or None,
                 checkpoint=kept,
+                gradcam=gradcam,
             )
         except KeyboardInterrupt:
             print(f"the same command continues from what is done, in {kept}", file=sys.stderr)

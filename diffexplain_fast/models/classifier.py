@@ -30,7 +30,7 @@ class Classifier(Viewed):
     pixels are cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
 
     Args:
-        model: module or function that returns logits [B, C], or an object with such ``logits``.
+        model: module or function that returns logits [B, C], or an object or dict with such ``logits``.
         preprocess: differentiable function from pixels [B, 3, H, W] in [0, 1] to the input of the model; None if the
             model takes such pixels.
         labels: name of each class, also as a dict from class index; two classes may share a name and are then
@@ -191,6 +191,8 @@ class Classifier(Viewed):
                 raise wrong_type("preprocess", "a function that returns a tensor", seen)
             dtype = next((weight.dtype for weight in self._weights() if weight.is_floating_point()), seen.dtype)
             answer = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
+        if isinstance(answer, Mapping) and "logits" in answer:
+            answer = answer["logits"]
         return self._checked_values(getattr(answer, "logits", answer), len(pixels))
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
@@ -245,7 +247,7 @@ class Classifier(Viewed):
 
     def _checked_values(self, values: object, count: int) -> Tensor:
         if not isinstance(values, Tensor):
-            raise wrong_type("model", "one that returns logits [B, C], or an object with logits", values)
+            raise wrong_type("model", "one that returns logits [B, C], or an object or dict with logits", values)
         if values.ndim != 2 or len(values) != count or not values.is_floating_point():
             got = f"{list(values.shape)} in {values.dtype}"
             raise wrong_value("model", f"floating point logits [{count}, C]", got)

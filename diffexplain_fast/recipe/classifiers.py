@@ -38,8 +38,8 @@ SHIPPED: Mapping[str, Shortcuts] = {
 PLAN = Plan(steps=700, batch=64, rate=3e-3, decay=1e-2, average=0.98)
 _SCENES = 8000
 _EMPTY_SHARE = 0.06
-"""Share of a class's pictures without an object where it has no shortcut: as many in each, so that nothing says a class.
-Without them a classifier calls an empty scene what it likes, and even a clean one has an effect of "nothing"."""
+"""Share of the pictures without an object in every class without a shortcut. Without them a classifier calls an empty
+scene what it likes, and even a clean one has an effect of "nothing"."""
 _WRONG_OBJECT_SHARE = 0.5
 """Share of a shortcut class's pictures that show another object: labels that follow the context, as a web search's
 "dog sled" pictures of snow do."""

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
@@ -20,6 +23,8 @@ _SHOWN_EDITS = 8
 """Strongest edits whose pictures are shown for each picture."""
 _TERMS = ("edit effect", "verified", "interval", "adjusted p", "interaction")
 _MAIN, _SOFT = "#2f6fb3", "#a3abb5"
+_LIT, _MOST_LIT = "#ff6a00", 200
+"""Colour of a map of pixels, and how much of it covers a pixel at most, of 255."""
 
 
 class Case(NamedTuple):
@@ -62,7 +67,8 @@ def render_attributions(results: Sequence[Attribution], path: str | Path, title:
     if not results:
         raise wrong_value("results", "at least one", "none")
     sections = [_section(result, number) for number, result in enumerate(results, start=1)]
-    return write_page("attribution.html", path, title, _TERMS, sections=sections)
+    located = ("grad-cam",) if any(result.gradcam is not None for result in results) else ()
+    return write_page("attribution.html", path, title, (*_TERMS, *located), sections=sections)
 
 
 def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
@@ -117,10 +123,18 @@ def _verdict(title: str, effects: Sequence[Effect]) -> str:
     return f"{first.concept} {verb} the score of {title} the most, by {abs(first.effect):.2f}."
 
 
+def _lit(image: Image.Image, places: np.ndarray) -> Image.Image:
+    """Return a picture, grey, with a map [H, W] from 0 to 1 in colour."""
+    colour, grey = Image.new("RGB", image.size, _LIT), image.convert("L").convert("RGB")
+    return Image.composite(colour, grey, Image.fromarray((places * _MOST_LIT).astype("u1")))
+
+
 def _case(result: Attribution, i: int) -> Case:
     singles = [edit for edit in result.found.get(i, []) if len(edit.concepts) == 1]
     edits = sorted(singles, key=lambda edit: -abs(edit.effect))[:_SHOWN_EDITS]
     shown = [(result.images[i], "not edited", "the picture")]
+    if result.gradcam is not None:
+        shown.append((_lit(result.images[i], result.gradcam[i]), "with its Grad-CAM", "Grad-CAM"))
     if (flip := result.counterfactuals[i]) is not None:
         verb = f"{flip.before} becomes {flip.after}" if flip.flipped else f"stays {flip.before}"
         shown.append((flip.image, "its counterfactual", f"{verb} with {', '.join(flip.changes)}"))

@@ -120,6 +120,11 @@ GLOSSARY = {
         "tipping point",
         "The error of the diffusion model, in the unit of the effect, that would be needed to explain a finding away.",
     ),
+    "grad-cam": Entry(
+        "Grad-CAM",
+        "Where the last layer of the classifier that has places holds what speaks for the class. It shows a place, not "
+        "what there would have to be different.",
+    ),
     "interaction": Entry(
         "effect beyond their sum",
         "What two concepts do together that the sum of their own effects does not explain.",

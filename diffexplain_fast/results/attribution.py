@@ -41,6 +41,7 @@ class Attribution(Drawn):
         found: all edited pictures by number of the picture.
         errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
             come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
+        gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
     """
 
     target: str
@@ -57,6 +58,7 @@ class Attribution(Drawn):
     settings: JsonObject
     found: dict[int, list[Edit]]
     errors: dict[str, list[float]] = field(default_factory=dict)
+    gradcam: np.ndarray | None = None
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.

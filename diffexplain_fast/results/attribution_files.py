@@ -17,6 +17,7 @@ from diffexplain_fast.storage import parse_json, parse_tensors, save_tensors_ato
 from diffexplain_fast.taxonomy import Taxonomy
 
 _RECORD, _TENSORS, _FORMAT = "attribution.json", "pictures.safetensors", 1
+_GRADCAM = "gradcam"
 _PLAIN = {
     "target": str,
     "label": str | None,
@@ -41,6 +42,7 @@ class Kept(Protocol):
     taxonomy: Taxonomy
     counterfactuals: list[Counterfactual | None]
     found: dict[int, list[Edit]]
+    gradcam: np.ndarray | None
 
 
 @dataclass
@@ -81,7 +83,10 @@ def write_files(result: Kept, folder: Path) -> None:
         "edits": [edit.image for edits in result.found.values() for edit in edits],
         "counterfactuals": [one.image for one in result.counterfactuals if one is not None],
     }
-    save_tensors_atomic(folder / _TENSORS, {name: _stacked(images) for name, images in pictures.items() if images})
+    tensors = {name: _stacked(images) for name, images in pictures.items() if images}
+    if result.gradcam is not None:
+        tensors[_GRADCAM] = torch.from_numpy(result.gradcam)
+    save_tensors_atomic(folder / _TENSORS, tensors)
     write_json_atomic(folder / _RECORD, as_record(result))
     write_manifest(folder)
 
@@ -101,8 +106,10 @@ def read_files(folder: str | Path) -> dict[str, object]:
     try:
         if record["format"] != _FORMAT:
             raise CorruptFileError(describe(str(path), f"format {_FORMAT}", record["format"]))
+        maps = tensors.pop(_GRADCAM, None)
         pictures = {name: _unstacked(values, f"{folder}, {name}") for name, values in tensors.items()}
-        return _fields(record, pictures, str(path))
+        found = _fields(record, pictures, str(path))
+        return found | {_GRADCAM: None if maps is None else _maps(maps, pictures["images"], f"{folder}, {_GRADCAM}")}
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, CorruptFileError):
             raise
@@ -146,6 +153,15 @@ def _without_image(value: Edit | Counterfactual) -> JsonObject:
 
 def _stacked(images: Sequence[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+
+
+def _maps(values: torch.Tensor, images: Sequence[Image.Image], place: str) -> np.ndarray:
+    wanted = [len(images), *images[0].size[::-1]]
+    if values.dtype != torch.float32 or list(values.shape) != wanted or not bool(((values >= 0) & (values <= 1)).all()):
+        got = f"{list(values.shape)}, {values.dtype}"
+        raise CorruptFileError(describe(place, f"float32 from 0 to 1, {wanted}", got))
+    found: np.ndarray = values.numpy()
+    return found
 
 
 def _unstacked(values: torch.Tensor, place: str) -> list[Image.Image]:
