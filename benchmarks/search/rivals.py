@@ -15,8 +15,8 @@ from torch.nn.functional import gumbel_softmax, normalize
 import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, LABELS
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import read_budget
 from diffexplain_fast.runs.progress import Progress
+from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import as_target
 
 OURS = "ours"
@@ -100,12 +100,13 @@ class Tried:
         self.problem = whole.with_steps(max(4, whole.sampler.num_inference_steps // 2))
         self.table = whole.pipeline.word_table().detach().float()
         self.generator = torch.Generator().manual_seed(explainer.seed)
-        self._budget, self._best, self._latent = read_budget(budget), (float("-inf"), self.table[:_TOKENS]), 0
+        self._best, self._latent = (float("-inf"), self.table[:_TOKENS]), 0
+        self.problem.cost.limit = read_limit(budget)
 
     @property
     def goes_on(self) -> bool:
         """Whether there is budget left."""
-        return not self._budget.is_spent(self.problem.cost)
+        return not self.problem.cost.is_at_limit
 
     def promise(self, softs: Tensor) -> Tensor:
         """Return the mean promise [P] of fresh pictures of P prompts [P, n, d], with a graph where one is wanted."""

@@ -14,9 +14,9 @@ from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.attribute import attribute
+from diffexplain_fast.methods.diffex.gradcam import gradcam as gradcam_of
 from diffexplain_fast.methods.diffex.gradient import Drift, drifted
 from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
-from diffexplain_fast.methods.gradcam import gradcam as gradcam_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Counterfactual

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.methods.gradcam import gradcam
+from diffexplain_fast.methods.diffex.gradcam import gradcam
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.preprocess import Preprocess

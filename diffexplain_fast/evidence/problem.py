@@ -68,7 +68,7 @@ class Problem:
             others: soft tokens [n, d] of each of them.
             earlier: rows and seconds that they took; a budget is for all explanations of a call.
         """
-        return replace(self, text=self._text, cost=Cost(earlier=earlier), others=tuple(others))
+        return replace(self, text=self._text, cost=Cost(earlier=earlier, limit=self.cost.limit), others=tuple(others))
 
     @cached_property
     def _drawing(self) -> Drawing:

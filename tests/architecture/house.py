@@ -141,7 +141,7 @@ DOORS = {
         ("given", "intervened", "interventions", "photographs", "sentences", "tools"), "api"
     ),
     "methods/segments": {"segments": "api"},
-    "methods/diffex": {"answers": "api", "attribute": "api", "gradient": "api", "setup": "api"},
+    "methods/diffex": dict.fromkeys(("answers", "attribute", "gradcam", "gradient", "setup"), "api"),
     "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
     "models": {
         "classifier": ANY,
@@ -193,7 +193,7 @@ DOORS = {
         "progress": ANY,
         "ray_workers": ANY,
         "shared_units": "evidence methods cli",
-        "spending": "methods",
+        "spending": "evidence methods",
     },
     "stats": {
         "cells": "methods results",

@@ -10,7 +10,7 @@ from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.perturb import perturb
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import word_distance
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -71,7 +71,7 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
 
     Args:
         problem: what is explained.
-        options: how the gradient is used, and the budget, which leaves out the steps after the first.
+        options: how the gradient is used; the steps after the first are left out where nothing more may be spent.
         rung: how many steps and pictures.
         softs: soft tokens [P, n, d].
         latent: number of the first start latent; every step has fresh ones, which all prompts share.
@@ -82,7 +82,7 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
     quick, state = short_search(problem, options, softs, rung.steps)
     running, sure = torch.zeros(2, len(softs), dtype=torch.float32, device="cpu")
     for step in range(rung.steps):
-        if step and read_budget(options.budget).leaves_out(SEARCHING, problem.cost):
+        if step and problem.cost.leaves_out(SEARCHING):
             break
         found = _step(problem, options, state.soft, latent, rung.pictures)
         moved, state.adam = descend(quick, state, found.gradient, problem.longest_embedding)

@@ -17,7 +17,7 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.likelihood import denoising_error, has_error
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, Budget, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, short_search
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.kept import Kept
@@ -42,7 +42,7 @@ def can_describe(problem: Problem) -> bool:
 
 
 def described(
-    problem: Problem, options: Options, number: int, seen: Seen, latent: int, budget: Budget, kept: Kept
+    problem: Problem, options: Options, number: int, seen: Seen, latent: int, kept: Kept
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return the prompt of each description [1, n, d], and the mean promise of the pictures that it draws [1].
 
@@ -52,7 +52,6 @@ def described(
         number: of the population.
         seen: pictures to choose from.
         latent: number of the first start latent for the pictures of the descriptions.
-        budget: ends the describing.
         kept: results of an interrupted run; extended here.
 
     Raises:
@@ -61,7 +60,7 @@ def described(
     soft = problem.pipeline.word_table().detach().float().mean(0).expand(options.n_tokens, -1)
     softs, means = list[Tensor](), list[Tensor]()
     for turn in range(len(STEPS)):
-        if budget.leaves_out(SEARCHING, problem.cost):
+        if problem.cost.leaves_out(SEARCHING):
             break
 
         def moved(turn: int = turn, soft: Tensor = soft, seen: Seen = seen) -> Tensor:
@@ -89,9 +88,9 @@ def _description(problem: Problem, options: Options, number: int, turn: int, see
     if not problem.plain_class:
         promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)
     weights = (promise - promise.max()).exp()
-    (quick, state), budget = short_search(problem, options, soft, STEPS[turn]), read_budget(options.budget)
+    quick, state = short_search(problem, options, soft, STEPS[turn])
     for step in range(STEPS[turn]):
-        if step and budget.leaves_out(SEARCHING, problem.cost):
+        if step and problem.cost.leaves_out(SEARCHING):
             break
         generator = seeded_generator(problem.seed, f"description {number}/{turn}", step)
         chosen = torch.multinomial(weights, ROWS, replacement=True, generator=generator).to(clean.device)

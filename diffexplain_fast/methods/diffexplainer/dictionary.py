@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import NAMING, SECOND_LOOKS, SECOND_WORDS, WORDS, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import NAMING, SECOND_LOOKS, SECOND_WORDS, WORDS
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -37,7 +37,7 @@ def word_starts(
 
     Args:
         problem: what is explained; its target scores the screening.
-        options: ``start``, ``n_tokens``, ``n_validation`` and ``budget`` matter here.
+        options: ``start``, ``n_tokens`` and ``n_validation`` matter here.
         words: to draw.
         class_name: joins the words where ``start`` is "auto", and is put first where it is as good as the best.
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
@@ -52,7 +52,7 @@ def word_starts(
     starts: list[Start] = []
     total = sum(len(block) for block in blocks)
     work = WORDS if origin == "dictionary" else NAMING
-    is_over = partial(read_budget(options.budget).leaves_out, work, problem.cost)
+    is_over = partial(problem.cost.leaves_out, work)
     for block in blocks:
         if starts and is_over():
             break
@@ -63,25 +63,25 @@ def word_starts(
     finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]
     if not finalists:
         return [], []
-    finalists = plainest_first(ranked(problem, options, options.n_validation, finalists, kept), class_name)
+    finalists = plainest_first(ranked(problem, options.n_validation, finalists, kept), class_name)
     names = {start.name for start in finalists}
     rest = [start for start in starts if start.name not in names]
     # Where no word is good enough as a start, a search that can find pairs follows, if one may.
     searched = options.start == "auto" and options.restarts > 0 and score_of(finalists[0]) < options.restart_below
     wanted = problem.plain_class and words and not (briefly or searched) and score_of(finalists[0]) < GOOD_ENOUGH
-    if wanted and not read_budget(options.budget).leaves_out(SECOND_WORDS, problem.cost):
+    if wanted and not problem.cost.leaves_out(SECOND_WORDS):
         finalists = _with_a_second_word(problem, options, finalists, words, kept, report)
     return finalists, rest
 
 
-def ranked(problem: Problem, options: Options, count: int, starts: list[Start], kept: Kept) -> list[Start]:
+def ranked(problem: Problem, count: int, starts: list[Start], kept: Kept) -> list[Start]:
     """Score starts on ``count`` validation latents, and return those that were scored, the best first.
 
-    The first start is scored in any case, the others only while there is a budget.
+    The first start is scored in any case, the others only while something may be spent.
     """
-    budget, scored = read_budget(options.budget), list[Start]()
+    scored = list[Start]()
     for start in starts:
-        if scored and budget.leaves_out(SECOND_LOOKS, problem.cost):
+        if scored and problem.cost.leaves_out(SECOND_LOOKS):
             break
         scored.append(look_again(problem, start, count, kept))
     return sorted(scored, key=score_of, reverse=True)
@@ -111,12 +111,12 @@ def _with_a_second_word(
         return finalists
     # The pictures of pairs are of no use to the next target, so they are not kept.
     alone = replace(kept, images={})
-    is_over = partial(read_budget(options.budget).leaves_out, SECOND_WORDS, problem.cost)
+    is_over = partial(problem.cost.leaves_out, SECOND_WORDS)
     pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
     pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
     pairs.sort(key=score_of, reverse=True)
-    best = ranked(problem, options, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
-    looked_at = ranked(problem, options, options.n_validation, best, kept)
+    best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
+    looked_at = ranked(problem, options.n_validation, best, kept)
     return plainest_first(sorted([*looked_at, *finalists], key=score_of, reverse=True), first)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import MODES, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import MODES
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, Screened, label_of, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
@@ -16,6 +16,7 @@ from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
 from diffexplain_fast.runs.progress import counter
+from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets.outputs import SOFTMAX
 
 __all__ = ["Screened", "explain_otherwise", "explain_target"]
@@ -44,12 +45,11 @@ def explain_otherwise(
         checkpoint: folder of the first; each of the others has a folder in it.
         callback: as there.
     """
-    budget = read_budget(options.budget)
     for number in range(1, modes):
         there = (first, *first.others)
         before = [found.prompt_embeds.to(problem.pipeline.device) for found in there]
         other = problem.after(before, spent_by(there))
-        if budget.leaves_out(MODES, other.cost):
+        if other.cost.leaves_out(MODES):
             first.settings["found"]["left_out"] += other.cost.left_out
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
@@ -82,6 +82,7 @@ def explain_target(
     """
     began, identity, checkpoints, label = time.perf_counter(), identity_of(problem), None, label_of(problem)
     truth = checked_truth((problem.classifier.truth or {}).get(label), "truth")  # before the search: it may be set late
+    problem.cost.limit = read_limit(options.budget)
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)

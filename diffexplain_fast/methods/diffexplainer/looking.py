@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.evidence.seeds import seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, Budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.models.conditioning import joined
@@ -21,7 +21,6 @@ BAGS, LOOKS = 64, 3
 """Prompts of random words that are drawn at a time, once each, and times that this is done, at most."""
 BAG = 5
 """Words in each of them: of fewer too few meet, and of more the generator leaves some out."""
-_UNLIMITED = Budget()
 _ENOUGH = 2
 """Pictures that convince, with which no more are drawn."""
 
@@ -60,9 +59,7 @@ class Seen(NamedTuple):
         return torch.cat(parts)
 
 
-def looked_at(
-    problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept, budget: Budget = _UNLIMITED
-) -> Seen:
+def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept) -> Seen:
     """Draw one picture of each of the prompts [K, n, d] and say what it promises.
 
     Args:
@@ -71,7 +68,6 @@ def looked_at(
         softs: soft tokens of each picture.
         latents: numbers of their start latents.
         kept: results of an interrupted run; extended here.
-        budget: leaves out the prompts after the first batch.
 
     Raises:
         NonFiniteError: a score is NaN or infinite.
@@ -84,7 +80,7 @@ def looked_at(
 
     found: list[float] = []
     for place, first in enumerate(range(0, len(softs), FORWARD_BATCH)):
-        if found and budget.leaves_out(SEARCHING, problem.cost):
+        if found and problem.cost.leaves_out(SEARCHING):
             break
         batch = slice(first, first + FORWARD_BATCH)
         found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
@@ -92,7 +88,7 @@ def looked_at(
     return Seen([*softs[:done]], latents[:done], torch.tensor(found, dtype=torch.float64, device="cpu"))
 
 
-def with_bags(problem: Problem, number: int, seen: Seen, latent: int, budget: Budget, kept: Kept) -> Seen:
+def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept) -> Seen:
     """Return pictures, and as many pictures of random words as it takes until a few of all convince.
 
     Args:
@@ -100,17 +96,16 @@ def with_bags(problem: Problem, number: int, seen: Seen, latent: int, budget: Bu
         number: of the population; decides the words.
         seen: pictures that were looked at.
         latent: number of the first start latent.
-        budget: ends the drawing.
         kept: as in ``looked_at``.
     """
     table = problem.pipeline.word_table().detach().float()
     room = problem.pipeline.max_tokens - len(problem.pipeline.token_ids(problem.prefix))
     for turn in range(LOOKS):
-        if int((seen.promise > 0).sum()) >= _ENOUGH or budget.leaves_out(SEARCHING, problem.cost):
+        if int((seen.promise > 0).sum()) >= _ENOUGH or problem.cost.leaves_out(SEARCHING):
             break
         generator = seeded_generator(problem.seed, f"bags {number}", turn)
         words = torch.randint(len(table), (BAGS, min(BAG, room)), generator=generator)
         latents = [*range(latent + turn * BAGS, latent + (turn + 1) * BAGS)]
         softs = table[words.to(table.device)]
-        seen = seen.and_also(looked_at(problem, [SEARCH, number, "bags", turn], softs, latents, kept, budget))
+        seen = seen.and_also(looked_at(problem, [SEARCH, number, "bags", turn], softs, latents, kept))
     return seen

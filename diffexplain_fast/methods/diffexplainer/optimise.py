@@ -20,7 +20,7 @@ import torch
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
-from diffexplain_fast.methods.diffexplainer.budget import STEPS, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import STEPS
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -47,11 +47,10 @@ def optimise(
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; names the iteration; ``last_good`` is the best before it.
     """
-    budget = read_budget(options.budget)
     while not state.finished:
         try:
             _advance(problem, options, state)
-            if not state.finished and budget.leaves_out(STEPS, problem.cost):
+            if not state.finished and problem.cost.leaves_out(STEPS):
                 _end(problem, options, state)
         except NonFiniteError as error:
             save(state)

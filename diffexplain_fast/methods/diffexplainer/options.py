@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
-from diffexplain_fast.methods.diffexplainer.budget import read_budget
 from diffexplain_fast.methods.diffexplainer.checks import check_candidates, checked_count, checked_number
 from diffexplain_fast.models.labels import check_text
+from diffexplain_fast.runs.spending import read_limit
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Options:
             self._take(name, checked_count(name, getattr(self, name), least=0))
         if self.search_steps is not None:
             self._take("search_steps", checked_count("search_steps", self.search_steps, least=1))
-        read_budget(self.budget)
+        read_limit(self.budget)
         self._take("lr", checked_number("lr", self.lr, "above 0", lambda value: value > 0))
         for name in ("word_pull", "noise"):
             self._take(name, checked_number(name, getattr(self, name), "at least 0", lambda value: value >= 0))

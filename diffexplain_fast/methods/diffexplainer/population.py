@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
 from diffexplain_fast.methods.diffexplainer.describing import DRAWN, can_describe, described
 from diffexplain_fast.methods.diffexplainer.describing import STEPS as DESCRIBED
@@ -77,19 +77,19 @@ def search_population(
     Raises:
         NonFiniteError: a score, a loss or a gradient is NaN or infinite.
     """
-    budget, softs = read_budget(options.budget), random_prompts(problem, options.n_tokens, number)
+    softs = random_prompts(problem, options.n_tokens, number)
     if members:
         softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
     latent, rungs, done = number * _LATENTS, [*enumerate(RUNGS)], 2
     rows, latents = softs.repeat_interleave(FIRST_LOOK, 0), [*range(latent, latent + FIRST_LOOK)] * len(softs)
-    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept, budget), latent + FIRST_LOOK
+    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept), latent + FIRST_LOOK
     promise = seen.promise.reshape(-1, FIRST_LOOK).mean(1)
     softs = softs[: len(promise)]
     origins = ["gradient"] * len(softs)
     report(1)
     if can_describe(problem):
-        seen = with_bags(problem, number, seen, latent, budget, kept) if problem.plain_class else seen
-        more, means = described(problem, options, number, seen, latent + LOOKS * BAGS, budget, kept)
+        seen = with_bags(problem, number, seen, latent, kept) if problem.plain_class else seen
+        more, means = described(problem, options, number, seen, latent + LOOKS * BAGS, kept)
         softs, promise = torch.cat([*more, softs]), torch.cat([*means, promise])
         origins = ["description"] * len(more) + origins
         rungs = rungs[1:] if problem.plain_class and max(map(float, means), default=0.0) > _GOOD else rungs
@@ -97,7 +97,7 @@ def search_population(
     promise = promise - penalty(problem, softs)
     report(done)
     for place, rung in rungs:
-        if budget.leaves_out(SEARCHING, problem.cost):
+        if problem.cost.leaves_out(SEARCHING):
             break
         chosen = promise.argsort(descending=True, stable=True)[: rung.prompts]
         softs, origins = softs[chosen.to(softs.device)], [origins[i] for i in chosen]

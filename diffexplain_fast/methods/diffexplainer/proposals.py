@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import NAMING, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.dictionary import score_of, word_starts
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import likeness
@@ -66,8 +66,8 @@ def named_starts(
 
     Args:
         problem: what is explained.
-        options: ``candidates``, ``n_tokens``, ``n_validation`` and ``budget`` matter here; words that were given are
-            all there is, and when the budget is spent no word is drawn.
+        options: ``candidates``, ``n_tokens``, and ``n_validation`` matter here; words that were given are
+            all there is, and where nothing more may be spent no word is drawn.
         words: starts that were drawn before, with their scores.
         found: what a search found, the best first.
         kept: results of an interrupted run; extended here.
@@ -76,7 +76,7 @@ def named_starts(
     small, best = vocabulary_is_small(problem.pipeline), max(map(score_of, words), default=-math.inf)
     if not problem.plain_class or options.candidates or (small and score_of(found[0]) <= best):
         return []
-    if read_budget(options.budget).leaves_out(NAMING, problem.cost):
+    if problem.cost.leaves_out(NAMING):
         return []
     alone = proposed_words(problem, [start.soft for start in found])
     pairs = [f"{first} {second}" for first, second in combinations(alone[:_PAIRED], 2)]

@@ -12,7 +12,7 @@ import torch
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, read_budget
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.dictionary import (
     plainest_first,
     ranked,
@@ -49,7 +49,7 @@ def choose_starts(
 
     Args:
         problem: what is explained; its target scores the screening.
-        options: ``start``, ``candidates``, ``n_tokens``, ``restarts`` and ``budget`` matter here.
+        options: ``start``, ``candidates``, ``n_tokens``, and ``restarts`` matter here.
         class_name: name of the target class, None if the target has no class or the class no name.
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
@@ -89,15 +89,14 @@ def _is_enough(problem: Problem, options: Options, finalists: list[Start]) -> bo
     if not finalists:
         return False
     enough = not problem.plain_class or score_of(finalists[0]) >= options.restart_below
-    return enough or read_budget(options.budget).leaves_out(SEARCHING, problem.cost)
+    return enough or problem.cost.leaves_out(SEARCHING)
 
 
 def _search(
     problem: Problem, options: Options, members: list[Start], tries: int, kept: Kept, report: Report
 ) -> list[Start]:
     """Search populations until the best prompt is good enough; return what they left, the best first."""
-    budget, found = read_budget(options.budget), list[Start]()
-    usual = problem.sampler.num_inference_steps
+    found, usual = list[Start](), problem.sampler.num_inference_steps
     quick = problem.with_steps(min(usual, options.search_steps or max(_FEWEST_STEPS, usual // 2)))
     for number in range(tries):
 
@@ -106,11 +105,9 @@ def _search(
 
         left = search_population(quick, options, number, [] if number else members, kept, shifted)
         left = [start for start in left if is_new(problem, start.soft)] or left[:1]
-        found = sorted(
-            [*found, *ranked(problem, options, options.n_validation, left, kept)], key=score_of, reverse=True
-        )
+        found = sorted([*found, *ranked(problem, options.n_validation, left, kept)], key=score_of, reverse=True)
         enough = not problem.plain_class or score_of(found[0]) >= options.restart_below
-        if enough or (number + 1 < tries and budget.leaves_out(SEARCHING, problem.cost)):
+        if enough or (number + 1 < tries and problem.cost.leaves_out(SEARCHING)):
             break
     return found
 

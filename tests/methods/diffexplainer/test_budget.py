@@ -18,8 +18,6 @@ from diffexplain_fast.methods.diffexplainer.budget import (
     SECOND_WORDS,
     STEPS,
     WORDS,
-    Budget,
-    read_budget,
 )
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -29,6 +27,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.report.explanation import describe_steps
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import ClassProbability
 from tests.explaining import QUICK, assert_same_result, quick_explanation
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
@@ -37,17 +36,15 @@ SIX = ["red", "blue", "snow", "desert", "tree", "house"]
 """Words to screen: two batches, of four words and of two."""
 
 
-def test_budgets_are_read() -> None:
-    assert read_budget(None) == Budget()
-    assert read_budget("2000 rows") == Budget(rows=2000)
-
-
 def test_rows_with_and_without_gradient_are_spent() -> None:
-    cost = Cost(forward=6, gradient=3)
-    assert not read_budget("10 rows").is_spent(cost) and read_budget("9 rows").is_spent(cost)
-    assert not read_budget(None).is_spent(cost)
-    cost.add(0, 0, seconds=50.0)
-    assert read_budget("49 s").is_spent(cost) and not read_budget("2 min").is_spent(cost)
+    def is_at_limit(budget: str | None, seconds: float = 0.0) -> bool:
+        cost = Cost(forward=6, gradient=3, before=seconds, limit=read_limit(budget))
+        assert cost.leaves_out("it") == bool(cost.left_out)
+        return cost.is_at_limit
+
+    assert not is_at_limit("10 rows") and is_at_limit("9 rows") and not is_at_limit(None)
+    assert is_at_limit("49 s", 50.0) and not is_at_limit("2 min", 50.0)
+    assert Cost(forward=6, earlier=(3, 0.0), limit=read_limit(9)).is_at_limit
 
 
 def test_an_optimisation_ends_with_its_budget() -> None:
@@ -67,6 +64,7 @@ def problem() -> Problem:
 
 def chosen(problem: Problem, **options: Any) -> list[Start]:
     given = Options(**{"n_tokens": 2, "n_validation": 5, "candidates": SIX, "start": "screen", **options})
+    problem.cost.limit = read_limit(given.budget)
     return choose_starts(problem, given, None, Kept(cost=problem.cost), lambda done, total: None)
 
 

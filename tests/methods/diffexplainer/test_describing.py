@@ -7,7 +7,6 @@ from benchmarks.search.cells import classifier_of
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import describing
-from diffexplain_fast.methods.diffexplainer.budget import Budget
 from diffexplain_fast.methods.diffexplainer.describing import described
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import BAG, BAGS, LOOKS, looked_at, with_bags
@@ -29,7 +28,7 @@ def test_a_pair_that_convincing_pictures_share_is_found_and_drawn(monkeypatch: p
     softs, kept = torch.stack([pipeline.token_embeddings(text).detach() for text in CONVINCING + OTHERS]), Kept()
     seen = looked_at(problem, ["given"], softs, [*range(len(softs))], kept)
     assert 2 <= int((seen.promise > 0).sum()) <= len(CONVINCING)
-    (found,), (promise,) = described(problem, Options(), 0, seen, len(softs), Budget(), kept)
+    (found,), (promise,) = described(problem, Options(), 0, seen, len(softs), kept)
     names = {near[0][0] for near in pipeline.nearest_words(found[0], 1)}
     assert {"purple", "desert"} <= names, names
     assert float(promise) > 0, "most pictures of the description convince"
@@ -41,7 +40,7 @@ def test_a_few_convincing_pictures_are_enough() -> None:
     for problem, looks in ((never, LOOKS), (always, 0)):
         seen = looked_at(problem, ["given"], rows, [*range(4)], Kept())
         seen = seen._replace(promise=seen.promise - (100 if looks else 0))
-        more = with_bags(problem, 0, seen, 4, Budget(), Kept())
+        more = with_bags(problem, 0, seen, 4, Kept())
         assert len(more.softs) == len(more.latents) == len(more.promise) == 4 + looks * BAGS
         assert {len(soft) for soft in more.softs[4:]} == ({BAG} if looks else set())
         assert len(set(more.latents)) == len(more.latents)

@@ -27,6 +27,7 @@ from diffexplain_fast.methods.diffexplainer.settings import found_by
 from diffexplain_fast.methods.diffexplainer.state import State
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.runs.spending import Limit
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from tests.explaining import QUICK, assert_same_result, quick_explanation
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
@@ -122,7 +123,8 @@ def test_a_rung_ends_where_every_picture_of_a_prompt_convinces() -> None:
 
 def test_a_spent_budget_leaves_out_the_rungs() -> None:
     problem = problem_of()
-    found = search(problem, budget="1 rows")
+    problem.cost.limit = Limit(rows=1)
+    found = search(problem)
     assert problem.cost.gradient == 0 and len(found) == LEFT
 
 

@@ -9,8 +9,7 @@ from torch.nn.functional import interpolate
 
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.targets import as_target
-from diffexplain_fast.targets.classes import ClassLogit, ClassProbability
+from diffexplain_fast.targets import ClassLogit, ClassProbability, as_target
 
 
 class LayerMethod(Protocol):
