@@ -10,7 +10,7 @@ from diffexplain_fast.methods.diffexplainer.budget import NAMING, SECOND_LOOKS, 
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, screen
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, screen, with_few_steps
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 
 _FINALISTS = 4
@@ -45,7 +45,7 @@ def word_starts(
         origin: of the starts.
         briefly: look at few words again and at no second ones, because a search follows where none is enough.
     """
-    pipeline, n = problem.pipeline, options.n_tokens
+    pipeline, n, quick = problem.pipeline, options.n_tokens, with_few_steps(problem, options)
     blocks = [words] if words else []
     if options.start == "auto" and class_name and class_name not in words and fits(pipeline, class_name, n):
         blocks.append([class_name])
@@ -56,7 +56,7 @@ def word_starts(
     for block in blocks:
         if starts and is_over():
             break
-        starts += screen(problem, block, n, kept, _shifted(report, len(starts), total), is_over)
+        starts += screen(quick, block, n, kept, _shifted(report, len(starts), total), is_over)
     starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
     starts.sort(key=score_of, reverse=True)
     count = _FEW_FINALISTS if briefly else _FINALISTS
@@ -110,9 +110,9 @@ def _with_a_second_word(
     if not texts:
         return finalists
     # The pictures of pairs are of no use to the next target, so they are not kept.
-    alone = replace(kept, images={})
+    alone, quick = replace(kept, images={}), with_few_steps(problem, options)
     is_over = partial(problem.cost.leaves_out, SECOND_WORDS)
-    pairs = screen(problem, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
+    pairs = screen(quick, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
     pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
     pairs.sort(key=score_of, reverse=True)
     best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]

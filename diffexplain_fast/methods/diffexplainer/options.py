@@ -30,8 +30,8 @@ class Options:
             steps. The best start is validated in any case, one step is taken, and the result is validated and scored
             on unseen draws, which does not count. The names of the work that was left out are in
             ``settings["found"]["left_out"]``. Seconds do not repeat on another machine.
-        search_steps: denoising steps of a picture while many prompts are searched, at most the sampler's; None is half
-            of the sampler's, but at least four. Validation and scores use all steps.
+        search_steps: denoising steps of a picture while many words are screened and prompts are searched, at most the
+            sampler's; None is half of the sampler's, but at least four. Validation and scores use all steps.
         search_batch: pictures of one call with gradient while many prompts are searched, at least 1.
         restart_below: validation rate in [0, 1] under which the next start is tried.
         candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels.

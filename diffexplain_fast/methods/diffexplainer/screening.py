@@ -10,10 +10,13 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.methods.diffexplainer.kept import SCREEN, Kept
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.models.pipeline import Pipeline
 
 SCREEN_LATENTS = 2
 """Images per screened word."""
+_FEWEST_STEPS = 4
+"""Denoising steps of a picture below which neither screening nor a search goes."""
 _BEYOND_CHANCE = 1.645
 """Standard errors."""
 _CACHE_BYTES = 64 * 2**20
@@ -53,6 +56,12 @@ def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 
+def with_few_steps(problem: Problem, options: Options) -> Problem:
+    """Return the problem with pictures of few denoising steps, for looks at many prompts; see ``search_steps``."""
+    usual = problem.sampler.num_inference_steps
+    return problem.with_steps(min(usual, options.search_steps or max(_FEWEST_STEPS, usual // 2)))
+
+
 @torch.no_grad()
 def screen(
     problem: Problem,
@@ -65,7 +74,7 @@ def screen(
     """Score every word on the same few latents; the images are kept for the next target if they are small.
 
     Args:
-        problem: what is explained.
+        problem: what is explained, with pictures of few steps.
         words: texts of at most ``n_tokens`` tokens.
         n_tokens: soft tokens.
         kept: see there; extended here.
@@ -73,7 +82,7 @@ def screen(
         is_over: says after every batch whether further words are left out.
     """
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
-    key = (problem.prefix, n_tokens, tuple(words))
+    key = (problem.prefix, n_tokens, problem.steps, tuple(words))
     drawn, per_batch = kept.images.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
     images: list[Tensor] = []
     means: list[float] = []
@@ -89,7 +98,7 @@ def screen(
         if means and is_over():
             break
         batch = slice(first, first + per_batch)
-        means += kept.scored([SCREEN, *words[batch]], len(words[batch]), partial(score, number, batch))
+        means += kept.scored([SCREEN, problem.steps, *words[batch]], len(words[batch]), partial(score, number, batch))
         report(len(means))
     if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
         kept.images[key] = images

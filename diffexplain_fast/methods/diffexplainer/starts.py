@@ -24,15 +24,13 @@ from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
 from diffexplain_fast.methods.diffexplainer.proposals import named_starts
-from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text, with_few_steps
 from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
 
 _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
 _MEMBERS = 4
 """Words that join a population."""
-_FEWEST_STEPS = 4
-"""Denoising steps of a picture below which a search does not go."""
 Report = Callable[[int, int], None]
 """Receives what is done and all there is."""
 
@@ -96,8 +94,7 @@ def _search(
     problem: Problem, options: Options, members: list[Start], tries: int, kept: Kept, report: Report
 ) -> list[Start]:
     """Search populations until the best prompt is good enough; return what they left, the best first."""
-    found, usual = list[Start](), problem.sampler.num_inference_steps
-    quick = problem.with_steps(min(usual, options.search_steps or max(_FEWEST_STEPS, usual // 2)))
+    found, quick = list[Start](), with_few_steps(problem, options)
     for number in range(tries):
 
         def shifted(done: int, number: int = number) -> None:
