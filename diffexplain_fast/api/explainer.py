@@ -48,8 +48,8 @@ class Explainer(Attributing, Gathering, Segmenting):
     """Explain a classifier with a latent diffusion pipeline, without any change in the modules of either.
 
     Args:
-        pipeline: "tinyworld", a diffusers Stable Diffusion pipeline object (its components may be replaced later), a
-            hub id, a local folder, or a loaded ``Pipeline``.
+        pipeline: "tinyworld", "tinyworld-lcm", a diffusers Stable Diffusion pipeline object (its components may be
+            replaced later), a hub id, a local folder, or a loaded ``Pipeline``.
         classifier: a ``Classifier``, or a name that ``Classifier.from_pretrained`` reads.
         backend: "auto", "reference" or "fast"; see ``DifferentiableSampler``.
         memory: limit of bytes for everything, text encoders and classifier included, such as "8GiB"; "auto" is the free

@@ -4,7 +4,12 @@ from typing import Annotated
 
 import typer
 
-Pipeline = Annotated[str, typer.Option(help='"tinyworld", or a folder or hub id of a Stable Diffusion pipeline.')]
+Pipeline = Annotated[
+    str,
+    typer.Option(
+        help='"tinyworld", "tinyworld-lcm", or a folder or hub id of a Stable Diffusion pipeline.'
+    ),
+]
 Scheduler = Annotated[
     str | None,
     typer.Option(

@@ -20,7 +20,7 @@ class Sampling(NamedTuple):
 
 
 OF_SCHEDULER = {"LCMScheduler": Sampling(4, 1.0)}
-OF_PIPELINE = {"tinyworld": Sampling(8, 3.0)}
+OF_PIPELINE = {"tinyworld": Sampling(8, 4.0)}
 """Usual sampling by the class of a scheduler and by the name of a pipeline."""
 
 

@@ -27,11 +27,15 @@ _UNUSED = {
 """Components that no explanation uses; they are neither downloaded nor loaded. Each pipeline class has some of them."""
 
 
+TINY_WORLD, FOUR_STEPS = "tinyworld", "tinyworld-lcm"
+"""Names of the pipeline that ships, and of the same with its addition for four steps."""
+
+
 def find_folder(source: str | Path, *, revision: str | None, local_files_only: bool) -> tuple[Path, str]:
     """Return the folder of a pipeline and its name in results; a hub id is downloaded once.
 
     Args:
-        source: "tinyworld", a local folder, or a hub id "owner/name".
+        source: "tinyworld" or "tinyworld-lcm", a local folder, or a hub id "owner/name".
         revision: branch, tag or commit of a hub id.
         local_files_only: True to make no requests to the hub.
 
@@ -40,10 +44,10 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
         UnsafeFileError: a pickled checkpoint file, or a hub repository with only pickled weights.
         FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
-    if source == "tinyworld":
+    if isinstance(source, str) and source in (TINY_WORLD, FOUR_STEPS):
         from diffexplain_fast.tinyworld.store import pipeline_folder
 
-        return Path(pipeline_folder()), "tinyworld"
+        return Path(pipeline_folder()), source
     path, text = local_folder("pipeline", source), str(source)
     if path is not None:
         return path, path.resolve().name
@@ -146,3 +150,13 @@ def _check_component(folder: Path, component: str, entry: object) -> None:
         raise wrong_value("pipeline", f"{component}/config.json", f"none in {folder}")
     read_object(subfolder / "config.json")
     check_weights("pipeline", subfolder, _WEIGHTS)
+
+
+def with_four_steps(pipeline: diffusers.DiffusionPipeline) -> diffusers.DiffusionPipeline:
+    """Return the tiny world's pipeline with its low-rank addition merged in, and the scheduler that it is for."""
+    from diffexplain_fast.tinyworld.low_rank import merge_low_rank
+    from diffexplain_fast.tinyworld.store import lcm_folder
+
+    merge_low_rank(pipeline.unet, lcm_folder())
+    pipeline.scheduler = diffusers.LCMScheduler.from_pretrained(lcm_folder(), local_files_only=True)
+    return pipeline

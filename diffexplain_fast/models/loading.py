@@ -55,7 +55,8 @@ def load_pipeline(
     """Adapt a Stable Diffusion 1.x, 2.x or XL pipeline; it reads weights only from safetensors files.
 
     Args:
-        source: diffusers pipeline object (used without a copy), hub id, local folder, or "tinyworld".
+        source: diffusers pipeline object (used without a copy), hub id, local folder, "tinyworld", or "tinyworld-lcm"
+            for the same world in four steps without guidance.
         dtype: dtype of the loaded weights.
         device: device of loaded weights, the CPU if None; a pipeline object must already be on it.
         revision: branch, tag or commit of a hub id.
@@ -79,7 +80,7 @@ def load_pipeline(
             )
         return source
     # The adapters derive from Pipeline, and diffusers takes seconds to import.
-    from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
+    from diffexplain_fast.models.diffusers_folder import FOUR_STEPS, find_folder, open_pipeline, with_four_steps
     from diffexplain_fast.models.diffusers_sd import StableDiffusion
     from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
 
@@ -90,6 +91,7 @@ def load_pipeline(
     if isinstance(source, str | Path):
         folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
         opened = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
+        opened = with_four_steps(opened) if source == FOUR_STEPS else opened
         source = opened if device is None else opened.to(device)
     else:
         origin = getattr(source, "name_or_path", None) or type(source).__name__

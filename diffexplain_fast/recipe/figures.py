@@ -12,15 +12,15 @@ from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe import checks
 from diffexplain_fast.recipe.checks import Figures
 from diffexplain_fast.recipe.data import Scenes, render_scenes
-from diffexplain_fast.recipe.lcm import merge_low_rank
 from diffexplain_fast.recipe.segmenter import false_positives, mean_iou
 from diffexplain_fast.recipe.tokenizer import load_tokenizer
 from diffexplain_fast.recipe.unet import build_scheduler
 from diffexplain_fast.tinyworld.grammar import draw_world, full_caption
+from diffexplain_fast.tinyworld.low_rank import merge_low_rank
 from diffexplain_fast.tinyworld.store import read_probe
 from diffexplain_fast.tinyworld.words import WORLD, caption, draw_attributes
 
-STEPS, GUIDANCE_SCALE = 8, 3.0
+STEPS, GUIDANCE_SCALE = 8, 4.0
 LCM_STEPS = 4
 _NAMELESS = ("pattern", "frame")
 

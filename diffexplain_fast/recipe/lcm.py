@@ -17,13 +17,13 @@ from diffexplain_fast.recipe.clip import tokens
 from diffexplain_fast.recipe.data import Scenes
 from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.recipe.unet import build_scheduler
-from diffexplain_fast.storage import load_tensors, save_tensors_atomic
+from diffexplain_fast.storage import save_tensors_atomic
 from diffexplain_fast.tinyworld.grammar import varied_caption
+from diffexplain_fast.tinyworld.low_rank import FILE
 
 PLAN = Plan(steps=2500, batch=24, rate=4e-4, decay=0.0, average=0.99, half=True)
-FILE = "pytorch_lora_weights.safetensors"
 RANK = 16
-_GUIDANCE = 3.0
+_GUIDANCE = 4.0
 _GRID = 50
 """Times of the teacher: every twentieth of 1,000."""
 _SKIP_SCALE = 10.0
@@ -76,17 +76,6 @@ def save_low_rank(unet: UNet2DConditionModel, folder: Path) -> None:
                 weight = getattr(layer, part).weight.detach().to(torch.float16)
                 tensors[f"unet.{name}.{part}.weight"] = weight.cpu().contiguous()
     save_tensors_atomic(folder / FILE, tensors)
-
-
-@torch.no_grad()
-def merge_low_rank(unet: UNet2DConditionModel, folder: Path) -> None:
-    """Add the additions of a folder to the weights of a plain denoiser, in place."""
-    tensors = load_tensors(folder / FILE)
-    for key in [key for key in tensors if key.endswith("lora_A.weight")]:
-        name = key.removeprefix("unet.").removesuffix(".lora_A.weight")
-        down, up = tensors[key].float(), tensors[key.replace("lora_A", "lora_B")].float()
-        weight = unet.get_parameter(f"{name}.weight")
-        weight += (up.flatten(1) @ down.flatten(1)).view(weight.shape).to(weight)
 
 
 def lcm_loss(

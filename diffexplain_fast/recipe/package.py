@@ -9,8 +9,8 @@ from transformers import CLIPModel, CLIPSegForImageSegmentation, GitForCausalLM,
 from transformers import ResNetForImageClassification as ResNet
 
 from diffexplain_fast.recipe.figures import read_pipeline
-from diffexplain_fast.recipe.lcm import FILE
 from diffexplain_fast.storage import check_manifest, write_manifest
+from diffexplain_fast.tinyworld.low_rank import FILE
 from diffexplain_fast.tinyworld.store import WEIGHTS
 
 log = logging.getLogger(__name__)

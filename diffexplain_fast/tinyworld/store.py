@@ -28,6 +28,13 @@ WEIGHTS = Path(__file__).parent / "weights"
 Probe = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
+def _there(name: str) -> Path:
+    folder = _checked(WEIGHTS) / name
+    if not folder.is_dir():
+        raise FileNotFoundError(describe(name, f"a model in {folder}", "none"))
+    return folder
+
+
 @functools.cache
 def _checked(folder: Path) -> Path:
     check_manifest(folder)
@@ -41,6 +48,15 @@ def pipeline_folder() -> Path:
         CorruptFileError: when a shipped file does not match its recorded sha256.
     """
     return _checked(WEIGHTS) / "pipeline"
+
+
+def lcm_folder() -> Path:
+    """Return the folder of the low-rank addition to the pipeline's denoiser for four steps, and of its scheduler.
+
+    Raises:
+        FileNotFoundError: the weights that ship have none.
+    """
+    return _there("lcm")
 
 
 def classifier_names() -> tuple[str, ...]:
@@ -155,8 +171,6 @@ def load_captioner() -> "tuple[GitForCausalLM, CLIPTokenizer]":
     """
     from transformers import CLIPTokenizer, GitForCausalLM
 
-    folder = _checked(WEIGHTS) / "captioner"
-    if not folder.is_dir():
-        raise FileNotFoundError(describe("captioner", f"a model in {folder}", "none"))
+    folder = _there("captioner")
     model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -221,6 +221,7 @@ DOORS = {
     },
     "tinyworld": {
         "grammar": "recipe evidence",
+        "low_rank": "models recipe",
         "render": "recipe",
         "rewording": "evidence",
         "store": ANY,

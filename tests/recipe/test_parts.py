@@ -12,7 +12,7 @@ from diffexplain_fast.recipe.captioner import build_captioner
 from diffexplain_fast.recipe.classifiers import augmented
 from diffexplain_fast.recipe.clip import build_clip, said_values, seen_values, silence_unused_tokens
 from diffexplain_fast.recipe.data import ELEMENTS, NO_ELEMENT, render_given, render_scenes
-from diffexplain_fast.recipe.lcm import FILE, LowRank, add_low_rank, merge_low_rank, save_low_rank
+from diffexplain_fast.recipe.lcm import LowRank, add_low_rank, save_low_rank
 from diffexplain_fast.recipe.package import LIMIT
 from diffexplain_fast.recipe.probes import build_probe
 from diffexplain_fast.recipe.segmenter import build_segmenter
@@ -28,6 +28,7 @@ from diffexplain_fast.tinyworld.grammar import (
     varied_caption,
     wrong_caption,
 )
+from diffexplain_fast.tinyworld.low_rank import FILE, merge_low_rank
 from diffexplain_fast.tinyworld.words import values_of
 
 

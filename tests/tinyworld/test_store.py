@@ -8,12 +8,15 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.errors import CorruptFileError, UnknownNameError
+from diffexplain_fast.evidence.shipped import shipped_with
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.recipe.data import ELEMENTS, as_pixels, render_scenes
 from diffexplain_fast.recipe.segmenter import mean_iou
 from diffexplain_fast.tinyworld import store
-from diffexplain_fast.tinyworld.words import NOTHING, VOCABULARY, values_of
+from diffexplain_fast.tinyworld.grammar import VOCABULARY
+from diffexplain_fast.tinyworld.low_rank import merge_low_rank
+from diffexplain_fast.tinyworld.words import NOTHING, values_of
 
 CPU = torch.device("cpu")
 
@@ -44,10 +47,21 @@ def test_a_flipped_bit_is_found_before_anything_is_read(tmp_path, monkeypatch):
 
 def test_the_pipeline_is_an_ordinary_one():
     pipeline = load_pipeline("tinyworld")
-    assert pipeline.latent_shape == (4, 16, 16) and pipeline.image_size == (64, 64)
+    assert pipeline.latent_shape == (16, 16, 16) and pipeline.image_size == (64, 64)
     assert set(pipeline.words()) == set(VOCABULARY)
     sizes = {block.resnets[0].in_channels for block in pipeline.unet.down_blocks if hasattr(block, "attentions")}
     assert len(sizes) >= 2  # cross-attention at several resolutions
+
+
+def test_the_pipeline_of_four_steps_is_the_same_one_with_its_addition():
+    usual, quick = load_pipeline("tinyworld"), load_pipeline("tinyworld-lcm")
+    assert quick.usual_sampling == (4, 1.0) and usual.usual_sampling == (8, 3.0)
+    folder, added = store.lcm_folder(), load_pipeline("tinyworld").unet
+    merge_low_rank(added, folder)
+    pairs = zip(quick.unet.state_dict().values(), added.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert quick.fingerprint() != usual.fingerprint() and quick.words() == usual.words()
+    assert shipped_with(quick).captioner is not None
 
 
 def test_a_colour_and_a_background_come_out_as_asked():
