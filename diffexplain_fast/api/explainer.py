@@ -136,7 +136,7 @@ class Explainer(Attributing, Gathering, Segmenting):
             target: class index, label, "layer:unit", text such as "logit:boat + 0.5*neuron:layer4:17", a target such as
                 ``-ClassLogit("age") + 0.5 * Neuron("layer4", 17)``, or a function of a ``Response`` to scores [B].
             num_inference_steps: steps of the sampler; default 8 for tinyworld, 4 for LCM, otherwise 20.
-            guidance_scale: default 3.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
+            guidance_scale: default 4.0 for tinyworld, 1.0 for LCM, otherwise 7.5; 1.0 runs no unconditional
                 row.
             modes: number of explanations to look for that differ from one another, because a class may have more than
                 one; those after the first are in its ``others``. Starts that are given or random do not differ.

@@ -12,7 +12,7 @@ from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 from diffexplain_fast.tinyworld.words import ABSENCE
 
 _PICTURES = 16
-_STEPS, _GUIDANCE_SCALE = 8, 3.0
+_STEPS, _GUIDANCE_SCALE = 8, 4.0
 
 
 @functools.cache

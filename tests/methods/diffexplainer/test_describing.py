@@ -23,7 +23,7 @@ OTHERS = ["a purple house on snow", "a red boat on desert", "a purple star on ni
 def test_a_pair_that_convincing_pictures_share_is_found_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(describing, "STEPS", describing.STEPS[:1])
     pipeline, classifier = load_pipeline("tinyworld"), classifier_of("all-of")
-    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=4, guidance_scale=3.0)
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=4, guidance_scale=4.0)
     problem = Problem(pipeline, sampler, classifier, ClassProbability("fish").bind(classifier), "", 0)
     softs, kept = torch.stack([pipeline.token_embeddings(text).detach() for text in CONVINCING + OTHERS]), Kept()
     seen = looked_at(problem, ["given"], softs, [*range(len(softs))], kept)
