@@ -6,9 +6,7 @@ import typer
 
 Pipeline = Annotated[
     str,
-    typer.Option(
-        help='"tinyworld", "tinyworld-lcm", or a folder or hub id of a Stable Diffusion pipeline.'
-    ),
+    typer.Option(help='"tinyworld", "tinyworld-lcm", or a folder or hub id of a Stable Diffusion pipeline.'),
 ]
 Scheduler = Annotated[
     str | None,

@@ -28,6 +28,8 @@ from diffexplain_fast.ops._autograd import refuse_transforms
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 
+_SIZES = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds", "time_ids", "negative_time_ids")
+
 
 class DifferentiableSampler(ViewedSampler, Closing):
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
@@ -159,6 +161,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
         num_inference_steps: int | None = None,
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
+        guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
         eta: float = 0.0,
     ) -> Tensor:
@@ -166,7 +169,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
 
         Args:
             prompt_embeds: [B, L, d] in the UNet's dtype.
-            negative_prompt_embeds: [1 or B, L, d]; needed and read only if the guidance scale is above 1.0.
+            negative_prompt_embeds: [1 or B, L, d]; needed and read only if the scale of the call is above 1.0.
             latents: start noise of unit variance [B, c, h, w]; drawn from ``generator`` if None.
             generator: a CPU generator, or a list with a generator for each image; draws the latents if they are None,
                 then LCM's noise of every step. None: torch's global generator, so each call draws other numbers.
@@ -178,6 +181,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
             num_inference_steps: steps of this call; None for the sampler's number.
             timesteps: timesteps of this call; see the class.
             sigmas: noise levels of this call; see the class.
+            guidance_scale: scale of this call; None for the sampler's scale.
             guidance_rescale: strength of this call; None for the sampler's strength.
             eta: only 0; see the class.
 
@@ -197,21 +201,15 @@ class DifferentiableSampler(ViewedSampler, Closing):
         self._follow()
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
-        scale = self.guidance_scale
+        scale = self.guidance_scale if guidance_scale is None else check_guidance(guidance_scale)
         rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
-        sizes = {
-            "pooled_prompt_embeds": pooled_prompt_embeds,
-            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
-            "time_ids": time_ids,
-            "negative_time_ids": negative_time_ids,
-        }
+        sizes = dict(zip(_SIZES, (*pooled, time_ids, negative_time_ids), strict=True))
         prompts = (prompt_embeds, negative_prompt_embeds)
         inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
-        conditions, start, noises, constant_negative = inputs
+        conditions, start, noises, constant = inputs
         if (engine := self._backend.running()) is not None:
-            return engine.run(schedule, conditions, scale, constant_negative, start, noises, mode, rescale)
-        denoiser = guided_denoiser(self.unet, conditions, scale, rescale)
-        clean = denoise(denoiser, schedule, start, noises, mode)
+            return engine.run(schedule, conditions, scale, constant, start, noises, mode, rescale)
+        clean = denoise(guided_denoiser(self.unet, conditions, scale, rescale), schedule, start, noises, mode)
         return decode(decoding_vae(self.unet, self.vae), clean, mode)
 
     @property

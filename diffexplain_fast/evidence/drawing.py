@@ -34,7 +34,12 @@ class Drawing:
             return None if self.sampler.guidance_scale == 1.0 else self.pipeline.unconditional()
 
     def images(
-        self, conditioning: Conditioning, stage: str, indices: Sequence[int], steps: int | None = None
+        self,
+        conditioning: Conditioning,
+        stage: str,
+        indices: Sequence[int],
+        steps: int | None = None,
+        guided: bool = True,
     ) -> Tensor:
         """Generate one image for each numbered start latent of a stage: x = D(sampler(z_T, tau(t))), clamped.
 
@@ -43,6 +48,7 @@ class Drawing:
             stage: what the images are for; stages share no start latents.
             indices: B numbers of start latents.
             steps: denoising steps; None for the sampler's own number.
+            guided: with the sampler's guidance; False for none.
 
         Returns:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
@@ -51,7 +57,7 @@ class Drawing:
         noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
         embeds = conditioning.prompt_embeds.expand(size, -1, -1)
         pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
-        negative = self.negative
+        negative = self.negative if guided else None
         pixels = self.sampler(
             embeds,
             None if negative is None else negative.prompt_embeds,
@@ -60,6 +66,7 @@ class Drawing:
             pooled_prompt_embeds=pooled,
             negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
             num_inference_steps=steps,
+            guidance_scale=None if guided else 1.0,
             **self.pipeline.extras(conditioning, size),
         )
         return pixels.clamp(0, 1)

@@ -42,6 +42,7 @@ class Problem:
         text: the text encoder for soft tokens, from ``graphed_text``, whose recording problems of the same pipeline and
             prefix can share; None to create one.
         steps: denoising steps of a picture, None for the sampler's own number.
+        guided: whether pictures have the sampler's guidance.
         cost: counts what the pictures cost.
         others: soft tokens [n, d] of explanations of the same target that are there already; another one is wanted.
     """
@@ -54,12 +55,17 @@ class Problem:
     seed: int
     text: Graphed | None = None
     steps: int | None = None
+    guided: bool = True
     cost: Cost = field(default_factory=Cost)
     others: Sequence[Tensor] = ()
 
     def with_steps(self, steps: int) -> "Problem":
         """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
         return replace(self, text=self._text, steps=steps)
+
+    def without_guidance(self) -> "Problem":
+        """Return the same problem with pictures without guidance, of half the rows; the cost is counted together."""
+        return replace(self, text=self._text, guided=False)
 
     def after(self, others: Sequence[Tensor], earlier: tuple[int, float] = (0, 0.0)) -> "Problem":
         """Return the same problem where these explanations are there already.
@@ -123,10 +129,10 @@ class Problem:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
         """
         steps = self.sampler.num_inference_steps if self.steps is None else self.steps
-        rows = len(indices) * steps * (1 if self.sampler.guidance_scale == 1.0 else 2)
+        rows = len(indices) * steps * (2 if self.guided and self.sampler.guidance_scale != 1.0 else 1)
         recorded = torch.is_grad_enabled() and conditioning.prompt_embeds.requires_grad
         self.cost.count(rows, gradient=recorded)
-        return self._drawing.images(conditioning, stage, indices, self.steps)
+        return self._drawing.images(conditioning, stage, indices, self.steps, self.guided)
 
     def scores(self, pixels: Tensor) -> Scores:
         """Return the scores of pixels [B, 3, H, W] by the classifier."""

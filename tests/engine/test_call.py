@@ -30,6 +30,9 @@ def pipe():
         ("ddim", {"num_inference_steps": 3}),
         ("ddim", {"num_inference_steps": 3, "eta": 0.0}),
         ("ddim", {"num_inference_steps": 2, "guidance_rescale": 0.7}),
+        ("ddim", {"guidance_scale": 6.0}),
+        ("ddim", {"guidance_scale": 1.0}),
+        ("dpm", {"guidance_scale": 1.0, "num_inference_steps": 3}),
         ("euler", {"timesteps": [900, 500, 100, 20]}),
         ("euler", {"sigmas": [11.0, 4.0, 1.0, 0.0]}),
         ("euler", {"sigmas": [11.0, 4.0, 1.0], "guidance_rescale": 1.0}),
@@ -44,9 +47,11 @@ def test_a_call_that_says_how_draws_the_pipelines_own_pictures(pipe, kind, asked
     with torch.no_grad():
         got = sampler(prompt, negative, generator=seed(), **asked)
         made = {key: value for key, value in asked.items() if key != "eta"}
-        once = accelerate(pipe, backend=backend, guidance_scale=3.0, **made)(prompt, negative, generator=seed())
+        made = {"num_inference_steps": 5, "guidance_scale": 3.0, **made}
+        made.pop("num_inference_steps" if set(made) & {"timesteps", "sigmas"} else "", None)
+        once = accelerate(pipe, backend=backend, **made)(prompt, negative, generator=seed())
     assert torch.equal(got, once)
-    assert sampler.num_inference_steps == 5
+    assert sampler.num_inference_steps == 5 and sampler.guidance_scale == 3.0
     usual = {} if set(asked) & {"timesteps", "sigmas"} else {"num_inference_steps": 5}
     assert relative(got.clamp(0, 1), own_pictures(pipe, prompt, negative, **usual | asked)) <= 1e-5
 
@@ -156,6 +161,7 @@ def test_the_gradient_reaches_the_sizes_of_the_unconditional_rows(sdxl, xl_input
     [
         ("ddim", {"eta": 0.5}, ValueError, "eta: wanted 0, DDIM without fresh noise, got 0.5"),
         ("ddim", {"eta": None}, TypeError, "eta: wanted the number 0, got NoneType"),
+        ("ddim", {"guidance_scale": 0.5}, ValueError, "guidance_scale: wanted .*1.*got 0.5"),
         ("ddim", {"guidance_rescale": 1.5}, ValueError, "guidance_rescale: wanted a number from 0.*got 1.5"),
         ("ddim", {"guidance_rescale": float("nan")}, ValueError, "guidance_rescale: wanted .*got nan"),
         ("ddim", {"guidance_rescale": "1"}, TypeError, "guidance_rescale: wanted a number, got str"),
@@ -228,12 +234,19 @@ def test_pooled_text_of_another_width_is_refused():
         sampler(embeds(width=40), pooled_prompt_embeds=torch.zeros(1, 20), generator=seed())
 
 
-def test_a_recording_belongs_to_one_strength_and_one_number_of_steps(sd, inputs):
+def test_a_recording_belongs_to_one_guidance_and_one_number_of_steps(sd, inputs):
     """Calls that differ in either are recorded anew, and each replay is exact."""
     given, options = inputs(), {"num_inference_steps": 3, "guidance_scale": 4.0, "memory": None}
     sampler, eager = (DifferentiableSampler.from_pipe(sd, backend="fast", **options) for _ in range(2))
     sampler._engine._graphs = Graphs("auto", Rerun)
-    for asked in ({}, {"guidance_rescale": 0.5}, {"guidance_rescale": 0.9}, {"num_inference_steps": 2}):
+    for asked in (
+        {},
+        {"guidance_scale": 1.0},
+        {"guidance_scale": 6.0},
+        {"guidance_rescale": 0.5},
+        {"guidance_rescale": 0.9},
+        {"num_inference_steps": 2},
+    ):
         for _ in range(3):
             found = []
             for each in (sampler, eager):

@@ -1,7 +1,8 @@
 """Pictures of random prompts, looked at for some that convince the classifier by chance.
 
 A picture of several random words shows several things at once. So a class that needs two things together is met by one
-in fifty to a hundred such pictures, where it answers to no word alone.
+in fifty to a hundred such pictures, where it answers to no word alone. These pictures are drawn without guidance: they
+take half the rows, and a generator that obeys less shows more that nobody asked for, such as what no word names.
 """
 
 from functools import partial
@@ -32,31 +33,37 @@ class Seen(NamedTuple):
         softs: soft tokens [n, d] of each picture; n may differ.
         latents: numbers of their start latents.
         promise: of each [K], see ``Problem.promise``.
+        guided: whether each was drawn with guidance.
     """
 
     softs: list[Tensor]
     latents: list[int]
     promise: Tensor
+    guided: list[bool]
 
     def and_also(self, other: "Seen") -> "Seen":
         """Return these and others."""
         promise = torch.cat([self.promise, other.promise])
-        return Seen([*self.softs, *other.softs], [*self.latents, *other.latents], promise)
+        softs, latents = [*self.softs, *other.softs], [*self.latents, *other.latents]
+        return Seen(softs, latents, promise, [*self.guided, *other.guided])
 
     def best(self, count: int) -> "Seen":
         """Return those that promise most."""
         chosen = self.promise.argsort(descending=True, stable=True)[:count].tolist()
-        return Seen([self.softs[i] for i in chosen], [self.latents[i] for i in chosen], self.promise[chosen])
+        softs, latents = [self.softs[i] for i in chosen], [self.latents[i] for i in chosen]
+        return Seen(softs, latents, self.promise[chosen], [self.guided[i] for i in chosen])
 
     @torch.no_grad()
     def drawn(self, problem: Problem) -> Tensor:
         """Draw the pictures [K, 3, H, W] again."""
-        parts = []
-        for first in range(0, len(self.softs), FORWARD_BATCH):
-            batch = slice(first, first + FORWARD_BATCH)
-            text = joined([problem.encode_soft(soft) for soft in self.softs[batch]])
-            parts.append(problem.images(text, SEARCH, self.latents[batch]))
-        return torch.cat(parts)
+        found: dict[int, Tensor] = {}
+        for guided, drawer in ((True, problem), (False, problem.without_guidance())):
+            places = [i for i, one in enumerate(self.guided) if one is guided]
+            for batch in (places[i : i + FORWARD_BATCH] for i in range(0, len(places), FORWARD_BATCH)):
+                text = joined([drawer.encode_soft(self.softs[i]) for i in batch])
+                pixels = drawer.images(text, SEARCH, [self.latents[i] for i in batch])
+                found |= dict(zip(batch, pixels, strict=True))
+        return torch.stack([found[i] for i in range(len(self.softs))])
 
 
 def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept) -> Seen:
@@ -85,11 +92,12 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
         batch = slice(first, first + FORWARD_BATCH)
         found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
     done = len(found)
-    return Seen([*softs[:done]], latents[:done], torch.tensor(found, dtype=torch.float64, device="cpu"))
+    promise = torch.tensor(found, dtype=torch.float64, device="cpu")
+    return Seen([*softs[:done]], latents[:done], promise, [problem.guided] * done)
 
 
 def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept) -> Seen:
-    """Return pictures, and as many pictures of random words as it takes until a few of all convince.
+    """Return pictures, and as many unguided pictures of random words as it takes until a few of all convince.
 
     Args:
         problem: as in ``looked_at``.
@@ -100,6 +108,7 @@ def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept
     """
     table = problem.pipeline.word_table().detach().float()
     room = problem.pipeline.max_tokens - len(problem.pipeline.token_ids(problem.prefix))
+    unguided = problem.without_guidance()
     for turn in range(LOOKS):
         if int((seen.promise > 0).sum()) >= _ENOUGH or problem.cost.leaves_out(SEARCHING):
             break
@@ -107,5 +116,6 @@ def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept
         words = torch.randint(len(table), (BAGS, min(BAG, room)), generator=generator)
         latents = [*range(latent + turn * BAGS, latent + (turn + 1) * BAGS)]
         softs = table[words.to(table.device)]
-        seen = seen.and_also(looked_at(problem, [SEARCH, number, "bags", turn], softs, latents, kept))
+        key: list[object] = [SEARCH, number, "unguided bags", turn]
+        seen = seen.and_also(looked_at(unguided, key, softs, latents, kept))
     return seen

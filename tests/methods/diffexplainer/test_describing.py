@@ -29,7 +29,7 @@ def test_a_pair_that_convincing_pictures_share_is_found_and_drawn(monkeypatch: p
     seen = looked_at(problem, ["given"], softs, [*range(len(softs))], kept)
     assert 2 <= int((seen.promise > 0).sum()) <= len(CONVINCING)
     (found,), (promise,) = described(problem, Options(), 0, seen, len(softs), kept)
-    names = {near[0][0] for near in pipeline.nearest_words(found[0], 1)}
+    names = {word for near in pipeline.nearest_words(found[0], 2) for word, _ in near}
     assert {"purple", "desert"} <= names, names
     assert float(promise) > 0, "most pictures of the description convince"
 
