@@ -24,8 +24,9 @@ from diffexplain_fast.tinyworld.low_rank import FILE
 PLAN = Plan(steps=2500, batch=24, rate=4e-4, decay=0.0, average=0.99, half=True)
 RANK = 16
 _GUIDANCE = 4.0
-_GRID = 50
-"""Times of the teacher: every twentieth of 1,000."""
+GRID = 8
+"""Times of the teacher: those of its own eight steps, so that the student has only eight times to agree on, of which it
+samples every second. With the usual 50 objects were right in .82 and textures in .64 after 750 steps."""
 _SKIP_SCALE = 10.0
 _DATA_SPREAD = 0.5
 """Scale of time and spread of the data in the boundary condition, as ``LCMScheduler`` has them."""
@@ -89,7 +90,7 @@ def lcm_loss(
 ) -> Loss:
     """Return the consistency loss; the student's answer one teacher step on is its target."""
     alphas = build_scheduler().alphas_cumprod.to(student.device)
-    spacing = len(alphas) // _GRID
+    spacing = len(alphas) // GRID
 
     def clean_of(unet: nn.Module, noisy: torch.Tensor, times: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         signal, spread = _levels(alphas, times)
@@ -102,7 +103,7 @@ def lcm_loss(
         rows = rng.integers(len(latents), size=batch)
         texts = [varied_caption(scenes.attributes(row), rng) for row in rows]
         clean = latents[torch.from_numpy(rows)]
-        late = torch.from_numpy(rng.integers(1, _GRID + 1, size=batch)) * spacing - 1
+        late = torch.from_numpy(rng.integers(1, GRID + 1, size=batch)) * spacing - 1
         noise = torch.randn(clean.shape, generator=generator)
         return {"ids": tokens(tokenizer, [*texts, *[""] * batch]), "clean": clean, "late": late, "noise": noise}
 

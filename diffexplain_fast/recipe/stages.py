@@ -142,7 +142,8 @@ def make_lcm(run: Run) -> None:
     scenes, batch = run.train_scenes(), lcm_room.PLAN.batch
     loss = lcm_room.lcm_loss(student, teacher, text, tokenizer, scenes, latents, batch)
     _fit(run, "lcm", student, loss, lcm_room.PLAN, 8)
-    scheduler = LCMScheduler.from_config(unet_room.build_scheduler().config)
+    usual = unet_room.build_scheduler().config
+    scheduler = LCMScheduler.from_config(usual, original_inference_steps=lcm_room.GRID)
     run.finish("lcm", lambda folder: lcm_room.save_low_rank(student, folder), scheduler.save_pretrained)
 
 
