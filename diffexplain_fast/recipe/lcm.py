@@ -21,7 +21,7 @@ from diffexplain_fast.storage import save_tensors_atomic
 from diffexplain_fast.tinyworld.grammar import varied_caption
 from diffexplain_fast.tinyworld.low_rank import FILE
 
-PLAN = Plan(steps=2500, batch=24, rate=4e-4, decay=0.0, average=0.99, half=True)
+PLAN = Plan(steps=1500, batch=24, rate=4e-4, decay=0.0, average=0.99, half=True)
 RANK = 16
 _GUIDANCE = 4.0
 GRID = 8

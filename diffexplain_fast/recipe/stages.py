@@ -198,7 +198,7 @@ STAGES: dict[str, Stage] = {
     "captioner": Stage(make_captioner, 3400),
     "classifiers": Stage(make_classifiers, 400),
     "unet": Stage(make_unet, 6700),
-    "lcm": Stage(make_lcm, 1700),
+    "lcm": Stage(make_lcm, 1000),
     "package": Stage(make_package, 10),
 }
 """Stage name to what runs; a stage is done when the folder of its name exists."""
