@@ -115,7 +115,7 @@ def build_section(explanation: Explanation, number: int, mode: int = 1) -> Secti
         number: its position in the report, from 1.
         mode: its position among several explanations of the same target, from 1.
     """
-    rows, zero = truth_rows((explanation.truth or {}).get("attributes", []))
+    rows, zero = truth_rows(explanation.truth or {})
     roles = {row.value.lower(): row.role for row in rows if row.role != "none"}
     shown = [row for i, row in enumerate(rows) if row.role != "none" or i < _SHOWN_TRUTHS]
     losses = [item.loss for item in explanation.history]

@@ -1,7 +1,6 @@
 """The rows of a report's tables: scores of prompts, and measured effects of attributes on a common axis."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from diffexplain_fast.records import JsonObject
@@ -10,6 +9,8 @@ from diffexplain_fast.results.explanation import ActivationScore, Explanation
 
 _OPEN = (-math.inf, math.inf)
 """The interval of an effect without a known interval."""
+_RAISES = 1.0
+"""Effect in logits above which a pair, or what no word names, is called spurious; their truth has no role."""
 
 
 class TruthRow(NamedTuple):
@@ -52,8 +53,24 @@ def score_rows(explanation: Explanation) -> list[ScoreRow]:
     return [ScoreRow(text, key == "class_name", scores[key]) for key, text in names.items() if key in scores]
 
 
-def truth_rows(attributes: Sequence[JsonObject]) -> tuple[list[TruthRow], float]:
-    """Return the rows, the largest effects of either sign first, and the position of zero on their axis in percent."""
+def _role(row: JsonObject) -> str:
+    return "spurious" if row["effect"] > _RAISES else "none"
+
+
+def truth_rows(truth: JsonObject) -> tuple[list[TruthRow], float]:
+    """Return the rows, the largest effects of either sign first, and the position of zero on their axis in percent.
+
+    Args:
+        truth: of a class; see ``results.truth.Truth``. What two attributes do together, and what no word names, are
+            rows too.
+    """
+    attributes: list[JsonObject] = [*truth.get("attributes", [])]
+    for pair in truth.get("interactions", []):
+        both = " and ".join(pair[end].rpartition(":")[2] for end in ("first", "second"))
+        attributes.append({**pair, "attribute": f"together:{both}", "role": _role(pair)})
+    for row in truth.get("unnamed", []):
+        kind, _, value = row["cue"].rpartition(":")
+        attributes.append({**row, "attribute": f"{kind} without a word:{value}", "role": _role(row)})
     if not attributes:
         return [], 0.0
     known = [{key: value for key, value in row.items() if value is not None} for row in attributes]

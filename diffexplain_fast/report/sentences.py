@@ -11,6 +11,8 @@ from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
 """Levels of a verdict: most pictures convince, some do, none do; or the target has no rate."""
 _ARTICLE = "a"
+_NAMES = 0.7
+"""Cosine similarity of a soft token and a word below which the word is only the nearest one and does not name it."""
 
 
 class Verdict(NamedTuple):
@@ -45,8 +47,8 @@ def verdict_of(explanation: Explanation) -> Verdict:
         return Verdict(NUMBER, headline, _describe_shortcuts(shortcuts), "", shortcuts)
     hits, low = round(score.rate * score.n), (score.interval or (score.rate, score.rate))[0]
     level = YES if low >= 0.5 else SOME if hits else NO
-    name, words = explanation.label or explanation.target, nearest_words(explanation)
-    pictures = f"pictures of “{words}”" if words else "the pictures of the explanation"
+    name, (words, near) = explanation.label or explanation.target, _named_and_near(explanation)
+    pictures = f"pictures of “{' '.join(words)}”" if words else "the pictures of the explanation"
     answers = f"The classifier answers “{name}” to"
     if has_independent_classes(explanation):
         answers = f"The classifier sees “{name}” in"
@@ -57,6 +59,9 @@ def verdict_of(explanation: Explanation) -> Verdict:
         NO: f"No convincing pictures were found: {_first_lower(answers)} none of {score.n} {pictures}.",
     }[level]
     more = [*_compare(score, explanation.activation.get("class_name")), *_describe_shortcuts(shortcuts)]
+    if near:
+        what = "A part of the prompt has no name" if words else "No words name the prompt"
+        more.append(f"{what}: look at the pictures. The nearest words are {', '.join(f'“{word}”' for word in near)}.")
     return Verdict(level, headline, more, f"{hits} of {score.n}", shortcuts)
 
 
@@ -86,11 +91,20 @@ def nearest_words(explanation: Explanation) -> str:
     return " ".join(word for word, _ in groupby(telling or words))
 
 
+def _named_and_near(explanation: Explanation) -> tuple[list[str], list[str]]:
+    """Return the words that name soft tokens, and the nearest words of those that no word names."""
+    first = [token[0] for token in explanation.words if token]
+    telling = [word for word in first if word.word.lower() != _ARTICLE] or first
+    named = [word.word for word in telling if word.similarity >= _NAMES]
+    near = [word.word for word in telling if word.similarity < _NAMES]
+    return [word for word, _ in groupby(named)], [word for word, _ in groupby(near)]
+
+
 def _shortcuts(explanation: Explanation) -> list[str]:
     """Return the nearest words of the tokens that the truth calls spurious."""
     rows = (explanation.truth or {}).get("attributes", [])
     known = {row["attribute"].rpartition(":")[2].lower() for row in rows if row.get("role") == "spurious"}
-    return list(dict.fromkeys(word for word in first_words(explanation) if word.lower() in known))
+    return list(dict.fromkeys(word for word in _named_and_near(explanation)[0] if word.lower() in known))
 
 
 def _describe_shortcuts(words: Sequence[str]) -> list[str]:

@@ -109,6 +109,27 @@ def test_words_that_are_attributes_get_their_role() -> None:
     assert [word.role for token in words for word in token] == ["spurious", "", "core", ""]
 
 
+def test_what_no_word_names_and_what_two_do_together_are_among_the_truth() -> None:
+    truth = {
+        "attributes": [{"attribute": "background:snow", "effect": 0.2}],
+        "interactions": [
+            {"first": "colour:blue", "second": "background:desert", "effect": 5.5, "interval": [5.0, 6.0]}
+        ],
+        "unnamed": [
+            {"cue": "pattern:diagonal", "effect": 6.2},
+            {"cue": "frame:dark", "effect": -0.1, "interval": None},
+        ],
+    }
+    section = build_section(example(truth=truth), 1)
+    found = [(row.kind, row.value, row.effect, row.role) for row in section.truth]
+    assert found == [
+        ("pattern without a word", "diagonal", 6.2, "spurious"),
+        ("together", "blue and desert", 5.5, "spurious"),
+        ("background", "snow", 0.2, "none"),
+        ("frame without a word", "dark", -0.1, "none"),
+    ]
+
+
 def test_attributes_with_a_role_are_never_folded_away() -> None:
     weak = {"attribute": "texture:dotted", "effect": -9.0, "interval": [-9.5, -8.5], "role": "spurious"}
     truth = {"attributes": [*(example().truth or {})["attributes"], weak]}

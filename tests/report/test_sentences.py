@@ -44,3 +44,26 @@ def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: 
 def test_words_are_said_without_articles_and_without_repetitions(words: str, said: str) -> None:
     tokens = [[Word(word, 0.9)] for word in words.split()]
     assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline
+
+
+@pytest.mark.parametrize(
+    ("near", "headline", "said"),
+    [
+        ((1.0, 0.9), "to pictures of “kite sun”", None),
+        (
+            (1.0, 0.3),
+            "to pictures of “kite”",
+            "A part of the prompt has no name: look at the pictures. The nearest words are “sun”.",
+        ),
+        (
+            (0.5, 0.3),
+            "to the pictures of the explanation",
+            "No words name the prompt: look at the pictures. The nearest words are “kite”, “sun”.",
+        ),
+    ],
+)
+def test_a_word_that_is_only_near_names_nothing(near: tuple[float, float], headline: str, said: str | None) -> None:
+    words = [[Word("a", 1.0)], *([Word(word, one)] for word, one in zip(("kite", "sun"), near, strict=True))]
+    found = verdict_of(example(words=words))
+    assert headline in found.headline
+    assert (said in found.more) if said else not any("name the" in one or "no name" in one for one in found.more)
