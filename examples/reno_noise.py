@@ -10,10 +10,10 @@ import torch
 
 import diffexplain_fast as dx
 
-PROMPT, LABEL = "a photo of a tree", "fish"
+PROMPT, LABEL = "a picture", "fish"
 
 
-def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 20.0, keep_norm: float = 1e-3) -> list[float]:
+def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 60.0, keep_norm: float = 1e-3) -> list[float]:
     """Return the log probability of ``LABEL`` in one picture of ``PROMPT`` before each step of the search."""
     classifier = dx.Classifier.from_pretrained("tinyworld/background")
     pipe = dx.load_pipeline("tinyworld")

@@ -35,7 +35,7 @@ def test_alignprop_raises_the_reward() -> None:
 
 
 def test_reno_raises_the_reward() -> None:
-    rewards = _function("reno_noise.py", "search_noise")(steps=4, sampling_steps=2)
+    rewards = _function("reno_noise.py", "search_noise")(steps=6, sampling_steps=2)
     assert rewards[-1] > rewards[0] + 1
 
 

@@ -272,7 +272,7 @@ def test_pipelines_that_cannot_be_sampled_are_refused():
     ("scheduler", "name", "steps", "guidance"),
     [
         ("ddim", "some/model", 20, 7.5),
-        ("ddim", "tinyworld", 8, 3.0),
+        ("ddim", "tinyworld", 8, 4.0),
         ("lcm", "some/model", 4, 1.0),
         ("lcm", "tinyworld", 4, 1.0),
     ],
