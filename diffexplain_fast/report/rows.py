@@ -53,6 +53,19 @@ def score_rows(explanation: Explanation) -> list[ScoreRow]:
     return [ScoreRow(text, key == "class_name", scores[key]) for key, text in names.items() if key in scores]
 
 
+def _of_form(rows: object, *names: str) -> list[JsonObject]:
+    """Return the rows that have text under these names, and an effect."""
+    given = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    texts = [row for row in given if all(isinstance(row.get(name), str) for name in names)]
+    return [row for row in texts if isinstance(row.get("effect"), int | float) and _bounds(row.get("interval"))]
+
+
+def _bounds(interval: object) -> bool:
+    """Whether an interval is unknown or two numbers."""
+    pair = isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, int | float) for end in interval)
+    return interval is None or pair
+
+
 def _role(row: JsonObject) -> str:
     return "spurious" if row["effect"] > _RAISES else "none"
 
@@ -61,14 +74,15 @@ def truth_rows(truth: JsonObject) -> tuple[list[TruthRow], float]:
     """Return the rows, the largest effects of either sign first, and the position of zero on their axis in percent.
 
     Args:
-        truth: of a class; see ``results.truth.Truth``. What two attributes do together, and what no word names, are
-            rows too.
+        truth: of a class, as ``make_classifier`` measures it: its "attributes"; what two of them do together, its
+            "interactions"; and what no word names, its "unnamed". A user's truth may have the last two in another form,
+            which is not shown.
     """
     attributes: list[JsonObject] = [*truth.get("attributes", [])]
-    for pair in truth.get("interactions", []):
+    for pair in _of_form(truth.get("interactions"), "first", "second"):
         both = " and ".join(pair[end].rpartition(":")[2] for end in ("first", "second"))
         attributes.append({**pair, "attribute": f"together:{both}", "role": _role(pair)})
-    for row in truth.get("unnamed", []):
+    for row in _of_form(truth.get("unnamed"), "cue"):
         kind, _, value = row["cue"].rpartition(":")
         attributes.append({**row, "attribute": f"{kind} without a word:{value}", "role": _role(row)})
     if not attributes:

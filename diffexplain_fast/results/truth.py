@@ -19,35 +19,10 @@ class _Attribute(_Effect, total=False):
     role: str | None
 
 
-class _Pair(TypedDict):
-    first: str
-    second: str
-    effect: Number
-
-
-class _Interaction(_Pair, total=False):
-    """What two attributes do together beyond what each does alone."""
-
-    interval: tuple[Number, Number] | None
-
-
-class _Cue(TypedDict):
-    cue: str
-    effect: Number
-
-
-class _Unnamed(_Cue, total=False):
-    """The measured effect of something that no word names, such as "pattern:diagonal"."""
-
-    interval: tuple[Number, Number] | None
-
-
 class Truth(TypedDict, total=False):
     """The part of a truth that a report shows; a user's truth may have further entries."""
 
     attributes: list[_Attribute]
-    interactions: list[_Interaction]
-    unnamed: list[_Unnamed]
 
 
 def checked_truth(truth: object, place: str) -> dict | None:
@@ -55,9 +30,7 @@ def checked_truth(truth: object, place: str) -> dict | None:
 
     Args:
         truth: a dict with text as keys, or None. Its optional ``"attributes"`` are a list of dicts with
-            ``"attribute"`` and ``"effect"``, and optionally ``"interval"`` (two numbers) and ``"role"``; its optional
-            ``"interactions"`` have ``"first"`` and ``"second"`` in place of ``"attribute"``, and ``"unnamed"`` has
-            ``"cue"``, without a role.
+            ``"attribute"`` and ``"effect"``, and optionally ``"interval"`` (two numbers) and ``"role"``.
         place: name of the argument in the message.
 
     Raises:

@@ -118,6 +118,10 @@ def test_what_no_word_names_and_what_two_do_together_are_among_the_truth() -> No
         "unnamed": [
             {"cue": "pattern:diagonal", "effect": 6.2},
             {"cue": "frame:dark", "effect": -0.1, "interval": None},
+            {"cue": 7, "effect": 1.0},
+            {"cue": "frame:gold", "effect": "much"},
+            {"cue": "frame:gold", "effect": 1.0, "interval": [0]},
+            True,
         ],
     }
     section = build_section(example(truth=truth), 1)

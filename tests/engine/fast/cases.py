@@ -16,7 +16,7 @@ from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.plain import make_scheduler, relative
 from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 
-PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "epsilon"}
+PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "v_prediction"}
 """What each model predicts."""
 STEP_LEVELS = ("keep", "project", "lean", "host", "attend", "block", "step")
 MIXED = ("keep", "step", "lean", "block", "host", "attend", "project")
@@ -66,7 +66,7 @@ def inputs_of(model: str, batch: int = 1, dtype: torch.dtype = torch.float64, se
     given = {
         "prompt_embeds": draw(batch, 5, width),
         "negative_prompt_embeds": draw(1, 5, width),
-        "latents": draw(batch, 4, size, size),
+        "latents": draw(batch, unet.config.in_channels, size, size),
     }
     if unet.config.addition_embed_type:
         given |= {"pooled_prompt_embeds": draw(batch, 24), "negative_pooled_prompt_embeds": draw(1, 24)}
