@@ -18,6 +18,9 @@ from tests.engine.plain import relative
 
 _SEEDS = range(3)
 """Draws of the inputs: a gradient's error is now and then ten times the usual one, in every implementation."""
+_TRAINED_SEEDS = range(20)
+"""The same for trained weights, where that happens in one draw of five: the mean of the logarithms of ratios is .95 over
+three draws, .65 over nine, and .62 over 24."""
 CASES = [
     Case(model, kind, steps=3, guidance=guidance)
     for (model, guidance), kind in zip(
@@ -39,7 +42,7 @@ def errors(case, dtype, backend, seed, wanted):
 def assert_within_twice(case, dtype):
     """Our error is at most twice plain autograd's: over all arguments, and but for chance for each."""
     wanted, eps, ratios = arguments_of(case), torch.finfo(dtype).eps, {}
-    for seed in _SEEDS:
+    for seed in _TRAINED_SEEDS if case.model == "tinyworld" else _SEEDS:
         ours, usual = (errors(case, dtype, backend, seed, wanted) for backend in ("fast", "reference"))
         for name in ours:
             ratios.setdefault(name, []).append(math.log(ours[name] / (usual[name] + eps)))
