@@ -29,6 +29,7 @@ def build_scheduler() -> DDIMScheduler:
         beta_end=0.012,
         clip_sample=False,
         set_alpha_to_one=False,
+        steps_offset=1,  # diffusers warns of another; "trailing" does not read it
         timestep_spacing="trailing",
         prediction_type="v_prediction",
     )
