@@ -6,6 +6,7 @@ import pytest
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.evidence.known_truth import audit_truth
+from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.results.audit import Audit
 
 PLANTED = 3.0
@@ -33,8 +34,11 @@ def test_planted_shortcuts_are_found_and_clean_ones_are_not(
 ) -> None:
     audit, truth = audits["background"]
     found = {(row.target, row.concept) for row in audit.findings if row.role == "spurious"}
-    planted = {key for key, effect in truth.items() if effect > PLANTED and key[1] != f"object:{key[0]}"}
+    planted = {
+        (label, f"{name}:{value}") for label, cue in SHIPPED["background"].items() for name, value in cue.items()
+    }
     assert planted and planted <= found
+    assert all(truth[key] > PLANTED for key in planted)
     clean, clean_truth = audits["clean"]
     assert clean.settings["pictures_drawn"] == 0
     assert all(clean_truth.get((row.target, row.concept), 1.0) > 0.3 for row in clean.findings if row.effect > 0)
