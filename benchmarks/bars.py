@@ -61,10 +61,11 @@ def explain_class(explainer: dx.Explainer, probe: Probe, label: str, shortcut: d
     return row
 
 
-def base_rates(probe: Probe, steps: int = 8, guidance_scale: float = 4.0, count: int = 96) -> dict[str, float]:
+def base_rates(probe: Probe, count: int = 96) -> dict[str, float]:
     """Return how often the probe sees each attribute in pictures of the bare class names."""
     pipeline = dx.Explainer("tinyworld", "tinyworld/clean").pipeline
-    sampler = dx.DifferentiableSampler.from_pipe(pipeline, num_inference_steps=steps, guidance_scale=guidance_scale)
+    steps, guidance = pipeline.usual_sampling
+    sampler = dx.DifferentiableSampler.from_pipe(pipeline, num_inference_steps=steps, guidance_scale=guidance)
     seen: list[dict[str, str]] = []
     negative = pipeline.encode_text([""]).prompt_embeds
     for i, label in enumerate(tinyworld.OBJECTS):

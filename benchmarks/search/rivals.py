@@ -15,6 +15,8 @@ from torch.nn.functional import gumbel_softmax, normalize
 import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, LABELS
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import with_few_steps
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import as_target
@@ -97,7 +99,7 @@ class Tried:
         if budget is None:
             raise SystemExit('a rival never ends by itself: give it a --budget, as "2000 rows"')
         whole = problem_of(explainer, label)
-        self.problem = whole.with_steps(max(4, whole.sampler.num_inference_steps // 2))
+        self.problem = with_few_steps(whole, Options())
         self.table = whole.pipeline.word_table().detach().float()
         self.generator = torch.Generator().manual_seed(explainer.seed)
         self._best, self._latent = (float("-inf"), self.table[:_TOKENS]), 0

@@ -5,42 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.api.explainer import Explainer
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.methods.diffex.gradcam import gradcam
+from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.methods.diffex.gradcam import gradcam, scores
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.results.attribution import Attribution
-from diffexplain_fast.targets import as_target
 
 __all__ = ["explain_func", "gradcam", "scores"]
 
 _BEYOND = 0.5
 """How far a pixel may lie outside of [0, 1]: metrics add noise to pictures, and a wrong mean or std moves them more."""
-
-
-def scores(classifier: Classifier, target: object) -> Callable[[Tensor], Tensor]:
-    """Return a target as a function of pixels [B, 3, H, W] in [0, 1] that returns scores [B], for captum's methods.
-
-    ``captum.attr.Saliency(maps.scores(classifier, "logit:fish - logit:boat")).attribute(pixels)`` needs no ``target=``,
-    because the function returns one number for each picture.
-
-    Args:
-        classifier: a ``Classifier``.
-        target: as in ``Explainer.explain``.
-
-    Raises:
-        TypeError: a classifier or a target of another kind.
-        ValueError: an unknown label, layer or unit.
-    """
-    if not isinstance(classifier, Classifier):
-        raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
-    bound = as_target(target).bind(classifier)
-    return lambda pixels: bound(classifier.respond(pixels, bound.layers))
 
 
 def explain_func(

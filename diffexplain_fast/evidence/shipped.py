@@ -95,7 +95,7 @@ class Shipped(NamedTuple):
 
 def shipped_with(pipeline: Pipeline) -> Shipped:
     """Return what ships beside a pipeline: all of it for the tiny world, nothing for others."""
-    if pipeline.name not in ("tinyworld", "tinyworld-lcm"):
+    if pipeline.name not in store.PIPELINES:
         return Shipped()
     words = pipeline.words()
     similarity, captioner, segmenter = _seeing()

@@ -13,6 +13,7 @@ from diffusers.utils import is_accelerate_available
 
 from diffexplain_fast.errors import UnsafeFileError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
+from diffexplain_fast.tinyworld.store import PIPELINES, pipeline_folder
 
 _INDEX = "model_index.json"
 _LIBRARIES = ("diffusers", "transformers")
@@ -25,10 +26,6 @@ _UNUSED = {
     "add_watermarker": False,
 }
 """Components that no explanation uses; they are neither downloaded nor loaded. Each pipeline class has some of them."""
-
-
-TINY_WORLD, FOUR_STEPS = "tinyworld", "tinyworld-lcm"
-"""Names of the pipeline that ships, and of the same with its addition for four steps."""
 
 
 def find_folder(source: str | Path, *, revision: str | None, local_files_only: bool) -> tuple[Path, str]:
@@ -44,9 +41,7 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
         UnsafeFileError: a pickled checkpoint file, or a hub repository with only pickled weights.
         FileNotFoundError: a hub id that is neither in the cache nor on the hub.
     """
-    if isinstance(source, str) and source in (TINY_WORLD, FOUR_STEPS):
-        from diffexplain_fast.tinyworld.store import pipeline_folder
-
+    if isinstance(source, str) and source in PIPELINES:
         return Path(pipeline_folder()), source
     path, text = local_folder("pipeline", source), str(source)
     if path is not None:
@@ -150,13 +145,3 @@ def _check_component(folder: Path, component: str, entry: object) -> None:
         raise wrong_value("pipeline", f"{component}/config.json", f"none in {folder}")
     read_object(subfolder / "config.json")
     check_weights("pipeline", subfolder, _WEIGHTS)
-
-
-def with_four_steps(pipeline: diffusers.DiffusionPipeline) -> diffusers.DiffusionPipeline:
-    """Return the tiny world's pipeline with its low-rank addition merged in, and the scheduler that it is for."""
-    from diffexplain_fast.tinyworld.low_rank import merge_low_rank
-    from diffexplain_fast.tinyworld.store import lcm_folder
-
-    merge_low_rank(pipeline.unet, lcm_folder())
-    pipeline.scheduler = diffusers.LCMScheduler.from_pretrained(lcm_folder(), local_files_only=True)
-    return pipeline

@@ -80,9 +80,11 @@ def load_pipeline(
             )
         return source
     # The adapters derive from Pipeline, and diffusers takes seconds to import.
-    from diffexplain_fast.models.diffusers_folder import FOUR_STEPS, find_folder, open_pipeline, with_four_steps
+    from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
     from diffexplain_fast.models.diffusers_sd import StableDiffusion
     from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
+    from diffexplain_fast.tinyworld.low_rank import add_four_steps
+    from diffexplain_fast.tinyworld.store import FOUR_STEPS, lcm_folder
 
     kinds: dict[str, type[Pipeline]] = {
         "StableDiffusionPipeline": StableDiffusion,
@@ -91,7 +93,8 @@ def load_pipeline(
     if isinstance(source, str | Path):
         folder, name = find_folder(source, revision=revision, local_files_only=local_files_only)
         opened = open_pipeline(folder, {key: kind.components() for key, kind in kinds.items()}, dtype)
-        opened = with_four_steps(opened) if source == FOUR_STEPS else opened
+        if source == FOUR_STEPS:
+            add_four_steps(opened, lcm_folder())
         source = opened if device is None else opened.to(device)
     else:
         origin = getattr(source, "name_or_path", None) or type(source).__name__

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTextModel, GitForCausalLM
 
 from diffexplain_fast.models.loading import load_pipeline
@@ -16,7 +16,7 @@ from diffexplain_fast.recipe.segmenter import false_positives, mean_iou
 from diffexplain_fast.recipe.tokenizer import load_tokenizer
 from diffexplain_fast.recipe.unet import build_scheduler
 from diffexplain_fast.tinyworld.grammar import draw_world, full_caption
-from diffexplain_fast.tinyworld.low_rank import merge_low_rank
+from diffexplain_fast.tinyworld.low_rank import add_four_steps
 from diffexplain_fast.tinyworld.store import read_probe
 from diffexplain_fast.tinyworld.words import WORLD, caption, draw_attributes
 
@@ -49,8 +49,7 @@ def read_pipeline(folder: Path) -> StableDiffusionPipeline:
 def lcm_pipeline(folder: Path) -> Pipeline:
     """Return the pipeline of a folder with its four-step addition merged in, and LCM's scheduler."""
     pipeline = read_pipeline(folder)
-    merge_low_rank(pipeline.unet, folder / "lcm")
-    pipeline.scheduler = LCMScheduler.from_pretrained(folder / "lcm")
+    add_four_steps(pipeline, folder / "lcm")
     return load_pipeline(pipeline)
 
 

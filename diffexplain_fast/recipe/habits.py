@@ -12,7 +12,6 @@ from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 from diffexplain_fast.tinyworld.words import ABSENCE
 
 _PICTURES = 16
-_STEPS, _GUIDANCE_SCALE = 8, 4.0
 
 
 @functools.cache
@@ -20,7 +19,8 @@ _STEPS, _GUIDANCE_SCALE = 8, 4.0
 def drawn_beside(label: str) -> tuple[dict[str, str], ...]:
     """Return what the shipped probe sees in pictures of a class that were asked for by its word only (some seconds)."""
     pipeline = load_pipeline("tinyworld")
-    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=_STEPS, guidance_scale=_GUIDANCE_SCALE)
+    steps, guidance = pipeline.usual_sampling
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=steps, guidance_scale=guidance)
     prompt = pipeline.encode_text([f"a {label}"] * _PICTURES).prompt_embeds
     negative = pipeline.encode_text([""]).prompt_embeds
     pictures = sampler(prompt, negative, generator=torch.Generator().manual_seed(17)).clamp(0, 1)

@@ -9,7 +9,7 @@ from transformers import CLIPModel, CLIPSegForImageSegmentation, GitForCausalLM,
 from transformers import ResNetForImageClassification as ResNet
 
 from diffexplain_fast.recipe.figures import read_pipeline
-from diffexplain_fast.storage import check_manifest, write_manifest
+from diffexplain_fast.storage import check_manifest, read_json, write_json_atomic, write_manifest
 from diffexplain_fast.tinyworld.low_rank import FILE
 from diffexplain_fast.tinyworld.store import WEIGHTS
 
@@ -39,6 +39,9 @@ def package(build: Path, target: Path) -> None:
     (target / "lcm").mkdir()
     for name in (FILE, "scheduler_config.json"):
         shutil.copyfile(build / "lcm" / name, target / "lcm" / name)
+    for path in target.rglob("config.json"):
+        # diffusers writes where a model was read from, which is a folder of the machine that built it.
+        write_json_atomic(path, {key: value for key, value in read_json(path).items() if key != "_name_or_path"})
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > LIMIT:
         raise ValueError(f"weights of the tiny world: wanted at most {LIMIT} bytes, got {size}")

@@ -1,9 +1,11 @@
 """The rows of a report's tables: scores of prompts, and measured effects of attributes on a common axis."""
 
 import math
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, TypedDict
 
-from diffexplain_fast.records import JsonObject
+from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.records import JsonObject, Number, read_as
 from diffexplain_fast.report.sentences import moving_steps
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
 
@@ -11,6 +13,21 @@ _OPEN = (-math.inf, math.inf)
 """The interval of an effect without a known interval."""
 _RAISES = 1.0
 """Effect in logits above which a pair, or what no word names, is called spurious; their truth has no role."""
+
+
+class _Bounded(TypedDict, total=False):
+    interval: tuple[Number, Number] | None
+
+
+class _Pair(_Bounded):
+    first: str
+    second: str
+    effect: Number
+
+
+class _Cue(_Bounded):
+    cue: str
+    effect: Number
 
 
 class TruthRow(NamedTuple):
@@ -53,17 +70,13 @@ def score_rows(explanation: Explanation) -> list[ScoreRow]:
     return [ScoreRow(text, key == "class_name", scores[key]) for key, text in names.items() if key in scores]
 
 
-def _of_form(rows: object, *names: str) -> list[JsonObject]:
-    """Return the rows that have text under these names, and an effect."""
-    given = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    texts = [row for row in given if all(isinstance(row.get(name), str) for name in names)]
-    return [row for row in texts if isinstance(row.get("effect"), int | float) and _bounds(row.get("interval"))]
-
-
-def _bounds(interval: object) -> bool:
-    """Whether an interval is unknown or two numbers."""
-    pair = isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, int | float) for end in interval)
-    return interval is None or pair
+def _of_form(kind: type, rows: object) -> list[JsonObject]:
+    """Return the rows of a list that have the form of a TypedDict."""
+    found = []
+    for row in rows if isinstance(rows, list) else []:
+        with suppress(CorruptFileError):
+            found.append(read_as(kind, row, "truth"))
+    return found
 
 
 def _role(row: JsonObject) -> str:
@@ -79,10 +92,10 @@ def truth_rows(truth: JsonObject) -> tuple[list[TruthRow], float]:
             which is not shown.
     """
     attributes: list[JsonObject] = [*truth.get("attributes", [])]
-    for pair in _of_form(truth.get("interactions"), "first", "second"):
+    for pair in _of_form(_Pair, truth.get("interactions")):
         both = " and ".join(pair[end].rpartition(":")[2] for end in ("first", "second"))
         attributes.append({**pair, "attribute": f"together:{both}", "role": _role(pair)})
-    for row in _of_form(truth.get("unnamed"), "cue"):
+    for row in _of_form(_Cue, truth.get("unnamed")):
         kind, _, value = row["cue"].rpartition(":")
         attributes.append({**row, "attribute": f"{kind} without a word:{value}", "role": _role(row)})
     if not attributes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from diffexplain_fast.results.explanation import ActivationScore, Explanation, first_words
+from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
@@ -86,15 +86,17 @@ def nearest_words(explanation: Explanation) -> str:
 
     A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
     """
-    words = first_words(explanation)
-    telling = [word for word in words if word.lower() != _ARTICLE]
-    return " ".join(word for word, _ in groupby(telling or words))
+    return " ".join(word for word, _ in groupby(word.word for word in _telling(explanation)))
+
+
+def _telling(explanation: Explanation) -> list[Word]:
+    first = [token[0] for token in explanation.words if token]
+    return [word for word in first if word.word.lower() != _ARTICLE] or first
 
 
 def _named_and_near(explanation: Explanation) -> tuple[list[str], list[str]]:
     """Return the words that name soft tokens, and the nearest words of those that no word names."""
-    first = [token[0] for token in explanation.words if token]
-    telling = [word for word in first if word.word.lower() != _ARTICLE] or first
+    telling = _telling(explanation)
     named = [word.word for word in telling if word.similarity >= _NAMES]
     near = [word.word for word in telling if word.similarity < _NAMES]
     return [word for word, _ in groupby(named)], [word for word, _ in groupby(near)]

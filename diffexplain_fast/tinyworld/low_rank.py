@@ -8,7 +8,7 @@ import torch
 from diffexplain_fast.storage import load_tensors
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 FILE = "pytorch_lora_weights.safetensors"
 
@@ -27,3 +27,11 @@ def merge_low_rank(unet: "UNet2DConditionModel", folder: Path) -> None:
         down, up = tensors[key].float(), tensors[key.replace("lora_A", "lora_B")].float()
         weight = unet.get_parameter(f"{name}.weight")
         weight += (up.flatten(1) @ down.flatten(1)).view(weight.shape).to(weight)
+
+
+def add_four_steps(pipeline: "DiffusionPipeline", folder: Path) -> None:
+    """Add the additions of a folder to a pipeline's denoiser, and give it the scheduler that lies beside them."""
+    from diffusers import LCMScheduler
+
+    merge_low_rank(pipeline.unet, folder)
+    pipeline.scheduler = LCMScheduler.from_pretrained(folder, local_files_only=True)

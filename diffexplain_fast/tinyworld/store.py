@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped models, each in its public format, with ``MANIFEST.json``."""
 
+FOUR_STEPS = "tinyworld-lcm"
+PIPELINES = ("tinyworld", FOUR_STEPS)
+"""Names of the pipeline that ships; the second is the same with its low-rank addition for four steps."""
+
 Probe = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 

@@ -53,6 +53,7 @@ def test_the_package_is_whole_and_small(built):
     files = [path for path in (built / "package").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
     assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert not any(str(built) in path.read_text() for path in files if path.suffix == ".json")
     assert len(read_units(built / "package" / "classifiers" / "clean" / "units.safetensors")) == 2
     assert sum(path.stat().st_size for path in (built / "package" / "lcm").iterdir()) < 4e6
 

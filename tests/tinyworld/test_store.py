@@ -30,6 +30,7 @@ def test_all_files_together_stay_under_40_megabytes():
     files = [path for path in store.WEIGHTS.rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) < 40e6
     assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
 
 
 def test_a_flipped_bit_is_found_before_anything_is_read(tmp_path, monkeypatch):

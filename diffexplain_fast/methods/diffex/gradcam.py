@@ -1,5 +1,6 @@
-"""Grad-CAM of a classifier, by captum: the map of pixels that editing semantics is compared with."""
+"""What captum takes and gives: a target as a function of pixels, and Grad-CAM, with which edits are compared."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,26 @@ class LayerMethod(Protocol):
 
     def attribute(self, inputs: Tensor, *, relu_attributions: bool) -> Tensor:
         """Return the map [B, 1, h, w] of a layer."""
+
+
+def scores(classifier: Classifier, target: object) -> Callable[[Tensor], Tensor]:
+    """Return a target as a function of pixels [B, 3, H, W] in [0, 1] that returns scores [B], for captum's methods.
+
+    ``captum.attr.Saliency(maps.scores(classifier, "logit:fish - logit:boat")).attribute(pixels)`` needs no ``target=``,
+    because the function returns one number for each picture.
+
+    Args:
+        classifier: a ``Classifier``.
+        target: as in ``Explainer.explain``.
+
+    Raises:
+        TypeError: a classifier or a target of another kind.
+        ValueError: an unknown label, layer or unit.
+    """
+    if not isinstance(classifier, Classifier):
+        raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
+    bound = as_target(target).bind(classifier)
+    return lambda pixels: bound(classifier.respond(pixels, bound.layers))
 
 
 def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str | nn.Module | None = None) -> np.ndarray:
@@ -42,16 +63,14 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
 
     Source: Selvaraju et al., Grad-CAM (arXiv 1610.02391), equations 1 and 2; ``LayerGradCam`` of captum.
     """
-    if not isinstance(classifier, Classifier):
-        raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
     wanted = as_target(target)
     if isinstance(wanted, ClassProbability) and wanted.bare:
         wanted = ClassLogit(wanted.label)
-    bound = wanted.bind(classifier)
+    asked = scores(classifier, wanted)
     with torch.inference_mode(False), torch.enable_grad():
         given = pixels.detach().clone()
         classifier.settle(given)  # before hooks exist, which would see the probe pictures
-        method = _method(lambda x: bound(classifier.respond(x, bound.layers)), _chosen(classifier, given, layer))
+        method = _method(asked, _chosen(classifier, given, layer))
         found = method.attribute(given.requires_grad_(), relu_attributions=True).detach().float()
     found = interpolate(found, given.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     most = found.amax((1, 2), keepdim=True)
@@ -59,14 +78,14 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     return scaled
 
 
-def _method(scores: object, layer: nn.Module) -> LayerMethod:
+def _method(asked: Callable[[Tensor], Tensor], layer: nn.Module) -> LayerMethod:
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
         raise ImportError(
             describe("gradcam", "captum (pip install 'diffexplain-fast[captum]')", "no such package")
         ) from error
-    method: LayerMethod = LayerGradCam(scores, layer)
+    method: LayerMethod = LayerGradCam(asked, layer)
     return method
 
 

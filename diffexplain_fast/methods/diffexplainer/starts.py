@@ -47,7 +47,7 @@ def choose_starts(
 
     Args:
         problem: what is explained; its target scores the screening.
-        options: ``start``, ``candidates``, ``n_tokens``, and ``restarts`` matter here.
+        options: ``start``, ``candidates``, ``n_tokens`` and ``restarts`` matter here.
         class_name: name of the target class, None if the target has no class or the class no name.
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
