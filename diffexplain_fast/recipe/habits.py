@@ -11,7 +11,7 @@ from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 from diffexplain_fast.tinyworld.words import ABSENCE
 
-_PICTURES = 16
+_PICTURES, _STEPS = 16, 8
 
 
 @functools.cache
@@ -19,8 +19,8 @@ _PICTURES = 16
 def drawn_beside(label: str) -> tuple[dict[str, str], ...]:
     """Return what the shipped probe sees in pictures of a class that were asked for by its word only (some seconds)."""
     pipeline = load_pipeline("tinyworld")
-    steps, guidance = pipeline.usual_sampling
-    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=steps, guidance_scale=guidance)
+    guidance = pipeline.usual_sampling.guidance_scale
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=_STEPS, guidance_scale=guidance)
     prompt = pipeline.encode_text([f"a {label}"] * _PICTURES).prompt_embeds
     negative = pipeline.encode_text([""]).prompt_embeds
     pictures = sampler(prompt, negative, generator=torch.Generator().manual_seed(17)).clamp(0, 1)
