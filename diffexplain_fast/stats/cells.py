@@ -14,8 +14,6 @@ from diffexplain_fast.stats.decisions import Control, Look, classify, findings, 
 from diffexplain_fast.stats.effects import Effects, against_median, joined
 from diffexplain_fast.stats.regression import Fit, check_effective, effective_pictures, least_squares
 
-_SPARE = 4
-"""Pictures beyond the terms of a regression."""
 _LEAST_FOR_PAIRS = 72
 """Pictures below which no pairs are predicted: two values of groups of six are then together in two pictures."""
 
@@ -76,6 +74,11 @@ class Asked:
     def terms(self) -> int:
         """Number of columns of the regression."""
         return 1 + sum(count - 1 for count in self.levels)
+
+    def least(self, column: int) -> int:
+        """Return how many pictures that all ask for one value of a column are enough for effects in them, one by one:
+        two of every value of each other column."""
+        return 2 * max((count for at, count in enumerate(self.levels) if at != column), default=1)
 
 
 class Rule(NamedTuple):
@@ -206,13 +209,13 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
     Returns:
         The effects; NaN at a look that comes too early for an average.
     """
-    fit, base = concept_effects(asked, _without_pairs(asked, values))
+    fit, base = concept_effects(asked, without_pairs(asked, values))
     effects = base
     for target, place in enumerate(own):
         if place is None:
             continue
         mine, group = asked.named[:, place], base.groups[asked.places[place]]
-        least = asked.terms - asked.levels[group] + 1 + _SPARE
+        least = asked.least(group)
         if planned * mine.mean() < least:
             continue
         cells = base.groups != group
@@ -220,9 +223,9 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         if mine.sum() >= least:
             outcome = values[:, [target]]
             rest = asked.part(~mine)
-            large = concept_effects(rest, _without_pairs(rest, outcome[~mine]))[1]
+            large = concept_effects(rest, without_pairs(rest, outcome[~mine]))[1]
             found = averaged(one_by_one(asked.part(mine), outcome[mine]), large, cells)
-        effects = _with(effects, target, cells, found)
+        effects = with_average(effects, target, cells, found)
     return Estimated(effects, fit)
 
 
@@ -243,15 +246,15 @@ def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:
     return joined(alone)
 
 
-def _without_pairs(asked: Asked, outcomes: np.ndarray) -> np.ndarray:
-    """Return the outcomes without what pairs of values add, which is noise in the effect of a single value."""
+def without_pairs(asked: Asked, outcomes: np.ndarray) -> np.ndarray:
+    """Return outcomes [pictures, outcomes] without what pairs of values add: noise in the effect of a single value."""
     if len(outcomes) < _LEAST_FOR_PAIRS:
         return outcomes
     return outcomes - pairs_of_values(asked.design, asked.levels, asked.groups, outcomes, asked.weights)
 
 
-def _with(effects: Effects, target: int, cells: np.ndarray, found: Average | None) -> Effects:
-    """Return the effects with some cells of a target from an average, or without an estimate."""
+def with_average(effects: Effects, target: int, cells: np.ndarray, found: Average | None) -> Effects:
+    """Return the effects with some cells of a target from an average, or without an estimate for ``found=None``."""
     estimate, error, freedom = effects.estimate.copy(), effects.error.copy(), effects.freedom.copy()
     estimate[cells, target] = np.nan if found is None else found.estimate[cells]
     error[cells, target] = np.nan if found is None else found.error[cells]

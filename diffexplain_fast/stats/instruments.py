@@ -43,6 +43,14 @@ class Words:
         named = [np.array([*values, -1])[self.asked[:, group]] for group, values in enumerate(self.values)]
         return np.stack(named, 1)
 
+    def part(self, rows: np.ndarray) -> "Words":
+        """Return the words of some of the captions."""
+        return Words(self.asked[rows], self.values)
+
+    def column(self, group: int) -> "Words":
+        """Return the words of one group only."""
+        return Words(self.asked[:, [group]], self.values[group : group + 1])
+
     def of_cell(self) -> np.ndarray:
         """Return the cell that every word names, int [words], words and cells in the order of the groups."""
         starts = np.cumsum([0, *(max(values) + 1 for values in self.values)])

@@ -14,13 +14,12 @@ PLANTED = 3.0
 
 @pytest.fixture(scope="module")
 def audits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Audit, dict[tuple[str, str], float]]]:
-    """Return audits of two classifiers over one pool of 192 pictures, with the truth."""
+    """Return audits of two classifiers over one pool of 400 pictures, with the truth."""
     pool, found = tmp_path_factory.mktemp("pool"), {}
     for name in ("background", "clean"):
         with Explainer("tinyworld", f"tinyworld/{name}") as explainer:
-            audit = explainer.audit(pictures=192, pool=pool)
+            audit = explainer.audit(pictures=400, pool=pool)
             asked = [row.concept for row in audit.rows if row.target == "fish"]
-            assert explainer.classifier.truth is not None
             assert explainer.classifier.truth is not None
             asked = [row.concept for row in audit.rows if row.target == "fish"]
             found[name] = audit, audit_truth(explainer.classifier.truth, asked)
@@ -37,8 +36,10 @@ def test_planted_shortcuts_are_found_and_clean_ones_are_not(
     planted = {
         (label, f"{name}:{value}") for label, cue in SHIPPED["background"].items() for name, value in cue.items()
     }
-    assert planted and planted <= found
-    assert all(truth[key] > PLANTED for key in planted)
+    assert planted and all(truth[key] > PLANTED for key in planted)
+    # Classes without a shortcut prefer the backgrounds that are nobody's shortcut, which are found too.
+    large = {key for key, effect in truth.items() if effect > PLANTED and key[1] != f"object:{key[0]}"}
+    assert planted <= large <= found
     clean, clean_truth = audits["clean"]
     assert clean.settings["pictures_drawn"] == 0
     assert all(clean_truth.get((row.target, row.concept), 1.0) > 0.3 for row in clean.findings if row.effect > 0)

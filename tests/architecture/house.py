@@ -210,6 +210,7 @@ DOORS = {
         "named": "methods",
         "placebo": ANY,
         "regression": "methods",
+        "strata": "methods",
         "unit_scores": "methods",
     },
     "targets": {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups
 from diffexplain_fast.methods.discovery.found import found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
 from diffexplain_fast.methods.discovery.options import AuditOptions
@@ -18,7 +19,7 @@ from diffexplain_fast.methods.discovery.prepared import Prepared, own_pictures
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
-from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
+from diffexplain_fast.methods.discovery.showing import with_showing
 from diffexplain_fast.methods.discovery.shown import with_pictures
 from diffexplain_fast.methods.discovery.trial import Measured, run_trial
 from diffexplain_fast.methods.discovery.units import HiddenFeatures
@@ -51,12 +52,12 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again
     )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
-    judged = with_showing(used, data, errors, estimated, asking, rule, concepts)
+    judged = with_showing(used, data, errors, estimated, asking, rule, concepts, own_places)
     own = own_pictures(prepared, counter(callback, "own"))
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
     trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
-    error = generator_errors(pool, used, concepts, question.aside)
+    error = generator_errors(pool, used, concepts, question.aside, first, errors)
     phrasing = phrasing_errors(used, data.values, concepts)
     rows = rows_of(trial, with_generator_error(judged, used, concepts, together(error, phrasing)))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))

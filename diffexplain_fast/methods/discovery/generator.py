@@ -5,42 +5,58 @@ from dataclasses import replace
 
 import numpy as np
 
+from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.methods.discovery.trial import measured
+from diffexplain_fast.methods.discovery.showing import shown_effects
+from diffexplain_fast.methods.discovery.trial import Measured, measured
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.stats.cells import Judged, estimate
 from diffexplain_fast.stats.generator import GeneratorError, fit_generator_error, widened
 
 _LEAST = 24
 """Cells of a group from which its error is fitted."""
+_LARGE = 1.0
+"""Effects above this, in logits, tell by how much an error grows with the effect; below it that is mostly noise."""
+_FEW = 4
+"""Large effects of a group below which those of all groups together tell how its error grows."""
 
 Aside = Sequence[Classifier]
 """Classifiers with measured truth that are not audited."""
 
 
-def generator_errors(pool: Pool, plan: Plan, concepts: Concepts, aside: Aside) -> dict[str, GeneratorError]:
+def generator_errors(
+    pool: Pool, plan: Plan, concepts: Concepts, aside: Aside, drawn: Measured, eye: Sequence[Errors] | None
+) -> dict[str, GeneratorError]:
     """Return the generator's error in every group, from classifiers that are kept aside.
+
+    Their effects are estimated as those of the audit: of showing where words are disobeyed.
 
     Args:
         pool: holds the pictures of the plan.
         plan: the captions of the pictures that the audit used.
         concepts: what was asked for.
         aside: the classifiers.
+        drawn: what was said of the pictures as they were drawn first.
+        eye: errors of the eye in every group; None where they are not known.
     """
     groups = np.array([name.partition(":")[0] for name in concepts.names])
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for classifier in aside:
         readout = readout_of(classifier, "all", pool.as_pixels(pool.blank()))
-        values = measured(pool, plan, readout, None, 0, len(plan.captions), lambda done, total: None).values
+        said = measured(pool, plan, readout, None, 0, len(plan.captions), lambda done, total: None)
         known = audit_truth(classifier.truth or {}, concepts.names)
         own = [own_concept(concepts, label) for label in readout.labels]
         levels = has_levels(classifier.truth or {})
-        effects = estimate(plan.asked.unweighted(), values, own if levels else [None] * len(own), len(values)).effects
+        averaged = own if levels else [None] * len(own)
+        said, plain = replace(said, seen=drawn.seen), replace(plan, asked=plan.asked.unweighted())
+        effects = estimate(plain.asked, said.values, averaged, len(said.values)).effects
+        shown = shown_effects(plain, said, eye, effects, averaged, 0.05, concepts)
+        effects = effects if shown is None else shown.effects
         truth = np.array(
             [[known.get((str(label), name), np.nan) for label in readout.labels] for name in concepts.names]
         )
@@ -52,14 +68,38 @@ def generator_errors(pool: Pool, plan: Plan, concepts: Concepts, aside: Aside) -
         parts.append((measured_effects, truth, effects.error[places]))
     if not parts:
         return {}
-    errors = {}
-    for group in dict.fromkeys(groups.tolist()):
-        cells = (
-            [np.concatenate([part[i][groups == group].ravel() for part in parts]) for i in range(3)] if parts else []
-        )
-        if cells and np.isfinite(sum(cells)).sum() >= _LEAST:
-            errors[group] = fit_generator_error(*cells)
-    return errors
+    cells = {group: _cells(parts, groups == group) for group in dict.fromkeys(groups.tolist())}
+    return fitted_errors({group: own for group, own in cells.items() if len(own[0]) >= _LEAST})
+
+
+def _cells(parts: Sequence[tuple[np.ndarray, ...]], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return estimates, truths and errors of some concepts of all classifiers, where all three are known."""
+    estimates, truths, errors = (np.concatenate([part[i][rows].ravel() for part in parts]) for i in range(3))
+    known = np.isfinite(estimates + truths + errors)
+    return estimates[known], truths[known], errors[known]
+
+
+def fitted_errors(cells: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, GeneratorError]:
+    """Return the error of every group: what is there without an effect, and by how much it grows with a large one.
+
+    Args:
+        cells: of every group: estimates, true effects and sampling errors, float [cells] each. A group of few large
+            effects tells nothing of the growth, which is then that of all groups together.
+    """
+    if not cells:
+        return {}
+    everything = [np.concatenate([own[i] for own in cells.values()]) for i in range(3)]
+    usual, found = _fit(*everything), {}
+    for group, (estimates, truths, errors) in cells.items():
+        own = _fit(estimates, truths, errors)
+        few = (np.abs(truths) > _LARGE).sum() < _FEW
+        found[group] = GeneratorError(own.a, usual.b) if few else own
+    return found
+
+
+def _fit(estimates: np.ndarray, truths: np.ndarray, errors: np.ndarray) -> GeneratorError:
+    large = np.where(np.abs(truths) > _LARGE, truths, 0.0)
+    return fit_generator_error(estimates - truths + large, large, errors)
 
 
 def _among_known(estimate: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> np.ndarray:

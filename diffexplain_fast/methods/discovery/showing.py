@@ -2,42 +2,93 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.obedience import obedience
+from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups, seen_whole, shown_in
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.methods.discovery.wording import instruments_of
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, judge
-from diffexplain_fast.stats.effects import against_median
+from diffexplain_fast.stats.effects import Effects, against_median
 from diffexplain_fast.stats.exclusion import exclusion
-from diffexplain_fast.stats.instruments import Words, anderson_rubin, corrected, showing
+from diffexplain_fast.stats.instruments import Words, anderson_rubin, showing
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
-
-_OBEYED = 0.95
-"""Share of obeyed pictures from which asking for a value is as good as showing it, and has the smaller error."""
+from diffexplain_fast.stats.strata import Strata, averaged_showing, moved_interval
 
 
-def disobeyed_groups(plan: Plan, data: Measured, errors: Sequence[Errors] | None) -> list[int]:
-    """Return the groups with a disobeyed value whose eye can be corrected: it sees all values and tells them apart.
+class Shown(NamedTuple):
+    """Effects of showing in the groups that need it, of asking in the others, [cells, targets].
+
+    Attributes:
+        effects: of all cells.
+        low: lower end of the interval in the groups that need it; minus infinity where words hardly move what is shown.
+        high: upper end.
+        p: of the test whether the words of a value agree; NaN where it is not tested.
+        here: whether a cell has an effect of showing.
+    """
+
+    effects: Effects
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    here: np.ndarray
+
+
+def shown_effects(
+    plan: Plan,
+    data: Measured,
+    errors: Sequence[Errors] | None,
+    asking: Effects,
+    own: Sequence[int | None],
+    level: float,
+    concepts: Concepts,
+) -> Shown | None:
+    """Return effects of showing in place of effects of asking, in the groups that need it; None where none does.
+
+    Words are instruments of what the pictures show; what the eye saw is corrected for its errors first. As those of
+    asking, the effects are averaged over the own object there and not there.
 
     Args:
         plan: the captions.
-        data: what was said of the pictures, and what the eye saw.
-        errors: of the eye in every group; None where they are not known.
+        data: what was said of the pictures.
+        errors: of the eye.
+        asking: effects of asking, of all cells.
+        own: place of every target's own object among the concepts, None where there is none.
+        level: error of the intervals.
+        concepts: what was asked for; where a value has several words, they are instruments of their own, and it is
+            tested whether they agree.
     """
-    if errors is None or data.seen is None:
-        return []
-    named = obedience(plan.asked.named, data.seen, errors)
-    found = []
-    for group, error in enumerate(errors):
-        shares = [named[place].share for place in error.places]
-        if _seen_whole(plan, data, errors, group) and any(share is not None and share < _OBEYED for share in shares):
-            found.append(group)
-    return found
+    said = instruments_of(plan.asked, plan.words, concepts)
+    many = [] if said is None else said.values
+    disobeyed = disobeyed_groups(plan, data, errors)
+    several = [group for group, values in enumerate(many) if len(values) > len({*values})]
+    groups = sorted({*disobeyed, *(group for group in several if seen_whole(plan, data, errors, group))})
+    if not groups or errors is None or data.seen is None:
+        return None
+    asked, shown = plan.asked, shown_in(data.seen, errors, groups, len(plan.asked.levels))
+    words = Words.one_each(asked.design, asked.levels) if said is None else said
+    fit = showing(words, shown, data.values, asked.weights)
+    pooled = against_median(fit)
+    effects = averaged_showing(asked, words, shown, data.values, _strata(plan, data.seen, own, groups), pooled)
+    low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
+    cells = np.isin(effects.groups, groups)[:, None]
+    agreement = exclusion(fit, pooled, words, asked.weights)
+    tested = np.where(cells, agreement.p, np.nan)
+    disagree = benjamini_hochberg(tested) <= level
+    estimate = np.where(disagree, agreement.median, effects.estimate)
+    error = np.where(disagree, agreement.error, effects.error)
+    freedom = np.where(disagree, pooled.freedom, effects.freedom)
+    joined = replace(
+        asking,
+        estimate=np.where(cells, estimate, asking.estimate),
+        error=np.where(cells, error, asking.error),
+        freedom=np.where(cells, freedom, asking.freedom),
+    )
+    return Shown(joined, low, high, tested, np.broadcast_to(cells, tested.shape))
 
 
 def with_showing(
@@ -48,77 +99,52 @@ def with_showing(
     asking: Judged,
     rule: Rule,
     concepts: Concepts,
+    own: Sequence[int | None],
 ) -> Judged:
     """Return the cells with effects of showing in place of effects of asking, in the groups that need it.
 
-    Words are instruments of what the pictures show; what the eye saw is corrected for its errors first. What asking
-    has found stays found: a word with an effect is a word with an effect, however seldom it is obeyed.
+    What asking has found stays found: a word with an effect is a word with an effect, however seldom it is obeyed. The
+    effect of words that disagree is the weighted median of theirs, in pictures as they come.
 
     Args:
-        plan: the captions.
-        data: what was said of the pictures.
-        errors: of the eye.
+        plan: see ``shown_effects``.
+        data: see there.
+        errors: see there.
         estimated: effects of asking, of all cells.
         asking: the cells by asking.
         rule: of the tests.
-        concepts: what was asked for; where a value has several words, they are instruments of their own, and it is
-            tested whether they agree. The effect of words that disagree is the weighted median of theirs.
+        concepts: see ``shown_effects``.
+        own: see there.
 
     Returns:
         The cells; an interval may be unbounded, where words hardly move what is shown.
     """
-    said = instruments_of(plan.asked, plan.words, concepts)
-    many = [] if said is None else said.values
-    disobeyed = disobeyed_groups(plan, data, errors)
-    several = [group for group, values in enumerate(many) if len(values) > len({*values})]
-    groups = sorted({*disobeyed, *(group for group in several if _seen_whole(plan, data, errors, group))})
-    if not groups or errors is None or data.seen is None:
+    found = shown_effects(plan, data, errors, estimated.effects, own, rule.level, concepts)
+    if found is None:
         return asking
-    asked, shown = plan.asked, _shown(data.seen, errors, groups, len(plan.asked.levels))
-    words = Words.one_each(asked.design, asked.levels) if said is None else said
-    fit = showing(words, shown, data.values, asked.weights)
-    effects = against_median(fit)
-    low, high = anderson_rubin(fit, effects, rule.level)
-    cells = np.isin(effects.groups, groups)[:, None]
-    agreement = exclusion(fit, effects, words, asked.weights)
-    tested = np.where(cells, agreement.p, np.nan)
-    disagree = benjamini_hochberg(tested) <= rule.level
-    effects = replace(
-        effects,
-        estimate=np.where(disagree, agreement.median, effects.estimate),
-        error=np.where(disagree, agreement.error, effects.error),
-    )
-    old = estimated.effects
-    joined = replace(
-        old,
-        estimate=np.where(cells, effects.estimate, old.estimate),
-        error=np.where(cells, effects.error, old.error),
-        freedom=np.where(cells, effects.freedom, old.freedom),
-    )
+    asked, places = plan.asked, plan.asked.places
     tests = rule._replace(control="any" if rule.control == "family" else rule.control)
-    judged = judge(asked, replace(estimated, effects=joined), tests, rule.looks[-1].level, asking.found)
-    places = asked.places
-    here = np.broadcast_to(cells, tested.shape)[places] & ~disagree[places]
+    judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.looks[-1].level, asking.found)
+    disagree = benjamini_hochberg(found.p) <= rule.level
+    here = (found.here & ~disagree)[places]
     return replace(
         judged,
-        low=np.where(here, low[places], judged.low),
-        high=np.where(here, high[places], judged.high),
-        words_p=tested[places],
+        low=np.where(here, found.low[places], judged.low),
+        high=np.where(here, found.high[places], judged.high),
+        words_p=found.p[places],
         disagree=disagree[places],
     )
 
 
-def _shown(seen: np.ndarray, errors: Sequence[Errors], groups: Sequence[int], columns: int) -> list[np.ndarray | None]:
-    """Return what the pictures show in some groups, the eye's errors undone; None for the other columns."""
-    shown: list[np.ndarray | None] = [None] * columns
-    for group in groups:
-        shown[group] = corrected(seen[:, errors[group].places], errors[group].matrix)
-    return shown
-
-
-def _seen_whole(plan: Plan, data: Measured, errors: Sequence[Errors] | None, group: int) -> bool:
-    """Return whether the eye sees all values of a group and tells them apart."""
-    if errors is None or data.seen is None or group >= len(errors):
-        return False
-    error = errors[group]
-    return error.whole(plan.asked.levels[group]) and np.allclose(error.matrix.sum(0), 1, atol=1e-6)
+def _strata(plan: Plan, seen: np.ndarray, own: Sequence[int | None], groups: Sequence[int]) -> list[Strata | None]:
+    """Return the pictures with and without the own object of every target: asked for, and seen where the eye tells."""
+    columns = np.repeat(np.arange(len(plan.asked.levels)), plan.asked.levels)[plan.asked.places]
+    found: list[Strata | None] = []
+    for place in own:
+        if place is None:
+            found.append(None)
+            continue
+        asked, column = plan.asked.named[:, place], int(columns[place])
+        there = seen[:, place] == 1 if column in groups else asked
+        found.append(Strata(asked & there, ~asked & ~there, column))
+    return found

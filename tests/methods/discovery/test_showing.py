@@ -7,9 +7,10 @@ import pytest
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups
 from diffexplain_fast.methods.discovery.obedience import obedience
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
-from diffexplain_fast.methods.discovery.showing import disobeyed_groups, with_showing
+from diffexplain_fast.methods.discovery.showing import with_showing
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
@@ -52,7 +53,7 @@ def _judged(obeyed: float, wrong: float) -> tuple[float, float, float, float, fl
     data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), seen)
     estimated = estimate(plan.asked, values, [None], PICTURES)
     asking = judge(plan.asked, estimated, RULE, 0.02)
-    found = with_showing(plan, data, errors, estimated, asking, RULE, CONCEPTS)
+    found = with_showing(plan, data, errors, estimated, asking, RULE, CONCEPTS, [None])
     share = obedience(plan.asked.named, seen, errors)[DESERT].share
     at = (DESERT, 0)
     assert share is not None and found.found[at] == 1
@@ -82,3 +83,24 @@ def test_an_eye_that_tells_nothing_is_not_believed() -> None:
     assert not any(error.believed for error in errors)
     assert disobeyed_groups(plan, data, errors) == []
     assert all(one.share is None and one.drawable for one in obedience(plan.asked.named, seen, errors))
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.1])
+def test_showing_counts_a_target_s_own_object_there_and_not_there_equally(wrong: float) -> None:
+    own, errors_of_mean, inside = CONCEPTS.names.index("object:fish"), [], []
+    truth = np.zeros(len(CONCEPTS.names))
+    truth[DESERT] = EFFECT / 2
+    for seed in range(6):
+        plan, shown = _drawn(0.8, seed)
+        seen, errors = _seen(shown, wrong, seed)
+        answered = (shown[:, [0]] == GROUPS["object"].index("fish")) & (shown[:, [1]] == 0)
+        values = 0.5 * np.random.default_rng([2, seed]).standard_normal((PICTURES, 1)) + EFFECT * answered
+        data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), seen)
+        estimated = estimate(plan.asked, values, [own], PICTURES)
+        asking = judge(plan.asked, estimated, RULE, 0.02)
+        found = with_showing(plan, data, errors, estimated, asking, RULE, CONCEPTS, [own])
+        others = [place for place in range(len(truth)) if CONCEPTS.names[place].partition(":")[0] != "object"]
+        errors_of_mean.append(found.estimate[DESERT, 0] - truth[DESERT])
+        inside += ((found.low[:, 0] <= truth) & (truth <= found.high[:, 0]))[others].tolist()
+    assert abs(np.mean(errors_of_mean)) < 0.1 * EFFECT  # pictures as they come would say half of it
+    assert np.mean(inside) >= 0.9

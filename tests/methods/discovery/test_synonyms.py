@@ -56,7 +56,7 @@ def judged(plan: Plan, carried: float, seed: int = 0) -> Judged:
     rule = Rule(looks(PICTURES), 0.5, 0.05, "fdr", 0)
     estimated = estimate(plan.asked, values, [None], PICTURES)
     asking = judge(plan.asked, estimated, rule, 0.02)
-    return with_showing(plan, data, errors, estimated, asking, rule, CONCEPTS)
+    return with_showing(plan, data, errors, estimated, asking, rule, CONCEPTS, [None])
 
 
 @pytest.mark.parametrize("name", REFUSED)

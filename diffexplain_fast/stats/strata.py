@@ -1,0 +1,107 @@
+"""What showing a value does, averaged over a target's own object there and not there."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from diffexplain_fast.stats.adjusting import other_columns
+from diffexplain_fast.stats.averaging import averaged
+from diffexplain_fast.stats.cells import Asked, with_average, without_pairs
+from diffexplain_fast.stats.distributions import t_quantile
+from diffexplain_fast.stats.effects import Effects, against_median, joined
+from diffexplain_fast.stats.instruments import Words, showing
+
+
+class Strata(NamedTuple):
+    """The pictures with a target's own object, and those without it; a picture may be in neither.
+
+    Attributes:
+        own: bool [pictures].
+        others: bool [pictures].
+        column: of the own object among those of the design.
+    """
+
+    own: np.ndarray
+    others: np.ndarray
+    column: int
+
+
+def averaged_showing(
+    asked: Asked,
+    words: Words,
+    shown: Sequence[np.ndarray | None],
+    outcomes: np.ndarray,
+    strata: Sequence[Strata | None],
+    pooled: Effects,
+) -> Effects:
+    """Return the effects of showing, averaged over the own object there and not there, as ``estimate`` does for asking.
+
+    Pictures as they come have the own object in one of as many as there are objects, so that what a value does beside
+    the own object would count for little in them.
+
+    Args:
+        asked: what the captions ask for.
+        words: see ``showing``.
+        shown: see ``showing``.
+        outcomes: of the targets, float [pictures, targets].
+        strata: of every target; None where it has no own object among the concepts.
+        pooled: effects of showing in all pictures, made by ``against_median``. They stay in the object's own group, and
+            where too few pictures have the own object.
+    """
+    effects = pooled
+    for target, parts in enumerate(strata):
+        if parts is None or parts.own.sum() < asked.least(parts.column):
+            continue
+        # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
+        seen = [None if column == parts.column else one for column, one in enumerate(shown)]
+        outcome = outcomes[:, [target]]
+        small = _one_by_one(*_part(asked, words, seen, outcome, parts.own))
+        rest, said, there, left = _part(asked, words, seen, outcome, parts.others)
+        large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
+        cells = pooled.groups != parts.column
+        found = averaged(small, large, cells)
+        effects = with_average(effects, target, cells & np.isfinite(found.error), found)
+    return effects
+
+
+def _part(
+    asked: Asked, words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray, rows: np.ndarray
+) -> tuple[Asked, Words, list[np.ndarray | None], np.ndarray]:
+    there = [None if one is None else one[rows] for one in shown]
+    return asked.part(rows), words.part(rows), there, outcomes[rows]
+
+
+def _one_by_one(asked: Asked, words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> Effects:
+    """Return the effects of showing in few pictures: of each column on its own, without what the other columns add."""
+    others = other_columns(asked.design, asked.levels, outcomes, asked.weights)
+    return joined(
+        [
+            against_median(showing(words.column(column), [one], outcomes - other, asked.weights))
+            for column, (one, other) in enumerate(zip(shown, others, strict=True))
+        ]
+    )
+
+
+def moved_interval(
+    effects: Effects, pooled: Effects, low: np.ndarray, high: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return intervals of averaged effects: Student's, each side wider by as much as that of the pooled effect is.
+
+    Args:
+        effects: averaged over strata; where they are the pooled ones, the interval is that of these.
+        pooled: in all pictures.
+        low: lower end of an honest interval of the pooled effects, [cells, outcomes]; minus infinity if unbounded.
+        high: upper end.
+        level: probability that an interval misses, in (0, 1).
+    """
+    below, above = (
+        np.fmax(side / np.maximum(t_quantile(1 - level / 2, pooled.freedom) * pooled.error, 1e-300), 1.0)
+        for side in (pooled.estimate - low, high - pooled.estimate)
+    )
+    half = t_quantile(1 - level / 2, effects.freedom) * effects.error
+    same = (effects.estimate == pooled.estimate) & (effects.error == pooled.error)
+    return (
+        np.where(same, low, effects.estimate - below * half),
+        np.where(same, high, effects.estimate + above * half),
+    )
