@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHOWN_EDITS = 8
 """Strongest edits whose pictures are shown for each picture."""
-_TERMS = ("edit effect", "verified", "interval", "adjusted p", "interaction")
+_TERMS = ("edit effect", "verified", "interval", "adjusted p", "interaction", "flips")
 _MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 _LIT, _MOST_LIT = "#ff6a00", 200
 """Colour of a map of pixels, and how much of it covers a pixel at most, of 255."""

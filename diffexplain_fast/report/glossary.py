@@ -125,6 +125,11 @@ GLOSSARY = {
         "Where the last layer of the classifier that has places holds what speaks for the class. It shows a place, not "
         "what there would have to be different.",
     ),
+    "flips": Entry(
+        "decisions changed",
+        "Share of the pictures that are no longer recognised as the target once the concept alone is edited into them. "
+        "With those above: share of all pictures of which this concept or one above it in the table does so.",
+    ),
     "interaction": Entry(
         "effect beyond their sum",
         "What two concepts do together that the sum of their own effects does not explain.",

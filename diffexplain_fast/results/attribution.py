@@ -14,7 +14,8 @@ from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
 from diffexplain_fast.results.drawn import Drawn
-from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
+from diffexplain_fast.results.flips import flips_of
 from diffexplain_fast.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -120,6 +121,26 @@ class Attribution(Drawn):
             if values:
                 found.append((path, fmean(values), min(values), max(values)))
         return found
+
+    def flips(self, top: int = 10) -> list[Flip]:
+        """Return which concepts change the decision on the most pictures, one after the other, as StylEx tells it.
+
+        Each concept is edited alone, so that what only several change together is in ``counterfactuals``.
+
+        Args:
+            top: how many concepts at most, 1 or more.
+
+        Returns:
+            Rows of the table; none where the classifier recognises the target in no picture, or nothing was verified.
+
+        Raises:
+            ValueError: no concept wanted.
+
+        Source: Lang et al. 2021 (StylEx, arXiv 2104.13369), algorithm 1 and table 3.
+        """
+        if top < 1:
+            raise wrong_value("top", "1 or more", top)
+        return flips_of(self.found, top)
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return ``rows`` as a table of pandas.

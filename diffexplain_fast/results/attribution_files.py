@@ -33,6 +33,8 @@ _PLAIN = {
 """Fields that are values of JSON, with their types."""
 _LATER: JsonObject = {"errors": {}}
 """Fields that files of earlier versions lack, with what they are then."""
+_LATER_OF_EDITS: JsonObject = {"points": None, "flipped": None}
+"""The same of an edit."""
 
 
 class Kept(Protocol):
@@ -51,6 +53,8 @@ class _Edit:
     verified: bool
     effect: Number
     concepts: list[str]
+    points: Number | None
+    flipped: bool | None
 
 
 @dataclass
@@ -120,9 +124,10 @@ def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: s
     found = {name: read_as(kind, (_LATER | record)[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
     images = pictures["images"]
     edits: dict[int, list[Edit]] = {}
-    stored = read_as(list[_Edit], record["edits"], f"{place}, edits")
+    kept = [_LATER_OF_EDITS | one if isinstance(one, dict) else one for one in record["edits"]]
+    stored = read_as(list[_Edit], kept, f"{place}, edits")
     for one, image in zip(stored, pictures.get("edits", []), strict=True):
-        edit = Edit(image, one.verified, one.effect, tuple(one.concepts))
+        edit = Edit(image, one.verified, one.effect, tuple(one.concepts), one.points, one.flipped)
         edits.setdefault(_known(one.picture, images, place), []).append(edit)
     flips: list[Counterfactual | None] = [None] * len(images)
     given = read_as(list[_Counterfactual], record["counterfactuals"], f"{place}, counterfactuals")

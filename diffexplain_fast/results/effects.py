@@ -98,12 +98,42 @@ class Edit:
         verified: whether another model than the classifier sees the concepts in it.
         effect: see ``Row``.
         concepts: names of what was changed.
+        points: change of the class's probability in percent; None for a target without a class, and in attributions
+            that were saved by a version that did not keep it.
+        flipped: whether the classifier recognises the target class in the picture and not in the edited one; None
+            where it does not recognise it in the picture, and as ``points`` is.
     """
 
     image: Image.Image
     verified: bool
     effect: float
     concepts: tuple[str, ...]
+    points: float | None = None
+    flipped: bool | None = None
+
+
+@dataclass
+class Flip:
+    """How often a concept alone changes the decision; a row of the table that StylEx reports.
+
+    Attributes:
+        concept: its name.
+        points: mean change of the class's probability in percent.
+        flipped: share of the pictures of which the decision leaves the target.
+        low: lower end of the 95 % Wilson interval of ``flipped``.
+        high: upper end.
+        n: pictures with a verified edit in which the classifier recognises the target.
+        together: share of all pictures that the classifier recognises of which this concept or one above it in the
+            table changes the decision.
+    """
+
+    concept: str
+    points: Number
+    flipped: Share
+    low: Share
+    high: Share
+    n: Count
+    together: Share
 
 
 @dataclass(eq=False)

@@ -1,5 +1,6 @@
 """DiffEx on given pictures: edit, check, measure, and say what each concept does, alone and with others."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def attribute(
     flips = [_flip(lab, one, beam_width) for one in work]
     interactions = interactions_of([one.trials for one in work], nulls)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
-    found = {i: _edits(one) for i, one in enumerate(work)}
+    found = {i: _edits(lab, one) for i, one in enumerate(work)}
     return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
 
 
@@ -121,5 +122,10 @@ def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
     return found
 
 
-def _edits(work: Work) -> list[Edit]:
-    return [Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names) for trial in work.all]
+def _edits(lab: Lab, work: Work) -> list[Edit]:
+    recognised, edits = bool(lab.answers.ask(work.scene.pixels).hit[0]), []
+    for trial in work.all:
+        points = None if math.isnan(trial.points) else trial.points
+        flipped = not trial.hit if recognised else None
+        edits.append(Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names, points, flipped))
+    return edits

@@ -1,0 +1,47 @@
+"""The table of concepts that change decisions: greedy, of verified edits, with intervals."""
+
+import pytest
+from PIL import Image
+
+from diffexplain_fast.results.effects import Edit
+from diffexplain_fast.results.flips import flips_of
+from tests.report.test_attribution import attribution
+
+_PICTURE = Image.new("RGB", (4, 4))
+
+
+def _edit(concept: str, flipped: bool | None, points: float = -50.0, verified: bool = True) -> Edit:
+    return Edit(_PICTURE, verified, points / 10, (concept,), points, flipped)
+
+
+def test_each_concept_counts_what_those_above_it_left() -> None:
+    found = {
+        0: [_edit("a", True), _edit("b", True), _edit("c", False, -1.0)],
+        1: [_edit("a", True), _edit("b", False), _edit("c", False, -1.0)],
+        2: [_edit("a", False), _edit("b", True), _edit("c", True, -40.0)],
+        3: [_edit("a", False), _edit("c", False, -1.0)],
+        4: [_edit("a", None), _edit("b", None)],  # the classifier does not see the target in this picture
+    }
+    table = flips_of(found, 10)
+    # "a" and "b" change two each, "b" in three pictures; of equal ones the name decides.
+    assert [(one.concept, one.n) for one in table] == [("b", 3), ("a", 4), ("c", 4)]
+    assert [one.together for one in table] == [0.5, 0.75, 0.75]
+    assert [one.flipped for one in table] == [pytest.approx(2 / 3), 0.5, 0.25]
+    assert all(one.low < one.flipped < one.high for one in table)
+    assert table[2].points == pytest.approx(-10.75) and len(flips_of(found, 1)) == 1
+
+
+def test_only_verified_edits_of_one_concept_count_and_seeds_vote() -> None:
+    pair = Edit(_PICTURE, True, -9.0, ("a", "b"), -90.0, True)
+    found = {0: [_edit("a", True), _edit("a", False), _edit("a", False), _edit("b", True, verified=False), pair]}
+    (row,) = flips_of(found, 10)
+    assert row.concept == "a" and row.flipped == 0.0 and row.together == 0.0
+    assert flips_of({0: [_edit("a", None)]}, 10) == [] and flips_of({}, 10) == []
+
+
+def test_an_attribution_has_the_table() -> None:
+    result = attribution()
+    result.found[0].append(_edit("ground:snow", True))
+    assert [one.concept for one in result.flips()] == ["ground:snow"]
+    with pytest.raises(ValueError, match="top: wanted 1 or more"):
+        result.flips(0)
