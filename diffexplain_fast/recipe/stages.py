@@ -73,8 +73,9 @@ def make_decoder(run: Run) -> None:
     vae = AutoencoderKL.from_pretrained(run.build / "vae").to(run.device).requires_grad_(False)
     for part in (vae.decoder, vae.post_quant_conv):
         part.requires_grad_(True)
-    plan = vae_room.DECODER_PLAN
-    _fit(run, "decoder", vae, vae_room.decoder_loss(vae, run.train_scenes(), latents, plan.batch), plan, 6)
+    plan, again, scenes = vae_room.DECODER_PLAN, vae_room.AGAIN_PLAN, run.train_scenes()
+    _fit(run, "decoder", vae, vae_room.decoder_loss(vae, scenes, latents, plan.batch), plan, 6)
+    _fit(run, "decoder-again", vae, vae_room.decoder_loss(vae, scenes, latents, again.batch), again, 11)
     run.finish("decoder", vae.save_pretrained)
 
 
@@ -139,9 +140,10 @@ def make_lcm(run: Run) -> None:
     teacher = UNet2DConditionModel.from_pretrained(run.build / "unet").to(run.device).eval().requires_grad_(False)
     torch.manual_seed(8)
     student = lcm_room.add_low_rank(UNet2DConditionModel.from_pretrained(run.build / "unet")).to(run.device)
-    scenes, batch = run.train_scenes(), lcm_room.PLAN.batch
-    loss = lcm_room.lcm_loss(student, teacher, text, tokenizer, scenes, latents, batch)
-    _fit(run, "lcm", student, loss, lcm_room.PLAN, 8)
+    scenes, plan, own = run.train_scenes(), lcm_room.PLAN, lcm_room.OWN_PLAN
+    given = student, teacher, text, tokenizer, scenes, latents
+    _fit(run, "lcm", student, lcm_room.lcm_loss(*given, plan.batch, own=False), plan, 8)
+    _fit(run, "lcm-own", student, lcm_room.lcm_loss(*given, own.batch, own=True), own, 10)
     usual = unet_room.build_scheduler().config
     scheduler = LCMScheduler.from_config(usual, original_inference_steps=lcm_room.GRID)
     run.finish("lcm", lambda folder: lcm_room.save_low_rank(student, folder), scheduler.save_pretrained)
@@ -192,13 +194,13 @@ STAGES: dict[str, Stage] = {
     "tokenizer": Stage(make_tokenizer, 1),
     "probe": Stage(make_probe, 1200),
     "vae": Stage(make_vae, 3600),
-    "decoder": Stage(make_decoder, 700),
+    "decoder": Stage(make_decoder, 950),
     "clip": Stage(make_clip, 3500),
     "segmenter": Stage(make_segmenter, 1600),
     "captioner": Stage(make_captioner, 3400),
     "classifiers": Stage(make_classifiers, 400),
     "unet": Stage(make_unet, 6700),
-    "lcm": Stage(make_lcm, 1000),
+    "lcm": Stage(make_lcm, 2700),
     "package": Stage(make_package, 10),
 }
 """Stage name to what runs; a stage is done when the folder of its name exists."""

@@ -19,6 +19,8 @@ of a picture: 0.5/255. At 2e-6 it was 3/255, and eleven of the sixteen channels 
 _SQUARE_WEIGHT = 2.0
 _ENCODE_BATCH = 25
 DECODER_PLAN = Plan(steps=3000, batch=24, rate=1.5e-3, decay=0.0, average=0.995, half=True)
+AGAIN_PLAN = Plan(steps=1000, batch=24, rate=1e-3, decay=0.0, average=0.995, half=True)
+"""After ``DECODER_PLAN``, with its rate raised once more (Loshchilov and Hutter 2017, "SGDR")."""
 _EDGE_WEIGHT = 0.5
 _MOST_WEIGHT = 12.0
 """Of a pixel of a small element; a background's pixels weigh about 1."""
