@@ -69,7 +69,10 @@ LEVELS: dict[str, Level] = {
         Level("attend", keep_products=False, keep_attention=False),
         Level("block", keep_products=False, keep_blocks=False),
         Level("bands", keep_blocks=False, in_bands=True),
-        Level("costly", keep_step=False, costly=8000.0),
+        Level("costly", keep_step=False, costly=5000.0),
+        Level("costlier", keep_step=False, costly=8000.0),
+        Level("costliest", keep_step=False, costly=12000.0),
+        Level("tight", keep_products=False, keep_step=False, costly=12000.0),
         Level("again", keep_step=False),
         Level("step", keep_products=False, keep_step=False),
     )
@@ -77,9 +80,10 @@ LEVELS: dict[str, Level] = {
 """From the most kept to the least.
 
 "narrow" computes products of few channels again, "lean" all of them, "attend" attention too; "block" keeps the inputs
-of blocks, "bands" those of a decoder whose last stage runs in bands. At the last three a step is computed again as a
-whole from its sample: "costly" keeps its costly results; "again" keeps nothing, and everything while its own backward
-runs; "step" keeps little even then.
+of blocks, "bands" those of a decoder whose last stage runs in bands. At the other levels a step is computed again as a
+whole from its sample: "costly", "costlier" and "costliest" keep results that took many FLOP for their bytes; "again"
+keeps nothing. While the step's own backward runs, these four keep everything; "tight", which is else like "costliest",
+and "step", which is else like "again", keep no products even then.
 """
 
 

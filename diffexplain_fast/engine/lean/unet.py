@@ -66,7 +66,11 @@ class LeanUNet:
         UnsupportedModelError: an option, block or processor that is not known here; the message says which.
     """
 
-    levels, reason = ("keep", "narrow", "lean", "host", "attend", "block", "costly", "again", "step"), ""
+    levels = (
+        *("keep", "narrow", "lean", "host", "attend", "block"),
+        *("costly", "costlier", "costliest", "again", "tight", "step"),
+    )
+    reason = ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings

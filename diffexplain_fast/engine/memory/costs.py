@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +13,8 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.lean.shelf import Shelf
-from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
+from diffexplain_fast.engine.memory.counting import Count, Counting, Results, count, hollow
+from diffexplain_fast.engine.memory.interrupts import uninterrupted
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.errors import wrong_value
@@ -245,14 +247,13 @@ def _level_costs(
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
         costs["host"] = cost(last, 0, time, last.total - least, last.kept)
-    if names:
-        shelf, sizes = Shelf(), list[int]()
-        twice = count(functools.partial(_output_again, denoiser, shifts, shelf, sizes), inputs, outside, results)
-        costs["costly"] = cost(twice, sizes[0], twice.total, twice.total - least)
-    for name, graph in (("again", "keep"), ("step", "lean")):
-        if (level := counts.get(graph)) is not None:
-            time = level.total + level.forward
-            costs[name] = cost(level, 0, time, time - least)
+    for level in (LEVELS[name] for name in levels or ["step"] if not LEVELS[name].keep_step):
+        # The graph that its backward works with is that of a level that keeps as much inside the step.
+        graph = counts["keep" if level.keep_products else "lean"]
+        size, again = 0, graph.forward
+        if level.costly < math.inf:
+            size, again = _taken_back(denoiser, [sample, *text], shifts, level, results)
+        costs[level.name] = cost(graph, size, graph.total + again, graph.total + again - least)
     return costs
 
 
@@ -261,16 +262,16 @@ def _output(denoiser: Denoiser, shifts: Sequence[Tensor], level: Level, rows: Te
     return denoiser(rows, keys, shifts, level)
 
 
-def _output_again(
-    denoiser: Denoiser, shifts: Sequence[Tensor], shelf: Shelf, sizes: list[int], rows: Tensor, *keys: Tensor
-) -> Tensor:
-    """Return the same of a step that is computed again with its costly results, and note their bytes."""
-    level = LEVELS["costly"].on(shelf)
-    with torch.no_grad():
-        denoiser(rows, keys, shifts, level)
-    sizes.append(shelf.nbytes)
-    shelf.again()
-    return denoiser(rows, keys, shifts, level)
+def _taken_back(
+    denoiser: Denoiser, inputs: Sequence[Tensor], shifts: Sequence[Tensor], level: Level, results: Results
+) -> tuple[int, int]:
+    """Return the bytes of the costly results of a step, and the FLOP of its forward when it takes them back."""
+    shelf = Shelf()
+    with uninterrupted(), torch.no_grad(), Counting(results) as counting:
+        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf))
+        size, before = shelf.nbytes, counting.flop
+        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf.again()))
+    return size, counting.flop - before
 
 
 def _heads(

@@ -20,8 +20,8 @@ from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 
 PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "v_prediction"}
 """What each model predicts."""
-STEP_LEVELS = ("keep", "narrow", "lean", "host", "attend", "block", "costly", "again", "step")
-MIXED = ("keep", "costly", "step", "lean", "block", "host", "attend", "again", "narrow")
+STEP_LEVELS = ("keep", "narrow", "lean", "host", "attend", "block", "costly", "again", "tight", "step")
+MIXED = ("keep", "costly", "step", "lean", "block", "host", "attend", "again", "narrow", "tight")
 """Levels of the first steps of a mixed plan, over and over."""
 
 
@@ -135,7 +135,8 @@ def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
         steps, mode = arguments[3:5]
         return [names[i % len(names)] if i >= mode.first_step else "step" for i in range(steps)] + [decoder]
 
-    small = {"costly": replace(LEVELS["costly"], costly=0.0), "narrow": replace(LEVELS["narrow"], products=64.0)}
+    small = {name: replace(LEVELS[name], costly=0.0) for name in ("costly", "tight")}
+    small["narrow"] = replace(LEVELS["narrow"], products=64.0)
     with patch.object(Planning, "levels", chosen), patch.dict(LEVELS, small):
         yield
 
