@@ -66,11 +66,23 @@ class LeanUNet:
         UnsupportedModelError: an option, block or processor that is not known here; the message says which.
     """
 
-    levels = (
-        *("keep", "narrow", "lean", "host", "attend", "block"),
-        *("costly", "costlier", "costliest", "again", "tight", "step"),
+    levels, reason = (
+        (
+            "keep",
+            "narrow",
+            "lean",
+            "host",
+            "attend",
+            "block",
+            "costly",
+            "costlier",
+            "costliest",
+            "again",
+            "tight",
+            "step",
+        ),
+        "",
     )
-    reason = ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
