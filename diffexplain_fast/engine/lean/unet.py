@@ -36,6 +36,9 @@ _PLAIN: dict[str, object] = {
     "timestep_post_act": None,
 }
 """Values of the options for which the UNet is the one built here; a configuration may lack some."""
+_KEPT = ("keep", "narrow", "lean", "host", "attend", "block")
+_AGAIN = ("costly", "costlier", "costliest", "again", "tight", "step")
+"""Levels of a step with its graph, and of a step that is computed again."""
 _BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -66,23 +69,7 @@ class LeanUNet:
         UnsupportedModelError: an option, block or processor that is not known here; the message says which.
     """
 
-    levels, reason = (
-        (
-            "keep",
-            "narrow",
-            "lean",
-            "host",
-            "attend",
-            "block",
-            "costly",
-            "costlier",
-            "costliest",
-            "again",
-            "tight",
-            "step",
-        ),
-        "",
-    )
+    levels, reason = (*_KEPT, *_AGAIN), ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
