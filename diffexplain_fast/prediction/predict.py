@@ -1,5 +1,6 @@
 """Predicted time of one iteration by the fast engine: its own plan, its own launches, and the rates of a card."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.fast.sums import Sums
+from diffexplain_fast.engine.fast.trajectory import split_guidance
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.costs import count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.engine.memory.tape import Kept, Memory
 from diffexplain_fast.ops.guided_step import guided_step
 from diffexplain_fast.prediction.launches import Launch, trace
 from diffexplain_fast.prediction.parts import Parts, prepare
@@ -64,27 +67,32 @@ def predict(
     parts = prepare(model, steps=steps, guided=guided, batch=batch, cudnn=GPUS[gpu].cudnn)
     plan = make_plan(count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request), memory)
     *levels, head = plan.levels
-    ways = {level: _step(parts, LEVELS[level]) for level in {*levels, "keep"}}
+    # A prompt's gradient does not reach the first step's latents; see ``split_guidance``.
+    first = _step(parts, LEVELS[levels[0]], split=guided)
+    ways = {level: _step(parts, LEVELS[level]) for level in {*levels[1:], "keep"}}
     ends, sums = _decoder(parts, LEVELS[head]), _text_sums(parts)
-    every = [*ends.forward, *ends.backward]
-    for level in levels:
+    every = [*ends.forward, *ends.backward, *first.forward, *first.backward, *sums]
+    for level in levels[1:]:
         every += [*ways[level].forward, *ways[level].backward, *sums]
     families = milliseconds(every, GPUS[gpu])
     counted = (len(ways["keep"].forward), len(ways["keep"].backward), len(every))
     return Prediction(plan, sum(families.values()), *counted, families)
 
 
-def _step(parts: Parts, level: Level) -> _Ways:
+def _step(parts: Parts, level: Level, split: bool = False) -> _Ways:
+    """Trace a step, or the first step if its unconditional rows run by themselves."""
     text = [part.detach().requires_grad_() for part in parts.request.text]
     coefficients = torch.empty(8, device="meta")
 
     def step(level: Level, sample: Tensor) -> Tensor:
         rows = sample.to(text[0].dtype)
-        output = parts.denoiser(rows, text, parts.request.shifts, level)
+        run = functools.partial(split_guidance, parts.denoiser) if split else parts.denoiser
+        output = run(rows, text, parts.request.shifts, level)
         return guided_step(sample, output, coefficients, None, None, impl="triton")[0]
 
-    sample = _sample(parts)
-    return _ways(lambda level: step(level, sample), [sample, *text], level)
+    sample = _sample(parts).requires_grad_(not split)
+    inputs = text if split else [sample, *text]
+    return _ways(lambda level: step(level, sample), inputs, level)
 
 
 def _decoder(parts: Parts, level: Level) -> _Ways:
@@ -105,13 +113,15 @@ def _text_sums(parts: Parts) -> list[Launch]:
 
 
 def _ways(part: Callable[[Level], Tensor], inputs: Sequence[Tensor], level: Level) -> _Ways:
-    """Trace a part forward, and backward with the second forward that a level without a graph needs."""
-    outputs: list[Tensor] = []
+    """Trace a part forward and backward as the engine runs it at a level."""
+    memory, kept = Memory((), None), list[Kept]()
+    out: list[Tensor] = []
 
-    def back() -> None:
-        out = outputs[0] if level.keep_step else part(level)
-        torch.autograd.grad(out, inputs, torch.empty_like(out))
+    def there() -> None:
+        one, graph = memory.forward(part, level, keep=True)
+        out.append(one)
+        kept.extend([] if graph is None else [graph])
 
-    with torch.set_grad_enabled(level.keep_step):
-        forward = trace(lambda: outputs.append(part(level)))
-    return _Ways(forward, trace(back))
+    forward = trace(there)
+    cotangent = torch.empty_like(out[0])
+    return _Ways(forward, trace(lambda: memory.backward(part, level, kept, inputs, [cotangent])))

@@ -64,7 +64,7 @@ DOORS = {
         "search": "engine",
         "settings": "engine",
     },
-    "engine/fast": {"engine": "engine", "sums": "prediction"},
+    "engine/fast": {"engine": "engine", "sums": "prediction", "trajectory": "prediction"},
     "engine/graphs": {
         "agreement": "engine",
         "function": ANY,
@@ -79,6 +79,7 @@ DOORS = {
         "modules": "engine",
         "protocols": "engine",
         "savings": "engine",
+        "shelf": "engine",
         "unet": "engine prediction",
     },
     "engine/memory": {
@@ -90,7 +91,7 @@ DOORS = {
         "plan": "engine measuring cli prediction",
         "planner": "engine",
         "resident": "engine methods",
-        "tape": "engine",
+        "tape": "engine prediction",
         "workspaces": "prediction",
     },
     "evidence": {

@@ -9,6 +9,7 @@ projected text. Steps are kept or computed again one at a time, so no graph span
 """
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ class Trajectory:
             before = None if before is None else before.detach().requires_grad_(sample_grad)
             step = self._step_function(i, sample, before)
             with record_function(f"step {i + 1}"):
-                outputs, kept = memory.forward(step, level, recorded and level.keep_step)
+                outputs, kept = memory.forward(step, level, recorded)
             finite.note(_step_name(job, i), outputs)
             if recorded:
                 memory.steps.append(KeptStep(sample, before, kept))
@@ -112,7 +113,7 @@ class Trajectory:
         level = LEVELS[job.levels[-1]]
         decoder = functools.partial(job.decoder, self._clean)
         with record_function("decoder"):
-            images, kept = memory.forward(decoder, level, job.recording and level.keep_step)
+            images, kept = memory.forward(decoder, level, job.recording)
         self._images = [] if kept is None else [kept]
         finite.note("the decoder", [images])
         return images.detach(), finite
@@ -179,7 +180,7 @@ class Trajectory:
         rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
         recorded = job.recording and i >= job.mode.first_step
         if job.split_guidance and recorded and not rows.requires_grad:
-            output = self._split_guidance(rows, text, shifts, level)
+            output = split_guidance(job.denoiser, rows, text, shifts, level)
         else:
             output = job.denoiser(rows, text, shifts, level)
         if job.guidance_rescale:
@@ -192,16 +193,32 @@ class Trajectory:
         )
         return (following,) if step.data is None else (following, data)
 
-    def _split_guidance(self, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
-        """Return the denoiser's output; the unconditional rows get no gradient, so they keep nothing."""
-        batch = len(rows)
-        halves = [
-            ([keys[half] for keys in text], [shift if len(shift) == 1 else shift[half] for shift in shifts])
-            for half in (slice(batch), slice(batch, None))
-        ]
+
+def split_guidance(
+    denoiser: Denoiser, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level
+) -> Tensor:
+    """Return the denoiser's output [2B, c, h, w]; the unconditional rows get no gradient, so they keep nothing.
+
+    Args:
+        denoiser: this and the other arguments are those of ``Denoiser``.
+        rows: latents [B, c, h, w] without a gradient.
+        text: projected text, the unconditional rows first.
+        shifts: one step's time shifts.
+        level: storage level of the other rows.
+    """
+    batch = len(rows)
+    halves = [
+        ([keys[half] for keys in text], [shift if len(shift) == 1 else shift[half] for shift in shifts])
+        for half in (slice(batch), slice(batch, None))
+    ]
+
+    def unconditional_rows() -> tuple[Tensor, ...]:
         with torch.no_grad():
-            unconditional = self._job.denoiser(rows, *halves[0], level)
-        return torch.cat([unconditional, self._job.denoiser(rows, *halves[1], level)])
+            return (denoiser(rows, *halves[0], level.on(None)),)
+
+    # A step that is computed again takes these rows, which are the forward of half of all rows, as they were.
+    (unconditional,) = level.kept(math.inf, unconditional_rows)
+    return torch.cat([unconditional, denoiser(rows, *halves[1], level)])
 
 
 def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tensor | None]:

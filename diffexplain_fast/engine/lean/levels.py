@@ -1,11 +1,13 @@
 """Storage levels: which tensors a step of the trajectory keeps for its backward, and which it computes again."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.lean.shelf import Shelf
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 
@@ -15,39 +17,74 @@ class Level:
 
     Attributes:
         name: name of the level in a plan.
-        keep_projection: keep the packed GEGLU projection; else its matrix product is computed again.
-        keep_qkv: keep queries, keys and values; else their matrix products are computed again.
+        keep_products: keep the packed GEGLU projection, queries, keys and values; else they are computed again.
+        products: FLOP for each element from which these are kept nevertheless.
         keep_attention: keep attention's output and log-sum-exp; else attention is computed again, as q, k and v are.
         keep_blocks: keep tensors inside residual blocks and transformers; else only their inputs.
         keep_step: keep more than the sample; else the whole step is computed again.
         in_bands: run the last stage in bands of rows; only for a decoder.
         on_host: move the kept tensors to host memory until the backward.
+        costly: FLOP for each element from which results are kept although the step is computed again.
+        shelf: where a step that is computed again keeps them; None where it is not, or where nothing is kept.
     """
 
     name: str
-    keep_projection: bool = True
-    keep_qkv: bool = True
+    keep_products: bool = True
+    products: float = math.inf
     keep_attention: bool = True
     keep_blocks: bool = True
     keep_step: bool = True
     in_bands: bool = False
     on_host: bool = False
+    costly: float = math.inf
+    shelf: Shelf | None = None
+
+    def keeps_product(self, channels: int) -> bool:
+        """Whether the product of an input with so many channels is kept: each channel is 2 FLOP for each element."""
+        return self.keep_products or 2 * channels >= self.products
+
+    def on(self, shelf: Shelf | None) -> "Level":
+        """Return this level with a shelf."""
+        return replace(self, shelf=shelf)
+
+    def kept(self, flop: float, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Return the results of a computation, from the shelf if they were costly and the step is computed again.
+
+        Args:
+            flop: multiplications and additions for each element of the results.
+            compute: the computation, which does not need a graph of its own.
+        """
+        if self.shelf is None or flop < self.costly:
+            return compute()
+        return self.shelf.results(compute)
 
 
 LEVELS: dict[str, Level] = {
     level.name: level
     for level in (
         Level("keep"),
-        Level("project", keep_projection=False),
-        Level("lean", keep_projection=False, keep_qkv=False),
-        Level("host", keep_projection=False, keep_qkv=False, on_host=True),
-        Level("attend", keep_projection=False, keep_qkv=False, keep_attention=False),
-        Level("block", keep_projection=False, keep_qkv=False, keep_blocks=False),
+        Level("narrow", keep_products=False, products=2000.0),
+        Level("lean", keep_products=False),
+        Level("host", keep_products=False, on_host=True),
+        Level("attend", keep_products=False, keep_attention=False),
+        Level("block", keep_products=False, keep_blocks=False),
         Level("bands", keep_blocks=False, in_bands=True),
-        Level("step", keep_projection=False, keep_qkv=False, keep_step=False),
+        Level("costly", keep_step=False, costly=5000.0),
+        Level("costlier", keep_step=False, costly=8000.0),
+        Level("costliest", keep_step=False, costly=12000.0),
+        Level("tight", keep_products=False, keep_step=False, costly=12000.0),
+        Level("again", keep_step=False),
+        Level("step", keep_products=False, keep_step=False),
     )
 }
-"""From the most kept to the least: L3, L4, L5, L5 in host memory, L6, block, bands, and one sample per step."""
+"""From the most kept to the least.
+
+"narrow" computes products of few channels again, "lean" all of them, "attend" attention too; "block" keeps the inputs
+of blocks, "bands" those of a decoder whose last stage runs in bands. At the other levels a step is computed again as a
+whole from its sample: "costly", "costlier" and "costliest" keep results that took many FLOP for their bytes; "again"
+keeps nothing. While the step's own backward runs, these four keep everything; "tight", which is else like "costliest",
+and "step", which is else like "again", keep no products even then.
+"""
 
 
 def run(

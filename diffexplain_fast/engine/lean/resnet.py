@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
+from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.raw import RawOps
 
 
@@ -79,36 +81,31 @@ class Resnet:
         """Return the adjoint of ``shortened`` [N, C, H, W], for dy [N, K, H, W]."""
         return dy if self.shortcut is None else (dy.permute(0, 2, 3, 1) @ self.shortcut).permute(0, 3, 1, 2)
 
-    def __call__(self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, skip: Tensor | None = None, shift: Tensor | None = None, level: Level = LEVELS["keep"]
+    ) -> Tensor:
         """Return the block's output [N, K, H, W], channels-last.
 
         Args:
             x: [N, C1, H, W]; a channels-last tensor is not copied.
             skip: [N, C2, H, W] or None.
             shift: [1 or N, K] from ``shift``, None in a VAE.
+            level: storage level.
         """
         if skip is not None and self.shortcut is None:
             x, skip = torch.cat([x, skip], 1), None
-        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self)
+        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self, level)
 
 
 class _Resnet(TensorFunction):
     @staticmethod
-    def forward(ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet) -> Tensor:
-        norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
-        a, mean1, rstd1 = raw.group_norm_fwd(x, skip, entering, norm1.weight, norm1.bias, norm1.groups, norm1.eps, True)
-        h = channels_last(block.conv1.forward(a, biased=block.offset is None))
+    def forward(
+        ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet, level: Level
+    ) -> Tensor:
         added = block.offset if shift is None else shift
-        rows = None if added is None else raw.shift_rows(added, len(x))
-        a, mean2, rstd2 = raw.group_norm_fwd(h, None, rows, norm2.weight, norm2.bias, norm2.groups, norm2.eps, True)
-        out = channels_last(block.conv2.forward(a))
-        if block.shortcut is None:
-            out += x
-        else:
-            for half, weight in _halves(x, skip, block.shortcut):
-                add_product(_pixels(out), _pixels(half), weight.t())
-        if block.scale != 1.0:
-            out /= block.scale
+        rows = None if added is None else block.raw.shift_rows(added, len(x))
+        h, mean1, rstd1 = level.kept(_flop(block.conv1), lambda: _first_half(block, x, skip))
+        out, mean2, rstd2 = level.kept(_flop(block.conv2), lambda: _second_half(block, x, skip, h, rows))
         ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
         ctx.block = block
         return out
@@ -129,13 +126,44 @@ class _Resnet(TensorFunction):
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
         if block.shortcut is None:  # and then there is no skip connection
-            return raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy), None, dshift, None
+            return raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy), None, dshift, None, None
         dx, dskip = raw.group_norm_bwd(
             da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True
         )
         for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
             add_product(_pixels(half), _pixels(dy), weight)
-        return dx, None if skip is None else dskip, dshift, None
+        return dx, None if skip is None else dskip, dshift, None, None
+
+
+def _first_half(block: Resnet, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h = conv1(silu(norm1(u))), and the statistics of the norm."""
+    norm = block.norm1
+    a, mean, rstd = block.raw.group_norm_fwd(
+        x, skip, block.entering, norm.weight, norm.bias, norm.groups, norm.eps, True
+    )
+    return channels_last(block.conv1.forward(a, biased=block.offset is None)), mean, rstd
+
+
+def _second_half(
+    block: Resnet, x: Tensor, skip: Tensor | None, h: Tensor, rows: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the block's output for h from ``_first_half``, and the statistics of the second norm."""
+    norm = block.norm2
+    a, mean, rstd = block.raw.group_norm_fwd(h, None, rows, norm.weight, norm.bias, norm.groups, norm.eps, True)
+    out = channels_last(block.conv2.forward(a))
+    if block.shortcut is None:
+        out += x
+    else:
+        for half, weight in _halves(x, skip, block.shortcut):
+            add_product(_pixels(out), _pixels(half), weight.t())
+    if block.scale != 1.0:
+        out /= block.scale
+    return out, mean, rstd
+
+
+def _flop(convolution: Convolution) -> int:
+    """Return the FLOP of a convolution for each element of its result."""
+    return 2 * convolution.weight[0].numel()
 
 
 def _halves(x: Tensor, skip: Tensor | None, weight: Tensor) -> list[tuple[Tensor, Tensor]]:

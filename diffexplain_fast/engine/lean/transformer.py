@@ -188,8 +188,9 @@ class _SelfAttention(TensorFunction):
         layer, raw = block.attention, block.raw
         n, mean, rstd, copy = entered(x, raw, block.norms[0], block.ends[0])
         q, k, v = _project(layer, n)
-        o, lse = raw.attention_fwd(q, k, v, layer.scale)
-        kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keep_qkv else ())
+        # 2 multiply-adds for each key and each element of the result.
+        o, lse = level.kept(4 * k.shape[1], lambda: raw.attention_fwd(q, k, v, layer.scale))
+        kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keeps_product(x.shape[-1]) else ())
         ctx.save_for_backward(x, mean, rstd, *trained, *kept)
         ctx.block, ctx.trained = block, len(trained)
         return block.ends[0].added(o.flatten(0, 1).flatten(1), x, copy)
@@ -226,7 +227,7 @@ class _CrossAttention(TensorFunction):
         n, mean, rstd, copy = entered(x, raw, block.norms[1], block.ends[1])
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
-        kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keep_qkv else ())
+        kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keeps_product(x.shape[-1]) else ())
         ctx.save_for_backward(x, mean, rstd, k, v, *trained, *kept)
         ctx.block, ctx.trained = block, len(trained)
         return block.ends[1].added(o.flatten(0, 1).flatten(1), x, copy)
@@ -262,9 +263,10 @@ class _FeedForward(TensorFunction):
         n, mean, rstd, copy = entered(x, block.raw, block.norms[2], block.ends[2])
         n = n.flatten(0, 1)
         h = adapted(block.wide.forward(n), n, block.wide_thin)
-        ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keep_projection else ()))
+        ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keeps_product(x.shape[-1]) else ()))
         ctx.block, ctx.trained = block, len(trained)
-        return block.ends[2].added(block.raw.geglu_fwd(h), x, copy)
+        flop = 2 * block.narrow.weight.shape[1]
+        return level.kept(flop, lambda: (block.ends[2].added(block.raw.geglu_fwd(h), x, copy),))[0]
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")

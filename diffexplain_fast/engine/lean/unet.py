@@ -1,5 +1,6 @@
 """The lean UNet: a user's UNet2DConditionModel as a function of latents, projected text and time shifts."""
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ _PLAIN: dict[str, object] = {
     "timestep_post_act": None,
 }
 """Values of the options for which the UNet is the one built here; a configuration may lack some."""
+_KEPT = ("keep", "narrow", "lean", "host", "attend", "block")
+_AGAIN = ("costly", "costlier", "costliest", "again", "tight", "step")
+"""Levels of a step with its graph, and of a step that is computed again."""
 _BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -65,7 +69,7 @@ class LeanUNet:
         UnsupportedModelError: an option, block or processor that is not known here; the message says which.
     """
 
-    levels, reason = ("keep", "project", "lean", "host", "attend", "block", "step"), ""
+    levels, reason = (*_KEPT, *_AGAIN), ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
@@ -178,20 +182,20 @@ class LeanUNet:
         skips = [x]
         for stage in self.down:
             for resnet, transformer in stage.layers:
-                x = _attended(run(level, resnet, x, None, next(time)), transformer, pairs, level)
+                x = _attended(_residual(level, resnet, x, None, next(time)), transformer, pairs, level)
                 skips.append(x)
             if stage.down is not None:
                 x = channels_last(stage.down(x))
                 skips.append(x)
-        x = run(level, self.middle[0], x, None, next(time))
+        x = _residual(level, self.middle[0], x, None, next(time))
         for transformer, resnet in zip(self.attention, self.middle[1:], strict=True):
-            x = run(level, resnet, _attended(x, transformer, pairs, level), None, next(time))
+            x = _residual(level, resnet, _attended(x, transformer, pairs, level), None, next(time))
         for stage in self.up:
             for resnet, transformer in stage.layers:
                 skip = skips.pop()
                 skip = skip if len(skip) == len(x) else torch.cat([skip] * (len(x) // len(skip)))
-                pair = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
-                x = _attended(run(level, resnet, *pair, next(time)), transformer, pairs, level)
+                x, apart = (x, skip) if "skips" in self._savings else (torch.cat([x, skip], 1), None)
+                x = _attended(_residual(level, resnet, x, apart, next(time)), transformer, pairs, level)
             if stage.up is not None:
                 x = stage.up(x, skips[-1].shape[2:])
         group, impl = self.norm, self.raw.chosen("group_norm_silu")
@@ -207,6 +211,11 @@ def _owed_behind(resnet: Resnet, transformer: Transformer | None, owed: Owed, la
         transformer.owe(owed)
         owed = None
     return owed
+
+
+def _residual(level: Level, resnet: Resnet, x: Tensor, skip: Tensor | None, shift: Tensor) -> Tensor:
+    """Run a residual block."""
+    return run(level, functools.partial(resnet, level=level), x, skip, shift)
 
 
 def _attended(x: Tensor, transformer: Transformer | None, pairs: list[TextKeys], level: Level) -> Tensor:

@@ -1,16 +1,20 @@
 """Plans of the fast engine, from the costs of each level of each step, which are counted without running anything."""
 
 import copy
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.engine.lean.levels import LEVELS
+from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
-from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
+from diffexplain_fast.engine.lean.shelf import Shelf
+from diffexplain_fast.engine.memory.counting import Count, Counting, Results, count, hollow
+from diffexplain_fast.engine.memory.interrupts import uninterrupted
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.errors import wrong_value
@@ -170,7 +174,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     if moved:
         parts["in host memory, not on the device"] = moved
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
-    forward = sum(max(level.again for level in cost.values()) for cost in costs)  # at the leanest level
+    forward = sum(cost[level].forward for cost, level in zip(costs, levels, strict=True))
     peak = weights + max(working, kept + head.working)
     return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
 
@@ -216,36 +220,58 @@ def _level_costs(
     fastest: bool,
     results: Results,
 ) -> dict[str, Cost]:
-    counts = {}
     levels = () if request.checkpointed else denoiser.levels
     names = [name for name in levels if LEVELS[name].keep_step and not LEVELS[name].on_host]
     names = names[:1] if fastest else names
     sample = request.sample.to(text[0].dtype)
-    for name in names or ["lean"]:
-        # Every level is counted with the time shifts as constants, because the shifts are small.
-        def function(rows: Tensor, *keys: Tensor, level: str = name) -> Tensor:
-            return denoiser(rows, keys, shifts, LEVELS[level])
-
-        # The time shifts are kept for all steps together, as the text is.
-        counts[name] = count(function, [sample, *text], [*weights, *shifts], results)
-    small = sample.nbytes
+    # Every level is counted with the time shifts as constants, because the shifts are small; they are kept for all
+    # steps together, as the text is.
+    inputs, outside = [sample, *text], [*weights, *shifts]
+    counts = {
+        name: count(functools.partial(_output, denoiser, shifts, LEVELS[name]), inputs, outside, results)
+        for name in names or ["lean"]
+    }
+    small, (most, *_) = sample.nbytes, counts.values()
     least = min(level.total for level in counts.values())
 
     def cost(counted: Count, kept: int, time: float, again: float, host: int = 0) -> Cost:
         workspace = request.workspace(counted)
-        return Cost(kept + small, counted.peak + small + workspace, time, again, host, workspace)
+        return Cost(kept + small, counted.peak + small + workspace, time, again, host, workspace, most.forward)
 
-    costs = {name: cost(level, level.kept, level.total, level.total - least) for name, level in counts.items()}
-    if names and fastest:
+    costs = {name: cost(level, level.kept, level.total, level.total - least) for name, level in counts.items() if names}
+    if fastest and names:
         return costs
-    last: Count = counts["lean"]
     if names and request.flop_per_byte is not None:
         # Copies run beside the computation: to host memory in the forward, back in the backward.
+        last = counts["lean"]
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
         costs["host"] = cost(last, 0, time, last.total - least, last.kept)
-    step = cost(last, 0, last.total + last.forward, last.total - least + last.forward)
-    return {**(costs if names else {}), "step": step}
+    for level in (LEVELS[name] for name in levels or ["step"] if not LEVELS[name].keep_step):
+        # The graph that its backward works with is that of a level that keeps as much inside the step.
+        graph = counts["keep" if level.keep_products else "lean"]
+        size, again = 0, graph.forward
+        if level.costly < math.inf:
+            size, again = _taken_back(denoiser, [sample, *text], shifts, level, results)
+        costs[level.name] = cost(graph, size, graph.total + again, graph.total + again - least)
+    return costs
+
+
+def _output(denoiser: Denoiser, shifts: Sequence[Tensor], level: Level, rows: Tensor, *keys: Tensor) -> Tensor:
+    """Return the denoiser's output at a level, for what ``count`` differentiates: the sample and the text."""
+    return denoiser(rows, keys, shifts, level)
+
+
+def _taken_back(
+    denoiser: Denoiser, inputs: Sequence[Tensor], shifts: Sequence[Tensor], level: Level, results: Results
+) -> tuple[int, int]:
+    """Return the bytes of the costly results of a step, and the FLOP of its forward when it takes them back."""
+    shelf = Shelf()
+    with uninterrupted(), torch.no_grad(), Counting(results) as counting:
+        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf))
+        size, before = shelf.nbytes, counting.flop
+        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf.again()))
+    return size, counting.flop - before
 
 
 def _heads(

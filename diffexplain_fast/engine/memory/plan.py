@@ -32,6 +32,7 @@ class Cost:
         again: part of ``time`` that computes a forward again.
         host: bytes kept in host memory.
         workspace: part of ``working`` that libraries take.
+        forward: part of ``time`` that is one forward, in the same unit.
     """
 
     kept: int
@@ -40,6 +41,7 @@ class Cost:
     again: float = 0.0
     host: int = 0
     workspace: int = 0
+    forward: float = 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +53,8 @@ class Plan(Viewed):
         parts: bytes by part: weights, each level's steps, the head.
         peak: most bytes at once, predicted.
         limit: bytes allowed, None without a limit.
-        recompute: share of the steps' forward that is computed again.
+        recompute: FLOP that are computed again, as a share of the steps' forward; above 1 where a step is computed
+            again and its products once more.
         note: remark for the reader, such as a model that runs through its own modules.
     """
 

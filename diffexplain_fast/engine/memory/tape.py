@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.lean.shelf import Shelf
 from diffexplain_fast.engine.memory.host import Offloaded
 
 _LEANEST = LEVELS["bands"]
@@ -22,14 +23,21 @@ _Some = TypeVar("_Some", bound=Outputs)
 
 
 class Kept(NamedTuple):
-    """The outputs of a part with their graph, and the tensors of the graph that are in host memory."""
+    """What a part keeps for its backward.
 
-    outputs: Outputs
+    Attributes:
+        outputs: the outputs with their graph; None for a part that is computed again.
+        stored: the tensors of the graph that are in host memory.
+        shelf: results that a part that is computed again takes back.
+    """
+
+    outputs: Outputs | None
     stored: Offloaded | None = None
+    shelf: Shelf | None = None
 
 
 class KeptStep(NamedTuple):
-    """The inputs of a step, and what the step kept; None if the step is computed again."""
+    """The inputs of a step, and what the step kept; None if it kept nothing."""
 
     sample: Tensor
     before: Tensor | None
@@ -59,16 +67,20 @@ class Memory:
         Args:
             part: the part to run.
             level: storage level of the part.
-            keep: whether to keep the graph, if memory allows.
+            keep: whether to keep what the level says, if memory allows.
 
         Returns:
-            The outputs, and their graph if it is kept.
+            The outputs, and what is kept.
 
         Raises:
             torch.OutOfMemoryError: the part does not even run without a graph, when no other graph is alive.
         """
         if not self.ran_out:
             try:
+                if keep and not level.keep_step:
+                    shelf = Shelf()
+                    with torch.no_grad():
+                        return part(level.on(shelf)), Kept(None, shelf=shelf)
                 stored = Offloaded(self._held) if keep and level.on_host else None
                 with torch.set_grad_enabled(keep), nullcontext() if stored is None else stored.hooks:
                     outputs = part(level)
@@ -94,7 +106,7 @@ class Memory:
         Args:
             part: runs the part again, with a graph.
             level: storage level of the part.
-            kept: the kept graph, if there is one; emptied, so that nothing else holds the graph.
+            kept: what the part kept, if anything; emptied, so that nothing else holds the graph.
             inputs: tensors that get a gradient.
             cotangents: cotangents of the outputs; None for an output that nothing depends on.
 
@@ -103,13 +115,13 @@ class Memory:
         """
         if not self.ran_out:
             try:
-                return _gradients(kept.pop() if kept else _again(part, level), inputs, cotangents)
+                return _gradients(_graph_of(kept.pop() if kept else Kept(None), part, level), inputs, cotangents)
             except torch.OutOfMemoryError:
                 if self._tell is None:
                     raise
             self._let_go()
         kept.clear()
-        return _gradients(_again(part, _LEANEST), inputs, cotangents)
+        return _gradients(_graph_of(Kept(None), part, _LEANEST), inputs, cotangents)
 
     def _let_go(self) -> None:
         self.ran_out = True
@@ -122,13 +134,23 @@ class Memory:
             self._tell()
 
 
-def _again(part: Callable[[Level], Outputs], level: Level) -> Kept:
+class _Graph(NamedTuple):
+    """The outputs of a part with their graph, and the tensors of the graph that are in host memory."""
+
+    outputs: Outputs
+    stored: Offloaded | None
+
+
+def _graph_of(kept: Kept, part: Callable[[Level], Outputs], level: Level) -> _Graph:
+    """Return the kept graph, or that of the part computed again."""
+    if kept.outputs is not None:
+        return _Graph(kept.outputs, kept.stored)
     with torch.enable_grad():
-        return Kept(part(level))
+        return _Graph(part(level if kept.shelf is None else level.on(kept.shelf.again())), None)
 
 
-def _gradients(kept: Kept, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    outputs, stored = kept
+def _gradients(graph: _Graph, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    outputs, stored = graph
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
     if stored is not None:

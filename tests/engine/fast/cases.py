@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.memory.planner import Planning
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.models.loading import load_pipeline
@@ -18,8 +20,8 @@ from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
 
 PREDICTIONS = {"sd15": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon", "tinyworld": "v_prediction"}
 """What each model predicts."""
-STEP_LEVELS = ("keep", "project", "lean", "host", "attend", "block", "step")
-MIXED = ("keep", "step", "lean", "block", "host", "attend", "project")
+STEP_LEVELS = ("keep", "narrow", "lean", "host", "attend", "block", "costly", "again", "tight", "step")
+MIXED = ("keep", "costly", "step", "lean", "block", "host", "attend", "again", "narrow", "tight")
 """Levels of the first steps of a mixed plan, over and over."""
 
 
@@ -124,13 +126,18 @@ def truth(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
 
 @contextmanager
 def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
-    """Let every fast sampler store by these levels, over and over, and plan nothing."""
+    """Let every fast sampler store by these levels, over and over, and plan nothing.
+
+    Bounds are those of small models: every result is costly, and only products of 16 channels and fewer are narrow.
+    """
 
     def chosen(planning: Planning, *arguments: Any) -> list[str]:
         steps, mode = arguments[3:5]
         return [names[i % len(names)] if i >= mode.first_step else "step" for i in range(steps)] + [decoder]
 
-    with patch.object(Planning, "levels", chosen):
+    small = {name: replace(LEVELS[name], costly=0.0) for name in ("costly", "tight")}
+    small["narrow"] = replace(LEVELS["narrow"], products=64.0)
+    with patch.object(Planning, "levels", chosen), patch.dict(LEVELS, small):
         yield
 
 

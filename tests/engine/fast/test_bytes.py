@@ -43,7 +43,7 @@ def test_a_step_keeps_no_more_bytes_than_its_level_allows(model, level, limit):
 
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-LEVELS_OF_STEPS = ("keep", "project", "lean", "attend", "block")
+LEVELS_OF_STEPS = ("keep", "narrow", "lean", "attend", "block")
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def test_the_decoder_in_bands_peaks_below_500_mib():
 
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])
 def test_each_level_keeps_less_and_computes_more(model):
-    counts = [counted(model, level) for level in ("keep", "project", "lean", "attend", "block")]
+    counts = [counted(model, level) for level in LEVELS_OF_STEPS]
     assert [found.kept for found in counts] == sorted((found.kept for found in counts), reverse=True)
     assert [found.total for found in counts] == sorted(found.total for found in counts)
     most, lean, forward = counts[0].total, counts[2].total, counts[0].forward

@@ -43,7 +43,9 @@ def test_without_guidance_no_unconditional_row_runs(calls, batch):
 def test_rows_of_guidance_are_one_until_they_meet_the_text(calls, batch, monkeypatch):
     case, rows = Case(batch=batch), []
     run = Resnet.__call__
-    monkeypatch.setattr(Resnet, "__call__", lambda self, x, *rest: (rows.append(len(x)), run(self, x, *rest))[1])
+    monkeypatch.setattr(
+        Resnet, "__call__", lambda self, x, *rest, **more: (rows.append(len(x)), run(self, x, *rest, **more))[1]
+    )
     got = results(sampler_for(case, "fast"), inputs_of("sd15", batch), arguments_of(case))
     assert calls == [(batch, 2 * batch)] * 2
     assert rows[0] == batch and rows[1] == 2 * batch
