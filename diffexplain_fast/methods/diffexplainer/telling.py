@@ -1,4 +1,4 @@
-"""Words that tell the denoiser most about pictures that convince: what such pictures show, for a vocabulary of any size.
+"""Words that tell the denoiser most about convincing pictures: what these show, for a vocabulary of any size.
 
 A word fits a picture where the denoiser's error on noisy samples of the picture falls when the caption says the word.
 It is asked in two stages. The gradient of the error with respect to the text of a neutral caption says for all words at
@@ -21,6 +21,7 @@ from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.vocabulary import is_whole
+from diffexplain_fast.models.conditioning import Conditioning
 
 NAME = "naming"
 """Stage of the latents, and first part of keys."""
@@ -65,8 +66,9 @@ class _Samples:
     def slope(self, soft: Tensor) -> tuple[Tensor, ...]:
         """Return the gradient of the mean error with respect to each part of the encoded text of soft tokens [n, d]."""
         text = self.problem.encode_soft(soft)
-        text = text._make(None if part is None else part.detach().requires_grad_() for part in text)
-        parts = [part for part in text if part is not None]
+        pooled = None if text.pooled is None else text.pooled.detach().requires_grad_()
+        text = Conditioning(text.prompt_embeds.detach().requires_grad_(), pooled)
+        parts = _parts(text)
         total = [torch.zeros_like(part) for part in parts]
         for start in range(0, _GRADIENTS, FORWARD_BATCH):
             rows = slice(start, min(start + FORWARD_BATCH, _GRADIENTS))
@@ -127,14 +129,20 @@ def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[s
     """Return places of words: by turns those that lower the error to the first order, and those nearest to a token."""
     problem, slopes = samples.problem, samples.slope(neutral)
     whole = [place for place, name in enumerate(names) if is_whole(name)]
-    lowering = []
+    lowering = list[Tensor]()
     for first in range(0, len(whole), _ENCODED):
         text = problem.encode_soft(_with_last(problem, neutral, whole[first : first + _ENCODED]))
-        parts = [part.float().flatten(1) for part in text if part is not None]
-        lowering.append(-sum(part @ slope.float().flatten() for part, slope in zip(parts, slopes, strict=True)))
+        pairs = zip(_parts(text), slopes, strict=True)
+        lowering.append(
+            torch.stack([-part.float().flatten(1) @ slope.float().flatten() for part, slope in pairs]).sum(0)
+        )
     near = (normalize(soft.float(), dim=-1) @ problem.vocabulary[whole].T).amax(0)
     orders = [score.argsort(descending=True, stable=True).tolist() for score in (torch.cat(lowering), near)]
     return [*dict.fromkeys(whole[i] for both in zip(*orders, strict=True) for i in both)][:_PRESELECTED]
+
+
+def _parts(text: Conditioning) -> list[Tensor]:
+    return [text.prompt_embeds, *([] if text.pooled is None else [text.pooled])]
 
 
 def _with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
