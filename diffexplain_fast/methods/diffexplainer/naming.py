@@ -21,7 +21,6 @@ from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
 from diffexplain_fast.methods.diffexplainer.screening import (
     Start,
-    beats,
     look_again,
     screen,
     soft_from_text,
@@ -40,6 +39,8 @@ _WITHOUT = 6
 """Validation latents on which a text is compared with the same text without one of its words."""
 _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
+_AS_WELL = 0.85
+"""Share of a prompt's mean probability from which words convince as it does, and a text without one of its words."""
 _HOPE = 0.1
 """Mean probability of two words below which no third word is tried."""
 
@@ -75,7 +76,7 @@ def name_found(
     texts = [] if drawn else words[:_ALONE]
     texts = [*texts, *(f"{first} {second}" for first, second in combinations(words[:_PAIRED], 2))]
     starts = _drawn(problem, options, texts, kept)
-    if starts and beats(found, starts[0]) and score_of(starts[0]) >= _HOPE and n > 2:
+    if starts and _HOPE <= score_of(starts[0]) < _AS_WELL * score_of(found) and n > 2:
         first = starts[0].name.split()
         more = [" ".join([*first, word]) for word in words[:_PAIRED] if word not in first]
         starts = sorted([*starts, *_drawn(problem, options, more, kept)], key=score_of, reverse=True)
@@ -83,7 +84,7 @@ def name_found(
         return None, []
     best, without = _needed(problem, n, starts[0], kept) if starts else (None, {})
     score = 0.0 if best is None else score_of(best)
-    is_name = best is not None and score >= _LEAST and not beats(found, best)
+    is_name = best is not None and score >= max(_LEAST, _AS_WELL * score_of(found))
     tried = [] if best is None else best.name.split()
     named = Named(
         words=tried if is_name else [],
@@ -130,15 +131,14 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept) -> 
 def _needed(problem: Problem, n_tokens: int, best: Start, kept: Kept) -> tuple[Start, dict[str, float]]:
     """Return a text without the words that it does not need, and the scores of it without each word that it does."""
     assert best.each is not None
-    words, without = best.name.split(), dict[str, float]()
-    count = min(_WITHOUT, len(best.each))
+    words, without, count = best.name.split(), dict[str, float](), min(_WITHOUT, len(best.each))
     for word in words if len(words) > 1 else []:
         if problem.cost.leaves_out(NAMING):
             break
         text = " ".join(other for other in words if other != word)
         shorter = Start(text, soft_from_text(problem.pipeline, text, n_tokens), origin=best.origin)
         shorter = look_again(problem, shorter, count, kept)
-        if not beats(replace(best, each=best.each[:count]), shorter):
+        if score_of(shorter) >= _AS_WELL * float(best.each[:count].mean()):
             return _needed(problem, n_tokens, look_again(problem, shorter, len(best.each), kept), kept)
         without[word] = score_of(shorter)
     return best, without
