@@ -41,7 +41,7 @@ _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
 _AS_WELL = 0.85
 """Share of a prompt's mean probability from which words convince as it does, and a text without one of its words."""
-_HOPE = 0.1
+_HOPE = 0.25
 """Mean probability of two words below which no third word is tried."""
 
 
@@ -82,16 +82,17 @@ def name_found(
         starts = sorted([*starts, *_drawn(problem, options, more, kept)], key=score_of, reverse=True)
     if not starts and problem.cost.is_at_limit:
         return None, []
-    best, without = _needed(problem, n, starts[0], kept) if starts else (None, {})
-    score = 0.0 if best is None else score_of(best)
-    is_name = best is not None and score >= max(_LEAST, _AS_WELL * score_of(found))
+    best, without, least = starts[0] if starts else None, dict[str, float](), max(_LEAST, _AS_WELL * score_of(found))
+    is_name = best is not None and score_of(best) >= least
+    if best is not None and is_name:
+        best, without = _needed(problem, n, best, least, kept)
     tried = [] if best is None else best.name.split()
     named = Named(
         words=tried if is_name else [],
-        probability=score,
+        probability=0.0 if best is None else score_of(best),
         prompt_probability=score_of(found),
         pictures=options.n_validation,
-        without=without if is_name else {},
+        without=without,
         tried=tried,
         shown=words,
         rows=problem.cost.rows - rows,
@@ -128,7 +129,7 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept) -> 
     return ranked(problem, options.n_validation, starts[:_FINALISTS], kept)
 
 
-def _needed(problem: Problem, n_tokens: int, best: Start, kept: Kept) -> tuple[Start, dict[str, float]]:
+def _needed(problem: Problem, n_tokens: int, best: Start, least: float, kept: Kept) -> tuple[Start, dict[str, float]]:
     """Return a text without the words that it does not need, and the scores of it without each word that it does."""
     assert best.each is not None
     words, without, count = best.name.split(), dict[str, float](), min(_WITHOUT, len(best.each))
@@ -138,7 +139,7 @@ def _needed(problem: Problem, n_tokens: int, best: Start, kept: Kept) -> tuple[S
         text = " ".join(other for other in words if other != word)
         shorter = Start(text, soft_from_text(problem.pipeline, text, n_tokens), origin=best.origin)
         shorter = look_again(problem, shorter, count, kept)
-        if score_of(shorter) >= _AS_WELL * float(best.each[:count].mean()):
-            return _needed(problem, n_tokens, look_again(problem, shorter, len(best.each), kept), kept)
+        if score_of(shorter) >= max(least, _AS_WELL * float(best.each[:count].mean())):
+            return _needed(problem, n_tokens, look_again(problem, shorter, len(best.each), kept), least, kept)
         without[word] = score_of(shorter)
     return best, without

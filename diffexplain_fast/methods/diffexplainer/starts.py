@@ -84,7 +84,8 @@ def choose_starts(
     drawn, best_word = vocabulary_is_small(pipeline), max(map(score_of, finalists), default=-math.inf)
     if can_name(problem, options) and not (drawn and score_of(found[0]) <= best_word):
         name, named = name_found(problem, options, found[0], kept, drawn)
-        found, named = [replace(found[0], named=name), *found[1:]], [replace(start, named=name) for start in named[:1]]
+        found = [replace(found[0], named=name), *found[1:]]
+        named = [replace(start, named=name if name and name["words"] else None) for start in named[:1]]
     return [*_words_first(problem, [*finalists, *named], found), *rest]
 
 
