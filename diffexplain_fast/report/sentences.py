@@ -100,14 +100,14 @@ def _describe_name(explanation: Explanation) -> list[str]:
 
 
 def nearest_words(explanation: Explanation) -> str:
-    """Return the words of a prompt's name in one line, or without a name the nearest word of each soft token.
+    """Return the words of a prompt's name in one line, or where nobody looked for one the nearest word of each token.
 
     Repetitions of neighbours and articles are left out.
 
     A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
     """
-    if explanation.named is not None and explanation.named["words"]:
-        return " ".join(explanation.named["words"])
+    if explanation.named is not None:
+        return " ".join(explanation.named["words"]) or "no words name it"
     return " ".join(word for word, _ in groupby(word.word for word in _telling(explanation)))
 
 

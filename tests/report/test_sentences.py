@@ -75,6 +75,7 @@ def test_nothing_is_named_where_no_words_convince_as_the_prompt_does() -> None:
     unnamed = Named({**NAMED, "words": [], "without": {}, "probability": 0.2, "tried": ["house"]})
     found = verdict_of(example(words=[[Word("kite", 0.9)]], named=unnamed))
     assert "“kite”" not in " ".join([found.headline, *found.more])
+    assert nearest_words(example(named=unnamed)) == "no words name it"
     assert found.more[1] == (
         "No words were found that convince as the prompt does: look at the pictures. The best that were tried are "
         "“house” (mean probability 0.20 over 12 pictures, of the prompt that was found: 0.92)."

@@ -42,7 +42,7 @@ _LEAST = 0.5
 _AS_WELL = 0.85
 """Share of a prompt's mean probability from which words convince as it does, and a text without one of its words."""
 _HOPE = 0.25
-"""Mean probability of two words below which no third word is tried."""
+"""Mean probability of words below which no third word is tried, and a single word is not looked at again."""
 
 
 def can_name(problem: Problem, options: Options) -> bool:
@@ -73,16 +73,18 @@ def name_found(
     rows, n = problem.cost.rows, options.n_tokens
     told = has_error(problem.pipeline)
     words = telling_words(problem, found.name, found.soft, kept) if told else proposed_words(problem, [found.soft])
-    texts = [] if drawn else words[:_ALONE]
-    texts = [*texts, *(f"{first} {second}" for first, second in combinations(words[:_PAIRED], 2))]
-    starts = _drawn(problem, options, texts, kept)
-    if starts and _HOPE <= score_of(starts[0]) < _AS_WELL * score_of(found) and n > 2:
+    least = max(_LEAST, _AS_WELL * score_of(found))
+    starts = [] if drawn else _drawn(problem, options, words[:_ALONE], kept, _HOPE)
+    if not starts or score_of(starts[0]) < least:
+        pairs = [f"{first} {second}" for first, second in combinations(words[:_PAIRED], 2)]
+        starts = sorted([*starts, *_drawn(problem, options, pairs, kept)], key=score_of, reverse=True)
+    if starts and _HOPE <= score_of(starts[0]) < least:
         first = starts[0].name.split()
         more = [" ".join([*first, word]) for word in words[:_PAIRED] if word not in first]
         starts = sorted([*starts, *_drawn(problem, options, more, kept)], key=score_of, reverse=True)
     if not starts and problem.cost.is_at_limit:
         return None, []
-    best, without, least = starts[0] if starts else None, dict[str, float](), max(_LEAST, _AS_WELL * score_of(found))
+    best, without = starts[0] if starts else None, dict[str, float]()
     is_name = best is not None and score_of(best) >= least
     if best is not None and is_name:
         best, without = _needed(problem, n, best, least, kept)
@@ -115,8 +117,8 @@ def name_result(problem: Problem, options: Options, state: State) -> None:
     state.spent, state.left_out = problem.cost.record(), [*problem.cost.left_out]
 
 
-def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept) -> list[Start]:
-    """Return the best of texts, scored on the validation latents, the best first."""
+def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float = 0.0) -> list[Start]:
+    """Return the best of texts with a first score of at least ``hope``, scored on the validation latents."""
     texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
     if not texts or problem.cost.leaves_out(NAMING):
         return []
@@ -126,7 +128,7 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept) -> 
     starts = screen(quick, texts, options.n_tokens, alone, lambda done: None, is_over)
     starts = [replace(start, origin="proposals") for start in starts if is_new(problem, start.soft)]
     starts.sort(key=score_of, reverse=True)
-    return ranked(problem, options.n_validation, starts[:_FINALISTS], kept)
+    return ranked(problem, options.n_validation, [one for one in starts if score_of(one) >= hope][:_FINALISTS], kept)
 
 
 def _needed(problem: Problem, n_tokens: int, best: Start, least: float, kept: Kept) -> tuple[Start, dict[str, float]]:

@@ -45,9 +45,8 @@ class _Samples:
     """Noisy samples of pictures; every caption is asked about the same ones."""
 
     def __init__(self, problem: Problem, clean: Tensor) -> None:
-        count = _FEW + _MORE
         generator = seeded_generator(problem.seed, f"{NAME}/noise", 0)
-        rows = [i % len(clean) for i in range(max(count, _GRADIENTS))]
+        rows = [i % len(clean) for i in range(max(_FEW + _MORE, _GRADIENTS))]
         self.problem, self.clean = problem, clean[rows]
         self.levels = _CLEAREST + (_NOISIEST - _CLEAREST) * uniform(generator, len(rows))
         self.noise = normal(generator, *self.clean.shape).to(clean)
@@ -127,9 +126,8 @@ def _told(problem: Problem, soft: Tensor, names: list[str]) -> Tensor:
 
 def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[str]) -> list[int]:
     """Return places of words: by turns those that lower the error to the first order, and those nearest to a token."""
-    problem, slopes = samples.problem, samples.slope(neutral)
+    problem, slopes, lowering = samples.problem, samples.slope(neutral), list[Tensor]()
     whole = [place for place, name in enumerate(names) if is_whole(name)]
-    lowering = list[Tensor]()
     for first in range(0, len(whole), _ENCODED):
         text = problem.encode_soft(_with_last(problem, neutral, whole[first : first + _ENCODED]))
         pairs = zip(_parts(text), slopes, strict=True)
@@ -147,7 +145,6 @@ def _parts(text: Conditioning) -> list[Tensor]:
 
 def _with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
     """Return soft tokens [P, n, d] of which the last is the word at a place of the vocabulary, after neutral ones."""
-    table = problem.pipeline.word_table().detach().float()
     softs = neutral.expand(len(places), -1, -1).clone()
-    softs[:, -1] = table[places]
+    softs[:, -1] = problem.pipeline.word_table().detach().float()[places]
     return softs
