@@ -1,9 +1,9 @@
 """A name for what a search found: words whose own pictures convince as often as those of the prompt without words.
 
 Words are proposed by what the prompt's pictures show (``telling``), or by what resembles the prompt (``proposals``)
-where a denoiser's error is not defined. Then they are drawn, alone and in pairs, and with a third word where two are
-not enough. So a name is a finding about the classifier and not about the denoiser: nothing is named where no words
-convince as the prompt does, and no word is in a name that convinces as well without it.
+where no error is defined or hardly any picture convinces. Then they are drawn, alone and in pairs, and with a third
+word where two are not enough. So a name is a finding about the classifier and not about the denoiser: nothing is named
+where no words convince as the prompt does, and no word is in a name that convinces as well without it.
 """
 
 from dataclasses import replace
@@ -71,8 +71,8 @@ def name_found(
     if problem.cost.leaves_out(NAMING):
         return None, []
     rows, n = problem.cost.rows, options.n_tokens
-    told = has_error(problem.pipeline)
-    words = telling_words(problem, found.name, found.soft, kept) if told else proposed_words(problem, [found.soft])
+    words = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else []
+    words = words or proposed_words(problem, [found.soft])
     least = max(_LEAST, _AS_WELL * score_of(found))
     starts = [] if drawn else _drawn(problem, options, words[:_ALONE], kept, _HOPE)
     if not starts or score_of(starts[0]) < least:
