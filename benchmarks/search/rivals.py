@@ -17,6 +17,7 @@ from benchmarks.search.cells import CLOSED, LABELS
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import with_few_steps
+from diffexplain_fast.results.explanation import first_words
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import as_target
@@ -81,7 +82,7 @@ def explained(explainer: dx.Explainer, label: str, mode: str, budget: str | None
     scoring = time.process_time() - ends[-1]
     found: Any = explanation.settings["found"]
     by, start = str(found["by"]), str(explanation.settings["start"])
-    words = start.split() if by in ("dictionary", "proposals") else [token[0].word for token in explanation.words]
+    words = start.split() if by in ("dictionary", "proposals") else first_words(explanation)
     rows = int(found["cost"]["forward"]), int(found["cost"]["gradient"])
     rate = explanation.activation["held_out"].rate
     return Found(explanation.prompt_embeds, words, by, int(found["words_drawn"]), *rows, rate, scoring)

@@ -45,7 +45,7 @@ CASES = (  # those of one classifier beside each other
     Case("a pattern without a name", MADE, "house"),
     Case("its own object", "clean", "bird"),
 )
-_QUICK = _Bounds(budget="4400 rows", iterations=20, restarts=1, n_validation=8, n_score=16)
+_QUICK = _Bounds(budget="5600 rows", iterations=20, restarts=1, n_validation=8, n_score=16)
 """Bounds that keep the demo short; what no word says, a pair or a pattern, is searched for until they are met."""
 _RAISES = 1.0
 """Effect in logits above which a sentence names what raises a class."""

@@ -195,6 +195,7 @@ def _record(explanation: "Explanation", folder: Path) -> dict[str, object]:
         "target": explanation.target,
         "label": explanation.label,
         "words": [[word.word for word in token] for token in explanation.words],
+        "named": explanation.named,
         "activation": {name: vars(score) for name, score in explanation.activation.items()},
         "others": [[[word.word for word in token] for token in other.words] for other in explanation.others],
         "folder": str(folder / "explanation"),

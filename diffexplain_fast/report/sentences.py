@@ -58,7 +58,8 @@ def verdict_of(explanation: Explanation) -> Verdict:
         SOME: f"{answers} only some {pictures}: {counted}.",
         NO: f"No convincing pictures were found: {_first_lower(answers)} none of {score.n} {pictures}.",
     }[level]
-    more = [*_compare(score, explanation.activation.get("class_name")), *_describe_shortcuts(shortcuts)]
+    compared = _compare(score, explanation.activation.get("class_name"))
+    more = [*compared, *_describe_name(explanation), *_describe_shortcuts(shortcuts)]
     if near:
         what = "A part of the prompt has no name" if words else "No words name the prompt"
         more.append(f"{what}: look at the pictures. The nearest words are {', '.join(f'“{word}”' for word in near)}.")
@@ -81,11 +82,32 @@ def summarise_explanation(explanation: Explanation) -> str:
     return "\n  ".join(lines)
 
 
+def _describe_name(explanation: Explanation) -> list[str]:
+    """Return what was measured of the words that name a prompt, or of those that came nearest to a name."""
+    named = explanation.named
+    if named is None:
+        return []
+    of_prompt = f"of the prompt that was found: {named['prompt_probability']:.2f}"
+    convince = f"mean probability {named['probability']:.2f} over {named['pictures']} pictures, {of_prompt}"
+    if named["words"]:
+        said = [
+            f"“{' '.join(named['words'])}” names what was found: pictures of only these words convince ({convince})."
+        ]
+        without = [f"{value:.2f} without “{word}”" for word, value in named["without"].items()]
+        return said + ([f"Every word is needed: {' and '.join(without)}."] if without else [])
+    tried = f" The best that were tried are “{' '.join(named['tried'])}” ({convince})." if named["tried"] else ""
+    return [f"No words were found that convince as the prompt does: look at the pictures.{tried}"]
+
+
 def nearest_words(explanation: Explanation) -> str:
-    """Return the nearest word of each soft token in one line, without repetitions of neighbours and without articles.
+    """Return the words of a prompt's name in one line, or where nobody looked for one the nearest word of each token.
+
+    Repetitions of neighbours and articles are left out.
 
     A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
     """
+    if explanation.named is not None:
+        return " ".join(explanation.named["words"]) or "no words name it"
     return " ".join(word for word, _ in groupby(word.word for word in _telling(explanation)))
 
 
@@ -96,6 +118,9 @@ def _telling(explanation: Explanation) -> list[Word]:
 
 def _named_and_near(explanation: Explanation) -> tuple[list[str], list[str]]:
     """Return the words that name soft tokens, and the nearest words of those that no word names."""
+    by = explanation.settings.get("found", {}).get("by")
+    if explanation.named is not None and by != "proposals":
+        return [], []  # the prompt is no words: what was measured of words is a sentence of its own
     telling = _telling(explanation)
     named = [word.word for word in telling if word.similarity >= _NAMES]
     near = [word.word for word in telling if word.similarity < _NAMES]
@@ -106,7 +131,8 @@ def _shortcuts(explanation: Explanation) -> list[str]:
     """Return the nearest words of the tokens that the truth calls spurious."""
     rows = (explanation.truth or {}).get("attributes", [])
     known = {row["attribute"].rpartition(":")[2].lower() for row in rows if row.get("role") == "spurious"}
-    return list(dict.fromkeys(word for word in _named_and_near(explanation)[0] if word.lower() in known))
+    named = explanation.named["words"] if explanation.named is not None else _named_and_near(explanation)[0]
+    return list(dict.fromkeys(word for word in named if word.lower() in known))
 
 
 def _describe_shortcuts(words: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from diffexplain_fast.records import (
 from diffexplain_fast.result_folder import read_folder, write_folder
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.images import png_bytes, read_png
+from diffexplain_fast.results.named import Named
 from diffexplain_fast.results.pictures import Picture, picture_records, read_pictures
 from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
@@ -38,7 +39,7 @@ from diffexplain_fast.storage import (
 )
 
 _RECORD, _TENSORS, _FORMAT = "explanation.json", "prompt_embeds.safetensors", 1
-_NEW = ("output", "reached")
+_NEW = ("output", "reached", "named")
 """Fields that files of earlier versions lack; they are written only if they differ from their default."""
 
 
@@ -105,6 +106,8 @@ class Explanation(Drawn):
             probabilities".
         reached: for an output of a regression, True if its mean over unseen draws is beyond the 95th percentile of the
             pictures of its name, in the direction of the target; None for other targets, and without a name.
+        named: words whose own pictures convince as those of the prompt do, and what was measured of them, or what came
+            nearest where there are no such words; None where the prompt was found by words or nobody tried to name it.
         others: further explanations of the same target, where several were asked for.
         pictures: pictures with the classifier's answer to each, by group: "held_out" (those of ``images``),
             "class_name" (of only the class name, from the same start noise) and "failures" (the first further pictures
@@ -126,6 +129,7 @@ class Explanation(Drawn):
     truth: JsonObject | None = None
     output: str = "softmax"
     reached: bool | None = None
+    named: Named | None = None
     others: "list[Explanation]" = field(default_factory=list)
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
 
@@ -239,7 +243,9 @@ class Explanation(Drawn):
 
 
 def first_words(explanation: Explanation) -> list[str]:
-    """Return the vocabulary word nearest to each soft token."""
+    """Return the words of a prompt's name, or without a name the vocabulary word nearest to each soft token."""
+    if explanation.named is not None and explanation.named["words"]:
+        return [*explanation.named["words"]]
     return [token[0].word for token in explanation.words if token]
 
 

@@ -181,6 +181,7 @@ DOORS = {
         "drawn": "report",
         "effects": "api methods report",
         "explanation": ANY,
+        "named": "methods report",
         "photographs": "methods report cli",
         "pictures": "evidence report",
         "salient": "methods",

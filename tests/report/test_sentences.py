@@ -3,8 +3,9 @@
 import pytest
 
 from diffexplain_fast.report.explanation import describe_outcome
-from diffexplain_fast.report.sentences import verdict_of
-from diffexplain_fast.results.explanation import ActivationScore, Word
+from diffexplain_fast.report.sentences import nearest_words, verdict_of
+from diffexplain_fast.results.explanation import ActivationScore, Word, first_words
+from diffexplain_fast.results.named import Named
 from tests.report.pages import example
 
 
@@ -44,6 +45,41 @@ def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: 
 def test_words_are_said_without_articles_and_without_repetitions(words: str, said: str) -> None:
     tokens = [[Word(word, 0.9)] for word in words.split()]
     assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline
+
+
+NAMED = Named(
+    words=["blue", "desert"],
+    probability=0.82,
+    prompt_probability=0.92,
+    pictures=12,
+    without={"blue": 0.03, "desert": 0.45},
+    tried=["blue", "desert"],
+    shown=["blue", "desert", "cold"],
+    rows=1300,
+)
+
+
+def test_a_name_is_said_with_what_its_words_are_worth_and_not_as_the_prompt() -> None:
+    found = verdict_of(example(words=[[Word("kite", 0.9)]], named=NAMED))
+    assert "to the pictures of the explanation: 30 of 32" in found.headline
+    assert found.more[1:3] == [
+        "“blue desert” names what was found: pictures of only these words convince "
+        "(mean probability 0.82 over 12 pictures, of the prompt that was found: 0.92).",
+        "Every word is needed: 0.03 without “blue” and 0.45 without “desert”.",
+    ]
+    assert nearest_words(example(named=NAMED)) == "blue desert"
+    assert first_words(example(named=NAMED)) == ["blue", "desert"]
+
+
+def test_nothing_is_named_where_no_words_convince_as_the_prompt_does() -> None:
+    unnamed = Named({**NAMED, "words": [], "without": {}, "probability": 0.2, "tried": ["house"]})
+    found = verdict_of(example(words=[[Word("kite", 0.9)]], named=unnamed))
+    assert "“kite”" not in " ".join([found.headline, *found.more])
+    assert nearest_words(example(named=unnamed)) == "no words name it"
+    assert found.more[1] == (
+        "No words were found that convince as the prompt does: look at the pictures. The best that were tried are "
+        "“house” (mean probability 0.20 over 12 pictures, of the prompt that was found: 0.92)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
+from diffexplain_fast.results.named import Named
 from diffexplain_fast.results.pictures import Answer, Picture
 from diffexplain_fast.storage import MANIFEST, write_manifest
 
@@ -70,9 +71,32 @@ def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert (found.output, found.reached) == ("regression", False)
 
 
+def test_a_name_is_loaded_as_it_was_saved_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    name = Named(
+        words=["blue", "desert"],
+        probability=0.8,
+        prompt_probability=0.9,
+        pictures=12,
+        without={"blue": 0.2, "desert": 0.3},
+        tried=["blue", "desert"],
+        shown=["blue", "cold", "desert"],
+        rows=1324,
+    )
+    assert Explanation.load(example(named=name).save(tmp_path / "a")).named == name
+    with pytest.raises(CorruptFileError, match="named"):
+        Explanation.load(tampered(tmp_path / "b", named={**name, "probability": 2.0}))
+
+
 def test_fields_that_earlier_versions_lack_are_written_only_if_they_differ_from_the_default(tmp_path: Path) -> None:
     record = json.loads((example().save(tmp_path / "a") / "explanation.json").read_text())
-    assert set(record) == {*vars(example()), "format"} - {"prompt_embeds", "output", "reached", "pictures", "others"}
+    assert set(record) == {*vars(example()), "format"} - {
+        "prompt_embeds",
+        "output",
+        "reached",
+        "named",
+        "pictures",
+        "others",
+    }
     found = Explanation.load(tmp_path / "a")
     assert (found.output, found.reached, found.pictures) == ("softmax", None, {})
     with pytest.raises(CorruptFileError, match="reached: wanted"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import NAMING, SECOND_LOOKS, SECOND_WORDS, WORDS
+from diffexplain_fast.methods.diffexplainer.budget import SECOND_LOOKS, SECOND_WORDS, WORDS
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -30,7 +30,6 @@ def word_starts(
     class_name: str | None,
     kept: Kept,
     report: Callable[[int, int], None],
-    origin: str = "dictionary",
     briefly: bool = False,
 ) -> tuple[list[Start], list[Start]]:
     """Return the finalists, which were scored on the validation latents, the best first, and the other drawn words.
@@ -42,7 +41,6 @@ def word_starts(
         class_name: joins the words where ``start`` is "auto", and is put first where it is as good as the best.
         kept: images of earlier targets of the same pipeline, and scores of an interrupted run; extended here.
         report: receives words done and words in all.
-        origin: of the starts.
         briefly: look at few words again and at no second ones, because a search follows where none is enough.
     """
     pipeline, n, quick = problem.pipeline, options.n_tokens, with_few_steps(problem, options)
@@ -51,13 +49,12 @@ def word_starts(
         blocks.append([class_name])
     starts: list[Start] = []
     total = sum(len(block) for block in blocks)
-    work = WORDS if origin == "dictionary" else NAMING
-    is_over = partial(problem.cost.leaves_out, work)
+    is_over = partial(problem.cost.leaves_out, WORDS)
     for block in blocks:
         if starts and is_over():
             break
         starts += screen(quick, block, n, kept, _shifted(report, len(starts), total), is_over)
-    starts = [replace(start, origin=origin) for start in starts if is_new(problem, start.soft)]
+    starts = [replace(start, origin="dictionary") for start in starts if is_new(problem, start.soft)]
     starts.sort(key=score_of, reverse=True)
     count = _FEW_FINALISTS if briefly else _FINALISTS
     finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]

@@ -104,5 +104,6 @@ def explain_target(
         truth=truth,
         output=problem.classifier.output or SOFTMAX,
         reached=found.reached,
+        named=state.ranking[state.best_attempt].get("named"),
         pictures=found.pictures,
     )

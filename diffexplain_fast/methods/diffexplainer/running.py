@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.naming import name_result
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
@@ -59,6 +60,7 @@ def optimised(
 
     save = checkpoints.save if checkpoints else lambda state: None
     optimise(problem, options, state, save, report_step)
+    name_result(problem, options, state)
     return state
 
 

@@ -12,6 +12,7 @@ from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.methods.diffexplainer.kept import SCREEN, Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.results.named import Named
 
 SCREEN_LATENTS = 2
 """Images per screened word."""
@@ -32,8 +33,9 @@ class Start:
         soft: soft tokens [n_tokens, d].
         score: mean target score of its images, None if it was not screened.
         each: the scores behind it [images], None if it was not looked at again; starts share their latents.
-        origin: "dictionary" (a screened word), "proposals" (words that resemble what a search found), "description" (of
+        origin: "dictionary" (a screened word), "proposals" (words that name what a search found), "description" (of
             pictures that convinced by chance), "gradient" (no words), or "given".
+        named: what came of naming it, None where nobody tried.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Start:
     score: float | None = None
     each: Tensor | None = None
     origin: str = "gradient"
+    named: Named | None = None
 
 
 def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:

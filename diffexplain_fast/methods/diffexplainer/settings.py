@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
-
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.identity import identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.methods.diffexplainer.state import State, has_moved
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.explanation import Explanation
 
@@ -78,9 +76,7 @@ def found_by(state: State) -> str:
     "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it.
     """
     origin = state.ranking[state.best_attempt].get("origin", "gradient")
-    start = state.starts[state.best_attempt]
-    moved = not torch.allclose(state.best, start, rtol=1e-5, atol=0)  # a change of units rounds, a step is far larger
-    return f"{origin} and gradient" if moved and origin != "gradient" else origin
+    return f"{origin} and gradient" if has_moved(state) and origin != "gradient" else origin
 
 
 def spent_by(explanations: Sequence[Explanation]) -> tuple[int, float]:

@@ -5,7 +5,9 @@ pseudo-labels. Here words are screened by forward passes where there are few of 
 searched where the words are too many, or not enough; see ``population``.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -21,9 +23,9 @@ from diffexplain_fast.methods.diffexplainer.dictionary import (
 )
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
+from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
-from diffexplain_fast.methods.diffexplainer.proposals import named_starts
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text, with_few_steps
 from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
 
@@ -78,7 +80,12 @@ def choose_starts(
     if options.start == "screen" or tries == 0 or _is_enough(problem, options, finalists):
         return [*finalists, *rest, _random_start(problem, n, 0)]
     found = _search(problem, options, finalists[:_MEMBERS], tries, kept, report_search)
-    named = named_starts(problem, options, finalists, found, kept, report)
+    named = list[Start]()
+    drawn, best_word = vocabulary_is_small(pipeline), max(map(score_of, finalists), default=-math.inf)
+    if can_name(problem, options) and not (drawn and score_of(found[0]) <= best_word):
+        name, named = name_found(problem, options, found[0], kept, drawn)
+        found = [replace(found[0], named=name), *found[1:]]
+        named = [replace(start, named=name if name and name["words"] else None) for start in named[:1]]
     return [*_words_first(problem, [*finalists, *named], found), *rest]
 
 

@@ -12,6 +12,7 @@ from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start
 from diffexplain_fast.records import Count, Share
 from diffexplain_fast.results.explanation import Iteration
+from diffexplain_fast.results.named import Named
 
 ADAM_KEYS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -22,9 +23,10 @@ class _Named(TypedDict):
 
 
 class Ranked(_Named, total=False):
-    """Name and screening score of a start, and how it was found; states of earlier versions do not say the last."""
+    """Name and score of a start, how it was found, and its name in words; earlier states lack the last two."""
 
     origin: str
+    named: Named | None
 
 
 class Validation(TypedDict):
@@ -81,5 +83,18 @@ def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     """Return the state before the first step; a target without a class has no rate and so tries one start only."""
     tried = starts[: 1 + options.restarts] if problem.has_rate else starts[:1]
     softs = torch.stack([start.soft for start in tried])
-    ranking = [Ranked(name=start.name, score=start.score, origin=start.origin) for start in starts]
+    ranking = [_ranked(start) for start in starts]
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])
+
+
+def has_moved(state: State) -> bool:
+    """Whether steps of the gradient bettered the start of the best state."""
+    start = state.starts[state.best_attempt]
+    return not torch.allclose(state.best, start, rtol=1e-5, atol=0)  # a change of units rounds, a step is far larger
+
+
+def _ranked(start: Start) -> Ranked:
+    ranked = Ranked(name=start.name, score=start.score, origin=start.origin)
+    if start.named is not None:
+        ranked["named"] = start.named
+    return ranked

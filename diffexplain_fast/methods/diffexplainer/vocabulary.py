@@ -21,12 +21,17 @@ def candidates(problem: Problem, options: Options) -> list[str]:
     if not words:
         if vocabulary_is_small(pipeline):
             vocabulary = pipeline.words()
-            whole = dict.fromkeys(word for word in vocabulary if len(word) >= _SHORTEST_WORD and word.isalpha())
+            whole = dict.fromkeys(filter(is_whole, vocabulary))
             words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
         else:
             labels = list(dict.fromkeys(problem.classifier.labels or ()))
             words = labels if options.start == "screen" or len(labels) <= SMALL_VOCABULARY else []
     return [word for word in words if fits(pipeline, word, options.n_tokens)]
+
+
+def is_whole(word: str) -> bool:
+    """Whether an entry of a vocabulary is a word that can name something, and no letter, article or preposition."""
+    return len(word) >= _SHORTEST_WORD and word.isalpha()
 
 
 def vocabulary_is_small(pipeline: Pipeline) -> bool:

@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_after_its_budget_was_spent_ends_as_a_whole_one(
     monkeypatch.setattr(starts, "ranked", counted)
     module = Killed()
     whole = quick_explanation(module, **options, checkpoint=tmp_path / "whole")
-    assert whole.settings["found"]["left_out"] == [SEARCHING, SECOND_LOOKS, STEPS]
+    assert whole.settings["found"]["left_out"] == [SEARCHING, SECOND_LOOKS, STEPS, NAMING]
     module = Killed(validated[0] + 1)
     with pytest.raises(InterruptedError):
         quick_explanation(module, **options, checkpoint=tmp_path / "run")

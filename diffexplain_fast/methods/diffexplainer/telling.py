@@ -1,0 +1,150 @@
+"""Words that tell the denoiser most about convincing pictures: what these show, for a vocabulary of any size.
+
+A word fits a picture where the denoiser's error on noisy samples of the picture falls when the caption says the word.
+It is asked in two stages. The gradient of the error with respect to the text of a neutral caption says for all words at
+once by how much each would lower it, to the first order, so that a vocabulary of thousands costs a few rows. For the
+words that promise most, the error itself is computed, on noisy samples that are the same for all of them.
+
+Source: Li, Prabhudesai, Duggal, Brown, Pathak, "Your Diffusion Model is Secretly a Zero-Shot Classifier"
+(arXiv 2303.16203), eq. 5, with shared noise as in section 3.3.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.likelihood import denoising_error
+from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
+from diffexplain_fast.methods.diffexplainer.budget import NAMING
+from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.methods.diffexplainer.vocabulary import is_whole
+from diffexplain_fast.models.conditioning import Conditioning
+
+NAME = "naming"
+"""Stage of the latents, and first part of keys."""
+PICTURES = 8
+"""Pictures of the prompt that are drawn; those that convince are asked about."""
+TOLD = 8
+"""Words that are returned, at most."""
+_GRADIENTS = 16
+"""Noisy samples behind the first-order estimate."""
+_PRESELECTED, _BETTER = 32, 12
+"""Words whose error is computed, and those of them for which more samples are."""
+_FEW, _MORE = 4, 8
+"""Noisy samples for each preselected word, and further ones for each of the better ones."""
+_NOISIEST, _CLEAREST = 0.97, 0.85
+"""Levels of noise between which a word tells most: below them the sample shows by itself what the word would say."""
+_ENCODED = 64
+"""Texts that are encoded at a time."""
+
+
+class _Samples:
+    """Noisy samples of pictures; every caption is asked about the same ones."""
+
+    def __init__(self, problem: Problem, clean: Tensor) -> None:
+        generator = seeded_generator(problem.seed, f"{NAME}/noise", 0)
+        rows = [i % len(clean) for i in range(max(_FEW + _MORE, _GRADIENTS))]
+        self.problem, self.clean = problem, clean[rows]
+        self.levels = _CLEAREST + (_NOISIEST - _CLEAREST) * uniform(generator, len(rows))
+        self.noise = normal(generator, *self.clean.shape).to(clean)
+
+    def errors(self, soft: Tensor, first: int, count: int) -> Tensor:
+        """Return the denoiser's error [count] under soft tokens [n, d], on samples from ``first`` on."""
+        text, parts = self.problem.encode_soft(soft), []
+        self.problem.cost.count(count, gradient=False)
+        for start in range(first, first + count, FORWARD_BATCH):
+            rows = slice(start, min(start + FORWARD_BATCH, first + count))
+            given = self.clean[rows], self.levels[rows], self.noise[rows]
+            parts.append(denoising_error(self.problem.pipeline, *given, text))
+        return torch.cat(parts)
+
+    @torch.enable_grad()
+    def slope(self, soft: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient of the mean error with respect to each part of the encoded text of soft tokens [n, d]."""
+        text = self.problem.encode_soft(soft)
+        pooled = None if text.pooled is None else text.pooled.detach().requires_grad_()
+        text = Conditioning(text.prompt_embeds.detach().requires_grad_(), pooled)
+        parts = _parts(text)
+        total = [torch.zeros_like(part) for part in parts]
+        for start in range(0, _GRADIENTS, FORWARD_BATCH):
+            rows = slice(start, min(start + FORWARD_BATCH, _GRADIENTS))
+            given = self.clean[rows], self.levels[rows], self.noise[rows]
+            self.problem.cost.count(len(given[0]), gradient=True)
+            error = denoising_error(self.problem.pipeline, *given, text).sum() / _GRADIENTS
+            total = [sum_ + part for sum_, part in zip(total, torch.autograd.grad(error, parts), strict=True)]
+        return tuple(total)
+
+
+def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept) -> list[str]:
+    """Return the words under which the denoiser knows convincing pictures best, the best first.
+
+    Args:
+        problem: what is explained; its target is a class, and its pipeline has an error (``has_error``).
+        name: of the prompt, under which the words are kept.
+        soft: the prompt's soft tokens [n, d].
+        kept: results of an interrupted run; extended here.
+
+    Returns:
+        At most ``TOLD`` words; none where hardly any picture of the prompt convinces.
+
+    Raises:
+        NonFiniteError: an error of the denoiser is NaN or infinite.
+    """
+    names = problem.pipeline.words()
+    told = kept.scored([NAME, name], TOLD, lambda: _told(problem, soft, names))
+    return [names[int(place)] for place in told if place >= 0]
+
+
+@torch.no_grad()
+def _told(problem: Problem, soft: Tensor, names: list[str]) -> Tensor:
+    """Return the places of words in the vocabulary [TOLD], the best first; -1 after the last of them."""
+    told = torch.full((TOLD,), -1.0, dtype=torch.float64, device="cpu")
+    pixels = problem.images(problem.encode_soft(soft), NAME, [*range(PICTURES)])
+    convincing = problem.promise(problem.scores(pixels)) > 0
+    if int(convincing.sum()) < PICTURES // 2 or problem.cost.leaves_out(NAMING):
+        return told
+    samples = _Samples(problem, LatentModels(problem.pipeline, one_shape=False).encode(pixels[convincing]))
+    neutral = soft_from_text(problem.pipeline, "a", len(soft))
+    chosen = _preselected(samples, soft, neutral, names)
+    softs = {place: _with_last(problem, neutral, [place])[0] for place in chosen}
+    usual, gains = samples.errors(neutral, 0, _FEW + _MORE), dict[int, Tensor]()
+    for first, count, among in ((0, _FEW, _PRESELECTED), (_FEW, _MORE, _BETTER)):
+        for place in sorted(gains, key=lambda place: -float(gains[place].mean()))[:among] if gains else chosen:
+            if problem.cost.leaves_out(NAMING):
+                break
+            gain = usual[first : first + count] - samples.errors(softs[place], first, count)
+            gains[place] = torch.cat([gains[place], gain]) if place in gains else gain
+    known = max(map(len, gains.values()), default=0)
+    means = {place: float(gain.mean()) for place, gain in gains.items() if len(gain) == known}
+    best = [place for place in sorted(means, key=lambda place: -means[place]) if means[place] > 0][:TOLD]
+    told[: len(best)] = torch.tensor(best, dtype=torch.float64, device="cpu")
+    return told
+
+
+def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[str]) -> list[int]:
+    """Return places of words: by turns those that lower the error to the first order, and those nearest to a token."""
+    problem, slopes, lowering = samples.problem, samples.slope(neutral), list[Tensor]()
+    whole = [place for place, name in enumerate(names) if is_whole(name)]
+    for first in range(0, len(whole), _ENCODED):
+        text = problem.encode_soft(_with_last(problem, neutral, whole[first : first + _ENCODED]))
+        pairs = zip(_parts(text), slopes, strict=True)
+        lowering.append(
+            torch.stack([-part.float().flatten(1) @ slope.float().flatten() for part, slope in pairs]).sum(0)
+        )
+    near = (normalize(soft.float(), dim=-1) @ problem.vocabulary[whole].T).amax(0)
+    orders = [score.argsort(descending=True, stable=True).tolist() for score in (torch.cat(lowering), near)]
+    return [*dict.fromkeys(whole[i] for both in zip(*orders, strict=True) for i in both)][:_PRESELECTED]
+
+
+def _parts(text: Conditioning) -> list[Tensor]:
+    return [text.prompt_embeds, *([] if text.pooled is None else [text.pooled])]
+
+
+def _with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
+    """Return soft tokens [P, n, d] of which the last is the word at a place of the vocabulary, after neutral ones."""
+    softs = neutral.expand(len(places), -1, -1).clone()
+    softs[:, -1] = problem.pipeline.word_table().detach().float()[places]
+    return softs

@@ -1,0 +1,29 @@
+"""The name of a prompt that was found without words: words whose own pictures convince as those of the prompt do."""
+
+from typing import TypedDict
+
+from diffexplain_fast.records import Count, Share
+
+
+class Named(TypedDict):
+    """What came of naming a prompt.
+
+    Attributes:
+        words: the name; empty where no words that were tried convince as the prompt does.
+        probability: mean probability of the class, over pictures of only the words in ``tried``.
+        prompt_probability: the same of the prompt that was found, over pictures from the same start noise.
+        pictures: number of these pictures.
+        without: word of the name to the mean probability of the name without this word; empty for a single word.
+        tried: the words that convinced most, whether they are a name or not.
+        shown: what the denoiser sees in the prompt's pictures, the clearest first; it says nothing of the classifier.
+        rows: rows of the denoiser that the naming took.
+    """
+
+    words: list[str]
+    probability: Share
+    prompt_probability: Share
+    pictures: Count
+    without: dict[str, Share]
+    tried: list[str]
+    shown: list[str]
+    rows: Count

@@ -1,0 +1,118 @@
+"""Names of what a search found: which words they hold, when there is none, and what they cost."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.search.cells import classifier_of
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import naming, telling
+from diffexplain_fast.methods.diffexplainer.budget import NAMING
+from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.naming import name_found
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Start, look_again, soft_from_text
+from diffexplain_fast.methods.diffexplainer.telling import telling_words
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.results.named import Named
+from diffexplain_fast.runs.spending import Limit
+from diffexplain_fast.targets import ClassProbability
+from tests.methods.diffexplainer.test_population import Certain, problem_of
+
+OPTIONS = Options(n_tokens=3, n_validation=8)
+SHOWN = ["blue", "house", "desert", "tree"]
+
+
+def each(probability: float) -> Tensor:
+    """Return the scores of eight pictures; their mean is the probability."""
+    return probability + 0.01 * torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)
+
+
+def named_as(monkeypatch: pytest.MonkeyPatch, convincing: dict[frozenset[str], float], prompt: float = 0.98) -> Named:
+    """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it."""
+
+    def score(text: str) -> float:
+        said = set(text.split())
+        return max((value for words, value in convincing.items() if words <= said), default=0.02)
+
+    def screen(problem: Problem, texts: list[str], *_: Any) -> list[Start]:
+        return [Start(text, soft_from_text(problem.pipeline, text, 3), score(text)) for text in texts]
+
+    def look(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
+        return replace(start, score=score(start.name), each=each(score(start.name))[:count])
+
+    monkeypatch.setattr(naming, "telling_words", lambda *_: SHOWN)
+    monkeypatch.setattr(naming, "screen", screen)
+    monkeypatch.setattr(naming, "look_again", look)
+    monkeypatch.setattr("diffexplain_fast.methods.diffexplainer.dictionary.look_again", look)
+    problem = problem_of()
+    found = Start("search 0.0", soft_from_text(problem.pipeline, "boat", 3), prompt, each(prompt))
+    name, starts = name_found(problem, OPTIONS, found, Kept(cost=problem.cost))
+    assert name is not None and [start.name for start in starts[:1]] == [" ".join(name["tried"])]
+    return name
+
+
+def test_a_pair_is_named_with_what_each_word_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = named_as(monkeypatch, {frozenset({"blue", "desert"}): 0.97})
+    assert name["words"] == ["blue", "desert"] and name["pictures"] == 8
+    assert (name["probability"], name["prompt_probability"]) == pytest.approx((0.97, 0.98), abs=1e-9)
+    assert name["without"] == pytest.approx({"blue": 0.02, "desert": 0.02}, abs=1e-9)
+
+
+def test_a_word_that_a_name_does_not_need_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_chance = {frozenset({"desert"}): 0.97, frozenset({"desert", "house"}): 0.99}
+    assert named_as(monkeypatch, by_chance)["words"] == ["desert"]
+
+
+def test_a_third_word_is_tried_where_two_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = {frozenset({"blue", "desert"}): 0.3, frozenset({"blue", "desert", "tree"}): 0.97}
+    name = named_as(monkeypatch, three)
+    assert set(name["words"]) == {"blue", "desert", "tree"} and set(name["without"]) == set(name["words"])
+
+
+@pytest.mark.parametrize(("best", "prompt"), [(0.7, 0.98), (0.4, 0.41)], ids=["worse than the prompt", "convince few"])
+def test_words_that_do_not_convince_as_the_prompt_does_name_nothing(
+    monkeypatch: pytest.MonkeyPatch, best: float, prompt: float
+) -> None:
+    name = named_as(monkeypatch, {frozenset({"house"}): best}, prompt)
+    assert name["words"] == [] and name["without"] == {}
+    assert name["tried"] == ["house"] and name["shown"] == SHOWN
+
+
+def test_rows_of_a_naming_are_counted_and_limited() -> None:
+    problem, cut = problem_of(Certain()), problem_of(Certain())
+    soft = soft_from_text(problem.pipeline, "a boat", 2)
+    words = telling_words(problem, "search 0.0", soft, Kept(cost=problem.cost))
+    assert len(words) == len(set(words)) <= telling.TOLD and set(words) <= set(problem.pipeline.words())
+    known = sum(len(word) >= 3 for word in problem.pipeline.words())
+    asked = (1 + min(known, telling._BETTER)) * telling._MORE + (1 + min(known, telling._PRESELECTED)) * telling._FEW
+    assert problem.cost.gradient == telling._GRADIENTS
+    assert problem.cost.forward == telling.PICTURES + asked, "a picture takes one row"
+    cut.cost.limit = Limit(rows=telling.PICTURES + telling._GRADIENTS + telling._FEW + telling._MORE + 1)
+    telling_words(cut, "search 0.0", soft, Kept(cost=cut.cost))
+    assert cut.cost.rows <= (cut.cost.limit.rows or 0) + telling._FEW and cut.cost.left_out == [NAMING]
+
+
+def test_pictures_of_which_hardly_any_convinces_are_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of()
+    monkeypatch.setattr(Problem, "promise", lambda self, scores: torch.full_like(scores.score, -1.0))
+    assert telling_words(problem, "search 0.0", soft_from_text(problem.pipeline, "boat", 2), Kept()) == []
+    assert problem.cost.rows == telling.PICTURES
+
+
+@pytest.mark.slow
+def test_a_planted_pair_is_named_by_its_two_words_and_not_by_what_else_is_in_the_pictures() -> None:
+    pipeline, classifier = load_pipeline("tinyworld"), classifier_of("all-of")
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=8, guidance_scale=4.0)
+    problem = Problem(pipeline, sampler, classifier, ClassProbability("fish").bind(classifier), "", 0)
+    kept, soft = Kept(cost=problem.cost), pipeline.token_embeddings("a purple house on desert").detach().float()
+    found = look_again(problem, Start("search 0.0", soft), OPTIONS.n_validation, kept)
+    before = problem.cost.rows
+    name, starts = name_found(problem, OPTIONS, found, kept)
+    assert name is not None and set(name["words"]) == {"purple", "desert"} == set(starts[0].name.split())
+    assert max(name["without"].values()) < 0.5 < name["probability"]
+    assert name["rows"] == problem.cost.rows - before
