@@ -28,8 +28,9 @@ def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
     """Return the looks of an audit that grows up to a limit of pictures.
 
     They are at 96, 192, 384 and 768 pictures and spend .1, .2, .3 and .4 of the level; the last look that the limit
-    allows is moved to the limit. The false discovery rate of a rule that controls it at the level of each look is, for
-    whatever look the audit ends with, at most the sum of the levels; so is the rate of any finding where none is true.
+    allows is moved to the limit, and spends all that is left. The false discovery rate of a rule that controls it at
+    the level of each look is, for whatever look the audit ends with, at most the sum of the levels; so is the rate of
+    any finding where none is true.
 
     Args:
         pictures: the limit, at least 1.
@@ -42,8 +43,8 @@ def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
         raise wrong_value("pictures", "at least 1", pictures)
     if not 0 < level < 1:
         raise wrong_value("level", "above 0 and below 1", level)
-    within = [Look(at, round(share * level, 12)) for at, share in _LOOKS if at <= pictures]
-    return (*within[:-1], Look(pictures, within[-1].level if within else round(_LOOKS[0][1] * level, 12)))
+    before = [Look(at, round(share * level, 12)) for at, share in _LOOKS if at <= pictures][:-1]
+    return (*before, Look(pictures, round(level - sum(look.level for look in before), 12)))
 
 
 @dataclass(frozen=True)

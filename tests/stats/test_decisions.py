@@ -21,7 +21,7 @@ def part(effects: Effects, outcome: int) -> Effects:
 
 def test_looks() -> None:
     assert looks(768) == ((96, 0.005), (192, 0.01), (384, 0.015), (768, 0.02))
-    assert looks(400) == ((96, 0.005), (192, 0.01), (400, 0.015)) and looks(48) == ((48, 0.005),)
+    assert looks(400) == ((96, 0.005), (192, 0.01), (400, 0.035)) and looks(48) == ((48, 0.05),)
     assert looks(1536)[-1] == (1536, 0.02) and sum(look.level for look in looks(5000, 0.1)) == pytest.approx(0.1)
     with pytest.raises(ValueError, match="pictures: wanted"):
         looks(0)
