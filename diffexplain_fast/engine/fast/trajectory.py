@@ -179,7 +179,8 @@ class Trajectory:
         rows = sample if step.input_scale == 1.0 else step.input_scale * sample
         rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
         recorded = job.recording and i >= job.mode.first_step
-        if job.split_guidance and recorded and not rows.requires_grad:
+        # The sample says it also in a forward without a graph, where what is computed from it says no.
+        if job.split_guidance and recorded and (job.mode.detached or not sample.requires_grad):
             output = split_guidance(job.denoiser, rows, text, shifts, level)
         else:
             output = job.denoiser(rows, text, shifts, level)

@@ -48,6 +48,14 @@ def test_every_storage_level_is_plain_autograd(model, plan, wanted):
         assert_exact(case, None if wanted == "all" else ("prompt_embeds",))
 
 
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_a_step_takes_its_results_back_whatever_its_scheduler_does_to_the_sample(kind):
+    """A forward without a graph and the one with a graph compute the same, also where the sample is scaled first."""
+    with levels("costly", "tight"):
+        assert_exact(Case("sd15", kind, steps=2, batch=1))
+        assert_exact(Case("sd15", kind, steps=2, batch=1), ("prompt_embeds",))
+
+
 @pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached", "shortcut:1", "shortcut:2"])
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_every_gradient_mode_is_plain_autograd(kind, gradient):
