@@ -3,9 +3,21 @@
 import itertools
 
 import pytest
+import torch
 
-from tests.engine.fast.cases import MIXED, PREDICTIONS, STEP_LEVELS, Case, arguments_of, assert_exact, levels
-from tests.engine.plain import SCHEDULERS
+from tests.engine.fast.cases import (
+    MIXED,
+    PREDICTIONS,
+    STEP_LEVELS,
+    Case,
+    arguments_of,
+    assert_exact,
+    inputs_of,
+    levels,
+    results,
+    sampler_for,
+)
+from tests.engine.plain import SCHEDULERS, relative
 
 TINY = ("sd15", "sd2", "sdxl")
 PLANS = {
@@ -54,6 +66,18 @@ def test_a_step_takes_its_results_back_whatever_its_scheduler_does_to_the_sample
     with levels("costly", "tight"):
         assert_exact(Case("sd15", kind, steps=2, batch=1))
         assert_exact(Case("sd15", kind, steps=2, batch=1), ("prompt_embeds",))
+
+
+@pytest.mark.parametrize("names", [("costly", "tight"), ("again", "step")])
+def test_in_half_precision_a_step_that_is_computed_again_gives_what_a_kept_one_gives(names):
+    """The sample is in float32 there, and the denoiser's rows are not."""
+    case, found = Case("sd15", "ddim", steps=2), []
+    for plan in (("keep",), names):
+        with levels(*plan):
+            sampler = sampler_for(case, "fast", torch.bfloat16)
+            found.append(results(sampler, inputs_of("sd15", 1, torch.bfloat16), ("prompt_embeds",)))
+    for name, value in found[0].items():
+        assert relative(found[1][name].double(), value.double()) <= 1e-3, name
 
 
 @pytest.mark.parametrize("gradient", ["checkpointed", "last:1", "last:2", "detached", "shortcut:1", "shortcut:2"])
