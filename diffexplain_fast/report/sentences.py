@@ -214,13 +214,16 @@ def describe_steps(explanation: Explanation) -> str:
     Args:
         explanation: the explanation.
     """
-    moved, left_out = moving_steps(explanation), explanation.settings.get("found", {}).get("left_out")
+    found = explanation.settings.get("found", {})
+    moved, left_out = moving_steps(explanation), found.get("left_out")
+    searched = str(found.get("by", "")).startswith(("description", "gradient"))
     spent = "The budget was spent, so that these were left out or cut short"
     budget = f" {spent}: {', '.join(left_out)}." if left_out else ""
     if not moved:
-        words = "the words that the search started from convinced the classifier"
-        return f"No step of the gradient was taken: {words}.{budget}"
-    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from words that were tried first.{budget}"
+        first = "the prompt that the search found" if searched else "the words that the search started from"
+        return f"No step of the gradient was taken: {first} convinced the classifier.{budget}"
+    first = "the prompt that the search found" if searched else "words that were tried first"
+    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from {first}.{budget}"
 
 
 def moving_steps(explanation: Explanation) -> int:

@@ -202,6 +202,19 @@ def test_the_report_says_whether_the_gradient_moved_the_prompt(norms: list[float
     assert ("start noise that the steps used" in page) != ("No step" in said)
 
 
+def test_a_prompt_that_no_words_gave_is_not_called_words(tmp_path: Path) -> None:
+    for norms, said in (
+        ([0.0], "taken: the prompt that the search found convinced"),
+        ([0.1], "gradient, from the prompt"),
+    ):
+        history = [Iteration(0, 1.0, 0.0, norms[0], 0.5)]
+        found = {"by": "description", "cost": {"forward": 1, "gradient": 0, "seconds": 1.0}, "left_out": []}
+        one = example(history=history)
+        one.settings["found"] = found
+        page = render_report([one], tmp_path / "report.html").read_text()
+        assert said in page and "words that the search started from" not in page
+
+
 def test_a_curve_fills_its_box() -> None:
     curve = fit_curve([4.0, 2.0, 0.0], width=100, height=50)
     assert curve is not None and curve.points == "0.0,0.0 50.0,25.0 100.0,50.0"
