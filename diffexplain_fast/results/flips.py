@@ -26,11 +26,11 @@ def flips_of(found: Mapping[int, Sequence[Edit]], top: int) -> list[Flip]:
     for image, edits in found.items():
         single: dict[str, list[Edit]] = {}
         for edit in edits:
-            if len(edit.concepts) == 1 and edit.verified and edit.flipped is not None:
+            if len(edit.concepts) == 1 and edit.verified and None not in (edit.flipped, edit.points):
                 single.setdefault(edit.concepts[0], []).append(edit)
         for concept, same in single.items():
             changed.setdefault(concept, {})[image] = 2 * sum(bool(edit.flipped) for edit in same) >= len(same)
-            points.setdefault(concept, []).append(fmean(edit.points or 0.0 for edit in same))
+            points.setdefault(concept, []).append(fmean(edit.points for edit in same if edit.points is not None))
     table: list[Flip] = []
     done: set[int] = set()
     while changed and len(table) < top:

@@ -30,7 +30,8 @@ def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
     They are at 96, 192, 384 and 768 pictures and spend .1, .2, .3 and .4 of the level; the last look that the limit
     allows is moved to the limit, and spends all that is left. The false discovery rate of a rule that controls it at
     the level of each look is, for whatever look the audit ends with, at most the sum of the levels; so is the rate of
-    any finding where none is true.
+    any finding where none is true. It is the rate of one limit: an audit that is asked for again with a larger limit,
+    because of its result, is another audit, with a level of its own.
 
     Args:
         pictures: the limit, at least 1.

@@ -95,8 +95,9 @@ def moved_interval(
         high: upper end.
         level: probability that an interval misses, in (0, 1).
     """
+    usual = np.maximum(t_quantile(1 - level / 2, pooled.freedom) * pooled.error, 1e-300)
     below, above = (
-        np.fmax(side / np.maximum(t_quantile(1 - level / 2, pooled.freedom) * pooled.error, 1e-300), 1.0)
+        np.where(np.isnan(side / usual), np.inf, np.maximum(side / usual, 1.0))  # unknown is not narrow
         for side in (pooled.estimate - low, high - pooled.estimate)
     )
     half = t_quantile(1 - level / 2, effects.freedom) * effects.error

@@ -83,7 +83,8 @@ LEVELS: dict[str, Level] = {
 of blocks, "bands" those of a decoder whose last stage runs in bands. At the other levels a step is computed again as a
 whole from its sample: "costly", "costlier" and "costliest" keep results that took many FLOP for their bytes; "again"
 keeps nothing. While the step's own backward runs, these four keep everything; "tight", which is else like "costliest",
-and "step", which is else like "again", keep no products even then.
+and "step", which is else like "again", keep no products even then. At all of these the denoiser's output for
+unconditional rows that get no gradient, one latent for each picture, is kept.
 """
 
 

@@ -78,9 +78,7 @@ class Memory:
         if not self.ran_out:
             try:
                 if keep and not level.keep_step:
-                    shelf = Shelf()
-                    with torch.no_grad():
-                        return part(level.on(shelf)), Kept(None, shelf=shelf)
+                    return _shelved(part, level)
                 stored = Offloaded(self._held) if keep and level.on_host else None
                 with torch.set_grad_enabled(keep), nullcontext() if stored is None else stored.hooks:
                     outputs = part(level)
@@ -132,6 +130,13 @@ class Memory:
         warnings.warn(what, RuntimeWarning, stacklevel=2)
         if self._tell is not None:
             self._tell()
+
+
+def _shelved(part: Callable[[Level], _Some], level: Level) -> tuple[_Some, Kept]:
+    """Return the outputs of a part that is computed again, and its shelf; a full one goes with the frame."""
+    shelf = Shelf()
+    with torch.no_grad():
+        return part(level.on(shelf)), Kept(None, shelf=shelf)
 
 
 class _Graph(NamedTuple):

@@ -126,6 +126,6 @@ def _edits(lab: Lab, work: Work) -> list[Edit]:
     recognised, edits = bool(lab.answers.ask(work.scene.pixels).hit[0]), []
     for trial in work.all:
         points = None if math.isnan(trial.points) else trial.points
-        flipped = not trial.hit if recognised else None
+        flipped = not trial.hit if recognised and points is not None else None
         edits.append(Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names, points, flipped))
     return edits

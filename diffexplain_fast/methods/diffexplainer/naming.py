@@ -82,10 +82,10 @@ def name_found(
         first = starts[0].name.split()
         more = [" ".join([*first, word]) for word in words[:_PAIRED] if word not in first]
         starts = sorted([*starts, *_drawn(problem, options, more, kept)], key=score_of, reverse=True)
-    if not starts and problem.cost.is_at_limit:
-        return None, []
     best, without = starts[0] if starts else None, dict[str, float]()
     is_name = best is not None and score_of(best) >= least
+    if not is_name and problem.cost.is_at_limit:
+        return None, starts  # what was left out might have been the name
     if best is not None and is_name:
         best, without = _needed(problem, n, best, least, kept)
     tried = [] if best is None else best.name.split()
