@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.results.named import Named
 from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd
 
 QUICK: dict[str, Any] = {
@@ -24,6 +25,19 @@ QUICK: dict[str, Any] = {
     "restarts": 0,
     "stop_probability": None,
 }
+
+
+NAMED = Named(
+    words=["blue", "desert"],
+    probability=0.82,
+    prompt_probability=0.92,
+    pictures=12,
+    without={"blue": 0.03, "desert": 0.45},
+    tried=["blue", "desert"],
+    shown=["blue", "desert", "cold"],
+    rows=1300,
+)
+"""What came of naming a prompt, made up."""
 
 
 class FailingClassifier(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
 from diffexplain_fast.stats.averaging import Average, averaged
-from diffexplain_fast.stats.coding import columns
+from diffexplain_fast.stats.coding import cells_of, columns
 from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects, against_median, joined
 from diffexplain_fast.stats.regression import Fit, check_effective, effective_pictures, least_squares
@@ -45,16 +45,18 @@ class Asked:
     @property
     def places(self) -> np.ndarray:
         """Cells that are concepts, int [concepts]: all values of groups, and of a free word that it is there."""
-        starts = np.concatenate([[0], np.cumsum(self.levels)]).astype(np.int64)
-        words = starts[self.groups : -1] + 1
-        return np.concatenate([np.arange(starts[self.groups]), words])
+        columns, values = cells_of(self.levels)
+        return np.flatnonzero((columns < self.groups) | (values == 1))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Column of the design in which each concept is, int [concepts]."""
+        return np.asarray(cells_of(self.levels)[0][self.places])
 
     @property
     def named(self) -> np.ndarray:
         """Whether a picture asks for a concept, bool [pictures, concepts]."""
-        columns = np.repeat(np.arange(len(self.levels)), self.levels)[self.places]
-        values = np.concatenate([np.arange(count) for count in self.levels])[self.places]
-        return np.asarray(self.design[:, columns] == values)
+        return np.asarray(self.design[:, self.columns] == cells_of(self.levels)[1][self.places])
 
     def part(self, rows: np.ndarray | slice) -> "Asked":
         """Return what some of the captions ask for."""
@@ -214,7 +216,7 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
     for target, place in enumerate(own):
         if place is None:
             continue
-        mine, group = asked.named[:, place], base.groups[asked.places[place]]
+        mine, group = asked.named[:, place], int(asked.columns[place])
         least = asked.least(group)
         if planned * mine.mean() < least:
             continue

@@ -6,6 +6,7 @@ from diffexplain_fast.report.explanation import describe_outcome
 from diffexplain_fast.report.sentences import nearest_words, verdict_of
 from diffexplain_fast.results.explanation import ActivationScore, Word, first_words
 from diffexplain_fast.results.named import Named
+from tests.explaining import NAMED
 from tests.report.pages import example
 
 
@@ -45,18 +46,6 @@ def test_the_verdict_follows_from_the_rates(held_out: tuple, name: tuple, said: 
 def test_words_are_said_without_articles_and_without_repetitions(words: str, said: str) -> None:
     tokens = [[Word(word, 0.9)] for word in words.split()]
     assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline
-
-
-NAMED = Named(
-    words=["blue", "desert"],
-    probability=0.82,
-    prompt_probability=0.92,
-    pictures=12,
-    without={"blue": 0.03, "desert": 0.45},
-    tried=["blue", "desert"],
-    shown=["blue", "desert", "cold"],
-    rows=1300,
-)
 
 
 def test_a_name_is_said_with_what_its_words_are_worth_and_not_as_the_prompt() -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
-from diffexplain_fast.results.named import Named
 from diffexplain_fast.results.pictures import Answer, Picture
 from diffexplain_fast.storage import MANIFEST, write_manifest
+from tests.explaining import NAMED
 
 
 def example(**changes: Any) -> Explanation:
@@ -72,19 +72,9 @@ def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_name_is_loaded_as_it_was_saved_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    name = Named(
-        words=["blue", "desert"],
-        probability=0.8,
-        prompt_probability=0.9,
-        pictures=12,
-        without={"blue": 0.2, "desert": 0.3},
-        tried=["blue", "desert"],
-        shown=["blue", "cold", "desert"],
-        rows=1324,
-    )
-    assert Explanation.load(example(named=name).save(tmp_path / "a")).named == name
+    assert Explanation.load(example(named=NAMED).save(tmp_path / "a")).named == NAMED
     with pytest.raises(CorruptFileError, match="named"):
-        Explanation.load(tampered(tmp_path / "b", named={**name, "probability": 2.0}))
+        Explanation.load(tampered(tmp_path / "b", named={**NAMED, "probability": 2.0}))
 
 
 def test_fields_that_earlier_versions_lack_are_written_only_if_they_differ_from_the_default(tmp_path: Path) -> None:

@@ -28,13 +28,15 @@ class Shown(NamedTuple):
         low: lower end of the interval in the groups that need it; minus infinity where words hardly move what is shown.
         high: upper end.
         p: of the test whether the words of a value agree; NaN where it is not tested.
-        here: whether a cell has an effect of showing.
+        disagree: whether they do not, adjusted over all tests.
+        here: whether the interval of a cell is that of showing.
     """
 
     effects: Effects
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    disagree: np.ndarray
     here: np.ndarray
 
 
@@ -88,7 +90,7 @@ def shown_effects(
         error=np.where(cells, error, asking.error),
         freedom=np.where(cells, freedom, asking.freedom),
     )
-    return Shown(joined, low, high, tested, np.broadcast_to(cells, tested.shape))
+    return Shown(joined, low, high, tested, disagree, cells & ~disagree)
 
 
 def with_showing(
@@ -125,26 +127,24 @@ def with_showing(
     asked, places = plan.asked, plan.asked.places
     tests = rule._replace(control="any" if rule.control == "family" else rule.control)
     judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.looks[-1].level, asking.found)
-    disagree = benjamini_hochberg(found.p) <= rule.level
-    here = (found.here & ~disagree)[places]
+    here = found.here[places]
     return replace(
         judged,
         low=np.where(here, found.low[places], judged.low),
         high=np.where(here, found.high[places], judged.high),
         words_p=found.p[places],
-        disagree=disagree[places],
+        disagree=found.disagree[places],
     )
 
 
 def _strata(plan: Plan, seen: np.ndarray, own: Sequence[int | None], groups: Sequence[int]) -> list[Strata | None]:
     """Return the pictures with and without the own object of every target: asked for, and seen where the eye tells."""
-    columns = np.repeat(np.arange(len(plan.asked.levels)), plan.asked.levels)[plan.asked.places]
     found: list[Strata | None] = []
     for place in own:
         if place is None:
             found.append(None)
             continue
-        asked, column = plan.asked.named[:, place], int(columns[place])
+        asked, column = plan.asked.named[:, place], int(plan.asked.columns[place])
         there = seen[:, place] == 1 if column in groups else asked
         found.append(Strata(asked & there, ~asked & ~there, column))
     return found
