@@ -52,8 +52,10 @@ class Auditing(TypedDict, total=False):
             of pixels [B, 3, H, W] in [0, 1] that returns [B, concepts]: 1, 0, or NaN where it cannot tell.
         control: "fdr", the rate of false ones among the findings; "any", the same under any dependence; "family", any
             false finding at all.
-        own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept; None for
-            a quarter of ``pictures`` for up to 16 such classes.
+        own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept, and for
+            each other one of which a concept is undecided at the end, or may be a finding; None for a quarter of
+            ``pictures`` for up to 16 classes of the first kind, and for 96 of each 384 ``pictures`` for up to 16 of the
+            second.
         labels: the true label of each picture of ``images``, for accuracies by label and concept; None for none, or for
             the names of the folders that hold them.
         segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool

@@ -14,8 +14,9 @@ from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout, readout_of
+from diffexplain_fast.methods.discovery.drawn import used_pictures
 from diffexplain_fast.methods.discovery.options import AuditOptions
-from diffexplain_fast.methods.discovery.prepared import Prepared, used_pictures
+from diffexplain_fast.methods.discovery.prepared import Prepared
 from diffexplain_fast.methods.photographs.intervened import Intervened, intervened, with_sentences
 from diffexplain_fast.methods.photographs.interventions import (
     Intervention,

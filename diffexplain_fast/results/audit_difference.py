@@ -8,7 +8,8 @@ import numpy as np
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
-from diffexplain_fast.stats.cells import Asked, Estimated, Judged, Rule, estimate, judge
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""

@@ -1,86 +1,20 @@
 """The cells of a trial: effects of everything that captions ask for, and which of them are findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.averaging import Average, averaged
-from diffexplain_fast.stats.coding import cells_of, columns
 from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects, against_median, joined
-from diffexplain_fast.stats.regression import Fit, check_effective, effective_pictures, least_squares
+from diffexplain_fast.stats.regression import Fit, least_squares
 
 _LEAST_FOR_PAIRS = 72
 """Pictures below which no pairs are predicted: two values of groups of six are then together in two pictures."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What the captions of pictures ask for; ``part`` is the one way to fewer pictures.
-
-    Attributes:
-        design: int64 [pictures, columns]: the value of every group, -1 where it is left out, then for every free word
-            whether it is there.
-        levels: number of values of every column.
-        groups: number of columns that are groups; the others are free words.
-        weights: float [pictures], how much each counts, so that they stand for a user's distribution; None for equally.
-
-    Raises:
-        ValueError: weights of another number of pictures.
-    """
-
-    design: np.ndarray
-    levels: tuple[int, ...]
-    groups: int
-    weights: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and len(self.weights) != len(self.design):
-            raise wrong_value("weights", f"{len(self.design)} numbers, one a picture", len(self.weights))
-
-    @property
-    def places(self) -> np.ndarray:
-        """Cells that are concepts, int [concepts]: all values of groups, and of a free word that it is there."""
-        columns, values = cells_of(self.levels)
-        return np.flatnonzero((columns < self.groups) | (values == 1))
-
-    @property
-    def columns(self) -> np.ndarray:
-        """Column of the design in which each concept is, int [concepts]."""
-        return np.asarray(cells_of(self.levels)[0][self.places])
-
-    @property
-    def named(self) -> np.ndarray:
-        """Whether a picture asks for a concept, bool [pictures, concepts]."""
-        return np.asarray(self.design[:, self.columns] == cells_of(self.levels)[1][self.places])
-
-    def part(self, rows: np.ndarray | slice) -> "Asked":
-        """Return what some of the captions ask for."""
-        weights = None if self.weights is None else self.weights[rows]
-        return replace(self, design=self.design[rows], weights=weights)
-
-    def unweighted(self) -> "Asked":
-        """Return the same captions, of which each counts equally."""
-        return replace(self, weights=None)
-
-    @property
-    def effective(self) -> float | None:
-        """How many pictures of equal weight the weighted ones are worth; None without weights."""
-        return None if self.weights is None else effective_pictures(self.weights)
-
-    @property
-    def terms(self) -> int:
-        """Number of columns of the regression."""
-        return 1 + sum(count - 1 for count in self.levels)
-
-    def least(self, column: int) -> int:
-        """Return how many pictures that all ask for one value of a column are enough for effects in them, one by one:
-        two of every value of each other column."""
-        return 2 * max((count for at, count in enumerate(self.levels) if at != column), default=1)
 
 
 class Rule(NamedTuple):
@@ -92,6 +26,7 @@ class Rule(NamedTuple):
         level: error of the intervals.
         control: of false findings; see ``one_sided_tests``.
         seed: of the bootstrap.
+        own_level: what is spent after the last look, where pictures of own objects are drawn for what is undecided.
     """
 
     looks: Sequence[Look]
@@ -99,6 +34,7 @@ class Rule(NamedTuple):
     level: float
     control: Control
     seed: int
+    own_level: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,24 +83,6 @@ class Judged:
         return reported_interval(kept, self.found, self.tested, self.level)
 
 
-def check_asked(asked: Asked, looks: Sequence[int]) -> None:
-    """Refuse captions that tell too little, whatever is said of their pictures.
-
-    Args:
-        asked: what all captions of a trial ask for.
-        looks: numbers of pictures at which effects are estimated.
-
-    Raises:
-        ValueError: weights that are worth fewer than 50 pictures of equal weight; fewer pictures than terms at a look.
-    """
-    if asked.weights is not None:
-        check_effective(asked.weights)
-    terms = int(np.linalg.matrix_rank(columns(asked.design[: min(looks)], asked.levels)))
-    if min(looks) <= terms:
-        wanted = f"more than {asked.terms}, one a term of these concepts; ask for more pictures, or name fewer concepts"
-        raise wrong_value("pictures", wanted, min(looks))
-
-
 def concept_effects(asked: Asked, outcomes: np.ndarray) -> tuple[Fit, Effects]:
     """Return the regression of outcomes on what captions ask for, and the effects of all cells.
 
@@ -196,7 +114,13 @@ class Estimated:
     fit: Fit | None
 
 
-def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int) -> Estimated:
+More = Mapping[int, tuple[Asked, np.ndarray]]
+"""Place of a target to more pictures that all ask for its own object: their captions, and its values [pictures]."""
+
+
+def estimate(
+    asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int, more: More | None = None
+) -> Estimated:
     """Return the effects of all cells, averaged over a target's own object asked for and not asked for.
 
     Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures.
@@ -207,6 +131,7 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         own: place of every target's own object among the concepts, None where there is none.
         planned: number of pictures at the last look. Where that is too small for an average, the effects of all
             pictures take its place.
+        more: pictures of own objects beside these; they serve the average only.
 
     Returns:
         The effects; NaN at a look that comes too early for an average.
@@ -217,18 +142,23 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         if place is None:
             continue
         mine, group = asked.named[:, place], int(asked.columns[place])
+        small, outcome = with_more(asked.part(mine), values[mine, target], (more or {}).get(target))
         least = asked.least(group)
-        if planned * mine.mean() < least:
+        if max(planned * mine.mean(), len(outcome)) < least:
             continue
         cells = base.groups != group
         found = None
-        if mine.sum() >= least:
-            outcome = values[:, [target]]
+        if len(outcome) >= least:
             rest = asked.part(~mine)
-            large = concept_effects(rest, without_pairs(rest, outcome[~mine]))[1]
-            found = averaged(one_by_one(asked.part(mine), outcome[mine]), large, cells)
+            large = concept_effects(rest, without_pairs(rest, values[~mine][:, [target]]))[1]
+            found = averaged(one_by_one(small, outcome[:, None]), large, cells)
         effects = with_average(effects, target, cells, found)
     return Estimated(effects, fit)
+
+
+def with_more(asked: Asked, values: np.ndarray, more: tuple[Asked, np.ndarray] | None) -> tuple[Asked, np.ndarray]:
+    """Return captions and values of one target, with those of more pictures behind them; None for none."""
+    return (asked, values) if more is None else (asked.joined(more[0]), np.concatenate([values, more[1]]))
 
 
 def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:

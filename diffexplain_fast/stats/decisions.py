@@ -24,7 +24,7 @@ class Look(NamedTuple):
     level: float
 
 
-def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
+def looks(pictures: int, level: float = 0.05, kept: float = 0.0) -> tuple[Look, ...]:
     """Return the looks of an audit that grows up to a limit of pictures.
 
     They are at 96, 192, 384 and 768 pictures and spend .1, .2, .3 and .4 of the level; the last look that the limit
@@ -36,6 +36,7 @@ def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
     Args:
         pictures: the limit, at least 1.
         level: of all looks together, in (0, 1).
+        kept: share, in [0, 1), of what is left for the last look that is kept for a test after it.
 
     Raises:
         ValueError: an argument out of its range.
@@ -45,7 +46,8 @@ def looks(pictures: int, level: float = 0.05) -> tuple[Look, ...]:
     if not 0 < level < 1:
         raise wrong_value("level", "above 0 and below 1", level)
     before = [Look(at, round(share * level, 12)) for at, share in _LOOKS if at <= pictures][:-1]
-    return (*before, Look(pictures, round(level - sum(look.level for look in before), 12)))
+    left = level - sum(look.level for look in before)
+    return (*before, Look(pictures, round((1 - kept) * left, 12)))
 
 
 @dataclass(frozen=True)

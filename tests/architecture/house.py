@@ -135,7 +135,7 @@ DOORS = {
     },
     "methods": {},
     "methods/discovery": {
-        **dict.fromkeys(("screen", "discover", "prepared", "question"), "api"),
+        **dict.fromkeys(("screen", "discover", "drawn", "prepared", "question"), "api"),
         "options": "api cli",
     },
     "methods/photographs": dict.fromkeys(
@@ -198,6 +198,7 @@ DOORS = {
         "spending": "evidence methods",
     },
     "stats": {
+        "asked": "methods results",
         "cells": "methods results",
         "clustered": "methods",
         "decisions": "methods api",

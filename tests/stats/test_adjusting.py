@@ -5,7 +5,8 @@ import pytest
 
 from diffexplain_fast.stats import adjusting
 from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
-from diffexplain_fast.stats.cells import Asked, concept_effects, estimate, one_by_one
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.cells import concept_effects, estimate, one_by_one
 from diffexplain_fast.stats.coding import columns
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import interval

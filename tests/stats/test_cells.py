@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from diffexplain_fast.stats.cells import Asked, Rule, estimate, judge
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
 from diffexplain_fast.stats.design import balanced_design
 
@@ -44,6 +45,32 @@ def test_intervals_hold_the_mean(with_own: float) -> None:
         inside += (np.abs(judged.estimate[9:16, 0]) <= (judged.high - judged.low)[9:16, 0] / 2).tolist()
         widths.append(float((judged.high - judged.low)[9:16, 0].mean()))
     assert np.mean(inside) >= 0.93 and np.mean(widths) < 1.2
+
+
+def test_more_pictures_of_the_own_object_make_the_mean_surer() -> None:
+    inside, errors = [], {0: list[float](), 192: list[float]()}
+    for seed in range(40):
+        captions, more = asked(seed=seed), asked(192, seed + 1000)
+        more.design[:, 0] = OWN
+        values = outcomes(captions, 3.0, 1.0, seed), outcomes(more, 3.0, 1.0, seed + 1000)[:, 0]
+        for count, found in errors.items():
+            beside = {0: (more.part(slice(count)), values[1][:count])} if count else None
+            estimated = estimate(captions, values[0], [OWN], 384, beside).effects
+            found.append(float(estimated.error[8, 0]))
+            if count:
+                inside.append(abs(estimated.estimate[8, 0] - 2.0) <= 2 * estimated.error[8, 0])
+                alone = estimate(captions, values[0], [OWN], 384).effects
+                assert np.array_equal(estimated.estimate[:8], alone.estimate[:8]), "of the object's own group"
+    assert np.mean(inside) >= 0.9
+    assert np.mean(errors[192]) < 0.7 * np.mean(errors[0])
+
+
+def test_more_pictures_are_enough_where_the_shared_ones_are_too_few() -> None:
+    captions, more = asked(48), asked(96, 7)
+    more.design[:, 0] = OWN
+    values, beside = outcomes(captions, 6.0, 2.0, 0, noise=0.1), outcomes(more, 6.0, 2.0, 1, noise=0.1)[:, 0]
+    found = estimate(captions, values, [OWN], 48, {0: (more, beside)}).effects
+    assert found.estimate[8, 0] == pytest.approx(4.0, abs=0.5)
 
 
 def test_a_look_that_is_too_early_has_no_estimate_and_decides_nothing() -> None:

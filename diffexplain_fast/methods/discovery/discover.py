@@ -3,20 +3,20 @@
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups
+from diffexplain_fast.methods.discovery.drawn import own_pictures, pictures_beside
 from diffexplain_fast.methods.discovery.found import found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
-from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.pairs import interactions_of
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.methods.discovery.prepared import Prepared, own_pictures
-from diffexplain_fast.methods.discovery.question import Question
+from diffexplain_fast.methods.discovery.prepared import Prepared
 from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import with_showing
@@ -27,7 +27,6 @@ from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
-from diffexplain_fast.stats.cells import Rule
 
 
 def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) -> Audit:
@@ -44,16 +43,18 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     began = time.perf_counter()
     question, options, plan = prepared.question, prepared.options, prepared.context
     pool, readout, concepts, sight = question.pool, question.readout, question.concepts, question.sight
-    rule = Rule(options.looks, options.minimal_effect, options.level, options.control, question.seed)
+    rule = prepared.rule
     own_places = [own_concept(concepts, label) for label in readout.labels]
     look = None if sight is None else sight.look
+    heard = counter(callback, "own")
     again = redraws(question, plan, options.redraw, counter(callback, "again"))
-    data, first, estimated, asking = run_trial(
-        pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again
+    beside = partial(pictures_beside, prepared, report=heard)
+    data, first, estimated, asking, more = run_trial(
+        pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again, beside
     )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
-    judged = with_showing(used, data, errors, estimated, asking, rule, concepts, own_places)
-    own = own_pictures(prepared, counter(callback, "own"))
+    judged = with_showing(used, data, errors, estimated, asking, rule, concepts, own_places, more)
+    own = own_pictures(prepared, heard) | dict(more)
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
     trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
@@ -64,12 +65,13 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     found = found_features(question, trial, rows, counter(callback, "found"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
-        **_settings(question, options, used),
+        **_settings(prepared, used),
         "generator_error": {group: one._asdict() for group, one in error.items()},
         "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
         "pictures_drawn": pool.drawn,
         "own_objects": prepared.need,
+        "pictures_beside": {readout.names[place]: len(plan.captions) for place, (plan, _) in more.items()},
         "seconds": time.perf_counter() - began,
     }
     return Audit(
@@ -85,11 +87,13 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     )
 
 
-def _settings(question: Question, options: AuditOptions, used: Plan) -> JsonObject:
+def _settings(prepared: Prepared, used: Plan) -> JsonObject:
     """Return what decides an audit."""
+    question = prepared.question
     readout, sight = question.readout, question.sight
     return {
-        **options.record(),
+        **prepared.options.record(),
+        "looks": [{"pictures": look.pictures, "level": look.level} for look in prepared.rule.looks],
         "concepts": question.concepts.record(),
         "phrasing": question.phrases.name,
         "seed": question.seed,

@@ -7,13 +7,17 @@ from typing import get_args
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.stats.decisions import Control, Look, looks
+from diffexplain_fast.stats.cells import Rule
+from diffexplain_fast.stats.decisions import Control, looks
+from diffexplain_fast.stats.design import BLOCK
 from diffexplain_fast.targets import whole_number
 
 _LEAST = 24
 """Pictures below which no concept of any useful trial is asked for often enough."""
+_ENOUGH = 4 * BLOCK
+"""Pictures of the shared pool for each block of a class's own object, where something is undecided."""
 _ALL_OWN = 16
-"""Classes up to which each gets pictures of its own object without being asked for."""
+"""Classes that get pictures of their own objects without being asked for, at most."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,11 @@ class AuditOptions:
         minimal_effect: effect, in centred logits, below which nothing is called a finding; at least 0.
         level: rate of false findings, and error of the intervals; in (0, 1).
         control: "fdr", "any" or "family", see ``stats.decisions.one_sided_tests``.
-        own_pictures: pictures that ask for a class's own object, for every class whose name is not a concept; None for
-            a quarter of ``pictures`` where there are at most 16 such classes, else for none, with the plan in the
-            settings.
+        own_pictures: pictures that ask for a class's own object, for every class whose name is not a concept, and for
+            every other class of which a concept is undecided after the last look, or may be a finding. None for a
+            quarter of ``pictures`` for the former, and none where they are more than 16, with the plan in the settings;
+            and for 96 of each 384 ``pictures`` for at most 16 of the latter, because more pictures that serve every
+            class are better than fewer of one.
         redraw: how often a picture is drawn again, at most, in which the eye does not see what was asked for.
 
     Raises:
@@ -61,9 +67,32 @@ class AuditOptions:
             raise wrong_value("redraw", "at least 0", self.redraw)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
-        """Numbers of pictures at which the cells are tested, and the level that is spent at each."""
-        return looks(self.pictures, self.level)
+    def beside(self) -> int:
+        """Pictures of its own object that a class gets whose name is a concept, where something is undecided.
+
+        There are none where pictures are drawn again, which these would not be.
+        """
+        if self.redraw:
+            return 0
+        if self.own_pictures is not None:
+            return self.own_pictures
+        return BLOCK * (self.pictures // _ENOUGH)  # whole blocks are balanced
+
+    @property
+    def most_beside(self) -> int | None:
+        """Classes that get such pictures at most, without being asked for; None for all."""
+        return _ALL_OWN if self.own_pictures is None else None
+
+    def rule(self, beside: bool, seed: int) -> Rule:
+        """Return how the cells are tested: at which numbers of pictures, and what is spent at each look.
+
+        Args:
+            beside: whether some class may get pictures of its own object after the last look; the level that is left
+                then goes in equal parts to that look and to the test after them.
+            seed: of the bootstrap.
+        """
+        at = looks(self.pictures, self.level, 0.5 if beside else 0.0)
+        return Rule(at, self.minimal_effect, self.level, self.control, seed, at[-1].level if beside else 0.0)
 
     def own_count(self, classes: int) -> int:
         """Return how many pictures of its own object each class gets.
@@ -83,7 +112,6 @@ class AuditOptions:
             "level": self.level,
             "control": self.control,
             "redraw": self.redraw,
-            "looks": [{"pictures": look.pictures, "level": look.level} for look in self.looks],
         }
 
 

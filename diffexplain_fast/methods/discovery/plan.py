@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.concepts import WORD, Concepts
 from diffexplain_fast.evidence.phrases import Phrases, check_captions, reworded
 from diffexplain_fast.methods.discovery.weights import Shares, picture_weights
 from diffexplain_fast.methods.discovery.wording import synonyms_in, words_said
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.design import BLOCK, LEFT_OUT, bag_design, balanced_design
 
 BAG = 4
@@ -38,6 +38,16 @@ class Plan:
     phrasing: np.ndarray
     words: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
+    def joined(self, more: "Plan") -> "Plan":
+        """Return these captions and then those of another plan of the same concepts."""
+        return replace(
+            self,
+            captions=(*self.captions, *more.captions),
+            asked=self.asked.joined(more.asked),
+            phrasing=np.concatenate([self.phrasing, more.phrasing]),
+            words=np.concatenate([self.words, more.words]),
+        )
+
     def first(self, pictures: int) -> "Plan":
         """Return the plan of the first pictures only."""
         part = slice(0, pictures)
@@ -61,7 +71,7 @@ def context_plan(
         pipeline: draws the pictures; a caption that it would truncate is refused.
         pictures: how many are wanted at most; there are captions for whole blocks.
         seed: the same seed gives the same captions.
-        shares: a user's distribution of concepts, for which the pictures are re-weighted; None for a uniform one.
+        shares: a user's distribution of concepts, which the pictures are re-weighted for; None for a uniform one.
     """
     return _plan(CONTEXT, concepts, phrases, pipeline, pictures, seed, {}, shares)
 
@@ -70,11 +80,8 @@ def screen_plan(concepts: Concepts, phrases: Phrases, pipeline: Pipeline, each: 
     """Return captions that ask for the free words only, each in about so many pictures, for a screening.
 
     Args:
-        concepts: whose free words are asked for.
-        phrases: see ``context_plan``.
-        pipeline: see ``context_plan``.
+        concepts, phrases, pipeline, seed: see ``context_plan``; only free words are asked for.
         each: pictures of a word.
-        seed: see ``context_plan``.
     """
     size = min(BAG, len(concepts.words))
     pictures = -(-each * (len(concepts.words) + size) // size)
@@ -93,13 +100,8 @@ def own_plan(
     """Return captions that ask for the object of one class in every picture.
 
     Args:
-        concepts: see ``context_plan``.
-        phrases: see ``context_plan``.
-        pipeline: see ``context_plan``.
-        pictures: see ``context_plan``.
-        seed: see ``context_plan``.
-        own: group and name of the object.
-        shares: see ``context_plan``.
+        concepts, phrases, pipeline, pictures, seed, shares: see ``context_plan``.
+        own: group and name of the object; a group and value of the concepts, or a free word, or neither of them.
     """
     name = hashlib.sha256("/".join(own).encode()).hexdigest()[:12]
     return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]), shares)
@@ -120,18 +122,20 @@ def _plan(
     grouped = np.zeros((count, 0), dtype=np.int64)
     if groups:
         grouped = balanced_design([len(values) for _, values in groups], count, seed, None if phrases.silent else 0.0)
-    for column, (name, _) in enumerate(groups):
-        if name in own:  # the caption has room for one of them
-            grouped[:, column] = LEFT_OUT
+    for column, (name, values) in enumerate(groups):
+        if name in own:
+            grouped[:, column] = values.index(own[name]) if own[name] in values else LEFT_OUT
     bags = np.zeros((count, 0), dtype=bool)
     if words:
-        size = min(BAG, len(words))
+        size = max(1, min(BAG, len(words)) - (WORD in own))
         # Some places of a bag stay empty: in bags of one size a word is there only instead of another word.
         bags = bag_design(len(words) + size, size, count, seed)[:, : len(words)]
+        bags[:, [place for place, word in enumerate(words) if word == own.get(WORD)]] = True
     phrasing = np.concatenate([_phrasings(phrases.count, seed, block) for block in range(count // BLOCK)])
     captions, said = [], words_said(concepts, grouped, seed)
     for picture, (row, bag, number) in enumerate(zip(grouped, bags, phrasing.tolist(), strict=True)):
-        scene = own | {name: values[v] for (name, values), v in zip(groups, row.tolist(), strict=True) if v != LEFT_OUT}
+        scene = {name: value for name, value in own.items() if name != WORD}
+        scene |= {name: values[v] for (name, values), v in zip(groups, row.tolist(), strict=True) if v != LEFT_OUT}
         text = phrases.say(scene, [word for word, there in zip(words, bag, strict=True) if there], number)
         captions.append(reworded(text, synonyms_in(concepts, said[picture])))
     check_captions(captions, pipeline)

@@ -1,10 +1,8 @@
 """A question with the captions of its trial: everything that can be refused is refused before a picture is drawn."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-
-from torch import Tensor
 
 from diffexplain_fast.evidence.phrases import surely_fit
 from diffexplain_fast.methods.discovery.found import check_room
@@ -13,9 +11,9 @@ from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.plan import BAG, Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.question import Found, Question
 from diffexplain_fast.methods.discovery.redraw import check_redraw
-from diffexplain_fast.methods.discovery.trial import Measured, measured
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.stats.cells import check_asked
+from diffexplain_fast.stats.asked import check_asked
+from diffexplain_fast.stats.cells import Rule
 
 OWN_GROUP = "object"
 """What a class's own object is called in a caption that names it beside the concepts."""
@@ -29,7 +27,8 @@ class Prepared:
         question: what is asked.
         options: how many pictures, and what counts as a finding.
         context: captions of the pictures that serve every class.
-        own: place of a target to a function that returns captions that ask for its own object, made once.
+        own: place of a target whose name is no concept to a function that makes captions of its own object, once.
+        beside: the same of targets whose name is a concept: drawn where something is undecided after the last look.
         need: what pictures of own objects take, for the settings.
     """
 
@@ -37,7 +36,13 @@ class Prepared:
     options: AuditOptions
     context: Plan
     own: dict[int, Callable[[], Plan]]
+    beside: dict[int, Callable[[], Plan]]
     need: JsonObject
+
+    @property
+    def rule(self) -> Rule:
+        """How the cells are tested."""
+        return self.options.rule(bool(self.beside), self.question.seed)
 
     def with_found(self, found: Mapping[int, Found]) -> "Prepared":
         """Return the same question with what a search has found.
@@ -68,10 +73,9 @@ def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepa
             weights of what is no concept, or that leave too few pictures; fewer pictures than terms at a look; pictures
             that are to be drawn again without an eye.
     """
-    concepts, phrases, pipeline = question.concepts, question.phrases, question.pool.pipeline
-    shares = question.shares
+    concepts, phrases, pipeline, shares = question.concepts, question.phrases, question.pool.pipeline, question.shares
     context = context_plan(concepts, phrases, pipeline, options.pictures, question.seed, shares)
-    check_asked(context.first(options.pictures).asked, [look.pictures for look in options.looks])
+    check_asked(context.first(options.pictures).asked, [look.pictures for look in options.rule(False, 0).looks])
     check_redraw(question, context, options.redraw)
     check_room(question, tokens)
     named = {
@@ -81,41 +85,26 @@ def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepa
     }
     count = options.own_count(len(named))
     need: JsonObject = {"classes": len(named), "pictures_each": count}
+
+    def captions_of(own: tuple[str, str], count: int) -> Callable[[], Plan]:
+        return cache(lambda: own_plan(concepts, phrases, pipeline, count, question.seed, own, shares).first(count))
+
+    own = {place: captions_of((OWN_GROUP, name), count) for place, name in named.items() if count}
     if not count:
-        pictures = options.pictures // 4
-        need["plan"] = f"own_pictures={pictures} draws {pictures * len(named)} pictures more" if named else ""
-        return Prepared(question, options, context, {}, need)
-
-    def captions_of(name: str) -> Callable[[], Plan]:
-        group = OWN_GROUP, name
-        return cache(lambda: own_plan(concepts, phrases, pipeline, count, question.seed, group, shares).first(count))
-
-    own = {place: captions_of(name) for place, name in named.items()}
-    if not surely_fit(concepts, phrases, pipeline, OWN_GROUP, list(named.values()), BAG):
-        for captions in own.values():
-            captions()
-    return Prepared(question, options, context, own, need)
+        each = options.pictures // 4
+        need["plan"] = f"own_pictures={each} draws {each * len(named)} pictures more" if named else ""
+    elif not surely_fit(concepts, phrases, pipeline, OWN_GROUP, list(named.values()), BAG):
+        _make(own)
+    places = [own_concept(concepts, label) for label in question.readout.labels]
+    parts = {place: concepts.names[at].partition(":")[::2] for place, at in enumerate(places) if at is not None}
+    beside = {place: captions_of(part, options.beside) for place, part in parts.items() if options.beside}
+    values = [value for _, value in parts.values()]
+    if not phrases.of_tiny_world and not surely_fit(concepts, phrases, pipeline, OWN_GROUP, values, BAG):
+        _make(beside)  # no caption in the grammar of the tiny world is too long
+    return Prepared(question, options, context, own, beside, need)
 
 
-def own_pictures(prepared: Prepared, report: Callable[[int, int], None]) -> dict[int, tuple[Plan, Measured]]:
-    """Return plan and data of pictures of own objects, by the place of the target.
-
-    Args:
-        prepared: the question.
-        report: receives pictures that are there and pictures that are wanted, of one class after the other.
-    """
-    pool, readout = prepared.question.pool, prepared.question.readout
-    plans = ((place, captions()) for place, captions in prepared.own.items())
-    return {place: (plan, measured(pool, plan, readout, None, 0, len(plan.captions), report)) for place, plan in plans}
-
-
-def used_pictures(prepared: Prepared, count: int) -> Iterator[Tensor]:
-    """Yield the first pictures of the pool that serve every class, as pixels [B, 3, H, W] in [0, 1].
-
-    Args:
-        prepared: the question.
-        count: how many were used.
-    """
-    pool, plan = prepared.question.pool, prepared.context
-    for levels in pool.pictures(plan.stage, plan.captions, 0, count):
-        yield pool.as_pixels(levels)
+def _make(captions: Mapping[int, Callable[[], Plan]]) -> None:
+    """Make captions now, so that they are refused now."""
+    for one in captions.values():
+        one()

@@ -12,7 +12,7 @@ from diffexplain_fast.methods.discovery.plan import screen_plan
 from diffexplain_fast.methods.discovery.trial import measured
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.regression import least_squares
 
 MOST = 200

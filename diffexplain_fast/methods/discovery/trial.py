@@ -1,6 +1,6 @@
 """A trial that grows: pictures are drawn look by look until every cell is decided or the limit is reached."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from diffexplain_fast.evidence.eyes import Eye
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.plan import Plan
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 
 Report = Callable[[int, int], None]
@@ -31,6 +32,7 @@ class Measured:
 
 
 Again = Callable[[Measured, int], Measured]
+Beside = Callable[[Sequence[int]], Mapping[int, tuple[Plan, Measured]]]
 
 
 def measured(
@@ -75,12 +77,14 @@ class Ran(NamedTuple):
         first: of all pictures as they were drawn first; the same but where some are drawn again.
         estimated: effects of all cells.
         judged: the cells.
+        beside: place of a target to plan and data of its pictures of its own object, where something was undecided.
     """
 
     data: Measured
     first: Measured
     estimated: Estimated
     judged: Judged
+    beside: Mapping[int, tuple[Plan, Measured]]
 
 
 def run_trial(
@@ -92,19 +96,21 @@ def run_trial(
     rule: Rule,
     report: Report,
     again: Again | None = None,
+    beside: Beside | None = None,
 ) -> Ran:
-    """Return a trial after the look at which all cells are decided, or the last one.
+    """Return a trial after the look at which all cells are decided and all findings shown, or the last one.
+
+    An effect is averaged over the target's own object asked for and not asked for, and few pictures of the shared pool
+    ask for any one object. Targets of which a cell is still open then get pictures of their own object, and all cells
+    are tested once more.
 
     Args:
-        pool: see ``measured``.
-        plan: see ``measured``.
-        readout: see ``measured``.
+        pool, plan, readout, eye, report: see ``measured``.
         own: place of every target's own object among the concepts, None where there is none.
-        eye: see ``measured``.
         rule: of the looks and tests.
-        report: see ``measured``.
         again: draws pictures again that do not show what was asked for, from what was said of them and the number of
             the first; None to take them as they are.
+        beside: draws pictures of own objects, from places of targets; None for none.
     """
     parts: list[Measured] = []
     drawn: list[Measured] = []
@@ -117,6 +123,26 @@ def run_trial(
         estimated = estimate(asked, data.values, own, rule.looks[-1].pictures)
         judged = judge(asked, estimated, rule, look.level, found)
         found = judged.found
-        if not (judged.names == "undecided").any():
+        if not _open(judged, rule).any():
             break
-    return Ran(data, joined(drawn), estimated, judged)
+    unsure = _unsure(asked, judged, rule, own)
+    more = beside(unsure) if beside is not None and unsure else {}
+    if more:
+        known = {place: (plan.asked, said.values[:, place]) for place, (plan, said) in more.items()}
+        estimated = estimate(asked, data.values, own, rule.looks[-1].pictures, known)
+        judged = judge(asked, estimated, rule, rule.own_level, found)
+    return Ran(data, joined(drawn), estimated, judged, more)
+
+
+def _open(judged: Judged, rule: Rule) -> np.ndarray:
+    """Return which cells more pictures may decide: undecided ones, and possible findings that are not shown yet."""
+    beyond = (np.abs(judged.estimate) > rule.delta) & (judged.found == 0)
+    return np.asarray((judged.names == "undecided") | beyond)
+
+
+def _unsure(asked: Asked, judged: Judged, rule: Rule, own: Sequence[int | None]) -> list[int]:
+    """Return the places of targets of which a cell outside the group of their own object is open, the largest first."""
+    size, columns = np.where(_open(judged, rule), np.nan_to_num(np.abs(judged.estimate)), -1.0), asked.columns
+    places = [(target, place) for target, place in enumerate(own) if place is not None]
+    largest = {target: float(size[columns != columns[place], target].max(initial=-1)) for target, place in places}
+    return sorted((target for target, most in largest.items() if most >= 0), key=lambda target: -largest[target])

@@ -7,7 +7,8 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.results.audit_rows import UnitRow
-from diffexplain_fast.stats.cells import Asked, concept_effects
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.decisions import findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.unit_scores import correlation, cosy_scores
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.design import LEFT_OUT
 from diffexplain_fast.stats.instruments import Words
 

@@ -53,3 +53,23 @@ def test_every_caption_of_an_own_plan_asks_for_the_object() -> None:
     assert not any(set(GROUPS["object"]) & set(caption.split()) for caption in own.captions)
     assert not own.asked.named[:, :4].any() and own.asked.named[:, 4:].any()
     assert own.stage != plan(96).stage
+
+
+def test_an_own_plan_of_a_concept_says_so_in_its_design() -> None:
+    own = own_plan(Concepts(GROUPS), SPOKEN, PIPELINE, 96, 0, ("object", "fish"))  # type: ignore[arg-type]
+    assert own.asked.named[:, 1].all() and all(caption.startswith("fish ") for caption in own.captions)
+    assert not own.asked.named[:, [0, 2, 3]].any()
+    backgrounds = own.asked.named[:, 4:8].sum(0)
+    assert backgrounds.min() == backgrounds.max() == 24
+    both = plan(96).joined(own)
+    assert len(both.captions) == len(both.asked.design) == len(both.phrasing) == len(both.words) == 192
+    assert both.first(96).captions == plan(96).captions
+
+
+def test_an_own_plan_of_a_free_word_says_it_in_every_caption() -> None:
+    concepts = Concepts(words=["fish", "desert", "snow", "sea", "sun", "moon"])
+    own = own_plan(concepts, SPOKEN, PIPELINE, 96, 0, ("word", "fish"))  # type: ignore[arg-type]
+    assert own.asked.named[:, 0].all() and all("fish" in caption.split() for caption in own.captions)
+    assert max(len(caption.split()) for caption in own.captions) <= 4
+    others = own.asked.named[:, 1:].sum(0)
+    assert others.min() > 0 and others.max() - others.min() <= 4

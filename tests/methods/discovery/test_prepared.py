@@ -7,10 +7,11 @@ import pytest
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import phrases_of
-from diffexplain_fast.methods.discovery import prepared
+from diffexplain_fast.methods.discovery import drawn, prepared
+from diffexplain_fast.methods.discovery.drawn import own_pictures
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.plan import own_plan
-from diffexplain_fast.methods.discovery.prepared import own_pictures, prepare
+from diffexplain_fast.methods.discovery.prepared import prepare
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.models.loading import load_pipeline
 from tests.tiny import tiny_sd
@@ -31,7 +32,7 @@ def test_captions_of_own_objects_are_made_once_and_late(sure: bool, monkeypatch:
         return plan.captions[0]
 
     monkeypatch.setattr(prepared, "own_plan", making)
-    monkeypatch.setattr(prepared, "measured", measured)
+    monkeypatch.setattr(drawn, "measured", measured)
     if not sure:
         monkeypatch.setattr(prepared, "surely_fit", lambda *given: False)
     pipeline: Any = load_pipeline(tiny_sd())
@@ -40,8 +41,8 @@ def test_captions_of_own_objects_are_made_once_and_late(sure: bool, monkeypatch:
     question = Question(pool, readout, CONCEPTS, phrases_of(CONCEPTS, pipeline), None, 0)
     ready = prepare(question, AuditOptions(pictures=24, own_pictures=24))
     assert events == ([] if sure else ["made boat", "made fish"]), "before anything is drawn"
-    drawn = own_pictures(ready, lambda done, total: None)
+    pictures = own_pictures(ready, lambda done, total: None)
     late = ["made boat", "drawn", "made fish", "drawn"]
     assert events == (late if sure else ["made boat", "made fish", "drawn", "drawn"])
-    assert "boat" in drawn[0][1] and "fish" in drawn[1][1] and len(drawn[0][0].captions) == 24
-    assert [ready.own[place]() is plan for place, (plan, _) in drawn.items()] == [True, True]
+    assert "boat" in pictures[0][1] and "fish" in pictures[1][1] and len(pictures[0][0].captions) == 24
+    assert [ready.own[place]() is plan for place, (plan, _) in pictures.items()] == [True, True]

@@ -12,7 +12,7 @@ from diffexplain_fast.methods.discovery import redraw
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.redraw import agrees, redrawn, seen_groups
 from diffexplain_fast.methods.discovery.trial import Measured
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import against_median
 from diffexplain_fast.stats.regression import least_squares

@@ -9,7 +9,7 @@ from torch import Tensor
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.discovery import screen
 from diffexplain_fast.methods.discovery.screen import EACH, strongest
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.design import bag_design
 from tests.auditing import quick_audit
 

@@ -19,7 +19,7 @@ from diffexplain_fast.methods.discovery.weights import picture_weights, shares_o
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.stats.cells import Asked
+from diffexplain_fast.stats.asked import Asked
 from tests.auditing import QUICK, TINY_GROUPS, made_up, quick_audit
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 

@@ -9,7 +9,8 @@ import pytest
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.discovery.weights import picture_weights, shares_of
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.stats.cells import Asked, estimate
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.cells import estimate
 from diffexplain_fast.stats.design import balanced_design
 from tests.auditing import GROUPS, quick_audit
 
