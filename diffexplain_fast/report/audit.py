@@ -92,10 +92,17 @@ def _facts(audit: Audit) -> list[str]:
         return ["The difference of two audits: the first minus the second."]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
+        *own_objects(audit),
         *effective_size(audit),
         f"minimal effect {settings['minimal_effect']:g}, false discoveries at most {settings['level']:.0%}",
         f"eye: {settings['eye'] or 'none'}",
     ]
+
+
+def own_objects(audit: Audit) -> list[str]:
+    """Return a sentence about the pictures of own objects that some classes got, else nothing."""
+    beside = audit.settings.get("pictures_beside") or {}
+    return [f"{sum(beside.values())} more of the own objects of {', '.join(beside)}"] if beside else []
 
 
 def effective_size(audit: Audit) -> list[str]:

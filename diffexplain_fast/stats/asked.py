@@ -1,6 +1,6 @@
 """What the captions of pictures ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,12 +55,30 @@ class Asked:
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, design=self.design[rows], weights=weights)
 
-    def joined(self, more: "Asked") -> "Asked":
-        """Return what these captions ask for and then those of other pictures, of the same columns."""
-        weights = None
-        if self.weights is not None and more.weights is not None:
-            weights = np.concatenate([self.weights, more.weights])
-        return replace(self, design=np.concatenate([self.design, more.design]), weights=weights)
+    def and_more(self, more: Mapping[int, "Asked"]) -> "Asked":
+        """Return what these captions ask for, and then those of more pictures that all ask for one concept.
+
+        The weights undo that some concepts are asked for more often then: a picture x counts
+
+            n / (n + sum_p n_p [x asks for p] / s_p)
+
+        with n of these pictures, n_p more that ask for the concept p, and s_p the share of these that ask for it: the
+        density of these captions at x over that of all together.
+
+        Args:
+            more: place of a concept to the captions that all ask for it.
+
+        Source: the balance heuristic, E. Veach and L. Guibas, "Optimally combining sampling techniques for Monte Carlo
+        rendering", SIGGRAPH 1995.
+        """
+        parts = [self, *more.values()]
+        every = replace(self, design=np.concatenate([part.design for part in parts]), weights=None)
+        named, count = every.named, len(self.design)
+        density = np.full(len(named), float(count))
+        for place, part in more.items():
+            density += len(part.design) / max(self.named[:, place].mean(), 1 / count) * named[:, place]
+        given = [np.ones(len(part.design)) if part.weights is None else part.weights for part in parts]
+        return replace(every, weights=np.concatenate(given) * count / density)
 
     def unweighted(self) -> "Asked":
         """Return the same captions, of which each counts equally."""

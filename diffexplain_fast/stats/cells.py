@@ -1,6 +1,6 @@
 """The cells of a trial: effects of everything that captions ask for, and which of them are findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
         level: error of the intervals.
         control: of false findings; see ``one_sided_tests``.
         seed: of the bootstrap.
-        own_level: what is spent after the last look, where pictures of own objects are drawn for what is undecided.
+        own_level: what is spent after the last look, where more pictures of own objects are drawn.
     """
 
     looks: Sequence[Look]
@@ -114,13 +114,7 @@ class Estimated:
     fit: Fit | None
 
 
-More = Mapping[int, tuple[Asked, np.ndarray]]
-"""Place of a target to more pictures that all ask for its own object: their captions, and its values [pictures]."""
-
-
-def estimate(
-    asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int, more: More | None = None
-) -> Estimated:
+def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int) -> Estimated:
     """Return the effects of all cells, averaged over a target's own object asked for and not asked for.
 
     Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures.
@@ -131,7 +125,6 @@ def estimate(
         own: place of every target's own object among the concepts, None where there is none.
         planned: number of pictures at the last look. Where that is too small for an average, the effects of all
             pictures take its place.
-        more: pictures of own objects beside these; they serve the average only.
 
     Returns:
         The effects; NaN at a look that comes too early for an average.
@@ -142,23 +135,18 @@ def estimate(
         if place is None:
             continue
         mine, group = asked.named[:, place], int(asked.columns[place])
-        small, outcome = with_more(asked.part(mine), values[mine, target], (more or {}).get(target))
         least = asked.least(group)
-        if max(planned * mine.mean(), len(outcome)) < least:
+        if planned * mine.mean() < least:
             continue
         cells = base.groups != group
         found = None
-        if len(outcome) >= least:
+        if mine.sum() >= least:
+            outcome = values[:, [target]]
             rest = asked.part(~mine)
-            large = concept_effects(rest, without_pairs(rest, values[~mine][:, [target]]))[1]
-            found = averaged(one_by_one(small, outcome[:, None]), large, cells)
+            large = concept_effects(rest, without_pairs(rest, outcome[~mine]))[1]
+            found = averaged(one_by_one(asked.part(mine), outcome[mine]), large, cells)
         effects = with_average(effects, target, cells, found)
     return Estimated(effects, fit)
-
-
-def with_more(asked: Asked, values: np.ndarray, more: tuple[Asked, np.ndarray] | None) -> tuple[Asked, np.ndarray]:
-    """Return captions and values of one target, with those of more pictures behind them; None for none."""
-    return (asked, values) if more is None else (asked.joined(more[0]), np.concatenate([values, more[1]]))
 
 
 def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:

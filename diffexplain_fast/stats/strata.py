@@ -18,54 +18,59 @@ class Strata(NamedTuple):
     """The pictures with a target's own object, and those without it; a picture may be in neither.
 
     Attributes:
-        asked: what the captions of all these pictures ask for.
-        words: see ``showing``.
-        shown: see ``showing``.
-        outcome: of the target, float [pictures, 1].
         own: bool [pictures].
         others: bool [pictures].
         column: of the own object among those of the design.
     """
 
-    asked: Asked
-    words: Words
-    shown: Sequence[np.ndarray | None]
-    outcome: np.ndarray
     own: np.ndarray
     others: np.ndarray
     column: int
 
-    def part(self, rows: np.ndarray) -> tuple[Asked, Words, list[np.ndarray | None], np.ndarray]:
-        """Return captions, words, what is shown and the outcome of some of the pictures.
 
-        The own object is there in all pictures of one part and in none of the other: nothing of it is left to be shown.
-        """
-        there = [None if one is None or column == self.column else one[rows] for column, one in enumerate(self.shown)]
-        return self.asked.part(rows), self.words.part(rows), there, self.outcome[rows]
-
-
-def averaged_showing(strata: Sequence[Strata | None], pooled: Effects) -> Effects:
+def averaged_showing(
+    asked: Asked,
+    words: Words,
+    shown: Sequence[np.ndarray | None],
+    outcomes: np.ndarray,
+    strata: Sequence[Strata | None],
+    pooled: Effects,
+) -> Effects:
     """Return the effects of showing, averaged over the own object there and not there, as ``estimate`` does for asking.
 
     Pictures as they come have the own object in one of as many as there are objects, so that what a value does beside
     the own object would count for little in them.
 
     Args:
+        asked: what the captions ask for.
+        words: see ``showing``.
+        shown: see ``showing``.
+        outcomes: of the targets, float [pictures, targets].
         strata: of every target; None where it has no own object among the concepts.
         pooled: effects of showing in all pictures, made by ``against_median``. They stay in the object's own group, and
             where too few pictures have the own object.
     """
     effects = pooled
     for target, parts in enumerate(strata):
-        if parts is None or parts.own.sum() < parts.asked.least(parts.column):
+        if parts is None or parts.own.sum() < asked.least(parts.column):
             continue
-        small = _one_by_one(*parts.part(parts.own))
-        rest, said, there, left = parts.part(parts.others)
+        # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
+        seen = [None if column == parts.column else one for column, one in enumerate(shown)]
+        outcome = outcomes[:, [target]]
+        small = _one_by_one(*_part(asked, words, seen, outcome, parts.own))
+        rest, said, there, left = _part(asked, words, seen, outcome, parts.others)
         large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
         cells = pooled.groups != parts.column
         found = averaged(small, large, cells)
         effects = with_average(effects, target, cells & np.isfinite(found.error), found)
     return effects
+
+
+def _part(
+    asked: Asked, words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray, rows: np.ndarray
+) -> tuple[Asked, Words, list[np.ndarray | None], np.ndarray]:
+    there = [None if one is None else one[rows] for one in shown]
+    return asked.part(rows), words.part(rows), there, outcomes[rows]
 
 
 def _one_by_one(asked: Asked, words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> Effects:

@@ -47,6 +47,14 @@ def test_the_page_shows_everything_of_an_audit(tmp_path: Path) -> None:
     assert entries == ["target-0-0", "target-0-1"]
 
 
+def test_the_page_says_which_classes_got_pictures_of_their_own_objects(tmp_path: Path) -> None:
+    settings = audit_example().settings | {"pictures_beside": {"boat": 96, ATTACK: 96}}
+    page = page_of(tmp_path, settings=settings)
+    assert f"192 more of the own objects of boat, {ATTACK}" in " ".join(page.text.split())
+    assert page.tags.count("script") == 1
+    assert "own objects of" not in page_of(tmp_path).text
+
+
 def test_every_dotted_word_is_explained(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     used = {value for name, value in page.values if name == "popovertarget"}

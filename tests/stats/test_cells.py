@@ -47,30 +47,38 @@ def test_intervals_hold_the_mean(with_own: float) -> None:
     assert np.mean(inside) >= 0.93 and np.mean(widths) < 1.2
 
 
-def test_more_pictures_of_the_own_object_make_the_mean_surer() -> None:
-    inside, errors = [], {0: list[float](), 192: list[float]()}
-    for seed in range(40):
-        captions, more = asked(seed=seed), asked(192, seed + 1000)
+def test_more_pictures_of_own_objects_make_effects_surer_and_leave_them_as_they_are() -> None:
+    inside, other, errors = [], [], {0: list[float](), 192: list[float]()}
+    designs = [(asked(seed=seed), asked(192, seed + 1000)) for seed in range(4)]
+    for captions, more in designs:
         more.design[:, 0] = OWN
-        values = outcomes(captions, 3.0, 1.0, seed), outcomes(more, 3.0, 1.0, seed + 1000)[:, 0]
         for count, found in errors.items():
-            beside = {0: (more.part(slice(count)), values[1][:count])} if count else None
-            estimated = estimate(captions, values[0], [OWN], 384, beside).effects
-            found.append(float(estimated.error[8, 0]))
-            if count:
-                inside.append(abs(estimated.estimate[8, 0] - 2.0) <= 2 * estimated.error[8, 0])
-                alone = estimate(captions, values[0], [OWN], 384).effects
-                assert np.array_equal(estimated.estimate[:8], alone.estimate[:8]), "of the object's own group"
+            part = captions.and_more({OWN: more}) if count else captions
+            for seed in range(40):
+                values = outcomes(part, 3.0, 1.0, seed)
+                estimated = estimate(part, values, [OWN], len(values)).effects
+                found.append(float(estimated.error[8, 0]))
+                if count:
+                    inside.append(abs(estimated.estimate[8, 0] - 2.0) <= 2 * estimated.error[8, 0])
+                    other.append(float(estimate(part, values, [None], len(values)).effects.estimate[8, 0]))
     assert np.mean(inside) >= 0.9
     assert np.mean(errors[192]) < 0.7 * np.mean(errors[0])
+    assert np.mean(other) == pytest.approx(1.25, abs=0.1), "in all pictures: one object in eight, as before"
 
 
-def test_more_pictures_are_enough_where_the_shared_ones_are_too_few() -> None:
-    captions, more = asked(48), asked(96, 7)
-    more.design[:, 0] = OWN
-    values, beside = outcomes(captions, 6.0, 2.0, 0, noise=0.1), outcomes(more, 6.0, 2.0, 1, noise=0.1)[:, 0]
-    found = estimate(captions, values, [OWN], 48, {0: (more, beside)}).effects
-    assert found.estimate[8, 0] == pytest.approx(4.0, abs=0.5)
+def test_weights_of_more_pictures_are_the_share_of_densities() -> None:
+    captions, fish, cat = asked(), asked(96, 5), asked(48, 6)
+    fish.design[:, 0], cat.design[:, 0] = OWN, 4
+    every = captions.and_more({OWN: fish, 4: cat})
+    assert len(every.design) == 528 and every.weights is not None
+    weight = {place: np.unique(every.weights[every.named[:, place]].round(12)) for place in (OWN, 4, 5)}
+    assert weight[OWN] == pytest.approx(48 / (48 + 96)) and weight[4] == pytest.approx(0.5) and weight[5] == 1
+    # The weighted sums of all values are those of the first pictures, up to the balance of the others.
+    assert every.weights @ every.named[:, :8] == pytest.approx(captions.named[:, :8].sum(0))
+    half = Asked(captions.design, LEVELS, 3, np.full(384, 0.5)).and_more(
+        {OWN: Asked(fish.design, LEVELS, 3, np.full(96, 0.5))}
+    )
+    assert half.weights == pytest.approx(0.5 * captions.and_more({OWN: fish}).weights)
 
 
 def test_a_look_that_is_too_early_has_no_estimate_and_decides_nothing() -> None:

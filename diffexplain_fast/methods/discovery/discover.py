@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -49,18 +50,19 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     heard = counter(callback, "own")
     again = redraws(question, plan, options.redraw, counter(callback, "again"))
     beside = partial(pictures_beside, prepared, report=heard)
-    data, first, estimated, asking, more = run_trial(
+    data, first, estimated, asking, more, every = run_trial(
         pool, plan, readout, own_places, look, rule, counter(callback, "draw"), again, beside
     )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
-    judged = with_showing(used, data, errors, estimated, asking, rule, concepts, own_places, more)
-    own = own_pictures(prepared, heard) | dict(more)
+    judged = with_showing(*every, errors, estimated, asking, rule, concepts, own_places)
+    own = own_pictures(prepared, heard)
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
     trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
     error = generator_errors(pool, used, concepts, question.aside, first, errors)
     phrasing = phrasing_errors(used, data.values, concepts)
-    rows = rows_of(trial, with_generator_error(judged, used, concepts, together(error, phrasing)))
+    grown = replace(trial, plan=every[0], data=every[1], first=None) if more else trial
+    rows = rows_of(grown, with_generator_error(judged, used, concepts, together(error, phrasing)))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
     found = found_features(question, trial, rows, counter(callback, "found"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
@@ -71,7 +73,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
         "pictures_drawn": pool.drawn,
         "own_objects": prepared.need,
-        "pictures_beside": {readout.names[place]: len(plan.captions) for place, (plan, _) in more.items()},
+        "pictures_beside": {readout.names[place]: count for place, count in more.items()},
         "seconds": time.perf_counter() - began,
     }
     return Audit(

@@ -1,6 +1,7 @@
 """Which captions a trial draws: a balanced design of the concepts, said in several phrasings."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,8 +29,7 @@ class Plan:
         captions: one for every picture.
         asked: what they ask for.
         phrasing: int64 [pictures].
-        words: int64 [pictures, groups], the number of the word among those of its group, see ``Concepts.words_of``; -1
-            where the group is left out.
+        words: int64 [pictures, groups], the word's number in its group, see ``Concepts.words_of``; -1 where left out.
     """
 
     stage: str
@@ -38,15 +38,13 @@ class Plan:
     phrasing: np.ndarray
     words: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
-    def joined(self, more: "Plan") -> "Plan":
-        """Return these captions and then those of another plan of the same concepts."""
-        return replace(
-            self,
-            captions=(*self.captions, *more.captions),
-            asked=self.asked.joined(more.asked),
-            phrasing=np.concatenate([self.phrasing, more.phrasing]),
-            words=np.concatenate([self.words, more.words]),
-        )
+    def and_more(self, more: Mapping[int, "Plan"]) -> "Plan":
+        """Return these captions and then others that all ask for one concept, see ``Asked.and_more``."""
+        parts = [self, *more.values()]
+        captions = tuple(caption for part in parts for caption in part.captions)
+        asked = self.asked.and_more({place: part.asked for place, part in more.items()})
+        phrasing, words = (np.concatenate([getattr(one, name) for one in parts]) for name in ("phrasing", "words"))
+        return replace(self, captions=captions, asked=asked, phrasing=phrasing, words=words)
 
     def first(self, pictures: int) -> "Plan":
         """Return the plan of the first pictures only."""
@@ -101,7 +99,7 @@ def own_plan(
 
     Args:
         concepts, phrases, pipeline, pictures, seed, shares: see ``context_plan``.
-        own: group and name of the object; a group and value of the concepts, or a free word, or neither of them.
+        own: group and name of the object, which may be a group and value of the concepts, or a free word.
     """
     name = hashlib.sha256("/".join(own).encode()).hexdigest()[:12]
     return _plan(f"own-{name}", concepts, phrases, pipeline, pictures, seed + int(name, 16), dict([own]), shares)

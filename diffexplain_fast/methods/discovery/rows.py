@@ -13,7 +13,7 @@ from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.splits import Split, parts_of, split
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.results.audit_rows import AuditRow, role_of
-from diffexplain_fast.stats.cells import Judged, with_more
+from diffexplain_fast.stats.cells import Judged
 from diffexplain_fast.stats.generator import tipping_point
 
 
@@ -28,7 +28,7 @@ class Trial:
         data: what was said of them.
         judged: the cells.
         asking: effects of asking, [concepts, targets]; the cells have those of showing where words are disobeyed.
-        own: place of a target to the plan and the data of pictures beside the trial's own that all ask for its object.
+        own: place of a target to the plan and the data of pictures that all ask for the target's own object.
         errors: of the eye in every group; None where they are not known.
         delta: minimal effect.
         level: error of the intervals.
@@ -83,23 +83,19 @@ def rows_of(trial: Trial, reported: Judged | None = None) -> list[AuditRow]:
 def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
     own = own_concept(trial.concepts, trial.readout.labels[target])
     others, own_part = common.everything[target], None
-    mine, more = _of(trial.data, target), trial.own.get(target)
-    beside = None if more is None else (more[0].asked, _of(more[1], target))
+    values, hits = trial.data.values[:, target], trial.data.hits[:, target]
     if own is not None:
         asked = common.asked[:, own]
-        others = split(trial.plan.asked.part(~asked), mine[~asked], trial.level) or others
-        own_part = split(*with_more(trial.plan.asked.part(asked), mine[asked], beside), trial.level)
-    elif beside is not None:
-        own_part = split(*beside, trial.level)
+        others = split(trial.plan.asked, ~asked, values, hits, trial.level) or others
+        own_part = split(trial.plan.asked, asked, values, hits, trial.level)
+    elif target in trial.own:
+        plan, more = trial.own[target]
+        every = np.ones(len(plan.captions), dtype=bool)
+        own_part = split(plan.asked, every, more.values[:, target], more.hits[:, target], trial.level)
     return [
         _row(trial, target, place, common.everything[target] if place == own else others, own_part, common)
         for place in range(len(trial.concepts.names))
     ]
-
-
-def _of(said: Measured, target: int) -> np.ndarray:
-    """Return values and answers of one target, float [pictures, 2]."""
-    return np.stack([said.values[:, target], said.hits[:, target].astype(np.float64)], 1)
 
 
 def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:

@@ -1,6 +1,6 @@
 """What showing a value does, where the generator draws a word in some share of the pictures only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -8,17 +8,16 @@ import numpy as np
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups, seen_whole
+from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups, seen_whole, shown_in
 from diffexplain_fast.methods.discovery.plan import Plan
-from diffexplain_fast.methods.discovery.strata import read, strata_of
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.methods.discovery.wording import instruments_of
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, judge
 from diffexplain_fast.stats.effects import Effects, against_median
 from diffexplain_fast.stats.exclusion import exclusion
-from diffexplain_fast.stats.instruments import anderson_rubin, showing
+from diffexplain_fast.stats.instruments import Words, anderson_rubin, showing
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
-from diffexplain_fast.stats.strata import averaged_showing, moved_interval
+from diffexplain_fast.stats.strata import Strata, averaged_showing, moved_interval
 
 
 class Shown(NamedTuple):
@@ -49,7 +48,6 @@ def shown_effects(
     own: Sequence[int | None],
     level: float,
     concepts: Concepts,
-    beside: Mapping[int, tuple[Plan, Measured]] | None = None,
 ) -> Shown | None:
     """Return effects of showing in place of effects of asking, in the groups that need it; None where none does.
 
@@ -65,7 +63,6 @@ def shown_effects(
         level: error of the intervals.
         concepts: what was asked for; where a value has several words, they are instruments of their own, and it is
             tested whether they agree.
-        beside: place of a target to plan and data of more pictures of its own object.
     """
     said = instruments_of(plan.asked, plan.words, concepts)
     many = [] if said is None else said.values
@@ -74,25 +71,26 @@ def shown_effects(
     groups = sorted({*disobeyed, *(group for group in several if seen_whole(plan, data, errors, group))})
     if not groups or errors is None or data.seen is None:
         return None
-    words, shown = read(plan, data.seen, errors, groups, concepts)
-    fit = showing(words, shown, data.values, plan.asked.weights)
+    asked, shown = plan.asked, shown_in(data.seen, errors, groups, len(plan.asked.levels))
+    words = Words.one_each(asked.design, asked.levels) if said is None else said
+    fit = showing(words, shown, data.values, asked.weights)
     pooled = against_median(fit)
-    effects = averaged_showing(strata_of(plan, data, errors, groups, concepts, own, beside or {}), pooled)
+    effects = averaged_showing(asked, words, shown, data.values, _strata(plan, data.seen, own, groups), pooled)
     low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
     cells = np.isin(effects.groups, groups)[:, None]
-    agreement = exclusion(fit, pooled, words, plan.asked.weights)
+    agreement = exclusion(fit, pooled, words, asked.weights)
     tested = np.where(cells, agreement.p, np.nan)
     disagree = benjamini_hochberg(tested) <= level
     estimate = np.where(disagree, agreement.median, effects.estimate)
     error = np.where(disagree, agreement.error, effects.error)
     freedom = np.where(disagree, pooled.freedom, effects.freedom)
-    mixed = replace(
+    joined = replace(
         asking,
         estimate=np.where(cells, estimate, asking.estimate),
         error=np.where(cells, error, asking.error),
         freedom=np.where(cells, freedom, asking.freedom),
     )
-    return Shown(mixed, low, high, tested, disagree, cells & ~disagree)
+    return Shown(joined, low, high, tested, disagree, cells & ~disagree)
 
 
 def with_showing(
@@ -104,7 +102,6 @@ def with_showing(
     rule: Rule,
     concepts: Concepts,
     own: Sequence[int | None],
-    beside: Mapping[int, tuple[Plan, Measured]] | None = None,
 ) -> Judged:
     """Return the cells with effects of showing in place of effects of asking, in the groups that need it.
 
@@ -120,12 +117,11 @@ def with_showing(
         rule: of the tests.
         concepts: see ``shown_effects``.
         own: see there.
-        beside: see there.
 
     Returns:
         The cells; an interval may be unbounded, where words hardly move what is shown.
     """
-    found = shown_effects(plan, data, errors, estimated.effects, own, rule.level, concepts, beside)
+    found = shown_effects(plan, data, errors, estimated.effects, own, rule.level, concepts)
     if found is None:
         return asking
     asked, places = plan.asked, plan.asked.places
@@ -139,3 +135,16 @@ def with_showing(
         words_p=found.p[places],
         disagree=found.disagree[places],
     )
+
+
+def _strata(plan: Plan, seen: np.ndarray, own: Sequence[int | None], groups: Sequence[int]) -> list[Strata | None]:
+    """Return the pictures with and without the own object of every target: asked for, and seen where the eye tells."""
+    found: list[Strata | None] = []
+    for place in own:
+        if place is None:
+            found.append(None)
+            continue
+        asked, column = plan.asked.named[:, place], int(plan.asked.columns[place])
+        there = seen[:, place] == 1 if column in groups else asked
+        found.append(Strata(asked & there, ~asked & ~there, column))
+    return found

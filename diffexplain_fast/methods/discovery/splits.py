@@ -32,18 +32,24 @@ class Split:
     points_high: np.ndarray
 
 
-def split(asked: Asked, outcomes: np.ndarray, level: float) -> Split | None:
+def split(asked: Asked, rows: np.ndarray, values: np.ndarray, hits: np.ndarray, level: float) -> Split | None:
     """Return the effects on one target in a part of the pictures.
 
     Args:
-        asked: what the captions of these pictures ask for.
-        outcomes: value of the target, and whether a picture is answered with it, float [pictures, 2].
+        asked: what the captions of all pictures ask for.
+        rows: the part, bool [pictures].
+        values: of the target, [pictures].
+        hits: whether a picture is answered with the target, [pictures].
         level: error of the intervals.
 
     Returns:
         The effects; None where there are fewer pictures than twice the columns of the regression.
     """
-    return None if len(outcomes) < 2 * asked.terms else parts_of(asked, outcomes, level)[0]
+    part = asked.part(rows)
+    if len(part.design) < 2 * asked.terms:
+        return None
+    outcomes = np.stack([values[rows], hits[rows].astype(np.float64)], 1)
+    return parts_of(part, outcomes, level)[0]
 
 
 def parts_of(asked: Asked, outcomes: np.ndarray, level: float) -> list[Split]:

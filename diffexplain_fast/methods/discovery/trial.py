@@ -45,8 +45,7 @@ def measured(
         plan: the captions.
         readout: the classifier and its targets.
         eye: sees concepts in pictures; None for none.
-        first: number of the first picture.
-        last: number after the last picture.
+        first, last: numbers of the first picture and after the last one.
         report: receives pictures that are there and pictures that are wanted.
     """
     values, hits, seen = [], [], []
@@ -77,14 +76,16 @@ class Ran(NamedTuple):
         first: of all pictures as they were drawn first; the same but where some are drawn again.
         estimated: effects of all cells.
         judged: the cells.
-        beside: place of a target to plan and data of its pictures of its own object, where something was undecided.
+        beside: place of a target to how many pictures it got of its own object, where something was undecided.
+        every: the captions that count, those of own objects too, and what was said of their pictures.
     """
 
     data: Measured
     first: Measured
     estimated: Estimated
     judged: Judged
-    beside: Mapping[int, tuple[Plan, Measured]]
+    beside: Mapping[int, int]
+    every: tuple[Plan, Measured]
 
 
 def run_trial(
@@ -100,16 +101,15 @@ def run_trial(
 ) -> Ran:
     """Return a trial after the look at which all cells are decided and all findings shown, or the last one.
 
-    An effect is averaged over the target's own object asked for and not asked for, and few pictures of the shared pool
-    ask for any one object. Targets of which a cell is still open then get pictures of their own object, and all cells
-    are tested once more.
+    Few pictures of the pool ask for any one object. Targets of which a cell is still open then get more pictures of
+    their own object, and all cells of all targets are tested once more.
 
     Args:
         pool, plan, readout, eye, report: see ``measured``.
         own: place of every target's own object among the concepts, None where there is none.
         rule: of the looks and tests.
-        again: draws pictures again that do not show what was asked for, from what was said of them and the number of
-            the first; None to take them as they are.
+        again: draws pictures again that do not show what was asked for, from what was said of them and the first's
+            number; None to take them as they are.
         beside: draws pictures of own objects, from places of targets; None for none.
     """
     parts: list[Measured] = []
@@ -125,13 +125,15 @@ def run_trial(
         found = judged.found
         if not _open(judged, rule).any():
             break
-    unsure = _unsure(asked, judged, rule, own)
+    every, unsure = (plan.first(before), data), _unsure(asked, judged, rule, own)
     more = beside(unsure) if beside is not None and unsure else {}
     if more:
-        known = {place: (plan.asked, said.values[:, place]) for place, (plan, said) in more.items()}
-        estimated = estimate(asked, data.values, own, rule.looks[-1].pictures, known)
-        judged = judge(asked, estimated, rule, rule.own_level, found)
-    return Ran(data, joined(drawn), estimated, judged, more)
+        plans = {place: captions for target, (captions, _) in more.items() if (place := own[target]) is not None}
+        every = every[0].and_more(plans), joined([data, *(said for _, said in more.values())])
+        estimated = estimate(every[0].asked, every[1].values, own, len(every[1].values))
+        judged = judge(every[0].asked, estimated, rule, rule.own_level, found)
+    sizes = {target: len(captions.captions) for target, (captions, _) in more.items()}
+    return Ran(data, joined(drawn), estimated, judged, sizes, every)
 
 
 def _open(judged: Judged, rule: Rule) -> np.ndarray:

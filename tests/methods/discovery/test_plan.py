@@ -61,7 +61,7 @@ def test_an_own_plan_of_a_concept_says_so_in_its_design() -> None:
     assert not own.asked.named[:, [0, 2, 3]].any()
     backgrounds = own.asked.named[:, 4:8].sum(0)
     assert backgrounds.min() == backgrounds.max() == 24
-    both = plan(96).joined(own)
+    both = plan(96).and_more({1: own})
     assert len(both.captions) == len(both.asked.design) == len(both.phrasing) == len(both.words) == 192
     assert both.first(96).captions == plan(96).captions
 
