@@ -41,7 +41,8 @@ def test_planted_shortcuts_are_found_and_clean_ones_are_not(
     large = {key for key, effect in truth.items() if effect > PLANTED and key[1] != f"object:{key[0]}"}
     assert planted <= large <= found
     clean, clean_truth = audits["clean"]
-    assert clean.settings["pictures_drawn"] == 0
+    own = [one.settings["pictures_beside"] for one in (audit, clean)]
+    assert clean.settings["pictures_drawn"] == sum(own[1][label] for label in own[1].keys() - own[0].keys())
     assert all(clean_truth.get((row.target, row.concept), 1.0) > 0.3 for row in clean.findings if row.effect > 0)
     assert audit.verdicts["fish"].concepts[0] == "background:desert"
     assert "answers fish in" in audit.verdicts["fish"].sentence

@@ -103,11 +103,11 @@ class Drawing:
         drawn = torch.cat([self._run(scene, [same], editor, noise, region[None]) for noise, region in pairs])
         return self._pasted(scene, self.models.decode(drawn).clamp(0, 1), masks, [editor] * len(masks))
 
-    def redrawn(self, scene: Scene, masks: Tensor) -> Pictures:
-        """Return pictures whose regions [B, 1, H, W] are drawn anew, from fresh noise and with the caption as it is."""
+    def redrawn(self, scene: Scene, masks: Tensor, captions: Sequence[str] = ()) -> Pictures:
+        """Return pictures whose regions [B, 1, H, W] are drawn anew, with captions of their own or the scene's."""
         regions = latent_mask(masks, scene.clean.shape[-2:], kinds.GROW)
-        same = [Job((), {}, scene.caption)] * len(masks)
-        drawn = self._run(scene, same, kinds.INPAINT, self._seed * 1000 + _OF_REDRAWS, regions)
+        jobs = [Job((), {}, caption) for caption in captions or [scene.caption] * len(masks)]
+        drawn = self._run(scene, jobs, kinds.INPAINT, self._seed * 1000 + _OF_REDRAWS, regions)
         return self._pasted(scene, self.models.decode(drawn).clamp(0, 1), masks, [kinds.INPAINT] * len(masks))
 
     def baseline(self, scene: Scene, masks: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class Drawing:
             # Fresh noise is drawn inside, so every try can share the picture's own noisy samples.
             table = ancestral_steps(self.models.pipeline.scheduler, steps)
             return inpaint(self.models, noised(table, scene.clean, self._seed), target, regions, seed=noise)
-        guidance = kinds.GUIDANCE if editor == kinds.GUIDED else ()
+        guidance = kinds.GUIDANCE.get(editor, ())
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
         strength = kinds.STRENGTH if editor == kinds.STRONGER else 1.0
-        return swap(self.models, inversion, target, strength, regions if editor == kinds.GUIDED else None)
+        return swap(self.models, inversion, target, strength, regions if guidance else None)

@@ -1,21 +1,26 @@
 """Which editor suits which kind of semantics, and where in the picture it acts."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.taxonomy import usual_name
 
-SWAP, STRONGER, GUIDED, INPAINT, GUIDE = "swap", "stronger swap", "guided swap", "inpaint", "guide"
-STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, INPAINT: 5, GUIDE: 8}
+SWAP, STRONGER, GUIDED, EARLY = "swap", "stronger swap", "guided swap", "early guided swap"
+INPAINT, GUIDE = "inpaint", "guide"
+STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, EARLY: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
-GUIDANCE = (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0)
-"""Of the steps of a guided swap: the noisiest decide what is drawn."""
+GUIDANCE = {
+    GUIDED: (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0),
+    EARLY: (4.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+}
+"""Of the steps of guided swaps: the noisiest decide what is drawn, and the first two what is behind it."""
 STRENGTH = 1.5
 """Of a stronger swap."""
 GROW = 2
 """Latents by which a region that is drawn anew is grown, and pixels by which one that is pasted is."""
-_ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, INPAINT: 10, GUIDE: 24}
-_ROWS_BEFORE = {**STEPS, GUIDED: 12, INPAINT: 0}
+_ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, EARLY: 10, INPAINT: 10, GUIDE: 24}
+_ROWS_BEFORE = {**STEPS, GUIDED: 12, EARLY: 10, INPAINT: 0}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -37,13 +42,13 @@ class Kind(NamedTuple):
 
 _DRAWN = (GUIDED, GUIDED, INPAINT)
 KINDS = {
-    "background": Kind(parts=("object", "companion"), outside=True),
+    "background": Kind((EARLY, GUIDED, INPAINT), ("object", "companion"), outside=True),
     "colour": Kind(parts=("object",)),
     "texture": Kind(_DRAWN, ("object",)),
     "object": Kind(_DRAWN, ("object",)),
     "companion": Kind((SWAP, INPAINT, INPAINT), ("companion",)),
-    "size": Kind(parts=("object",)),
-    "place": Kind(parts=("object",)),
+    "size": Kind(_DRAWN, ("object",)),
+    "place": Kind((SWAP, GUIDED, INPAINT), ("object",)),
 }
 """By the name of the category; any other one is a swap of the whole picture."""
 _OTHER = Kind()
@@ -55,7 +60,7 @@ def kind_of(category: str) -> Kind:
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:
-    """Return the editor of one try: that of the kind; of several kinds a swap, and then a guided one.
+    """Return the editor of one try: that of the kind; of several a swap, or an early guided one with a background.
 
     Args:
         categories: that are changed together.
@@ -66,15 +71,28 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     if asked != "auto":
         return asked
     kinds = [kind_of(category).tries for category in categories]
-    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else (SWAP, GUIDED, STRONGER)
+    mixed = (EARLY if any(kind[0] == EARLY for kind in kinds) else SWAP, GUIDED, STRONGER)
+    tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else mixed
     found = tries[attempt]
     return found if with_regions or found != INPAINT else (SWAP, SWAP, STRONGER)[attempt]
+
+
+def place_of(categories: Iterable[str]) -> str:
+    """Return where categories act, as a name: the same one for all that act on the same things; "" for everywhere."""
+    kinds = [kind_of(category) for category in categories]
+    return "; ".join(sorted({("all but " if kind.outside else "") + " and ".join(kind.parts) for kind in kinds}))
 
 
 def editors_record() -> JsonObject:
     """Return all constants of the editors, which decide what an edit is; JSON values."""
     kinds: JsonObject = {name: [list(kind.tries), list(kind.parts), kind.outside] for name, kind in KINDS.items()}
-    return {"steps": dict(STEPS), "guidance": list(GUIDANCE), "strength": STRENGTH, "grow": GROW, "kinds": kinds}
+    return {
+        "steps": dict(STEPS),
+        "guidance": {name: list(scales) for name, scales in GUIDANCE.items()},
+        "strength": STRENGTH,
+        "grow": GROW,
+        "kinds": kinds,
+    }
 
 
 def rows_of(editor: str) -> int:
@@ -89,4 +107,4 @@ def rows_before(editor: str) -> int:
 
 def null_of(editor: str) -> str:
     """Return the editor whose placebos are the null of an editor's effects."""
-    return SWAP if editor == STRONGER else editor
+    return {STRONGER: SWAP, EARLY: GUIDED}.get(editor, editor)

@@ -1,5 +1,6 @@
 """What edits do to the score where nothing is to change: placebos, and the error of an effect on one picture."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_before, rows_of
+from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, place_of, rows_before, rows_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -15,8 +16,11 @@ from diffexplain_fast.stats.placebo import placebo_p, placebo_spread
 
 _PLACEBOS = 1
 """Placebos of each picture and editor; each is pasted by the mask of a real edit."""
-_REDRAWS = 3
-"""Regions of each picture that are drawn anew."""
+_REDRAWS, _FEWER, _MANY = 3, 2, 7
+"""Regions of each picture that are drawn anew for each kind of place: three where so many edits act, or where there is
+one kind only, else two."""
+_NEW = "what is new"
+"""The kind of place of things that an edit adds."""
 Placebos = dict[str, list[float]]
 """Effects of edits that say the same again, by editor."""
 
@@ -30,11 +34,24 @@ class Null:
         autoencoder: effects of the same regions through the autoencoder. An effect has two such errors: what is lost of
             the old thing, and what would be lost of the new one.
         placebos: of all pictures, by editor; what counts where nothing was drawn anew.
+        where: name of a concept to the kind of place that its edit acts on.
+        places: kind of place to the null there, because another object changes a score more than another sky.
     """
 
     redraws: list[float] = field(default_factory=list)
     autoencoder: list[float] = field(default_factory=list)
     placebos: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, "Null"] = field(default_factory=dict)
+
+    def at(self, names: Sequence[str]) -> "Null":
+        """Return the null of an edit of some concepts: of the places that it acts on, whose errors add up."""
+        kinds = dict.fromkeys(self.where[name] for name in names if name in self.where)
+        if not kinds:
+            return self
+        parts = [self.places[kind] for kind in kinds]
+        redraws, lost = ([sum(some) for some in zip(*lists, strict=False)] for lists in _lists(parts))
+        return Null(redraws, lost, self.placebos)
 
     def spread(self, editor: str) -> float:
         """Return the half-width of the 95 % interval of one effect by an editor, from a single edit."""
@@ -57,7 +74,8 @@ def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
     """Return effects of edits of a picture that say the same again, through the masks of real edits."""
     found: Placebos = {}
     for editor in dict.fromkeys(null_of(trial.editor) for trial in trials):
-        masks = _some([trial for trial in trials if null_of(trial.editor) == editor], _PLACEBOS)
+        some = _some([trial for trial in trials if null_of(trial.editor) == editor], _PLACEBOS)
+        masks = torch.stack([trial.mask for trial in some])
         if editor != GUIDE and lab.budget.allows((rows_of(editor) + rows_before(editor)) * len(masks)):
             run = partial(_placebos, lab, scene, editor, masks)
             found[editor] = lab.numbers("placebo", scene, run, editor=editor, masks=masks)
@@ -65,25 +83,51 @@ def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
 
 
 def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
-    """Return the error of an effect on a picture, measured in the regions of some of its edits.
+    """Return the error of an effect on a picture, measured in the regions of some of its edits of every kind of place.
 
     A region is drawn anew with the picture's own words and fresh noise: what that does is what a drawing of the
     generator changes beside what was asked for. Without a segmenter every region is the whole picture, and drawing it
-    anew would give another picture; then only the autoencoder's error is measured.
+    anew would give another picture; then only the autoencoder's error is measured. Where an edit adds something there
+    is nothing to be drawn anew: the new thing is drawn once more, and the two drawings differ by the error of two.
 
     Args:
         lab: draws and measures.
         scene: the picture.
         trials: its edits.
     """
-    if not trials:
-        return Null()
-    masks, own = _some(trials, _REDRAWS), lab.answers.ask(scene.pixels).value
+    kinds = [_place(lab, scene, trial) for trial in trials]
+    where = {name: kind for trial, kind in zip(trials, kinds, strict=True) for name in trial.job.names}
+    places = {}
+    for kind in dict.fromkeys(kinds):
+        some = [trial for trial, its in zip(trials, kinds, strict=True) if its == kind]
+        count = _REDRAWS if len(some) >= _MANY or len({*kinds}) == 1 else _FEWER
+        places[kind] = _null_at(lab, scene, some, kind, count)
+    redraws, lost = ([value for some in lists for value in some] for lists in _lists([*places.values()]))
+    return Null(redraws, lost, where=where, places=places)
+
+
+def _place(lab: Lab, scene: Scene, trial: Trial) -> str:
+    """Return the kind of place that an edit acts on: a new one where it adds something."""
+    there = lab.drawing.regions.drawn(scene, [trial.job], empty=True).any()
+    return place_of(trial.job.changes) if there else _NEW
+
+
+def _lists(nulls: Sequence[Null]) -> tuple[list[list[float]], list[list[float]]]:
+    return [one.redraws for one in nulls], [one.autoencoder for one in nulls]
+
+
+def _null_at(lab: Lab, scene: Scene, trials: Sequence[Trial], place: str, count: int) -> Null:
+    some = _some(trials, count)
+    masks, own = torch.stack([trial.mask for trial in some]), lab.answers.ask(scene.pixels).value
     before = lab.answers.ask(lab.drawing.baseline(scene, masks)).value
     found = Null(autoencoder=(before - own).tolist())
 
     def redraws() -> Tensor:
-        return lab.answers.ask(lab.drawing.redrawn(scene, masks).pixels).value - before
+        if place != _NEW:
+            return lab.answers.ask(lab.drawing.redrawn(scene, masks).pixels).value - before
+        drawn = lab.drawing.redrawn(scene, masks, [trial.job.caption for trial in some])
+        again = lab.answers.ask(drawn.pixels).value - before
+        return (again - torch.tensor([trial.effect for trial in some]).to(again)) / math.sqrt(2)  # two drawings differ
 
     if lab.drawing.regions.known and lab.budget.allows(rows_of(INPAINT) * len(masks)):
         found.redraws = lab.numbers("redraw", scene, redraws, masks=masks)
@@ -95,7 +139,6 @@ def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
     return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
 
 
-def _some(trials: Sequence[Trial], count: int) -> Tensor:
-    """Return the masks [count, 1, H, W] of so many trials, evenly from all of them."""
-    masks = [trial.mask for trial in trials]
-    return torch.stack(masks[:: max(1, len(masks) // count)][:count])
+def _some(trials: Sequence[Trial], count: int) -> Sequence[Trial]:
+    """Return so many trials, evenly from all of them."""
+    return trials[:: max(1, len(trials) // count)][:count]

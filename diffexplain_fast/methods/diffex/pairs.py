@@ -52,7 +52,7 @@ def interactions_of(found: Sequence[Found], nulls: Sequence[Null]) -> list[Inter
             singles = [trials.get((name,), ()) for name in names]
             if len(names) == 2 and both and all(singles):
                 value = both[0].effect - sum(single[0].effect for single in singles)
-                errors = [null.spread(one[0].editor) for one in (both, *singles)]
+                errors = [null.at(one[0].job.names).spread(one[0].editor) for one in (both, *singles)]
                 good = all(one[0].verified for one in (both, *singles))
                 values.setdefault(names, []).append((value, good, math.hypot(*errors)))
     rows = []

@@ -52,7 +52,7 @@ def steps_in(folder: str | Path, asked: Asked, pixels: Tensor, settings: JsonObj
         "images": hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest(),
         "editors": editors_record(),
         "seen by": shipped_with(asked.pipeline).fingerprints(),
-        **pipeline_identity(asked.pipeline, max(GUIDANCE), noise=noise_of(asked.pipeline.scheduler)),
+        **pipeline_identity(asked.pipeline, max(map(max, GUIDANCE.values())), noise=noise_of(asked.pipeline.scheduler)),
         **settings,
     }
     try:

@@ -17,7 +17,7 @@ def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
     """
     verified = [trial for trial in trials if trial.verified]
     used = verified or list(trials)
-    middle, spread = fmean(trial.effect for trial in used), null.spread(trials[-1].editor)
+    middle, spread = fmean(trial.effect for trial in used), null.at(trials[0].job.names).spread(trials[-1].editor)
     low, high = mean_interval([trial.effect for trial in used]) or (middle, middle)
     points = fmean(trial.points for trial in used)
     return Row(
@@ -63,7 +63,7 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null]) -> list[Effect]:
         low, high = mean_interval(values) or (used[0].low, used[0].high)
         null, editor = nulls[used[0].image], used[0].editor
         chance = placebo_p(middle, null_for(editor, null.placebos))
-        p_values.append(max(chance, student_p(values)) if len(values) > 1 else null.p(middle, editor))
+        p_values.append(max(chance, student_p(values)) if len(values) > 1 else null.at((concept,)).p(middle, editor))
         everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
         found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))
     for effect, p in zip(found, adjusted_p(p_values), strict=True):

@@ -76,7 +76,7 @@ class Ran(NamedTuple):
         first: of all pictures as they were drawn first; the same but where some are drawn again.
         estimated: effects of all cells.
         judged: the cells.
-        beside: place of a target to how many pictures it got of its own object, where something was undecided.
+        beside: place of a target to how many more pictures there are of its own object.
         every: the captions that count, those of own objects too, and what was said of their pictures.
     """
 
@@ -101,8 +101,7 @@ def run_trial(
 ) -> Ran:
     """Return a trial after the look at which all cells are decided and all findings shown, or the last one.
 
-    Few pictures of the pool ask for any one object. Targets of which a cell is still open then get more pictures of
-    their own object, and all cells of all targets are tested once more.
+    Few pictures ask for any one object. Where cells are still open, more of some own objects are drawn, and all tested.
 
     Args:
         pool, plan, readout, eye, report: see ``measured``.
@@ -143,8 +142,8 @@ def _open(judged: Judged, rule: Rule) -> np.ndarray:
 
 
 def _unsure(asked: Asked, judged: Judged, rule: Rule, own: Sequence[int | None]) -> list[int]:
-    """Return the places of targets of which a cell outside the group of their own object is open, the largest first."""
+    """Return the targets of which more own objects are wanted, for cells beside them or of them, the largest first."""
     size, columns = np.where(_open(judged, rule), np.nan_to_num(np.abs(judged.estimate)), -1.0), asked.columns
     places = [(target, place) for target, place in enumerate(own) if place is not None]
-    largest = {target: float(size[columns != columns[place], target].max(initial=-1)) for target, place in places}
+    largest = {t: max(size[place].max(), size[columns != columns[place], t].max(initial=-1)) for t, place in places}
     return sorted((target for target, most in largest.items() if most >= 0), key=lambda target: -largest[target])

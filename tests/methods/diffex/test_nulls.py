@@ -112,7 +112,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     made = setup.set_up(pipeline, classifier, target, pictures(1), wishes, 0)
     scene = made.lab.drawing.scene(0, pictures(1), "a red fish")
     left = Left().regions(pictures(1), None)[0]
-    some = [SimpleNamespace(mask=mask, editor="swap") for mask in (left, ~left) * 3]
+    job = SimpleNamespace(changes={"background": "snow"}, names=("background:snow",))
+    some = [SimpleNamespace(mask=mask, editor="swap", job=job) for mask in (left, ~left) * 3]
     return SimpleNamespace(lab=made.lab, scene=scene, trials=some, left=left)
 
 
@@ -134,6 +135,51 @@ def test_the_null_is_the_change_of_the_score_and_costs_ten_rows_a_region(world: 
     assert null.redraws == pytest.approx((ask(drawn.pixels).value - ask(drawn.before).value).tolist())
     assert null.autoencoder == pytest.approx((ask(drawn.before).value - ask(pictures(1)).value).tolist())
     assert any(null.redraws) and any(null.autoencoder)
+
+
+def test_every_kind_of_place_has_a_null_of_its_own(world: Any) -> None:
+    changes = {"object:boat": "object", "colour:red": "colour", "background:snow": "background"}
+    world.scene.said = {"object": "fish"}
+    jobs = [SimpleNamespace(changes={group: "x"}, names=(name,)) for name, group in changes.items()]
+    masks = (world.left, world.left, ~world.left)
+    trials: Any = [
+        SimpleNamespace(mask=mask, editor="swap", job=job) for job, mask in zip(jobs, masks, strict=True) for _ in "abc"
+    ]
+    before = world.lab.drawing.models.denoiser_rows
+    null = null_of_picture(world.lab, world.scene, trials)
+    assert world.lab.drawing.models.denoiser_rows - before == 2 * 2 * 10  # of things, and of all but things
+    thing, sky = null.at(["object:boat"]), null.at(["background:snow"])
+    assert thing.redraws == null.at(["colour:red"]).redraws != sky.redraws and len(sky.redraws) == 2
+    assert null.redraws == thing.redraws + sky.redraws and null.at(["size:small"]) is null
+    both = null.at(["object:boat", "background:snow"])
+    assert both.redraws == pytest.approx([one + two for one, two in zip(thing.redraws, sky.redraws, strict=True)])
+    assert null.at(["object:boat", "colour:red"]).redraws == thing.redraws  # the same region, drawn once
+    more = null_of_picture(world.lab, world.scene, [*trials[:6], *trials])
+    assert len(more.at(["object:boat"]).redraws) == 3 and len(more.at(["background:snow"]).redraws) == 2
+
+
+def test_a_thing_that_is_added_is_drawn_twice(world: Any) -> None:
+    job = SimpleNamespace(changes={"companion": "kite"}, names=("companion:kite",), caption="a red fish with kite")
+    added: Any = SimpleNamespace(mask=world.left, editor="swap", job=job, effect=0.25)
+    null = null_of_picture(world.lab, world.scene, [added])
+    masks, ask = world.left[None], world.lab.answers.ask
+    drawn = world.lab.drawing.redrawn(world.scene, masks, ["a red fish with kite"])
+    again = float(ask(drawn.pixels).value - ask(drawn.before).value)
+    assert null.at(["companion:kite"]).redraws == pytest.approx([(again - 0.25) / 2**0.5])
+    same = world.lab.drawing.redrawn(world.scene, masks)
+    assert not torch.equal(same.pixels, drawn.pixels) and torch.equal(same.before, drawn.before)
+
+
+def test_rows_and_interactions_have_the_error_of_where_they_are() -> None:
+    places = {"thing": Null([0.9, -0.9, 0.9]), "sky": Null([0.1, -0.1, 0.1])}
+    null = Null([0.9, 0.1], where={"a": "thing", "b": "sky"}, places=places)
+    rows = [row_of(0, [trial(1.0, (name,))], null) for name in "ab"]
+    assert [row.high - 1 for row in rows] == pytest.approx([T3 * 0.9, T3 * 0.1], rel=1e-6)
+    wide, narrow = sorted(effects_of(rows, [null]), key=lambda effect: effect.concept)
+    assert narrow.adjusted_p < 0.05 < wide.adjusted_p
+    found = {one: [trial(value, one)] for one, value in ((("a",), 1.0), (("b",), 2.0), (("a", "b"), 4.0))}
+    (one,) = interactions_of([found], [null])
+    assert one.high - 1 == pytest.approx(T3 * (0.81 + 0.01 + (0.9 + 0.1) ** 2) ** 0.5, rel=1e-6)
 
 
 def test_inpainting_asks_the_denoiser_for_no_inversion(world: Any) -> None:

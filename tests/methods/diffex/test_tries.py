@@ -39,8 +39,10 @@ def test_a_rejected_edit_is_tried_three_times_and_twice_where_the_verifier_is_un
 
 def test_several_kinds_are_swapped_and_then_guided() -> None:
     tries = [editor_for(("background", "object"), attempt, "auto", True) for attempt in range(3)]
-    assert tries == ["swap", "guided swap", "stronger swap"]
-    assert editor_for(("background", "colour"), 0, "auto", True) == "swap"
+    assert tries == ["early guided swap", "guided swap", "stronger swap"]
+    assert editor_for(("companion", "object"), 0, "auto", True) == "swap"
+    alone = [editor_for(("background",), attempt, "auto", True) for attempt in range(3)]
+    assert alone == ["early guided swap", "guided swap", "inpaint"]
     assert [editor_for(("texture",), attempt, "auto", True) for attempt in range(3)][2] == "inpaint"
     assert [editor_for(("texture",), attempt, "auto", False) for attempt in range(3)][2] == "stronger swap"
     assert editor_for(("texture",), 0, "swap", True) == "swap"
