@@ -1,6 +1,6 @@
 """The training scenes: rendered once from seeds, kept as arrays in the build folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from diffexplain_fast.recipe.processes import in_processes
 from diffexplain_fast.tinyworld.grammar import draw_world
 from diffexplain_fast.tinyworld.render import SIZE, draw_scene
 from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, WORLD, draw_attributes, values_of
@@ -20,8 +21,8 @@ HELD_OUT_SEEDS = range(1_000_000, 1_002_000)
 ELEMENTS = (*ATTRIBUTES["background"], *ATTRIBUTES["object"], *ATTRIBUTES["companion"])
 """Names of what a pixel can belong to, in the order of the label maps; pixels without one, as of a frame, have 255."""
 NO_ELEMENT = 255
-_TOGETHER = 1000
-"""Scenes that one process renders at a time."""
+_TOGETHER, _AT_ONCE = 1000, 250
+"""Scenes that one process renders at a time: of the recipe's world, and of scenes whose attributes are given."""
 
 Draw = Callable[[np.random.Generator], dict[str, str]]
 """How the attributes of a scene are drawn."""
@@ -59,13 +60,23 @@ def render_scenes(seeds: range, draw: Draw = draw_attributes) -> Scenes:
 
 
 def render_given(attributes: list[dict[str, str]], seeds: list[int]) -> Scenes:
-    """Render scenes whose attributes are given; what is left out of size, place, pattern and frame is not there."""
+    """Render scenes whose attributes are given; what is left out of size, place, pattern and frame is not there.
+
+    Many scenes are rendered by several processes: a scene depends on nothing but its attributes and its seed.
+    """
+    starts = range(0, len(seeds), _AT_ONCE)
+    parts = [(attributes[i : i + _AT_ONCE], seeds[i : i + _AT_ONCE]) for i in starts]
+    return _joined(list(in_processes(_rendered, parts))) if len(parts) > 1 else _rendered((attributes, seeds))
+
+
+def _rendered(given: tuple[list[dict[str, str]], list[int]]) -> Scenes:
+    attributes, seeds = given
     count = len(seeds)
     pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
     codes = np.empty((count, len(COLUMNS)), np.uint8)
     elements = np.full((count, SIZE, SIZE), NO_ELEMENT, np.uint8)
-    for i, (given, seed) in enumerate(zip(attributes, seeds, strict=True)):
-        chosen = {**ABSENCE, **given}
+    for i, (scene, seed) in enumerate(zip(attributes, seeds, strict=True)):
+        chosen = {**ABSENCE, **scene}
         image, masks = draw_scene(chosen, seed)
         pixels[i] = np.asarray(image)
         codes[i] = [values_of(name).index(chosen[name]) for name in COLUMNS]
@@ -96,10 +107,12 @@ def _render_together(seeds: range) -> Scenes:
         return render_scenes(seeds, draw_world)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rendered = list(pool.map(_render_part, parts))
-    pixels, codes, elements = zip(*rendered, strict=True)
-    return Scenes(
-        torch.from_numpy(np.concatenate(pixels)), np.concatenate(codes), torch.from_numpy(np.concatenate(elements))
-    )
+    return _joined([Scenes(torch.from_numpy(p), codes, torch.from_numpy(e)) for p, codes, e in rendered])
+
+
+def _joined(parts: Sequence[Scenes]) -> Scenes:
+    pixels, codes, elements = zip(*parts, strict=True)
+    return Scenes(torch.cat(pixels), np.concatenate(codes), torch.cat(elements))
 
 
 def _render_part(seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.recipe.data import as_pixels, render_given
+from diffexplain_fast.recipe.processes import in_processes
 from diffexplain_fast.tinyworld.words import ABSENCE, OBJECTS, WORLD, draw_attributes, values_of
 
 GROUPS = (*WORLD, "mark")
@@ -43,14 +44,18 @@ def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
 
 
 def layouts(seeds: range) -> Iterator[Layout]:
-    """Return the scenes of every seed, one seed after another."""
-    for turn, seed in enumerate(seeds):
-        base = drawn(seed, turn)
-        scenes, rows = [base], []
-        for name, value in ROWS:
-            rows.append(0 if base[name] == value else len(scenes))
-            scenes += [] if base[name] == value else [base | {name: value}]
-        yield Layout(turn % len(OBJECTS), rendered(scenes, seed), rows)
+    """Return the scenes of every seed, one seed after another, rendered by several processes."""
+    return in_processes(_layout, list(enumerate(seeds)))
+
+
+def _layout(given: tuple[int, int]) -> Layout:
+    turn, seed = given
+    base = drawn(seed, turn)
+    scenes, rows = [base], []
+    for name, value in ROWS:
+        rows.append(0 if base[name] == value else len(scenes))
+        scenes += [] if base[name] == value else [base | {name: value}]
+    return Layout(turn % len(OBJECTS), rendered(scenes, seed), rows)
 
 
 @torch.no_grad()
