@@ -115,6 +115,13 @@ def _fake_fwd(
     return y, statistics, torch.empty_like(statistics)
 
 
+def _fake_again(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, *rest: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    y = x.new_empty((len(x), weight.shape[0], *x.shape[2:])).contiguous(memory_format=torch.channels_last)
+    return y, x.new_empty(0) if rest[-1] is None else torch.empty_like(x)
+
+
 def _fake_bwd(dy: Tensor, x: Tensor, skip: Tensor | None, *rest: object) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(0) if skip is None else torch.empty_like(skip)
 
@@ -139,11 +146,18 @@ register(
     _fake_bwd,
     _kernels,
 )
-register(  # of Triton only, as the next one: with other kernels the sum is a call of its own
+register(  # of Triton only, as the next ones: other kernels compute the statistics again, and sum in a call of its own
     "group_norm_silu_fwd_copy",
     "(Tensor x, Tensor? shift, Tensor weight, Tensor bias, int num_groups, float eps, bool silu, Tensor offset)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     lambda x, shift, *rest: (*_fake_fwd(x, None, shift, *rest[:-1]), torch.empty_like(x)),
+    _kernels,
+)
+register(
+    "group_norm_silu_again",
+    "(Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, Tensor mean, Tensor rstd, int num_groups,"
+    " float eps, bool silu, Tensor? offset) -> (Tensor, Tensor)",
+    _fake_again,
     _kernels,
 )
 register(

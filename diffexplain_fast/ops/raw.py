@@ -1,6 +1,6 @@
 """The raw functions for a device and dtype, chosen once, for callers with a backward of their own."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import torch
@@ -117,6 +117,30 @@ class RawOps:
             return copied(x, shift, *rest, offset)
         moved = offset if shift is None else shift + offset
         return *self.group_norm_fwd(x, None, shift, *rest), channels_last(x + moved.view(-1, x.shape[1], 1, 1))
+
+    def group_norm_again(
+        self, x: Tensor, skip: Tensor | None, shift: Tensor | None, norm: FrozenNorm, statistics: Sequence[Tensor],
+        silu: bool, offset: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return the norm once more from its statistics, which spares two of three launches with Triton, and the copy.
+
+        Args:
+            x: input [N, C1, H, W], channels-last.
+            skip: second part of the channels, as x, or None.
+            shift: from ``shift_rows``.
+            norm: the norm.
+            statistics: mean and rstd of each group, from ``group_norm_fwd``; other kernels compute them again.
+            silu: whether SiLU follows.
+            offset: as in ``group_norm_fwd_copy``, without a skip; None for no copy, which is then empty.
+        """
+        rest = (norm.groups, norm.eps, silu)
+        if self.chosen("group_norm_silu") == "triton":
+            known: Callable[..., tuple[Tensor, Tensor]] = torch.ops.diffexplain_fast.group_norm_silu_again_triton
+            return known(x, skip, shift, norm.weight, norm.bias, *statistics, *rest, offset)
+        if offset is not None:
+            y, *_, copy = self.group_norm_fwd_copy(x, shift, norm, silu, offset)
+            return y, copy
+        return self.group_norm_fwd(x, skip, shift, norm.weight, norm.bias, *rest)[0], x.new_empty(0)
 
     def layer_norm_bwd_add(
         self, dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, more: Tensor

@@ -324,33 +324,39 @@ def group_norm_silu_fwd_copy(
     return *_forward(x, None, shift, weight, bias, num_groups, eps, silu, offset.contiguous(), copy), copy
 
 
+def group_norm_silu_again(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor,
+    num_groups: int, eps: float, silu: bool, offset: Tensor | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return y for known statistics, and the copy of ``group_norm_silu_fwd_copy``, empty if offset is None."""
+    copy = torch.empty(0, dtype=x.dtype, device=x.device) if offset is None else torch.empty_like(x)
+    options = (num_groups, eps, silu, None if offset is None else offset.contiguous())
+    return _forward(x, skip, shift, weight, bias, *options, copy, (mean, rstd))[0], copy
+
+
 def _forward(
     x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, num_groups: int,
-    eps: float, silu: bool, offset: Tensor | None, copy: Tensor
+    eps: float, silu: bool, offset: Tensor | None, copy: Tensor, known: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     plan, inputs = _Plan(x, skip, shift, num_groups), _inputs(x, skip, shift, weight, bias)
     # mean and rstd have separate storages because the schema of a torch operator forbids that results share one.
-    mean, rstd = _empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)
+    new = known is None or plan.is_small  # one launch computes them in any case
+    mean, rstd = (_empty(x, plan.n, num_groups), _empty(x, plan.n, num_groups)) if new else known
+    statistics = {"mean_ptr": mean, "rstd_ptr": rstd}
     shape = (plan.n, plan.channels, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    made = {"y_ptr": y, "mean_ptr": mean, "rstd_ptr": rstd, "SILU": silu}
-    made |= {"offset_ptr": x if offset is None else offset, "copy_ptr": copy, "HAS_COPY": offset is not None}
+    made = {"y_ptr": y, **statistics, "SILU": silu, "copy_ptr": copy}
+    made |= {"offset_ptr": x if offset is None else offset, "HAS_COPY": offset is not None}
     if plan.is_small:
         plan.whole(group_norm_silu_whole_fwd_kernel, **inputs, **made, EPS=eps)
         return y, mean, rstd
-    means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
-    partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
-    read = {name: value for name, value in inputs.items() if name not in ("weight_ptr", "bias_ptr")}
-    plan.partial(group_norm_silu_fwd_partial_kernel, **read, **partial)
-    plan.combine(
-        group_norm_silu_fwd_combine_kernel,
-        **partial,
-        mean_ptr=mean,
-        rstd_ptr=rstd,
-        P=plan.pixels,
-        PIXELS=plan.chunk_pixels,
-        EPS=eps,
-    )
+    if new:
+        means, squares = _empty(x, 2, plan.n, plan.chunks, plan.channels)
+        partial = {"origin_ptr": _empty(x, plan.n, plan.channels), "means_ptr": means, "squares_ptr": squares}
+        read = {name: value for name, value in inputs.items() if name not in ("weight_ptr", "bias_ptr")}
+        plan.partial(group_norm_silu_fwd_partial_kernel, **read, **partial)
+        sizes = {"P": plan.pixels, "PIXELS": plan.chunk_pixels, "EPS": eps}
+        plan.combine(group_norm_silu_fwd_combine_kernel, **partial, **statistics, **sizes)
     plan.last("group_norm_silu_fwd", group_norm_silu_fwd_kernel, **inputs, **made)
     return y, mean, rstd
 

@@ -49,15 +49,29 @@ def _copied(x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, *rest
     return *reference.group_norm_silu_fwd(x, None, shift, weight, bias, *options), copy
 
 
+def _again(
+    x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor,
+    *rest: Any
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    *options, offset = rest
+    if offset is None:
+        return reference.group_norm_silu_fwd(x, skip, shift, weight, bias, *options)[0], x.new_empty(0)
+    y, *_, copy = _copied(x, shift, weight, bias, *options, offset)
+    return y, copy
+
+
 def check_both(values: tuple[Any, ...], groups: int, silu: bool) -> None:
     """Check forward and backward."""
     y, mean, rstd = check(kernels.group_norm_silu_fwd, reference.group_norm_silu_fwd, (*values, groups, _EPS, silu))
+    known = (*values, mean, rstd, groups, _EPS, silu)
+    check(kernels.group_norm_silu_again, _again, (*known, None))
     dy = channels_last(*y.shape, dtype=y.dtype)
     backward = (dy, *values, mean, rstd, groups, silu)
     check(kernels.group_norm_silu_bwd, reference.group_norm_silu_bwd, backward, factor=3.0)
     if values[1] is None:
         offset = torch.randn(len(values[3])).to(y.dtype)
         check(kernels.group_norm_silu_fwd_copy, _copied, (values[0], *values[2:], groups, _EPS, silu, offset))
+        check(kernels.group_norm_silu_again, _again, (*known, offset))
     more = channels_last(*values[0].shape, dtype=y.dtype)
     check(kernels.group_norm_silu_bwd_add, _sum, (*backward, more), factor=3.0)
 

@@ -141,3 +141,33 @@ def test_with_triton_the_copy_is_written_by_the_kernel() -> None:
         "layer_norm_fwd_copy_triton",
         "group_norm_silu_fwd_copy_triton",
     ]
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_norm_with_known_statistics_is_the_norm(impl: str, copies: bool) -> None:
+    raw = RawOps(CPU, torch.float32, impl)
+    x, skip = (torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last) for _ in range(2))
+    channels = 8 if copies else 16
+    norm = SimpleNamespace(weight=torch.randn(channels), bias=torch.randn(channels), groups=2, eps=1e-5)
+    shift, offset = raw.shift_rows(torch.randn(1, channels), 3), torch.randn(channels) if copies else None
+    inputs = (x, None if copies else skip, shift)
+    y, *statistics = raw.group_norm_fwd(*inputs, norm.weight, norm.bias, 2, 1e-5, True)
+    again, copy = raw.group_norm_again(*inputs, norm, statistics, True, offset)
+    assert torch.equal(again, y)
+    if copies:
+        torch.testing.assert_close(copy, x + (shift[0] + offset)[:, None, None])
+    else:
+        assert copy.numel() == 0
+
+
+def test_with_triton_known_statistics_are_read() -> None:
+    raw = RawOps(torch.device("meta"), torch.bfloat16, "triton")
+    x = torch.empty(1, 16, 5, 1, device="meta", dtype=torch.bfloat16)
+    norm = SimpleNamespace(weight=x[0, :, 0, 0], bias=x[0, :, 0, 0], groups=2, eps=1e-5)
+    statistics = [torch.empty(1, 2, device="meta")] * 2
+    with Named() as mode:
+        y, copy = raw.group_norm_again(x, None, None, norm, statistics, True)
+        _, second = raw.group_norm_again(x, None, None, norm, statistics, True, norm.bias)
+    assert mode.names == ["diffexplain_fast::group_norm_silu_again_triton"] * 2
+    assert (y.shape, copy.numel(), second.shape) == (x.shape, 0, x.shape)

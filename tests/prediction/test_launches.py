@@ -3,12 +3,17 @@
 import pytest
 import torch
 
+from diffexplain_fast.engine.lean.reading import Norm
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
+from diffexplain_fast.ops.raw import RawOps
 from diffexplain_fast.prediction.compiled import FusedLaunches
 from diffexplain_fast.prediction.launches import by_family, trace
 
 pytest.importorskip("triton", reason="triton is not installed; its launchers say how often they launch")
+
+
+DEVICE = torch.device("meta")
 
 
 def meta(*shape: int, grad: bool = False) -> torch.Tensor:
@@ -44,6 +49,16 @@ def test_our_ops_launch_what_their_own_launchers_launch(side: int, parts: list[s
     large = [f"group_norm_silu_fwd_{part}kernel" for part in parts]
     assert names == (["group_norm_silu_whole_fwd_kernel"] if parts == ["whole"] else large)
     assert sum("group_norm_silu" in launch.name for launch in backward) == len(parts)
+
+
+@pytest.mark.parametrize("offset", [False, True])
+def test_a_norm_with_known_statistics_is_one_launch(offset: bool) -> None:
+    x, raw = meta(2, 64, 128, 128).to(memory_format=torch.channels_last), RawOps(DEVICE, torch.bfloat16, "triton")
+    norm = Norm(meta(64), meta(64), 32, 1e-5)
+    statistics = [torch.empty(2, 32, device="meta")] * 2
+    (found,) = trace(lambda: raw.group_norm_again(x, None, None, norm, statistics, True, norm.bias if offset else None))
+    assert (found.family, found.name) == ("norm", "group_norm_silu_fwd_kernel")
+    assert found.bytes == pytest.approx((3 if offset else 2) * x.nbytes, rel=0.01)
 
 
 def test_cudnns_attention_is_one_launch_with_queries_and_keys() -> None:

@@ -213,9 +213,9 @@ def split_guidance(
         for half in (slice(batch), slice(batch, None))
     ]
 
-    def unconditional_rows() -> tuple[Tensor, ...]:
+    def unconditional_rows(inside: Level) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return (denoiser(rows, *halves[0], level.on(None)),)
+            return (denoiser(rows, *halves[0], inside),)
 
     # A step that is computed again takes these rows, which are the forward of half of all rows, as they were.
     (unconditional,) = level.kept(math.inf, unconditional_rows)

@@ -19,7 +19,7 @@ from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, upsample_conv
 
-_BAND = 2**20
+_BAND = 2**21
 """Approximate number of elements in the largest tensor of a band."""
 
 Rows = Callable[[int, int], Tensor]

@@ -1,5 +1,6 @@
 """The lean VAE decoder: a user's AutoencoderKL from latents to images, recomputed block by block."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +34,7 @@ class LeanDecoder:
         UnsupportedModelError: an option or block that is not known here.
     """
 
-    levels, reason = ("keep", "block", "bands"), ""
+    levels, reason = ("keep", "slim", "apart", "block", "bands"), ""
 
     def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
         known(vae, "AutoencoderKL")
@@ -73,19 +74,25 @@ class LeanDecoder:
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped; see ``Decoder``."""
+        if level.apart:
+            alone = replace(level, apart=False, keep_blocks=True)
+            return torch.cat([run(level, lambda one: self._images(one, alone), one) for one in torch.split(latents, 1)])
+        return self._images(latents, level)
+
+    def _images(self, latents: Tensor, level: Level) -> Tensor:
         x = (latents * self.scale + self.offset).to(self.first.weight.dtype)
         if self.quant is not None:
             x = self.quant(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = channels_last(self.first(channels_last(x)))
-        x = run(level, self.middle[0], x)
+        x = _residual(level, self.middle[0], x)
         for layer, resnet in zip(self.attention, self.middle[1:], strict=True):
             x = x if layer is None else run(level, lambda pixels, layer=layer: self._attend(layer, pixels), x)
-            x = run(level, resnet, x)
+            x = _residual(level, resnet, x)
         for number, (resnets, up) in enumerate(self.up):
             if level.in_bands and number == len(self.up) - 1:
                 return self.stage(x) / 2 + 0.5
             for resnet in resnets:
-                x = run(level, resnet, x)
+                x = _residual(level, resnet, x)
             if up is not None and not (level.in_bands and number == len(self.up) - 2):
                 x = upsample_conv(x, up, impl=self.raw.chosen("interleave"))
         return run(level, self._leave, x) / 2 + 0.5
@@ -105,3 +112,7 @@ class LeanDecoder:
         group, impl = self.norm, self.raw.chosen("group_norm_silu")
         x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         return self.last(x)
+
+
+def _residual(level: Level, resnet: Resnet, x: Tensor) -> Tensor:
+    return run(level, lambda pixels: resnet(pixels, level=level), x)

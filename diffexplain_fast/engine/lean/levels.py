@@ -22,8 +22,10 @@ class Level:
         keep_attention: keep attention's output and log-sum-exp; else attention is computed again, as q, k and v are.
         keep_blocks: keep tensors inside residual blocks and transformers; else only their inputs.
         keep_step: keep more than the sample; else the whole step is computed again.
+        apart: run one image after the other, each computed again as a whole; only for a decoder.
         in_bands: run the last stage in bands of rows; only for a decoder.
         on_host: move the kept tensors to host memory until the backward.
+        hidden: FLOP for each element from which the first convolution's result in a residual block is kept.
         costly: FLOP for each element from which results are kept although the step is computed again.
         shelf: where a step that is computed again keeps them; None where it is not, or where nothing is kept.
     """
@@ -34,8 +36,10 @@ class Level:
     keep_attention: bool = True
     keep_blocks: bool = True
     keep_step: bool = True
+    apart: bool = False
     in_bands: bool = False
     on_host: bool = False
+    hidden: float = 0.0
     costly: float = math.inf
     shelf: Shelf | None = None
 
@@ -47,16 +51,25 @@ class Level:
         """Return this level with a shelf."""
         return replace(self, shelf=shelf)
 
-    def kept(self, flop: float, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def kept(self, flop: float, compute: Callable[["Level"], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Return the results of a computation, from the shelf if they were costly and the step is computed again.
 
         Args:
             flop: multiplications and additions for each element of the results.
-            compute: the computation, which does not need a graph of its own.
+            compute: the computation at a level, which does not need a graph of its own. Inside of it, nothing lies on
+                the shelf if its results do.
         """
         if self.shelf is None or flop < self.costly:
-            return compute()
-        return self.shelf.results(compute)
+            return compute(self)
+        return self.shelf.results(lambda: compute(self.on(None)))
+
+    def remembered(self, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Return the results of a computation, from the shelf if there is one, because they are small.
+
+        Args:
+            compute: the computation, which does not need a graph of its own.
+        """
+        return compute() if self.shelf is None else self.shelf.results(compute)
 
 
 LEVELS: dict[str, Level] = {
@@ -67,6 +80,8 @@ LEVELS: dict[str, Level] = {
         Level("lean", keep_products=False),
         Level("host", keep_products=False, on_host=True),
         Level("attend", keep_products=False, keep_attention=False),
+        Level("slim", hidden=5000.0),
+        Level("apart", hidden=5000.0, keep_blocks=False, apart=True),
         Level("block", keep_products=False, keep_blocks=False),
         Level("bands", keep_blocks=False, in_bands=True),
         Level("costly", keep_step=False, costly=5000.0),
@@ -79,12 +94,15 @@ LEVELS: dict[str, Level] = {
 }
 """From the most kept to the least.
 
-"narrow" computes products of few channels again, "lean" all of them, "attend" attention too; "block" keeps the inputs
-of blocks, "bands" those of a decoder whose last stage runs in bands. At the other levels a step is computed again as a
-whole from its sample: "costly", "costlier" and "costliest" keep results that took many FLOP for their bytes; "again"
-keeps nothing. While the step's own backward runs, these four keep everything; "tight", which is else like "costliest",
-and "step", which is else like "again", keep no products even then. At all of these the denoiser's output for
-unconditional rows that get no gradient, one latent for each picture, is kept.
+"narrow" computes products of few channels again, "lean" all of them, "attend" attention too. Of a decoder, "slim"
+computes the first convolutions of blocks of large images again, "apart" does so for one image after the other, of which
+it keeps the latents; "block" keeps the inputs of blocks, "bands" those of a decoder whose last stage runs in bands.
+
+At the other levels a step is computed again as a whole from its sample: "costly", "costlier" and "costliest" keep
+results that took many FLOP for their bytes; "again" keeps nothing but the statistics of norms, as all of them do. While
+the step's own backward runs, these four keep everything, except products that it needs only for results that were kept;
+"tight", which is else like "costliest", and "step", which is else like "again", keep no products even then. At all of
+these the denoiser's output for unconditional rows that get no gradient, one latent for each picture, is kept.
 """
 
 

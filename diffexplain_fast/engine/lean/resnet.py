@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
+from diffexplain_fast.engine.lean.norms import group_normed
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
@@ -104,17 +105,20 @@ class _Resnet(TensorFunction):
     ) -> Tensor:
         added = block.offset if shift is None else shift
         rows = None if added is None else block.raw.shift_rows(added, len(x))
-        h, mean1, rstd1 = level.kept(_flop(block.conv1), lambda: _first_half(block, x, skip))
-        out, mean2, rstd2 = level.kept(_flop(block.conv2), lambda: _second_half(block, x, skip, h, rows))
-        ctx.save_for_backward(x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2)
+        flop1, flop2 = _flop(block.conv1), _flop(block.conv2)
+        h, mean1, rstd1 = level.kept(flop1, lambda inside: _first_half(block, x, skip, inside))
+        out, mean2, rstd2 = level.kept(flop2, lambda inside: _second_half(block, x, skip, h, rows, inside))
+        kept = (h,) if flop1 >= level.hidden else ()
+        ctx.save_for_backward(x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept)
         ctx.block = block
         return out
 
     @staticmethod
     @first_order("the sampler's residual block")
     def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, skip, shift, rows, h, mean1, rstd1, mean2, rstd2 = saved
+        x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept = saved
         block, dy = ctx.block, channels_last(dy)
+        h = kept.pop() if kept else _hidden(block, x, skip, (mean1, rstd1))
         if block.scale != 1.0:
             dy = dy / block.scale
         norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
@@ -135,21 +139,23 @@ class _Resnet(TensorFunction):
         return dx, None if skip is None else dskip, dshift, None, None
 
 
-def _first_half(block: Resnet, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _first_half(block: Resnet, x: Tensor, skip: Tensor | None, level: Level) -> tuple[Tensor, Tensor, Tensor]:
     """Return h = conv1(silu(norm1(u))), and the statistics of the norm."""
-    norm = block.norm1
-    a, mean, rstd = block.raw.group_norm_fwd(
-        x, skip, block.entering, norm.weight, norm.bias, norm.groups, norm.eps, True
-    )
+    a, mean, rstd = group_normed(level, block.raw, x, skip, block.entering, block.norm1, True)
     return channels_last(block.conv1.forward(a, biased=block.offset is None)), mean, rstd
 
 
+def _hidden(block: Resnet, x: Tensor, skip: Tensor | None, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """Return h of ``_first_half`` once more."""
+    a, _ = block.raw.group_norm_again(x, skip, block.entering, block.norm1, statistics, True)
+    return channels_last(block.conv1.forward(a, biased=block.offset is None))
+
+
 def _second_half(
-    block: Resnet, x: Tensor, skip: Tensor | None, h: Tensor, rows: Tensor | None
+    block: Resnet, x: Tensor, skip: Tensor | None, h: Tensor, rows: Tensor | None, level: Level
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the block's output for h from ``_first_half``, and the statistics of the second norm."""
-    norm = block.norm2
-    a, mean, rstd = block.raw.group_norm_fwd(h, None, rows, norm.weight, norm.bias, norm.groups, norm.eps, True)
+    a, mean, rstd = group_normed(level, block.raw, h, None, rows, block.norm2, True)
     out = channels_last(block.conv2.forward(a))
     if block.shortcut is None:
         out += x

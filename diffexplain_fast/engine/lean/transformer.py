@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.adapters import adapted, adapted_backward, matrices, matrix_gradients
 from diffexplain_fast.engine.lean.levels import Level
+from diffexplain_fast.engine.lean.norms import group_normed, group_normed_copy
 from diffexplain_fast.engine.lean.owed import Owed
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import (
@@ -142,7 +143,7 @@ class Transformer:
 
     def __call__(self, x: Tensor, keys: Sequence[TextKeys], level: Level) -> Tensor:
         """Return [R, C, H, W] channels-last for x [B, C, H, W] and each block's text keys and values."""
-        h, around = _Enter.apply(channels_last(x), self)
+        h, around = _Enter.apply(channels_last(x), self, level)
         h = self.enter(h.permute(0, 2, 3, 1).flatten(1, 2))
         for block, (k, v) in zip(self.blocks, keys, strict=True):
             h = block(h, k, v, level)
@@ -160,12 +161,12 @@ class _Enter(PairFunction):
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, transformer: Transformer) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Context, x: Tensor, transformer: Transformer, level: Level) -> tuple[Tensor, Tensor]:
         raw, norm, entering = transformer.raw, transformer.norm, transformer.entering
         if raw.adds_in_products:
-            y, mean, rstd, around = raw.group_norm_fwd_copy(x, entering, norm, False, transformer.offset)
+            y, mean, rstd, around = group_normed_copy(level, raw, x, entering, norm, False, transformer.offset)
         else:
-            y, mean, rstd = raw.group_norm_fwd(x, None, entering, norm.weight, norm.bias, norm.groups, norm.eps, False)
+            y, mean, rstd = group_normed(level, raw, x, None, entering, norm, False)
             around = x.view_as(x)
         ctx.save_for_backward(x, mean, rstd)
         ctx.transformer = transformer
@@ -177,7 +178,7 @@ class _Enter(PairFunction):
         x, mean, rstd = saved
         raw, norm, entering = ctx.transformer.raw, ctx.transformer.norm, ctx.transformer.entering
         grads = channels_last(dy), channels_last(around)
-        return raw.group_norm_bwd_add(grads[0], x, entering, norm, mean, rstd, False, grads[1]), None
+        return raw.group_norm_bwd_add(grads[0], x, entering, norm, mean, rstd, False, grads[1]), None, None
 
 
 class _SelfAttention(TensorFunction):
@@ -187,10 +188,10 @@ class _SelfAttention(TensorFunction):
     def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
         layer, raw = block.attention, block.raw
         n, mean, rstd, copy = entered(x, raw, block.norms[0], block.ends[0])
-        q, k, v = _project(layer, n)
+        products = _project(layer, n) if level.keeps_product(x.shape[-1]) else ()
         # 2 multiply-adds for each key and each element of the result.
-        o, lse = level.kept(4 * k.shape[1], lambda: raw.attention_fwd(q, k, v, layer.scale))
-        kept = ((o, lse) if level.keep_attention else ()) + ((q, k, v) if level.keeps_product(x.shape[-1]) else ())
+        o, lse = level.kept(4 * x.shape[1], lambda _: raw.attention_fwd(*(products or _project(layer, n)), layer.scale))
+        kept = ((o, lse) if level.keep_attention else ()) + products
         ctx.save_for_backward(x, mean, rstd, *trained, *kept)
         ctx.block, ctx.trained = block, len(trained)
         return block.ends[0].added(o.flatten(0, 1).flatten(1), x, copy)
@@ -260,13 +261,19 @@ class _FeedForward(TensorFunction):
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
-        n, mean, rstd, copy = entered(x, block.raw, block.norms[2], block.ends[2])
-        n = n.flatten(0, 1)
-        h = adapted(block.wide.forward(n), n, block.wide_thin)
-        ctx.save_for_backward(x, mean, rstd, *trained, *((h,) if level.keeps_product(x.shape[-1]) else ()))
+        products: list[Tensor] = []  # if the output comes from the shelf, the backward computes the product
+
+        def layer(_: Level) -> tuple[Tensor, ...]:
+            n, mean, rstd, copy = entered(x, block.raw, block.norms[2], block.ends[2])
+            n = n.flatten(0, 1)
+            h = adapted(block.wide.forward(n), n, block.wide_thin)
+            products.extend((h,) if level.keeps_product(x.shape[-1]) else ())
+            return block.ends[2].added(block.raw.geglu_fwd(h), x, copy), mean, rstd
+
+        out, mean, rstd = level.kept(2 * block.narrow.weight.shape[1], layer)
+        ctx.save_for_backward(x, mean, rstd, *trained, *products)
         ctx.block, ctx.trained = block, len(trained)
-        flop = 2 * block.narrow.weight.shape[1]
-        return level.kept(flop, lambda: (block.ends[2].added(block.raw.geglu_fwd(h), x, copy),))[0]
+        return out
 
     @staticmethod
     @first_order("the sampler's feed-forward layer")

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -13,8 +12,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.lean.shelf import Shelf
-from diffexplain_fast.engine.memory.counting import Count, Counting, Results, count, hollow
-from diffexplain_fast.engine.memory.interrupts import uninterrupted
+from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.errors import wrong_value
@@ -247,13 +245,12 @@ def _level_costs(
         copy = last.kept * request.flop_per_byte
         time = max(last.forward, copy) + max(last.total - last.forward, copy)
         costs["host"] = cost(last, 0, time, last.total - least, last.kept)
+    if denoiser.reason:  # the user's own modules keep nothing that could be taken back
+        return {"step": cost(most, 0, most.total + most.forward, most.total + most.forward - least)}
     for level in (LEVELS[name] for name in levels or ["step"] if not LEVELS[name].keep_step):
-        # The graph that its backward works with is that of a level that keeps as much inside the step.
-        graph = counts["keep" if level.keep_products else "lean"]
-        size, again = 0, graph.forward
-        if level.costly < math.inf:
-            size, again = _taken_back(denoiser, [sample, *text], shifts, level, results)
-        costs[level.name] = cost(graph, size, graph.total + again, graph.total + again - least)
+        sizes: list[int] = []
+        twice = count(functools.partial(_twice, denoiser, shifts, level, sizes), inputs, outside, results)
+        costs[level.name] = cost(twice, sizes[0], twice.total, twice.total - least)
     return costs
 
 
@@ -262,16 +259,15 @@ def _output(denoiser: Denoiser, shifts: Sequence[Tensor], level: Level, rows: Te
     return denoiser(rows, keys, shifts, level)
 
 
-def _taken_back(
-    denoiser: Denoiser, inputs: Sequence[Tensor], shifts: Sequence[Tensor], level: Level, results: Results
-) -> tuple[int, int]:
-    """Return the bytes of the costly results of a step, and the FLOP of its forward when it takes them back."""
+def _twice(
+    denoiser: Denoiser, shifts: Sequence[Tensor], level: Level, sizes: list[int], rows: Tensor, *keys: Tensor
+) -> Tensor:
+    """Return the output of a step that is computed again, and append the bytes that it keeps until then."""
     shelf = Shelf()
-    with uninterrupted(), torch.no_grad(), Counting(results) as counting:
-        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf))
-        size, before = shelf.nbytes, counting.flop
-        denoiser(inputs[0], inputs[1:], shifts, level.on(shelf.again()))
-    return size, counting.flop - before
+    with torch.no_grad():
+        denoiser(rows, keys, shifts, level.on(shelf))
+    sizes.append(shelf.nbytes)
+    return denoiser(rows, keys, shifts, level.on(shelf.again()))
 
 
 def _heads(

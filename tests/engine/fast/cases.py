@@ -128,7 +128,8 @@ def truth(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
 def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
     """Let every fast sampler store by these levels, over and over, and plan nothing.
 
-    Bounds are those of small models: every result is costly, and only products of 16 channels and fewer are narrow.
+    Bounds are those of small models: every result is costly, only products of 16 channels and fewer are narrow, and no
+    block of a decoder is small.
     """
 
     def chosen(planning: Planning, *arguments: Any) -> list[str]:
@@ -136,6 +137,7 @@ def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
         return [names[i % len(names)] if i >= mode.first_step else "step" for i in range(steps)] + [decoder]
 
     small = {name: replace(LEVELS[name], costly=0.0) for name in ("costly", "tight")}
+    small |= {name: replace(LEVELS[name], hidden=torch.inf) for name in ("slim", "apart")}
     small["narrow"] = replace(LEVELS["narrow"], products=64.0)
     with patch.object(Planning, "levels", chosen), patch.dict(LEVELS, small):
         yield

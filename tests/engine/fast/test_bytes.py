@@ -82,8 +82,30 @@ def counted_decoder(level):
 
 def test_the_decoder_in_bands_peaks_below_500_mib():
     """All that lives at any time of its forward and backward, the largest block's work included."""
-    peaks = [counted_decoder(level).peak for level in ("keep", "block", "bands")]
+    peaks = [counted_decoder(level).peak for level in ("keep", "slim", "block", "bands")]
     assert peaks == sorted(peaks, reverse=True) and peaks[-1] <= 500 * MIB
+
+
+def test_a_slim_decoder_computes_the_first_convolutions_of_its_last_two_stages_again():
+    """Those of 512 x 512 and 256 x 256 pixels, the first of which have 256 channels in place of 512 and of 128."""
+    keep, slim = counted_decoder("keep"), counted_decoder("slim")
+    side, taps = 512, 9
+    last = side**2 * 128 * (256 + 128 + 128) * 2 * taps
+    before = (side // 2) ** 2 * 256 * (256 + 256) * 2 * taps  # its first block has 512 channels, and is kept
+    assert slim.total - keep.total == last + before
+    assert keep.kept - slim.kept == 2 * (3 * side**2 * 128 + 2 * (side // 2) ** 2 * 256)
+
+
+def test_images_apart_need_the_memory_of_one():
+    _, vae = public_models("sd15", DTYPE)
+    decoder, weights = LeanDecoder(vae, "triton"), list(vae.parameters())
+
+    def counted(level, images):
+        return count(lambda latents: decoder(latents, LEVELS[level]), [meta(images, 4, 64, 64)], weights)
+
+    one, two = counted("slim", 1), counted("apart", 2)
+    assert one.peak < two.peak < 1.05 * one.peak
+    assert two.total == 2 * (one.total + one.forward)
 
 
 @pytest.mark.parametrize("model", ["sd15", "sdxl"])

@@ -22,6 +22,7 @@ from tests.engine.plain import SCHEDULERS, relative
 TINY = ("sd15", "sd2", "sdxl")
 PLANS = {
     **{name: ((name,), "keep") for name in STEP_LEVELS},
+    **{decoder: (("costly", "again"), decoder) for decoder in ("slim", "apart")},
     "mixed": (MIXED, "block"),
     "mixed-back": (MIXED[::-1], "keep"),
 }

@@ -36,10 +36,25 @@ def test_results_are_computed_the_first_time_and_taken_in_order_the_second() -> 
 @pytest.mark.parametrize(("flop", "kept"), [(4999.0, False), (5000.0, True)])
 def test_only_what_took_many_operations_is_kept(flop: float, kept: bool) -> None:
     shelf = Shelf()
-    LEVELS["costly"].on(shelf).kept(flop, lambda: (torch.ones(3),))
+    LEVELS["costly"].on(shelf).kept(flop, lambda _: (torch.ones(3),))
     assert bool(shelf.nbytes) is kept
-    LEVELS["again"].on(shelf).kept(flop, lambda: (torch.ones(3),))
+    LEVELS["again"].on(shelf).kept(flop, lambda _: (torch.ones(3),))
     assert bool(shelf.nbytes) is kept
+
+
+@pytest.mark.parametrize("costly", [0.0, torch.inf])
+def test_what_is_small_is_remembered_unless_it_is_part_of_what_is_kept(costly: float) -> None:
+    level, numbers = replace(LEVELS["again"], costly=costly), count()
+
+    def layer(inside: Level) -> tuple[Tensor, ...]:
+        (small,) = inside.remembered(lambda: (torch.full((1,), float(next(numbers))),))
+        return (small + torch.ones(8),)
+
+    shelf = Shelf()
+    first = level.on(shelf).kept(1.0, layer)[0]
+    assert shelf.nbytes == (first.nbytes if costly == 0.0 else 4)
+    assert torch.equal(level.on(shelf.again()).kept(1.0, layer)[0], first) and next(numbers) == 1
+    assert level.kept(1.0, layer)[0][0] == 3, "without a shelf, nothing is remembered"
 
 
 def step_of(lean: LeanUNet) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -60,7 +75,9 @@ def test_a_step_keeps_what_its_shelf_counts_and_computes_no_kept_result_again() 
         return lean(sample, text, shifts, level)
 
     flop, gradients = {}, {}
-    for name, level in (("keep", LEVELS["keep"]), ("again", LEVELS["again"]), ("costly", EVERYTHING)):
+    some = replace(EVERYTHING, costly=400.0)  # first convolutions of some blocks, second ones of others
+    levels = {"keep": LEVELS["keep"], "again": LEVELS["again"], "some": some, "costly": EVERYTHING}
+    for name, level in levels.items():
         memory = Memory((), None)
         part(level)  # lays out weights
         with live_bytes() as live:
@@ -72,7 +89,9 @@ def test_a_step_keeps_what_its_shelf_counts_and_computes_no_kept_result_again() 
             gradients[name] = memory.backward(part, level, [kept], [sample, *text], [torch.ones_like(out)])
         flop[name] = counting.flop
         assert kept.shelf is None or kept.shelf.nbytes == 0
-    for one, other in zip(gradients["keep"], gradients["costly"], strict=True):
-        assert one is not None and other is not None and torch.equal(one, other)
+    for name in ("again", "some", "costly"):
+        for one, other in zip(gradients["keep"], gradients[name], strict=True):
+            assert one is not None and other is not None and torch.equal(one, other)
+    assert flop["costly"] < flop["some"] < flop["again"]
     # Of the blocks' convolutions none is run again: the first, the last, and those that change the size remain.
     assert flop["keep"] < flop["costly"] < (flop["keep"] + flop["again"]) / 2
