@@ -14,6 +14,7 @@ def model(
     guidance: Annotated[float, typer.Option(help="1 is none, and half the work.")] = 7.5,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
     check: Annotated[bool, typer.Option(help="Predict the measured compiled stack too, and print the error.")] = True,
+    kernels: Annotated[bool, typer.Option(help="Print the launches of a step that keeps all, by kernel.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Predict the milliseconds of one iteration on another GPU.
@@ -35,7 +36,8 @@ def model(
     guided = check_guidance(guidance) != 1.0
     found = predict(model, gpu, steps=steps, guided=guided, batch=batch, memory=parse_bytes(memory))
     stack = compiled_milliseconds(GPUS["h200"]) if check else None
-    record = found._asdict() | {"gib": found.plan.peak / GIB, "plan": found.plan.summary, "gpu": gpu, "model": model}
+    record = found._asdict() | {"kernels": [kernel._asdict() for kernel in found.kernels]}
+    record |= {"gib": found.plan.peak / GIB, "plan": found.plan.summary, "gpu": gpu, "model": model}
     if stack is not None:
         record["compiled_stack"] = {"predicted_ms": stack, "measured_ms": MEASURED_MS, "gpu": "h200"}
     if as_json:
@@ -49,6 +51,12 @@ def model(
         print(f"{family:12} {ms:7.1f} ms  {100 * ms / found.ms:3.0f} %")
     print(f"{found.launches_forward} launches forward and {found.launches_backward} backward in a step that keeps all,")
     print(f"{found.launches} in the whole iteration")
+    if kernels:
+        print(
+            "\nlaunches of a step that keeps all, forward and backward, and their milliseconds with the gaps between:"
+        )
+        for kernel in found.kernels:
+            print(f"{kernel.family:12} {kernel.name:48} {kernel.forward:4} {kernel.backward:4} {kernel.ms:8.3f} ms")
     if stack is not None:
         error = 100 * (stack / MEASURED_MS - 1)
         print(f"the model itself: {stack:.0f} ms for the compiled stack, measured {MEASURED_MS} ms ({error:+.1f} %)")

@@ -16,7 +16,7 @@ from diffexplain_fast.engine.memory.tape import Kept, Memory
 from diffexplain_fast.ops.guided_step import guided_step
 from diffexplain_fast.prediction.launches import Launch, trace
 from diffexplain_fast.prediction.parts import Parts, prepare
-from diffexplain_fast.prediction.rates import GPUS, milliseconds
+from diffexplain_fast.prediction.rates import GPUS, Kernel, by_kernel, milliseconds
 
 
 class Prediction(NamedTuple):
@@ -29,6 +29,7 @@ class Prediction(NamedTuple):
         launches_backward: of its backward, without the sums of the text's gradient over the steps.
         launches: of the whole iteration.
         families: milliseconds by kind of kernel, of the whole iteration; "gaps" are between kernels.
+        kernels: launches of the step that keeps everything, by kernel.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class Prediction(NamedTuple):
     launches_backward: int
     launches: int
     families: dict[str, float]
+    kernels: list[Kernel]
 
 
 class _Ways(NamedTuple):
@@ -74,9 +76,9 @@ def predict(
     every = [*ends.forward, *ends.backward, *first.forward, *first.backward, *sums]
     for level in levels[1:]:
         every += [*ways[level].forward, *ways[level].backward, *sums]
-    families = milliseconds(every, GPUS[gpu])
-    counted = (len(ways["keep"].forward), len(ways["keep"].backward), len(every))
-    return Prediction(plan, sum(families.values()), *counted, families)
+    families, (forward, backward) = milliseconds(every, GPUS[gpu]), ways["keep"]
+    counted = (len(forward), len(backward), len(every))
+    return Prediction(plan, sum(families.values()), *counted, families, by_kernel(forward, backward, GPUS[gpu]))
 
 
 def _step(parts: Parts, level: Level, split: bool = False) -> _Ways:

@@ -5,6 +5,7 @@ by ``benchmarks.gpu_ops`` and ``benchmarks.tune``. Products of the denoiser are 
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -59,6 +60,24 @@ class Gpu(NamedTuple):
     cudnn: bool = False
 
 
+class Kernel(NamedTuple):
+    """One kind of launch in a forward and its backward.
+
+    Attributes:
+        family: as in ``Launch``.
+        name: as in ``Launch``.
+        forward: number of launches forward.
+        backward: number of launches backward.
+        ms: predicted milliseconds of all of them, the gaps after them included.
+    """
+
+    family: str
+    name: str
+    forward: int
+    backward: int
+    ms: float
+
+
 _H200 = 3.9
 GPUS = {
     "h200": Gpu(_H200, 1.0, cudnn=True),
@@ -88,6 +107,23 @@ def milliseconds(launches: Sequence[Launch], gpu: Gpu) -> dict[str, float]:
     for launch in launches:
         found[launch.family] = found.get(launch.family, 0.0) + microseconds(launch, gpu) / 1e3
     return found | {"gaps": len(launches) * gpu.gap / 1e3}
+
+
+def by_kernel(forward: Sequence[Launch], backward: Sequence[Launch], gpu: Gpu) -> list[Kernel]:
+    """Return the kernels of two lists of launches, those that take longest first.
+
+    Args:
+        forward: launches of a forward.
+        backward: launches of its backward.
+        gpu: the card.
+    """
+    counts = [Counter((launch.family, launch.name) for launch in way) for way in (forward, backward)]
+    times: dict[tuple[str, str], float] = {}
+    for launch in (*forward, *backward):
+        kind = (launch.family, launch.name)
+        times[kind] = times.get(kind, 0.0) + (microseconds(launch, gpu) + gpu.gap) / 1e3
+    kernels = [Kernel(*kind, counts[0][kind], counts[1][kind], ms) for kind, ms in times.items()]
+    return sorted(kernels, key=lambda kernel: -kernel.ms)
 
 
 def _rate(launch: Launch) -> float:
