@@ -141,7 +141,7 @@ def choose_levels(costs: Sequence[Mapping[str, Cost]], head: int, limit: int, ho
 
 
 def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
-    """Return the smallest limit that ``choose_levels`` can meet.
+    """Return the smallest limit that ``choose_levels`` can meet without host memory.
 
     Args:
         costs: as in ``choose_levels``.
@@ -152,7 +152,7 @@ def least_bytes(costs: Sequence[Mapping[str, Cost]], head: int) -> int:
     for step in costs:
         grown: dict[int, int] = {}
         for kept, peak in peaks.items():
-            for cost in step.values():
+            for cost in (cost for cost in step.values() if not cost.host):
                 total = kept + cost.kept
                 grown[total] = min(grown.get(total, 2**63), max(peak, kept + cost.working, total))
         smallest, peaks = 2**63, {}

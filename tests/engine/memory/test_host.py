@@ -99,7 +99,7 @@ def test_the_planner_moves_steps_where_that_is_faster_and_fits():
     models = engine.denoiser, engine.decoder, (sampler.unet, sampler.vae)
     slow, fast, none = (count_levels(*models, request(sampler, rate)) for rate in (1e9, 1e-3, None))
     size = fast.steps[0]["host"].host
-    assert size == fast.steps[0]["lean"].kept - fast.steps[0]["step"].kept and "host" not in none.steps[0]
+    assert size == fast.steps[0]["lean"].kept - fast.steps[0]["host"].kept and "host" not in none.steps[0]
     tight = least_limit(fast)
     assert tight == least_limit(none)
     assert make_plan(slow, tight, 100 * size).levels.count("host") == 0
