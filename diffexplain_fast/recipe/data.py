@@ -28,6 +28,8 @@ Draw = Callable[[np.random.Generator], dict[str, str]]
 """How the attributes of a scene are drawn."""
 
 
+_Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""The fields of ``Scenes`` as arrays."""
 COLUMNS = (*WORLD, "style")
 """The columns of ``Scenes.codes``."""
 
@@ -66,10 +68,10 @@ def render_given(attributes: list[dict[str, str]], seeds: list[int]) -> Scenes:
     """
     starts = range(0, len(seeds), _AT_ONCE)
     parts = [(attributes[i : i + _AT_ONCE], seeds[i : i + _AT_ONCE]) for i in starts]
-    return _joined(list(in_processes(_rendered, parts))) if len(parts) > 1 else _rendered((attributes, seeds))
+    return _joined(list(in_processes(_rendered, parts)) if len(parts) > 1 else [_rendered((attributes, seeds))])
 
 
-def _rendered(given: tuple[list[dict[str, str]], list[int]]) -> Scenes:
+def _rendered(given: tuple[list[dict[str, str]], list[int]]) -> _Arrays:
     attributes, seeds = given
     count = len(seeds)
     pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
@@ -83,7 +85,7 @@ def _rendered(given: tuple[list[dict[str, str]], list[int]]) -> Scenes:
         for name, mask in masks.items():
             if name in ELEMENTS:
                 elements[i][mask] = ELEMENTS.index(name)
-    return Scenes(torch.from_numpy(pixels).permute(0, 3, 1, 2), codes, torch.from_numpy(elements))
+    return pixels.transpose(0, 3, 1, 2), codes, elements
 
 
 def cached_scenes(folder: Path, seeds: range) -> Scenes:
@@ -107,15 +109,17 @@ def _render_together(seeds: range) -> Scenes:
         return render_scenes(seeds, draw_world)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rendered = list(pool.map(_render_part, parts))
-    return _joined([Scenes(torch.from_numpy(p), codes, torch.from_numpy(e)) for p, codes, e in rendered])
+    return _joined(rendered)
 
 
-def _joined(parts: Sequence[Scenes]) -> Scenes:
-    pixels, codes, elements = zip(*parts, strict=True)
-    return Scenes(torch.cat(pixels), np.concatenate(codes), torch.cat(elements))
+def _joined(parts: Sequence[_Arrays]) -> Scenes:
+    pixels, codes, elements = (
+        arrays[0] if len(parts) == 1 else np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+    )
+    return Scenes(torch.from_numpy(pixels), codes, torch.from_numpy(elements))
 
 
-def _render_part(seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _render_part(seeds: range) -> _Arrays:
     scenes = render_scenes(seeds, draw_world)
     return scenes.pixels.numpy(), scenes.codes, scenes.elements.numpy()
 

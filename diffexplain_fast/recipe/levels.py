@@ -45,17 +45,18 @@ def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
 
 def layouts(seeds: range) -> Iterator[Layout]:
     """Return the scenes of every seed, one seed after another, rendered by several processes."""
-    return in_processes(_layout, list(enumerate(seeds)))
+    for turn, (pictures, rows) in enumerate(in_processes(_layout, list(enumerate(seeds)))):
+        yield Layout(turn % len(OBJECTS), torch.from_numpy(pictures), rows)
 
 
-def _layout(given: tuple[int, int]) -> Layout:
+def _layout(given: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
     turn, seed = given
     base = drawn(seed, turn)
     scenes, rows = [base], []
     for name, value in ROWS:
         rows.append(0 if base[name] == value else len(scenes))
         scenes += [] if base[name] == value else [base | {name: value}]
-    return Layout(turn % len(OBJECTS), rendered(scenes, seed), rows)
+    return rendered(scenes, seed).numpy(), rows
 
 
 @torch.no_grad()

@@ -1,9 +1,8 @@
 """Work on several processors, where forked processes can do it."""
 
 import multiprocessing
-import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,17 +14,19 @@ Done = TypeVar("Done")
 _MOST = 8
 
 
-class _Work(Dataset[bytes]):
-    """What is made of each part, as bytes, because containers have little of the shared memory that tensors take."""
-
+class _Work(Dataset[Done], Generic[Given, Done]):
     def __init__(self, run: Callable[[Given], Done], parts: Sequence[Given]) -> None:
         self._run, self._parts = run, parts
 
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __getitem__(self, place: int) -> bytes:
-        return pickle.dumps(self._run(self._parts[place]))
+    def __getitem__(self, place: int) -> Done:
+        return self._run(self._parts[place])
+
+
+def _as_it_is(made: Done) -> Done:
+    return made
 
 
 def in_processes(run: Callable[[Given], Done], parts: Sequence[Given]) -> Iterator[Done]:
@@ -35,7 +36,8 @@ def in_processes(run: Callable[[Given], Done], parts: Sequence[Given]) -> Iterat
     processor or in a process that may have no children, the function runs here.
 
     Args:
-        run: of one part; what it returns holds tensors and arrays of the CPU. It must not use torch's threads.
+        run: of one part. What it returns should hold arrays, because containers have little of the shared memory that
+            tensors take; and it must not use torch's threads.
         parts: in order.
     """
     forked = "fork" in multiprocessing.get_all_start_methods() and not multiprocessing.current_process().daemon
@@ -43,6 +45,11 @@ def in_processes(run: Callable[[Given], Done], parts: Sequence[Given]) -> Iterat
     if workers < 2:
         yield from map(run, parts)
         return
-    options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork"}
-    made = DataLoader(_Work(run, parts), batch_size=None, generator=torch.Generator(), **options)
-    yield from map(pickle.loads, made)
+    yield from DataLoader(
+        _Work(run, parts),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # the loader draws from it, and not from the user's
+        multiprocessing_context="fork",
+    )

@@ -11,13 +11,12 @@ from diffexplain_fast.recipe import data, levels, processes
 from diffexplain_fast.recipe.processes import in_processes
 from diffexplain_fast.tinyworld.words import draw_attributes
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with fewer processors
 
 
-def where(part: int) -> tuple[int, int, torch.Tensor]:
-    """Return a part, the process that made it, and a tensor."""
-    return part, os.getpid(), torch.full((2,), part)
+def where(part: int) -> tuple[int, int, np.ndarray]:
+    """Return a part, the process that made it, and an array."""
+    return part, os.getpid(), np.full(2, part)
 
 
 def failing(part: int) -> int:
@@ -34,7 +33,7 @@ def test_parts_come_in_order_from_as_many_processes_as_there_are_processors(
     monkeypatch.setattr(processes, "processors", lambda: cores)
     made = list(in_processes(where, range(7)))
     assert [part for part, _, _ in made] == list(range(7))
-    assert all(torch.equal(tensor, torch.full((2,), part)) for part, _, tensor in made)
+    assert all(isinstance(array, np.ndarray) and (array == part).all() for part, _, array in made)
     assert ({process for _, process, _ in made} == {os.getpid()}) == (cores == 1)
     assert list(in_processes(where, [])) == []
 
@@ -55,8 +54,11 @@ def test_scenes_of_several_processes_are_those_of_one(monkeypatch: pytest.Monkey
     monkeypatch.setattr(processes, "processors", lambda: 2)
     monkeypatch.setattr(data, "_AT_ONCE", 4)
     scenes = [draw_attributes(np.random.default_rng([seed, 0])) for seed in range(10)]
-    together, alone = data.render_given(scenes, list(range(10))), data._rendered((scenes, list(range(10))))
-    for one, other in zip(together, alone, strict=True):
+    together, layouts = data.render_given(scenes, list(range(10))), list(levels.layouts(range(3)))
+    monkeypatch.setattr(processes, "processors", lambda: 1)
+    monkeypatch.setattr(data, "_AT_ONCE", 10)
+    for one, other in zip(together, data.render_given(scenes, list(range(10))), strict=True):
         assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
-    for one, other in zip(levels.layouts(range(3)), map(levels._layout, enumerate(range(3))), strict=True):
-        assert torch.equal(one.pictures, other.pictures) and one.rows == other.rows and one.object == other.object
+    for layout, alone in zip(layouts, levels.layouts(range(3)), strict=True):
+        assert torch.equal(layout.pictures, alone.pictures)
+        assert (layout.rows, layout.object) == (alone.rows, alone.object)
