@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.search.__main__ import table
+from benchmarks.search.__main__ import says_cue_first, table
 from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
 from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
 from diffexplain_fast.models.classifier import Classifier
@@ -18,6 +18,21 @@ def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
     line = table(rows).splitlines()[1].split()
     assert line[:8] == ["ours", "closed", "4", "0.75", "0.30", "150", "10", "1.0"]
     assert line[-1] == "0.25"
+
+
+@pytest.mark.parametrize(
+    ("words", "cue", "first"),
+    [
+        ("a desert house", "desert", True),
+        ("house desert", "desert", False),
+        ("desert a blue blue house", "blue desert", True),
+        ("blue blue blue", "blue desert", False),
+        ("blue house desert", "blue desert", False),
+        ("", "desert", False),
+    ],
+)
+def test_the_cue_is_first_where_all_its_words_are(words: str, cue: str, first: bool) -> None:
+    assert says_cue_first(words.split(), cue) is first
 
 
 def test_a_subset_begins_with_the_hardest_cells_and_has_no_cell_twice() -> None:
