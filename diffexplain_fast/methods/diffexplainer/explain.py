@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import MODES
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.running import Callback, Screened, label_of, optimised
+from diffexplain_fast.methods.diffexplainer.running import Callback, Screened, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Explanation, Word
@@ -87,6 +87,7 @@ def explain_target(
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
     state = optimised(problem, options, screened, checkpoints, callback)
+    name_result(problem, options, state, checkpoints)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     counts = (options.n_score, min(options.n_score, used), options.n_images)

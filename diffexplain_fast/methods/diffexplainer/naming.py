@@ -13,7 +13,6 @@ from itertools import combinations
 from diffexplain_fast.editing.likelihood import has_error
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
-from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
 from diffexplain_fast.methods.diffexplainer.dictionary import ranked, score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
@@ -26,7 +25,6 @@ from diffexplain_fast.methods.diffexplainer.screening import (
     soft_from_text,
     with_few_steps,
 )
-from diffexplain_fast.methods.diffexplainer.state import State, has_moved
 from diffexplain_fast.methods.diffexplainer.telling import telling_words
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 from diffexplain_fast.results.named import Named
@@ -101,20 +99,6 @@ def name_found(
     )
     others = [start for start in starts if best is None or start.name != best.name]
     return named, [*([] if best is None else [best]), *others]
-
-
-def name_result(problem: Problem, options: Options, state: State) -> None:
-    """Name the best prompt of a finished optimisation in its ranking, if a search found it and it has no name yet."""
-    best = state.ranking[state.best_attempt]
-    searched = best["name"].startswith(f"{SEARCH} ")
-    if not can_name(problem, options) or not searched or (best.get("named") and not has_moved(state)):
-        return
-    best.pop("named", None)
-    if not problem.cost.leaves_out(NAMING):
-        kept = Kept(cost=problem.cost)
-        found = look_again(problem, Start(best["name"], state.best), options.n_validation, kept)
-        best["named"], _ = name_found(problem, options, found, kept)
-    state.spent, state.left_out = problem.cost.record(), [*problem.cost.left_out]
 
 
 def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float = 0.0) -> list[Start]:

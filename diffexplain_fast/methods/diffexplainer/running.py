@@ -1,4 +1,4 @@
-"""The search and the optimisation of one explanation, from the start or from where a checkpoint left them."""
+"""Search, optimisation and naming of one explanation, from the start or from where a checkpoint left them."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,19 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.naming import name_result
+from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.screening import Start, look_again
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
-from diffexplain_fast.methods.diffexplainer.state import State, new_state
+from diffexplain_fast.methods.diffexplainer.state import State, has_moved, new_state
 from diffexplain_fast.runs.checkpoint import Checkpoints
 from diffexplain_fast.runs.progress import Progress, counter
 
+SEARCHED = ("gradient", "description")
+"""Origins of prompts that a search found, without words."""
 Callback = Callable[[Progress], None]
 Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
 """Pictures of screened words by sampler and by words; see ``Kept``."""
@@ -60,8 +64,32 @@ def optimised(
 
     save = checkpoints.save if checkpoints else lambda state: None
     optimise(problem, options, state, save, report_step)
-    name_result(problem, options, state)
     return state
+
+
+def name_result(
+    problem: Problem, options: Options, state: State, checkpoints: Checkpoints[State] | None = None
+) -> None:
+    """Name the best prompt of a finished optimisation in its ranking, if a search found it and it has no name yet.
+
+    Args:
+        problem: what is explained.
+        options: as in ``name_found``.
+        state: at the end of the optimisation; changed in place.
+        checkpoints: of the run, which hold the scores of an interrupted naming, and the name at its end.
+    """
+    best = state.ranking[state.best_attempt]
+    is_named = state.named or (best.get("named") and not has_moved(state))
+    if is_named or best.get("origin") not in SEARCHED or not can_name(problem, options):
+        return
+    best.pop("named", None)
+    if not problem.cost.leaves_out(NAMING):
+        kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
+        found = look_again(problem, Start(best["name"], state.best), options.n_validation, kept)
+        best["named"], _ = name_found(problem, options, found, kept)
+    state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
+    if checkpoints:
+        checkpoints.save(state)
 
 
 def label_of(problem: Problem) -> str | None:

@@ -34,7 +34,8 @@ class Start:
         score: mean target score of its images, None if it was not screened.
         each: the scores behind it [images], None if it was not looked at again; starts share their latents.
         origin: "dictionary" (a screened word), "proposals" (words that name what a search found), "description" (of
-            pictures that convinced by chance), "gradient" (no words), or "given".
+            pictures that convinced by chance), "gradient" (no words), "random" (no words, and not searched for), or
+            "given".
         named: what came of naming it, None where nobody tried.
     """
 

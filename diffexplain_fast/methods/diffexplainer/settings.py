@@ -75,7 +75,7 @@ def found_by(state: State) -> str:
 
     "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it.
     """
-    origin = state.ranking[state.best_attempt].get("origin", "gradient")
+    origin = state.ranking[state.best_attempt].get("origin", "gradient").replace("random", "gradient")
     return f"{origin} and gradient" if has_moved(state) and origin != "gradient" else origin
 
 

@@ -129,4 +129,4 @@ def _random_start(problem: Problem, n_tokens: int, index: int) -> Start:
     table = problem.pipeline.word_table().detach().float()
     noise = normal(seeded_generator(problem.seed, "random start", index), n_tokens, table.shape[1])
     spread = table.std(0) if len(table) > 1 else torch.zeros_like(table[0])
-    return Start(f"random {index}", table.mean(0) + _SPREAD * spread * noise.to(table.device), origin="gradient")
+    return Start(f"random {index}", table.mean(0) + _SPREAD * spread * noise.to(table.device), origin="random")

@@ -59,6 +59,7 @@ class State:
         spent: rows of the denoiser and seconds.
         words: texts that were screened.
         left_out: names of the work that was left out because the budget was spent; see ``budget``.
+        named: whether the best prompt has been named after the last step, or the budget did not allow it.
     """
 
     starts: Tensor
@@ -77,6 +78,7 @@ class State:
     spent: Spent = field(default_factory=lambda: Spent(forward=0, gradient=0, seconds=0.0))
     words: Count = 0
     left_out: list[str] = field(default_factory=list)
+    named: bool = False
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:

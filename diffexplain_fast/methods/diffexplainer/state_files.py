@@ -14,7 +14,7 @@ from diffexplain_fast.storage import load_tensors, read_json, save_tensors_atomi
 
 _TENSORS = ("starts", "soft", "best")
 _NOT_JSON = (*_TENSORS, "adam")
-_NEW = {"spent", "words", "left_out"}
+_NEW = {"spent", "words", "left_out", "named"}
 """Fields that states of earlier versions lack."""
 
 

@@ -1,0 +1,48 @@
+"""What a run does after an interruption: it names as it would have, and computes nothing a second time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import naming, running, telling
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
+from tests.explaining import assert_same_result, quick_explanation
+
+
+def interrupted(*_: object, **__: object) -> Never:
+    raise KeyboardInterrupt
+
+
+def found_as(origin: str) -> Callable[..., list[Start]]:
+    """Return a search that finds the prompt "boat" at once."""
+
+    def starts(problem: Problem, *_: Any) -> list[Start]:
+        return [Start("search 0.0", soft_from_text(problem.pipeline, "boat", 2), origin=origin)]
+
+    return starts
+
+
+def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "choose_starts", found_as("gradient"))
+    whole = quick_explanation()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(naming, "screen", interrupted)
+        quick_explanation(checkpoint=tmp_path)
+    monkeypatch.setattr(running, "choose_starts", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(telling, "_told", interrupted)
+        resumed = quick_explanation(checkpoint=tmp_path)
+    assert resumed.named is not None and resumed.named == whole.named
+    assert_same_result(resumed, whole)
+    assert resumed.settings["found"]["cost"]["forward"] == whole.settings["found"]["cost"]["forward"]
+    monkeypatch.setattr(running, "name_found", interrupted)
+    assert quick_explanation(checkpoint=tmp_path).named == whole.named
+
+
+@pytest.mark.parametrize("origin", ["given", "random", "dictionary"])
+def test_a_prompt_that_no_search_found_is_not_named(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "choose_starts", found_as(origin))
+    assert quick_explanation().named is None
