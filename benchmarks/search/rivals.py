@@ -71,7 +71,7 @@ def explained(explainer: dx.Explainer, label: str, mode: str, budget: str | None
     ends: list[float] = []
 
     def note(progress: Progress) -> None:
-        if progress.phase == "optimise":
+        if progress.phase in ("optimise", "name"):
             ends.append(time.process_time())
 
     if mode == LABELS:

@@ -13,6 +13,7 @@ _PHASES: dict[Phase, str] = {
     "screen": "choosing a start",
     "search": "searching",
     "optimise": "optimising",
+    "name": "naming",
     "evaluate": "scoring",
     "draw": "drawing",
     "again": "drawing again",

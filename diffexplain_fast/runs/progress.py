@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 Phase = Literal[
-    "screen", "search", "optimise", "evaluate", "draw", "again", "own", "pairs", "found", "photographs", "interventions"
+    "screen",
+    "search",
+    "optimise",
+    "name",
+    "evaluate",
+    "draw",
+    "again",
+    "own",
+    "pairs",
+    "found",
+    "photographs",
+    "interventions",
 ]
 """What a long run is doing."""
 
@@ -16,10 +27,10 @@ class Progress:
     """The value that a callback receives.
 
     Attributes:
-        phase: of an explanation "screen", "search", "optimise" or "evaluate"; of an audit "screen" for choosing words,
-            "draw", "again" for pictures drawn a second time, "own" for pictures of classes' own objects, "pairs" for
-            fresh pictures of two concepts, "found" for those of found tokens, "photographs" for the user's own
-            pictures, or "interventions" for pairs of pictures.
+        phase: of an explanation "screen", "search", "optimise", "name" for words of what was found, or "evaluate"; of
+            an audit "screen" for choosing words, "draw", "again" for pictures drawn a second time, "own" for pictures
+            of classes' own objects, "pairs" for fresh pictures of two concepts, "found" for those of found tokens,
+            "photographs" for the user's own pictures, or "interventions" for pairs of pictures.
         iteration: number of finished steps of this phase.
         iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".

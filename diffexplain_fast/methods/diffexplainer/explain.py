@@ -87,7 +87,7 @@ def explain_target(
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
     state = optimised(problem, options, screened, checkpoints, callback)
-    name_result(problem, options, state, checkpoints)
+    name_result(problem, options, state, checkpoints, callback)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     counts = (options.n_score, min(options.n_score, used), options.n_images)

@@ -68,7 +68,11 @@ def optimised(
 
 
 def name_result(
-    problem: Problem, options: Options, state: State, checkpoints: Checkpoints[State] | None = None
+    problem: Problem,
+    options: Options,
+    state: State,
+    checkpoints: Checkpoints[State] | None = None,
+    callback: Callback | None = None,
 ) -> None:
     """Name the best prompt of a finished optimisation in its ranking, if a search found it and it has no name yet.
 
@@ -77,16 +81,20 @@ def name_result(
         options: as in ``name_found``.
         state: at the end of the optimisation; changed in place.
         checkpoints: of the run, which hold the scores of an interrupted naming, and the name at its end.
+        callback: receives a ``Progress`` before and after.
     """
     best = state.ranking[state.best_attempt]
     is_named = state.named or (best.get("named") and not has_moved(state))
     if is_named or best.get("origin") not in SEARCHED or not can_name(problem, options):
         return
     best.pop("named", None)
+    report = counter(callback, "name")
+    report(0, 1)
     if not problem.cost.leaves_out(NAMING):
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
         found = look_again(problem, Start(best["name"], state.best), options.n_validation, kept)
         best["named"], _ = name_found(problem, options, found, kept)
+    report(1, 1)
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:
         checkpoints.save(state)

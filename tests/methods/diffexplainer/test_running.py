@@ -27,7 +27,9 @@ def found_as(origin: str) -> Callable[..., list[Start]]:
 
 def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "choose_starts", found_as("gradient"))
-    whole = quick_explanation()
+    phases: list[str] = []
+    whole = quick_explanation(callback=lambda event: phases.append(event.phase))
+    assert list(dict.fromkeys(phases)) == ["optimise", "name", "evaluate"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(naming, "screen", interrupted)
         quick_explanation(checkpoint=tmp_path)
