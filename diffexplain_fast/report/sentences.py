@@ -90,11 +90,16 @@ def _describe_name(explanation: Explanation) -> list[str]:
     of_prompt = f"of the prompt that was found: {named['prompt_probability']:.2f}"
     convince = f"mean probability {named['probability']:.2f} over {named['pictures']} pictures, {of_prompt}"
     if named["words"]:
-        said = [
-            f"“{' '.join(named['words'])}” names what was found: pictures of only these words convince ({convince})."
-        ]
+        name, text = " ".join(named["words"]), " ".join(named["tried"])
         without = [f"{value:.2f} without “{word}”" for word, value in named["without"].items()]
-        return said + ([f"Every word is needed: {' and '.join(without)}."] if without else [])
+        if name == text:
+            said = [f"“{name}” names what was found: pictures of only these words convince ({convince})."]
+            return said + ([f"Every word is needed: {' and '.join(without)}."] if without else [])
+        helping = " and ".join(f"“{word}”" for word in named["tried"] if word not in named["words"])
+        return [
+            f"“{name}” names what was found: pictures of only “{text}” convince ({convince}).",
+            f"{helping} only helps to draw it: pictures without it, or with others in its place, convince too.",
+        ]
     tried = f" The best that were tried are “{' '.join(named['tried'])}” ({convince})." if named["tried"] else ""
     return [f"No words were found that convince as the prompt does: look at the pictures.{tried}"]
 

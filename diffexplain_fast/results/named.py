@@ -9,11 +9,13 @@ class Named(TypedDict):
     """What came of naming a prompt.
 
     Attributes:
-        words: the name; empty where no words that were tried convince as the prompt does.
+        words: the name; empty where no words that were tried convince as the prompt does. Words of ``tried`` that are
+            not among them only help to draw these: without them, or with others in their place, pictures convince too.
         probability: mean probability of the class, over pictures of only the words in ``tried``.
         prompt_probability: the same of the prompt that was found, over pictures from the same start noise.
         pictures: number of these pictures.
-        without: word of the name to the mean probability of the name without this word; empty for a single word.
+        without: word of ``tried`` to the mean probability without this word; empty for a single word, and without a
+            name.
         tried: the words that convinced most, whether they are a name or not.
         shown: what the denoiser sees in the prompt's pictures, the clearest first; it says nothing of the classifier.
         rows: rows of the denoiser that the naming took.

@@ -60,6 +60,16 @@ def test_a_name_is_said_with_what_its_words_are_worth_and_not_as_the_prompt() ->
     assert first_words(example(named=NAMED)) == ["blue", "desert"]
 
 
+def test_a_word_that_only_helps_to_draw_the_others_is_said_to_do_so() -> None:
+    found = verdict_of(example(named=Named({**NAMED, "words": ["blue"]})))
+    assert found.more[1:3] == [
+        "“blue” names what was found: pictures of only “blue desert” convince "
+        "(mean probability 0.82 over 12 pictures, of the prompt that was found: 0.92).",
+        "“desert” only helps to draw it: pictures without it, or with others in its place, convince too.",
+    ]
+    assert nearest_words(example(named=Named({**NAMED, "words": ["blue"]}))) == "blue"
+
+
 def test_nothing_is_named_where_no_words_convince_as_the_prompt_does() -> None:
     unnamed = Named({**NAMED, "words": [], "without": {}, "probability": 0.2, "tried": ["house"]})
     found = verdict_of(example(words=[[Word("kite", 0.9)]], named=unnamed))

@@ -3,9 +3,11 @@
 Words are proposed by what the prompt's pictures show (``telling``), or by what resembles the prompt (``proposals``)
 where no error is defined or hardly any picture convinces. Then they are drawn, alone and in pairs, and with a third
 word where two are not enough. So a name is a finding about the classifier and not about the denoiser: nothing is named
-where no words convince as the prompt does, and no word is in a name that convinces as well without it.
+where no words convince as the prompt does, and no word is in a name that convinces as well without it, or nearly as
+well with others in its place (``replacing``).
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -18,6 +20,7 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
+from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, replaceable
 from diffexplain_fast.methods.diffexplainer.screening import (
     Start,
     look_again,
@@ -33,14 +36,12 @@ _ALONE, _PAIRED = 8, 6
 """Proposed words that are drawn alone, and in pairs."""
 _FINALISTS = 2
 """Texts that are scored on the validation latents after each screening."""
-_WITHOUT = 6
-"""Validation latents on which a text is compared with the same text without one of its words."""
 _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
-_AS_WELL = 0.85
-"""Share of a prompt's mean probability from which words convince as it does, and a text without one of its words."""
 _HOPE = 0.25
 """Mean probability of words below which no third word is tried, and a single word is not looked at again."""
+Words = tuple[str, ...]
+"""Words of one text; an entry of a vocabulary may hold a space."""
 
 
 def can_name(problem: Problem, options: Options) -> bool:
@@ -68,40 +69,53 @@ def name_found(
     """
     if problem.cost.leaves_out(NAMING):
         return None, []
-    rows, n = problem.cost.rows, options.n_tokens
+    rows = problem.cost.rows
     words = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else []
     words = words or proposed_words(problem, [found.soft])
-    least = max(_LEAST, _AS_WELL * score_of(found))
-    starts = [] if drawn else _drawn(problem, options, words[:_ALONE], kept, _HOPE)
-    if not starts or score_of(starts[0]) < least:
-        pairs = [f"{first} {second}" for first, second in combinations(words[:_PAIRED], 2)]
-        starts = sorted([*starts, *_drawn(problem, options, pairs, kept)], key=score_of, reverse=True)
-    if starts and _HOPE <= score_of(starts[0]) < least:
-        first = starts[0].name.split()
-        more = [" ".join([*first, word]) for word in words[:_PAIRED] if word not in first]
-        starts = sorted([*starts, *_drawn(problem, options, more, kept)], key=score_of, reverse=True)
-    best, without = starts[0] if starts else None, dict[str, float]()
-    is_name = best is not None and score_of(best) >= least
+    least = max(_LEAST, AS_WELL * score_of(found))
+    texts = _tried(problem, options, words, least, kept, drawn)
+    starts = [start for _, start in texts]
+    is_name = bool(starts) and score_of(starts[0]) >= least
     if not is_name and problem.cost.is_at_limit:
         return None, starts  # what was left out might have been the name
+    (said, best), without = texts[0] if texts else ((), None), dict[str, float]()
     if best is not None and is_name:
-        best, without = _needed(problem, n, best, least, kept)
-    tried = [] if best is None else best.name.split()
+        said, best, without = _needed(problem, options, said, best, least, kept)
+    others = replaceable(problem, options, said, best, without, kept) if best is not None and len(without) > 1 else ()
     named = Named(
-        words=tried if is_name else [],
+        words=[word for word in said if word not in others] if is_name else [],
         probability=0.0 if best is None else score_of(best),
         prompt_probability=score_of(found),
         pictures=options.n_validation,
         without=without,
-        tried=tried,
+        tried=[*said],
         shown=words,
         rows=problem.cost.rows - rows,
     )
-    others = [start for start in starts if best is None or start.name != best.name]
-    return named, [*([] if best is None else [best]), *others]
+    rest = [start for start in starts if best is None or start.name != best.name]
+    return named, [*([] if best is None else [best]), *rest]
 
 
-def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float = 0.0) -> list[Start]:
+def _tried(
+    problem: Problem, options: Options, words: list[str], least: float, kept: Kept, drawn: bool
+) -> list[tuple[Words, Start]]:
+    """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be."""
+
+    def with_more(texts: list[tuple[Words, Start]], more: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
+        words_of = {" ".join(said): said for said in more}
+        found = [(words_of[start.name], start) for start in _drawn(problem, options, [*words_of], kept, hope)]
+        return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
+
+    texts = [] if drawn else with_more([], [(word,) for word in words[:_ALONE]], _HOPE)
+    if not texts or score_of(texts[0][1]) < least:
+        texts = with_more(texts, combinations(words[:_PAIRED], 2), 0.0)
+    if texts and _HOPE <= score_of(texts[0][1]) < least:
+        first = texts[0][0]
+        texts = with_more(texts, [(*first, word) for word in words[:_PAIRED] if word not in first], 0.0)
+    return texts
+
+
+def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float) -> list[Start]:
     """Return the best of texts with a first score of at least ``hope``, scored on the validation latents."""
     texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
     if not texts or problem.cost.leaves_out(NAMING):
@@ -115,17 +129,19 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hop
     return ranked(problem, options.n_validation, [one for one in starts if score_of(one) >= hope][:_FINALISTS], kept)
 
 
-def _needed(problem: Problem, n_tokens: int, best: Start, least: float, kept: Kept) -> tuple[Start, dict[str, float]]:
-    """Return a text without the words that it does not need, and the scores of it without each word that it does."""
-    assert best.each is not None
-    words, without, count = best.name.split(), dict[str, float](), min(_WITHOUT, len(best.each))
-    for word in words if len(words) > 1 else []:
+def _needed(
+    problem: Problem, options: Options, words: Words, best: Start, least: float, kept: Kept
+) -> tuple[Words, Start, dict[str, float]]:
+    """Return a text without the words that it does not need, and its scores without each word that it does."""
+    without = dict[str, float]()
+    for i, word in enumerate(words if len(words) > 1 else ()):
         if problem.cost.leaves_out(NAMING):
             break
-        text = " ".join(other for other in words if other != word)
-        shorter = Start(text, soft_from_text(problem.pipeline, text, n_tokens), origin=best.origin)
-        shorter = look_again(problem, shorter, count, kept)
-        if score_of(shorter) >= max(least, _AS_WELL * float(best.each[:count].mean())):
-            return _needed(problem, n_tokens, look_again(problem, shorter, len(best.each), kept), least, kept)
+        fewer = (*words[:i], *words[i + 1 :])
+        text = " ".join(fewer)
+        shorter = Start(text, soft_from_text(problem.pipeline, text, options.n_tokens), origin=best.origin)
+        shorter = look_again(problem, shorter, options.n_validation, kept)
+        if score_of(shorter) >= max(least, AS_WELL * score_of(best)):
+            return _needed(problem, options, fewer, shorter, least, kept)
         without[word] = score_of(shorter)
-    return best, without
+    return words, best, without
