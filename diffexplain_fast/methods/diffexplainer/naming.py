@@ -32,8 +32,8 @@ from diffexplain_fast.methods.diffexplainer.telling import telling_words
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 from diffexplain_fast.results.named import Named
 
-_ALONE, _PAIRED = 8, 6
-"""Proposed words that are drawn alone, and in pairs."""
+_PROPOSED = 8
+"""Proposed words that are drawn, alone, in pairs, and as a third word."""
 _FINALISTS = 2
 """Texts that are scored on the validation latents after each screening."""
 _LEAST = 0.5
@@ -106,12 +106,13 @@ def _tried(
         found = [(words_of[start.name], start) for start in _drawn(problem, options, [*words_of], kept, hope)]
         return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
 
-    texts = [] if drawn else with_more([], [(word,) for word in words[:_ALONE]], _HOPE)
+    words = words[:_PROPOSED]
+    texts = [] if drawn else with_more([], [(word,) for word in words], _HOPE)
     if not texts or score_of(texts[0][1]) < least:
-        texts = with_more(texts, combinations(words[:_PAIRED], 2), 0.0)
+        texts = with_more(texts, combinations(words, 2), 0.0)
     if texts and _HOPE <= score_of(texts[0][1]) < least:
         first = texts[0][0]
-        texts = with_more(texts, [(*first, word) for word in words[:_PAIRED] if word not in first], 0.0)
+        texts = with_more(texts, [(*first, word) for word in words if word not in first], 0.0)
     return texts
 
 

@@ -1,5 +1,6 @@
 """Names of what a search found: which words they hold, when there is none, and what they cost."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,12 @@ def each(probability: float) -> Tensor:
     return probability + 0.01 * torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)
 
 
-def named_as(monkeypatch: pytest.MonkeyPatch, convincing: dict[frozenset[str], float], prompt: float = 0.98) -> Named:
+def named_as(
+    monkeypatch: pytest.MonkeyPatch,
+    convincing: dict[frozenset[str], float],
+    prompt: float = 0.98,
+    shown: Sequence[str] = SHOWN,
+) -> Named:
     """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it."""
 
     def score(text: str) -> float:
@@ -48,7 +54,7 @@ def named_as(monkeypatch: pytest.MonkeyPatch, convincing: dict[frozenset[str], f
     def by_turns(problem: Problem, options: Options, texts: list[str]) -> Tensor:
         return torch.tensor([score(texts[i % len(texts)]) for i in range(options.n_validation)], dtype=torch.float64)
 
-    monkeypatch.setattr(naming, "telling_words", lambda *_: SHOWN)
+    monkeypatch.setattr(naming, "telling_words", lambda *_: [*shown])
     monkeypatch.setattr(naming, "screen", screen)
     monkeypatch.setattr(naming, "look_again", look)
     monkeypatch.setattr(replacing, "_scores", by_turns)
@@ -65,6 +71,12 @@ def test_a_pair_is_named_with_what_each_word_is_worth(monkeypatch: pytest.Monkey
     assert name["words"] == ["blue", "desert"] and name["pictures"] == 8
     assert (name["probability"], name["prompt_probability"]) == pytest.approx((0.97, 0.98), abs=1e-9)
     assert name["without"] == pytest.approx({"blue": 0.02, "desert": 0.02}, abs=1e-9)
+
+
+def test_an_entry_of_a_vocabulary_that_has_a_space_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = ["blue house", "desert", "tree"]
+    name = named_as(monkeypatch, {frozenset({"blue", "house", "desert"}): 0.97}, shown=entries)
+    assert name["words"] == ["blue house", "desert"] and set(name["without"]) == {"blue house", "desert"}
 
 
 def test_a_word_that_a_name_does_not_need_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
