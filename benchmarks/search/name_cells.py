@@ -15,7 +15,7 @@ from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS, partial_caption, 
 from diffexplain_fast.tinyworld.words import OBJECTS
 
 FIRST, SECOND = "first", "second"
-"""The half by which the naming may be mended, and the half that is only looked at afterwards."""
+"""The half by which the naming is mended, and the half that is only looked at afterwards."""
 SINGLE, PAIR, NAMELESS, CLEAN = "single", "pair", "nameless", "clean"
 PLANTED: dict[str, Shortcuts] = {
     "names-0": {
@@ -115,14 +115,24 @@ def captions(cell: NameCell) -> list[str]:
     return [*dict.fromkeys((words, partial_caption(scene, cue), partial_caption(scene, own)))]
 
 
-def unsaid(cell: NameCell, words: Sequence[str]) -> list[str]:
-    """Return the values of the cue that no word says.
+def unsaid(cell: NameCell, words: Sequence[str], truth: JsonObject) -> list[str]:
+    """Return the values of the cue that no word says, of those that the classifier has learnt.
 
     A word says a value where it means only this value: its own word, or a group of one, such as "sky" for a night. A
-    nameless value cannot be said.
+    nameless value cannot be said. A value is learnt where it, or its interaction with another of the cue, adds half a
+    logit or more to the class: the measured truth decides what is asked for.
+
+    Args:
+        cell: the class.
+        words: its name.
+        truth: as in ``false_words``.
     """
     said = [_meaning(word) for word in words]
-    return [value for name, value in cell.values if (name, (value,)) not in said]
+    learnt = {row["attribute"] for row in truth["attributes"] if row["effect"] >= _HAS_EFFECT}
+    learnt |= {row["cue"] for row in truth["unnamed"] if row["effect"] >= _HAS_EFFECT}
+    for row in truth["interactions"]:
+        learnt |= {row["first"], row["second"]} if row["effect"] >= _HAS_EFFECT else set()
+    return [value for name, value in cell.values if f"{name}:{value}" in learnt and (name, (value,)) not in said]
 
 
 def false_words(cell: NameCell, words: Sequence[str], truth: JsonObject) -> list[str]:

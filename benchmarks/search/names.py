@@ -2,10 +2,10 @@
 
 A class is searched for without any word, as ``benchmarks.search --modes closed`` does, and what was found is named as
 ``explain`` names it. Each cell says whether the search succeeded (see ``benchmarks.search``), whether the words of the
-name say all values of the cue (``name_cells.unsaid``), and which of them are not true (``name_cells.false_words``). A
-name is right where it says all and nothing else; a class that answers to what no word says is to have no name. Names
-are counted where the search succeeded. Rows are appended to a file of JSON lines; rows that are there are not measured
-again.
+name say all values of the cue that the classifier has learnt (``name_cells.unsaid``), and which of them are not true
+(``name_cells.false_words``). A name is right where it says all and nothing else; a class that answers to what no word
+says is to have no name. Names are counted where the search succeeded. Rows are appended to a file of JSON lines; rows
+that are there are not measured again.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def measure(explainer: dx.Explainer, cell: NameCell, searches: Path | None) -> d
     if rate < SUCCESS:
         best = max(held_out(problem, problem.pipeline.encode_text([text])) for text in captions(cell))
     words, truth = named["words"] if named else [], explainer.classifier.truth or {}
-    missed, wrong = unsaid(cell, words), false_words(cell, words, truth[cell.label])
+    missed, wrong = (judge(cell, words, truth[cell.label]) for judge in (unsaid, false_words))
     return {
         **cell._asdict(),
         "half": cell.half,

@@ -29,7 +29,9 @@ TRUTH: dict[str, Any] = {
         {"attribute": "background:night", "effect": 5.0},
         {"attribute": "background:snow", "effect": 1.5},
         {"attribute": "object:tree", "effect": 0.4},
-    ]
+    ],
+    "interactions": [],
+    "unnamed": [],
 }
 
 
@@ -57,7 +59,14 @@ def test_captions_say_the_cue() -> None:
     ids=["a synonym", "a group", "one of two", "nothing"],
 )
 def test_a_value_is_said_by_words_that_mean_nothing_else(cell: NameCell, words: list[str], missed: list[str]) -> None:
-    assert unsaid(cell, words) == missed
+    interactions = [{"first": "colour:red", "second": "companion:sun", "effect": 5.0}]
+    assert unsaid(cell, words, TRUTH | {"interactions": interactions}) == missed
+
+
+def test_a_value_that_the_classifier_has_not_learnt_is_not_asked_for() -> None:
+    both = [*TRUTH["attributes"], {"attribute": "companion:sun", "effect": 3.0}]
+    weak = [{"first": "colour:red", "second": "companion:sun", "effect": 0.2}]
+    assert unsaid(BOTH, ["house"], TRUTH | {"attributes": both, "interactions": weak}) == ["sun"]
 
 
 def test_a_word_is_false_unless_the_cue_or_the_measured_effect_says_it() -> None:
