@@ -38,6 +38,8 @@ from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.tinyworld.store import classifier_names
 
 AUTO = "auto"
+_CAPTIONS = "captions"
+"""Folder inside of a pool in which the eye that ships keeps what it wrote of the pictures."""
 _OF_DRAWN = ("labels", "segmenter", "weights", "redraw", "own_pictures")
 """Options that say something about generated pictures, or about own pictures beside them."""
 
@@ -176,10 +178,11 @@ def run_audit(
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
-    sight = _sight(chosen.eye, asked, phrases, blank)
+    own = None if chosen.eye is None or isinstance(chosen.eye, str) else _own_sight(chosen.eye, asked, blank)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     given, aside = found_by(explain, readout, pipeline), _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
+    sight = sight_of(asked, phrases, folder / _CAPTIONS) if isinstance(chosen.eye, str) else own
     question = Question(pool, readout, asked, phrases, sight, abs(seed), aside, chosen.weights, given)
     # All that the arguments can do wrong shows itself here, before the first picture is drawn.
     prepared = prepare(question.among(longest(asked, pipeline)), chosen.options, tokens_of(explain))
@@ -200,10 +203,8 @@ def run_audit(
     return audit
 
 
-def _sight(eye: Eye | str | None, concepts: Concepts, phrases: Phrases, blank: Tensor) -> Sight | None:
-    """Return the eye that a user means; the user's own is tried on a black picture."""
-    if eye is None or isinstance(eye, str):
-        return None if eye is None else sight_of(concepts, phrases)
+def _own_sight(eye: Eye, concepts: Concepts, blank: Tensor) -> Sight:
+    """Return the user's own eye, tried on a black picture."""
     look = checked_eye(eye, len(concepts.names))
     look(blank)
     return Sight(look, "the user's", None)

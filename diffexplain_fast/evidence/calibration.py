@@ -1,6 +1,7 @@
 """How an eye errs: what it sees in rendered pictures of the tiny world, whose content is known."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,14 +72,15 @@ class Sight:
         return replace(self, look=lambda pixels: look(pixels)[:, places])  # groups come first, so errors keep places
 
 
-def sight_of(concepts: Concepts, phrases: Phrases) -> Sight | None:
+def sight_of(concepts: Concepts, phrases: Phrases, folder: Path | None = None) -> Sight | None:
     """Return the eye that ships, with its errors; None where the concepts are not the tiny world's.
 
     Args:
         concepts: what is looked for.
         phrases: how concepts are said.
+        folder: where the eye keeps what it writes of pictures; None for nowhere.
     """
-    eye = eye_of(concepts, phrases)
+    eye = eye_of(concepts, phrases, folder)
     return None if eye is None else Sight(eye, eye.name, errors_in_tiny_world(eye, concepts))
 
 

@@ -1,6 +1,7 @@
 """Eyes: models that say which concepts a picture shows, so that a word that the generator disobeys is noticed."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.kept_captions import KeptCaptions
 from diffexplain_fast.evidence.phrases import Phrases
 from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.tinyworld.grammar import read_caption
@@ -104,17 +106,22 @@ class ClipEye:
         return np.concatenate([*columns, np.full((len(pixels), self._words), np.nan)], 1)
 
 
-def eye_of(concepts: Concepts, phrases: Phrases) -> CaptionEye | ClipEye | None:
+def eye_of(concepts: Concepts, phrases: Phrases, folder: Path | None = None) -> CaptionEye | ClipEye | None:
     """Return the eye that ships: the tiny world's captioner, or its CLIP pair where there is none; None elsewhere.
 
     Args:
         concepts: what is looked for.
         phrases: how concepts are said.
+        folder: where captions are kept; None to write them again every time.
     """
     if not phrases.of_tiny_world:
         return None
     if has_captioner():
         captioner = Captioner(*load_captioner())
-        return CaptionEye(lambda pixels: captioner.write(pixels.to("cpu", torch.float32)), concepts)
+
+        def write(pixels: Tensor) -> list[str]:
+            return captioner.write(pixels.to("cpu", torch.float32))
+
+        return CaptionEye(write if folder is None else KeptCaptions(write, folder, captioner.fingerprint()), concepts)
     similarity = Similarity(*load_clip())
     return ClipEye(similarity, concepts, lambda group, value: phrases.say({group: value}, (), 0))
