@@ -194,7 +194,8 @@ class Audit(Drawn):
 
         Returns:
             An audit whose rows hold the differences, this one minus the other: paired picture by picture where both
-            used the same pool, else as of independent samples.
+            used the same pool, else as of independent samples. The effects are those of the pictures that serve every
+            class, without the ones of own objects beside them, which the two audits may have of other classes.
 
         Raises:
             TypeError: ``other`` is not an audit.

@@ -27,6 +27,7 @@ class Rule(NamedTuple):
         control: of false findings; see ``one_sided_tests``.
         seed: of the bootstrap.
         own_level: what is spent after the last look, where more pictures of own objects are drawn.
+        shown_level: what is spent on effects of showing; None for as much as at the last look.
     """
 
     looks: Sequence[Look]
@@ -35,6 +36,12 @@ class Rule(NamedTuple):
     control: Control
     seed: int
     own_level: float = 0.0
+    shown_level: float | None = None
+
+    @property
+    def shown(self) -> float:
+        """What is spent on effects of showing."""
+        return self.looks[-1].level if self.shown_level is None else self.shown_level
 
 
 @dataclass(frozen=True)

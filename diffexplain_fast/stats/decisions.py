@@ -36,7 +36,7 @@ def looks(pictures: int, level: float = 0.05, kept: float = 0.0) -> tuple[Look, 
     Args:
         pictures: the limit, at least 1.
         level: of all looks together, in (0, 1).
-        kept: share, in [0, 1), of what is left for the last look that is kept for a test after it.
+        kept: share, in [0, 1), of what is left for the last look that is kept for tests after it.
 
     Raises:
         ValueError: an argument out of its range.

@@ -9,7 +9,7 @@ from torch import Tensor
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
-from diffexplain_fast.methods.diffex.kinds import SWAP
+from diffexplain_fast.methods.diffex.kinds import SWAP, place_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
 from diffexplain_fast.methods.diffex.scene import Job, job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
@@ -90,15 +90,18 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     sizes = lab.numbers("quick", work.scene, quick, steps=SCREENING_STEPS, concepts=names)
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
     work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
+    work.acting = {jobs[i].names[0]: place_of(jobs[i].changes) for i in order[FINALISTS:]}
     return [jobs[i] for i in sorted(order[:FINALISTS])]
 
 
 def _rows(work: Sequence[Work]) -> list[Row]:
     found = []
     for one in work:
-        spread = one.null.spread(SWAP)
         found += [row_of(one.scene.index, trials, one.null) for names, trials in one.trials.items() if len(names) == 1]
-        found += [screened_row(one.scene.index, name, effect, spread) for name, effect in one.screened.items()]
+        found += [
+            screened_row(one.scene.index, name, effect, one.null.at((name,)).spread(SWAP))
+            for name, effect in one.screened.items()
+        ]
     return found
 
 

@@ -1,6 +1,5 @@
 """What edits do to the score where nothing is to change: placebos, and the error of an effect on one picture."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +40,7 @@ class Null:
     redraws: list[float] = field(default_factory=list)
     autoencoder: list[float] = field(default_factory=list)
     placebos: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
     places: Mapping[str, "Null"] = field(default_factory=dict)
 
     def at(self, names: Sequence[str]) -> "Null":
@@ -50,7 +49,12 @@ class Null:
         if not kinds:
             return self
         parts = [self.places[kind] for kind in kinds]
-        redraws, lost = ([sum(some) for some in zip(*lists, strict=False)] for lists in _lists(parts))
+        # A budget may have ended before a place had its redraws; those of all places are better than none.
+        drawn = [one.redraws or (self.redraws if kind else []) for kind, one in zip(kinds, parts, strict=True)]
+        redraws, lost = (
+            [sum(some) for some in zip(*filter(None, lists), strict=False)]
+            for lists in (drawn, [one.autoencoder for one in parts])
+        )
         return Null(redraws, lost, self.placebos)
 
     def spread(self, editor: str) -> float:
@@ -87,8 +91,9 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
 
     A region is drawn anew with the picture's own words and fresh noise: what that does is what a drawing of the
     generator changes beside what was asked for. Without a segmenter every region is the whole picture, and drawing it
-    anew would give another picture; then only the autoencoder's error is measured. Where an edit adds something there
-    is nothing to be drawn anew: the new thing is drawn once more, and the two drawings differ by the error of two.
+    anew would give another picture; then, and where an edit acts on the whole picture, only the autoencoder's error is
+    measured. Where an edit adds something there is nothing to be drawn anew: the new thing is drawn once more, and two
+    drawings differ by the error of two; another editor differs from a drawing by more, which is left in.
 
     Args:
         lab: draws and measures.
@@ -108,8 +113,7 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
 
 def _place(lab: Lab, scene: Scene, trial: Trial) -> str:
     """Return the kind of place that an edit acts on: a new one where it adds something."""
-    there = lab.drawing.regions.drawn(scene, [trial.job], empty=True).any()
-    return place_of(trial.job.changes) if there else _NEW
+    return place_of(trial.job.changes) if lab.drawing.regions.there(scene, trial.job) else _NEW
 
 
 def _lists(nulls: Sequence[Null]) -> tuple[list[list[float]], list[list[float]]]:
@@ -127,9 +131,10 @@ def _null_at(lab: Lab, scene: Scene, trials: Sequence[Trial], place: str, count:
             return lab.answers.ask(lab.drawing.redrawn(scene, masks).pixels).value - before
         drawn = lab.drawing.redrawn(scene, masks, [trial.job.caption for trial in some])
         again = lab.answers.ask(drawn.pixels).value - before
-        return (again - torch.tensor([trial.effect for trial in some]).to(again)) / math.sqrt(2)  # two drawings differ
+        drawings = torch.tensor([2.0 if trial.editor == INPAINT else 1.0 for trial in some]).to(again)
+        return (again - torch.tensor([trial.effect for trial in some]).to(again)) / drawings.sqrt()
 
-    if lab.drawing.regions.known and lab.budget.allows(rows_of(INPAINT) * len(masks)):
+    if place and lab.drawing.regions.known and lab.budget.allows(rows_of(INPAINT) * len(masks)):
         found.redraws = lab.numbers("redraw", scene, redraws, masks=masks)
     return found
 

@@ -28,6 +28,14 @@ class Regions:
         """Whether there is a segmenter."""
         return self._segmenter is not None
 
+    def there(self, scene: Scene, job: Job) -> bool:
+        """Return whether what a job changes is in the scene by its caption; False for a job that adds something."""
+        kinds = [kind_of(category) for category in job.changes]
+        return any(
+            kind.outside or not kind.parts or any(self._text(part, scene.said) is not None for part in kind.parts)
+            for kind in kinds
+        )
+
     def masks(self, scene: Scene, jobs: Sequence[Job], edited: Tensor) -> Tensor:
         """Return where each edited picture [B, 3, H, W] may differ from the scene, bool [B, 1, H, W].
 

@@ -12,11 +12,12 @@ from diffexplain_fast.methods.diffex.trials import Lab
 
 @dataclass
 class Work:
-    """One picture's trials by names of concepts, effects of concepts that were only screened, and their null."""
+    """One picture's trials by names of concepts, what was only screened, where that acts, and the null of all."""
 
     scene: Scene
     trials: dict[Names, list[Trial]] = field(default_factory=dict)
     screened: dict[str, float] = field(default_factory=dict)
+    acting: dict[str, str] = field(default_factory=dict)
     null: Null = field(default_factory=Null)
 
     @property
@@ -47,5 +48,6 @@ def measure_nulls(lab: Lab, work: Sequence[Work]) -> Placebos:
             placebos.setdefault(editor, []).extend(values)
     for one in work:
         one.null = null_of_picture(lab, one.scene, one.all)
+        one.null.where = {name: kind for name, kind in one.acting.items() if kind in one.null.places} | one.null.where
         one.null.placebos = placebos
     return placebos

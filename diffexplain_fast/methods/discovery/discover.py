@@ -70,7 +70,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         **_settings(prepared, used),
         "generator_error": {group: one._asdict() for group, one in error.items()},
         "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
-        "showing": [list(concepts.groups)[group] for group in disobeyed_groups(used, data, errors)],
+        "showing": [list(concepts.groups)[group] for group in disobeyed_groups(*every, errors)],
         "pictures_drawn": pool.drawn,
         "own_objects": prepared.need,
         "pictures_beside": {readout.names[place]: count for place, count in more.items()},
@@ -96,6 +96,7 @@ def _settings(prepared: Prepared, used: Plan) -> JsonObject:
     return {
         **prepared.options.record(),
         "looks": [{"pictures": look.pictures, "level": look.level} for look in prepared.rule.looks],
+        "levels_after": {"own objects": prepared.rule.own_level, "showing": prepared.rule.shown_level},
         "concepts": question.concepts.record(),
         "phrasing": question.phrases.name,
         "seed": question.seed,

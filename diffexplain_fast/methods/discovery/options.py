@@ -83,16 +83,19 @@ class AuditOptions:
         """Classes that get such pictures at most, without being asked for; None for all."""
         return _ALL_OWN if self.own_pictures is None else None
 
-    def rule(self, beside: bool, seed: int) -> Rule:
+    def rule(self, beside: bool, shown: bool, seed: int) -> Rule:
         """Return how the cells are tested: at which numbers of pictures, and what is spent at each look.
 
         Args:
-            beside: whether some class may get pictures of its own object after the last look; the level that is left
-                then goes in equal parts to that look and to the test after them.
+            beside: whether some class may get pictures of its own object after the last look; the test after them has
+                as much of the level that is left as that look.
+            shown: whether effects of showing may be tested; they have half as much.
             seed: of the bootstrap.
         """
-        at = looks(self.pictures, self.level, 0.5 if beside else 0.0)
-        return Rule(at, self.minimal_effect, self.level, self.control, seed, at[-1].level if beside else 0.0)
+        at = looks(self.pictures, self.level, 1 - 1 / (1 + beside + shown / 2))
+        last = at[-1].level
+        own, showing = last if beside else 0.0, last / 2 if shown else 0.0
+        return Rule(at, self.minimal_effect, self.level, self.control, seed, own, showing)
 
     def own_count(self, classes: int) -> int:
         """Return how many pictures of its own object each class gets.
@@ -112,6 +115,7 @@ class AuditOptions:
             "level": self.level,
             "control": self.control,
             "redraw": self.redraw,
+            "own_pictures": self.own_pictures,
         }
 
 

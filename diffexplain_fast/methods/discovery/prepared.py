@@ -42,7 +42,8 @@ class Prepared:
     @property
     def rule(self) -> Rule:
         """How the cells are tested."""
-        return self.options.rule(bool(self.beside), self.question.seed)
+        sight = self.question.sight
+        return self.options.rule(bool(self.beside), sight is not None and sight.errors is not None, self.question.seed)
 
     def with_found(self, found: Mapping[int, Found]) -> "Prepared":
         """Return the same question with what a search has found.
@@ -75,7 +76,7 @@ def prepare(question: Question, options: AuditOptions, tokens: int = 0) -> Prepa
     """
     concepts, phrases, pipeline, shares = question.concepts, question.phrases, question.pool.pipeline, question.shares
     context = context_plan(concepts, phrases, pipeline, options.pictures, question.seed, shares)
-    check_asked(context.first(options.pictures).asked, [look.pictures for look in options.rule(False, 0).looks])
+    check_asked(context.first(options.pictures).asked, [look.pictures for look in options.rule(False, False, 0).looks])
     check_redraw(question, context, options.redraw)
     check_room(question, tokens)
     named = {

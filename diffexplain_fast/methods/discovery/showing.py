@@ -126,7 +126,7 @@ def with_showing(
         return asking
     asked, places = plan.asked, plan.asked.places
     tests = rule._replace(control="any" if rule.control == "family" else rule.control)
-    judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.looks[-1].level, asking.found)
+    judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.shown, asking.found)
     here = found.here[places]
     return replace(
         judged,

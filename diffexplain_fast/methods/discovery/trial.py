@@ -73,7 +73,7 @@ class Ran(NamedTuple):
 
     Attributes:
         data: what was said of the pictures that count.
-        first: of all pictures as they were drawn first; the same but where some are drawn again.
+        first: of all pictures as they were drawn first.
         estimated: effects of all cells.
         judged: the cells.
         beside: place of a target to how many more pictures there are of its own object.
@@ -144,6 +144,8 @@ def _open(judged: Judged, rule: Rule) -> np.ndarray:
 def _unsure(asked: Asked, judged: Judged, rule: Rule, own: Sequence[int | None]) -> list[int]:
     """Return the targets of which more own objects are wanted, for cells beside them or of them, the largest first."""
     size, columns = np.where(_open(judged, rule), np.nan_to_num(np.abs(judged.estimate)), -1.0), asked.columns
-    places = [(target, place) for target, place in enumerate(own) if place is not None]
-    largest = {t: max(size[place].max(), size[columns != columns[place], t].max(initial=-1)) for t, place in places}
+    sharing = {place: [t for t, its in enumerate(own) if its == place] for place in own if place is not None}
+    largest = {
+        ts[0]: max(size[at].max(), size[columns != columns[at]][:, ts].max(initial=-1)) for at, ts in sharing.items()
+    }
     return sorted((target for target, most in largest.items() if most >= 0), key=lambda target: -largest[target])

@@ -165,9 +165,38 @@ def test_a_thing_that_is_added_is_drawn_twice(world: Any) -> None:
     masks, ask = world.left[None], world.lab.answers.ask
     drawn = world.lab.drawing.redrawn(world.scene, masks, ["a red fish with kite"])
     again = float(ask(drawn.pixels).value - ask(drawn.before).value)
+    assert null.at(["companion:kite"]).redraws == pytest.approx([again - 0.25])
+    added.editor = "inpaint"  # both are drawings
+    null = null_of_picture(world.lab, replace(world.scene, index=1), [added])
     assert null.at(["companion:kite"]).redraws == pytest.approx([(again - 0.25) / 2**0.5])
     same = world.lab.drawing.redrawn(world.scene, masks)
     assert not torch.equal(same.pixels, drawn.pixels) and torch.equal(same.before, drawn.before)
+
+
+def test_a_place_without_redraws_has_those_of_all_places() -> None:
+    places = {"thing": Null([0.9, -0.9], [0.1, 0.1]), "sky": Null([], [0.1, 0.1]), "": Null([], [0.2])}
+    null = Null([0.9, -0.9], [0.1] * 4, {"swap": [0.5]}, {"a": "thing", "b": "sky", "c": ""}, places)
+    assert null.at(["b"]).redraws == [0.9, -0.9] and null.at(["c"]).redraws == []
+    assert null.at(["a", "b"]).redraws == [1.8, -1.8] and null.at(["a", "b"]).autoencoder == [0.2, 0.2]
+    assert null.at(["a", "b"]).spread("swap") > null.at(["a"]).spread("swap")
+    assert null.at(["c"]).spread("swap") > 0.5  # of the placebos
+
+
+def test_a_whole_picture_is_not_drawn_anew(world: Any) -> None:
+    job = SimpleNamespace(changes={"style": "sketch"}, names=("style:sketch",))
+    everywhere: Any = SimpleNamespace(mask=torch.ones_like(world.left), editor="swap", job=job)
+    before = world.lab.drawing.models.denoiser_rows
+    null = null_of_picture(world.lab, world.scene, [everywhere])
+    assert null.redraws == [] and len(null.autoencoder) == 1
+    assert world.lab.drawing.models.denoiser_rows == before
+
+
+def test_a_thing_that_the_segmenter_misses_is_not_new(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scene.said = {"companion": "kite"}
+    monkeypatch.setattr(Left, "regions", lambda self, pixels, texts: torch.zeros_like(pixels[:, :1]).bool())
+    job = SimpleNamespace(changes={"companion": "sun"}, names=("companion:sun",), caption="a red fish with sun")
+    swapped: Any = SimpleNamespace(mask=world.left, editor="swap", job=job, effect=0.25)
+    assert list(null_of_picture(world.lab, world.scene, [swapped]).places) == ["companion"]
 
 
 def test_rows_and_interactions_have_the_error_of_where_they_are() -> None:

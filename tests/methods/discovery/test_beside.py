@@ -79,7 +79,7 @@ def ran(seed: int, options: AuditOptions) -> tuple[Ran, list[int]]:
             found[place] = more, answers(more, seed + 500)
         return found
 
-    rule = options.rule(True, 0)
+    rule = options.rule(True, False, 0)
     return run_trial(drawing, plan, drawing, OWN, None, rule, lambda done, total: None, None, beside), asked
 
 
@@ -94,13 +94,31 @@ def test_only_a_target_with_something_undecided_gets_them_and_they_find_more() -
     assert found[192] >= found[0] + 4, found
 
 
+def test_two_targets_with_one_own_object_share_its_pictures() -> None:
+    plan, more = shared(1), of_own(1, FISH)
+    drawing: Any = Drawing(plan, 1)
+    options, asked = AuditOptions(pictures=384, own_pictures=192), list[int]()
+
+    def beside(places: Sequence[int]) -> Mapping[int, tuple[Plan, Measured]]:
+        asked.extend(places)
+        return {place: (more, answers(more, 500)) for place in places}
+
+    rule = options.rule(True, False, 0)
+    same = [OWN[FISH], OWN[FISH]]
+    found = run_trial(drawing, plan, drawing, same, None, rule, lambda done, total: None, None, beside)
+    assert len(asked) == 1 and len(found.every[0].captions) == len(found.every[1].values) == 384 + 192
+
+
 def test_the_level_is_spent_once() -> None:
     for pictures in (48, 400, 1536):
         options = AuditOptions(pictures=pictures)
-        whole, shared = options.rule(False, 0), options.rule(True, 0)
-        assert sum(look.level for look in whole.looks) == pytest.approx(0.05) and whole.own_level == 0
-        assert sum(look.level for look in shared.looks) + shared.own_level == pytest.approx(0.05)
-        assert shared.own_level == shared.looks[-1].level > 0
+        for beside in (False, True):
+            for shown in (False, True):
+                rule = options.rule(beside, shown, 0)
+                spent = [*(look.level for look in rule.looks), rule.own_level, rule.shown]
+                assert sum(spent) == pytest.approx(0.05), (beside, shown)
+                assert (rule.own_level > 0) == beside and (rule.shown > 0) == shown
+                assert rule.own_level in (0, rule.looks[-1].level)
 
 
 def test_how_many_there_are() -> None:
