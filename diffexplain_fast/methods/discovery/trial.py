@@ -145,7 +145,6 @@ def _unsure(asked: Asked, judged: Judged, rule: Rule, own: Sequence[int | None])
     """Return the targets of which more own objects are wanted, for cells beside them or of them, the largest first."""
     size, columns = np.where(_open(judged, rule), np.nan_to_num(np.abs(judged.estimate)), -1.0), asked.columns
     sharing = {place: [t for t, its in enumerate(own) if its == place] for place in own if place is not None}
-    largest = {
-        ts[0]: max(size[at].max(), size[columns != columns[at]][:, ts].max(initial=-1)) for at, ts in sharing.items()
-    }
+    apart = {at: columns != columns[at] for at in sharing}
+    largest = {ts[0]: max(size[at].max(), size[apart[at]][:, ts].max(initial=-1)) for at, ts in sharing.items()}
     return sorted((target for target, most in largest.items() if most >= 0), key=lambda target: -largest[target])
