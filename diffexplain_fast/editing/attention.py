@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffexplain_fast.editing.inversion import Inversion, steered
+from diffexplain_fast.editing.inversion import Inversion, steered, stepped
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 
@@ -120,14 +120,14 @@ def _mixed(
     mixing = _Mixing([aligned(tokens[0], one, text.prompt_embeds.shape[1]) for one in tokens[1:]])
     count = len(inversion.table.steps)
     sample = inversion.samples[:1].expand(len(captions), -1, -1, -1)
-    for i, (step, residual) in enumerate(zip(inversion.table.steps, inversion.residuals, strict=True)):
+    for i, step in enumerate(inversion.table.steps):
         mixing.crossed, mixing.owned = i < cross * count, i < own * count
         rows, times = torch.cat([inversion.samples[i : i + 1], sample]), [step.timestep] * (len(captions) + 1)
         with _attending(models.pipeline.unet, mixing):
             output = models.predict(rows, times, text)[1:]
         if (scale := inversion.scale(i)) != 1.0:
             output = steered(models, sample, times[1:], output, scale)
-        sample = step.sample * sample + step.output * output + residual
+        sample = stepped(inversion, i, sample, output)
     return sample
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from diffexplain_fast.editing.inversion import Inversion, Noised, guided
+from diffexplain_fast.editing.inversion import Inversion, Noised, guided, stepped
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
@@ -139,8 +139,8 @@ def _replayed(
 ) -> Tensor:
     """Run the steps from the noisiest sample with a denoiser of one's own, adding the kept residuals."""
     sample = inversion.samples[:1].expand(count, -1, -1, -1)
-    for i, (step, residual) in enumerate(zip(inversion.table.steps, inversion.residuals, strict=True)):
-        sample = step.sample * sample + step.output * predict(i, sample) + residual
+    for i in range(len(inversion.table.steps)):
+        sample = stepped(inversion, i, sample, predict(i, sample))
         sample = sample if masks is None else masks * sample + (1 - masks) * inversion.samples[i + 1]
     return sample
 

@@ -31,7 +31,8 @@ class Inversion(NamedTuple):
     Attributes:
         table: the N steps.
         samples: [N + 1, c, h, w], the noisiest first; the last is the picture's own latent.
-        residuals: [N, c, h, w], what each step needs beside the denoiser's mean to reach the next sample.
+        residuals: [N, c, h, w], what each step needs beside the denoiser's mean to reach the next sample; float64 where
+            the device has it, so that a replayed sample is the same in every bit.
         caption: the source caption; None for the unconditional row.
         guidance: scales of classifier-free guidance that the residuals belong to, one for each step; () for none.
     """
@@ -94,8 +95,26 @@ def invert(
     if some:
         by = torch.tensor([scales[i] for i in some], device=clean.device).view(-1, 1, 1, 1)
         outputs[some] = steered(models, noisy[some], [times[i] for i in some], outputs[some], by)
-    means = [step.sample * x + step.output * o for step, x, o in zip(table.steps, noisy, outputs, strict=True)]
-    return Inversion(table, samples, samples[1:] - torch.stack(means), caption, scales)
+    wide = torch.float32 if clean.device.type == "mps" else torch.float64
+    pairs = zip(table.steps, noisy.to(wide), outputs.to(wide), strict=True)
+    means = [step.sample * x + step.output * o for step, x, o in pairs]
+    return Inversion(table, samples, samples[1:].to(wide) - torch.stack(means), caption, scales)
+
+
+def stepped(inversion: Inversion, i: int, sample: Tensor, output: Tensor) -> Tensor:
+    """Return the next sample: the denoiser's mean and the kept residual, added in the residual's precision.
+
+    A sample that is off by its last bit may be another one in half precision, and then the next output is.
+
+    Args:
+        inversion: of the picture.
+        i: number of the step.
+        sample: [B, c, h, w].
+        output: of the denoiser.
+    """
+    step, residual = inversion.table.steps[i], inversion.residuals[i]
+    mean = step.sample * sample.to(residual.dtype) + step.output * output.to(residual.dtype)
+    return (mean + residual).to(sample.dtype)
 
 
 def noised(table: Ancestral, clean: Tensor, seed: int = 0) -> Noised:

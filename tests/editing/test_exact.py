@@ -69,7 +69,7 @@ def test_the_tiny_world_is_within_the_bar() -> None:
 def test_half_precision_is_exact_too_and_rows_can_be_saved() -> None:
     pipe, pixels = tiny_sd().to(dtype=torch.bfloat16), pictures(1)
     found = dx.editing.reconstruct(pipe, pixels, steps=4)
-    assert found.denoiser_rows == 8 + 4 * 8 and found.latent_error < 1e-4
+    assert found.denoiser_rows == 8 + 4 * 8 and found.latent_error == 0  # a sample's last bit decides its half
     models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
     clean = models.encode(pixels)
     inversion = invert(models, ancestral_steps(models.pipeline.scheduler, 4), clean, "")
