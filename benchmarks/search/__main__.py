@@ -21,6 +21,7 @@ import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, MODES, OPEN, Cell, all_cells, classifier_of, enlarged, subset
 from benchmarks.search.rivals import OURS, RIVALS, problem_of
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.measuring.bench.rows import append_rows
 from diffexplain_fast.stats.intervals import wilson_interval
 
 RESULT = Path(__file__).parents[1] / "results" / "search.jsonl"
@@ -131,9 +132,7 @@ def main() -> None:
             with dx.Explainer(pipeline, classifiers[cell.classifier], seed=seed, gradient=gradient) as explainer:
                 row = measure(explainer, cell, mode, name, arguments.budget)
             rows.append(row)
-            arguments.out.parent.mkdir(exist_ok=True)
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_rows(arguments.out, [row])
             sys.stdout.write(
                 f"{name} {mode} {' '.join(cell)} seed {seed}: {row['rate']:.2f} {row['by']} {' '.join(row['words'])}"
                 f" {row['rows forward']} + {row['rows with gradient']} rows, {row['CPU seconds']:.1f} s\n"

@@ -36,6 +36,7 @@ from benchmarks.search.name_cells import (
 from benchmarks.search.rivals import problem_of
 from diffexplain_fast.evidence.identity import NEWER, answers_of
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.measuring.bench.rows import append_rows
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, found_by
@@ -141,9 +142,7 @@ def main() -> None:
         with dx.Explainer("tinyworld", planted(cell.classifier), seed=arguments.seed) as explainer:
             row = measure(explainer, cell, arguments.searches)
         rows.append(row)
-        arguments.out.parent.mkdir(exist_ok=True)
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_rows(arguments.out, [row])
         cue, words = " ".join(value for _, value in cell.values), " ".join((row["named"] or {}).get("words", []))
         sys.stdout.write(
             f"{cell.classifier} {cell.label} = {cue}: {row['rate']:.2f} {row['by']}, named {words!r},"

@@ -1,8 +1,6 @@
 """The training scenes: rendered once from seeds, kept as arrays in the build folder."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +19,8 @@ HELD_OUT_SEEDS = range(1_000_000, 1_002_000)
 ELEMENTS = (*ATTRIBUTES["background"], *ATTRIBUTES["object"], *ATTRIBUTES["companion"])
 """Names of what a pixel can belong to, in the order of the label maps; pixels without one, as of a frame, have 255."""
 NO_ELEMENT = 255
-_TOGETHER, _AT_ONCE = 1000, 250
-"""Scenes that one process renders at a time: of the recipe's world, and of scenes whose attributes are given."""
+_AT_ONCE = 250
+"""Scenes that one process renders at a time."""
 
 Draw = Callable[[np.random.Generator], dict[str, str]]
 """How the attributes of a scene are drawn."""
@@ -92,7 +90,7 @@ def cached_scenes(folder: Path, seeds: range) -> Scenes:
     """Render the recipe's world for a range of seeds, or read what an earlier run has left in ``folder``."""
     path = folder / f"world-{seeds.start}-{seeds.stop}.npz"
     if not path.exists():
-        scenes = _render_together(seeds)
+        scenes = render_scenes(seeds, draw_world)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, pixels=scenes.pixels.numpy(), codes=scenes.codes, elements=scenes.elements.numpy())
         partial.replace(path)
@@ -102,26 +100,11 @@ def cached_scenes(folder: Path, seeds: range) -> Scenes:
     return Scenes(torch.from_numpy(pixels), codes, torch.from_numpy(elements))
 
 
-def _render_together(seeds: range) -> Scenes:
-    """Render the recipe's world by a process on every core: a scene depends on nothing but its seed."""
-    parts = [seeds[start : start + _TOGETHER] for start in range(0, len(seeds), _TOGETHER)]
-    if len(parts) == 1:
-        return render_scenes(seeds, draw_world)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        rendered = list(pool.map(_render_part, parts))
-    return _joined(rendered)
-
-
 def _joined(parts: Sequence[_Arrays]) -> Scenes:
     pixels, codes, elements = (
         arrays[0] if len(parts) == 1 else np.concatenate(arrays) for arrays in zip(*parts, strict=True)
     )
     return Scenes(torch.from_numpy(pixels), codes, torch.from_numpy(elements))
-
-
-def _render_part(seeds: range) -> _Arrays:
-    scenes = render_scenes(seeds, draw_world)
-    return scenes.pixels.numpy(), scenes.codes, scenes.elements.numpy()
 
 
 def as_pixels(images: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
