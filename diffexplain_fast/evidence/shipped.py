@@ -54,6 +54,9 @@ class Wording(Protocol):
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
         """Return a caption with other words of some categories."""
 
+    def without(self, text: str, category: str) -> str:
+        """Return a caption that says nothing of a category, or that it is not there."""
+
     def region(self, word: str, category: str) -> str | None:
         """Return the text that asks a segmenter for a word of a category, None for one that is nowhere."""
 

@@ -77,6 +77,10 @@ class WorldWording:
             found = found.replace(now["object"], f"{_PLAIN} {now['object']}", 1)  # captions of today leave it out
         return found
 
+    def without(self, text: str, category: str) -> str:
+        """Return a caption without the object, or the companion; of any other attribute the caption as it is."""
+        return self.changed(text, {category: NOTHING}) if ABSENCE.get(category) == NOTHING else text
+
     def region(self, word: str, category: str) -> str | None:
         """Return the text that asks the segmenter for a value, None for one that is nowhere."""
         if word in (NOTHING, USUAL):

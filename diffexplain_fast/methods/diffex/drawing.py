@@ -1,7 +1,6 @@
 """Jobs become pictures: the editor of a try runs, and the user's own pixels stay wherever the job has no business."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,27 +11,12 @@ from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex import kinds
+from diffexplain_fast.methods.diffex.moving import Moving, part_moved
 from diffexplain_fast.methods.diffex.regions import Regions
-from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.methods.diffex.scene import Job, Pictures, Scene
 
 _OF_REDRAWS = 999
 """Number of the noise of regions that are drawn anew; repetitions and their tries count from 0."""
-
-
-class Pictures(NamedTuple):
-    """Edited pictures of one scene.
-
-    Attributes:
-        pixels: [B, 3, H, W], the user's own outside of the masks.
-        before: [B, 3, H, W], the picture through the autoencoder inside of the same masks: the baseline of an effect.
-        editors: B names.
-        masks: bool [B, 1, H, W].
-    """
-
-    pixels: Tensor
-    before: Tensor
-    editors: list[str]
-    masks: Tensor
 
 
 class Drawing:
@@ -53,6 +37,7 @@ class Drawing:
         self.models, self.wording, self.steps = models, wording, kinds.STEPS
         self._asked, self._seed = asked, seed
         self.regions = Regions(shipped.segmenter, wording)
+        self._moving = Moving(self.regions, self._without)
 
     def scene(self, index: int, pixels: Tensor, caption: str) -> Scene:
         """Return a scene of pixels [1, 3, H, W]."""
@@ -64,8 +49,11 @@ class Drawing:
         return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
 
     def rows(self, jobs: Sequence[Job], attempt: int) -> int:
-        """Return about how many rows a try of jobs takes, with an inversion for each editor."""
-        editors = [self.editor(job, attempt) for job in jobs]
+        """Return about how many rows a try of jobs takes, with an inversion for each editor.
+
+        What is behind a thing that is moved is a drawing too.
+        """
+        editors = [self.editor(job, attempt) for job in jobs] + [kinds.GUIDED] * any(map(part_moved, jobs))
         return sum(map(kinds.rows_of, editors)) + sum(map(kinds.rows_before, dict.fromkeys(editors)))
 
     def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:
@@ -83,7 +71,8 @@ class Drawing:
             places = [i for i, name in enumerate(editors) if name == editor]
             latents[places] = self._edited(scene, [jobs[i] for i in places], editor, noise)
         edited = self.models.decode(latents).clamp(0, 1)
-        return self._pasted(scene, edited, self.regions.masks(scene, jobs, edited), editors)
+        edited, masks = self._moving.put(scene, jobs, edited, self.regions.masks(scene, jobs, edited))
+        return self._pasted(scene, edited, masks, editors)
 
     def quick(self, scene: Scene, jobs: Sequence[Job], steps: int) -> Tensor:
         """Return pictures [B, 3, H, W] of swaps in a few steps, not pasted back: enough to rank jobs."""
@@ -123,6 +112,17 @@ class Drawing:
             table = ancestral_steps(self.models.pipeline.scheduler, steps)
             scene.inversions[key] = invert(self.models, table, scene.clean, caption, seed, guidance)
         return scene.inversions[key]
+
+    def _without(self, scene: Scene, part: str, jobs: Sequence[Job], edited: Tensor) -> Tensor:
+        """Return the scene [3, H, W] without a thing: the picture of the job that takes it away, or one of its own."""
+        job = Job((), {part: ""}, self.wording.without(scene.caption, part))
+        drawn = next(
+            (edited[i] for i, other in enumerate(jobs) if other.caption == job.caption), scene.behind.get(part)
+        )
+        if drawn is None:
+            latents = self._edited(scene, [job], kinds.GUIDED, self._seed * 1000)
+            drawn = scene.behind[part] = self.models.decode(latents)[0].clamp(0, 1)
+        return pasted(scene.decoded.clamp(0, 1), drawn[None], self.regions.drawn(scene, [job]), grow=0)[0]
 
     def _pasted(self, scene: Scene, edited: Tensor, masks: Tensor, editors: list[str]) -> Pictures:
         return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)

@@ -33,11 +33,13 @@ class Kind(NamedTuple):
         tries: editors of the first, second and third try.
         parts: categories whose regions, in the picture and in the edited one, are changed; () for the whole picture.
         outside: whether everything outside those regions is changed instead.
+        moves: whether the thing itself stays what it is, so that its own pixels can be moved.
     """
 
     tries: tuple[str, str, str] = (SWAP, SWAP, STRONGER)
     parts: tuple[str, ...] = ()
     outside: bool = False
+    moves: bool = False
 
 
 _DRAWN = (GUIDED, GUIDED, INPAINT)
@@ -48,7 +50,7 @@ KINDS = {
     "object": Kind(_DRAWN, ("object",)),
     "companion": Kind((SWAP, INPAINT, INPAINT), ("companion",)),
     "size": Kind(_DRAWN, ("object",)),
-    "place": Kind((SWAP, GUIDED, INPAINT), ("object",)),
+    "place": Kind((SWAP, GUIDED, INPAINT), ("object",), moves=True),
 }
 """By the name of the category; any other one is a swap of the whole picture."""
 _OTHER = Kind()
@@ -85,7 +87,9 @@ def place_of(categories: Iterable[str]) -> str:
 
 def editors_record() -> JsonObject:
     """Return all constants of the editors, which decide what an edit is; JSON values."""
-    kinds: JsonObject = {name: [list(kind.tries), list(kind.parts), kind.outside] for name, kind in KINDS.items()}
+    kinds: JsonObject = {
+        name: [list(kind.tries), list(kind.parts), kind.outside, kind.moves] for name, kind in KINDS.items()
+    }
     return {
         "steps": dict(STEPS),
         "guidance": {name: list(scales) for name, scales in GUIDANCE.items()},

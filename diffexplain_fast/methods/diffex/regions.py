@@ -36,6 +36,22 @@ class Regions:
             for kind in kinds
         )
 
+    def of(self, scene: Scene, part: str) -> Tensor:
+        """Return where the word that the caption says of a category is in the scene, bool [1, 1, H, W]."""
+        text = self._text(part, scene.said)
+        if text is None or self._segmenter is None:
+            return torch.zeros_like(scene.pixels[:, :1], dtype=torch.bool)
+        if text not in scene.regions:
+            scene.regions[text] = self._segmenter.regions(scene.pixels, [text])
+        return scene.regions[text]
+
+    def seen(self, scene: Scene, part: str, pixels: Tensor) -> Tensor:
+        """Return where the same word is in another picture [1, 3, H, W], bool [1, 1, H, W]."""
+        text = self._text(part, scene.said)
+        if text is None or self._segmenter is None:
+            return torch.zeros_like(pixels[:, :1], dtype=torch.bool)
+        return self._segmenter.regions(pixels, [text])
+
     def masks(self, scene: Scene, jobs: Sequence[Job], edited: Tensor) -> Tensor:
         """Return where each edited picture [B, 3, H, W] may differ from the scene, bool [B, 1, H, W].
 
@@ -67,7 +83,7 @@ class Regions:
         if not empty:
             for i in range(len(jobs)):
                 if not found[i].any():
-                    found[i] = ~self._region(scene, "object")[0]
+                    found[i] = ~self.of(scene, "object")[0]
         return found
 
     def _own(self, scene: Scene, job: Job) -> Tensor:
@@ -77,18 +93,9 @@ class Regions:
                 return torch.ones_like(found)
             own = torch.zeros_like(found)
             for part in kind.parts:
-                own |= self._region(scene, part)
+                own |= self.of(scene, part)
             found |= ~own if kind.outside else grown(own, GROW).bool()
         return found
-
-    def _region(self, scene: Scene, part: str) -> Tensor:
-        """Return where the word that the caption says of a category is in the scene, bool [1, 1, H, W]."""
-        text = self._text(part, scene.said)
-        if text is None or self._segmenter is None:
-            return torch.zeros_like(scene.pixels[:, :1], dtype=torch.bool)
-        if text not in scene.regions:
-            scene.regions[text] = self._segmenter.regions(scene.pixels, [text])
-        return scene.regions[text]
 
     def _text(self, part: str, said: dict[str, str]) -> str | None:
         return self._wording.region(said[part], part) if part in said else None

@@ -44,6 +44,7 @@ class Scene:
         clean: latent [1, c, h, w].
         decoded: what the autoencoder makes of the picture [1, 3, H, W].
         inversions: by caption, number of steps, seed and guidance.
+        behind: the picture [3, H, W] without the thing of a category, by the category.
         regions: where words are in the picture [1, 1, H, W], by the text that asks for them.
     """
 
@@ -54,7 +55,24 @@ class Scene:
     clean: Tensor
     decoded: Tensor
     inversions: dict[Noted, Inversion] = field(default_factory=dict)
+    behind: dict[str, Tensor] = field(default_factory=dict)
     regions: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Pictures(NamedTuple):
+    """Edited pictures of one scene.
+
+    Attributes:
+        pixels: [B, 3, H, W], the user's own outside of the masks.
+        before: [B, 3, H, W], the picture through the autoencoder inside of the same masks: the baseline of an effect.
+        editors: B names.
+        masks: bool [B, 1, H, W].
+    """
+
+    pixels: Tensor
+    before: Tensor
+    editors: list[str]
+    masks: Tensor
 
 
 def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:

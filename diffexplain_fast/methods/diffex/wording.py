@@ -42,6 +42,10 @@ class PlainWording:
                 text = f"{text}, {word}" if text else word
         return re.sub(r"\s+", " ", text).strip(" ,")
 
+    def without(self, text: str, category: str) -> str:
+        """Return a caption that says nothing of a category."""
+        return self.changed(text, {category: ""}) if category in self.said(text) else text
+
     def region(self, word: str, category: str) -> str | None:
         """Return the word itself, None for no word."""
         return word or None

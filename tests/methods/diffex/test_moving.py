@@ -1,0 +1,96 @@
+"""A thing that an edit only moves: its own pixels, the place, and what is left where it was."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffexplain_fast.methods.diffex.moving import Moving, layer_of, part_moved, shift_between
+from diffexplain_fast.methods.diffex.scene import Job
+
+RED = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+
+
+def box(x: int, y: int, side: int = 8, height: int = 24, width: int = 32) -> Tensor:
+    """Return a region bool [1, height, width]."""
+    region = torch.zeros(1, height, width, dtype=torch.bool)
+    region[:, y : y + side, x : x + side] = True
+    return region
+
+
+def job(**changes: str) -> Job:
+    return Job((), changes, "as it is to be")
+
+
+def test_only_a_place_by_itself_moves_a_thing() -> None:
+    assert part_moved(job(place="left")) == "object"
+    assert part_moved(job(size="small")) is None and part_moved(job(colour="red")) is None
+    assert part_moved(job(place="left", colour="red")) is None and part_moved(job()) is None
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "shift"), [(15, 4, (11, 0)), (14, 10, (10, 6)), (5, 12, (0, 8)), (4, 4, (0, 0)), (0, 5, (-4, 0))]
+)
+def test_a_thing_goes_where_it_is_drawn_and_along_one_axis_where_that_is_nearly_so(x, y, shift) -> None:
+    assert shift_between(box(4, 4), box(x, y)) == shift
+
+
+def test_what_is_not_found_is_not_moved() -> None:
+    nothing = torch.zeros(1, 24, 32, dtype=torch.bool)
+    assert shift_between(box(4, 4), nothing) is None and shift_between(nothing, box(4, 4)) is None
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_a_moved_thing_is_the_same_to_the_pixel_though_the_segmenter_errs_at_its_edge(wrong) -> None:
+    generator = torch.Generator().manual_seed(0)
+    behind = 0.2 + 0.02 * torch.rand(3, 24, 32, generator=generator)
+    thing = torch.where(torch.rand(3, 24, 32, generator=generator) > 0.5, 0.9, 0.7)
+    before, after = (torch.where(box(x, 6), thing.roll(x - 4, 2), behind) for x in (4, 17))
+    region = box(4 - wrong, 6 - wrong, 8 + 2 * wrong)
+    layer = layer_of(before, behind, region)
+    there = layer.shifted(13, 0)
+    assert torch.allclose(layer.over(behind), before, atol=1e-6)
+    moved = there.over(behind)
+    assert (moved - after).abs().max() < 0.15 and (moved - after).abs().mean() < 0.01
+    assert (there.mask() & box(17, 6)).sum() == 64 and there.mask().sum() <= (8 + 2 * (wrong + 1)) ** 2
+
+
+def test_half_of_a_pixel_at_an_edge_takes_its_share_of_what_is_behind_it_then() -> None:
+    behind = torch.zeros(3, 24, 32)
+    behind[:, :, 16:] = 0.5
+    before = torch.where(box(4, 6), RED, behind)
+    before[:, 6:14, 12] = 0.5 * RED.view(3, 1)
+    there = layer_of(before, behind, box(4, 6)).shifted(14, 0).over(behind)
+    assert torch.allclose(there[:, 8, 26], torch.tensor([0.75, 0.25, 0.25]))
+
+
+def test_what_leaves_the_picture_is_lost_and_does_not_come_back_at_the_other_side() -> None:
+    behind = torch.zeros(3, 24, 32)
+    layer = layer_of(torch.where(box(4, 6), RED, behind), behind, box(4, 6))
+    there = layer.shifted(24, -10)
+    assert int((there.opacity > 0).sum()) == 4 * 4
+    assert there.opacity[0, :4, 28:].min() == 1
+
+
+def test_a_place_is_moved_and_any_other_edit_stays_as_it_was_drawn() -> None:
+    behind = torch.zeros(3, 24, 32)
+    picture, drawn = torch.where(box(4, 6), RED, behind), torch.where(box(20, 6), 0.6 * RED, behind)
+    asked: list[tuple[str, int]] = []
+
+    def without(scene: Any, part: str, jobs: Any, edited: Tensor) -> Tensor:
+        asked.append((part, len(edited)))
+        return behind
+
+    regions: Any = SimpleNamespace(
+        of=lambda scene, part: box(4, 6)[None], seen=lambda scene, part, one: one[:, :1] > 0.3
+    )
+    scene: Any = SimpleNamespace(decoded=picture[None])
+    masks = box(20, 6)[None].repeat(2, 1, 1, 1)
+    found, where = Moving(regions, without).put(
+        scene, [job(place="right"), job(colour="red")], drawn.repeat(2, 1, 1, 1), masks
+    )
+    assert torch.allclose(found[0], torch.where(box(20, 6), RED, behind)) and torch.equal(found[1], drawn)
+    assert where[0, 0, 10, 8] and where[0, 0, 10, 24] and torch.equal(where[1], masks[1])
+    assert asked == [("object", 2)]
