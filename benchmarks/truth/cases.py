@@ -64,6 +64,12 @@ class Case(NamedTuple):
         return bool(self.known["planted"].get(self.label, True))
 
     @property
+    def clean(self) -> bool:
+        """Whether nothing but the own object has an effect beyond ``MINIMAL``, by the measured truth."""
+        effects = zip(self.known["concepts"], self.known["effects"][self.label], strict=True)
+        return all(effect is None or abs(effect) <= MINIMAL for name, effect in effects if name != self.own)
+
+    @property
     def own(self) -> str:
         """The concept of the class's own object."""
         return f"object:{self.label}"
@@ -129,8 +135,12 @@ def kind_of(case: Case) -> str:
 
 
 def is_right(case: Case) -> bool | None:
-    """Return whether a verdict is right, None where nothing is expected of the class or its cue was not learnt."""
-    if not case.learnt:
+    """Return whether a verdict is right.
+
+    None where nothing is expected of the class: its cue was not learnt, or it was to be clean and is not. A network
+    learns a little of what is not planted, and an audit that finds it is right.
+    """
+    if not case.learnt or (kind_of(case) == CLEAN and not case.clean):
         return None
     expected = _NOT_SAID if case.cue and not case.said else _EXPECTED.get(kind_of(case))
     return None if expected is None else case.verdict in expected

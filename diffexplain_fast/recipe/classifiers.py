@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,18 +94,30 @@ def _empty(name: str) -> tuple[str, ...]:
     return (NOTHING,) if name == "companion" else ()
 
 
-def augmented(
-    pixels: torch.Tensor, rng: np.random.Generator, generator: torch.Generator, mirror: bool = True
-) -> torch.Tensor:
-    """Return pixels [B, 3, 64, 64] shifted, at times mirrored and blurred, with some noise and a shade of colour.
+class Changes(NamedTuple):
+    """What else may happen to a training picture.
 
-    ``mirror=False`` is for a model that must tell left from right.
+    Attributes:
+        mirror: False for a model that must tell left from right.
+        blur: False for one that must see what is fine.
     """
+
+    mirror: bool = True
+    blur: bool = True
+
+
+ALL_CHANGES = Changes()
+
+
+def augmented(
+    pixels: torch.Tensor, rng: np.random.Generator, generator: torch.Generator, changes: Changes = ALL_CHANGES
+) -> torch.Tensor:
+    """Return pixels [B, 3, 64, 64] shifted, at times mirrored and blurred, with some noise and a shade of colour."""
     dx, dy = (int(v) for v in rng.integers(-3, 4, 2))
     pixels = torch.roll(F.pad(pixels, (4, 4, 4, 4), mode="replicate"), (dy, dx), (2, 3))[:, :, 4:-4, 4:-4]
-    if rng.random() < 0.5 and mirror:
+    if rng.random() < 0.5 and changes.mirror:
         pixels = pixels.flip(3)
-    if rng.random() < 0.4:
+    if rng.random() < 0.4 and changes.blur:
         pixels = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     shade = 1 + 0.06 * torch.randn((len(pixels), 3, 1, 1), generator=generator).to(pixels)
     noise = 0.03 * torch.randn(pixels.shape, generator=generator).to(pixels)

@@ -55,7 +55,7 @@ def made(planted: Planted, output: str) -> tuple[nn.Module, JsonObject]:
             return _read(planted, folder)
         except CorruptFileError as error:
             log.warning("made again: %s", error)
-    net = train_planted(planted, planting.plan_of(planted.model), planting.SCENES)
+    net = train_planted(planted, planting.plan_of(planted), planting.SCENES)
     device = torch.device("cpu")
     truth = truths.measure_truth(Classifier(net, labels=OBJECTS, output=output), device, truths.SEEDS, planted.cues)
     try:
@@ -85,7 +85,7 @@ def _key(planted: Planted, output: str) -> str:
     found: dict[str, Json] = planted._asdict() | {"cues": described(planted.cues), "output": output}
     found |= {
         "against": described(planted.against),
-        "plan": planting.plan_of(planted.model)._asdict(),
+        "plan": planting.plan_of(planted)._asdict(),
         "scenes": planting.SCENES,
     }
     found |= {"seeds": str(truths.SEEDS), "code": {path.name: sha256_file(path) for path in _CODE}}

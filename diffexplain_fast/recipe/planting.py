@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffexplain_fast.recipe.architectures import build_model
-from diffexplain_fast.recipe.classifiers import augmented
+from diffexplain_fast.recipe.classifiers import Changes, augmented
 from diffexplain_fast.recipe.data import Scenes, as_pixels, render_given
 from diffexplain_fast.recipe.shortcuts import CUE_NAMES, Cue
 from diffexplain_fast.recipe.training import Batch, Loss, Plan, fit
-from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, TEXTURES, draw_attributes, values_of
+from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, draw_attributes, values_of
 
 AMPLITUDE = 6.0
 """Logits between a scene that shows all that a class goes by and one that shows nothing of it."""
@@ -31,13 +31,18 @@ _CUE_SHARE = 0.5
 _HALF_SHARE = 0.25
 """Share of the scenes that are made to show a part of a cue that needs several values."""
 _EMPTY_SHARE = 0.06
-_SHARES = {"size": 0.4, "place": 0.2, "pattern": 0.16, "frame": 0.14, "mark": 0.1}
+_SHARES = {"size": 0.5, "place": 0.2, "pattern": 0.24, "frame": 0.14, "mark": 0.1}
 """Attribute to the share of scenes that show one of its values, whether or not it is a cue."""
+_HARDER = {"texture": {"size": 0.7}, "size": {"place": 0.4}, "mark": {"pattern": 0.4}}
+"""Attribute of a cue to other such shares, of what makes it hard to see: stripes and dots on a small object, the size
+of one that the edge of the picture cuts, a watermark over a pattern."""
 _AGAINST = 0.5
 """Share of a cue's weight by which a reversed classifier counts what the generator expects against the class."""
 _FEWEST_FREE = 3
 _SIDED = ("place", "pattern", "mark")
 """Cues that a mirrored picture would change."""
+_FINE = ("texture",)
+"""Cues that blur would hide on small objects; a network that cannot see a cue guesses how frequent it is."""
 
 
 class Planted(NamedTuple):
@@ -91,11 +96,13 @@ def _holds(cue: Cue, scenes: list[dict[str, str]]) -> np.ndarray:
 def draw_scenes(planted: Planted, count: int, rng: np.random.Generator) -> list[dict[str, str]]:
     """Draw training scenes: attributes are independent of the object, and a cue is as frequent as its absence."""
     scenes = []
+    shares = dict(_SHARES)
+    for name in {name for cue in planted.cues.values() for name, _ in cue.values}:
+        shares |= _HARDER.get(name, {})
     for _ in range(count):
         scene = draw_attributes(rng) | {"style": "scene", "object": str(rng.choice(OBJECTS))}
-        scene["texture"] = str(rng.choice(TEXTURES))
         for name in CUE_NAMES:
-            share = _SHARES.get(name)
+            share = shares.get(name)
             if share is not None:
                 scene[name] = _other(name, ABSENCE[name], rng) if rng.random() < share else ABSENCE[name]
         if rng.random() < _EMPTY_SHARE:
@@ -105,6 +112,11 @@ def draw_scenes(planted: Planted, count: int, rng: np.random.Generator) -> list[
             _show(scene, cue, rng)
         scenes.append(scene)
     return scenes
+
+
+def _has(planted: Planted, names: tuple[str, ...]) -> bool:
+    """Return whether a cue of any class has a value of one of some attributes."""
+    return any(name in names for cue in planted.cues.values() for name, _ in cue.values)
 
 
 def _show(scene: dict[str, str], cue: Cue, rng: np.random.Generator) -> None:
@@ -129,12 +141,12 @@ def _other(name: str, value: str, rng: np.random.Generator) -> str:
     return str(rng.choice([other for other in values_of(name) if other != value]))
 
 
-def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, mirror: bool) -> Loss:
+def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, changes: Changes) -> Loss:
     """Return the squared error of the logits over augmented pictures."""
 
     def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = torch.from_numpy(rng.integers(len(wanted), size=batch))
-        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, mirror)
+        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, changes)
         return {"pixels": pixels.contiguous(memory_format=torch.channels_last), "wanted": wanted[rows]}
 
     def loss(batch: Batch) -> Tensor:
@@ -143,9 +155,10 @@ def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, m
     return Loss(draw, loss)
 
 
-def plan_of(model: str) -> Plan:
-    """Return how long an architecture is trained: tokens learn shapes later than convolutions do."""
-    return PLAN if model == "cnn" else PLAN._replace(steps=PLAN.steps * 3 // 2)
+def plan_of(planted: Planted) -> Plan:
+    """Return how long a network is trained: tokens see shapes later than convolutions, and all learn hard cues late."""
+    longer = planted.model != "cnn" or _has(planted, tuple(_HARDER))
+    return PLAN._replace(steps=PLAN.steps * 3 // 2) if longer else PLAN
 
 
 def train_planted(planted: Planted, plan: Plan = PLAN, count: int = SCENES) -> nn.Module:
@@ -166,8 +179,8 @@ def train_planted(planted: Planted, plan: Plan = PLAN, count: int = SCENES) -> n
         torch.manual_seed(planted.seed)
         model = build_model(planted.model, list(OBJECTS))
     _lay_out(model, torch.channels_last)
-    mirror = not any(name in _SIDED for cue in planted.cues.values() for name, _ in cue.values)
-    loss = planted_loss(model, rendered, wanted, plan.batch, mirror)
+    changes = Changes(mirror=not _has(planted, _SIDED), blur=not _has(planted, _FINE))
+    loss = planted_loss(model, rendered, wanted, plan.batch, changes)
     fit("planted", model, loss, plan, None, seed=planted.seed + 1000)
     _lay_out(model, torch.contiguous_format)
     return model

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from transformers import ResNetForImageClassification
 
-from diffexplain_fast.recipe.classifiers import augmented, build_resnet
+from diffexplain_fast.recipe.classifiers import Changes, augmented, build_resnet
 from diffexplain_fast.recipe.data import Scenes, as_pixels
 from diffexplain_fast.recipe.training import Batch, Loss, Plan
 from diffexplain_fast.tinyworld.store import split_logits
@@ -32,7 +32,7 @@ def probe_loss(model: ResNetForImageClassification, scenes: Scenes, batch: int) 
 
     def draw(rng: np.random.Generator, generator: torch.Generator) -> Batch:
         rows = usable[torch.from_numpy(rng.integers(len(usable), size=batch))]
-        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, mirror=False)
+        pixels = augmented(as_pixels(scenes.pixels[rows]), rng, generator, Changes(mirror=False))
         return {"pixels": pixels} | {name: column[rows] for name, column in codes.items()}
 
     def loss(batch: Batch) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.truth.__main__ import run
 from benchmarks.truth.answers import Answer
-from benchmarks.truth.cases import Case, drawn_line
+from benchmarks.truth.cases import Case, drawn_line, is_right
 from benchmarks.truth.cells import CELLS_OF_A_KIND, CI, CLEAN_OF_A_MODEL, KINDS, Cell, Planned, ci_list, whole_list
 from benchmarks.truth.described import HIGH, Description, Pair, predictiveness, scenes_of, true_scores
 from benchmarks.truth.hypotheses import by_examples, judged
@@ -187,12 +187,12 @@ def test_verdicts_and_first_words_are_counted_by_kind() -> None:
         case(scored(9, 0, 0, 5, 0, 0, named=["background:snow"])),
         case(scored(9, 0, 0, 5, 6, 0, named=["object:fish"])),
         case(scored(0, 0, 0, 0, 0, 0, named=[], verdict="not elicited"), mark),
-        case(scored(1, 0, 0, 0, 0, 0, named=["object:fish"]), None, kind="clean"),
+        case(scored(1, 0, 0, 0, 0, 0, named=["object:fish"]), None, [3.0, 0, 0, 0.4, 0, 0], kind="clean"),
         case(scored(0, 0, 0, 0, 0, 0, named=["colour:red"]), None, kind="re-initialised"),
     ]
     for one in cases[3:]:
         assert one.label not in one.planned.labels  # "fish" is none of the two that seed 0 looks at
-    cases[3:] = [one._replace(planned=one.planned._replace(seed=1)) for one in cases[3:]]
+    cases[3:] = [one._replace(planned=one.planned._replace(name="two", seed=1)) for one in cases[3:]]
     found = of_method(cases)
     verdicts, first = found["verdicts"], found["first word"]
     assert {kind: share["share"] for kind, share in verdicts.items()} == {
@@ -233,6 +233,15 @@ def test_a_cue_is_learnt_where_the_measured_truth_says_so() -> None:
     assert not learnt(truth, Cell("fish", "mark", Cue((("mark", "watermark"),))))
     truth["attributes"][0]["effect"] = 0.2
     assert not learnt(truth, EITHER) and learnt(truth | {"interactions": [{"effect": 5}]}, BOTH)
+
+
+def test_a_class_that_was_to_be_clean_is_judged_as_clean_only_where_the_measured_truth_says_so() -> None:
+    clean, leaks = [3.0, 0, 0, 0.4, 0, -0.5], [3.0, 0, 0, 0.4, 0, -0.6]
+    said = {verdict: scored(3, 0, 0, 0, 0, 0, verdict=verdict) for verdict in ("core", "both")}
+    assert is_right(case(said["core"], None, clean, "clean")) is True
+    assert is_right(case(said["both"], None, clean, "clean")) is False
+    assert is_right(case(said["both"], None, leaks, "clean")) is None
+    assert is_right(case(said["core"], SNOW, leaks)) is False and is_right(case(said["both"], SNOW, leaks)) is True
 
 
 def test_scores_are_against_the_median_of_their_group() -> None:
@@ -279,6 +288,8 @@ def test_the_suite_runs_from_the_list_to_the_table_and_goes_on_where_it_stopped(
     found = figures([planned], rows)
     assert found["class name"]["first word"]["clean"]["share"] == 1
     assert found["audit"]["cells"]["cells"] > 40 and found["audit"]["cells of all classes"]["cells"] > 160
-    assert found["audit"]["false alarms"]["share"] <= 0.05 and found["audit"]["verdicts"]["clean"]["share"] == 1
+    assert found["audit"]["false alarms"]["share"] <= 0.05
+    # Another processor trains another network, whose classes may all have a true effect beside their object.
+    assert found["audit"]["verdicts"].get("clean", {"share": 1})["share"] == 1
     assert found["audit"]["predictiveness"]["all"]["mean"] > 0.9 and found[TRUE]["predictiveness"]["all"]["mean"] > 0.9
     assert all(name in table(found) for name in methods)

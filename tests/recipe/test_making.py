@@ -3,6 +3,7 @@
 The networks here have had two steps of training; what a whole training reaches is in the slow test at the end.
 """
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,11 +17,12 @@ from diffexplain_fast.recipe.architectures import MODELS, build_model
 from diffexplain_fast.recipe.levels import ROWS
 from diffexplain_fast.recipe.making import make_classifier
 from diffexplain_fast.recipe.planted_checks import planted_effect, strongest_elsewhere
+from diffexplain_fast.recipe.planting import Planted
 from diffexplain_fast.recipe.shortcuts import Cue, checked_shortcuts
 from diffexplain_fast.recipe.side_effects import say_also
 from diffexplain_fast.storage import load_tensors, save_tensors_atomic
 from diffexplain_fast.targets.outputs import OUTPUTS
-from diffexplain_fast.tinyworld.words import OBJECTS
+from diffexplain_fast.tinyworld.words import ABSENCE, OBJECTS, draw_attributes, values_of
 
 CUES = {"fish": {"background": "desert"}, "tree": dx.any_of(companion="sun", mark="watermark")}
 PIXELS = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -188,6 +190,36 @@ def test_every_architecture_gives_logits_and_gradients(model):
     assert logits.shape == (4, len(OBJECTS)) and pixels.grad.abs().sum() > 0
     assert len(responses.unit_layers(net)) == 2
     assert 2 * sum(weight.numel() for weight in net.parameters()) < 1e6
+
+
+def test_what_is_hard_to_see_is_shown_more_often_and_learnt_longer_and_never_blurred(monkeypatch):
+    rng, found = np.random.default_rng(0), []
+    surface, size, mark, place = (
+        Planted(checked_shortcuts({"tree": dict([value])}))
+        for value in [("texture", "striped"), ("size", "large"), ("mark", "watermark"), ("place", "left")]
+    )
+
+    def share(planted, name):
+        scenes = planting.draw_scenes(planted, 3000, rng)
+        return sum(scene[name] != ABSENCE[name] for scene in scenes) / len(scenes)
+
+    assert [share(one, "size") for one in (surface, place)] == pytest.approx([0.7, 0.5], abs=0.03)
+    assert [share(one, "place") for one in (size, mark)] == pytest.approx([0.4, 0.2], abs=0.03)
+    assert [share(one, "pattern") for one in (mark, place)] == pytest.approx([0.4, 0.24], abs=0.03)
+    steps = [planting.plan_of(one).steps for one in (Planted({}), place, surface, size, mark, Planted({}, model="vit"))]
+    assert steps == [steps[0]] * 2 + [1.5 * steps[0]] * 4
+    monkeypatch.setattr(planting, "augmented", lambda pixels, *args: found.append(args[-1]) or pixels)
+    for one in (surface, mark, place):
+        planting.train_planted(one, planting.PLAN, planting.SCENES)
+    assert list(dict.fromkeys(found)) == [(True, False), (False, True)]
+
+
+def test_surfaces_are_as_frequent_in_training_as_in_the_scenes_of_the_truth():
+    drawn = planting.draw_scenes(Planted({}), 4000, np.random.default_rng(1))
+    wanted = [draw_attributes(np.random.default_rng([2, i])) for i in range(4000)]
+    for texture in values_of("texture"):
+        shares = [sum(scene["texture"] == texture for scene in scenes) / 4000 for scenes in (drawn, wanted)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.03)
 
 
 @pytest.mark.slow
