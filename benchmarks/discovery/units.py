@@ -38,7 +38,7 @@ def measured(name: str, layer: str, concepts: tuple[str, ...]) -> np.ndarray:
 def of_layer(audit: dx.Audit, layer: str, name: str) -> tuple[Row, list[bool], list[tuple[float, float]]]:
     """Return the figures of one layer; whether each top concept is right; reported and measured effects."""
     hidden = audit._hidden
-    values, asked = hidden._activations(layer), hidden._plan.asked
+    values, asked = hidden._layers.activations(layer), hidden._plan.asked
     concepts = tuple(dict.fromkeys(row.concept for row in audit.rows))
     spread = values.std(0)
     true = measured(name, layer, concepts) / spread
