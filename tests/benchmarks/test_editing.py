@@ -6,11 +6,14 @@ import torch
 
 import diffexplain_fast as dx
 from benchmarks.editing.figures import Panel, agreement, null_figures, panel_figures, share
+from benchmarks.editing.joint import CATEGORIES, HEADS, Heads, Pair, chosen, flip_figures, pair_figures
 from benchmarks.editing.published import Published
+from benchmarks.editing.scenes import true_scenes
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import as_target
+from diffexplain_fast.tinyworld.words import values_of
 from tests.methods.diffex.worlds import pictures
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
@@ -80,3 +83,54 @@ def test_the_published_procedure_inverts_for_each_keyword_and_joins_what_it_keep
     pairs = [set(words) for words in found if len(words) == 2]
     wanted = [{a, b} for i, (a,) in enumerate(kept) for (b,) in kept[i + 1 :] if names[a] != names[b]]
     assert pairs and sorted(map(sorted, pairs)) == sorted(map(sorted, wanted))
+
+
+def test_heads_have_the_interactions_of_their_names() -> None:
+    def probe(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Sees a red thing where the first pixel is light, and snow where the second one is."""
+        seen = {}
+        for i, (name, value) in enumerate((("colour", "red"), ("background", "snow"))):
+            seen[name] = torch.zeros(len(pixels), len(values_of(name)))
+            seen[name][:, values_of(name).index(value)] = 200 * (pixels[:, 0, 0, i] - 0.5)
+        return seen
+
+    corners = torch.zeros(4, 3, 4, 4)
+    corners[[0, 1], :, 0, 0], corners[[0, 2], :, 0, 1] = 1, 1
+    values = Heads(probe, ("colour", "red"), ("background", "snow"))(corners).double()
+    found = dict(zip(HEADS, (values[0] - values[1] - values[2] + values[3]).tolist(), strict=True))
+    assert found == pytest.approx({"and": 1, "or": -1, "xor": -2, "and not": -1, "sum": 0}, abs=1e-6)
+
+
+def test_concepts_of_pairs_are_none_that_the_scene_shows() -> None:
+    scenes = true_scenes(len(CATEGORIES), ["nothing"])
+    for i, scene in enumerate(scenes):
+        values = chosen(i, scene)
+        assert tuple(values) == CATEGORIES[i] and all(len(words) == 2 for words in values.values())
+        assert all(scene.attributes[name] not in words for name, words in values.items())
+
+
+def test_signs_count_where_there_is_an_interaction_and_nearness_where_there_is_none() -> None:
+    concepts = ("colour:red", "background:snow")
+    rows = [
+        Pair("and", concepts, 1.0, 0.2, True),
+        Pair("and", concepts, 1.0, -0.2, False),
+        Pair("sum", concepts, 0.0, 0.3, True),
+        Pair("sum", concepts, 0.05, 0.5, True),
+        Pair("or", concepts, -0.2, 0.5, True),  # neither there nor none
+    ]
+    found = pair_figures(rows)
+    assert found["verified"] == {"sign": share([True]), "none": share([True, False])}
+    assert found["all"]["sign"] == share([True, False]) and found["sum"]["sign"] is None
+
+
+def test_a_counterfactual_counts_its_changes_where_one_is_enough() -> None:
+    row = {"planted": True, "flipped": True, "changes": ["a:b"], "one is enough": True, "unchanged": [True, True]}
+    more = [
+        row,
+        row | {"changes": ["a:b", "c:d"]},
+        row | {"planted": False, "flipped": False, "unchanged": [False, True]},
+    ]
+    found = flip_figures(more)
+    assert found["all"]["flipped"] == share([True, True, False]) and found["all"]["unchanged"] == pytest.approx(5 / 6)
+    assert found["planted classes"]["changes where one is enough, median"] == 1.5
+    assert found["other classes"]["changes where one is enough, median"] is None
