@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate, normalize
 
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.git_captions import greedy_captions
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPSegForImageSegmentation, CLIPTokenizer, GitForCausalLM, PreTrainedModel
@@ -90,17 +91,10 @@ class Captioner(_Seeing):
     def write(self, pixels: Tensor) -> list[str]:
         """Return the most probable caption, word by word, of pictures [B, 3, H, W] in [0, 1]."""
         found: list[str] = []
-        begin = self._tokenizer.bos_token_id
+        begin, end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         with frozen(self._model):
             for part in self._pictures(pixels).split(_BATCH):
-                start = torch.full((len(part), 1), begin, device=part.device)
-                ids = self._model.generate(
-                    pixel_values=part,
-                    input_ids=start,
-                    attention_mask=torch.ones_like(start),
-                    max_length=self._length,
-                    do_sample=False,
-                )
+                ids = greedy_captions(self._model, part, begin, end, self._length)
                 found += [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return found
 

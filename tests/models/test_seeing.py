@@ -5,6 +5,7 @@ import torch
 
 from diffexplain_fast import tinyworld
 from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.models.git_captions import greedy_captions
 from diffexplain_fast.models.seeing import Captioner, Segmenter, Similarity
 from diffexplain_fast.recipe.captioner import build_captioner
 from diffexplain_fast.recipe.tokenizer import build_tokenizer
@@ -47,3 +48,23 @@ def test_a_captioner_of_the_recipe_writes_one_text_for_each_picture(tmp_path, mo
     assert not store.has_captioner()
     with pytest.raises(FileNotFoundError, match="captioner: wanted a model in"):
         store.load_captioner()
+
+
+@pytest.mark.parametrize("length", [20, 6])
+def test_a_greedy_caption_is_the_one_that_transformers_generates(length: int) -> None:
+    """The weights are so large that captions differ in text and in length."""
+    tokenizer = build_tokenizer()
+    model = seeded(lambda: build_captioner(tokenizer)).eval()
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    pixels = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1 and "position" not in name:
+                weight.mul_(6)
+        start = torch.full((8, 1), begin)
+        options = {"attention_mask": torch.ones_like(start), "max_length": length, "do_sample": False}
+        wanted = model.generate(pixel_values=pixels, input_ids=start, **options)
+        found = greedy_captions(model, pixels, begin, end, length)
+    assert torch.equal(found, wanted)
+    assert len({tuple(row) for row in found.tolist()}) > 2
+    assert length < 20 or len({*(found == end).sum(1).tolist()}) > 2
