@@ -20,8 +20,8 @@ class Average(NamedTuple):
     freedom: np.ndarray
 
 
-def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
-    """Return effects averaged over two parts of the pictures in equal shares.
+def averaged(small: Effects, large: Effects, cells: np.ndarray) -> list[Average]:
+    """Return effects averaged over two parts of the pictures in equal shares, for every outcome.
 
     With a and b the effects in the small and the large part, and d = a - b, the average is b + d / 2. Few pictures make
     d noisy, so d is shrunk to w d, w = t^2 / (t^2 + s^2), with s its sampling error and t the standard deviation of
@@ -36,7 +36,7 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     at least, because a classifier that is sure already answers less to a concept where the own object is there.
 
     Args:
-        small: effects in the small part, of one outcome.
+        small: effects in the small part.
         large: effects in the large part.
         cells: bool [cells]: which are averaged.
 
@@ -44,6 +44,10 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     with limited translation; R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", Controlled Clinical
     Trials 7 (1986); degrees of freedom by F. E. Satterthwaite, Biometrics Bulletin 2 (1946).
     """
+    return [_averaged(small.of([outcome]), large.of([outcome]), cells) for outcome in range(small.estimate.shape[1])]
+
+
+def _averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     (a, a2), (b, b2) = ((part.estimate[:, 0], part.error[:, 0] ** 2) for part in (small, large))
     cells = cells & np.isfinite(a2) & np.isfinite(b2)
     difference, noise = a - b, a2 + b2

@@ -138,21 +138,19 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
     """
     fit, base = concept_effects(asked, without_pairs(asked, values))
     effects = base
-    for target, place in enumerate(own):
-        if place is None:
-            continue
+    for place in dict.fromkeys(place for place in own if place is not None):
         mine, group = asked.named[:, place], int(asked.columns[place])
         least = asked.least(group)
         if planned * mine.mean() < least:
             continue
-        cells = base.groups != group
-        found = None
+        targets, cells = [target for target, its in enumerate(own) if its == place], base.groups != group
+        found: list[Average | None] = [None] * len(targets)
         if mine.sum() >= least:
-            outcome = values[:, [target]]
-            rest = asked.part(~mine)
-            large = concept_effects(rest, without_pairs(rest, outcome[~mine]))[1]
-            found = averaged(one_by_one(asked.part(mine), outcome[mine]), large, cells)
-        effects = with_average(effects, target, cells, found)
+            outcomes, rest = values[:, targets], asked.part(~mine)
+            large = concept_effects(rest, without_pairs(rest, outcomes[~mine]))[1]
+            found = [*averaged(one_by_one(asked.part(mine), outcomes[mine]), large, cells)]
+        for target, average in zip(targets, found, strict=True):
+            effects = with_average(effects, target, cells, average)
     return Estimated(effects, fit)
 
 

@@ -56,6 +56,11 @@ class Effects:
         """Value of every cell in its group, int [cells]."""
         return cells_of(self.levels)[1]
 
+    def of(self, outcomes: Sequence[int]) -> "Effects":
+        """Return the effects on some of the outcomes."""
+        arrays = (self.estimate, self.error, self.freedom, self.means, self.medians, self.middle)
+        return Effects(self.levels, *(array[:, outcomes] for array in arrays), self.pictures)
+
 
 def joined(parts: Sequence[Effects]) -> Effects:
     """Return the effects of several trials of one group each as those of one trial of all groups."""

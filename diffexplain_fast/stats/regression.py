@@ -1,7 +1,7 @@
 """Least squares of many outcomes on the values that captions name, with errors that hold in small samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -52,6 +52,10 @@ class Fit:
         """Covariance of the plain residuals of outcomes with variance 1, float [pictures, pictures]."""
         remaining = np.eye(len(self.x)) - self.x @ self.solve
         return remaining @ remaining.T
+
+    def of(self, outcomes: Sequence[int]) -> "Fit":
+        """Return the regression of some of the outcomes."""
+        return replace(self, means=self.means[:, outcomes], residuals=self.residuals[:, outcomes])
 
     def hc3(self, residuals: np.ndarray) -> np.ndarray:
         """Return residuals divided by 1 - leverage, float [pictures, any]."""

@@ -51,19 +51,29 @@ def averaged_showing(
             where too few pictures have the own object.
     """
     effects = pooled
-    for target, parts in enumerate(strata):
-        if parts is None or parts.own.sum() < asked.least(parts.column):
+    for parts, targets in _alike(strata):
+        if parts.own.sum() < asked.least(parts.column):
             continue
         # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
         seen = [None if column == parts.column else one for column, one in enumerate(shown)]
-        outcome = outcomes[:, [target]]
-        small = _one_by_one(*_part(asked, words, seen, outcome, parts.own))
-        rest, said, there, left = _part(asked, words, seen, outcome, parts.others)
+        some = outcomes[:, targets]
+        small = _one_by_one(*_part(asked, words, seen, some, parts.own))
+        rest, said, there, left = _part(asked, words, seen, some, parts.others)
         large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
         cells = pooled.groups != parts.column
-        found = averaged(small, large, cells)
-        effects = with_average(effects, target, cells & np.isfinite(found.error), found)
+        for target, found in zip(targets, averaged(small, large, cells), strict=True):
+            effects = with_average(effects, target, cells & np.isfinite(found.error), found)
     return effects
+
+
+def _alike(strata: Sequence[Strata | None]) -> list[tuple[Strata, list[int]]]:
+    """Return strata that differ, each with the targets that have them."""
+    found: dict[bytes, tuple[Strata, list[int]]] = {}
+    for target, parts in enumerate(strata):
+        if parts is not None:
+            key = parts.own.tobytes() + parts.others.tobytes() + bytes([parts.column])
+            found.setdefault(key, (parts, []))[1].append(target)
+    return list(found.values())
 
 
 def _part(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -9,11 +10,11 @@ from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
 from diffexplain_fast.evidence.pool import Pool
-from diffexplain_fast.evidence.readout import readout_of
+from diffexplain_fast.evidence.readout import Readout, readout_of
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.showing import shown_effects
-from diffexplain_fast.methods.discovery.trial import Measured, measured
+from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.stats.cells import Judged, estimate
 from diffexplain_fast.stats.generator import GeneratorError, fit_generator_error, widened
@@ -44,32 +45,44 @@ def generator_errors(
         drawn: what was said of the pictures as they were drawn first.
         eye: errors of the eye in every group; None where they are not known.
     """
-    groups = np.array([name.partition(":")[0] for name in concepts.names])
+    if not aside:
+        return {}
+    groups, places = np.array([name.partition(":")[0] for name in concepts.names]), plan.asked.places
+    readouts = [readout_of(classifier, "all", pool.as_pixels(pool.blank())) for classifier in aside]
+    edges = np.cumsum([0, *(len(readout.labels) for readout in readouts)]).tolist()
+    families = [range(first, last) for first, last in pairwise(edges)]
+    own = [[own_concept(concepts, label) for label in readout.labels] for readout in readouts]
+    averaged = [
+        place if has_levels(classifier.truth or {}) else None
+        for classifier, its in zip(aside, own, strict=True)
+        for place in its
+    ]
+    # The classifiers are one trial with many targets: what depends on the captions only is computed once.
+    said, plain = _said(pool, plan, readouts, drawn.seen), replace(plan, asked=plan.asked.unweighted())
+    effects = estimate(plain.asked, said.values, averaged, len(said.values)).effects
+    shown = shown_effects(plain, said, eye, effects, averaged, 0.05, concepts, families)
+    effects = effects if shown is None else shown.effects
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for classifier in aside:
-        readout = readout_of(classifier, "all", pool.as_pixels(pool.blank()))
-        said = measured(pool, plan, readout, None, 0, len(plan.captions), lambda done, total: None)
-        known = audit_truth(classifier.truth or {}, concepts.names)
-        own = [own_concept(concepts, label) for label in readout.labels]
-        levels = has_levels(classifier.truth or {})
-        averaged = own if levels else [None] * len(own)
-        said, plain = replace(said, seen=drawn.seen), replace(plan, asked=plan.asked.unweighted())
-        effects = estimate(plain.asked, said.values, averaged, len(said.values)).effects
-        shown = shown_effects(plain, said, eye, effects, averaged, 0.05, concepts)
-        effects = effects if shown is None else shown.effects
+    for readout, its, targets in zip(readouts, own, families, strict=True):
+        known = audit_truth(readout.classifier.truth or {}, concepts.names)
         truth = np.array(
             [[known.get((str(label), name), np.nan) for label in readout.labels] for name in concepts.names]
         )
-        places = plan.asked.places
-        measured_effects = _among_known(effects.estimate[places], truth, groups)
-        for target, place in enumerate(own):
+        measured_effects = _among_known(effects.estimate[places][:, targets], truth, groups)
+        for target, place in enumerate(its):
             if place is not None:
                 truth[place, target] = np.nan
-        parts.append((measured_effects, truth, effects.error[places]))
-    if not parts:
-        return {}
+        parts.append((measured_effects, truth, effects.error[places][:, targets]))
     cells = {group: _cells(parts, groups == group) for group in dict.fromkeys(groups.tolist())}
     return fitted_errors({group: own for group, own in cells.items() if len(own[0]) >= _LEAST})
+
+
+def _said(pool: Pool, plan: Plan, readouts: Sequence[Readout], seen: np.ndarray | None) -> Measured:
+    """Return what several classifiers say of the pictures of a plan, the targets of one after those of another."""
+    pictures = map(pool.as_pixels, pool.pictures(plan.stage, plan.captions, 0, len(plan.captions)))
+    said = [[readout(pixels) for readout in readouts] for pixels in pictures]
+    values, hits = (np.concatenate([np.concatenate([one[i] for one in row], 1) for row in said]) for i in (0, 1))
+    return Measured(values, hits, seen)
 
 
 def _cells(parts: Sequence[tuple[np.ndarray, ...]], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,6 +48,7 @@ def shown_effects(
     own: Sequence[int | None],
     level: float,
     concepts: Concepts,
+    families: Sequence[Sequence[int]] | None = None,
 ) -> Shown | None:
     """Return effects of showing in place of effects of asking, in the groups that need it; None where none does.
 
@@ -63,6 +64,7 @@ def shown_effects(
         level: error of the intervals.
         concepts: what was asked for; where a value has several words, they are instruments of their own, and it is
             tested whether they agree.
+        families: targets of every classifier, whose tests are adjusted together; None for all targets of one.
     """
     said = instruments_of(plan.asked, plan.words, concepts)
     many = [] if said is None else said.values
@@ -78,11 +80,11 @@ def shown_effects(
     effects = averaged_showing(asked, words, shown, data.values, _strata(plan, data.seen, own, groups), pooled)
     low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
     cells = np.isin(effects.groups, groups)[:, None]
-    agreement = exclusion(fit, pooled, words, asked.weights)
-    tested = np.where(cells, agreement.p, np.nan)
-    disagree = benjamini_hochberg(tested) <= level
-    estimate = np.where(disagree, agreement.median, effects.estimate)
-    error = np.where(disagree, agreement.error, effects.error)
+    found = [exclusion(fit.of(some), pooled.of(some), words, asked.weights) for some in families or [slice(None)]]
+    each = [np.where(cells, one.p, np.nan) for one in found]
+    tested, disagree = np.concatenate(each, 1), np.concatenate([benjamini_hochberg(p) <= level for p in each], 1)
+    estimate = np.where(disagree, np.concatenate([one.median for one in found], 1), effects.estimate)
+    error = np.where(disagree, np.concatenate([one.error for one in found], 1), effects.error)
     freedom = np.where(disagree, pooled.freedom, effects.freedom)
     joined = replace(
         asking,
