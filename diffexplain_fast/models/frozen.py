@@ -134,8 +134,10 @@ class _Switch(Generic[_Object, _Value]):
         try:
             with self._lock:
                 for item in objects:
-                    before, contexts = self._before.get(id(item), (self._get(item), 0))
-                    self._put(item, self._low)
+                    now = self._get(item)
+                    before, contexts = self._before.get(id(item), (now, 0))
+                    if now is not self._low:  # writing takes longer than reading, and most flags are off already
+                        self._put(item, self._low)
                     self._before[id(item)] = before, contexts + 1
                     switched.append(item)
             yield
@@ -145,7 +147,7 @@ class _Switch(Generic[_Object, _Value]):
                     before, contexts = self._before.pop(id(item))
                     if contexts > 1:
                         self._before[id(item)] = before, contexts - 1
-                    else:
+                    elif self._get(item) is not before:
                         self._put(item, before)
 
 

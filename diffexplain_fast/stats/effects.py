@@ -100,10 +100,10 @@ def against_median(fit: Fit, seed: int = 0) -> Effects:
         if len(cells) < 2:
             continue
         rows = fit.rows[:, cells]
-        covariance = np.einsum("ia,io,ib->oab", rows, fit.residuals**2, rows, optimize=True)
+        covariance = (rows.T * (fit.residuals**2).T[:, None, :]) @ rows  # [outcomes, cells, cells]
         weights, shift, more = _middle(fit.means[cells], covariance, random.standard_normal((_DRAWS, len(cells))))
         difference = np.eye(len(cells)) - weights.T[:, None, :]  # [outcomes, cells, values]
-        variance = np.einsum("ovw,owx,ovx->vo", difference, covariance, difference, optimize=True)
+        variance = (difference @ covariance * difference).sum(2).T
         medians[groups == group] = np.median(fit.means[cells], 0)
         middle[cells] = weights
         error[cells] = np.sqrt(np.maximum(variance, 0) * more + shift**2)

@@ -156,4 +156,4 @@ def freedom_of(fit: Fit, contrasts: np.ndarray) -> np.ndarray:
     """
     d = fit.hc3(contrasts) ** 2
     mean = fit.spread.diagonal() @ d
-    return mean**2 / np.maximum(np.einsum("ic,ij,jc->c", d, fit.spread**2, d, optimize=True), 1e-300)
+    return mean**2 / np.maximum((d * (fit.spread**2 @ d)).sum(0), 1e-300)
