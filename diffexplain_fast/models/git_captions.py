@@ -7,7 +7,7 @@ Source: J. Wang et al., "GIT: a generative image-to-text transformer for vision 
 to one another, words to all patches and to the words before.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
     from transformers import GitForCausalLM
+    from transformers.models.git.modeling_git import (
+        GitLayer,
+        GitSelfAttention,
+        GitVisionAttention,
+        GitVisionTransformer,
+    )
 
 
 def greedy_captions(model: "GitForCausalLM", pixels: Tensor, begin: int, end: int, length: int) -> Tensor:
@@ -29,7 +35,7 @@ def greedy_captions(model: "GitForCausalLM", pixels: Tensor, begin: int, end: in
 
     Equivalent to: ``model.generate(pixel_values=pixels, input_ids=begin of each, max_length=length, do_sample=False)``
     """
-    git: Any = model.git
+    git = model.git
     layers, words = list(git.encoder.layer), git.embeddings
     ids = torch.full((len(pixels), 1), begin, device=pixels.device)
     hidden = git.visual_projection(_encoded(git.image_encoder.vision_model, pixels))
@@ -56,7 +62,7 @@ def greedy_captions(model: "GitForCausalLM", pixels: Tensor, begin: int, end: in
     return ids
 
 
-def _encoded(vision: Any, pixels: Tensor) -> Tensor:
+def _encoded(vision: "GitVisionTransformer", pixels: Tensor) -> Tensor:
     """Return what the image encoder says of every patch, [B, patches, C]."""
     hidden: Tensor = vision.pre_layrnorm(vision.embeddings(pixels))
     for layer in vision.encoder.layers:
@@ -68,12 +74,12 @@ def _encoded(vision: Any, pixels: Tensor) -> Tensor:
     return normed
 
 
-def _keys(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def _keys(attention: "GitSelfAttention", hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys and values [B, heads, N, d] of hidden states [B, N, C]."""
     return _split(attention.key(hidden), attention), _split(attention.value(hidden), attention)
 
 
-def _through(layer: Any, hidden: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _through(layer: "GitLayer", hidden: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return what a layer of the text model makes of hidden states [B, N, C] that see all keys."""
     attention = layer.attention
     seen = attention.output(_attended(_split(attention.self.query(hidden), attention.self), k, v), hidden)
@@ -81,9 +87,9 @@ def _through(layer: Any, hidden: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return found
 
 
-def _split(x: Tensor, attention: Any) -> Tensor:
+def _split(x: Tensor, attention: "GitSelfAttention | GitVisionAttention") -> Tensor:
     """Return [B, heads, N, d] of [B, N, heads d]."""
-    heads = getattr(attention, "num_heads", None) or attention.num_attention_heads
+    heads = attention.num_attention_heads if hasattr(attention, "num_attention_heads") else attention.num_heads
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 

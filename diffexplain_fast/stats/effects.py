@@ -1,7 +1,7 @@
 """Cells: what naming a value does to an outcome, against the median over the values of its group."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,8 +58,8 @@ class Effects:
 
     def of(self, outcomes: Sequence[int]) -> "Effects":
         """Return the effects on some of the outcomes."""
-        arrays = (self.estimate, self.error, self.freedom, self.means, self.medians, self.middle)
-        return Effects(self.levels, *(array[:, outcomes] for array in arrays), self.pictures)
+        names = ("estimate", "error", "freedom", "means", "medians", "middle")
+        return replace(self, **{name: getattr(self, name)[:, outcomes] for name in names})
 
 
 def joined(parts: Sequence[Effects]) -> Effects:
@@ -138,11 +138,9 @@ def _middle(means: np.ndarray, covariance: np.ndarray, draws: np.ndarray) -> tup
     likely = centre + kept * (means - centre)
     moved = draws @ root.transpose(0, 2, 1)  # [outcomes, draws, values]
     drawn = likely.T[:, None, :] + moved
-    order, medians = drawn.argsort(2), np.median(drawn, 2)
-    weights = np.zeros((means.shape[1], count))
-    for place in ((count - 1) // 2, count // 2):
-        for value in range(count):
-            weights[:, value] += 0.5 * (order[:, :, place] == value).mean(1)
+    both = drawn.argsort(2)[:, :, [(count - 1) // 2, count // 2]]  # [outcomes, draws, 2]
+    medians = np.take_along_axis(drawn, both, 2).mean(2)
+    weights = np.stack([(both == value).mean((1, 2)) for value in range(count)], 1)
     linear = (moved - np.einsum("odv,ov->od", moved, weights)[:, :, None]).var(1)
     more = (moved - medians[:, :, None]).var(1) / np.maximum(linear, 1e-300)
     return weights.T, medians.mean(1) - centre, np.maximum(more, 1).T

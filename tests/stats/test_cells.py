@@ -33,6 +33,17 @@ def test_an_effect_is_the_mean_with_and_without_the_own_object() -> None:
     assert pooled.estimate[8, 0] == pytest.approx(5.5, abs=0.25)
 
 
+def test_targets_of_one_object_together_have_the_effects_that_each_has_alone() -> None:
+    captions, own = asked(), [OWN, None, OWN + 1, OWN]
+    values = np.concatenate([outcomes(captions, with_own, 3.0, seed) for seed, with_own in enumerate((1, 2, 3, 4))], 1)
+    together = estimate(captions, values, own, 384).effects
+    for target, place in enumerate(own):
+        alone = estimate(captions, values[:, [target]], [place], 384).effects
+        for name in ("estimate", "error", "freedom"):
+            assert np.allclose(getattr(together, name)[:, target], getattr(alone, name)[:, 0], rtol=1e-9), name
+    assert np.allclose(together.of([2, 0]).error, together.error[:, [2, 0]])
+
+
 @pytest.mark.parametrize("with_own", [4.0, 2.0, 6.0])
 def test_intervals_hold_the_mean(with_own: float) -> None:
     inside, widths = [], []

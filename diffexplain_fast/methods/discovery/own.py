@@ -26,9 +26,12 @@ def spoken(label: str) -> str:
 
 def declared_by(concepts: Concepts, label: str | None, place: int) -> str | None:
     """Return what says that a concept belongs to a class: "label", "user", "similarity" of texts, or None."""
-    if place == own_concept(concepts, label):
-        return LABEL
-    name, label = concepts.names[place], label or ""
-    if name in concepts.core.get(label, ()):
-        return USER
-    return SIMILAR if name in concepts.similar.get(label, ()) else None
+    return declarations(concepts, label)[place]
+
+
+def declarations(concepts: Concepts, label: str | None) -> list[str | None]:
+    """Return the same for every concept."""
+    core, similar = (part.get(label or "", ()) for part in (concepts.core, concepts.similar))
+    found = [USER if name in core else SIMILAR if name in similar else None for name in concepts.names]
+    own = own_concept(concepts, label)
+    return found if own is None else [*found[:own], LABEL, *found[own + 1 :]]

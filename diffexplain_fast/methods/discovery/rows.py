@@ -8,7 +8,7 @@ from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.obedience import Obedience, obedience
-from diffexplain_fast.methods.discovery.own import declared_by, own_concept
+from diffexplain_fast.methods.discovery.own import declarations, own_concept
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.splits import Split, parts_of, split
 from diffexplain_fast.methods.discovery.trial import Measured
@@ -93,14 +93,16 @@ def _rows(trial: Trial, target: int, common: _Common) -> list[AuditRow]:
         every = np.ones(len(plan.captions), dtype=bool)
         own_part = split(plan.asked, every, more.values[:, target], more.hits[:, target], trial.level)
     return [
-        _row(trial, target, place, common.everything[target] if place == own else others, own_part, common)
-        for place in range(len(trial.concepts.names))
+        _row(trial, (place, target), declared, common.everything[target] if place == own else others, own_part, common)
+        for place, declared in enumerate(declarations(trial.concepts, trial.readout.labels[target]))
     ]
 
 
-def _row(trial: Trial, target: int, place: int, others: Split, own: Split | None, common: _Common) -> AuditRow:
-    judged, at, eye = trial.judged, (place, target), common.eye[place]
-    declared = declared_by(trial.concepts, trial.readout.labels[target], place)
+def _row(
+    trial: Trial, at: tuple[int, int], declared: str | None, others: Split, own: Split | None, common: _Common
+) -> AuditRow:
+    place, target = at
+    judged, eye = trial.judged, common.eye[place]
     drawable = eye.drawable and not np.isinf(judged.low[at]) and not np.isinf(judged.high[at])
     answers = trial.readout.labels[target] is not None and trial.readout.answers
     return AuditRow(

@@ -80,18 +80,15 @@ def shown_effects(
     effects = averaged_showing(asked, words, shown, data.values, _strata(plan, data.seen, own, groups), pooled)
     low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
     cells = np.isin(effects.groups, groups)[:, None]
-    found = [exclusion(fit.of(some), pooled.of(some), words, asked.weights) for some in families or [slice(None)]]
+    found = [exclusion(fit.of(some), pooled.of(some), words, asked.weights) for some in families or [range(len(own))]]
     each = [np.where(cells, one.p, np.nan) for one in found]
     tested, disagree = np.concatenate(each, 1), np.concatenate([benjamini_hochberg(p) <= level for p in each], 1)
     estimate = np.where(disagree, np.concatenate([one.median for one in found], 1), effects.estimate)
     error = np.where(disagree, np.concatenate([one.error for one in found], 1), effects.error)
     freedom = np.where(disagree, pooled.freedom, effects.freedom)
-    joined = replace(
-        asking,
-        estimate=np.where(cells, estimate, asking.estimate),
-        error=np.where(cells, error, asking.error),
-        freedom=np.where(cells, freedom, asking.freedom),
-    )
+    pairs = ((estimate, asking.estimate), (error, asking.error), (freedom, asking.freedom))
+    estimate, error, freedom = (np.where(cells, new, old) for new, old in pairs)
+    joined = replace(asking, estimate=estimate, error=error, freedom=freedom)
     return Shown(joined, low, high, tested, disagree, cells & ~disagree)
 
 

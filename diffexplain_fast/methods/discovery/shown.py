@@ -1,7 +1,8 @@
 """Evidence pictures of verdicts: pictures of the trial with the first concept, and others without it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 from PIL import Image
@@ -42,7 +43,7 @@ def with_pictures(
             with_it = _first(has & ~mine, values[:, place])
             chosen[target] = [*with_it, *_first(~has & ~mine, -values[:, place])]
     numbers = sorted({number for some in chosen.values() for number in some})
-    images = [_picture(trial, pool, number) for number in numbers]
+    images = list(_pictures(trial, pool, numbers))
     places = {number: place for place, number in enumerate(numbers)}
     shown = {
         target: replace(verdict, pictures=[places[number] for number in chosen.get(target, [])])
@@ -60,7 +61,10 @@ def _first(rows: np.ndarray, merit: np.ndarray) -> list[int]:
     return [int(place) for place in places[np.argsort(distance, kind="stable")[:_SHOWN]]]
 
 
-def _picture(trial: Trial, pool: Pool, number: int) -> Image.Image:
-    start = number // UNIT * UNIT
-    (levels,) = pool.pictures(trial.plan.stage, trial.plan.captions, start, min(start + UNIT, len(trial.plan.captions)))
-    return pictures_of(pool.as_pixels(levels))[number - start]
+def _pictures(trial: Trial, pool: Pool, numbers: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield pictures by their numbers, in ascending order; each unit of the pool is read once."""
+    stage, captions = trial.plan.stage, trial.plan.captions
+    for start, some in groupby(numbers, lambda number: number // UNIT * UNIT):
+        (levels,) = pool.pictures(stage, captions, start, min(start + UNIT, len(captions)))
+        unit = pictures_of(pool.as_pixels(levels))
+        yield from (unit[number - start] for number in some)

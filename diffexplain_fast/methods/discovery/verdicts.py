@@ -30,8 +30,10 @@ def verdicts_of(
         features: that explanations found.
     """
     found: dict[str, Verdict] = {}
-    for place, target in enumerate(trial.readout.names):
-        own = [row for row in rows if row.target == target]
+    rows_of: dict[str, list[AuditRow]] = {target: [] for target in trial.readout.names}
+    for row in rows:
+        rows_of[row.target].append(row)
+    for place, (target, own) in enumerate(rows_of.items()):
         pairs = [pair for pair in interactions if pair.target == target]
         found[target] = _verdict(trial, place, own, pairs, [one for one in features if one.target == target])
     return found

@@ -1,5 +1,6 @@
 """Several words for one value: how they are said, and whether they are found to carry something else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.phrases import reworded
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
-from diffexplain_fast.methods.discovery.showing import with_showing
+from diffexplain_fast.methods.discovery.showing import shown_effects, with_showing
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.stats.cells import Judged, Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
@@ -34,8 +35,8 @@ def plan() -> Plan:
     return context_plan(CONCEPTS, SPOKEN, AnyText(), PICTURES, 0).first(PICTURES)  # type: ignore[arg-type]
 
 
-def judged(plan: Plan, carried: float, seed: int = 0) -> Judged:
-    """Return the cells of a trial whose generator obeys .7 of the words, and in which "dunes" does more than a desert.
+def measured(plan: Plan, carried: float, seed: int = 0) -> tuple[Measured, list[Errors]]:
+    """Return what is said where .7 of the words are obeyed, and "dunes" does more than a desert.
 
     Args:
         plan: the captions.
@@ -52,9 +53,14 @@ def judged(plan: Plan, carried: float, seed: int = 0) -> Judged:
         start += count
     dunes = plan.words[:, 1] == [word for word, _ in CONCEPTS.words_of("background")].index("dunes")
     values = EFFECT * (shown[:, [1]] == 0) + carried * dunes[:, None] + 0.5 * rng.standard_normal((PICTURES, 1))
-    data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), np.concatenate(seen, 1))
+    return Measured(values, np.zeros((PICTURES, 1), dtype=bool), np.concatenate(seen, 1)), errors
+
+
+def judged(plan: Plan, carried: float, seed: int = 0) -> Judged:
+    """Return the cells of a trial; see ``measured``."""
+    data, errors = measured(plan, carried, seed)
     rule = Rule(looks(PICTURES), 0.5, 0.05, "fdr", 0)
-    estimated = estimate(plan.asked, values, [None], PICTURES)
+    estimated = estimate(plan.asked, data.values, [None], PICTURES)
     asking = judge(plan.asked, estimated, rule, 0.02)
     return with_showing(plan, data, errors, estimated, asking, rule, CONCEPTS, [None])
 
@@ -97,6 +103,24 @@ def test_words_that_act_through_the_value_only_agree(plan: Plan) -> None:
         rejected += int(found.disagree[DESERT, 0])
         inside += int(found.low[DESERT, 0] <= EFFECT <= found.high[DESERT, 0])
     assert rejected <= 4 and inside >= 26
+
+
+def test_classifiers_together_have_the_effects_that_each_has_alone(plan: Plan) -> None:
+    data, errors = measured(plan, 2.0)
+    noise = np.random.default_rng(1).standard_normal((PICTURES, 3))
+    data = replace(data, values=data.values * [1.0, 0.5, 0.0] + noise * [0.0, 1.0, 1.0])
+    families, own = [range(1), range(1, 3)], [None, 0, 0]
+    asking = estimate(plan.asked, data.values, own, PICTURES).effects
+    together = shown_effects(plan, data, errors, asking, own, 0.05, CONCEPTS, families)
+    assert together is not None and together.disagree[:, 0].any() and not together.disagree[:, 2].any()
+    for part in families:
+        said = replace(data, values=data.values[:, part])
+        alone = shown_effects(plan, said, errors, asking.of(part), own[part.start : part.stop], 0.05, CONCEPTS)
+        assert alone is not None and np.array_equal(together.disagree[:, part], alone.disagree)
+        for name in ("low", "high", "p"):
+            assert np.allclose(getattr(together, name)[:, part], getattr(alone, name), equal_nan=True), name
+        for name in ("estimate", "error", "freedom"):
+            assert np.allclose(getattr(together.effects, name)[:, part], getattr(alone.effects, name)), name
 
 
 def test_an_audit_says_synonyms_and_records_them(tmp_path: Path) -> None:
