@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -118,7 +117,7 @@ class Concepts:
             for word in (value, *self.synonyms.get(f"{group}:{value}", ()))
         ]
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """Every concept as "group:value", free words as "word:value"."""
         grouped = [f"{group}:{value}" for group, values in self.groups.items() for value in values]
