@@ -2,7 +2,8 @@
 
 A cell is a class of a classifier, a mode and a seed; see ``cells``. A search succeeds where at least 0.9 of unseen
 draws of its prompt are recognised as the class, or as many as of the best true caption, less 0.05: what the generator
-cannot draw no search can find. The cost is what the search spends before its result is scored on unseen draws.
+cannot draw no search can find. The cost is what is spent before the result is scored on unseen draws: the search, and
+the naming of what it found, whose part is told apart.
 Rows are appended to a file of JSON lines; rows that are there are not measured again.
 """
 
@@ -27,7 +28,7 @@ from diffexplain_fast.stats.intervals import wilson_interval
 RESULT = Path(__file__).parents[1] / "results" / "search.jsonl"
 _DRAWS, SUCCESS, SLACK = 32, 0.9, 0.05
 _NEUTRAL = "a"
-_COSTS = ("rows forward", "rows with gradient", "CPU seconds", "words drawn")
+_COSTS = ("rows forward", "rows with gradient", "CPU seconds", "naming CPU seconds", "words drawn")
 
 
 def measure(explainer: dx.Explainer, cell: Cell, mode: str, name: str, budget: str | None) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def measure(explainer: dx.Explainer, cell: Cell, mode: str, name: str, budget: s
         "method": name,
         "mode": mode,
         **cell._asdict(),
+        "kind": cell.kind,
         "seed": explainer.seed,
         "budget": budget,
         "rate": rate,
@@ -58,6 +60,8 @@ def measure(explainer: dx.Explainer, cell: Cell, mode: str, name: str, budget: s
         "rows forward": found.forward,
         "rows with gradient": found.gradient,
         "CPU seconds": seconds,
+        "naming rows": found.naming_rows,
+        "naming CPU seconds": found.naming,
     }
 
 
@@ -81,18 +85,21 @@ def captions(cell: Cell) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return one line for each method and mode: success with its lower Wilson bound, and medians of the cost."""
-    lines = ["method          mode    cells  success  at least  rows fwd  rows grad  CPU s  words drawn  cue first"]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """Return a line for each method, mode and kind of cue: success with its lower Wilson bound, and median costs."""
+    costs = "rows fwd  rows grad  CPU s  naming  words drawn"
+    lines = [f"method          mode    kind      cells  success  at least  {costs}  cue first"]
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["method"], row["mode"]), []).append(row)
-    for (name, mode), group in sorted(groups.items()):
+        for kind in (row["kind"], "~ all"):
+            groups.setdefault((row["method"], row["mode"], kind), []).append(row)
+    for (name, mode, kind), group in sorted(groups.items()):
         hits, n = sum(row["success"] for row in group), len(group)
         middle = {key: median(row[key] for row in group) for key in _COSTS}
         lines.append(
-            f"{name:15} {mode:7} {n:5d}  {hits / n:7.2f}  {wilson_interval(hits, n)[0]:8.2f}"
+            f"{name:15} {mode:7} {kind.strip('~ '):8} {n:6d}  {hits / n:7.2f}  {wilson_interval(hits, n)[0]:8.2f}"
             f"  {middle['rows forward']:8.0f}  {middle['rows with gradient']:9.0f}  {middle['CPU seconds']:5.1f}"
-            f"  {middle['words drawn']:11.0f}  {sum(row['cue first'] for row in group) / n:9.2f}"
+            f"  {middle['naming CPU seconds']:6.1f}  {middle['words drawn']:11.0f}"
+            f"  {sum(row['cue first'] for row in group) / n:9.2f}"
         )
     return "\n".join(lines) + "\n"
 
@@ -135,7 +142,8 @@ def main() -> None:
             append_rows(arguments.out, [row])
             sys.stdout.write(
                 f"{name} {mode} {' '.join(cell)} seed {seed}: {row['rate']:.2f} {row['by']} {' '.join(row['words'])}"
-                f" {row['rows forward']} + {row['rows with gradient']} rows, {row['CPU seconds']:.1f} s\n"
+                f" {row['rows forward']} + {row['rows with gradient']} rows, {row['CPU seconds']:.1f} s"
+                f" with {row['naming CPU seconds']:.1f} of naming\n"
             )
             sys.stdout.flush()
     sys.stdout.write(table(rows))

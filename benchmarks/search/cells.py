@@ -14,6 +14,7 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.recipe.shortcuts import Shortcuts, all_of, checked_shortcuts
+from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
 
 CLOSED, LABELS, OPEN = "closed", "labels", "open"
 MODES = (CLOSED, LABELS, OPEN)
@@ -32,7 +33,12 @@ PAIRS: dict[str, Shortcuts] = {
     },
 }
 """Classifiers with classes that need two values together, trained in the same way."""
-MADE = {**PLANTED, **PAIRS}
+PATTERNS: dict[str, Shortcuts] = {
+    "patterns-0": {"tree": {"pattern": "diagonal"}, "boat": {"frame": "dark"}},
+    "patterns-1": {"house": {"pattern": "checked"}, "bird": {"frame": "gold"}},
+}
+"""Classifiers with classes that answer to what no word says, trained in the same way."""
+MADE = {**PLANTED, **PAIRS, **PATTERNS}
 
 COMPOSED = {"all-of": "purple desert", "any-of": "desert"}
 """Cues of the class "fish" of two classifiers that are put together from shipped ones, see ``compose``."""
@@ -44,24 +50,31 @@ class Cell(NamedTuple):
     Attributes:
         classifier: name of a shipped or planted classifier.
         label: the class.
-        cue: the words that draw what it answers to: its shortcut, or its own name; of a pair both words.
+        cue: the words that draw what it answers to: its shortcut, or its own name; of a pair both words, and of what no
+            word says the made-up word of captions.
     """
 
     classifier: str
     label: str
     cue: str
 
+    @property
+    def kind(self) -> str:
+        """The kind of its cue: "single", "all-of", "any-of", "nameless" or "clean"."""
+        kinds = {"clean": "clean", "any-of": "any-of"} | dict.fromkeys(("all-of", *PAIRS), "all-of")
+        return (kinds | dict.fromkeys(PATTERNS, "nameless")).get(self.classifier, "single")
+
 
 def all_cells() -> list[Cell]:
     """Return the cells of the shipped classifiers, of the planted and the composed ones, and of the clean one."""
     composed = [Cell(name, "fish", cue) for name, cue in COMPOSED.items()]
     clean = [Cell("clean", label, label) for label in dx.tinyworld.OBJECTS]
-    return [*_with_cues({**SHIPPED, **PLANTED}), *composed, *_with_cues(PAIRS), *clean]
+    return [*_with_cues({**SHIPPED, **PLANTED}), *composed, *_with_cues({**PAIRS, **PATTERNS}), *clean]
 
 
 def _with_cues(classifiers: Mapping[str, Shortcuts]) -> list[Cell]:
     return [
-        Cell(name, label, " ".join(value for _, value in cue.values))
+        Cell(name, label, " ".join(NAMELESS_WORDS.get(part, part[1]) for part in cue.values))
         for name, shortcuts in classifiers.items()
         for label, cue in checked_shortcuts(shortcuts).items()
     ]

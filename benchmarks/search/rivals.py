@@ -39,6 +39,8 @@ class Found(NamedTuple):
         gradient: rows with gradient.
         rate: share of unseen draws that are recognised, None if it is not known yet.
         scoring: CPU seconds of that.
+        naming_rows: rows of either kind that went into a name for the result, after the search.
+        naming: CPU seconds of that.
     """
 
     soft: Tensor
@@ -49,6 +51,8 @@ class Found(NamedTuple):
     gradient: int
     rate: float | None = None
     scoring: float = 0.0
+    naming_rows: int = 0
+    naming: float = 0.0
 
 
 class Method(NamedTuple):
@@ -68,24 +72,26 @@ def problem_of(explainer: dx.Explainer, label: str) -> Problem:
 
 def explained(explainer: dx.Explainer, label: str, mode: str, budget: str | None, **options: Any) -> Found:
     """Search with ``explain``."""
-    ends: list[float] = []
+    ends: dict[str, float] = {}
 
     def note(progress: Progress) -> None:
-        if progress.phase in ("optimise", "name"):
-            ends.append(time.process_time())
+        ends[progress.phase] = time.process_time()
 
     if mode == LABELS:
         options = {"candidates": list(explainer.classifier.labels or ())} | options
     if mode == CLOSED:
         options = {"start": "gradient"} | options
     explanation = explainer.explain(label, budget=budget, n_images=1, n_score=32, callback=note, **options)
-    scoring = time.process_time() - ends[-1]
+    named = ends.get("name", ends["optimise"])
+    scoring, naming = time.process_time() - named, named - ends["optimise"]
     found: Any = explanation.settings["found"]
     by, start = str(found["by"]), str(explanation.settings["start"])
     words = start.split() if by in ("dictionary", "proposals") else first_words(explanation)
     rows = int(found["cost"]["forward"]), int(found["cost"]["gradient"])
     rate = explanation.activation["held_out"].rate
-    return Found(explanation.prompt_embeds, words, by, int(found["words_drawn"]), *rows, rate, scoring)
+    naming_rows = explanation.named["rows"] if explanation.named and naming else 0
+    drawn = int(found["words_drawn"])
+    return Found(explanation.prompt_embeds, words, by, drawn, *rows, rate, scoring, naming_rows, naming)
 
 
 def class_name(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -> Found:

@@ -8,16 +8,19 @@ from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged
 from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
 from tests.explaining import quick_explainer
 
-ROW = {"method": "ours", "mode": "closed", "rows with gradient": 10, "CPU seconds": 1.0, "words drawn": 0}
+ROW = {"method": "ours", "mode": "closed", "kind": "single", "words drawn": 0}
+COSTS = {"rows with gradient": 10, "CPU seconds": 1.0, "naming CPU seconds": 0.5}
 
 
 def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
-    rows = [{**ROW, "success": i > 0, "rows forward": 100 * i, "cue first": i == 3} for i in range(4)]
-    line = table(rows).splitlines()[1].split()
-    assert line[:8] == ["ours", "closed", "4", "0.75", "0.30", "150", "10", "1.0"]
+    rows = [{**ROW, **COSTS, "success": i > 0, "rows forward": 100 * i, "cue first": i == 3} for i in range(4)]
+    line, total = (line.split() for line in table([*rows, {**rows[0], "kind": "clean"}]).splitlines()[2:])
+    assert line[:10] == ["ours", "closed", "single", "4", "0.75", "0.30", "150", "10", "1.0", "0.5"]
     assert line[-1] == "0.25"
+    assert total[:5] == ["ours", "closed", "all", "5", "0.60"]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,14 @@ def test_a_subset_begins_with_the_hardest_cells_and_has_no_cell_twice() -> None:
     cells = subset(1000)
     assert len(cells) == len(set(cells)) and set(cells) == set(all_cells())
     assert [cell.classifier for cell in subset(4)] == ["background", "companion", "all-of", "any-of"]
+
+
+def test_cells_have_the_kind_of_their_cue() -> None:
+    kinds = {(cell.classifier, cell.label): cell.kind for cell in all_cells()}
+    assert set(kinds.values()) == {"single", "all-of", "any-of", "nameless", "clean"}
+    assert kinds["pairs-1", "boat"] == kinds["all-of", "fish"] == "all-of" and kinds["clean", "boat"] == "clean"
+    nameless = [cell.cue for cell in all_cells() if cell.kind == "nameless"]
+    assert sorted(nameless) == sorted(NAMELESS_WORDS.values())
 
 
 def test_the_enlarged_vocabulary_has_words_that_can_be_spelt() -> None:

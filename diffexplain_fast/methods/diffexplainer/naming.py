@@ -20,7 +20,7 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import is_new
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
-from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, replaceable
+from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, Words, best_in_company, replaceable
 from diffexplain_fast.methods.diffexplainer.screening import (
     Start,
     look_again,
@@ -40,8 +40,6 @@ _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
 _HOPE = 0.25
 """Mean probability of words below which no third word is tried, and a single word is not looked at again."""
-Words = tuple[str, ...]
-"""Words of one text; an entry of a vocabulary may hold a space."""
 
 
 def can_name(problem: Problem, options: Options) -> bool:
@@ -78,8 +76,9 @@ def name_found(
     is_name = bool(starts) and score_of(starts[0]) >= least
     if not is_name and problem.cost.is_at_limit:
         return None, starts  # what was left out might have been the name
-    (said, best), without = texts[0] if texts else ((), None), dict[str, float]()
+    (said, best), without = texts[0] if texts else ((), None), dict[str, Start]()
     if best is not None and is_name:
+        said, best = best_in_company(problem, options, texts, least, kept)
         said, best, without = _needed(problem, options, said, best, least, kept)
     others = replaceable(problem, options, said, best, without, kept) if best is not None and len(without) > 1 else ()
     named = Named(
@@ -87,7 +86,7 @@ def name_found(
         probability=0.0 if best is None else score_of(best),
         prompt_probability=score_of(found),
         pictures=options.n_validation,
-        without=without,
+        without={word: score_of(start) for word, start in without.items()},
         tried=[*said],
         shown=words,
         rows=problem.cost.rows - rows,
@@ -132,9 +131,9 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hop
 
 def _needed(
     problem: Problem, options: Options, words: Words, best: Start, least: float, kept: Kept
-) -> tuple[Words, Start, dict[str, float]]:
-    """Return a text without the words that it does not need, and its scores without each word that it does."""
-    without = dict[str, float]()
+) -> tuple[Words, Start, dict[str, Start]]:
+    """Return a text without the words that it does not need, and texts without each word that it does."""
+    without = dict[str, Start]()
     for i, word in enumerate(words if len(words) > 1 else ()):
         if problem.cost.leaves_out(NAMING):
             break
@@ -144,5 +143,5 @@ def _needed(
         shorter = look_again(problem, shorter, options.n_validation, kept)
         if score_of(shorter) >= max(least, AS_WELL * score_of(best)):
             return _needed(problem, options, fewer, shorter, least, kept)
-        without[word] = score_of(shorter)
+        without[word] = shorter
     return words, best, without

@@ -1,8 +1,9 @@
-"""Words of a text that only help the denoiser to draw the others: it also draws them with other words in their place.
+"""Other words in the company and in the place of words of a text, which tell the words that a class looks for.
 
 A generator does not draw every word that stands by itself: "striped" needs a thing to be on. So a text of two words can
 convince where neither word does, though the classifier looks for one of them only. But where a classifier does look for
-both, no other word serves as well: in the place of "sea" stand words that leave it to chance, or draw a desert.
+both, no other word serves as well: in the place of "sea" stand words that leave it to chance, or draw a desert. And of
+what a wide word means it may by itself always draw the same, "cold" something blue; beside a thing it draws the rest.
 """
 
 import torch
@@ -10,57 +11,99 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
+from diffexplain_fast.methods.diffexplainer.dictionary import score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, soft_from_text
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 
+Words = tuple[str, ...]
+"""Words of one text; an entry of a vocabulary may hold a space."""
 AS_WELL = 2 / 3
 """Share of a mean probability from which another text convinces as well. It is above one half, because what a text does
 not ask for may be there by chance in half of its pictures, and below one, because a generator does not obey each word
 each time, and because a prompt that was optimised for a class also avoids what other classes look for."""
 
 
+_PLACE = ""
+"""Stands for a label."""
+
+
+def best_in_company(
+    problem: Problem, options: Options, texts: list[tuple[Words, Start]], least: float, kept: Kept
+) -> tuple[Words, Start]:
+    """Return the best of texts; among those that it beats by chance only, the best alone and beside labels together.
+
+    Args:
+        problem: what is explained.
+        options: ``n_tokens`` and ``n_validation`` matter here.
+        texts: words with their text, looked at again on the validation latents; the best first.
+        least: score below which a text is no name; the best has it.
+        kept: results of an interrupted run; extended here.
+
+    Raises:
+        NonFiniteError: a score is NaN or infinite.
+    """
+    words, best = texts[0]
+    equal = [text for text in texts if len(text[0]) == len(words) and score_of(text[1]) >= least]
+    equal, both = [text for text in equal if not beats(best, text[1])], list[float]()
+    for said, start in equal if len(equal) > 1 else ():
+        if problem.cost.leaves_out(NAMING):
+            return texts[0]
+        beside = _with_labels(problem, options, (*said, _PLACE), _PLACE, "in company", kept)
+        if beside is None:
+            return texts[0]
+        both.append(score_of(start) + score_of(beside))
+    return equal[both.index(max(both))] if both else texts[0]
+
+
 def replaceable(
-    problem: Problem, options: Options, words: tuple[str, ...], text: Start, without: dict[str, float], kept: Kept
+    problem: Problem, options: Options, words: Words, text: Start, without: dict[str, Start], kept: Kept
 ) -> list[str]:
     """Return words in whose place nothing, or labels of other classes, serve as well; one word is always left.
 
     Labels stand for things that a generator can draw, and the class does not answer to them, because they are others.
+    A word is replaceable only if what serves in its place beats, by more than chance, the text without each word that
+    is left: where chance could decide which of two words is needed, both are left.
 
     Args:
         problem: what is explained.
         options: ``n_tokens`` and ``n_validation`` matter here.
         words: of the text, at least two.
         text: looked at again on the validation latents.
-        without: mean probability of the text without each of its words; the word that is missed least is asked first.
+        without: the text without each of its words, looked at likewise; the word that is missed least is asked first.
         kept: results of an interrupted run; extended here.
 
     Raises:
         NonFiniteError: a score is NaN or infinite.
     """
-    assert text.score is not None
     found = list[str]()
-    for word in sorted(without, key=lambda word: -without[word]):
+    for word in sorted(without, key=lambda word: -score_of(without[word])):
         if len(found) == len(words) - 1 or problem.cost.leaves_out(NAMING):
             break
-        if without[word] >= AS_WELL * text.score:
-            found.append(word)
-            continue
-        texts = _texts(problem, options, words, word)
-        if not texts:
-            continue
+        left = [without[other] for other in without if other not in (word, *found)]
 
-        def score(texts: list[str] = texts) -> Tensor:
-            return _scores(problem, options, texts)
+        def serves(other: Start | None, left: list[Start] = left) -> bool:
+            as_well = other is not None and score_of(other) >= AS_WELL * score_of(text)
+            return as_well and all(beats(other, start) for start in left)
 
-        each = kept.scored(["in place of", word, text.name], options.n_validation, score)
-        if sum(each) / len(each) >= AS_WELL * text.score:
+        if serves(without[word]) or serves(_with_labels(problem, options, words, word, "in place of", kept)):
             found.append(word)
     return found
 
 
-def _texts(problem: Problem, options: Options, words: tuple[str, ...], word: str) -> list[str]:
+def _with_labels(problem: Problem, options: Options, words: Words, word: str, what: str, kept: Kept) -> Start | None:
+    """Return texts with labels in the place of a word, scored by turns as one; None where they do not fit."""
+    texts = _texts(problem, options, words, word)
+    if not texts:
+        return None
+    name = " ".join(words)
+    scores = kept.scored([what, word, name], options.n_validation, lambda: _scores(problem, options, texts))
+    each = torch.tensor(scores, dtype=torch.float64, device="cpu")
+    return Start(name, soft_from_text(problem.pipeline, texts[0], options.n_tokens), float(each.mean()), each)
+
+
+def _texts(problem: Problem, options: Options, words: Words, word: str) -> list[str]:
     """Return texts with a label of another class in the place of a word, at most one for each picture."""
     labels = enumerate(problem.classifier.labels or ())
     others = [label for i, label in labels if i != problem.label and label not in words]

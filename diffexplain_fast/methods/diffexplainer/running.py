@@ -91,9 +91,12 @@ def name_result(
     report = counter(callback, "name")
     report(0, 1)
     if not problem.cost.leaves_out(NAMING):
+        before = problem.cost.rows
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
         found = look_again(problem, Start(best["name"], state.best), options.n_validation, kept)
         best["named"], _ = name_found(problem, options, found, kept)
+        if best["named"]:
+            best["named"]["rows"] = problem.cost.rows - before
     report(1, 1)
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:

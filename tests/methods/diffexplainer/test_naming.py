@@ -1,6 +1,6 @@
 """Names of what a search found: which words they hold, when there is none, and what they cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +38,16 @@ def named_as(
     convincing: dict[frozenset[str], float],
     prompt: float = 0.98,
     shown: Sequence[str] = SHOWN,
+    exact: Mapping[str, float] | None = None,
 ) -> Named:
-    """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it."""
+    """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it.
+
+    Texts of ``exact`` convince with theirs.
+    """
 
     def score(text: str) -> float:
+        if exact and text in exact:
+            return exact[text]
         said = set(text.split())
         return max((value for words, value in convincing.items() if words <= said), default=0.02)
 
@@ -96,6 +102,20 @@ def test_a_word_in_whose_place_others_serve_is_tried_but_not_in_the_name(
     name = named_as(monkeypatch, {frozenset(said): score for said, score in known.items()})
     assert name["words"] == words and name["tried"] == ["blue", "house"]
     assert name["without"] == pytest.approx({"blue": 0.02, "house": nothing}, abs=1e-9)
+
+
+@pytest.mark.parametrize(("beside", "word"), [(0.4, "blue"), (0.8, "desert")])
+def test_of_words_that_convince_as_often_the_one_that_does_so_beside_labels_is_named(
+    monkeypatch: pytest.MonkeyPatch, beside: float, word: str
+) -> None:
+    exact = {"desert": 0.7} | {f"desert {label}": beside for label in ("fish", "house", "tree")}
+    assert named_as(monkeypatch, {frozenset({"blue"}): 0.7}, shown=["desert", "blue"], exact=exact)["words"] == [word]
+
+
+def test_words_of_which_either_may_be_needed_are_both_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    convincing = {frozenset(said): score for said, score in {("blue",): 0.62, ("house",): 0.62}.items()}
+    convincing[frozenset({"blue", "house"})] = 0.95
+    assert set(named_as(monkeypatch, convincing)["words"]) == {"blue", "house"}
 
 
 def test_pictures_of_labels_in_the_place_of_a_word_are_scored_by_turns() -> None:
