@@ -83,12 +83,15 @@ def replaceable(
             break
         left = [without[other] for other in without if other not in (word, *found)]
 
-        def serves(other: Start | None, left: list[Start] = left) -> bool:
-            as_well = other is not None and score_of(other) >= AS_WELL * score_of(text)
+        def serves(other: Start, left: list[Start] = left) -> bool:
+            as_well = score_of(other) >= AS_WELL * score_of(text)
             return as_well and all(beats(other, start) for start in left)
 
-        if serves(without[word]) or serves(_with_labels(problem, options, words, word, "in place of", kept)):
-            found.append(word)
+        if not serves(without[word]):
+            other = _with_labels(problem, options, words, word, "in place of", kept)
+            if other is None or not serves(other):
+                continue
+        found.append(word)
     return found
 
 
