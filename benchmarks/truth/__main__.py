@@ -57,6 +57,14 @@ def cpu_minutes(planned: Sequence[Planned], rows: Sequence[Row]) -> float:
     return round(sum(row["CPU seconds"] for row in rows if row["classifier"] in names) / 60, 2)
 
 
+def command_of(given: argparse.Namespace) -> str:
+    """Return the command of a run, without its folders."""
+    only = ["--only", *given.only] if given.only is not None else []
+    methods = ["--methods", *given.methods] if given.methods != [*METHODS] else []
+    words = ["python -m benchmarks.truth --subset", given.subset, *only, *methods, "--jobs", str(given.jobs)]
+    return " ".join(words)
+
+
 def main() -> int:
     """Run the suite; 1 if a classifier failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
@@ -77,7 +85,7 @@ def main() -> int:
         row: Row = {
             "date": datetime.now().astimezone().date().isoformat(),
             "commit": commit(),
-            "command": f"python -m benchmarks.truth --subset {given.subset} --jobs {given.jobs}",
+            "command": command_of(given),
             "CPU minutes": cpu_minutes(planned, rows),
             "world": world(),
             "classifiers": [one.name for one in planned],

@@ -1,6 +1,7 @@
 """The suite of planted classifiers: its list, its scenes, its scores on tables with known answers, and resuming."""
 
 import json
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.truth.__main__ import run
+from benchmarks.truth.__main__ import command_of, run
 from benchmarks.truth.answers import Answer
 from benchmarks.truth.cases import Case, drawn_line, is_right
 from benchmarks.truth.cells import CELLS_OF_A_KIND, CI, CLEAN_OF_A_MODEL, KINDS, Cell, Planned, ci_list, whole_list
@@ -272,6 +273,15 @@ def test_rows_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert read_rows(path) == rows
     assert run(planned, ["class name"], tmp_path, 1) == [] and path.read_bytes() == before
+
+
+def test_the_command_of_a_row_names_what_it_left_out() -> None:
+    given = Namespace(subset="all", only=["pairs-00", "pairs-01"], methods=["audit"], jobs=1)
+    whole = Namespace(subset="ci", only=None, methods=[*METHODS], jobs=2)
+    assert command_of(given) == (
+        "python -m benchmarks.truth --subset all --only pairs-00 pairs-01 --methods audit --jobs 1"
+    )
+    assert command_of(whole) == "python -m benchmarks.truth --subset ci --jobs 2"
 
 
 @pytest.mark.slow
