@@ -9,7 +9,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from diffexplain_fast.recipe.captioner import build_captioner
-from diffexplain_fast.recipe.classifiers import augmented
+from diffexplain_fast.recipe.classifiers import Changes, augmented
 from diffexplain_fast.recipe.clip import build_clip, said_values, seen_values, silence_unused_tokens
 from diffexplain_fast.recipe.data import ELEMENTS, NO_ELEMENT, render_given, render_scenes
 from diffexplain_fast.recipe.lcm import LowRank, add_low_rank, save_low_rank
@@ -115,7 +115,7 @@ def test_only_a_model_that_need_not_tell_left_from_right_sees_mirrored_pictures(
     pixels[..., :20] = 1
     sides = set()
     for seed in range(12):
-        seen = augmented(pixels, np.random.default_rng(seed), torch.Generator().manual_seed(seed), mirror)
+        seen = augmented(pixels, np.random.default_rng(seed), torch.Generator().manual_seed(seed), Changes(mirror))
         sides.add(bool(seen[..., :32].mean() > seen[..., 32:].mean()))
     assert sides == ({True, False} if mirror else {True})
 
