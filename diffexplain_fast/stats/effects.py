@@ -100,7 +100,7 @@ def against_median(fit: Fit, seed: int = 0) -> Effects:
         if len(cells) < 2:
             continue
         rows = fit.rows[:, cells]
-        covariance = (rows.T * (fit.residuals**2).T[:, None, :]) @ rows  # [outcomes, cells, cells]
+        covariance = _covariance(rows, fit.residuals**2)
         weights, shift, more = _middle(fit.means[cells], covariance, random.standard_normal((_DRAWS, len(cells))))
         difference = np.eye(len(cells)) - weights.T[:, None, :]  # [outcomes, cells, values]
         variance = (difference @ covariance * difference).sum(2).T
@@ -110,6 +110,20 @@ def against_median(fit: Fit, seed: int = 0) -> Effects:
         freedom[cells] = freedom_of(fit, rows - rows.mean(1, keepdims=True))[:, None]
     estimate = np.where(np.isfinite(error), fit.means - medians, np.nan)
     return Effects(fit.levels, estimate, error, freedom, fit.means, medians, middle, fit.pictures)
+
+
+def _covariance(rows: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return covariances [outcomes, cells, cells] of ``rows.T @ outcomes``; every picture has a variance of its own.
+
+    Args:
+        rows: float [pictures, cells].
+        variances: float [pictures, outcomes].
+    """
+    count = rows.shape[1]
+    if count > variances.shape[1]:  # whichever array between is the smaller one
+        return np.asarray((rows.T * variances.T[:, None, :]) @ rows)
+    pairs = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    return (variances.T @ pairs).reshape(-1, count, count)
 
 
 def _middle(means: np.ndarray, covariance: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -68,10 +68,10 @@ def averaged_showing(
 
 def _alike(strata: Sequence[Strata | None]) -> list[tuple[Strata, list[int]]]:
     """Return strata that differ, each with the targets that have them."""
-    found: dict[bytes, tuple[Strata, list[int]]] = {}
+    found: dict[tuple[bytes, bytes, int], tuple[Strata, list[int]]] = {}
     for target, parts in enumerate(strata):
         if parts is not None:
-            key = parts.own.tobytes() + parts.others.tobytes() + bytes([parts.column])
+            key = (parts.own.tobytes(), parts.others.tobytes(), parts.column)
             found.setdefault(key, (parts, []))[1].append(target)
     return list(found.values())
 

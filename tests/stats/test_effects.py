@@ -32,6 +32,15 @@ def test_one_group_by_hand() -> None:
     assert effects.error[[0, 2], 0] == pytest.approx(wanted[[0, 2]], abs=0.01)
 
 
+def test_errors_of_many_outcomes_together_are_those_of_each_alone() -> None:
+    # Seven and five values: twenty outcomes are more than the values of a group, and one is fewer.
+    design, levels, outcomes = trial(EFFECTS, 96, np.random.default_rng(2).normal(0, 1, (96, 20)))
+    together = against_median(least_squares(design, levels, outcomes))
+    for outcome in range(20):
+        alone = against_median(least_squares(design, levels, outcomes[:, [outcome]]))
+        assert np.allclose(together.error[:, outcome], alone.error[:, 0], rtol=1e-9)
+
+
 def test_freedom_of_a_mean_is_pictures_minus_one() -> None:
     # One column of ones and equal leverages: Bell and McCaffrey's formula gives exactly n - 1.
     fit = least_squares(np.zeros((9, 1), dtype=int), [1], np.arange(9.0)[:, None])
