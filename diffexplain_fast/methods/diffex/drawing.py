@@ -11,7 +11,7 @@ from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex import kinds
-from diffexplain_fast.methods.diffex.moving import Moving, part_moved
+from diffexplain_fast.methods.diffex.moving import Moving
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Pictures, Scene
 
@@ -37,7 +37,7 @@ class Drawing:
         self.models, self.wording, self.steps = models, wording, kinds.STEPS
         self._asked, self._seed = asked, seed
         self.regions = Regions(shipped.segmenter, wording)
-        self._moving = Moving(self.regions, self._without)
+        self._moving = Moving(self.regions, self._without, asked)
 
     def scene(self, index: int, pixels: Tensor, caption: str) -> Scene:
         """Return a scene of pixels [1, 3, H, W]."""
@@ -53,7 +53,7 @@ class Drawing:
 
         What is behind a thing that is moved is a drawing too.
         """
-        editors = [self.editor(job, attempt) for job in jobs] + [kinds.GUIDED] * any(map(part_moved, jobs))
+        editors = [self.editor(job, attempt) for job in jobs] + [kinds.GUIDED] * any(map(self._moving.part, jobs))
         return sum(map(kinds.rows_of, editors)) + sum(map(kinds.rows_before, dict.fromkeys(editors)))
 
     def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:

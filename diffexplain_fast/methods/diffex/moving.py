@@ -57,10 +57,15 @@ class Moving:
     Args:
         regions: of words in pictures.
         without: gives a scene without one of its things.
+        asked: one of ``kinds.EDITORS``; an editor that a caller asked for by name draws whatever it edits.
     """
 
-    def __init__(self, regions: Regions, without: Without) -> None:
-        self._regions, self._without = regions, without
+    def __init__(self, regions: Regions, without: Without, asked: str) -> None:
+        self._regions, self._without, self._automatic = regions, without, asked == "auto"
+
+    def part(self, job: Job) -> str | None:
+        """Return the category of the thing that is put elsewhere for a job; None where all is as it was drawn."""
+        return part_moved(job) if self._automatic and self._regions.known else None
 
     def put(self, scene: Scene, jobs: Sequence[Job], edited: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return edited pictures and where they may differ from the scene, with things moved where that is all.
@@ -76,7 +81,7 @@ class Moving:
         """
         found, masks = edited.clone(), masks.clone()
         for i, job in enumerate(jobs):
-            part = part_moved(job)
+            part = self.part(job)
             if part is None:
                 continue
             region = self._regions.of(scene, part)[0]
@@ -85,7 +90,7 @@ class Moving:
                 behind = self._without(scene, part, jobs, edited)
                 thing = layer_of(scene.decoded[0].clamp(0, 1), behind, region)
                 there = thing.shifted(*shift)
-                found[i], masks[i] = there.over(behind), thing.mask() | there.mask()
+                found[i], masks[i] = there.over(behind).clamp(0, 1), thing.mask() | there.mask()
         return found, masks
 
 

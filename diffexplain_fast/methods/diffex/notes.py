@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import NamedTuple
 
 import torch
@@ -34,7 +34,7 @@ class Done(NamedTuple):
 
 
 class Notes:
-    """Keeps what steps find, the inversions that they needed and what they cost.
+    """Keeps what steps find, the inversions and drawings that they needed and what they cost.
 
     Args:
         budget: what may be spent; a step that is read back counts as if it had been run.
@@ -49,7 +49,7 @@ class Notes:
 
         Args:
             key: what tells the step apart from all others of the attribution; JSON values.
-            scene: the picture, whose new inversions are kept too; None for a step without one.
+            scene: the picture, whose new inversions and drawings are kept too; None for a step without one.
             run: the step.
 
         Raises:
@@ -60,7 +60,7 @@ class Notes:
             return run()
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
         here: list[str] = []
-        known = {} if scene is None else dict(scene.inversions)
+        known: set[Noted | str] = set() if scene is None else {*scene.inversions, *scene.behind}
 
         def make(name: str) -> bytes:
             here.append(name)
@@ -73,18 +73,21 @@ class Notes:
             wanted = "a step of an attribution, or no file: it may be deleted"
             raise CorruptFileError(describe(str(self._units.path(name)), wanted, repr(error))) from error
 
-    def _made(self, scene: Scene | None, known: dict[Noted, Inversion], run: Callable[[], Done]) -> bytes:
+    def _made(self, scene: Scene | None, known: Set[Noted | str], run: Callable[[], Done]) -> bytes:
         models, began = self._budget.models, time.perf_counter()
         rows = models.denoiser_rows
         done = run()
         new = {} if scene is None else {key: one for key, one in scene.inversions.items() if key not in known}
+        behind = {} if scene is None else {part: one for part, one in scene.behind.items() if part not in known}
         record = {
             "found": done.values,
             "rows": models.denoiser_rows - rows,
             "seconds": time.perf_counter() - began,
             "inversions": [list(key) for key in new],
+            "behind": list(behind),
         }
         tensors = {f"found.{name}": value for name, value in done.tensors.items()}
+        tensors |= {f"behind.{part}": picture for part, picture in behind.items()}
         for i, one in enumerate(new.values()):
             tensors |= {f"inversion.{i}.samples": one.samples, f"inversion.{i}.residuals": one.residuals}
         written = json.dumps(record).encode()
@@ -107,5 +110,7 @@ class Notes:
                 samples, residuals = (tensors[f"inversion.{i}.{part}"] for part in ("samples", "residuals"))
                 noted = (caption, steps, seed, tuple(guidance))
                 scene.inversions[noted] = Inversion(table, samples, residuals, caption, tuple(guidance))
+        if scene is not None:
+            scene.behind.update({part: tensors[f"behind.{part}"] for part in record["behind"]})
         found = {key.removeprefix("found."): value for key, value in tensors.items() if key.startswith("found.")}
         return Done(record["found"], found)

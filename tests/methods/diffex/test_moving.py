@@ -1,5 +1,6 @@
 """A thing that an edit only moves: its own pixels, the place, and what is left where it was."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffexplain_fast.evidence.shipped import Shipped
+from diffexplain_fast.methods.diffex import kinds, resuming, setup
 from diffexplain_fast.methods.diffex.moving import Moving, layer_of, part_moved, shift_between
 from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.targets import as_target
+from tests.methods.diffex.worlds import Brightness, pictures, quick_attribution
+from tests.tiny import tiny_sd
 
+TAXONOMY = {"place": ["snow", "desert"], "object": ["fish", "boat"]}
 RED = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
 
 
@@ -74,23 +83,93 @@ def test_what_leaves_the_picture_is_lost_and_does_not_come_back_at_the_other_sid
     assert there.opacity[0, :4, 28:].min() == 1
 
 
-def test_a_place_is_moved_and_any_other_edit_stays_as_it_was_drawn() -> None:
+def put(asked: str, known: bool = True) -> tuple[Tensor, Tensor, list[tuple[str, int]]]:
+    """Return pictures and masks of a place and a colour that are drawn as a red box elsewhere, and what was asked."""
     behind = torch.zeros(3, 24, 32)
     picture, drawn = torch.where(box(4, 6), RED, behind), torch.where(box(20, 6), 0.6 * RED, behind)
-    asked: list[tuple[str, int]] = []
+    called: list[tuple[str, int]] = []
 
     def without(scene: Any, part: str, jobs: Any, edited: Tensor) -> Tensor:
-        asked.append((part, len(edited)))
+        called.append((part, len(edited)))
         return behind
 
     regions: Any = SimpleNamespace(
-        of=lambda scene, part: box(4, 6)[None], seen=lambda scene, part, one: one[:, :1] > 0.3
+        known=known, of=lambda scene, part: box(4, 6)[None], seen=lambda scene, part, one: one[:, :1] > 0.3
     )
     scene: Any = SimpleNamespace(decoded=picture[None])
+    jobs = [job(place="right"), job(colour="red")]
     masks = box(20, 6)[None].repeat(2, 1, 1, 1)
-    found, where = Moving(regions, without).put(
-        scene, [job(place="right"), job(colour="red")], drawn.repeat(2, 1, 1, 1), masks
+    return *Moving(regions, without, asked).put(scene, jobs, drawn.repeat(2, 1, 1, 1), masks), called
+
+
+def test_a_place_is_moved_and_any_other_edit_stays_as_it_was_drawn() -> None:
+    found, where, called = put("auto")
+    behind = torch.zeros(3, 24, 32)
+    assert torch.allclose(found[0], torch.where(box(20, 6), RED, behind))
+    assert torch.equal(found[1], torch.where(box(20, 6), 0.6 * RED, behind))
+    assert where[0, 0, 10, 8] and where[0, 0, 10, 24] and torch.equal(where[1], box(20, 6))
+    assert called == [("object", 2)]
+
+
+@pytest.mark.parametrize(("asked", "known"), [("swap", True), ("inpaint", True), ("guide", True), ("auto", False)])
+def test_an_editor_that_is_asked_for_draws_places_too_and_nothing_moves_without_a_segmenter(asked, known) -> None:
+    found, where, called = put(asked, known)
+    assert torch.equal(found[0], torch.where(box(20, 6), 0.6 * RED, torch.zeros(3, 24, 32)))
+    assert torch.equal(where[0], box(20, 6)) and called == []
+
+
+def test_a_dark_edge_before_something_dark_is_no_darker_than_black() -> None:
+    behind = torch.full((3, 24, 32), 0.2)
+    behind[:, :, 16:] = 0.05
+    picture = torch.where(box(4, 6), torch.ones(3, 1, 1), behind)
+    picture[:, 6:14, 12] = 0  # the outline of something light
+    regions: Any = SimpleNamespace(
+        known=True, of=lambda scene, part: box(4, 6)[None], seen=lambda scene, part, one: box(18, 6)[None]
     )
-    assert torch.allclose(found[0], torch.where(box(20, 6), RED, behind)) and torch.equal(found[1], drawn)
-    assert where[0, 0, 10, 8] and where[0, 0, 10, 24] and torch.equal(where[1], masks[1])
-    assert asked == [("object", 2)]
+    scene: Any = SimpleNamespace(decoded=picture[None])
+    there = layer_of(picture, behind, box(4, 6)).shifted(14, 0).over(behind)
+    assert there.min() < 0
+    moving = Moving(regions, lambda *given: behind, "auto")
+    found, _ = moving.put(scene, [job(place="right")], picture[None], box(18, 6)[None])
+    assert torch.equal(found[0], there.clamp(0, 1))
+
+
+class Bright:
+    """A segmenter that finds what is brighter than the picture."""
+
+    def fingerprint(self) -> str:
+        return "bright"
+
+    def regions(self, pixels: Tensor, texts: Any) -> Tensor:
+        """Return bool [B, 1, H, W]."""
+        light = pixels.mean(1, keepdim=True)
+        return light > light.mean((2, 3), keepdim=True)
+
+
+def drawing(monkeypatch: pytest.MonkeyPatch, shipped: Shipped, **wishes: Any) -> Any:
+    monkeypatch.setattr(setup, "shipped_with", lambda _: shipped)
+    pipeline, classifier = load_pipeline(tiny_sd()), Classifier(Brightness(), labels=("light", "dark"))
+    asked = setup.Wishes(taxonomy=TAXONOMY, captions=["a fish"], **wishes)
+    return setup.set_up(pipeline, classifier, as_target("light").bind(classifier), pictures(1), asked, 0).lab.drawing
+
+
+def test_what_is_behind_a_thing_is_in_the_rows_only_where_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeing: Any = Shipped(segmenter=Bright())  # type: ignore[arg-type]
+    own = kinds.rows_of("swap") + kinds.rows_before("swap")
+    behind = kinds.rows_of("guided swap") + kinds.rows_before("guided swap")
+    assert drawing(monkeypatch, seeing).rows([job(place="left")], 0) == own + behind
+    assert drawing(monkeypatch, seeing, editor="swap").rows([job(place="left")], 0) == own
+    assert drawing(monkeypatch, Shipped()).rows([job(place="left")], 0) == own
+
+
+def test_what_is_behind_a_thing_is_drawn_once_though_the_run_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in (setup, resuming):
+        monkeypatch.setattr(room, "shipped_with", lambda _: Shipped(segmenter=Bright()))  # type: ignore[arg-type]
+    options = {"taxonomy": TAXONOMY, "images": pictures(1), "captions": ["a fish"], "beam_width": 1}
+    whole = quick_attribution(**options, seeds=2)
+    quick_attribution(**options, seeds=1, checkpoint=tmp_path / "c")
+    again = quick_attribution(**options, seeds=2, checkpoint=tmp_path / "c")
+    assert whole.denoiser_rows == again.denoiser_rows
+    assert whole.to_json() == again.to_json()
