@@ -18,7 +18,10 @@ _BATCH = 64
 
 
 class _Seeing:
-    """A model with its tokenizer, which takes pixels scaled to [-1, 1] in a size of its own."""
+    """A model with its tokenizer, which takes pixels scaled to [-1, 1] in a size of its own.
+
+    It stays on its device, and pictures of any device and precision come to it.
+    """
 
     _model: "PreTrainedModel"
 
@@ -30,7 +33,7 @@ class _Seeing:
         return weights_sha256(model=self._model)
 
     def _pictures(self, pixels: Tensor) -> Tensor:
-        scaled = pixels.clamp(0, 1) * 2 - 1
+        scaled = pixels.to(self._model.device, torch.float32).clamp(0, 1) * 2 - 1
         if scaled.shape[-2:] == (self._size, self._size):
             return scaled
         return interpolate(scaled, (self._size, self._size), mode="bilinear", antialias=True, align_corners=False)
@@ -38,7 +41,7 @@ class _Seeing:
     def _ids(self, texts: Sequence[str]) -> Tensor:
         options = {"padding": "max_length", "max_length": self._length, "truncation": True, "return_tensors": "pt"}
         ids: Tensor = self._tokenizer(list(texts), **options).input_ids
-        return ids
+        return ids.to(self._model.device)
 
 
 class Similarity(_Seeing):
@@ -58,14 +61,14 @@ class Similarity(_Seeing):
 
     @torch.no_grad()
     def pictures(self, pixels: Tensor) -> Tensor:
-        """Return the embedding [B, d], of length 1, of pictures [B, 3, H, W] in [0, 1]."""
+        """Return the embedding [B, d], of length 1, on the model's device, of pictures [B, 3, H, W] in [0, 1]."""
         with frozen(self._model):
             parts = [self._model.get_image_features(pixel_values=part) for part in self._pictures(pixels).split(_BATCH)]
         return normalize(torch.cat([_vector(part) for part in parts]), dim=-1)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Return the embedding [n, d], of length 1, of texts; each text is embedded once."""
+        """Return the embedding [n, d], of length 1, on the model's device, of texts; each text is embedded once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         with frozen(self._model):
             for start in range(0, len(new), _BATCH):
@@ -114,20 +117,20 @@ class Segmenter(_Seeing):
 
     @torch.no_grad()
     def regions(self, pixels: Tensor, texts: Sequence[str], threshold: float = 0.5) -> Tensor:
-        """Return where one text for each picture is, as bool [B, 1, H, W].
+        """Return where one text for each picture is, as bool [B, 1, H, W] on the pictures' device.
 
         Args:
             pixels: [B, 3, H, W] in [0, 1].
             texts: B texts.
             threshold: probability above which a pixel counts.
         """
-        ids, found = self._ids(texts).to(pixels.device), []
+        ids, found = self._ids(texts), []
         with frozen(self._model):
             for part, some in zip(self._pictures(pixels).split(_BATCH), ids.split(_BATCH), strict=True):
                 logits = self._model(pixel_values=part, input_ids=some).logits
                 found.append(logits.reshape(len(part), 1, *logits.shape[-2:]))
         share = interpolate(torch.cat(found).sigmoid(), pixels.shape[-2:], mode="bilinear", align_corners=False)
-        return share > threshold
+        return (share > threshold).to(pixels.device)
 
 
 def _vector(features: object) -> Tensor:

@@ -68,3 +68,21 @@ def test_a_greedy_caption_is_the_one_that_transformers_generates(length: int) ->
     assert torch.equal(found, wanted)
     assert len({tuple(row) for row in found.tolist()}) > 2
     assert length < 20 or len({*(found == end).sum(1).tolist()}) > 2
+
+
+def test_pictures_of_any_precision_come_to_the_device_of_the_model() -> None:
+    pair, tokenizer = store.load_clip()
+    similarity = Similarity(pair.to("meta"), tokenizer)
+    assert similarity.pictures(torch.rand(2, 3, 64, 64)).is_meta and similarity.texts(["a boat"]).is_meta
+    segmenter, pixels = Segmenter(*store.load_segmenter()), torch.rand(2, 3, 32, 32)
+    found = segmenter.regions(pixels.half(), ["a boat", "snow"])
+    assert torch.equal(found, segmenter.regions(pixels.half().float(), ["a boat", "snow"]))
+
+
+@pytest.mark.gpu
+def test_models_on_the_cpu_see_pictures_of_a_gpu() -> None:
+    pixels, texts = torch.rand(2, 3, 64, 64), ["a boat", "snow"]
+    segmenter, captioner = Segmenter(*store.load_segmenter()), Captioner(*store.load_captioner())
+    found = segmenter.regions(pixels.cuda(), texts)
+    assert found.is_cuda and torch.equal(found.cpu(), segmenter.regions(pixels, texts))
+    assert captioner.write(pixels.cuda()) == captioner.write(pixels)
