@@ -115,8 +115,9 @@ def draw_scenes(planted: Planted, count: int, rng: np.random.Generator) -> list[
 
 
 def _has(planted: Planted, names: tuple[str, ...]) -> bool:
-    """Return whether a cue of any class has a value of one of some attributes."""
-    return any(name in names for cue in planted.cues.values() for name, _ in cue.values)
+    """Return whether anything that counts for or against a class has a value of one of some attributes."""
+    cues = (*planted.cues.values(), *planted.against.values())
+    return any(name in names for cue in cues for name, _ in cue.values)
 
 
 def _show(scene: dict[str, str], cue: Cue, rng: np.random.Generator) -> None:

@@ -212,6 +212,8 @@ def test_what_is_hard_to_see_is_shown_more_often_and_learnt_longer_and_never_blu
     for one in (surface, mark, place):
         planting.train_planted(one, planting.PLAN, planting.SCENES)
     assert list(dict.fromkeys(found)) == [(True, False), (False, True)]
+    planting.train_planted(Planted({}, against=surface.cues), planting.PLAN, planting.SCENES)
+    assert found[-1] == (True, False)
 
 
 def test_surfaces_are_as_frequent_in_training_as_in_the_scenes_of_the_truth():

@@ -11,6 +11,7 @@ from diffexplain_fast.editing.latents import grown
 from diffexplain_fast.methods.diffex.kinds import kind_of
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.records import JsonObject
 
 _EDGE = 2
 """Pixels by which a segmenter's edge may be wrong."""
@@ -18,6 +19,8 @@ _VISIBLE = 0.06
 """Least difference to what is behind it of a pixel that is part of a thing, of 0 to 1."""
 _ALONG = 2.0
 """A thing that moves so many times further along one axis than along the other moves along that one only."""
+_OUTER = 0.05
+"""Share of a region's pixels that count as its outermost, on each side."""
 _FEWEST = 4
 """Pixels of a region in which there is a thing to be moved."""
 Without = Callable[[Scene, str, Sequence[Job], Tensor], Tensor]
@@ -94,6 +97,11 @@ class Moving:
         return found, masks
 
 
+def moving_record() -> JsonObject:
+    """Return all constants of a move; JSON values."""
+    return {"edge": _EDGE, "visible": _VISIBLE, "along": _ALONG, "outer": _OUTER, "fewest": _FEWEST}
+
+
 def part_moved(job: Job) -> str | None:
     """Return the category of the thing that a job moves; None for a job that does anything else."""
     kinds = [kind_of(category) for category in job.changes]
@@ -133,6 +141,10 @@ def layer_of(pixels: Tensor, behind: Tensor, region: Tensor) -> Layer:
 
 
 def _middle(region: Tensor) -> tuple[float, float]:
-    """Return the middle (x, y) of the smallest box around a region bool [1, H, W]."""
-    rows, columns = region[0].any(1).nonzero(), region[0].any(0).nonzero()
-    return float(columns.min() + columns.max()) / 2, float(rows.min() + rows.max()) / 2
+    """Return the middle (x, y) of a region bool [1, H, W], from end to end without its outermost pixels.
+
+    A few pixels that a segmenter takes for a part of the thing do not move it.
+    """
+    rows, columns = (index.double() for index in region[0].nonzero(as_tuple=True))
+    x, y = ((torch.quantile(index, _OUTER) + torch.quantile(index, 1 - _OUTER)) / 2 for index in (columns, rows))
+    return float(x), float(y)

@@ -11,6 +11,7 @@ from diffexplain_fast.errors import describe
 from diffexplain_fast.evidence.identity import answers_of, noise_of, pipeline_identity
 from diffexplain_fast.evidence.shipped import shipped_with
 from diffexplain_fast.methods.diffex.kinds import GUIDANCE, editors_record
+from diffexplain_fast.methods.diffex.moving import moving_record
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -50,7 +51,7 @@ def steps_in(folder: str | Path, asked: Asked, pixels: Tensor, settings: JsonObj
         "classifier": asked.classifier.fingerprint(),
         "output": asked.classifier.output,
         "images": hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest(),
-        "editors": editors_record(),
+        "editors": editors_record() | {"moving": moving_record()},
         "seen by": shipped_with(asked.pipeline).fingerprints(),
         **pipeline_identity(asked.pipeline, max(map(max, GUIDANCE.values())), noise=noise_of(asked.pipeline.scheduler)),
         **settings,

@@ -46,6 +46,12 @@ def test_a_thing_goes_where_it_is_drawn_and_along_one_axis_where_that_is_nearly_
     assert shift_between(box(4, 4), box(x, y)) == shift
 
 
+def test_a_stray_pixel_of_a_segmenter_does_not_move_a_thing() -> None:
+    drawn = box(15, 4)
+    drawn[:, 23, 0] = True
+    assert shift_between(box(4, 4), drawn) == (11, 0)
+
+
 def test_what_is_not_found_is_not_moved() -> None:
     nothing = torch.zeros(1, 24, 32, dtype=torch.bool)
     assert shift_between(box(4, 4), nothing) is None and shift_between(nothing, box(4, 4)) is None
