@@ -15,7 +15,7 @@ from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
-from diffexplain_fast.evidence.calibration import Sight, sight_of
+from diffexplain_fast.evidence.calibration import Sight, errors_in_tiny_world, sight_of
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.crew import checked_ray, crew_of
 from diffexplain_fast.evidence.drawing import Drawing
@@ -51,7 +51,8 @@ class Auditing(TypedDict, total=False):
         pool: folder of the pictures, shared with other audits and processes; None for one of the pipeline, its sampler
             and the seed in the user's cache folder, see ``environment.cache_folder``.
         eye: sees concepts in pictures: "auto" for the tiny world's captioner or CLIP pair, None for none, or a function
-            of pixels [B, 3, H, W] in [0, 1] that returns [B, concepts]: 1, 0, or NaN where it cannot tell.
+            of pixels [B, 3, H, W] in [0, 1] that returns [B, concepts]: 1, 0, or NaN where it cannot tell. In the tiny
+            world its errors are measured on rendered pictures and undone; elsewhere it is believed as it is.
         control: "fdr", the rate of false ones among the findings; "any", the same under any dependence; "family", any
             false finding at all.
         own_pictures: pictures that ask for a class's own object, for each class whose name is not a concept, and for
@@ -178,7 +179,7 @@ def run_audit(
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
-    own = None if chosen.eye is None or isinstance(chosen.eye, str) else _own_sight(chosen.eye, asked, blank)
+    own = None if chosen.eye is None or isinstance(chosen.eye, str) else _own_sight(chosen.eye, asked, phrases, blank)
     folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
     given, aside = found_by(explain, readout, pipeline), _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
@@ -203,11 +204,11 @@ def run_audit(
     return audit
 
 
-def _own_sight(eye: Eye, concepts: Concepts, blank: Tensor) -> Sight:
-    """Return the user's own eye, tried on a black picture."""
+def _own_sight(eye: Eye, concepts: Concepts, phrases: Phrases, blank: Tensor) -> Sight:
+    """Return the user's own eye, tried on a black picture, with its errors where pictures of known content exist."""
     look = checked_eye(eye, len(concepts.names))
     look(blank)
-    return Sight(look, "the user's", None)
+    return Sight(look, "the user's", errors_in_tiny_world(look, concepts) if phrases.of_tiny_world else None)
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

@@ -85,12 +85,14 @@ def sight_of(concepts: Concepts, phrases: Phrases, folder: Path | None = None) -
 
 
 def errors_in_tiny_world(eye: Eye, concepts: Concepts) -> list[Errors]:
-    """Return the errors of an eye in every group of concepts of the tiny world.
+    """Return the errors of an eye in every group of concepts of the tiny world; [] where there are free words only.
 
     Args:
         eye: sees concepts in pixels.
         concepts: attributes of the tiny world.
     """
+    if not concepts.groups:
+        return []
     rng = np.random.default_rng(_SEED)
     count = _EACH * max(len(values) for values in concepts.groups.values())
     scenes = [draw_attributes(rng) | {"style": "scene"} for _ in range(count)]

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.api import auditing
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import CorruptFileError
 from diffexplain_fast.evidence import drawing
+from diffexplain_fast.evidence.calibration import Sight
 from diffexplain_fast.evidence.seeds import normal
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -185,6 +187,31 @@ def test_the_wrong_kind_and_unknown_options_are_refused(tmp_path: Path) -> None:
         quick_audit(tmp_path, pictures="many")
     with pytest.raises(TypeError, match="eye: wanted"):
         quick_audit(tmp_path, eye=3)
+
+
+def test_errors_of_an_eye_of_one_s_own_are_measured_in_the_tiny_world(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sights: list[Sight | None] = []
+    monkeypatch.setattr(auditing, "screened", lambda *given: (given[2], None))
+    monkeypatch.setattr(auditing, "discover", lambda prepared, callback: sights.append(prepared.question.sight))
+    groups, rng = {"background": ["night", "snow"], "companion": ["sun", "kite"]}, np.random.default_rng(0)
+
+    def eye(pixels: Tensor) -> np.ndarray:
+        bright = (pixels.mean((1, 2, 3)) > 0.5).numpy() ^ (rng.random(len(pixels)) < 0.125)
+        return np.stack([~bright, bright, *2 * [np.full(len(bright), np.nan)]], 1)
+
+    for pipeline, concepts in (("tinyworld", groups), (tiny_sd(), TINY_GROUPS)):
+        with (
+            Explainer(load_pipeline(pipeline), Classifier(tiny_classifier(), labels=LABELS)) as explainer,
+            pytest.raises(AttributeError),  # nothing was discovered
+        ):
+            explainer.audit(concepts=concepts, pool=tmp_path / str(len(sights)), eye=eye)
+    ours, tiny = sights
+    assert ours is not None and tiny is not None and ours.errors is not None and tiny.errors is None
+    seen, unseen = ours.errors
+    assert seen.believed and seen.matrix == pytest.approx(np.full((2, 2), 0.125) + 0.75 * np.eye(2), abs=0.2)
+    assert not unseen.believed and not unseen.places.size
 
 
 def test_the_pool_of_another_pipeline_is_refused_and_kept(pool: Path, audit: Audit) -> None:

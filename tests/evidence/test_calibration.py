@@ -41,5 +41,14 @@ def test_the_shipped_eye_tells_backgrounds_apart() -> None:
     assert seen == pytest.approx(np.eye(len(BACKGROUNDS))[:3], abs=0.5)
 
 
+def test_the_shipped_eye_sees_free_words_without_groups() -> None:
+    words = Concepts(words=["boat", BACKGROUNDS[0]])
+    sight = sight_of(words, phrases_of(words, load_pipeline("tinyworld")))
+    assert sight is not None and sight.errors == []
+    scenes = [tinyworld.render("boat", background=name, seed=7) for name in BACKGROUNDS[:2]]
+    seen = sight.look(as_pixels([scene.image for scene in scenes], (64, 64)))
+    assert seen.tolist() == [[1, 1], [1, 0]]
+
+
 def test_other_pipelines_have_no_eye() -> None:
     assert sight_of(CONCEPTS, phrases_of(CONCEPTS, load_pipeline(tiny_sd()))) is None
