@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -110,14 +110,26 @@ class Taxonomy:
         return cls(value)
 
     @classmethod
+    def of(cls, given: object) -> "Taxonomy":
+        """Return a taxonomy, given as one, as values of its JSON, or as a file.
+
+        Raises:
+            TypeError: something else; see ``load`` for what else is raised.
+        """
+        if isinstance(given, str | Path):
+            return cls.load(given)
+        if isinstance(given, Mapping | list | tuple):
+            return cls.from_json(given)
+        if not isinstance(given, Taxonomy):
+            raise wrong_type("taxonomy", "a Taxonomy, values of its JSON, a file, or None", given)
+        return given
+
+    @classmethod
     def load(cls, path: str | Path) -> "Taxonomy":
         """Read a JSON file; see ``from_json``.
 
         Args:
             path: the file.
-
-        Returns:
-            The taxonomy.
 
         Raises:
             FileNotFoundError: there is none.
@@ -271,8 +283,7 @@ class Taxonomy:
         return [word for word in dict.fromkeys(c.word for c in self.concepts) if tokens(word) > len(word.split())]
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Taxonomy) and (self.domain, self._roots) == (other.domain, other._roots)
-        return same if isinstance(other, Taxonomy) else NotImplemented
+        return isinstance(other, Taxonomy) and (self.domain, self._roots) == (other.domain, other._roots)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -25,7 +25,7 @@ class Gathering:
     def candidates(
         self: Explains,
         words: Sequence[str] = (),
-        taxonomy: Taxonomy | str | Path | None = None,
+        taxonomy: Taxonomy | Mapping[str, object] | str | Path | None = None,
         found: Sequence[Explanation | str] = (),
         captions: Sequence[str] = (),
         *,
@@ -38,7 +38,7 @@ class Gathering:
 
         Args:
             words: of the user.
-            taxonomy: a ``Taxonomy`` or its file; its categories become groups of concepts.
+            taxonomy: a ``Taxonomy``, values of its JSON, or its file; its categories become groups of concepts.
             found: explanations, whose nearest words are taken, or words of their prompts.
             captions: of pictures, such as a captioner writes about explained ones; words that two of them share.
             core: label to concepts that the user declares as the class's own, such as ``{"fish": ["word:fin"]}``.
@@ -52,12 +52,14 @@ class Gathering:
 
         Raises:
             TypeError: an argument of the wrong kind.
-            ValueError: nothing is left; too few pictures.
+            ValueError: nothing is left; too few pictures; numbers of another shape from ``embed`` or ``see``.
         """
         if see is not None and not callable(see):
             raise wrong_type("see", "a function of pixels and texts, or None", see)
         if whole_number("each", each) < 4:
             raise wrong_value("each", "at least 4 pictures", each)
+        if isinstance(found, str | Explanation) or not isinstance(found, Sequence):
+            raise wrong_type("found", "a list of explanations, or of words", found)
         self._follow()
         texts = [word for one in found for word in _words(one)]
         gathered = gather(self.pipeline, words, taxonomy, texts, captions, self.classifier.labels or (), core, embed)

@@ -66,7 +66,7 @@ class Candidates:
 def gather(
     pipeline: Pipeline,
     words: Sequence[str] = (),
-    taxonomy: Taxonomy | str | Path | None = None,
+    taxonomy: Taxonomy | Mapping[str, object] | str | Path | None = None,
     found: Iterable[str] = (),
     captions: Sequence[str] = (),
     labels: Sequence[str] = (),
@@ -78,7 +78,7 @@ def gather(
     Args:
         pipeline: draws the pictures; a word that its tokenizer cuts is left out.
         words: of the user.
-        taxonomy: a taxonomy or its file; its categories with two words or more become groups.
+        taxonomy: a taxonomy, values of its JSON, or its file; its categories with two words or more become groups.
         found: words of prompts that ``explain`` has found.
         captions: of pictures, such as a captioner writes; words that two of them share.
         labels: of the classes; a concept whose text is as near as ``OWN`` to a label, or that is the last word of one
@@ -93,9 +93,13 @@ def gather(
         TypeError: an argument of another kind.
         ValueError: nothing is left.
     """
-    if isinstance(words, str) or isinstance(captions, str):
-        raise wrong_type("words", "lists of texts", words if isinstance(words, str) else captions)
-    near = embed or pipeline_embedding(pipeline)
+    _check_texts("words", words)
+    _check_texts("captions", captions)
+    if core is not None and not isinstance(core, Mapping):
+        raise wrong_type("core", "a dict from labels to lists of concepts, or None", core)
+    for label, named in (core or {}).items():
+        _check_texts(f"core, {label}", named)
+    near = pipeline_embedding(pipeline) if embed is None else checked_embedding(embed)
     rows = _unique(_listed(words, taxonomy, found, captions))
     rows = [row if pipeline.spells(row.word) else replace(row, kept=False) for row in rows]
     rows = _without_doubles(rows, near)
@@ -121,7 +125,8 @@ def checked(candidates: Candidates, draw: Draw, see: See, each: int = EACH) -> C
         raise wrong_value("each", "at least 4 pictures", each)
     kept = [row for row in candidates.rows if row.kept]
     said = [f"a photo of {row.word}" for row in kept]
-    fits = np.concatenate([see(draw([text] * each), said) for text in said])
+    wanted = f"a function that returns numbers [{each}, {len(said)}] for {each} pictures and {len(said)} texts"
+    fits = np.concatenate([_numbers("see", wanted, see(draw([text] * each), said), each, len(said)) for text in said])
     test = importlib.import_module("scipy.stats").mannwhitneyu
     places, found = np.repeat(np.arange(len(kept)), each), {}
     for place, row in enumerate(kept):
@@ -132,6 +137,41 @@ def checked(candidates: Candidates, draw: Draw, see: See, each: int = EACH) -> C
     rows = tuple(found.get((row.group, row.word), row) for row in candidates.rows)
     left = {f"{row.group}:{row.word}" for row in rows if row.kept}
     return Candidates(rows, _grouped(rows, *candidates.concepts.declared_among(left)))
+
+
+def checked_embedding(embed: Embed) -> Embed:
+    """Return an embedding of the user's whose answers are checked, each time.
+
+    Raises:
+        TypeError: no function.
+    """
+    if not callable(embed):
+        raise wrong_type("embed", "a function of texts, or None", embed)
+
+    def checked_embed(texts: Sequence[str]) -> np.ndarray:
+        wanted = f"a function that returns numbers [{len(texts)}, d] for {len(texts)} texts"
+        return _numbers("embed", wanted, embed(texts), len(texts))
+
+    return checked_embed
+
+
+def _numbers(argument: str, wanted: str, given: object, rows: int, columns: int | None = None) -> np.ndarray:
+    """Return what a function of the user's gave, as float [rows, columns]."""
+    try:
+        found = np.asarray(given.cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise wrong_value(argument, wanted, type(given).__name__) from error
+    if found.ndim != 2 or len(found) != rows or columns not in (None, found.shape[1]) or not np.isfinite(found).all():
+        raise wrong_value(argument, wanted, f"{list(found.shape)}, {int(np.isfinite(found).sum())} of them finite")
+    return found
+
+
+def _check_texts(argument: str, given: object) -> None:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise wrong_type(argument, "a list of texts", given)
+    for text in given:
+        if not isinstance(text, str):
+            raise wrong_type(argument, "a list of texts", text)
 
 
 def pipeline_embedding(pipeline: Pipeline) -> Embed:
@@ -146,12 +186,15 @@ def pipeline_embedding(pipeline: Pipeline) -> Embed:
 
 
 def _listed(
-    words: Sequence[str], taxonomy: Taxonomy | str | Path | None, found: Iterable[str], captions: Sequence[str]
+    words: Sequence[str],
+    taxonomy: Taxonomy | Mapping[str, object] | str | Path | None,
+    found: Iterable[str],
+    captions: Sequence[str],
 ) -> list[Candidate]:
     rows = [Candidate(word, WORD, "user") for word in words]
     if taxonomy is not None:
-        tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.load(taxonomy)
-        rows += [Candidate(concept.word, concept.category or WORD, "taxonomy") for concept in tree.concepts]
+        concepts = Taxonomy.of(taxonomy).concepts
+        rows += [Candidate(concept.word, concept.category or WORD, "taxonomy") for concept in concepts]
     rows += [Candidate(word, WORD, "found prompt") for word in found]
     if captions:
         rows += [Candidate(word, WORD, "caption") for word in Concepts.from_captions(captions, _MOST).words]

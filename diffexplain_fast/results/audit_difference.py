@@ -57,12 +57,12 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
         theirs: the second audit, of the same concepts.
 
     Raises:
-        ValueError: the two have other concepts, share no target, or hold no trial, as a difference does.
+        ValueError: the two have other concepts, share no target, or hold no trial: a difference, or ``pictures=0``.
     """
     ours, theirs = ours.of_trial, theirs.of_trial
     for side in (ours, theirs):
         if "values" not in side.outcomes:
-            raise wrong_value("other", "two audits of trials", "the difference of two audits")
+            raise wrong_value("other", "two audits of generated pictures", "one without a trial, or a difference")
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
     if ours.settings.get("weights") != theirs.settings.get("weights"):

@@ -116,7 +116,7 @@ def test_a_difference_of_an_audit_to_itself_is_nothing(audit: Audit, tmp_path: P
     difference = audit.diff(Audit.load(audit.save(tmp_path / "audit")))
     assert [row.concept for row in difference.rows] == [row.concept for row in audit.rows]
     assert all(row.effect == pytest.approx(0, abs=1e-9) and not row.finding for row in difference.rows)
-    with pytest.raises(ValueError, match="other: wanted two audits of trials"):
+    with pytest.raises(ValueError, match="other: wanted two audits of generated pictures"):
         audit.diff(difference)
     with pytest.raises(TypeError, match="other: wanted an Audit"):
         audit.diff(3)  # type: ignore[arg-type]

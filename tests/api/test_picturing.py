@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffexplain_fast.api.picturing import read_pictures
+from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.photographs.sentences import with_unexplained
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import Verdict
@@ -86,6 +88,18 @@ def test_without_eye_or_segmenter_it_says_so_and_loses_nothing(pool: Path) -> No
     assert found is not None and not found.rows and "segmenter=" in found.notes[0] and found.slices
     blind = quick_audit(pool, images=list(map(_image, pixels)), eye=None).photographs
     assert blind is not None and not blind.rows and "eye=" in blind.notes[0] and not blind.groups
+
+
+def test_free_words_do_not_tell_own_pictures_apart_and_nothing_is_lost(pool: Path) -> None:
+    def eye(pixels: Tensor) -> np.ndarray:
+        return (pixels.mean((1, 2, 3)) > 0.5).double().numpy()[:, None]
+
+    pixels, labels = own()
+    audit = quick_audit(pool, concepts=Concepts(words=["desert"]), images=pixels, labels=labels, eye=eye)
+    assert audit.photographs is not None and not audit.photographs.explained and len(audit.rows) == len(LABELS)
+    assert any("free words only" in note for note in audit.photographs.notes)
+    with pytest.raises(UnknownNameError, match="weights: wanted no name, because none is known, got 'word'"):
+        quick_audit(pool, concepts=Concepts(words=["desert"]), weights={"word": {"desert": 0.5}})
 
 
 def test_too_few_pictures_are_noted(pool: Path) -> None:

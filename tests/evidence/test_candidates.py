@@ -89,6 +89,30 @@ def test_what_the_generator_does_not_draw_is_left_out(pipeline: Pipeline) -> Non
     }  # fmt: skip
 
 
+WRONG = {
+    "text for words": ({"words": "boat"}, "words: wanted a list of texts, got str"),
+    "numbers for words": ({"words": [3]}, "words: wanted a list of texts, got int"),
+    "nothing in captions": ({"captions": [None]}, "captions: wanted a list of texts, got NoneType"),
+    "a number for the taxonomy": ({"taxonomy": 3}, "taxonomy: wanted a Taxonomy, values of its JSON, a file"),
+    "text for what was found": ({"found": "boat"}, "found: wanted a list of explanations"),
+    "a list of core concepts": ({"words": ["boat"], "core": ["boat"]}, "core: wanted a dict"),
+    "text for core concepts": ({"words": ["boat"], "core": {"fish": "boat"}}, "core, fish: wanted a list of texts"),
+    "a number for the embedding": ({"words": ["boat"], "embed": 3}, "embed: wanted a function of texts"),
+    "an embedding of one number": ({"words": ["boat", "desert"], "embed": lambda texts: 3}, "embed: .*numbers .2, d."),
+    "eyes of one number": ({"words": ["boat"], "see": lambda *given: 3, "each": 4}, "see: .*numbers .4, 1."),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named(name: str) -> None:
+    given, message = WRONG[name]
+    with (
+        Explainer(load_pipeline(tiny_sd()), Classifier(tiny_classifier(), labels=LABELS)) as explainer,
+        pytest.raises((TypeError, ValueError), match=message),
+    ):
+        explainer.candidates(**given)
+
+
 def test_an_explainer_gathers_for_its_classifier() -> None:
     with Explainer(load_pipeline(tiny_sd()), Classifier(tiny_classifier(), labels=LABELS)) as explainer:
         found = explainer.candidates(["boat", "desert"], found=["snow"])
@@ -97,8 +121,6 @@ def test_an_explainer_gathers_for_its_classifier() -> None:
             explainer.candidates(["zebra"])
         with pytest.raises(TypeError, match="found: wanted explanations, or words"):
             explainer.candidates(found=[3])  # type: ignore[list-item]
-        with pytest.raises(TypeError, match="words: wanted lists of texts"):
-            explainer.candidates("boat")
         with pytest.raises(ValueError, match="candidates: wanted at least one word"):
             explainer.candidates(["boat", "desert"], see=_constant, each=4)
 

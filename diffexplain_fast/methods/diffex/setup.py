@@ -1,7 +1,7 @@
 """All that an attribution needs, from what a caller gives: taxonomy, captions, and what draws, checks and measures."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,17 +114,11 @@ def _captions(notes: Notes, run: Callable[[], list[str]]) -> list[str]:
 
 
 def _chosen(given: object, shipped: Shipped) -> Taxonomy:
-    if given is None:
-        if shipped.taxonomy is None:
-            raise wrong_value("taxonomy", "a Taxonomy, because none ships with this pipeline", None)
-        return shipped.taxonomy
-    if isinstance(given, Taxonomy):
-        return given
-    if isinstance(given, str | Path):
-        return Taxonomy.load(given)
-    if isinstance(given, Mapping | list | tuple):
-        return Taxonomy.from_json(given)
-    raise wrong_type("taxonomy", "a Taxonomy, values of its JSON, a file, or None", given)
+    if given is not None:
+        return Taxonomy.of(given)
+    if shipped.taxonomy is None:
+        raise wrong_value("taxonomy", "a Taxonomy, because none ships with this pipeline", None)
+    return shipped.taxonomy
 
 
 def _wording(taxonomy: Taxonomy, shipped: Shipped) -> Wording:

@@ -48,6 +48,8 @@ def photographs_of(
         seen = np.full((len(given.pixels), len(concepts.groups)), -1)
     else:
         seen = given.seen(concepts, tools.sight.look)
+    if not concepts.groups:
+        notes.append("The concepts are free words only, so that the pictures are not told apart: give groups of values")
     trials: list[Pasted] = []
     if tools.segment is None:
         notes.append("No segmenter finds things in the pictures, so nothing was pasted: give one as segmenter=")
@@ -63,7 +65,7 @@ def photographs_of(
         settings["level"],
     )
     explained = []
-    if tools.sight is not None and readout.answers and classes:
+    if tools.sight is not None and concepts.groups and readout.answers and classes:
         levels = [len(values) for values in concepts.groups.values()]
         names = [readout.names[place] for place in classes]
         explained = unexplained(seen, levels, hits[:, classes], tools.sight.errors, names, settings["seed"])
