@@ -188,23 +188,26 @@ def _tested(audit: dx.Audit, added: np.ndarray | float) -> tuple[np.ndarray, np.
 
 
 def bags(classifiers: Mapping[str, dx.Classifier], pool: Path, seed: int) -> Row:
-    """Return how well effects of free words tell spurious concepts from others."""
-    groups = concepts_of(None, load_pipeline("tinyworld")).groups
-    group_of = {value: group for group, values in groups.items() for value in values if value != "nothing"}
-    scores, spurious = list[float](), list[bool]()
+    """Return how well effects of free words tell planted and spurious concepts from others."""
+    concepts = concepts_of(None, load_pipeline("tinyworld"))
+    name_of = {name.partition(":")[2]: name for name in concepts.names if not name.endswith(":nothing")}
+    cells: list[tuple[float, float, bool]] = []
     for classifier in classifiers.values():
         with dx.Explainer("tinyworld", classifier, seed=seed) as explainer:
-            audit = explainer.audit(concepts=Concepts(words=[*group_of]), pictures=_BAGS, pool=pool / "bags")
-        role = roles(classifier.truth or {})
+            audit = explainer.audit(concepts=Concepts(words=[*name_of]), pictures=_BAGS, pool=pool / "bags")
+        truth, role = audit_truth(classifier.truth or {}, concepts.names), roles(classifier.truth or {})
         for row in audit.rows:
-            word = row.concept.partition(":")[2]
-            known = role.get((row.target, f"{group_of[word]}:{word}"))
-            if row.declared_by is None and known is not None:
-                scores.append(row.effect)
-                spurious.append(known == "spurious")
-        print(f"bags, {classifier.name}: {auc(np.array(scores), np.array(spurious))}", flush=True)
-    area = auc(np.array(scores), np.array(spurious))
-    return {"AUC, spurious by truth's role": area, "cells": len(scores), "spurious": int(np.sum(spurious))}
+            key = row.target, name_of[row.concept.partition(":")[2]]
+            if row.declared_by is None and key in truth:
+                cells.append((row.effect, truth[key], role[key] == "spurious"))
+    effect, true, spurious = np.array(cells).T
+    return {
+        "cells": len(cells),
+        "AUC, planted": auc(effect, true > PLANTED),
+        "planted": int((true > PLANTED).sum()),
+        "AUC, spurious by truth's role": auc(effect, spurious == 1),
+        "spurious": int(spurious.sum()),
+    }
 
 
 def main() -> None:

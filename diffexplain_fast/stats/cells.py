@@ -9,12 +9,15 @@ import numpy as np
 from diffexplain_fast.stats.adjusting import other_columns, pairs_of_values
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.averaging import Average, averaged
+from diffexplain_fast.stats.coding import cells_of
 from diffexplain_fast.stats.decisions import Control, Look, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects, against_median, joined
 from diffexplain_fast.stats.regression import Fit, least_squares
 
 _LEAST_FOR_PAIRS = 72
 """Pictures below which no pairs are predicted: two values of groups of six are then together in two pictures."""
+_LEAST_SAID = 8
+"""Pictures of a target's own object that ask for a free word, below which its effect is that of all pictures."""
 
 
 class Rule(NamedTuple):
@@ -124,7 +127,8 @@ class Estimated:
 def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int) -> Estimated:
     """Return the effects of all cells, averaged over a target's own object asked for and not asked for.
 
-    Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures.
+    Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures,
+    and so are those of free words that hardly any picture of the object asks for.
 
     Args:
         asked: what the captions ask for.
@@ -143,15 +147,23 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         least = asked.least(group)
         if planned * mine.mean() < least:
             continue
-        targets, cells = [target for target, its in enumerate(own) if its == place], base.groups != group
+        targets, said = [target for target, its in enumerate(own) if its == place], _said(asked, mine)
+        cells = (base.groups != group) & (said * planned >= _LEAST_SAID * len(values))
         found: list[Average | None] = [None] * len(targets)
         if mine.sum() >= least:
             outcomes, rest = values[:, targets], asked.part(~mine)
             large = concept_effects(rest, without_pairs(rest, outcomes[~mine]))[1]
-            found = [*averaged(one_by_one(asked.part(mine), outcomes[mine]), large, cells)]
+            small = one_by_one(asked.part(mine), outcomes[mine])
+            found = [*averaged(small, large, cells & (said >= _LEAST_SAID))]
         for target, average in zip(targets, found, strict=True):
             effects = with_average(effects, target, cells, average)
     return Estimated(effects, fit)
+
+
+def _said(asked: Asked, mine: np.ndarray) -> np.ndarray:
+    """Return how many of some pictures ask for each cell's free word, float [cells]; infinity for cells of groups."""
+    columns = cells_of(asked.levels)[0]
+    return np.where(columns < asked.groups, np.inf, (asked.design[mine] == 1).sum(0)[columns])
 
 
 def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:

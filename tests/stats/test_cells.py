@@ -119,3 +119,31 @@ def test_the_family_is_controlled_by_the_largest_t() -> None:
     values[:, 0] += 4 * captions.named[:, 9]
     judged = judge(captions, estimate(captions, values, [OWN] * 3, 384), Rule(looks(384), 0.5, 0.05, "family", 0), 0.05)
     assert judged.found[9, 0] == 1 and np.count_nonzero(judged.found) == 1
+
+
+def bags(pictures: int, count: int, share: float) -> Asked:
+    """Return captions that hold each of some free words with the same probability."""
+    said = np.random.default_rng(0).random((pictures, count)) < share
+    return Asked(said.astype(np.int64), (2,) * count, 0)
+
+
+@pytest.mark.parametrize("often", [False, True])
+def test_words_that_hardly_meet_the_own_object_keep_the_effect_of_all_pictures(often: bool) -> None:
+    captions = bags(256, 6, 0.5) if often else bags(160, 20, 0.1)
+    named, rng, pictures = captions.named, np.random.default_rng(1), len(captions.design)
+    values = (6 * named[:, 5] * ~named[:, OWN] + rng.standard_normal(pictures))[:, None]
+    averaged, pooled = (estimate(captions, values, own, pictures).effects for own in ([OWN], [None]))
+    others = np.repeat(np.arange(named.shape[1]) != OWN, 2)
+    assert np.isfinite(averaged.estimate[others]).all() and np.isfinite(averaged.error[others]).all()
+    same = np.isclose(averaged.estimate, pooled.estimate)[others]
+    assert same.all() if not often else not same.any()
+    if often:  # the word counts only where the object is not asked for
+        assert averaged.estimate[11, 0] == pytest.approx(3.0, abs=0.4)
+
+
+def test_a_look_before_words_meet_the_own_object_often_enough_has_no_estimate_of_them() -> None:
+    captions = bags(192, 6, 0.4)
+    values = np.random.default_rng(1).standard_normal((192, 1))
+    early, late = (estimate(captions.part(slice(count)), values[:count], [OWN], 192).effects for count in (32, 192))
+    others = np.repeat(np.arange(6) != OWN, 2)
+    assert np.isnan(early.estimate[others]).any() and np.isfinite(late.estimate[others]).all()

@@ -1,6 +1,6 @@
 """Plain sentences from the rows of an audit; every number in a sentence is a number of a row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction
 
@@ -8,12 +8,14 @@ _MOST = 3
 """Concepts that a sentence names with their numbers."""
 
 
-def effect_clause(row: AuditRow) -> str:
+def effect_clause(row: AuditRow, of_two: bool = False) -> str:
     """Return what one concept does, such as "answers fish in 64 % of desert pictures and in 2 % of others without a
     fish (+62 points [55, 69])"; for a target without answers the effect in its own unit.
 
     Args:
         row: of the audit.
+        of_two: whether the group has one other value only. The median of two lies in their middle, so that the points
+            between them are twice those of the row.
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
@@ -22,10 +24,13 @@ def effect_clause(row: AuditRow) -> str:
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
     others = "others" if row.declared_by == "label" else f"others without a {row.target}"
-    points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
-    interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
+    times = 2 if of_two else 1
+    without = row.answered_with - times * (row.answered_with - row.answered_without)
+    points = f"{100 * (row.answered_with - without):+.0f} points"
+    low, high = (min(max(100 * times * end, -100), 100) for end in (row.points_low, row.points_high))
+    interval = f"[{low:.0f}, {high:.0f}]"
     return (
-        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
+        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {max(without, 0):.0%} of {others} "
         f"({points} {interval})"
     ).replace("%", " %")
 
@@ -37,6 +42,7 @@ def verdict_sentence(
     pairs: Sequence[Interaction],
     suppressed: Sequence[AuditRow],
     note: str = "",
+    pairs_of_values: Collection[str] = (),
 ) -> str:
     """Return a verdict in words.
 
@@ -47,8 +53,10 @@ def verdict_sentence(
         pairs: interactions that the verdict names.
         suppressed: rows of concepts that lower the target, the strongest first.
         note: what else is to be said, for verdicts without findings.
+        pairs_of_values: groups of two values.
     """
-    clauses = [_pair_clause(pair) for pair in pairs[:1]] + [effect_clause(row) for row in named[:_MOST]]
+    clauses = [_pair_clause(pair) for pair in pairs[:1]]
+    clauses += [effect_clause(row, row.concept.partition(":")[0] in pairs_of_values) for row in named[:_MOST]]
     begin = {
         "core": "Its own object decides",
         "spurious": "A shortcut",

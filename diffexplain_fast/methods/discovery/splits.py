@@ -7,6 +7,7 @@ import numpy as np
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.effects import interval
+from diffexplain_fast.stats.shares import with_sure_answers
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def parts_of(asked: Asked, outcomes: np.ndarray, level: float) -> list[Split]:
     _, effects = concept_effects(asked, outcomes)
     low, high = interval(effects.estimate, effects.error, effects.freedom, level)
     half = effects.estimate.shape[1] // 2
+    answers = range(half, 2 * half)
+    points = with_sure_answers(asked, outcomes[:, half:], effects.of(answers), low[:, half:], high[:, half:], level)
     share, median = effects.means.clip(0, 1), effects.medians.clip(0, 1)
     kept = asked.places
     return [
@@ -72,8 +75,8 @@ def parts_of(asked: Asked, outcomes: np.ndarray, level: float) -> list[Split]:
             high=high[kept, target],
             share=share[kept, half + target],
             median_share=median[kept, half + target],
-            points_low=low[kept, half + target],
-            points_high=high[kept, half + target],
+            points_low=points[0][kept, target],
+            points_high=points[1][kept, target],
         )
         for target in range(half)
     ]

@@ -67,7 +67,8 @@ def _verdict(
         pairs = []
     concepts = [name for pair in pairs for name in (pair.concept_a, pair.concept_b)]
     concepts = list(dict.fromkeys([*concepts, *(row.concept for row in shown)]))
-    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note)
+    of_two = [group for group, values in trial.concepts.groups.items() if len(values) == 2]
+    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two)
     return Verdict(kind, concepts, sentence, [row.concept for row in suppressed])
 
 

@@ -1,0 +1,50 @@
+"""Shares of answers: intervals of their differences where all pictures of a value are answered alike."""
+
+from statistics import NormalDist
+
+import numpy as np
+
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.coding import cells_of
+from diffexplain_fast.stats.effects import Effects
+
+
+def with_sure_answers(
+    asked: Asked, hits: np.ndarray, effects: Effects, low: np.ndarray, high: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return intervals of effects on answers that hold what values have that are always or never answered.
+
+    Where all n pictures of a value are answered alike its residuals are 0, and so is its part of the error. But the
+    true share may lie as far from 0 or 1 as Wilson's interval does, z^2 / (n + z^2). That distance, times the value's
+    weight in the effect, is added in squares to the side on which it lies. Differences of shares end at -1 and 1.
+
+    Args:
+        asked: what the captions ask for.
+        hits: 0 or 1, [pictures, outcomes].
+        effects: on ``hits``, of ``concept_effects``.
+        low, high: their intervals, float [cells, outcomes].
+        level: error of the intervals, in (0, 1).
+
+    Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
+    Statistics in Medicine 27 (2008), for one contrast of shares; ``intervals.wilson_interval``.
+    """
+    groups, values = cells_of(asked.levels)
+    said = (asked.design[:, groups] == values).astype(np.float64)  # [pictures, cells]
+    weights = said if asked.weights is None else said * asked.weights[:, None]
+    total = np.maximum(weights.sum(0), 1e-300)
+    pictures = (total**2 / np.maximum((weights**2).sum(0), 1e-300))[:, None]
+    share = weights.T @ hits / total[:, None]
+    z2 = NormalDist().inv_cdf(1 - level / 2) ** 2
+    reach = np.where(said.any(0)[:, None], z2 / (pictures + z2), 0.0)
+    never, always = reach * (share <= 1e-9), reach * (share >= 1 - 1e-9)
+    down, up = np.zeros_like(low), np.zeros_like(high)
+    for cell, group in enumerate(groups):
+        own = groups == group
+        weight = (np.flatnonzero(own) == cell)[:, None] - effects.middle[own]  # of the group's values in this effect
+        if group >= asked.groups:
+            weight = 2 * weight  # against the word's absence
+        lower = np.where(weight > 0, always[own], never[own])
+        higher = np.where(weight > 0, never[own], always[own])
+        down[cell], up[cell] = (((weight * side) ** 2).sum(0) for side in (lower, higher))
+    wider = effects.estimate - np.sqrt((effects.estimate - low) ** 2 + down)
+    return wider.clip(-1, 1), (effects.estimate + np.sqrt((high - effects.estimate) ** 2 + up)).clip(-1, 1)
