@@ -53,10 +53,8 @@ def wrong_type(argument: str, wanted: str, got: object) -> TypeError:
 
 
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Return (not raise) an error that names the five known names nearest to ``name``; there may be none."""
+    """Return (not raise) an error that names the five known names nearest to ``name``."""
     options = list(known)
-    if not options:
-        return UnknownNameError(describe(argument, "no name, because none is known", repr(name[:_LONGEST])))
     nearest = difflib.get_close_matches(name[:_LONGEST], _likely(name[:_LONGEST], options), n=5, cutoff=0.0)
     wanted = f"one of {len(options)} known names, nearest: {', '.join(option[:_LONGEST] for option in nearest)}"
     return UnknownNameError(describe(argument, wanted, repr(name[:_LONGEST])))

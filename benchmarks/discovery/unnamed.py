@@ -51,7 +51,7 @@ def measure(planned: Planned, work: Path, seed: int) -> list[Row]:
         wanted, rate = _WANTED.get(cell.kind), found[cell.label].activation["held_out"].rate
         right = verdict.kind in wanted if wanted else verdict.kind not in _OTHERS
         cue = [":".join(value) for value in cell.cue.values]
-        rows.append({"classifier": planned.name, "label": cell.label, "kind": cell.kind, "cue": cue})
+        rows.append({"classifier": planned.name, "seed": seed, "label": cell.label, "kind": cell.kind, "cue": cue})
         rows[-1] |= {"learnt": learnt(classifier, cell), "explanation answered": rate, "verdict": verdict.kind}
         rows[-1] |= {"right": right, "sentence": verdict.sentence, "unexplained low": said.unexplained_low}
         print(rows[-1], flush=True)
@@ -59,29 +59,34 @@ def measure(planned: Planned, work: Path, seed: int) -> list[Row]:
     return rows
 
 
+def shares_of(rows: list[Row]) -> Row:
+    """Return by kind how many classes that have learnt their cue have a right verdict, with Wilson's interval."""
+    shares: Row = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows if row["learnt"]):
+        hits = [row["right"] for row in rows if row["learnt"] and row["kind"] == kind]
+        low, high = wilson_interval(sum(hits), len(hits))
+        shares[kind] = {"right": sum(hits), "of": len(hits), "low": low, "high": high}
+    return shares
+
+
 def main() -> None:
     """Measure what is asked for and not in the results yet; print shares by kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of pictures and explanations")
-    parser.add_argument("--classifiers", nargs="*", default=[*DEFAULT], help="of the truth suite")
+    names = [planned.name for planned in whole_list() if any(cell.kind in _WANTED for cell in planned.cells)]
+    parser.add_argument("--classifiers", nargs="*", choices=names, default=[*DEFAULT], help="of the truth suite")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     torch.set_num_threads(1)
     before: Any = read_json(given.out) if given.out.exists() else {"rows": []}
     rows: list[Row] = before["rows"]
-    done = {row["classifier"] for row in rows}
+    done = {(row["classifier"], row["seed"]) for row in rows}
     for planned in whole_list():
-        if planned.name in given.classifiers and planned.name not in done:
+        if planned.name in given.classifiers and (planned.name, given.seed) not in done:
             rows += measure(planned, given.work, given.seed)
-            known = [row for row in rows if row["learnt"]]
-            shares: Row = {}
-            for kind in dict.fromkeys(row["kind"] for row in known):
-                hits = [row["right"] for row in known if row["kind"] == kind]
-                low, high = wilson_interval(sum(hits), len(hits))
-                shares[kind] = {"right": sum(hits), "of": len(hits), "low": low, "high": high}
-            result = {"seed": given.seed, "shares": shares, "rows": rows}
-            write_json_atomic(given.out, result | {"versions": versions(), "device": device_record()})
+            result = {"shares": shares_of(rows), "rows": rows, "versions": versions(), "device": device_record()}
+            write_json_atomic(given.out, result)
     print(read_json(given.out)["shares"] if given.out.exists() else "nothing measured")
 
 

@@ -208,7 +208,9 @@ def _own_sight(eye: Eye, concepts: Concepts, phrases: Phrases, blank: Tensor) ->
     """Return the user's own eye, tried on a black picture, with its errors where pictures of known content exist."""
     look = checked_eye(eye, len(concepts.names))
     look(blank)
-    return Sight(look, "the user's", errors_in_tiny_world(look, concepts) if phrases.of_tiny_world else None)
+    known = phrases.of_tiny_world and concepts.groups
+    errors = errors_in_tiny_world(lambda pixels: look(pixels.to(blank)), concepts) if known else None
+    return Sight(look, "the user's", errors)
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

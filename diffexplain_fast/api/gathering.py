@@ -25,7 +25,7 @@ class Gathering:
     def candidates(
         self: Explains,
         words: Sequence[str] = (),
-        taxonomy: Taxonomy | Mapping[str, object] | str | Path | None = None,
+        taxonomy: Taxonomy | Mapping[str, object] | Sequence[object] | str | Path | None = None,
         found: Sequence[Explanation | str] = (),
         captions: Sequence[str] = (),
         *,

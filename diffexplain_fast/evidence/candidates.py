@@ -66,7 +66,7 @@ class Candidates:
 def gather(
     pipeline: Pipeline,
     words: Sequence[str] = (),
-    taxonomy: Taxonomy | Mapping[str, object] | str | Path | None = None,
+    taxonomy: Taxonomy | Mapping[str, object] | Sequence[object] | str | Path | None = None,
     found: Iterable[str] = (),
     captions: Sequence[str] = (),
     labels: Sequence[str] = (),
@@ -158,7 +158,7 @@ def checked_embedding(embed: Embed) -> Embed:
 def _numbers(argument: str, wanted: str, given: object, rows: int, columns: int | None = None) -> np.ndarray:
     """Return what a function of the user's gave, as float [rows, columns]."""
     try:
-        found = np.asarray(given.cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        found = np.asarray(given.detach().double().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise wrong_value(argument, wanted, type(given).__name__) from error
     if found.ndim != 2 or len(found) != rows or columns not in (None, found.shape[1]) or not np.isfinite(found).all():
@@ -187,7 +187,7 @@ def pipeline_embedding(pipeline: Pipeline) -> Embed:
 
 def _listed(
     words: Sequence[str],
-    taxonomy: Taxonomy | Mapping[str, object] | str | Path | None,
+    taxonomy: Taxonomy | Mapping[str, object] | Sequence[object] | str | Path | None,
     found: Iterable[str],
     captions: Sequence[str],
 ) -> list[Candidate]:

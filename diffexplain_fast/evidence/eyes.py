@@ -36,7 +36,9 @@ def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
         answer = eye(pixels)
         wanted = f"a function that returns 1, 0 or NaN for [pictures, {concepts} concepts]"
         try:
-            seen = np.asarray(answer.cpu() if isinstance(answer, Tensor) else answer, dtype=np.float64)
+            seen = np.asarray(
+                answer.detach().double().cpu() if isinstance(answer, Tensor) else answer, dtype=np.float64
+            )
         except (TypeError, ValueError) as error:
             raise wrong_value("eye", wanted, type(answer).__name__) from error
         if seen.shape != (len(pixels), concepts):

@@ -90,8 +90,9 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
     if all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME):
         asked = ours.asked.part(slice(pictures))
         return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
-    one = estimate(ours.asked, first, own, len(first)).effects
-    two = estimate(theirs.asked, second, own, len(second)).effects
+    fewer = min(ours.asked, theirs.asked, key=lambda asked: len(asked.design))  # decides for both alike
+    one = estimate(ours.asked, first, own, len(first), fewer).effects
+    two = estimate(theirs.asked, second, own, len(second), fewer).effects
     effects = replace(
         one,
         estimate=one.estimate - two.estimate,

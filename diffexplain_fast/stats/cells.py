@@ -124,7 +124,9 @@ class Estimated:
     fit: Fit | None
 
 
-def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int) -> Estimated:
+def estimate(
+    asked: Asked, values: np.ndarray, own: Sequence[int | None], planned: int, whole: Asked | None = None
+) -> Estimated:
     """Return the effects of all cells, averaged over a target's own object asked for and not asked for.
 
     Effects in the object's own group, and of targets without an object among the concepts, are those of all pictures,
@@ -136,34 +138,36 @@ def estimate(asked: Asked, values: np.ndarray, own: Sequence[int | None], planne
         own: place of every target's own object among the concepts, None where there is none.
         planned: number of pictures at the last look. Where that is too small for an average, the effects of all
             pictures take its place.
+        whole: what the captions of all planned pictures ask for, which decides at every look alike which free words are
+            asked for enough; None for ``asked``.
 
     Returns:
         The effects; NaN at a look that comes too early for an average.
     """
     fit, base = concept_effects(asked, without_pairs(asked, values))
-    effects = base
+    effects, whole = base, asked if whole is None else whole
     for place in dict.fromkeys(place for place in own if place is not None):
         mine, group = asked.named[:, place], int(asked.columns[place])
         least = asked.least(group)
         if planned * mine.mean() < least:
             continue
-        targets, said = [target for target, its in enumerate(own) if its == place], _said(asked, mine)
-        cells = (base.groups != group) & (said * planned >= _LEAST_SAID * len(values))
+        targets = [target for target, its in enumerate(own) if its == place]
+        cells = (base.groups != group) & _said_enough(whole, whole.named[:, place])
         found: list[Average | None] = [None] * len(targets)
         if mine.sum() >= least:
             outcomes, rest = values[:, targets], asked.part(~mine)
             large = concept_effects(rest, without_pairs(rest, outcomes[~mine]))[1]
             small = one_by_one(asked.part(mine), outcomes[mine])
-            found = [*averaged(small, large, cells & (said >= _LEAST_SAID))]
+            found = [*averaged(small, large, cells & _said_enough(asked, mine))]
         for target, average in zip(targets, found, strict=True):
             effects = with_average(effects, target, cells, average)
     return Estimated(effects, fit)
 
 
-def _said(asked: Asked, mine: np.ndarray) -> np.ndarray:
-    """Return how many of some pictures ask for each cell's free word, float [cells]; infinity for cells of groups."""
+def _said_enough(asked: Asked, mine: np.ndarray) -> np.ndarray:
+    """Return whether a cell is of a group, or of a free word that enough of some pictures ask for, bool [cells]."""
     columns = cells_of(asked.levels)[0]
-    return np.where(columns < asked.groups, np.inf, (asked.design[mine] == 1).sum(0)[columns])
+    return np.asarray((columns < asked.groups) | ((asked.design[mine] == 1).sum(0)[columns] >= _LEAST_SAID))
 
 
 def one_by_one(asked: Asked, outcomes: np.ndarray) -> Effects:

@@ -14,9 +14,10 @@ def with_sure_answers(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return intervals of effects on answers that hold what values have that are always or never answered.
 
-    Where all n pictures of a value are answered alike its residuals are 0, and so is its part of the error. But the
-    true share may lie as far from 0 or 1 as Wilson's interval does, z^2 / (n + z^2). That distance, times the value's
-    weight in the effect, is added in squares to the side on which it lies. Differences of shares end at -1 and 1.
+    Where all n pictures of a value are answered alike, the value has hardly a part in the error: none where no other
+    group matters. But the true share may lie as far from 0 or 1 as Wilson's interval does, z^2 / (n + z^2). That
+    distance, times the value's weight in the effect, is added in squares to the side on which it lies. Differences of
+    shares end at -1 and 1, and at half of that where the median is that of two values.
 
     Args:
         asked: what the captions ask for.
@@ -40,11 +41,21 @@ def with_sure_answers(
     down, up = np.zeros_like(low), np.zeros_like(high)
     for cell, group in enumerate(groups):
         own = groups == group
-        weight = (np.flatnonzero(own) == cell)[:, None] - effects.middle[own]  # of the group's values in this effect
+        middle = _alike(_alike(effects.middle[own], never[own] > 0), always[own] > 0)
+        weight = (np.flatnonzero(own) == cell)[:, None] - middle  # of the group's values in this effect
         if group >= asked.groups:
             weight = 2 * weight  # against the word's absence
         lower = np.where(weight > 0, always[own], never[own])
         higher = np.where(weight > 0, never[own], always[own])
         down[cell], up[cell] = (((weight * side) ** 2).sum(0) for side in (lower, higher))
-    wider = effects.estimate - np.sqrt((effects.estimate - low) ** 2 + down)
-    return wider.clip(-1, 1), (effects.estimate + np.sqrt((high - effects.estimate) ** 2 + up)).clip(-1, 1)
+    of_two = (groups < asked.groups) & (np.array(asked.levels)[groups] == 2)
+    most = np.where(of_two, 0.5, 1.0)[:, None]
+    lower = effects.estimate - np.sqrt((effects.estimate - low) ** 2 + down)
+    higher = effects.estimate + np.sqrt((high - effects.estimate) ** 2 + up)
+    return lower.clip(-most, most), higher.clip(-most, most)
+
+
+def _alike(middle: np.ndarray, tied: np.ndarray) -> np.ndarray:
+    """Return weights in a median [values, outcomes] of which tied values have the same, not what rounding says."""
+    each = (middle * tied).sum(0) / np.maximum(tied.sum(0), 1)
+    return np.where(tied, each, middle)

@@ -141,9 +141,17 @@ def test_words_that_hardly_meet_the_own_object_keep_the_effect_of_all_pictures(o
         assert averaged.estimate[11, 0] == pytest.approx(3.0, abs=0.4)
 
 
-def test_a_look_before_words_meet_the_own_object_often_enough_has_no_estimate_of_them() -> None:
+def test_every_look_decides_alike_which_words_are_averaged() -> None:
     captions = bags(192, 6, 0.4)
-    values = np.random.default_rng(1).standard_normal((192, 1))
-    early, late = (estimate(captions.part(slice(count)), values[:count], [OWN], 192).effects for count in (32, 192))
-    others = np.repeat(np.arange(6) != OWN, 2)
-    assert np.isnan(early.estimate[others]).any() and np.isfinite(late.estimate[others]).all()
+    said = captions.named[captions.named[:, OWN]].sum(0)
+    captions.design[captions.named[:, OWN], 4] = 0  # never together with the own object
+    values = (3 * captions.design[:, [4]] + np.random.default_rng(1).standard_normal((192, 1))).astype(float)
+    parts = [captions.part(slice(count)) for count in (32, 192)]
+    early, late = (estimate(part, values[: len(part.design)], [OWN], 192, captions).effects for part in parts)
+    pooled = estimate(parts[0], values[:32], [None], 192).effects
+    rare, others = np.repeat(np.arange(6) == 4, 2), np.repeat((np.arange(6) != 4) & (np.arange(6) != OWN), 2)
+    assert said.min() >= 8 and np.isfinite(late.estimate[rare | others]).all()
+    assert early.estimate[rare] == pytest.approx(pooled.estimate[rare])
+    assert np.isnan(early.estimate[others]).any()  # too early for an average, and nothing else takes its place
+    averages = early.estimate[others][np.isfinite(early.estimate[others])]
+    assert not np.isclose(averages, pooled.estimate[others][np.isfinite(early.estimate[others])]).any()

@@ -26,6 +26,13 @@ def test_always_against_never_is_not_known_without_error() -> None:
     assert lower[1, 0] == pytest.approx(-0.5) and higher[1, 0] == pytest.approx(-0.5 + np.sqrt(2) * reach / 2)
 
 
+def test_values_that_are_never_answered_have_the_same_interval() -> None:
+    asked = Asked(balanced_design((6,), 120, 0, 0.0), (6,), 1)
+    *_, lower, higher = points(asked, (asked.design == 0).astype(float))
+    assert np.ptp(lower[1:]) < 1e-9 and np.ptp(higher[1:]) < 1e-9
+    assert lower[1, 0] < -0.01 and higher[1, 0] == pytest.approx(-lower[1, 0], abs=0.2)
+
+
 def test_a_free_word_is_against_its_absence_and_points_end_at_100() -> None:
     asked = Asked(np.arange(48)[:, None] % 2, (2,), 0)
     estimate, *_, lower, higher = points(asked, asked.design.astype(float))

@@ -43,7 +43,7 @@ class Prepared:
     def rule(self) -> Rule:
         """How the cells are tested."""
         sight = self.question.sight
-        return self.options.rule(bool(self.beside), sight is not None and sight.errors is not None, self.question.seed)
+        return self.options.rule(bool(self.beside), sight is not None and bool(sight.errors), self.question.seed)
 
     def with_found(self, found: Mapping[int, Found]) -> "Prepared":
         """Return the same question with what a search has found.

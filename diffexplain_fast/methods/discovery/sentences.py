@@ -14,8 +14,7 @@ def effect_clause(row: AuditRow, of_two: bool = False) -> str:
 
     Args:
         row: of the audit.
-        of_two: whether the group has one other value only. The median of two lies in their middle, so that the points
-            between them are twice those of the row.
+        of_two: whether the group has one other value only, so that the median is over both.
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
@@ -23,14 +22,12 @@ def effect_clause(row: AuditRow, of_two: bool = False) -> str:
         return f"gives {row.target} {change} in {pictures}, against the median of their group"
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
-    others = "others" if row.declared_by == "label" else f"others without a {row.target}"
-    times = 2 if of_two else 1
-    without = row.answered_with - times * (row.answered_with - row.answered_without)
-    points = f"{100 * (row.answered_with - without):+.0f} points"
-    low, high = (min(max(100 * times * end, -100), 100) for end in (row.points_low, row.points_high))
-    interval = f"[{low:.0f}, {high:.0f}]"
+    others = f"those with either {row.concept.partition(':')[0]}" if of_two else "others"
+    others += "" if row.declared_by == "label" else f" without a {row.target}"
+    points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
+    interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
     return (
-        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {max(without, 0):.0%} of {others} "
+        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
         f"({points} {interval})"
     ).replace("%", " %")
 

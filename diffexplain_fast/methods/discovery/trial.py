@@ -113,13 +113,14 @@ def run_trial(
     """
     parts: list[Measured] = []
     drawn: list[Measured] = []
-    found, before = None, 0
+    found, before, last = None, 0, rule.looks[-1].pictures
+    whole = plan.first(last).asked
     for look in rule.looks:
         drawn.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         parts.append(drawn[-1] if again is None else again(drawn[-1], before))
         before, data = look.pictures, joined(parts)
         asked = plan.first(before).asked
-        estimated = estimate(asked, data.values, own, rule.looks[-1].pictures)
+        estimated = estimate(asked, data.values, own, last, whole)
         judged = judge(asked, estimated, rule, look.level, found)
         found = judged.found
         if not _open(judged, rule).any():
@@ -129,7 +130,7 @@ def run_trial(
     if more:
         plans = {place: captions for target, (captions, _) in more.items() if (place := own[target]) is not None}
         every = every[0].and_more(plans), joined([data, *(said for _, said in more.values())])
-        estimated = estimate(every[0].asked, every[1].values, own, len(every[1].values))
+        estimated = estimate(every[0].asked, every[1].values, own, len(every[1].values), whole)
         judged = judge(every[0].asked, estimated, rule, rule.own_level, found)
     sizes = {target: len(captions.captions) for target, (captions, _) in more.items()}
     return Ran(data, joined(drawn), estimated, judged, sizes, every)

@@ -29,6 +29,10 @@ def shares_of(given: object, concepts: Concepts) -> Shares | None:
         return None
     if not isinstance(given, Mapping) or not given:
         raise wrong_type("weights", "a dict from groups to shares of their values, or None", given)
+    if not concepts.groups:
+        raise wrong_value(
+            "weights", "None, because free words exclude nothing and have no shares", sorted(map(str, given))
+        )
     found = {}
     for group, named in given.items():
         if group not in concepts.groups:
