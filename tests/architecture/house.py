@@ -213,6 +213,7 @@ DOORS = {
         "named": "methods",
         "placebo": ANY,
         "regression": "methods",
+        "shares": "methods",
         "strata": "methods",
         "unit_scores": "methods",
     },

@@ -8,6 +8,8 @@ import numpy as np
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.stats.named import Named
 
+DECIDED = ("unnamed", "named")
+"""Kinds of features that more pictures need not decide."""
 _MOSTLY = 0.5
 """Explained share of an effect from which it is called named."""
 

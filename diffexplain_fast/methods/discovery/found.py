@@ -11,15 +11,15 @@ from torch import Tensor
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.disturbed import as_jpeg, shifted
 from diffexplain_fast.evidence.phrases import check_captions
-from diffexplain_fast.methods.discovery.explained import kind_of, seen_changes
+from diffexplain_fast.methods.discovery.explained import DECIDED, kind_of, seen_changes
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.question import Found, Question
 from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature
 from diffexplain_fast.stats.named import named_share
 
-SCENES = 32
-"""Fresh captions of each target, drawn twice with one start latent each."""
+SCENES = (32, 96)
+"""Fresh captions of each target, drawn twice with one start latent each: at first, and where that decides nothing."""
 _SAID = 0.5
 """Share of the groups that a caption names: the generator obeys words rather than tokens, so tokens need room."""
 _SHOWN = 3
@@ -69,29 +69,30 @@ def found_features(
     """
     features = []
     for done, (place, found) in enumerate(question.found.items(), start=1):
-        captions, target = _scenes(question, place), trial.readout.names[place]
+        every, target = _scenes(question, place), trial.readout.names[place]
         tokens = found.soft.detach().float().cpu().numpy().tobytes()
         stage = f"found-{hashlib.sha256(target.encode() + tokens).hexdigest()[:12]}"
-        plain, with_it = (_said(question, place, stage, captions, soft) for soft in (None, found.soft))
         own = [row for row in rows if row.target == target]
-        features.append(_feature(trial, found, own, plain, with_it))
+        for count in SCENES:
+            plain, with_it = (_said(question, place, stage, every[:count], soft) for soft in (None, found.soft))
+            feature = _feature(trial, found, own, plain, with_it)
+            if feature.kind in DECIDED or feature.unexplained is None or feature.effect <= trial.delta:
+                break  # decided; or never to be, because nobody sees what comes with the tokens or they do too little
+        features.append(feature)
         report(done, len(question.found))
     return features
 
 
 def _scenes(question: Question, place: int) -> list[str]:
     """Return captions that leave out about half of the groups, and the target's own object always."""
-    concepts, label = question.concepts, question.readout.labels[place]
-    name = question.readout.names[place]
+    concepts, label, name = question.concepts, question.readout.labels[place], question.readout.names[place]
     rng = np.random.default_rng([question.seed, int(hashlib.sha256(name.encode()).hexdigest()[:12], 16)])
-    own = own_concept(concepts, label)
+    own, captions = own_concept(concepts, label), []
     avoided = "" if own is None else concepts.names[own]
-    captions = []
-    for scene in range(SCENES):
+    for scene in range(SCENES[-1]):
         said = {}
         for group, values in concepts.groups.items():
-            others = [value for value in values if f"{group}:{value}" != avoided]
-            value = str(rng.choice(others))
+            value = str(rng.choice([value for value in values if f"{group}:{value}" != avoided]))
             if rng.random() < _SAID:
                 said[group] = value
         words = [word for word in concepts.words if rng.random() < _SAID and f"word:{word}" != avoided][:2]
@@ -109,25 +110,24 @@ def _said(question: Question, place: int, stage: str, captions: Sequence[str], s
             values[name].append(question.readout(pool.as_pixels(changed))[0][:, place])
         if sight is not None:
             seen.append(sight.look(pool.as_pixels(levels)))
-    joined = {name: np.concatenate(parts) for name, parts in values.items()}
-    return _Said(joined, np.concatenate(seen) if seen else None)
+    return _Said(
+        {name: np.concatenate(parts) for name, parts in values.items()}, np.concatenate(seen) if seen else None
+    )
 
 
 def _feature(trial: Trial, found: Found, rows: Sequence[AuditRow], plain: _Said, with_it: _Said) -> FoundFeature:
     weights = np.array([_known(row.other_effect) for row in rows])
-    ends = [(_known(row.other_low), _known(row.other_high)) for row in rows]
-    errors = np.array([(high - low) / 2 / _HALF for low, high in ends])
-    changes, slack = np.zeros((SCENES, len(rows))), math.inf
+    errors = np.array([(_known(row.other_high) - _known(row.other_low)) / 2 / _HALF for row in rows])
+    changes, slack = np.zeros((len(with_it.values["plain"]), len(rows))), math.inf
     if plain.seen is not None and with_it.seen is not None:
         sizes = [*(len(values) for values in trial.concepts.groups.values()), *(1 for _ in trial.concepts.words)]
         changes, slack = seen_changes(with_it.seen - plain.seen, trial.errors, weights, sizes)
-    said = {
-        name: named_share(with_it.values[name] - plain.values[name], changes, weights, errors, slack, trial.level)
-        for name in plain.values
+    said = {  # each look spends its part of the level
+        name: named_share(with_it.values[name] - usual, changes, weights, errors, slack, trial.level / len(SCENES))
+        for name, usual in plain.values.items()
     }
-    usual, parts = said["plain"], changes.mean(0) * weights
+    usual, parts, blind = said["plain"], changes.mean(0) * weights, math.isinf(slack)
     order = [place for place in np.argsort(-np.abs(parts)) if abs(parts[place]) > trial.delta][:_SHOWN]
-    blind = math.isinf(slack)
     return FoundFeature(
         target=rows[0].target,
         words=found.words,

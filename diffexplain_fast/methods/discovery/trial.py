@@ -113,14 +113,13 @@ def run_trial(
     """
     parts: list[Measured] = []
     drawn: list[Measured] = []
-    found, before, last = None, 0, rule.looks[-1].pictures
-    whole = plan.first(last).asked
+    found, before, whole = None, 0, plan.first(rule.looks[-1].pictures).asked
     for look in rule.looks:
         drawn.append(measured(pool, plan, readout, eye, before, look.pictures, report))
         parts.append(drawn[-1] if again is None else again(drawn[-1], before))
         before, data = look.pictures, joined(parts)
         asked = plan.first(before).asked
-        estimated = estimate(asked, data.values, own, last, whole)
+        estimated = estimate(asked, data.values, own, len(whole.design), whole)
         judged = judge(asked, estimated, rule, look.level, found)
         found = judged.found
         if not _open(judged, rule).any():

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.disturbed import as_jpeg, shifted
+from diffexplain_fast.methods.discovery import found
 from diffexplain_fast.methods.discovery.explained import kind_of, seen_changes
+from diffexplain_fast.methods.discovery.question import Found
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.models.classifier import Classifier
@@ -109,6 +112,28 @@ def test_an_eye_names_what_the_tokens_bring(explanation: Explanation, tmp_path: 
     (feature,) = quick_audit(tmp_path / "pool", explain={"fish": explanation}, eye=eye).found
     assert feature.unexplained is not None and feature.unexplained_low is not None
     assert feature.unexplained_low <= feature.unexplained <= (feature.unexplained_high or 0)
+
+
+@pytest.mark.parametrize(("second", "scenes", "kind"), [(1.0, 96, "unnamed"), (3.0, 32, "unnamed"), (0.0, 32, None)])
+def test_what_few_scenes_do_not_decide_is_asked_of_more(
+    monkeypatch: pytest.MonkeyPatch, second: float, scenes: int, kind: str | None
+) -> None:
+    asked = list[int]()
+
+    def said(question: object, place: int, stage: str, captions: list[str], soft: torch.Tensor | None) -> found._Said:
+        rng = np.random.default_rng([0, soft is None])
+        values = rng.standard_normal(len(captions)) + (0 if soft is None else second)
+        asked.append(len(captions))
+        return found._Said(dict.fromkeys(("plain", "jpeg", "shift"), values), np.zeros((len(captions), len(names))))
+
+    trial = made_up({})
+    names = trial.concepts.names
+    monkeypatch.setattr(found, "_said", said)
+    monkeypatch.setattr(found, "_scenes", lambda question, place: ["a fish"] * found.SCENES[-1])
+    question = SimpleNamespace(found={1: Found(torch.zeros(2, 3), ["fish"], 0.0)})
+    (feature,) = found.found_features(question, trial, rows_of(trial), lambda done, total: None)  # type: ignore[arg-type]
+    assert asked[-1] == scenes and asked[0] == 32
+    assert feature.kind == kind if kind else feature.kind == "not confirmed"
 
 
 def test_true_explains_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, explanation: Explanation) -> None:
