@@ -11,7 +11,7 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Start, look_again
+from diffexplain_fast.methods.diffexplainer.screening import Start
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, has_moved, new_state
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -91,12 +91,8 @@ def name_result(
     report = counter(callback, "name")
     report(0, 1)
     if not problem.cost.leaves_out(NAMING):
-        before = problem.cost.rows
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
-        found = look_again(problem, Start(best["name"], state.best), options.n_validation, kept)
-        best["named"], _ = name_found(problem, options, found, kept)
-        if best["named"]:
-            best["named"]["rows"] = problem.cost.rows - before
+        best["named"], _ = name_found(problem, options, Start(best["name"], state.best), kept)
     report(1, 1)
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:
