@@ -37,15 +37,21 @@ def denoising_error(pipeline: Pipeline, clean: Tensor, levels: Tensor, noise: Te
     Source: Ho, Jain, Abbeel (arXiv 2006.11239), eq. 14; Salimans and Ho (arXiv 2202.00512), section 4 for "v".
     """
     alphas: Tensor = pipeline.scheduler.alphas_cumprod
-    unet, count = pipeline.unet, len(clean)
     times = (levels * len(alphas)).long().clamp(0, len(alphas) - 1).to(clean.device)
     a = alphas.to(clean.device)[times].float().view(-1, 1, 1, 1)
     noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
     is_noise = pipeline.scheduler.config.prediction_type == "epsilon"
     wanted = noise if is_noise else a.sqrt() * noise - (1 - a).sqrt() * clean
+    said = denoiser_output(pipeline, noisy, times, text)
+    return (said - wanted).square().sum((1, 2, 3))
+
+
+def denoiser_output(pipeline: Pipeline, noisy: Tensor, times: Tensor, text: Conditioning) -> Tensor:
+    """Return the denoiser's output [B, c, h, w] in float32 on noisy latents [B, c, h, w] at B steps of its training."""
+    count, unet = len(noisy), pipeline.unet
     pooled = None if text.pooled is None else text.pooled.expand(count, -1)
     added = None if pooled is None else {"text_embeds": pooled, "time_ids": pipeline.extras(text, count)["time_ids"]}
     embeds, dtype = text.prompt_embeds.expand(count, -1, -1), next(unet.parameters()).dtype
     with frozen(unet):
-        said = unet(noisy.to(dtype), times, embeds.to(dtype), added_cond_kwargs=added, return_dict=False)[0]
-    return (said.float() - wanted).square().sum((1, 2, 3))
+        said: Tensor = unet(noisy.to(dtype), times, embeds.to(dtype), added_cond_kwargs=added, return_dict=False)[0]
+    return said.float()

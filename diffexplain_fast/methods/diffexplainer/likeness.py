@@ -1,4 +1,8 @@
-"""How alike two prompts are to the denoiser: by what the text encoder says of them, so that no picture is drawn."""
+"""How alike two prompts are: by what they add to the denoiser's answer, so that no picture is drawn.
+
+The text encoder says little of it. To it a house at night is like a house with a kite, and two prompts of a search that
+both draw a night need not be alike. To the denoiser it is the other way round.
+"""
 
 from collections.abc import Sequence
 
@@ -6,12 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.editing.likelihood import denoiser_output, has_error
+from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 
 _BATCH = 64
-_SAME = 0.55
-"""Likeness above which two prompts count as one explanation: different words stay below it in every world measured."""
+_ASKED, _LEVEL = 2, 0.9
+"""Noises of which the denoiser is asked about a prompt, and their level."""
+_SAME, _SAME_TEXT = 0.7, 0.55
+"""Likeness above which two prompts count as one explanation, to the denoiser and to the text encoder."""
 _PENALTY = 10.0
 """Log-odds that a prompt loses which is wholly like an explanation that is there already."""
 
@@ -32,15 +40,42 @@ def likeness(problem: Problem, softs: Tensor, others: Sequence[Tensor]) -> Tenso
 
 def is_new(problem: Problem, soft: Tensor) -> bool:
     """Whether soft tokens [n, d] explain otherwise than the explanations that are there already."""
-    return not problem.others or float(likeness(problem, soft[None], problem.others).max()) <= _SAME
+    least = _SAME if has_error(problem.pipeline) else _SAME_TEXT
+    return not problem.others or float(_drawn_alike(problem, soft[None]).max()) <= least
 
 
 def penalty(problem: Problem, softs: Tensor) -> Tensor:
     """Return what P prompts [P, n, d] lose because explanations are there already that are like them, [P]."""
     if not problem.others:
         return torch.zeros(len(softs), dtype=torch.float64, device="cpu")
-    alike = likeness(problem, softs, problem.others).amax(1)
-    return _PENALTY * alike.clamp_min(0).double().cpu()
+    return _PENALTY * _drawn_alike(problem, softs).clamp_min(0).double().cpu()
+
+
+@torch.no_grad()
+def _drawn_alike(problem: Problem, softs: Tensor) -> Tensor:
+    """Return by how much P prompts [P, n, d] are like the explanation that is there already and most like them, [P]."""
+    if not has_error(problem.pipeline):
+        return likeness(problem, softs, problem.others).amax(1)
+    theirs = torch.cat([_answers(problem, other[None].to(softs)) for other in problem.others])
+    return cosine_similarity(_answers(problem, softs)[:, None], theirs[None], dim=-1).amax(1)
+
+
+def _answers(problem: Problem, softs: Tensor) -> Tensor:
+    """Return what prompts [P, n, d] add to the denoiser's answer to noise under a neutral prompt, flat."""
+    alphas: Tensor = problem.pipeline.scheduler.alphas_cumprod
+    place = int(_LEVEL * len(alphas))
+    noise = normal(seeded_generator(0, "likeness", 0), _ASKED, *problem.pipeline.latent_shape).to(softs)
+    noisy = (1 - float(alphas[place])) ** 0.5 * noise
+    softs = torch.cat([soft_from_text(problem.pipeline, "a", softs.shape[1])[None].to(softs), softs])
+    answers, each = list[Tensor](), FORWARD_BATCH // _ASKED
+    for batch in (softs[first : first + each] for first in range(0, len(softs), each)):
+        text, count = problem.encode_soft(batch.repeat_interleave(_ASKED, 0)), _ASKED * len(batch)
+        problem.cost.count(count, gradient=False)
+        times = torch.full((count,), place, device=softs.device)
+        said = denoiser_output(problem.pipeline, noisy.repeat(len(batch), 1, 1, 1), times, text)
+        answers.append(said.reshape(len(batch), -1))
+    found = torch.cat(answers)
+    return found[1:] - found[:1]
 
 
 def _states(problem: Problem, softs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from diffexplain_fast.evidence.seeds import seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
 from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.likeness import penalty
 from diffexplain_fast.models.conditioning import joined
 
 BAGS, LOOKS = 64, 3
@@ -67,7 +68,7 @@ class Seen(NamedTuple):
 
 
 def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept) -> Seen:
-    """Draw one picture of each of the prompts [K, n, d] and say what it promises.
+    """Draw one picture of each of the prompts [K, n, d] and say what it promises that is not explained already.
 
     Args:
         problem: what is explained, with pictures of few steps.
@@ -92,7 +93,7 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
         batch = slice(first, first + FORWARD_BATCH)
         found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
     done = len(found)
-    promise = torch.tensor(found, dtype=torch.float64, device="cpu")
+    promise = torch.tensor(found, dtype=torch.float64, device="cpu") - penalty(problem, softs[:done])
     return Seen([*softs[:done]], latents[:done], promise, [problem.guided] * done)
 
 

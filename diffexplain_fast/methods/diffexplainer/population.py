@@ -94,7 +94,6 @@ def search_population(
         origins = ["description"] * len(more) + origins
         rungs = rungs[1:] if problem.plain_class and max(map(float, means), default=0.0) > _GOOD else rungs
     latent += LOOKS * BAGS + len(DESCRIBED) * DRAWN
-    promise = promise - penalty(problem, softs)
     report(done)
     for place, rung in rungs:
         if problem.cost.leaves_out(SEARCHING):

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import likeness as likeness_module
 from diffexplain_fast.methods.diffexplainer.likeness import is_new, likeness, penalty
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.storage import read_json, write_json_atomic, write_manifest
+from diffexplain_fast.targets import ClassProbability
 from tests.explaining import QUICK, assert_same_result, quick_explainer
 from tests.methods.diffexplainer.test_population import problem_of
 
@@ -25,13 +30,24 @@ def test_a_prompt_is_like_itself_and_unlike_another() -> None:
     another = problem.after([snow])
     assert not is_new(another, snow)
     assert float(penalty(another, snow[None])) == pytest.approx(10.0, rel=1e-4)
-    assert another.cost.rows == 0
+    assert problem.cost.rows == 0 < another.cost.rows, "only where there is something to compare with"
+
+
+def test_prompts_that_draw_the_same_are_alike_whatever_their_words_are() -> None:
+    pipeline, classifier = load_pipeline("tinyworld"), Classifier.from_pretrained("tinyworld/clean")
+    sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=8, guidance_scale=4.0)
+    problem = Problem(pipeline, sampler, classifier, ClassProbability("star").bind(classifier), "", 0)
+    night = problem.after([soft_from_text(pipeline, "house on night", 3)])
+    same, other = (soft_from_text(pipeline, text, 3) for text in ("boat on night", "house with kite"))
+    assert not is_new(night, same) and is_new(night, other)
+    lost, kept = penalty(night, torch.stack([same, other])).tolist()
+    assert lost > 8 > 3 > kept
 
 
 def test_explanations_of_one_class_differ_and_are_saved_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(likeness_module, "_SAME", 0.99)  # to a text encoder that learnt nothing all words are alike
+    monkeypatch.setattr(likeness_module, "_SAME", 0.99)  # to a denoiser that learnt nothing all words are alike
     options = {**QUICK, "start": "screen", "candidates": ["red", "blue", "snow", "fish"], "n_tokens": 1}
     options |= {"iterations": 1, "lr": 1e-9}  # so that what is found is the word
     with quick_explainer() as explainer:
