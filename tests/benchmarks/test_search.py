@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.search import either
 from benchmarks.search.__main__ import says_cue_first, table
 from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
 from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
@@ -88,3 +89,42 @@ def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(rival) -> None:
 def test_a_rival_without_a_budget_is_refused() -> None:
     with quick_explainer() as explainer, pytest.raises(SystemExit, match="give it a --budget"):
         Tried(explainer, "boat", None)
+
+
+def test_cells_of_either_have_two_values_and_each_is_there_once() -> None:
+    found = either.either_cells(3)
+    assert [planned.name for planned, *_ in found] == [
+        name for name in ("pairs-00", "pairs-01", "pairs-02") for _ in "ab"
+    ]
+    assert all(len(set(values)) == 2 for *_, values in found) and len({str(cell) for cell in found}) == 6
+
+
+@pytest.mark.parametrize(
+    ("shows", "rates", "found"),
+    [
+        ([(1.0, 0.0), (0.1, 0.9)], (0.95, 0.9), True),
+        ([(0.1, 0.9), (1.0, 0.0)], (0.95, 0.9), True),
+        ([(0.9, 0.9), (0.9, 0.0)], (1.0, 1.0), True),
+        ([(1.0, 0.0), (1.0, 0.0)], (1.0, 1.0), False),
+        ([(0.9, 0.9), (0.0, 0.0)], (1.0, 1.0), False),
+        ([(1.0, 0.0), (0.0, 1.0)], (1.0, 0.8), False),
+        ([(1.0, 1.0)], (1.0,), False),
+    ],
+    ids=["in order", "in the other order", "one shows both", "the same twice", "one of two", "too rarely", "one only"],
+)
+def test_both_values_are_found_by_two_explanations_that_convince(
+    shows: list[tuple[float, float]], rates: tuple[float, ...], found: bool
+) -> None:
+    made = [
+        {"rate": rate, "shows": dict(zip("ab", each, strict=True))} for each, rate in zip(shows, rates, strict=True)
+    ]
+    assert either.both(made, ["a", "b"], {}) is found
+    assert either.both(made, ["a", "b"], {"b": 0.85}) is (found or rates == (1.0, 0.8))
+
+
+def test_the_table_of_either_has_shares_and_medians() -> None:
+    rows = [
+        {"mode": "closed", "both": i > 0, "found": [{"rows": 100}, {"rows": 50 * i}], "CPU seconds": i}
+        for i in (0, 1, 4)
+    ]
+    assert either.table(rows).splitlines()[1].split() == ["closed", "3", "0.67", "0.21", "150", "1.0"]
