@@ -138,7 +138,7 @@ class FoundFeature(Record):
         target: label of the class, or description of another target.
         words: the vocabulary words nearest to the tokens.
         effect: of the tokens after captions without the target's own object, on the value of the target.
-        low: lower end of its interval.
+        low: lower end of its interval, of half the audit's level, because there may be two looks.
         high: upper end.
         unexplained: what of the effect is left without the concepts that the eye sees come and go with the tokens.
         unexplained_low: lower end of its interval; what the eye cannot see is taken off; None without an eye.
