@@ -8,7 +8,7 @@ from functools import partial
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import SECOND_LOOKS, SECOND_WORDS, WORDS
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.likeness import is_new
+from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, screen, with_few_steps
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
@@ -54,7 +54,7 @@ def word_starts(
         if starts and is_over():
             break
         starts += screen(quick, block, n, kept, _shifted(report, len(starts), total), is_over)
-    starts = [replace(start, origin="dictionary") for start in starts if is_new(problem, start.soft)]
+    starts = [replace(start, origin="dictionary") for start in new_ones(problem, starts)]
     starts.sort(key=score_of, reverse=True)
     count = _FEW_FINALISTS if briefly else _FINALISTS
     finalists = [*starts[:count], *(start for start in starts[count:] if start.name == class_name)]
@@ -110,7 +110,7 @@ def _with_a_second_word(
     alone, quick = replace(kept, images={}), with_few_steps(problem, options)
     is_over = partial(problem.cost.leaves_out, SECOND_WORDS)
     pairs = screen(quick, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
-    pairs = [replace(pair, origin=finalists[0].origin) for pair in pairs if is_new(problem, pair.soft)]
+    pairs = [replace(pair, origin=finalists[0].origin) for pair in new_ones(problem, pairs)]
     pairs.sort(key=score_of, reverse=True)
     best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
     looked_at = ranked(problem, options.n_validation, best, kept)

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from diffexplain_fast.editing.likelihood import denoiser_output, has_error
 from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
 
 _BATCH = 64
 _ASKED, _LEVEL = 2, 0.9
@@ -38,10 +38,13 @@ def likeness(problem: Problem, softs: Tensor, others: Sequence[Tensor]) -> Tenso
     return cosine_similarity(ours[:, None], theirs[None], dim=-1)
 
 
-def is_new(problem: Problem, soft: Tensor) -> bool:
-    """Whether soft tokens [n, d] explain otherwise than the explanations that are there already."""
+def new_ones(problem: Problem, starts: Sequence[Start]) -> list[Start]:
+    """Return the starts, of as many tokens each, that explain otherwise than the explanations that are there."""
+    if not problem.others or not starts:
+        return [*starts]
+    alike = _drawn_alike(problem, torch.stack([start.soft for start in starts]))
     least = _SAME if has_error(problem.pipeline) else _SAME_TEXT
-    return not problem.others or float(_drawn_alike(problem, soft[None]).max()) <= least
+    return [start for start, one in zip(starts, alike.tolist(), strict=True) if one <= least]
 
 
 def penalty(problem: Problem, softs: Tensor) -> Tensor:

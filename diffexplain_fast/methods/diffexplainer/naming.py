@@ -17,7 +17,7 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.dictionary import ranked, score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.likeness import is_new
+from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
 from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, Words, best_in_company, replaceable
@@ -125,7 +125,7 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hop
     alone, is_over = replace(kept, images={}), partial(problem.cost.leaves_out, NAMING)
     quick = with_few_steps(problem, options)
     starts = screen(quick, texts, options.n_tokens, alone, lambda done: None, is_over)
-    starts = [replace(start, origin="proposals") for start in starts if is_new(problem, start.soft)]
+    starts = [replace(start, origin="proposals") for start in new_ones(problem, starts)]
     starts.sort(key=score_of, reverse=True)
     return ranked(problem, options.n_validation, [one for one in starts if score_of(one) >= hope][:_FINALISTS], kept)
 

@@ -22,7 +22,7 @@ from diffexplain_fast.methods.diffexplainer.dictionary import (
     word_starts,
 )
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.likeness import is_new
+from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
@@ -108,7 +108,7 @@ def _search(
             report(number * STEPS + done, tries * STEPS)
 
         left = search_population(quick, options, number, [] if number else members, kept, shifted)
-        left = [start for start in left if is_new(problem, start.soft)] or left[:1]
+        left = new_ones(problem, left) or left[:1]
         found = sorted([*found, *ranked(problem, options.n_validation, left, kept)], key=score_of, reverse=True)
         enough = not problem.plain_class or score_of(found[0]) >= options.restart_below
         if enough or (number + 1 < tries and problem.cost.leaves_out(SEARCHING)):

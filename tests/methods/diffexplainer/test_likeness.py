@@ -9,8 +9,8 @@ from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import CorruptFileError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import likeness as likeness_module
-from diffexplain_fast.methods.diffexplainer.likeness import is_new, likeness, penalty
-from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.methods.diffexplainer.likeness import likeness, new_ones, penalty
+from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.explanation import Explanation
@@ -26,9 +26,14 @@ def test_a_prompt_is_like_itself_and_unlike_another() -> None:
     alike = likeness(problem, torch.stack([snow, fish]), [snow, fish])
     torch.testing.assert_close(alike.diagonal(), torch.ones(2))
     assert float(alike[0, 1]) == pytest.approx(float(alike[1, 0])) and float(alike[0, 1]) < 0.9
-    assert is_new(problem, snow) and penalty(problem, snow[None]).tolist() == [0.0]
+    starts = [Start("snow", snow), Start("fish", fish)]
+    assert (
+        new_ones(problem, starts) == starts
+        and new_ones(problem, []) == []
+        and penalty(problem, snow[None]).tolist() == [0.0]
+    )
     another = problem.after([snow])
-    assert not is_new(another, snow)
+    assert starts[0] not in new_ones(another, starts)
     assert float(penalty(another, snow[None])) == pytest.approx(10.0, rel=1e-4)
     assert problem.cost.rows == 0 < another.cost.rows, "only where there is something to compare with"
 
@@ -39,7 +44,9 @@ def test_prompts_that_draw_the_same_are_alike_whatever_their_words_are() -> None
     problem = Problem(pipeline, sampler, classifier, ClassProbability("star").bind(classifier), "", 0)
     night = problem.after([soft_from_text(pipeline, "house on night", 3)])
     same, other = (soft_from_text(pipeline, text, 3) for text in ("boat on night", "house with kite"))
-    assert not is_new(night, same) and is_new(night, other)
+    rows = night.cost.rows
+    assert [start.name for start in new_ones(night, [Start("same", same), Start("other", other)])] == ["other"]
+    assert night.cost.rows - rows == 10, "the neutral prompt, and the one that is there, are asked about once"
     lost, kept = penalty(night, torch.stack([same, other])).tolist()
     assert lost > 8 > 3 > kept
 
@@ -56,7 +63,9 @@ def test_explanations_of_one_class_differ_and_are_saved_together(
         problem = problem_of().after([found.prompt_embeds])
     everything = (found, *found.others)
     assert len({each.settings["start"] for each in everything}) == len(everything) == 3
-    assert all(is_new(problem, soft_from_text(problem.pipeline, e.settings["start"], 1)) for e in found.others)
+    words = [each.settings["start"] for each in found.others]
+    starts = [Start(word, soft_from_text(problem.pipeline, word, 1)) for word in words]
+    assert new_ones(problem, starts) == starts
     found.save(tmp_path / "saved")
     loaded = Explanation.load(tmp_path / "saved")
     for first, second, third in zip(everything, (loaded, *loaded.others), (again, *again.others), strict=True):
