@@ -87,7 +87,7 @@ def _scenes(question: Question, place: int) -> list[str]:
     """Return captions that leave out about half of the groups, and the target's own object always."""
     concepts, label, name = question.concepts, question.readout.labels[place], question.readout.names[place]
     rng = np.random.default_rng([question.seed, int(hashlib.sha256(name.encode()).hexdigest()[:12], 16)])
-    own, captions = own_concept(concepts, label), []
+    own, captions = own_concept(concepts, label), list[str]()
     avoided = "" if own is None else concepts.names[own]
     for scene in range(SCENES[-1]):
         said = {}
@@ -95,16 +95,16 @@ def _scenes(question: Question, place: int) -> list[str]:
             value = str(rng.choice([value for value in values if f"{group}:{value}" != avoided]))
             if rng.random() < _SAID:
                 said[group] = value
-        words = [word for word in concepts.words if rng.random() < _SAID and f"word:{word}" != avoided][:2]
+        others = [word for word in concepts.words if f"word:{word}" != avoided]
+        words = rng.permutation(others)[: rng.binomial(min(2, len(others)), _SAID)].tolist()
         captions.append(question.phrases.say(said, words, scene % question.phrases.count))
     return captions
 
 
 def _said(question: Question, place: int, stage: str, captions: Sequence[str], soft: Tensor | None) -> _Said:
     """Return what is said of the scenes, as they are and disturbed."""
-    pool, sight = question.pool, question.sight
+    pool, sight, seen = question.pool, question.sight, list[np.ndarray]()
     values: dict[str, list[np.ndarray]] = {"plain": [], "jpeg": [], "shift": []}
-    seen = []
     for levels in pool.pictures(stage, captions, 0, len(captions), soft=soft):
         for name, changed in (("plain", levels), ("jpeg", as_jpeg(levels)), ("shift", shifted(levels))):
             values[name].append(question.readout(pool.as_pixels(changed))[0][:, place])

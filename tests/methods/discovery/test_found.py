@@ -10,6 +10,7 @@ import torch
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.evidence.calibration import Errors
+from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.disturbed import as_jpeg, shifted
 from diffexplain_fast.methods.discovery import found
 from diffexplain_fast.methods.discovery.explained import kind_of, seen_changes
@@ -134,6 +135,15 @@ def test_what_few_scenes_do_not_decide_is_asked_of_more(
     (feature,) = found.found_features(question, trial, rows_of(trial), lambda done, total: None)  # type: ignore[arg-type]
     assert asked[-1] == scenes and asked[0] == 32
     assert feature.kind == kind if kind else feature.kind == "not confirmed"
+
+
+def test_captions_hold_any_of_the_free_words_but_the_target_s_own() -> None:
+    words = ["fish", "desert", "snow", "sea", "sun", "moon", "kite", "flag"]
+    phrases, readout = SimpleNamespace(say=lambda said, words, number: " ".join(words), count=1), made_up({}).readout
+    question = SimpleNamespace(concepts=Concepts(words=words), readout=readout, seed=0, phrases=phrases)
+    said = [text.split() for text in found._scenes(question, 1)]  # type: ignore[arg-type]
+    assert {word for one in said for word in one} == {*words[1:]} and max(map(len, said)) == 2
+    assert np.mean([len(one) for one in said]) == pytest.approx(1, abs=0.25)
 
 
 def test_true_explains_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, explanation: Explanation) -> None:
