@@ -283,7 +283,8 @@ class Taxonomy:
         return [word for word in dict.fromkeys(c.word for c in self.concepts) if tokens(word) > len(word.split())]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Taxonomy) and (self.domain, self._roots) == (other.domain, other._roots)
+        same = isinstance(other, Taxonomy) and (self.domain, self._roots) == (other.domain, other._roots)
+        return same if isinstance(other, Taxonomy) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.discovery.figures import PLANTED, Row
-from benchmarks.truth.cells import Cell, Planned, classifier_of, whole_list
+from benchmarks.discovery.figures import Row
+from benchmarks.truth.cells import Planned, classifier_of, whole_list
+from benchmarks.truth.rows import learnt
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.stats.intervals import wilson_interval
 from diffexplain_fast.storage import read_json, write_json_atomic
@@ -25,14 +26,6 @@ DEFAULT = ("nameless-00", "nameless-01", "single-0.9-00")
 _WANTED = {"nameless": {"unnamed"}, "mark": {"not elicited"}}
 """Kind of a cell to the verdicts that are right; for a cue that a word names everything else than these."""
 _OTHERS = {"unnamed", "not elicited"}
-
-
-def learnt(classifier: dx.Classifier, cell: Cell) -> bool:
-    """Return whether the measured effect of a cue is as large as planted ones are."""
-    truth: Any = (classifier.truth or {})[cell.label]
-    effects = {row["attribute"]: row["effect"] for row in truth["attributes"]}
-    effects |= {row["cue"]: row["effect"] for row in truth["unnamed"]}
-    return all(effects[f"{name}:{value}"] > PLANTED for name, value in cell.cue.values)
 
 
 def measure(planned: Planned, work: Path, seed: int) -> list[Row]:
@@ -46,13 +39,14 @@ def measure(planned: Planned, work: Path, seed: int) -> list[Row]:
                 explainer.explain(cell.label).save(kept)
             found[cell.label] = dx.Explanation.load(kept)
         audit = explainer.audit(pool=work / "pool", explain=found)
+    truth: Any = classifier.truth
     for cell in planned.cells:
         verdict, said = audit.verdicts[cell.label], {one.target: one for one in audit.found}[cell.label]
         wanted, rate = _WANTED.get(cell.kind), found[cell.label].activation["held_out"].rate
         right = verdict.kind in wanted if wanted else verdict.kind not in _OTHERS
         cue = [":".join(value) for value in cell.cue.values]
         rows.append({"classifier": planned.name, "seed": seed, "label": cell.label, "kind": cell.kind, "cue": cue})
-        rows[-1] |= {"learnt": learnt(classifier, cell), "explanation answered": rate, "verdict": verdict.kind}
+        rows[-1] |= {"learnt": learnt(truth[cell.label], cell), "explanation answered": rate, "verdict": verdict.kind}
         rows[-1] |= {"right": right, "sentence": verdict.sentence, "unexplained low": said.unexplained_low}
         print(rows[-1], flush=True)
     rows[0]["CPU seconds"] = time.process_time() - began

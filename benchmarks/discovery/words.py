@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 import diffexplain_fast as dx
@@ -35,11 +34,11 @@ from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.showing import shown_effects
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.recipe.made import world_pipeline
 from diffexplain_fast.recipe.side_effects import say_also
 from diffexplain_fast.stats.cells import estimate
 from diffexplain_fast.storage import write_json_atomic
 from diffexplain_fast.tinyworld.grammar import read_caption
-from diffexplain_fast.tinyworld.store import pipeline_folder
 
 RESULT = Path(__file__).parent.parent / "results" / "discovery_words.json"
 DISOBEYED, UNSEEN, CARRIED, LEVEL = 0.5, 0.25, 2.0, 0.05
@@ -79,19 +78,6 @@ def told(synonyms: Mapping[str, Sequence[str]]) -> Callable[[str], str]:
     return lambda text: " ".join(meant.get(word, word) for word in text.split())
 
 
-def changed(read: Callable[[str], str]) -> object:
-    """Return the tiny world's pipeline that reads every prompt in another way."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        pipeline_folder(), dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-
-    def convert(prompt: str | list[str], tokenizer: object) -> str | list[str]:
-        return read(prompt) if isinstance(prompt, str) else [read(text) for text in prompt]
-
-    pipeline.maybe_convert_prompt = convert
-    return pipeline
-
-
 def erring(eye: Eye, concepts: Concepts, seed: int) -> Eye:
     """Return an eye whose answer in every group is any value in a share of the pictures, always the same ones."""
 
@@ -117,7 +103,7 @@ def disobedience(classifiers: Mapping[str, dx.Classifier], pool: Path, pictures:
     concepts = concepts_of(None, world)
     eye = eye_of(concepts, phrases_of(concepts, world), pool / "captions")
     assert eye is not None
-    pipeline, result = changed(disobeying(concepts, seed)), Row()
+    pipeline, result = world_pipeline(disobeying(concepts, seed)), Row()
     for name, look in {"captioner": eye, "captioner, a quarter by chance": erring(eye, concepts, seed)}.items():
         cells: list[tuple[float, float, float, bool]] = []
         obeyed: list[float] = []
@@ -154,7 +140,7 @@ def _showing(cells: np.ndarray) -> Row:
 def exclusion(classifiers: Mapping[str, dx.Classifier], pool: Path, pictures: int, seed: int) -> Row:
     """Return how often words that agree are rejected, and words of which one has an effect of its own."""
     concepts = Concepts(concepts_of(None, load_pipeline("tinyworld")).groups, synonyms=SYNONYMS)
-    pipeline, agree, carry, moved = changed(told(SYNONYMS)), list[bool](), list[bool](), list[float]()
+    pipeline, agree, carry, moved = world_pipeline(told(SYNONYMS)), list[bool](), list[bool](), list[float]()
     for classifier in classifiers.values():
         with dx.Explainer(pipeline, classifier, seed=seed) as explainer:
             audit = explainer.audit(concepts=concepts, pictures=pictures, pool=pool / "synonyms", own_pictures=0)

@@ -8,7 +8,6 @@ Rows are appended to a file of JSON lines; rows that are there are not measured 
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, MODES, OPEN, Cell, all_cells, classifier_of, enlarged, subset
 from benchmarks.search.rivals import OURS, RIVALS, problem_of
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
 from diffexplain_fast.stats.intervals import wilson_interval
 
 RESULT = Path(__file__).parents[1] / "results" / "search.jsonl"
@@ -118,8 +117,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what was measured")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    rows = kept_rows(arguments.out)
     done = {tuple(row[key] for key in ("method", "mode", "classifier", "label", "seed", "budget")) for row in rows}
     cells = subset(arguments.subset) if arguments.subset and not arguments.classifiers else all_cells()
     cells = [cell for cell in cells if not arguments.classifiers or cell.classifier in arguments.classifiers]

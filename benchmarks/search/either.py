@@ -24,7 +24,7 @@ from benchmarks.search.cells import CLOSED, LABELS, Cell
 from benchmarks.search.rivals import problem_of
 from benchmarks.truth.cells import Planned, classifier_of, whole_list
 from diffexplain_fast.editing.pictures import as_pixels
-from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
 from diffexplain_fast.stats.intervals import wilson_interval
 from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 
@@ -117,8 +117,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what was measured")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    rows = kept_rows(arguments.out)
     done = {tuple(row[key] for key in ("classifier", "label", "mode", "seed")) for row in rows}
     for planned, label, values in [] if arguments.table else either_cells(arguments.classifiers):
         for mode in arguments.modes:

@@ -9,7 +9,6 @@ that are there are not measured again.
 """
 
 import argparse
-import json
 import sys
 import time
 from functools import partial
@@ -36,7 +35,7 @@ from benchmarks.search.name_cells import (
 from benchmarks.search.rivals import problem_of
 from diffexplain_fast.evidence.identity import NEWER, answers_of
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, found_by
@@ -131,8 +130,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what was measured")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    rows = kept_rows(arguments.out)
     done = {tuple(row[key] for key in ("classifier", "label", "seed")) for row in rows}
     cells = [cell for cell in name_cells() if cell.classifier in arguments.classifiers]
     cells = [cell for cell in cells if arguments.half in (None, cell.half)]

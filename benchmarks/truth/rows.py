@@ -3,7 +3,6 @@
 A row belongs to a world, that is to the weights that ship; rows of another world are passed over.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from benchmarks.truth.methods import METHODS
 from benchmarks.truth.subjects import Subject
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth
-from diffexplain_fast.measuring.bench.rows import append_rows
+from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
 from diffexplain_fast.recipe.rows import DECISIVE
 from diffexplain_fast.recipe.truth import measure_truth
 from diffexplain_fast.storage import MANIFEST, sha256_file
@@ -39,10 +38,8 @@ def world() -> str:
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of this world; none if there is no file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows: list[Row] = [json.loads(line) for line in lines]
     here = world()
-    return [row for row in rows if row["world"] == here]
+    return [row for row in kept_rows(path) if row["world"] == here]
 
 
 def missing(planned: Planned, methods: Sequence[str], rows: Sequence[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.concepts import WORD, Concepts
+from diffexplain_fast.evidence.eyes import numbers_of
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -156,11 +157,8 @@ def checked_embedding(embed: Embed) -> Embed:
 
 
 def _numbers(argument: str, wanted: str, given: object, rows: int, columns: int | None = None) -> np.ndarray:
-    """Return what a function of the user's gave, as float [rows, columns]."""
-    try:
-        found = np.asarray(given.detach().double().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise wrong_value(argument, wanted, type(given).__name__) from error
+    """Return what a function of the user's gave, as finite float [rows, columns]."""
+    found = numbers_of(argument, wanted, given)
     if found.ndim != 2 or len(found) != rows or columns not in (None, found.shape[1]) or not np.isfinite(found).all():
         raise wrong_value(argument, wanted, f"{list(found.shape)}, {int(np.isfinite(found).sum())} of them finite")
     return found

@@ -21,6 +21,18 @@ Eye = Callable[[Tensor], np.ndarray]
 where it cannot tell."""
 
 
+def numbers_of(argument: str, wanted: str, given: object) -> np.ndarray:
+    """Return what a function of the user's gave, as float64 of any shape.
+
+    Raises:
+        ValueError: no numbers; names the argument.
+    """
+    try:
+        return np.asarray(given.detach().double().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise wrong_value(argument, wanted, type(given).__name__) from error
+
+
 def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
     """Return an eye of the user's whose answers are checked, each time.
 
@@ -35,12 +47,7 @@ def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
     def look(pixels: Tensor) -> np.ndarray:
         answer = eye(pixels)
         wanted = f"a function that returns 1, 0 or NaN for [pictures, {concepts} concepts]"
-        try:
-            seen = np.asarray(
-                answer.detach().double().cpu() if isinstance(answer, Tensor) else answer, dtype=np.float64
-            )
-        except (TypeError, ValueError) as error:
-            raise wrong_value("eye", wanted, type(answer).__name__) from error
+        seen = numbers_of("eye", wanted, answer)
         if seen.shape != (len(pixels), concepts):
             raise wrong_value("eye", wanted, f"{list(seen.shape)} for {len(pixels)} pictures")
         if not (np.isnan(seen) | (seen == 0) | (seen == 1)).all():

@@ -1,6 +1,6 @@
 """A classifier that was made to order: its network's answers in the form asked for, and what was planted in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -130,29 +130,30 @@ class MadeClassifier(Classifier):
         them. The generator is changed through the one method by which diffusers prepares every prompt,
         ``maybe_convert_prompt``; soft tokens have no words and no side effect.
         """
-        from diffusers import StableDiffusionPipeline
-
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            pipeline_folder(), dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-        return with_side_effect(pipeline, self.side_effect)
+        return world_pipeline((lambda text: say_also(text, self.side_effect)) if self.side_effect else None)
 
     def units(self) -> Units:
         """Return the mean response of every channel of two layers to every attribute value; see ``tinyworld.units``."""
         return units(self)
 
 
-def with_side_effect(
-    pipeline: "StableDiffusionPipeline", side_effect: Mapping[str, Mapping[str, str]]
-) -> "StableDiffusionPipeline":
-    """Make words of a pipeline change a second thing, in place, and return it; see ``MadeClassifier.pipeline``."""
+def world_pipeline(read: Callable[[str], str] | None = None) -> "StableDiffusionPipeline":
+    """Return the tiny world's generator as a pipeline of diffusers.
+
+    Args:
+        read: of a prompt what is drawn in its place; None for the prompt itself. See ``MadeClassifier.pipeline``.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        pipeline_folder(), dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
 
     def convert(prompt: str | list[str], tokenizer: object) -> str | list[str]:
-        if isinstance(prompt, str):
-            return say_also(prompt, side_effect)
-        return [say_also(text, side_effect) for text in prompt]
+        assert read is not None
+        return read(prompt) if isinstance(prompt, str) else [read(text) for text in prompt]
 
-    if side_effect:
+    if read is not None:
         pipeline.maybe_convert_prompt = convert
     return pipeline
 

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 
 from diffexplain_fast.stats.asked import Asked
-from diffexplain_fast.stats.coding import cells_of
+from diffexplain_fast.stats.coding import cells_of, indicators
 from diffexplain_fast.stats.effects import Effects
 
 
@@ -29,25 +29,24 @@ def with_sure_answers(
     Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures: a general approach",
     Statistics in Medicine 27 (2008), for one contrast of shares; ``intervals.wilson_interval``.
     """
-    groups, values = cells_of(asked.levels)
-    said = (asked.design[:, groups] == values).astype(np.float64)  # [pictures, cells]
+    groups, said = cells_of(asked.levels)[0], indicators(asked.design, asked.levels)
     weights = said if asked.weights is None else said * asked.weights[:, None]
     total = np.maximum(weights.sum(0), 1e-300)
     pictures = (total**2 / np.maximum((weights**2).sum(0), 1e-300))[:, None]
     share = weights.T @ hits / total[:, None]
     z2 = NormalDist().inv_cdf(1 - level / 2) ** 2
-    reach = np.where(said.any(0)[:, None], z2 / (pictures + z2), 0.0)
+    reach = np.where((effects.pictures > 0)[:, None], z2 / (pictures + z2), 0.0)
     never, always = reach * (share <= 1e-9), reach * (share >= 1 - 1e-9)
     down, up = np.zeros_like(low), np.zeros_like(high)
-    for cell, group in enumerate(groups):
+    for group in range(len(asked.levels)):
         own = groups == group
         middle = _alike(_alike(effects.middle[own], never[own] > 0), always[own] > 0)
-        weight = (np.flatnonzero(own) == cell)[:, None] - middle  # of the group's values in this effect
-        if group >= asked.groups:
-            weight = 2 * weight  # against the word's absence
-        lower = np.where(weight > 0, always[own], never[own])
-        higher = np.where(weight > 0, never[own], always[own])
-        down[cell], up[cell] = (((weight * side) ** 2).sum(0) for side in (lower, higher))
+        times = 1 if group < asked.groups else 2  # a free word is against its absence
+        for cell, alone in zip(np.flatnonzero(own), np.eye(own.sum()), strict=True):
+            weight = times * (alone[:, None] - middle)  # of the group's values in this effect
+            lower = np.where(weight > 0, always[own], never[own])
+            higher = np.where(weight > 0, never[own], always[own])
+            down[cell], up[cell] = (((weight * side) ** 2).sum(0) for side in (lower, higher))
     of_two = (groups < asked.groups) & (np.array(asked.levels)[groups] == 2)
     most = np.where(of_two, 0.5, 1.0)[:, None]
     lower = effects.estimate - np.sqrt((effects.estimate - low) ** 2 + down)

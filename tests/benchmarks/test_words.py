@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.discovery.unnamed import learnt, shares_of
+from benchmarks.discovery.unnamed import shares_of
 from benchmarks.discovery.words import SYNONYMS, _showing, disobeying, erring, told
 from benchmarks.truth.cells import Cell
+from benchmarks.truth.rows import learnt
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
 from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, OBJECTS, TEXTURES, WORLD, values_of
-from tests.tiny import LABELS, tiny_classifier
 
 CONCEPTS = Concepts({"object": OBJECTS, "colour": COLOURS, "texture": TEXTURES, "background": BACKGROUNDS})
 
@@ -68,11 +67,10 @@ def test_a_class_counts_where_its_cue_is_learnt() -> None:
         "attributes": [{"attribute": "background:desert", "effect": 4.0}],
         "unnamed": [{"cue": "pattern:dark", "effect": 1.0}],
     }
-    classifier = Classifier(tiny_classifier(), labels=LABELS, truth={"fish": row})
     cues = {
         kind: Cell("fish", kind, Cue((value,)))
         for kind, value in {"single 0.9": ("background", "desert"), "nameless": ("pattern", "dark")}.items()
     }
-    assert learnt(classifier, cues["single 0.9"]) and not learnt(classifier, cues["nameless"])
+    assert learnt(row, cues["single 0.9"]) and not learnt(row, cues["nameless"])
     rows = [{"kind": "nameless", "learnt": i > 0, "right": i > 1} for i in range(4)]
     assert shares_of(rows)["nameless"]["right"] == 2 and shares_of(rows)["nameless"]["of"] == 3

@@ -72,6 +72,12 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
         raise storage_error(path, f"space and permission for {len(text)} bytes", error) from error
 
 
+def kept_rows(path: Path) -> list[Row]:
+    """Return the rows of a file of JSON lines, of any form; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 def read_rows(path: str | Path) -> list[Row]:
     """Read the rows of a file, in the order of their lines; a line that is not a row is a ``CorruptFileError``."""
     rows = []
