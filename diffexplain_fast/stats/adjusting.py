@@ -56,7 +56,11 @@ def pairs_of_values(
 
 
 def other_columns(
-    design: np.ndarray, levels: Sequence[int], outcomes: np.ndarray, weights: np.ndarray | None = None
+    design: np.ndarray,
+    levels: Sequence[int],
+    outcomes: np.ndarray,
+    weights: np.ndarray | None = None,
+    beside: Sequence[np.ndarray] = (),
 ) -> list[np.ndarray]:
     """Return what the other columns add to outcomes of few pictures, as all other pictures tell it.
 
@@ -67,12 +71,14 @@ def other_columns(
         levels: see there.
         outcomes: float [pictures, outcomes].
         weights: see ``least_squares``.
+        beside: what else moves the outcomes and no column tells, [pictures, any] each, of mean zero in every column.
 
     Returns:
-        For every column float [pictures, outcomes]: what all columns but this one add.
+        For every column float [pictures, outcomes]: what all columns but this one add, and what is beside them.
     """
     alike = [_alike(design[:, column], count, weights) for column, count in enumerate(levels)]
-    kernel = sum(alike, np.zeros((len(design), len(design))))
+    more = [one @ one.T / max(float((one**2).sum(1).mean()), 1e-300) for one in beside]
+    kernel = sum((*alike, *more), np.zeros((len(design), len(design))))
     left = _beside(np.ones((len(design), 1)), kernel)
     return _predicted(left, [kernel - one for one in alike], outcomes)
 

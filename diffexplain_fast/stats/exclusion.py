@@ -7,8 +7,8 @@ import numpy as np
 from diffexplain_fast.stats.coding import cells_of, columns, uniform_over_others
 from diffexplain_fast.stats.distributions import chi2_above
 from diffexplain_fast.stats.effects import Effects
-from diffexplain_fast.stats.instruments import Words
 from diffexplain_fast.stats.regression import Fit
+from diffexplain_fast.stats.words import Words
 
 LEAST_SYNONYMS = 4
 _DRAWS = 200

@@ -1,60 +1,20 @@
 """Words as instruments: what showing a value does, where a generator obeys its words in some share of the pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.stats.coding import check_design, columns, indicators, uniform_over_others
+from diffexplain_fast.stats.coding import columns, indicators, uniform_over_others
 from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects
+from diffexplain_fast.stats.first_stage import first_stage
 from diffexplain_fast.stats.regression import Fit
+from diffexplain_fast.stats.words import Words
 
 LEAST_SINGULAR = 0.3
 """Singular value of an eye's confusion matrix below which the eye is not corrected, and asking takes its place."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """Which word named each group's value in every caption.
-
-    Attributes:
-        asked: int [pictures, groups]: number of the word among the words of its group, -1 where the group is left out.
-        values: for every group, the value that each of its words names; every value has at least one word.
-    """
-
-    asked: np.ndarray
-    values: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def one_each(cls, design: np.ndarray, levels: Sequence[int]) -> "Words":
-        """Return the words of a design in which every value has one word."""
-        return cls(check_design(design, levels), tuple(tuple(range(k)) for k in levels))
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Number of words of every group."""
-        return tuple(len(values) for values in self.values)
-
-    @property
-    def design(self) -> np.ndarray:
-        """The value that is named, int [pictures, groups], -1 where the group is left out."""
-        named = [np.array([*values, -1])[self.asked[:, group]] for group, values in enumerate(self.values)]
-        return np.stack(named, 1)
-
-    def part(self, rows: np.ndarray) -> "Words":
-        """Return the words of some of the captions."""
-        return Words(self.asked[rows], self.values)
-
-    def column(self, group: int) -> "Words":
-        """Return the words of one group only."""
-        return Words(self.asked[:, [group]], self.values[group : group + 1])
-
-    def of_cell(self) -> np.ndarray:
-        """Return the cell that every word names, int [words], words and cells in the order of the groups."""
-        starts = np.cumsum([0, *(max(values) + 1 for values in self.values)])
-        return np.concatenate([np.array(values) + starts[group] for group, values in enumerate(self.values)])
 
 
 def weakest_direction(confusion: np.ndarray) -> float:
@@ -99,9 +59,9 @@ def corrected(seen: np.ndarray, confusion: np.ndarray) -> np.ndarray:
 def showing(
     words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray, weights: np.ndarray | None = None
 ) -> Fit:
-    """Return joint two-stage least squares of outcomes on what is shown, all groups at once, with words as instruments.
+    """Return what showing the values does, all groups at once, with words as instruments.
 
-    Every word is an instrument of its own, and so is leaving a group out.
+    Two stages: what the captions let expect (see ``first_stage``), and the regression of outcomes on that.
 
     Args:
         words: the captions.
@@ -111,7 +71,7 @@ def showing(
         weights: see ``least_squares``.
 
     Returns:
-        A fit for ``against_median`` and ``anderson_rubin``.
+        A fit for ``against_median`` and ``anderson_rubin``; its ``x`` holds what is shown, not what is expected.
 
     Raises:
         ValueError: arguments of the wrong shape, or not finite.
@@ -119,28 +79,59 @@ def showing(
     Source: J. D. Angrist, G. W. Imbens and D. B. Rubin, "Identification of causal effects using instrumental
     variables", JASA 91 (1996).
     """
-    levels = tuple(max(values) + 1 for values in words.values)
-    design, outcomes = words.design, np.asarray(outcomes, dtype=np.float64)
-    if outcomes.ndim != 2 or len(outcomes) != len(design) or not np.isfinite(outcomes).all():
-        raise wrong_value("outcomes", f"finite numbers [{len(design)}, outcomes]", list(outcomes.shape))
-    x, start = columns(design, levels), 1
-    for group, (values, treatment) in enumerate(zip(levels, shown, strict=True)):
-        if treatment is not None:
-            if treatment.shape != (len(design), values) or not np.isfinite(treatment).all():
-                raise wrong_value(f"shown[{group}]", f"finite numbers [{len(design)}, {values}]", treatment.shape)
-            x[:, start : start + values] = treatment
-            x[:, 1 + sum(levels) + group] = 0
-        start += values
+    outcomes = np.asarray(outcomes, dtype=np.float64)
+    if outcomes.ndim != 2 or len(outcomes) != len(words.asked) or not np.isfinite(outcomes).all():
+        raise wrong_value("outcomes", f"finite numbers [{len(words.asked)}, outcomes]", list(outcomes.shape))
+    stage = first_stage(words, shown, outcomes, weights)
+    fit, x = expecting(words, stage.expected, outcomes - stage.added, weights), with_shown(words, shown)
+    left = outcomes - x @ (fit.solve @ (outcomes - stage.added))
+    return replace(fit, x=x, residuals=fit.hc3(left))
+
+
+def expecting(
+    words: Words, expected: Sequence[np.ndarray | None], outcomes: np.ndarray, weights: np.ndarray | None = None
+) -> Fit:
+    """Return the regression of outcomes on what the captions let expect.
+
+    Args:
+        words: the captions.
+        expected: for every group float [pictures, values], see ``Stage``; None for what is asked.
+        outcomes: float [pictures, outcomes].
+        weights: see ``least_squares``.
+    """
+    levels, design = words.cells, words.design
+    x = with_shown(words, expected)
     root = np.ones((len(x), 1)) if weights is None else np.sqrt(weights)[:, None]
-    z = columns(words.asked, words.levels) * root
-    solve = np.linalg.pinv(z @ (np.linalg.pinv(z, rcond=1e-9) @ (x * root)), rcond=1e-9) * root[:, 0]
-    leverage = (solve * np.linalg.pinv(solve).T).sum(0)
+    solve = np.linalg.pinv(x * root, rcond=1e-9) * root[:, 0]
+    leverage = (x * solve.T).sum(1)
     named = indicators(design, levels)
     pictures = named.sum(0).astype(np.int64)
     rows = solve.T @ uniform_over_others(levels, pictures > 0, None if weights is None else weights @ named)
     means = np.where((pictures > 0)[:, None], rows.T @ outcomes, np.nan)
     residuals = (outcomes - x @ (solve @ outcomes)) / np.maximum(1 - leverage, 1e-6)[:, None]
     return Fit(levels, means, rows, residuals, leverage, x, solve, pictures)
+
+
+def with_shown(words: Words, shown: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return the columns of a regression, see ``columns``, with what is shown in place of what is asked.
+
+    Args:
+        words: the captions.
+        shown: for every group float [pictures, values]; None for a group that is told by what is asked.
+
+    Raises:
+        ValueError: another shape, or not finite.
+    """
+    levels, start = words.cells, 1
+    x = columns(words.design, levels)
+    for group, (values, one) in enumerate(zip(levels, shown, strict=True)):
+        if one is not None:
+            if one.shape != (len(x), values) or not np.isfinite(one).all():
+                raise wrong_value(f"shown[{group}]", f"finite numbers [{len(x)}, {values}]", one.shape)
+            x[:, start : start + values] = one
+            x[:, 1 + sum(levels) + group] = 0
+        start += values
+    return x
 
 
 def anderson_rubin(fit: Fit, effects: Effects, level: float = 0.05) -> tuple[np.ndarray, np.ndarray]:

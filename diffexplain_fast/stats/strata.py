@@ -11,7 +11,9 @@ from diffexplain_fast.stats.averaging import averaged
 from diffexplain_fast.stats.cells import with_average, without_pairs
 from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects, against_median, joined
-from diffexplain_fast.stats.instruments import Words, showing
+from diffexplain_fast.stats.first_stage import first_stage
+from diffexplain_fast.stats.instruments import expecting, showing
+from diffexplain_fast.stats.words import Words
 
 
 class Strata(NamedTuple):
@@ -50,14 +52,20 @@ def averaged_showing(
         pooled: effects of showing in all pictures, made by ``against_median``. They stay in the object's own group, and
             where too few pictures have the own object.
     """
-    effects = pooled
+    effects, stage = pooled, first_stage(words, shown, outcomes, asked.weights)
     for parts, targets in _alike(strata):
         if parts.own.sum() < asked.least(parts.column):
             continue
         # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
         seen = [None if column == parts.column else one for column, one in enumerate(shown)]
         some = outcomes[:, targets]
-        small = _one_by_one(*_part(asked, words, seen, some, parts.own))
+        expected, more = (
+            [None if column == parts.column else one for column, one in enumerate(of)]
+            for of in (stage.expected, stage.more)
+        )
+        beside = (outcomes - stage.added)[:, targets]
+        mine = _part(asked, words, expected, beside, parts.own)
+        small = _one_by_one(*mine, [one[parts.own] for one in more if one is not None])
         rest, said, there, left = _part(asked, words, seen, some, parts.others)
         large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
         cells = pooled.groups != parts.column
@@ -83,13 +91,23 @@ def _part(
     return asked.part(rows), words.part(rows), there, outcomes[rows]
 
 
-def _one_by_one(asked: Asked, words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> Effects:
-    """Return the effects of showing in few pictures: of each column on its own, without what the other columns add."""
-    others = other_columns(asked.design, asked.levels, outcomes, asked.weights)
+def _one_by_one(
+    asked: Asked,
+    words: Words,
+    expected: Sequence[np.ndarray | None],
+    outcomes: np.ndarray,
+    more: Sequence[np.ndarray],
+) -> Effects:
+    """Return the effects of showing in few pictures: of each column on its own, without what else moves the outcomes.
+
+    What words let expect is known from all pictures, and so is, as a first guess, what showing more adds to outcomes.
+    It may add something else in these few.
+    """
+    others = other_columns(asked.design, asked.levels, outcomes, asked.weights, more)
     return joined(
         [
-            against_median(showing(words.column(column), [one], outcomes - other, asked.weights))
-            for column, (one, other) in enumerate(zip(shown, others, strict=True))
+            against_median(expecting(words.column(column), [one], outcomes - other, asked.weights))
+            for column, (one, other) in enumerate(zip(expected, others, strict=True))
         ]
     )
 

@@ -215,6 +215,7 @@ DOORS = {
         "regression": "methods",
         "shares": "methods",
         "strata": "methods",
+        "words": "methods",
         "unit_scores": "methods",
     },
     "targets": {

@@ -8,8 +8,9 @@ import pytest
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import against_median, interval
 from diffexplain_fast.stats.exclusion import exclusion, weighted_median
-from diffexplain_fast.stats.instruments import Words, anderson_rubin, corrected, showing, weakest_direction
+from diffexplain_fast.stats.instruments import anderson_rubin, corrected, showing, weakest_direction
 from diffexplain_fast.stats.regression import least_squares
+from diffexplain_fast.stats.words import Words
 
 LEVELS = (5, 4)
 TRUTH = np.zeros((9, 1))

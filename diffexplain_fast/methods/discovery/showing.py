@@ -15,9 +15,10 @@ from diffexplain_fast.methods.discovery.wording import instruments_of
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, judge
 from diffexplain_fast.stats.effects import Effects, against_median
 from diffexplain_fast.stats.exclusion import exclusion
-from diffexplain_fast.stats.instruments import Words, anderson_rubin, showing
+from diffexplain_fast.stats.instruments import anderson_rubin, showing
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 from diffexplain_fast.stats.strata import Strata, averaged_showing, moved_interval
+from diffexplain_fast.stats.words import Words
 
 
 class Shown(NamedTuple):

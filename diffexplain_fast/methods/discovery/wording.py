@@ -5,7 +5,7 @@ import numpy as np
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.design import LEFT_OUT
-from diffexplain_fast.stats.instruments import Words
+from diffexplain_fast.stats.words import Words
 
 
 def words_said(concepts: Concepts, design: np.ndarray, seed: int) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""What captions let expect that pictures show, and what is known of an outcome from showing something else."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from diffexplain_fast.stats.coding import columns, indicators
+from diffexplain_fast.stats.words import Words
+
+_ROUNDS = 100
+_TINY = 1e-12
+_LEAST_FREE = 0.05
+
+
+class Stage(NamedTuple):
+    """What captions let expect, for every group; None for a group that is told by what is asked.
+
+    Attributes:
+        expected: float [pictures, values]: what pictures with the same word of this group show on average.
+        more: float [pictures, values]: what is shown, less what is expected.
+        added: float [pictures, outcomes], over all groups: what a picture's outcome owes to that, as all other pictures
+            tell it.
+    """
+
+    expected: list[np.ndarray | None]
+    more: list[np.ndarray | None]
+    added: np.ndarray
+
+
+def first_stage(
+    words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray, weights: np.ndarray | None = None
+) -> Stage:
+    """Return what captions let expect.
+
+    A count of every word alone (the usual first stage) follows the pictures' own chance, and the eye's; so effects of
+    few pictures with a poor eye lean towards what that chance says ("many weak instruments"). Here the counts are
+    shrunk towards the simplest story of a generator that errs: where a word is not obeyed, the picture shows any value,
+    as often as the generator's habit has it (quasi-independence), and every word has a share of its own that is
+    obeyed. How far they are shrunk is told by how well the story fits (positive-part James-Stein).
+
+    An outcome then holds a part that is not the word's doing: more or less was shown than expected. Within the captions
+    of one word it is known how outcomes follow what is shown; that is taken off (a control variate). It changes no
+    effect on average, whatever else moves both, and an eye that errs little leaves little noise.
+
+    Args:
+        words: see ``showing``.
+        shown: see there.
+        outcomes: see there.
+        weights: see there.
+
+    Source: J. Bound, D. A. Jaeger and R. M. Baker, "Problems with instrumental variables estimation when the
+    correlation between the instruments and the endogenous explanatory variable is weak", JASA 90 (1995); L. A. Goodman,
+    "The analysis of cross-classified data: independence, quasi-independence, and interactions", JASA 63 (1968);
+    W. James and C. Stein, "Estimation with quadratic loss", Berkeley Symposium 4 (1961).
+    """
+    share = np.ones(len(outcomes)) if weights is None else weights
+    expected = [None if one is None else _expected(words.column(group), one, share) for group, one in enumerate(shown)]
+    more = [None if one is None or told is None else one - told for one, told in zip(shown, expected, strict=True)]
+    some = [np.zeros((len(outcomes), 0)), *(one for one in more if one is not None)]
+    z = columns(words.asked, words.levels)
+    return Stage(expected, more, _added(np.concatenate(some, 1), z, outcomes, np.sqrt(share)[:, None]))
+
+
+def _added(more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return ``more`` times its coefficients within the captions of one word, for each picture from all the others.
+
+    So they cannot follow the picture's own chance.
+    """
+    more, outcomes, z = more * root, outcomes * root, z * root
+    inside = z @ np.linalg.pinv(z, rcond=1e-9)
+    within, outcomes = more - inside @ more, outcomes - inside @ outcomes
+    inverse = np.linalg.pinv(within, rcond=1e-6)  # [values, pictures]
+    known = inverse @ outcomes
+    free = np.maximum(1 - (within * inverse.T).sum(1), _LEAST_FREE)
+    own = (more * inverse.T).sum(1) / free
+    return np.asarray((more @ known - own[:, None] * (outcomes - within @ known)) / root)
+
+
+def _expected(words: Words, shown: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return what pictures of each word show, float [pictures, values]."""
+    asked = words.asked[:, 0]
+    named = np.concatenate([indicators(words.asked, words.levels), (asked < 0)[:, None]], 1)
+    count = np.maximum(share @ named, _TINY)
+    means = (named * share[:, None]).T @ shown / count[:, None]  # [words and left out, values]
+    spread = share @ (shown - named @ means) ** 2 / share.sum()
+    noise = (share**2 @ named / count**2)[:, None] * spread
+    here = np.flatnonzero((named.sum(0) > 0)[:-1])
+    told, free = quasi_independent(means[here], np.array(words.values[0])[here])
+    if free > 0:
+        apart = max(float(((means[here] - told) ** 2).sum()), _TINY)
+        chance = float(noise[here].sum()) * free / (len(here) * (shown.shape[1] - 1))
+        means[here] = told + max(0.0, 1 - chance / apart) * (means[here] - told)
+    return np.asarray(named @ means)
+
+
+def quasi_independent(shares: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return shares as near as possible (least squares) that are quasi-independent.
+
+    Every word's value is shown in some share of its pictures of its own, and what the others show follows one
+    distribution.
+
+    Args:
+        shares: float [words, values]: how often pictures of a word show a value; every row adds up to one.
+        values: int [words]: the value that every word names.
+
+    Returns:
+        The shares, and the degrees of freedom that they leave: none or less where any shares are quasi-independent.
+    """
+    count, among = shares.shape
+    own = np.arange(count), values
+    others = np.ones_like(shares)
+    others[own] = 0
+    habit = np.full(among, 1 / among)
+    strays = np.ones(count)
+    for _ in range(_ROUNDS):
+        wide = others * habit
+        strays = np.maximum((shares * wide).sum(1) / np.maximum((wide**2).sum(1), _TINY), 0)
+        long = others * strays[:, None]
+        habit = np.maximum((shares * long).sum(0) / np.maximum((long**2).sum(0), _TINY), 0)
+        strays, habit = strays * habit.sum(), habit / max(habit.sum(), _TINY)
+    told = others * strays[:, None] * habit
+    told[own] = shares.sum(1) - told.sum(1)
+    return told, count * (among - 1) - (count + among - 1)
