@@ -34,12 +34,14 @@ class Kind(NamedTuple):
         parts: categories whose regions, in the picture and in the edited one, are changed; () for the whole picture.
         outside: whether everything outside those regions is changed instead.
         moves: whether the thing itself stays what it is, so that its own pixels can be moved.
+        resizes: whether it stays what it is in another size, so that its own pixels serve where it gets smaller.
     """
 
     tries: tuple[str, str, str] = (SWAP, SWAP, STRONGER)
     parts: tuple[str, ...] = ()
     outside: bool = False
     moves: bool = False
+    resizes: bool = False
 
 
 _DRAWN = (GUIDED, GUIDED, INPAINT)
@@ -49,7 +51,7 @@ KINDS = {
     "texture": Kind(_DRAWN, ("object",)),
     "object": Kind(_DRAWN, ("object",)),
     "companion": Kind((SWAP, INPAINT, INPAINT), ("companion",)),
-    "size": Kind(_DRAWN, ("object",)),
+    "size": Kind(_DRAWN, ("object",), resizes=True),
     "place": Kind((SWAP, GUIDED, INPAINT), ("object",), moves=True),
 }
 """By the name of the category; any other one is a swap of the whole picture."""
@@ -87,9 +89,7 @@ def place_of(categories: Iterable[str]) -> str:
 
 def editors_record() -> JsonObject:
     """Return all constants of the editors, which decide what an edit is; JSON values."""
-    kinds: JsonObject = {
-        name: [list(kind.tries), list(kind.parts), kind.outside, kind.moves] for name, kind in KINDS.items()
-    }
+    kinds: JsonObject = {name: [list(kind.tries), list(kind.parts), *kind[2:]] for name, kind in KINDS.items()}
     return {
         "steps": dict(STEPS),
         "guidance": {name: list(scales) for name, scales in GUIDANCE.items()},

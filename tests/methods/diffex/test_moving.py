@@ -1,4 +1,4 @@
-"""A thing that an edit only moves: its own pixels, the place, and what is left where it was."""
+"""A thing that an edit only moves or makes smaller: its own pixels, the place, and what is left where it was."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffexplain_fast.evidence.shipped import Shipped
 from diffexplain_fast.methods.diffex import kinds, resuming, setup
-from diffexplain_fast.methods.diffex.moving import Moving, layer_of, part_moved, shift_between
+from diffexplain_fast.methods.diffex.layers import layer_of
+from diffexplain_fast.methods.diffex.moving import Moving, part_moved, scale_between, shift_between
 from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -33,9 +34,9 @@ def job(**changes: str) -> Job:
     return Job((), changes, "as it is to be")
 
 
-def test_only_a_place_by_itself_moves_a_thing() -> None:
-    assert part_moved(job(place="left")) == "object"
-    assert part_moved(job(size="small")) is None and part_moved(job(colour="red")) is None
+def test_only_a_place_or_a_size_by_itself_keeps_the_pixels_of_a_thing() -> None:
+    assert part_moved(job(place="left")) == part_moved(job(size="small")) == "object"
+    assert part_moved(job(colour="red")) is None
     assert part_moved(job(place="left", colour="red")) is None and part_moved(job()) is None
 
 
@@ -52,9 +53,60 @@ def test_a_stray_pixel_of_a_segmenter_does_not_move_a_thing() -> None:
     assert shift_between(box(4, 4), drawn) == (11, 0)
 
 
-def test_what_is_not_found_is_not_moved() -> None:
-    nothing = torch.zeros(1, 24, 32, dtype=torch.bool)
-    assert shift_between(box(4, 4), nothing) is None and shift_between(nothing, box(4, 4)) is None
+def test_a_scale_is_of_width_and_height() -> None:
+    assert scale_between(box(4, 4, 8), box(6, 6, 4)) == pytest.approx(0.5)
+    assert scale_between(box(4, 4, 8), box(0, 0, 16)) == pytest.approx(2)
+
+
+def moved(change: Job, old: Tensor, new: Tensor, picture: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the picture of a job and its mask, of a thing that a segmenter finds in one place and then in another."""
+    regions: Any = SimpleNamespace(
+        known=True, of=lambda scene, part: old[None], seen=lambda scene, part, one: new[None]
+    )
+    scene: Any = SimpleNamespace(decoded=picture[None])
+    moving = Moving(regions, lambda *given: torch.zeros(3, 24, 32), "auto")
+    found, masks = moving.put(scene, [change], drawn[None], new[None])
+    return found[0], masks[0]
+
+
+@pytest.mark.parametrize("change", [job(place="left"), job(size="small")], ids=lambda job: next(iter(job.changes)))
+def test_what_is_not_found_stays_as_it_was_drawn(change) -> None:
+    nothing, drawn = torch.zeros(1, 24, 32, dtype=torch.bool), torch.rand(3, 24, 32)
+    for old, new in ((box(4, 4), nothing), (nothing, box(4, 4))):
+        found, mask = moved(change, old, new, torch.rand(3, 24, 32), drawn)
+        assert torch.equal(found, drawn) and torch.equal(mask, new)
+
+
+def test_a_smaller_thing_has_its_own_pixels_around_its_own_middle() -> None:
+    # Two halves of a box of 16 pixels, drawn somewhere else in another colour and half as wide.
+    behind = torch.zeros(3, 24, 32)
+    picture = torch.where(box(4, 4, 16), RED, behind)
+    picture[1, 4:20, 12:20] = 1
+    found, mask = moved(job(size="small"), box(4, 4, 16), box(20, 10, 8), picture, torch.rand(3, 24, 32))
+    inside = found[:, 9:15, 9:15]
+    assert torch.allclose(inside[:, :, :2], RED, atol=0.1) and inside[1, :, 4:].min() > 0.9
+    outside = ~box(7, 7, 10)
+    assert found[outside.expand(3, -1, -1)].abs().max() < 0.05
+    assert (mask & box(4, 4, 16)).sum() == 256  # what was behind it is seen now
+
+
+@pytest.mark.parametrize("side", [8, 12])
+def test_a_thing_that_grows_stays_as_it_was_drawn(side) -> None:
+    picture, drawn = torch.where(box(4, 4), RED, torch.zeros(3, 24, 32)), torch.rand(3, 24, 32)
+    found, mask = moved(job(size="large"), box(4, 4), box(2, 2, side), picture, drawn)
+    assert torch.equal(found, drawn) and torch.equal(mask, box(2, 2, side))
+
+
+@pytest.mark.parametrize(("scale", "x", "y"), [(0.5, 7.5, 9.5), (0.3, 7.5, 9.5), (0.01, 7.5, 9.5), (1.0, 3.0, 5.0)])
+def test_the_middle_of_a_smaller_thing_stays(scale, x, y) -> None:
+    picture = torch.where(box(4, 6), RED, torch.zeros(3, 24, 32))
+    small = layer_of(picture, torch.zeros(3, 24, 32), box(4, 6)).smaller(scale, x, y)
+    assert small.opacity.shape == (1, 24, 32) and small.opacity.min() >= 0 and small.opacity.max() <= 1
+    weight = small.opacity[0] / small.opacity.sum()
+    middle = (weight.sum(0) * torch.arange(32)).sum(), (weight.sum(1) * torch.arange(24)).sum()
+    assert abs(middle[0] - 7.5) < 0.8 and abs(middle[1] - 9.5) < 0.8
+    if scale >= 0.3:
+        assert float(small.opacity.sum()) == pytest.approx(64 * scale**2, rel=0.3)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 2])
