@@ -76,6 +76,11 @@ def layer_of(pixels: Tensor, behind: Tensor, region: Tensor) -> Layer:
     return Layer(pixels - (1 - opacity) * behind, opacity)
 
 
+def differs(pixels: Tensor, behind: Tensor, by: float) -> Tensor:
+    """Return where two pictures [3, H, W] differ in some colour by more than that, bool [1, H, W]."""
+    return (pixels - behind).abs().amax(0, keepdim=True) > by
+
+
 def layers_record() -> JsonObject:
     """Return all constants of taking a thing out of a picture; JSON values."""
     return {"edge": _EDGE, "visible": _VISIBLE}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.methods.diffex.kinds import kind_of
-from diffexplain_fast.methods.diffex.layers import Layer, layer_of, layers_record
+from diffexplain_fast.methods.diffex.layers import Layer, differs, layer_of, layers_record
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.records import JsonObject
@@ -18,6 +18,8 @@ _ALONG = 2.0
 """A thing that moves so many times further along one axis than along the other moves along that one only."""
 _OUTER = 0.05
 """Share of a region's pixels that count as its outermost, on each side."""
+_CLEAR = 0.25
+"""Difference to what is behind it of a pixel that clearly is part of a thing, of 0 to 1."""
 _FEWEST = 4
 """Pixels of a region in which there is a thing to be moved."""
 Without = Callable[[Scene, str, Sequence[Job], Tensor], Tensor]
@@ -44,7 +46,9 @@ class Moving:
         """Return edited pictures and where they may differ from the scene, things moved or smaller where that is all.
 
         A thing is taken from the picture as the autoencoder gives it, because an effect is measured against that one.
-        Where no segmenter finds it in both pictures, or it grows, it stays as it was drawn.
+        Where no segmenter finds it in both pictures it stays as it was drawn. Only a thing that gets smaller, and is
+        drawn too badly to be found, is where the pictures clearly differ from the one without it. What grows stays as
+        it was drawn.
 
         Args:
             scene: the picture.
@@ -57,12 +61,15 @@ class Moving:
             part = self.part(job)
             if part is None:
                 continue
-            old = self._regions.of(scene, part)[0]
-            new = self._regions.seen(scene, part, edited[i : i + 1])[0]
+            picture, region = scene.decoded[0].clamp(0, 1), self._regions.of(scene, part)[0]
+            old, new = region, self._regions.seen(scene, part, edited[i : i + 1])[0]
+            if _resizes(job) and int(new.sum()) < _FEWEST <= int(old.sum()):
+                behind = self._without(scene, part, jobs, edited)
+                old, new = (masks[i] & differs(one, behind, _CLEAR) for one in (picture, edited[i]))
             changed = _changed(job, old, new)
             if changed is not None:
                 behind = self._without(scene, part, jobs, edited)
-                thing = layer_of(scene.decoded[0].clamp(0, 1), behind, old)
+                thing = layer_of(picture, behind, region)
                 there = changed(thing)
                 found[i], masks[i] = there.over(behind).clamp(0, 1), thing.mask() | there.mask()
         return found, masks
@@ -70,7 +77,7 @@ class Moving:
 
 def moving_record() -> JsonObject:
     """Return all constants of a move; JSON values."""
-    return layers_record() | {"along": _ALONG, "outer": _OUTER, "fewest": _FEWEST}
+    return layers_record() | {"along": _ALONG, "outer": _OUTER, "clear": _CLEAR, "fewest": _FEWEST}
 
 
 def part_moved(job: Job) -> str | None:
@@ -79,11 +86,15 @@ def part_moved(job: Job) -> str | None:
     return kinds[0].parts[0] if len(kinds) == 1 and (kinds[0].moves or kinds[0].resizes) else None
 
 
+def _resizes(job: Job) -> bool:
+    return all(kind_of(category).resizes for category in job.changes)
+
+
 def _changed(job: Job, old: Tensor, new: Tensor) -> Callable[[Layer], Layer] | None:
     """Return what becomes of a job's thing; None where it has to be drawn."""
     if min(int(old.sum()), int(new.sum())) < _FEWEST:
         return None
-    if kind_of(next(iter(job.changes))).moves:
+    if not _resizes(job):
         shift = shift_between(old, new)
         return lambda thing: thing.shifted(*shift)
     scale, middle = scale_between(old, new), _middle(old)

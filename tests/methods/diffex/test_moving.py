@@ -90,6 +90,19 @@ def test_a_smaller_thing_has_its_own_pixels_around_its_own_middle() -> None:
     assert (mask & box(4, 4, 16)).sum() == 256  # what was behind it is seen now
 
 
+def test_a_smaller_thing_that_is_drawn_too_badly_to_be_found_is_where_the_drawing_differs() -> None:
+    # Drawn half as wide in a pale colour; a smear of the background around it is no part of it.
+    behind, nothing = torch.zeros(3, 24, 32), torch.zeros(1, 24, 32, dtype=torch.bool)
+    picture, drawn = torch.where(box(4, 4, 16), RED, behind), torch.where(box(8, 8), 0.4 * RED, 0.1 * RED)
+    regions: Any = SimpleNamespace(known=True, of=lambda *given: box(4, 4, 16)[None], seen=lambda *given: nothing[None])
+    moving = Moving(regions, lambda *given: behind, "auto")
+    scene: Any = SimpleNamespace(decoded=picture[None])
+    found, _ = moving.put(scene, [job(size="small")], drawn[None], box(2, 2, 20)[None])
+    assert found[0, 0].sum() == pytest.approx(64, abs=8) and found[0, 0, 9:15, 9:15].min() > 0.9
+    found, _ = moving.put(scene, [job(size="small")], 0.5 * drawn[None], box(2, 2, 20)[None])
+    assert torch.equal(found[0], 0.5 * drawn)
+
+
 @pytest.mark.parametrize("side", [8, 12])
 def test_a_thing_that_grows_stays_as_it_was_drawn(side) -> None:
     picture, drawn = torch.where(box(4, 4), RED, torch.zeros(3, 24, 32)), torch.rand(3, 24, 32)
