@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.cli.own_files import readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.targets import parse_target
@@ -49,6 +50,8 @@ def attribute(
     kept = out / "checkpoint"
     check_folder(kept)
     pictures = [_read(path) for path in images]
+    if taxonomy is not None:
+        readable("--taxonomy", taxonomy, "a JSON file")
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
     with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
@@ -93,7 +96,7 @@ def summary(result: Attribution) -> str:
 
 def _read(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(readable("images", path, "files of pictures")) as image:
             image.load()
             return image.copy()
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:

@@ -12,7 +12,7 @@ from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.own_files import function_of
+from diffexplain_fast.cli.own_files import function_of, readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.records import Json
@@ -106,6 +106,9 @@ def audit(
 
     Example: diffexplain-fast audit tinyworld/background
     """
+    if concepts is not None:
+        readable("--concepts", concepts, "a file of concepts")
+    shares = _read(weights)
     conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
@@ -123,7 +126,7 @@ def audit(
             interventions=changes,
             control="family" if conditions else "fdr",
             pool=pool,
-            weights=_read(weights),
+            weights=shares,
             redraw=redraw,
             ray=None if ray is None else RayWorkers(ray, partial(_models, pipeline, scheduler)),
             num_inference_steps=steps,
@@ -175,7 +178,7 @@ def _interventions(names: Sequence[str] | None) -> dict[str, Callable[..., objec
 
 def _read(path: Path | None) -> Json:
     """Return the distribution of concepts in a file, None without one."""
-    return None if path is None else parse_json(path.read_bytes(), path)
+    return None if path is None else parse_json(readable("--weights", path, "a JSON file").read_bytes(), path)
 
 
 def _print(audit: "Audit") -> None:

@@ -13,6 +13,7 @@ import typer
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.cli.own_files import readable
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
@@ -181,10 +182,12 @@ def _words(text: str | None) -> list[str] | None:
         return None
     if not text.startswith("@"):
         return [word.strip() for word in text.split(",") if word.strip()]
+    wanted = "a text file with one word a line"
+    path = readable("--candidates", Path(text[1:]), wanted)
     try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise wrong_value("--candidates", "a text file with one word a line", f"{text[1:]}: {error}") from error
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise wrong_value("--candidates", wanted, f"{path}: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 
 

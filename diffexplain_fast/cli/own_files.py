@@ -1,10 +1,28 @@
-"""Functions in the user's own files of Python, as "my_file.py:make" on the command line."""
+"""The user's own files on the command line: what can be read, and functions in Python as "my_file.py:make"."""
 
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_value
+
+
+def readable(argument: str, path: Path, wanted: str) -> Path:
+    """Return the path of a file, before anything is loaded or drawn for it.
+
+    Args:
+        argument: what the file is for, as messages call it.
+        path: of the file.
+        wanted: what it has to be, such as "a text file".
+
+    Raises:
+        ValueError: no file, a folder, or a file that must not be read.
+    """
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise wrong_value(argument, wanted, f"{path}: {error.strerror}") from error
 
 
 def function_of(argument: str, name: str) -> Callable[..., object]:

@@ -47,7 +47,10 @@ def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Pat
         ((taxonomy,), "images: wanted files of pictures"),
         ((picture,), "taxonomy: wanted a Taxonomy, because none ships"),
         ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted rows of the denoiser as 2000"),
-        ((tmp_path / "none.png",), "none.png"),
+        ((tmp_path / "none.png",), "images: wanted files of pictures"),
+        ((tmp_path,), "images: wanted files of pictures"),
+        ((picture, "--taxonomy", tmp_path), "--taxonomy: wanted a JSON file"),
+        ((picture, "--taxonomy", tmp_path / "none.json"), "--taxonomy: wanted a JSON file"),
     ):
         code, text = run("attribute", "tinyworld/clean", "boat", *more, *arguments)
         assert code == 2 and message in text, text

@@ -49,18 +49,11 @@ def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Pat
         "audit", models[0], "--pipeline", models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK
     )
     assert code == 2 and "concepts: wanted groups of values or words" in text and "Traceback" not in text
-    code, text = run(
-        "audit",
-        models[0],
-        "--pipeline",
-        models[1],
-        "--out",
-        tmp_path / "out",
-        "--concepts",
-        tmp_path / "none.txt",
-        *QUICK,
-    )
-    assert code == 2 and "none.txt" in text
+    for option, wanted in (("--concepts", "a file of concepts"), ("--weights", "a JSON file")):
+        for path in (tmp_path / "none.txt", tmp_path):
+            folders = ["--out", tmp_path / "out", "--pool", tmp_path / "pool", option, path]
+            code, text = run("audit", models[0], "--pipeline", models[1], *folders, *QUICK)
+            assert code == 2 and f"{option}: wanted {wanted}, got {path}: " in text
 
 
 def test_the_table_holds_the_findings_only() -> None:

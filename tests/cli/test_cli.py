@@ -273,6 +273,7 @@ def test_the_version_is_printed() -> None:
         (["boat", "--dtype", "int8"], "dtype: wanted one of 3"),
         (["boat", "--memory", "8 apples"], "memory: wanted"),
         (["boat", "--candidates", "@missing.txt"], "--candidates: wanted a text file"),
+        (["boat", "--candidates", "@."], "--candidates: wanted a text file"),
     ],
 )
 def test_bad_options_of_explain_are_named(
