@@ -1,8 +1,9 @@
 """Edits and effects on the tiny world against its truth: ``python -m benchmarks.editing``.
 
-The probe judges, which is neither the verifier nor the classifier. One JSON line for each scene, and one at the end for
-all of them; figures by kind of change are success, every other attribute unchanged, and the change outside the region
-that truly changes.
+The probe judges, which is neither the verifier nor the classifier. Whether an attribute stays unchanged is asked only
+where the probe names it right in the picture itself, because an edit keeps what it misreads too. One JSON line for each
+scene, and one at the end for all of them; figures by kind of change are success, every other attribute unchanged, and
+the change outside the region that truly changes.
 """
 
 import argparse
@@ -75,13 +76,16 @@ class Counting(Notes):
 def judged(scene: TrueScene, found: Findings, probe: Probe) -> list[dict[str, Any]]:
     """Return success and preservation of every edit of one attribute."""
     trials, rows = _singles(found), {row.concept: row for row in found.rows}
-    seen = tinyworld.name_attributes(probe, torch.stack([trial.pixels for trial in trials.values()]))
+    before, *seen = tinyworld.name_attributes(
+        probe, torch.stack([scene.pixels, *(trial.pixels for trial in trials.values())])
+    )
+    right = {name for name, value in before.items() if scene.attributes.get(name) == value}
     edits = []
     for (concept, trial), shown in zip(trials.items(), seen, strict=True):
         name, _, value = concept.partition(":")
         wanted = scene.attributes | {name: value}
         gone = ("colour", "texture", "size", "place") if wanted["object"] == NOTHING else ()
-        others = [other for other in shown if other in wanted and other != name and other not in gone]
+        others = [other for other in shown if other in right and other != name and other not in gone]
         row = rows[concept]
         edits.append(
             {
