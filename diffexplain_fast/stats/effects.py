@@ -148,7 +148,7 @@ def _middle(means: np.ndarray, covariance: np.ndarray, draws: np.ndarray) -> tup
     centre = np.median(means, 0)
     spread = (_DEVIATION * np.median(np.abs(means - centre), 0)) ** 2
     noise = np.trace(covariance, axis1=1, axis2=2) / count
-    kept = np.clip(1 - noise / np.maximum(spread, 1e-300), _LEAST_KEPT, 1)
+    kept = np.clip(1 - noise / np.maximum(np.maximum(spread, noise), 1e-300), _LEAST_KEPT, 1)
     likely = centre + kept * (means - centre)
     moved = draws @ root.transpose(0, 2, 1)  # [outcomes, draws, values]
     drawn = likely.T[:, None, :] + moved

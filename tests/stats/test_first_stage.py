@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from diffexplain_fast.stats.design import balanced_design
+from diffexplain_fast.stats.effects import against_median
 from diffexplain_fast.stats.first_stage import first_stage, quasi_independent
-from diffexplain_fast.stats.instruments import corrected, showing
+from diffexplain_fast.stats.instruments import anderson_rubin, corrected, showing
 from diffexplain_fast.stats.words import Words
 
 VALUES = 8
@@ -90,3 +91,24 @@ def test_weights_count_in_what_is_expected() -> None:
     expected = first_stage(Words.one_each(asked, [2]), [shown], np.ones((6, 1)), weights).expected[0]
     assert expected is not None
     assert np.allclose(expected, [[0.75, 0.25]] * 2 + [[0, 1]] * 2 + [[0.25, 0.75]] * 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("eye", ["always the same", "right", "chance"])
+@pytest.mark.parametrize("asked", ["all", "one value", "never"])
+def test_what_is_never_seen_or_never_asked_gives_numbers_and_no_warning(eye: str, asked: str) -> None:
+    random = np.random.default_rng(0)
+    design = balanced_design([4, 3, 1], 60, 1)
+    design[:, 0] = {"all": design[:, 0], "one value": 0 * design[:, 0], "never": 0 * design[:, 0] - 1}[asked]
+    words = Words(design, ((0, 1, 2, 3), (0, 1, 2), (0,)))
+    seen = {
+        "always the same": np.zeros(60, int),
+        "right": np.maximum(design[:, 0], 0),
+        "chance": random.integers(4, size=60),
+    }
+    outcomes = random.normal(size=(60, 2))
+    fit = showing(words, [np.eye(4)[seen[eye]], np.eye(3)[np.maximum(design[:, 1], 0)], np.ones((60, 1))], outcomes)
+    effects = against_median(fit)
+    low, high = anderson_rubin(fit, effects)
+    assert np.isfinite(fit.means[fit.pictures > 0]).all() and np.isfinite(fit.residuals).all()
+    assert np.isfinite(effects.estimate[4:7]).all() and (low[4:7] < high[4:7]).all()
