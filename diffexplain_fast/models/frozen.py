@@ -25,14 +25,20 @@ def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
     Args:
         *modules: modules; the mode of every submodule and the flag of every parameter is restored at the end, also
             after an exception.
-        but: parameters whose flag is not changed, see ``trainable``.
+        but: parameters whose flag is not changed, see ``trainable``. Nor is the flag of a weight that has none of its
+            own: one that is computed from others, as by ``torch.func.functional_call``, or made in inference mode.
     """
     unchanged = {*map(id, but)}
     with ExitStack() as stack:
         stack.enter_context(_MODES.off(child for module in modules for child in module.modules()))
-        weights = (weight for module in modules for weight in module.parameters())
+        weights = (weight for module in modules for weight in module.parameters() if _has_flag(weight))
         stack.enter_context(_FLAGS.off(weight for weight in weights if id(weight) not in unchanged))
         yield
+
+
+def _has_flag(weight: Tensor) -> bool:
+    """Return whether torch lets the flag ``requires_grad`` of a weight be changed, and changed back."""
+    return weight.is_leaf and not weight.is_inference()
 
 
 def without_hooks(module: nn.Module) -> nn.Module:
@@ -74,15 +80,16 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that need a gradient: those that require grad and act in the sampler.
 
     A model in eval mode in which every parameter requires grad is in the state in which it was loaded: the user has
-    not chosen any parameters, so none needs a gradient. In training mode, all of them are trained.
+    not chosen any parameters, so none needs a gradient, except tensors that ``torch.func.functional_call`` puts in the
+    place of parameters. In training mode, all of them are trained.
 
     Args:
         model: a UNet, or an autoencoder, of which only the decoder acts.
     """
     named = dict(model.named_parameters())
-    if not model.training and all(weight.requires_grad for weight in named.values()):
-        return []
     wanted = {name: weight for name, weight in named.items() if weight.requires_grad}
+    if not model.training and len(wanted) == len(named):
+        wanted = {name: weight for name, weight in wanted.items() if not isinstance(weight, nn.Parameter)}
     idle = _idle(model) if wanted else set()
     return [weight for name, weight in wanted.items() if not name.startswith(_ENCODER) and id(weight) not in idle]
 

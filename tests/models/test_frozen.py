@@ -1,8 +1,10 @@
 """Eval mode without weight gradients while the context is open, and every flag restored afterwards."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from diffexplain_fast.models.frozen import frozen
@@ -113,14 +115,44 @@ def test_contexts_of_several_threads_may_overlap() -> None:
     assert str(state(model)) == before
 
 
+class Running(nn.Module):
+    """A module that runs a function, so that ``functional_call`` may change its part meanwhile."""
+
+    def __init__(self, part: nn.Module, run: Callable[[], Tensor]) -> None:
+        super().__init__()
+        self.part, self.run = part, run
+
+    def forward(self) -> Tensor:
+        return self.run()
+
+
+def refusing(value: bool) -> None:
+    raise RuntimeError("this flag stays")
+
+
 def test_a_module_that_cannot_be_frozen_leaves_the_others_unchanged() -> None:
     model = unusual()
     before = str(state(model))
     derived = nn.Linear(2, 2)
-    del derived.weight
-    derived.weight = torch.ones(2, 2, requires_grad=True) * 1.0  # not a leaf, so its flag cannot be switched off
-    derived.parameters = lambda recurse=True: iter([derived.weight])
-    with pytest.raises(RuntimeError, match="leaf"), frozen(model, derived):
+    derived.weight.requires_grad_ = refusing
+    with pytest.raises(RuntimeError, match="stays"), frozen(model, derived):
         pass
     assert str(state(model)) == before
     assert derived.training
+
+
+def test_weights_whose_flag_cannot_be_changed_stay_as_they_are() -> None:
+    with torch.inference_mode():
+        loaded = nn.Linear(2, 2)
+    computed = nn.Linear(2, 2)
+    other = {"weight": computed.weight * 2, "bias": computed.bias}
+
+    def run() -> Tensor:
+        with frozen(computed, loaded):
+            assert not computed.bias.requires_grad
+            return computed(torch.ones(1, 2))
+
+    wrapper = Running(computed, run)
+    result = torch.func.functional_call(wrapper, {f"part.{name}": value for name, value in other.items()}, ())
+    assert loaded.weight.requires_grad and computed.bias.requires_grad
+    torch.testing.assert_close(torch.autograd.grad(result.sum(), computed.weight)[0], torch.full((2, 2), 2.0))

@@ -66,7 +66,8 @@ class _Sampled(TensorFunction):
         runner, ctx.runner = ctx.runner, None
         if ctx.watch.touched() or not all(weight.requires_grad for weight in ctx.weights):
             raise RuntimeError(
-                "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again"
+                "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
+                "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
             )
         with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:

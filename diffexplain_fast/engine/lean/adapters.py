@@ -4,7 +4,7 @@ The inputs of the two matrices are computed again in the backward, so an adapter
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,7 +91,8 @@ def read_thin(module: LoraLayer, adapter: str) -> Thin | None:
         module: PEFT's layer over a linear layer.
         adapter: name of an active adapter.
     """
-    down, up = (layer.get_parameter("weight") for layer in (module.lora_A[adapter], module.lora_B[adapter]))
+    # Not ``get_parameter``, which refuses what a parametrization or ``torch.func.functional_call`` puts in its place.
+    down, up = (cast(Tensor, layer.weight) for layer in (module.lora_A[adapter], module.lora_B[adapter]))
     if not (down.requires_grad or up.requires_grad):
         return None
     return Thin(down, up, float(module.scaling[adapter]))

@@ -10,6 +10,7 @@ from tests.engine.fast.cases import cotangent_of, inputs_of, parts
 from tests.engine.fast.trained import (
     assert_same,
     both,
+    compared,
     gradients_of,
     models_of,
     sampler_of,
@@ -92,6 +93,60 @@ def test_freezing_between_forward_and_backward_raises():
     models.unet.requires_grad_(False)
     with pytest.raises(RuntimeError, match="edited between"):
         images.sum().backward()
+
+
+class Drawn(torch.nn.Module):
+    """A call of a sampler and its backward as a module around the UNet, for ``torch.func.functional_call``."""
+
+    def __init__(self, models, backend):
+        super().__init__()
+        self.unet, self.sampler = models.unet, sampler_of(models, backend)
+
+    def forward(self, leaves, given):
+        images = self.sampler(**given)
+        return torch.autograd.grad(images, leaves, cotangent_of(images))
+
+
+def gradients_of_others(models, backend, weights, computed):
+    """Gradients of tensors that stand in for weights: of each, or of one number that they are computed from."""
+    factor = torch.full((), 1.5, dtype=torch.float64, requires_grad=True)
+    others = {f"unet.{name}": factor * weight.detach() for name, weight in weights.items()}
+    if not computed:
+        others = {name: weight.detach().requires_grad_() for name, weight in others.items()}
+    leaves = [factor] if computed else [*others.values()]
+    given = inputs_of("sd15")
+    return dict(enumerate(torch.func.functional_call(Drawn(models, backend), others, (leaves, given))))
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("part", ["lora", "conv_in", ""])
+def test_weights_put_in_place_by_functional_call_get_a_gradient(part, computed):
+    """Also in models as loaded, whose own weights nobody has chosen."""
+    models = with_lora() if part == "lora" else models_of()
+    if part == "":
+        models.unet.requires_grad_(True)
+    weights = {name: weight for name, weight in models.unet.named_parameters() if part in name}
+    flags = [weight.requires_grad for weight in models.unet.parameters()]
+    got, wanted = (gradients_of_others(models, backend, weights, computed) for backend in ("fast", "reference"))
+    assert_same(got, wanted)
+    assert [weight.requires_grad for weight in models.unet.parameters()] == flags
+
+
+def test_a_backward_after_functional_call_says_where_it_has_to_run():
+    models, given = models_of(), inputs_of("sd15")
+    bias = {"unet.conv_out.bias": models.unet.conv_out.bias.detach().clone().requires_grad_()}
+    wrapper = Drawn(models, "fast")
+    wrapper.forward = lambda: wrapper.sampler(**given)
+    images = torch.func.functional_call(wrapper, bias, ())
+    with pytest.raises(RuntimeError, match=r"run the backward inside torch.func.functional_call"):
+        images.sum().backward()
+
+
+def test_a_parametrised_adapter_gets_its_gradient():
+    models = with_lora()
+    layer = models.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.lora_A["default"]
+    torch.nn.utils.parametrizations.weight_norm(layer)
+    assert "trainable weights" in compared(models)._engine.unknown
 
 
 def test_weights_chosen_after_the_sampler_was_made_get_a_gradient():
