@@ -228,14 +228,18 @@ def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
     """Return a parameter of the UNet, whose dtype and device the inputs must have.
 
     Raises:
-        ValueError: the VAE is on another device, or a module's own checkpointing is on, which would run a module again
-            when it is no longer frozen.
+        ValueError: the VAE is on another device. If a graph may be recorded: weights made in inference mode, through
+            which autograd computes no gradient, or a module's own checkpointing, which would run a module again when it
+            is no longer frozen.
     """
     weight, other = next(unet.parameters()), next(vae.parameters())
     if other.device != weight.device:
         raise wrong_value("vae", f"device {weight.device}, where the unet is", other.device)
     if torch.is_grad_enabled():
         for name, module in (("unet", unet), ("vae", vae)):
+            if any(parameter.is_inference() for parameter in module.parameters()):
+                wanted = f"a {name} loaded outside torch.inference_mode(), or a call inside torch.no_grad()"
+                raise wrong_value(name, wanted, "weights made in inference mode, through which there is no gradient")
             if any(getattr(submodule, "gradient_checkpointing", False) for submodule in module.modules()):
                 wanted = f"{name}.disable_gradient_checkpointing() and gradient='checkpointed' instead"
                 raise wrong_value(f"{name}.gradient_checkpointing", wanted, True)

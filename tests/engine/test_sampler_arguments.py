@@ -152,6 +152,25 @@ def test_the_modules_own_checkpointing_is_refused():
         assert sampler_of(pipe)(embeds(), embeds(seed=1)).isfinite().all()
 
 
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_weights_made_in_inference_mode_sample_without_a_graph_and_are_refused_with_one(part, backend):
+    """Autograd computes no gradient through them, and does not let their flags be put back."""
+    pipe = tiny_sd()
+    options = {"backend": backend, "num_inference_steps": 1, "guidance_scale": 1.0}
+    given = {"prompt_embeds": embeds(), "latents": torch.ones(1, 4, 8, 8)}
+    with torch.no_grad():
+        wanted = sampler_of(pipe, **options)(**given)
+    with torch.inference_mode():
+        setattr(pipe, part, copy.deepcopy(getattr(pipe, part)))
+    sampler = sampler_of(pipe, **options)
+    with torch.no_grad():
+        assert torch.equal(sampler(**given), wanted)
+    with pytest.raises(ValueError, match=rf"{part}: wanted a {part} loaded outside torch.inference_mode\(\)"):
+        sampler(**given)
+    assert all(weight.requires_grad for weight in getattr(pipe, part).parameters())
+
+
 def test_only_a_planning_backend_with_a_limit_works_under_a_limit():
     assert is_limited("fast", "8GiB", "cpu") and is_limited("auto", "auto", "cuda:0")
     assert not is_limited("auto", "auto", "cpu") and not is_limited("fast", None, "cuda")
