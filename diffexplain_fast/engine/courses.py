@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from diffexplain_fast.engine.gradients import Differentiated, GradientMode
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.spacing import Spacing
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 _MOST_SCHEDULES = 32
 """Most schedules that are remembered; each is a few numbers per step."""
+_READ = ("alphas_cumprod", "final_alpha_cumprod", "lambda_t", "init_noise_sigma")
+"""Attributes of a scheduler that a schedule is computed from; ``set_timesteps`` and ``step`` change others only."""
 
 
 class Courses:
@@ -23,16 +27,17 @@ class Courses:
 
     def __init__(self, scheduler: "SchedulerMixin", gradient: GradientMode) -> None:
         self._scheduler, self._gradient = scheduler, gradient
-        self._config = getattr(scheduler, "config", None)
+        self._state = _state(scheduler)
         self._known: dict[Spacing, tuple[Schedule, Differentiated]] = {}
 
     def over(self, scheduler: "SchedulerMixin") -> "Courses":
-        """Return these courses if the scheduler and its configuration are still the same, else new ones.
+        """Return these courses if the scheduler, its configuration and its tables are still the same, else new ones.
 
         Args:
             scheduler: the scheduler that the pipeline has now.
         """
-        if scheduler is self._scheduler and getattr(scheduler, "config", None) is self._config:
+        now = _state(scheduler)
+        if len(now) == len(self._state) and all(map(_same, now, self._state)):
             return self
         return Courses(scheduler, self._gradient)
 
@@ -52,3 +57,15 @@ class Courses:
                 self._known.clear()
             self._known[spacing] = schedule, mode
         return self._known[spacing]
+
+
+def _state(scheduler: "SchedulerMixin") -> list[tuple[object, int]]:
+    """Return all that decides a scheduler's steps, each with its number of changes in place."""
+    values = getattr(scheduler, "__dict__", {})
+    methods = [value for value in values.values() if callable(value)]
+    read = [scheduler, getattr(scheduler, "config", None), *methods, *(values.get(name) for name in _READ)]
+    return [(value, value._version if isinstance(value, Tensor) and not value.is_inference() else 0) for value in read]
+
+
+def _same(now: tuple[object, int], before: tuple[object, int]) -> bool:
+    return now[0] is before[0] and now[1] == before[1]

@@ -8,6 +8,7 @@ With o_i the denoiser's (guided) output at x_i, and d_i a prediction of the clea
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -84,8 +85,8 @@ class Schedule:
 
         Raises:
             TypeError: ``scheduler`` is not a diffusers scheduler, or a value that chooses the steps is not a number.
-            ValueError: another scheduler, an option that is not linear in the sample, too few or many steps, or
-                timesteps and noise levels that the scheduler does not take.
+            ValueError: another scheduler, a method of it that somebody replaced, an option that is not linear in the
+                sample, too few or many steps, or timesteps and noise levels that the scheduler does not take.
 
         Source: Song et al., DDIM (arXiv 2010.02502), eq. 12; Luo et al., LCM (arXiv 2310.04378), algorithm 3; Karras et
             al., EDM (arXiv 2206.00364), algorithm 1; Lu et al., DPM-Solver++ (arXiv 2211.01095), algorithm 2.
@@ -96,6 +97,8 @@ class Schedule:
         if name not in _TABLES:
             wanted = f"one of {', '.join(_TABLES)} (make one with its from_config(scheduler.config){_COMMAND})"
             raise wrong_value("scheduler", wanted, name)
+        if method := _replaced(scheduler):
+            raise wrong_value("scheduler", f"diffusers' own {name}.{method}, which is tabulated", f"another {method}")
         _check_options(name, config)
         spacing = Spacing.of(num_inference_steps, timesteps, sigmas)
         # set_timesteps assigns attributes and changes no table, so a shallow copy is enough.
@@ -134,6 +137,15 @@ OPTIONS: dict[str, object] = {
     "variance_type": None,
 }
 """Values of scheduler options with which a step is linear and is the step tabulated here; a scheduler may lack some."""
+
+
+def _replaced(scheduler: "SchedulerMixin") -> str:
+    """Return the name of a method of diffusers' class that a subclass or the object has replaced, or an empty text."""
+    published = [base for base in type(scheduler).__mro__ if base.__module__.startswith("diffusers.")]
+    names = {name for base in published for name in vars(base) if not name.startswith("__")}
+    found = {name: inspect.getattr_static(scheduler, name) for name in sorted(names | {"step"})}
+    methods = {name: value.__module__ or "" for name, value in found.items() if callable(value)}
+    return next((name for name, module in methods.items() if not module.startswith("diffusers.")), "")
 
 
 def _check_options(name: str, config: "FrozenDict") -> None:

@@ -94,6 +94,53 @@ def test_a_scheduler_that_is_configured_anew_is_followed(pipe):
     assert sampler.record()["prediction_type"] == "v_prediction"
 
 
+def scale_in_place(scheduler):
+    scheduler.alphas_cumprod.mul_(0.9)
+
+
+def another_table(scheduler):
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod * 0.9
+
+
+def another_end(scheduler):
+    scheduler.final_alpha_cumprod = torch.tensor(1.0)
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [("ddim", scale_in_place), ("ddim", another_end), ("euler", another_table), ("lcm", another_table)],
+)
+def test_a_table_of_the_scheduler_that_is_changed_is_followed(pipe, backend, kind, edit):
+    pipe.scheduler = make_scheduler(kind)
+    options = {"num_inference_steps": 3, "guidance_scale": 3.0}
+    sampler, prompts = accelerate(pipe, backend=backend, **options), (embeds(), embeds(seed=1))
+    with torch.no_grad():
+        before = sampler(*prompts, generator=seed(1))
+        edit(pipe.scheduler)
+        after = sampler(*prompts, generator=seed(1))
+    wanted = own_pictures(pipe, *prompts, num_inference_steps=3, generator=seed(1))
+    assert relative(after.clamp(0, 1), wanted) <= 1e-5 < 1e-4 < relative(before, after)
+
+
+def test_what_sampling_writes_into_the_scheduler_is_no_change(pipe):
+    sampler, prompts = accelerate(pipe, num_inference_steps=2, guidance_scale=3.0), (embeds(), embeds(seed=1))
+    with torch.no_grad():
+        sampler(*prompts, generator=seed(1))
+        courses = sampler._courses
+        own_pictures(pipe, *prompts, num_inference_steps=5, generator=seed(1))
+        sampler(*prompts, generator=seed(1))
+    assert sampler._courses is courses
+
+
+def test_a_step_that_is_replaced_later_is_refused(pipe):
+    sampler = accelerate(pipe, num_inference_steps=2, guidance_scale=1.0)
+    plain = pipe.scheduler.step
+    pipe.scheduler.step = lambda *given, **options: plain(*given, **options)
+    with pytest.raises(ValueError, match=r"own DDIMScheduler.step"):
+        sampler(embeds(), latents=torch.zeros(1, 4, 8, 8))
+
+
 def test_a_replaced_part_that_does_not_fit_is_refused_at_every_call_and_the_old_one_still_runs(pipe):
     sampler, latents = accelerate(pipe, num_inference_steps=2, guidance_scale=1.0), torch.zeros(1, 4, 8, 8)
     before, old = sampler(embeds(), latents=latents), pipe.unet

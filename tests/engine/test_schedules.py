@@ -185,6 +185,29 @@ def test_options_that_are_not_tabulated_are_refused(scheduler, message):
         Schedule.from_scheduler(scheduler, 4)
 
 
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("method", ["step", "scale_model_input", "set_timesteps"])
+def test_a_replaced_method_is_refused_by_name(kind, method):
+    scheduler = make_scheduler(kind)
+    setattr(scheduler, method, lambda *given, **options: getattr(type(scheduler), method)(scheduler, *given, **options))
+    with pytest.raises(ValueError, match=rf"scheduler: wanted diffusers' own {type(scheduler).__name__}.{method}"):
+        Schedule.from_scheduler(scheduler, 4)
+
+
+def test_a_subclass_of_the_same_name_is_known_by_its_methods():
+    def brighter(scheduler, *given, **options):
+        return (1.5 * DDIMScheduler.step(scheduler, *given, **options)[0],)
+
+    plain = make_scheduler("ddim")
+    helped, bright = (
+        type("DDIMScheduler", (DDIMScheduler,), methods).from_config(plain.config)
+        for methods in ({"first": lambda scheduler: scheduler.timesteps[0]}, {"step": brighter})
+    )
+    assert Schedule.from_scheduler(helped, 4) == Schedule.from_scheduler(plain, 4)
+    with pytest.raises(ValueError, match=r"own DDIMScheduler\.step"):
+        Schedule.from_scheduler(bright, 4)
+
+
 @pytest.mark.parametrize(("steps", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)])
 def test_a_number_of_steps_that_is_not_a_whole_number_in_range_is_refused(steps, error):
     with pytest.raises(error, match="num_inference_steps: wanted"):
