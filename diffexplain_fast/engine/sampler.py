@@ -197,8 +197,9 @@ class DifferentiableSampler(ViewedSampler, Closing):
                 derivative, a batch of cotangents, or models edited since the call.
         """
         pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        refuse_transforms("the sampler", prompt_embeds, negative_prompt_embeds, latents, *pooled)
+        given = (prompt_embeds, negative_prompt_embeds, latents, *pooled, time_ids, negative_time_ids)
         self._follow()
+        refuse_transforms("the sampler", *given, modules=self._modules)
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
         scale = self.guidance_scale if guidance_scale is None else check_guidance(guidance_scale)

@@ -1,12 +1,13 @@
 """First derivatives only: a backward of the package refuses to be differentiated or batched."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
 
 from diffexplain_fast.errors import describe
@@ -95,17 +96,20 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
     return decorated
 
 
-def refuse_transforms(name: str, *tensors: object) -> None:
+def refuse_transforms(name: str, *tensors: object, modules: Iterable[nn.Module] = ()) -> None:
     """Refuse a call inside of ``torch.func`` or forward mode, which need more than a backward.
 
     Args:
         name: name of the function, for the message.
         *tensors: its arguments; those that are not tensors are ignored.
+        modules: models whose weights are inputs too, as with ``torch.func.functional_call``.
 
     Raises:
         RuntimeError: a transform of ``torch.func`` is active, or a tensor has a tangent.
     """
-    if problem := transformed(*tensors):
+    # No tensor has a tangent outside of a dual level; torch has no public question for the level.
+    weights = chain.from_iterable(module.parameters() for module in modules) if forward_ad._current_level >= 0 else ()
+    if problem := transformed(*tensors, *weights):
         raise RuntimeError(describe(name, _WANTED, problem))
 
 
@@ -120,7 +124,7 @@ def transformed(*tensors: object) -> str:
     # torch.autograd.Function asks this function too; torch has no public one.
     if torch._C._are_functorch_transforms_active():
         return "a call inside torch.func (grad, vjp, jvp, vmap, jacrev or jacfwd)"
-    tangent = any(isinstance(value, Tensor) and unpack_dual(value).tangent is not None for value in tensors)
+    tangent = any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in tensors)
     return "a tensor with a tangent of forward mode" if tangent else ""
 
 

@@ -187,6 +187,20 @@ def test_transforms_name_the_sampler(pipe, way, backend):
         WAYS[way](lambda prompt: sampler(prompt, NEGATIVE, latents=NOISE), embeds(dtype=F64))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's forward mode
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize("what", ["weight", "sizes"])
+def test_a_tangent_of_a_weight_or_of_sizes_names_the_sampler(pipe, what, backend):
+    sampler, ids = sampler_of(pipe, backend=backend), torch.ones(1, 6, dtype=F64)
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match=r"^the sampler: wanted .* a tensor with a tangent"):
+        if what == "sizes":
+            sampler(embeds(dtype=F64), NEGATIVE, latents=NOISE, time_ids=forward_ad.make_dual(ids, ids))
+        else:
+            bias = pipe.unet.conv_out.bias.detach()
+            pipe.unet.conv_out._parameters["bias"] = forward_ad.make_dual(bias, bias)
+            sampler(embeds(dtype=F64), NEGATIVE, latents=NOISE)
+
+
 def test_a_batch_of_cotangents_names_the_sampler(pipe, prompt):
     images = drawing(pipe)[0](prompt).flatten()[:2]
     with pytest.raises(RuntimeError, match=r"^the sampler: wanted .* one call for each row of cotangents, got a batch"):
