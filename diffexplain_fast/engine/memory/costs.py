@@ -12,7 +12,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.lean.shelf import Shelf
-from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow
+from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow, unwatched
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
 from diffexplain_fast.errors import wrong_value
@@ -79,6 +79,7 @@ class Counted(NamedTuple):
     note: str
 
 
+@unwatched()
 def count_levels(
     denoiser: Denoiser, decoder: Decoder, modules: Sequence[nn.Module], request: Request, fastest: bool = False
 ) -> Counted:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import _pop_mode_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
 from diffexplain_fast.engine.memory.flop import Arguments, flop
@@ -247,11 +249,23 @@ def count(
                 kept[storage._cdata] = storage.nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
             out = function(*inputs)
         forward = live.flop
         torch.autograd.grad(out, inputs, torch.empty_like(out), allow_unused=True)
         return Count(sum(kept.values()), live.peak, forward, live.flop, live.operands)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Keep the caller's modes, hooks of saved tensors and search for NaN away from tensors without numbers."""
+    with ExitStack() as stack:
+        stack.enter_context(_disable_current_modes())
+        for _ in range(torch._C._len_torch_function_stack()):
+            stack.enter_context(_pop_mode_temporarily())
+        stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        stack.enter_context(saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor))
+        yield
 
 
 def hollow(model: _Model, tensors: Iterable[Tensor], shared: Iterable[object] = ()) -> _Model:

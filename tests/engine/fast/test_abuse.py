@@ -5,6 +5,8 @@ import gc
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffexplain_fast.engine.memory.counting import live_bytes
 from tests.engine.plain import relative
@@ -167,3 +169,49 @@ def test_autocast_around_call_and_backward_changes_nothing():
     wanted = both(sampler, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(map(torch.equal, both(sampler, dtype=torch.float32), wanted))
+
+
+class Looking(TorchDispatchMode):
+    """Reads the result of every operation, as tools that look for NaN do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return looked(func(*args, **(kwargs or {})))
+
+
+class LookingEarlier(TorchFunctionMode):
+    """Does so one layer above."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return looked(function(*args, **(kwargs or {})))
+
+
+def looked(out):
+    if isinstance(out, torch.Tensor) and out.is_floating_point():
+        out.detach().flatten()[:1].tolist()
+    return out
+
+
+WATCHING = {
+    "saved tensors on the cpu": torch.autograd.graph.save_on_cpu,
+    "anomaly detection": torch.autograd.detect_anomaly,
+    "a mode of dispatch": Looking,
+    "a mode of functions": LookingEarlier,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+@pytest.mark.parametrize("own_modules", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("watching", WATCHING)
+def test_tools_that_read_every_tensor_do_not_meet_the_tensors_of_a_plan(watching, own_modules):
+    """Plans are counted on tensors without numbers, inside the call that the caller watches."""
+    made = tiny_sd().to(F64)
+    if own_modules:
+        made.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    wanted = both(sampler_of(made, backend="fast"))
+    sampler = sampler_of(made, backend="fast", memory="64MiB")
+    with WATCHING[watching]():
+        got = both(sampler)
+        with pytest.raises(ValueError, match="memory: wanted at least"):  # counts every level
+            both(sampler_of(made, backend="fast", memory="1MiB"))
+    assert max(map(relative, got, wanted)) <= 1e-10
+    assert sampler.plan.limit == 2**26
