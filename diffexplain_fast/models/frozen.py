@@ -81,17 +81,23 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
     A model in eval mode in which every parameter requires grad is in the state in which it was loaded: the user has
     not chosen any parameters, so none needs a gradient, except tensors that ``torch.func.functional_call`` puts in the
-    place of parameters. In training mode, all of them are trained.
+    place of parameters. In training mode, all of them are trained. A ``frozen`` context of another thread changes
+    nothing here; one of the calling thread does.
 
     Args:
         model: a UNet, or an autoencoder, of which only the decoder acts.
     """
     named = dict(model.named_parameters())
-    wanted = {name: weight for name, weight in named.items() if weight.requires_grad}
-    if not model.training and len(wanted) == len(named):
+    wanted = {name: weight for name, weight in named.items() if has_gradient(weight)}
+    if not _MODES.here(model) and len(wanted) == len(named):
         wanted = {name: weight for name, weight in wanted.items() if not isinstance(weight, nn.Parameter)}
     idle = _idle(model) if wanted else set()
     return [weight for name, weight in wanted.items() if not name.startswith(_ENCODER) and id(weight) not in idle]
+
+
+def has_gradient(weight: nn.Parameter) -> bool:
+    """Return whether a weight requires grad, as the calling thread sees it: see ``trainable``."""
+    return _FLAGS.here(weight)
 
 
 def _idle(model: nn.Module) -> set[int]:
@@ -132,28 +138,38 @@ class _Switch(Generic[_Object, _Value]):
     def __init__(self, get: Callable[[_Object], _Value], put: Callable[[_Object, _Value], object], low: _Value) -> None:
         self._get, self._put, self._low = get, put, low
         self._lock = threading.Lock()
-        self._before: dict[int, tuple[_Value, int]] = {}  # by id: value before, number of open contexts
+        # By id: the value before, and the thread of each open context.
+        self._before: dict[int, tuple[_Value, list[int]]] = {}
+
+    def here(self, item: _Object) -> _Value:
+        """Return the flag of an object as if other threads had no open context."""
+        with self._lock:
+            now = self._get(item)
+            before, threads = self._before.get(id(item), (now, []))
+            return now if threading.get_ident() in threads else before
 
     @contextmanager
     def off(self, objects: Iterable[_Object]) -> Iterator[None]:
         """Switch off the flag of objects while the context is open."""
         switched: list[_Object] = []
+        thread = threading.get_ident()
         try:
             with self._lock:
                 for item in objects:
                     now = self._get(item)
-                    before, contexts = self._before.get(id(item), (now, 0))
+                    before, threads = self._before.get(id(item), (now, []))
                     if now is not self._low:  # writing takes longer than reading, and most flags are off already
                         self._put(item, self._low)
-                    self._before[id(item)] = before, contexts + 1
+                    self._before[id(item)] = before, [*threads, thread]
                     switched.append(item)
             yield
         finally:
             with self._lock:
-                for item in switched:
-                    before, contexts = self._before.pop(id(item))
-                    if contexts > 1:
-                        self._before[id(item)] = before, contexts - 1
+                for item in reversed(switched):  # a compiled module's mode is that of the module inside, read after it
+                    before, threads = self._before.pop(id(item))
+                    threads.remove(thread)
+                    if threads:
+                        self._before[id(item)] = before, threads
                     elif self._get(item) is not before:
                         self._put(item, before)
 

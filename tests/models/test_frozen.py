@@ -1,13 +1,14 @@
 """Eval mode without weight gradients while the context is open, and every flag restored afterwards."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.frozen import frozen, trainable
 from tests.tiny import seeded
 
 
@@ -115,6 +116,20 @@ def test_contexts_of_several_threads_may_overlap() -> None:
     assert str(state(model)) == before
 
 
+def test_a_context_of_another_thread_does_not_hide_the_trained_weights() -> None:
+    model = nn.Linear(2, 2).train()
+    every = [model.weight, model.bias]
+    with ThreadPoolExecutor(1) as other:
+        context = frozen(model)
+        other.submit(context.__enter__).result()
+        assert not model.training and list(map(id, trainable(model))) == list(map(id, every))
+        with frozen(model):
+            assert trainable(model) == []
+        assert len(trainable(model)) == 2
+        other.submit(context.__exit__, None, None, None).result()
+    assert model.training and all(weight.requires_grad for weight in every)
+
+
 class Running(nn.Module):
     """A module that runs a function, so that ``functional_call`` may change its part meanwhile."""
 
@@ -156,3 +171,12 @@ def test_weights_whose_flag_cannot_be_changed_stay_as_they_are() -> None:
     result = torch.func.functional_call(wrapper, {f"part.{name}": value for name, value in other.items()}, ())
     assert loaded.weight.requires_grad and computed.bias.requires_grad
     torch.testing.assert_close(torch.autograd.grad(result.sum(), computed.weight)[0], torch.full((2, 2), 2.0))
+
+
+def test_a_compiled_module_comes_back_in_its_mode() -> None:
+    """Its mode is a property of the module inside: what is read of both in turn is written back in reverse."""
+    compiled = torch.compile(unusual(), backend="eager")
+    before = str(state(compiled))
+    with frozen(compiled):
+        assert not any(part.training for part in compiled.modules())
+    assert compiled.training and str(state(compiled)) == before

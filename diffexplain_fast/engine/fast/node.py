@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
-from diffexplain_fast.models.frozen import unhooked
+from diffexplain_fast.models.frozen import has_gradient, unhooked
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
@@ -64,7 +64,7 @@ class _Sampled(TensorFunction):
     @without_autocast
     def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
-        if ctx.watch.touched() or not all(weight.requires_grad for weight in ctx.weights):
+        if ctx.watch.touched() or not all(map(has_gradient, ctx.weights)):
             raise RuntimeError(
                 "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
                 "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
