@@ -31,12 +31,17 @@ def scale_of(adjoints: Sequence[Tensor], dtype: torch.dtype) -> Tensor | float:
 
 def scaled(adjoint: Tensor, scale: Tensor | float) -> Tensor:
     """Return an adjoint times a scale from ``scale_of``, in its own dtype."""
-    return adjoint if isinstance(scale, float) else (adjoint * scale).to(adjoint.dtype)
+    # A GPU would convert the scale to float16 first, and a scale for adjoints below 1e-3 is not finite there.
+    return adjoint if isinstance(scale, float) else (_wide(adjoint) * scale).to(adjoint.dtype)
 
 
 def divided(adjoint: Tensor, scale: Tensor | float) -> Tensor:
-    """Return an adjoint divided by a scale from ``scale_of``."""
-    return adjoint if isinstance(scale, float) else adjoint / scale
+    """Return an adjoint divided by a scale from ``scale_of``, in its own dtype."""
+    return adjoint if isinstance(scale, float) else (_wide(adjoint) / scale).to(adjoint.dtype)
+
+
+def _wide(adjoint: Tensor) -> Tensor:
+    return adjoint.to(torch.promote_types(adjoint.dtype, torch.float32))
 
 
 class Finite:

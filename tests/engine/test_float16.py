@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.errors import NonFiniteError
@@ -48,6 +49,26 @@ def test_scales_are_powers_of_two_and_cost_no_digit(value):
     scale = scale_of([adjoint, adjoint / 100], torch.float16)
     assert 32 <= scaled(adjoint, scale).abs().max() <= 64
     assert torch.frexp(scale).mantissa == 0.5 and torch.equal(divided(scaled(adjoint, scale), scale), adjoint)
+
+
+class AsOnAGpu(TorchDispatchMode):
+    """Converts both factors to the dtype of the result first, which a CPU does not do with one number."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.mul.Tensor, torch.ops.aten.div.Tensor):
+            args = [torch.as_tensor(factor).to(torch.result_type(*args)) for factor in args]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("value", [2.0**-24, 2.0**-20, 2.0**-14, 1.0, 2.0**15])
+def test_small_gradients_of_float16_images_are_scaled_as_on_a_gpu(value):
+    """Such as those of a mean over all pixels."""
+    adjoint = torch.tensor([value, -value / 2 if value > 2.0**-24 else 0.0], dtype=torch.float16)
+    with AsOnAGpu():
+        scale = scale_of([adjoint], torch.float16)
+        up = scaled(adjoint, scale)
+        assert torch.equal(divided(up, scale), adjoint)
+    assert up.dtype == torch.float16 and 32 <= up.abs().max() <= 64
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])

@@ -47,6 +47,18 @@ def test_errors_are_those_of_plain_autograd(dtype, gradient):
         assert relative(got, wanted) <= 2 * relative(plain, wanted) + 8 * torch.finfo(dtype).eps
 
 
+def test_a_mean_over_many_pixels_has_its_gradient_in_float16():
+    """Its gradients of the images are so small that their scale is beyond float16."""
+    pipe = tiny_sd()
+    pipe.unet.to("cuda", torch.float16), pipe.vae.to("cuda", torch.float16)
+    found = []
+    for factor in (1.0, 2.0**-16):
+        prompt = embeds(dtype=torch.float64).to("cuda", torch.float16).requires_grad_()
+        images = sampler_of(pipe, backend="fast", guidance_scale=1.0)(prompt, latents=torch.ones(1, 4, 8, 8).to(prompt))
+        found.append(torch.autograd.grad(images, prompt, torch.full_like(images, factor))[0].double())
+    assert relative(found[1] * 2.0**16, found[0]) <= 0.05
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("gradient", ["full", "checkpointed", "last:1"])
 @pytest.mark.parametrize("kind", ["ddim", "lcm"])
