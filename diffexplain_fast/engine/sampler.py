@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from diffexplain_fast.engine.backend import Backend, Record
 from diffexplain_fast.engine.checks import check_eta, check_guidance, check_modules, check_rescale
@@ -147,6 +148,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
         sampler._source = pipe
         return sampler
 
+    @_disable_dynamo  # its graphs are its own; torch.compile around it would trace the engine for minutes, in vain
     def __call__(
         self,
         prompt_embeds: Tensor,
@@ -197,15 +199,14 @@ class DifferentiableSampler(ViewedSampler, Closing):
                 derivative, a batch of cotangents, or models edited since the call.
         """
         pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        given = (prompt_embeds, negative_prompt_embeds, latents, *pooled, time_ids, negative_time_ids)
+        prompts = (prompt_embeds, negative_prompt_embeds)
         self._follow()
-        refuse_transforms("the sampler", *given, modules=self._modules)
+        refuse_transforms("the sampler", *prompts, latents, *pooled, time_ids, negative_time_ids, modules=self._modules)
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
         scale = self.guidance_scale if guidance_scale is None else check_guidance(guidance_scale)
         rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
         sizes = dict(zip(_SIZES, (*pooled, time_ids, negative_time_ids), strict=True))
-        prompts = (prompt_embeds, negative_prompt_embeds)
         inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
         conditions, start, noises, constant = inputs
         if (engine := self._backend.running()) is not None:

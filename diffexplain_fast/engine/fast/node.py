@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
@@ -60,6 +61,7 @@ class _Sampled(TensorFunction):
             return runner.forward(start, inputs[: ctx.text], inputs[ctx.text : ctx.first_weight - 1])
 
     @staticmethod
+    @_disable_dynamo  # as in the call: the caller's compiled function may run the backward too
     @first_order("the sampler")
     @without_autocast
     def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:

@@ -5,6 +5,7 @@ import gc
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -169,6 +170,24 @@ def test_autocast_around_call_and_backward_changes_nothing():
     wanted = both(sampler, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(map(torch.equal, both(sampler, dtype=torch.float32), wanted))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # by Dynamo
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_a_compiled_function_around_call_and_backward_leaves_the_engine_alone(pipe, backend):
+    """Dynamo would trace thousands of frames of the engine, which takes minutes, for nothing."""
+    sampler = sampler_of(pipe, backend=backend)
+
+    def step(prompt):
+        leaf = prompt.detach().requires_grad_()
+        (images_of(sampler, leaf) * 2).square().mean().backward()
+        return 3 * leaf.grad
+
+    torch._dynamo.reset()
+    compiler = CompileCounter()
+    assert torch.equal(torch.compile(step, backend=compiler)(embeds(dtype=F64)), step(embeds(dtype=F64)))
+    assert 1 <= compiler.frame_count <= 6
+    torch._dynamo.reset()
 
 
 class Looking(TorchDispatchMode):
