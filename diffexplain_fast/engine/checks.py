@@ -26,11 +26,14 @@ def check_modules(unet: object, vae: object) -> None:
     """Refuse modules that are not a diffusers UNet and VAE, or that need other inputs than prompts and latents.
 
     Raises:
-        TypeError: not a module with a configuration.
+        TypeError: not a module with a configuration, or another UNet of diffusers, such as one without text.
         ValueError: a UNet of another kind, one that does not fit the VAE, or weights that are only stored.
     """
     if not isinstance(unet, nn.Module) or not hasattr(unet, "config"):
         raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)
+    kinds = type(unet).__mro__
+    if kinds[0].__module__.startswith("diffusers.") and "UNet2DConditionModel" not in (kind.__name__ for kind in kinds):
+        raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)  # such as a UNet of videos or without text
     if not isinstance(vae, nn.Module) or not hasattr(vae, "config") or not hasattr(vae, "decode"):
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
     for name, module in (("unet", unet), ("vae", vae)):

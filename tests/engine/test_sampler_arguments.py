@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 
 from diffexplain_fast.engine.checks import is_limited
 from diffexplain_fast.engine.options import SamplerOptions
@@ -135,6 +136,9 @@ def test_weights_in_which_torch_does_not_compute_are_refused(part, backend):
 def test_modules_that_are_not_unet_and_vae_are_refused(pipe):
     with pytest.raises(TypeError, match="unet: wanted a diffusers UNet2DConditionModel, got function"):
         sampler_of(SimpleNamespace(unet=embeds, vae=pipe.vae))
+    textless = UNet2DModel(block_out_channels=(32,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))
+    with pytest.raises(TypeError, match="unet: wanted a diffusers UNet2DConditionModel, got UNet2DModel"):
+        sampler_of(SimpleNamespace(unet=textless, vae=pipe.vae))
     with pytest.raises(TypeError, match="vae: wanted a diffusers AutoencoderKL, got Linear"):
         sampler_of(SimpleNamespace(unet=pipe.unet, vae=torch.nn.Linear(1, 1)))
     with pytest.raises(TypeError, match="pipe: wanted a pipeline with unet, vae and scheduler, got UNet2DCondition"):
