@@ -1,5 +1,6 @@
 """Running the user's modules without leaving any change in them."""
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -8,10 +9,11 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
-from diffexplain_fast.models.watch import HOOKS
+from diffexplain_fast.models.watch import HOOKS, items
 
 _Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @contextmanager
@@ -39,6 +41,21 @@ def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
 def _has_flag(weight: Tensor) -> bool:
     """Return whether torch lets the flag ``requires_grad`` of a weight be changed, and changed back."""
     return weight.is_leaf and not weight.is_inference()
+
+
+def copied(module: _Module, without: Collection[object] = ()) -> _Module:
+    """Return a deep copy of a module, also of one that holds computed tensors, which torch does not copy.
+
+    Such tensors are weights that a hook computes in every run, as of pruned modules, and what a hook has stored.
+
+    Args:
+        module: module with any submodules.
+        without: parts of the module that are None in the copy.
+    """
+    held = [item for part in module.modules() for value in vars(part).values() for item in items(value)]
+    computed = [item for item in held if isinstance(item, Tensor) and not item.is_leaf]
+    # What a deep copy's memory knows already is not copied.
+    return copy.deepcopy(module, {id(item): item.detach() for item in computed} | {id(part): None for part in without})
 
 
 def without_hooks(module: nn.Module) -> nn.Module:

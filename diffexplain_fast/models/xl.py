@@ -1,12 +1,11 @@
 """The demands of Stable Diffusion XL's UNet and VAE on a sampler that 1.x and 2.x do not have."""
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.models.frozen import trainable
+from diffexplain_fast.models.frozen import copied, trainable
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -64,5 +63,4 @@ def decoding_vae(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> "Autoenc
         wanted = "frozen weights (vae.requires_grad_(False)) or float32 ones, as it decodes on a float32 copy"
         raise wrong_value("vae", wanted, "trainable weights in float16")
     unused = (getattr(vae, "encoder", None), getattr(vae, "quant_conv", None))
-    # What a deep copy's memory knows already is not copied.
-    return copy.deepcopy(vae, {id(part): None for part in unused}).requires_grad_(False).float()
+    return copied(vae, unused).requires_grad_(False).float()

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.utils.prune import l1_unstructured
 
 from diffexplain_fast.engine.accelerated import accelerate
+from diffexplain_fast.models.frozen import copied
 from diffexplain_fast.models.xl import decodes_in_float32, decoding_vae
 from tests.engine.plain import make_scheduler
 from tests.engine.samplers import embeds
@@ -58,6 +60,15 @@ def test_a_float16_vae_with_force_upcast_decodes_as_a_float32_vae(pipe, backend,
     assert images.dtype == torch.float32 and images.isfinite().all()
     assert torch.equal(images, wanted) and torch.equal(found, by_hand) and found.norm() > 0
     assert [(weight.data_ptr(), weight.dtype, weight._version) for weight in pipe.vae.parameters()] == before
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_a_pruned_vae_decodes_in_float32_too(pipe, backend):
+    l1_unstructured(pipe.vae.decoder.conv_in, "weight", 0.5)
+    pipe.vae.decode(torch.ones(1, 4, 8, 8).half())  # leaves a weight with a graph
+    wide = parts_of(pipe, vae=copied(pipe.vae).float())
+    (_, *got), (_, *wanted) = (drawn(models, backend=backend) for models in (pipe, wide))
+    assert all(map(torch.equal, got, wanted)) and got[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.prune import l1_unstructured
 
-from diffexplain_fast.models.frozen import frozen, trainable
+from diffexplain_fast.models.frozen import copied, frozen, trainable
 from tests.tiny import seeded
 
 
@@ -128,6 +129,21 @@ def test_a_context_of_another_thread_does_not_hide_the_trained_weights() -> None
         assert len(trainable(model)) == 2
         other.submit(context.__exit__, None, None, None).result()
     assert model.training and all(weight.requires_grad for weight in every)
+
+
+def test_a_copy_of_a_module_that_holds_computed_tensors() -> None:
+    """A pruned weight is computed in every run, and a hook may store what has a graph; torch copies neither."""
+    model = seeded(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    l1_unstructured(model[0], "weight", 1)
+    x = torch.ones(1, 2)
+    model[1].register_forward_hook(lambda part, given, output: setattr(part, "seen", [output]))
+    wanted = model(x)
+    twin = copied(model)
+    assert torch.equal(twin(x), wanted) and model[1].seen[0].requires_grad
+    with torch.no_grad():
+        twin[0].weight_orig.zero_()
+    assert torch.equal(model(x), wanted) and not torch.equal(twin(x), wanted)
+    assert copied(model, [model[1]])[1] is None and model[1] is not None
 
 
 class Running(nn.Module):

@@ -1,6 +1,5 @@
 """A call that is not finite in float16, run again in a wider dtype on copies of the models."""
 
-import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from diffexplain_fast.engine.fast.runner import Eager, Runner
 from diffexplain_fast.engine.fast.trajectory import Job
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.errors import NonFiniteError
+from diffexplain_fast.models.frozen import copied
 from diffexplain_fast.models.xl import decoded_dtype
 
 Modules = tuple[nn.Module, nn.Module]
@@ -52,7 +52,7 @@ class Wider:
         """
         if self._models is None:
             with torch.inference_mode(False), torch.no_grad():
-                copies = [copy.deepcopy(module).requires_grad_(False).to(self.dtype) for module in self._modules]
+                copies = [copied(module).requires_grad_(False).to(self.dtype) for module in self._modules]
                 self._models = self._build(*copies)
         denoiser, decoder = self._models
         if self.decoded != torch.float16:
