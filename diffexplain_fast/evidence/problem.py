@@ -45,6 +45,8 @@ class Problem:
         guided: whether pictures have the sampler's guidance.
         cost: counts what the pictures cost.
         others: soft tokens [n, d] of explanations of the same target that are there already; another one is wanted.
+        answers: what the denoiser answers to each of ``others``, empty until somebody asks; problems that differ in
+            steps and guidance only share it.
     """
 
     pipeline: Pipeline
@@ -58,6 +60,7 @@ class Problem:
     guided: bool = True
     cost: Cost = field(default_factory=Cost)
     others: Sequence[Tensor] = ()
+    answers: list[Tensor] = field(default_factory=list)
 
     def with_steps(self, steps: int) -> "Problem":
         """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
@@ -74,7 +77,8 @@ class Problem:
             others: soft tokens [n, d] of each of them.
             earlier: rows and seconds that they took; a budget is for all explanations of a call.
         """
-        return replace(self, text=self._text, cost=Cost(earlier=earlier, limit=self.cost.limit), others=tuple(others))
+        cost = Cost(earlier=earlier, limit=self.cost.limit)
+        return replace(self, text=self._text, cost=cost, others=tuple(others), answers=[])
 
     @cached_property
     def _drawing(self) -> Drawing:

@@ -59,7 +59,9 @@ def _drawn_alike(problem: Problem, softs: Tensor) -> Tensor:
     """Return by how much P prompts [P, n, d] are like the explanation that is there already and most like them, [P]."""
     if not has_error(problem.pipeline):
         return likeness(problem, softs, problem.others).amax(1)
-    theirs = torch.cat([_answers(problem, other[None].to(softs)) for other in problem.others])
+    if not problem.answers:
+        problem.answers.extend(_answers(problem, other[None].to(softs)) for other in problem.others)
+    theirs = torch.cat(problem.answers)
     return cosine_similarity(_answers(problem, softs)[:, None], theirs[None], dim=-1).amax(1)
 
 

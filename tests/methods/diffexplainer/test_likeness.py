@@ -47,8 +47,13 @@ def test_prompts_that_draw_the_same_are_alike_whatever_their_words_are() -> None
     rows = night.cost.rows
     assert [start.name for start in new_ones(night, [Start("same", same), Start("other", other)])] == ["other"]
     assert night.cost.rows - rows == 10, "the neutral prompt, and the one that is there, are asked about once"
-    lost, kept = penalty(night, torch.stack([same, other])).tolist()
+    rows = night.cost.rows
+    lost, kept = penalty(night.with_steps(4), torch.stack([same, other])).tolist()
     assert lost > 8 > 3 > kept
+    assert night.cost.rows - rows == 6, "the one that is there is not asked about at every look"
+    fresh = problem.after(night.others)
+    assert penalty(fresh, torch.stack([same, other])).tolist() == [lost, kept] and fresh.cost.rows == 10
+    assert float(penalty(night.after([other]), other[None])) == pytest.approx(10.0, rel=1e-4), "others have others"
 
 
 def test_explanations_of_one_class_differ_and_are_saved_together(
