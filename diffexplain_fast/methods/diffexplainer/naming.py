@@ -55,7 +55,7 @@ def name_found(
     Args:
         problem: what is explained; see ``can_name``.
         options: ``n_tokens`` and ``n_validation`` matter here.
-        found: the prompt; looked at again on the validation latents, if it was not.
+        found: the prompt; looked at again on the validation latents, if it has no score of them.
         kept: results of an interrupted run; extended here.
         drawn: whether all words that may be proposed were drawn alone before.
 
@@ -68,7 +68,7 @@ def name_found(
     if problem.cost.leaves_out(NAMING):
         return None, []
     rows = problem.cost.rows
-    found = look_again(problem, found, options.n_validation, kept)
+    found = found if found.score is not None else look_again(problem, found, options.n_validation, kept)
     words = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else []
     words = words or proposed_words(problem, [found.soft])
     least = max(_LEAST, AS_WELL * score_of(found))

@@ -111,6 +111,10 @@ def _satisfied(problem: Problem, options: Options, scores: Scores) -> bool:
 
 def _validate(problem: Problem, options: Options, state: State) -> float:
     """Score the running soft tokens on the validation latents, keep them if they are the best, return their rate."""
+    before = state.validations[-1] if state.validations else None
+    if before and before["attempt"] == state.attempt and state.streak >= state.step - before["step"]:
+        state.validations.append({**before, "step": state.step})  # no step since then has moved them
+        return before["rate"]
     soft = state.soft * problem.embedding_scale
     with torch.no_grad():
         parts = [part for _, part in problem.batches(problem.encode_soft(soft), "validation", options.n_validation)]

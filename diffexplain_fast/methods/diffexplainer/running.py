@@ -92,7 +92,8 @@ def name_result(
     report(0, 1)
     if not problem.cost.leaves_out(NAMING):
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
-        best["named"], _ = name_found(problem, options, Start(best["name"], state.best), kept)
+        score = None if has_moved(state) else best["score"]  # of the start, on the validation latents
+        best["named"], _ = name_found(problem, options, Start(best["name"], state.best, score), kept)
     report(1, 1)
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:

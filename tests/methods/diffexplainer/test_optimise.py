@@ -1,17 +1,20 @@
 """The optimisation: it descends, stops, restarts, keeps the best, and its gradient is that of the equations."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import word_distance
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.targets import ClassLogit, Neuron
 from tests.explaining import QUICK, quick_explainer, quick_explanation
 from tests.tiny import tiny_classifier
@@ -89,6 +92,26 @@ def test_a_target_that_is_reached_stops_early() -> None:
     explanation = quick_explanation(Certain(), iterations=30, stop_probability=0.9, patience=3, validate_every=10)
     assert len(explanation.history) == 3
     assert all(item.gradient_norm == 0 for item in explanation.history)  # nothing to gain, so no step
+
+
+def test_tokens_that_have_not_moved_are_not_validated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    batches = Problem.batches
+
+    def counted(
+        problem: Problem, conditioning: Conditioning, stage: str, count: int
+    ) -> Iterator[tuple[Tensor, Scores]]:
+        drawn.append(stage)
+        return batches(problem, conditioning, stage, count)
+
+    monkeypatch.setattr(Problem, "batches", counted)
+    options = {"iterations": 4, "validate_every": 2, "stop_probability": 0.9, "patience": 30}
+    still = quick_explanation(Certain(), **options).settings["validations"]
+    assert [entry["step"] for entry in still] == [0, 2] and still[0]["score"] == still[1]["score"]
+    assert drawn.count("validation") == 1
+    drawn.clear()
+    moved = quick_explanation(**{**options, "stop_probability": None}).settings["validations"]
+    assert drawn.count("validation") == len(moved) == 3 and moved[0]["score"] != moved[1]["score"]
 
 
 def test_a_perfect_validation_that_is_not_bettered_ends_the_attempt() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import naming, running, telling
+from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
 from tests.explaining import assert_same_result, quick_explanation
 
@@ -16,11 +18,11 @@ def interrupted(*_: object, **__: object) -> Never:
     raise KeyboardInterrupt
 
 
-def found_as(origin: str) -> Callable[..., list[Start]]:
+def found_as(origin: str, score: float | None = None) -> Callable[..., list[Start]]:
     """Return a search that finds the prompt "boat" at once."""
 
     def starts(problem: Problem, *_: Any) -> list[Start]:
-        return [Start("search 0.0", soft_from_text(problem.pipeline, "boat", 2), origin=origin)]
+        return [Start("search 0.0", soft_from_text(problem.pipeline, "boat", 2), score, origin=origin)]
 
     return starts
 
@@ -48,3 +50,20 @@ def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkey
 def test_a_prompt_that_no_search_found_is_not_named(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "choose_starts", found_as(origin))
     assert quick_explanation().named is None
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_prompt_that_no_step_has_moved_is_named_with_the_score_of_its_search(
+    moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores: list[float | None] = []
+
+    def name_found(problem: Problem, options: Options, found: Start, kept: Kept) -> tuple[None, list[Start]]:
+        scores.append(found.score)
+        return None, []
+
+    monkeypatch.setattr(running, "choose_starts", found_as("gradient", 0.4))
+    monkeypatch.setattr(running, "has_moved", lambda state: moved)
+    monkeypatch.setattr(running, "name_found", name_found)
+    quick_explanation()
+    assert scores == [None if moved else 0.4]
