@@ -49,9 +49,7 @@ def attribute(
     check_folder(out, ["report.html"], ["attribution"])
     kept = out / "checkpoint"
     check_folder(kept)
-    pictures = [_read(path) for path in images]
-    if taxonomy is not None:
-        readable("--taxonomy", taxonomy, "a JSON file")
+    pictures = _read(images, taxonomy)
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
     with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
@@ -94,7 +92,14 @@ def summary(result: Attribution) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> Image.Image:
+def _read(images: list[Path], taxonomy: Path | None) -> list[Image.Image]:
+    """Return the pictures; a file of a taxonomy has to be readable too."""
+    if taxonomy is not None:
+        readable("--taxonomy", taxonomy, "a JSON file")
+    return [_picture(path) for path in images]
+
+
+def _picture(path: Path) -> Image.Image:
     try:
         with Image.open(readable("images", path, "files of pictures")) as image:
             image.load()

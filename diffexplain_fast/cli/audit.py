@@ -106,9 +106,7 @@ def audit(
 
     Example: diffexplain-fast audit tinyworld/background
     """
-    if concepts is not None:
-        readable("--concepts", concepts, "a file of concepts")
-    shares = _read(weights)
+    shares = _read(concepts, weights)
     conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
@@ -176,8 +174,10 @@ def _interventions(names: Sequence[str] | None) -> dict[str, Callable[..., objec
     return found or None
 
 
-def _read(path: Path | None) -> Json:
-    """Return the distribution of concepts in a file, None without one."""
+def _read(concepts: Path | None, path: Path | None) -> Json:
+    """Return the distribution of concepts in a file, None without one; a file of concepts has to be readable too."""
+    if concepts is not None:
+        readable("--concepts", concepts, "a file of concepts")
     return None if path is None else parse_json(readable("--weights", path, "a JSON file").read_bytes(), path)
 
 
