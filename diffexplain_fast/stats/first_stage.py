@@ -37,11 +37,12 @@ def first_stage(
     few pictures with a poor eye lean towards what that chance says ("many weak instruments"). Here the counts are
     shrunk towards the simplest story of a generator that errs: where a word is not obeyed, the picture shows any value,
     as often as the generator's habit has it (quasi-independence), and every word has a share of its own that is
-    obeyed. How far they are shrunk is told by how well the story fits (positive-part James-Stein).
+    obeyed. How far they are shrunk is told by how well the story fits (method of moments, as James and Stein do it).
 
     An outcome then holds a part that is not the word's doing: more or less was shown than expected. Within the captions
-    of one word it is known how outcomes follow what is shown; that is taken off (a control variate). It changes no
-    effect on average, whatever else moves both, and an eye that errs little leaves little noise.
+    of one word it is known how outcomes follow what is shown; that is taken off (a control variate). Where the
+    generator follows the story, or the pictures are many, this changes no effect on average, also where something
+    hidden moves both what is shown and the outcome. An eye that errs little leaves little noise.
 
     Args:
         words: see ``showing``.
@@ -68,11 +69,12 @@ def _added(more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarr
     So they cannot follow the picture's own chance.
     """
     more, outcomes, z = more * root, outcomes * root, z * root
-    inside = z @ np.linalg.pinv(z, rcond=1e-9)
-    within, outcomes = more - inside @ more, outcomes - inside @ outcomes
+    words = np.linalg.pinv(z, rcond=1e-9)  # [columns, pictures]
+    within, outcomes = (one - z @ (words @ one) for one in (more, outcomes))
     inverse = np.linalg.pinv(within, rcond=1e-6)  # [values, pictures]
     known = inverse @ outcomes
-    free = np.maximum(1 - (within * inverse.T).sum(1), _LEAST_FREE)
+    # Leaving a picture out changes the averages of its words too, so its leverage is that in both regressions.
+    free = np.maximum(1 - (z * words.T).sum(1) - (within * inverse.T).sum(1), _LEAST_FREE)
     own = (more * inverse.T).sum(1) / free
     return np.asarray((more @ known - own[:, None] * (outcomes - within @ known)) / root)
 
@@ -83,7 +85,8 @@ def _expected(words: Words, shown: np.ndarray, share: np.ndarray) -> np.ndarray:
     named = np.concatenate([indicators(words.asked, words.levels), (asked < 0)[:, None]], 1)
     count = np.maximum(share @ named, _TINY)
     means = (named * share[:, None]).T @ shown / count[:, None]  # [words and left out, values]
-    spread = share @ (shown - named @ means) ** 2 / share.sum()
+    fitted = int((named.sum(0) > 0).sum())
+    spread = share @ (shown - named @ means) ** 2 / (share.sum() * max(1 - fitted / len(shown), _LEAST_FREE))
     noise = (share**2 @ named / count**2)[:, None] * spread
     here = np.flatnonzero((named.sum(0) > 0)[:-1])
     told, free = quasi_independent(means[here], np.array(words.values[0])[here])

@@ -82,8 +82,9 @@ def showing(
     outcomes = np.asarray(outcomes, dtype=np.float64)
     if outcomes.ndim != 2 or len(outcomes) != len(words.asked) or not np.isfinite(outcomes).all():
         raise wrong_value("outcomes", f"finite numbers [{len(words.asked)}, outcomes]", list(outcomes.shape))
+    x = with_shown(words, shown)  # refuses what cannot be used
     stage = first_stage(words, shown, outcomes, weights)
-    fit, x = expecting(words, stage.expected, outcomes - stage.added, weights), with_shown(words, shown)
+    fit = expecting(words, stage.expected, outcomes - stage.added, weights)
     left = outcomes - x @ (fit.solve @ (outcomes - stage.added))
     return replace(fit, x=x, residuals=fit.hc3(left))
 
@@ -139,7 +140,8 @@ def anderson_rubin(fit: Fit, effects: Effects, level: float = 0.05) -> tuple[np.
 
     An effect e0 is inside if the moment of its instrument, the combination of words that moves this effect only, is
     not further from 0 than Student's quantile times its HC3 error, with the residuals of the regression that is held
-    at e0. This is a quadratic inequality in e0. Where its set is not an interval the words do not move what is shown,
+    at e0. This is a quadratic inequality in e0. The estimate counts as the one whose moment is 0; with what is expected
+    shrunk it is nearly so. Where its set is not an interval the words do not move what is shown,
     and the value is *not drawable*; that is not *no effect*.
 
     Args:

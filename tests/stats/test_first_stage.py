@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffexplain_fast.stats.coding import columns
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import against_median
 from diffexplain_fast.stats.first_stage import first_stage, quasi_independent
@@ -76,6 +77,34 @@ def test_effects_of_few_pictures_with_a_poor_eye_do_not_lean(hidden: float) -> N
         means = showing(words, shown, outcomes).means[:VALUES, 0]
         found.append(means[2] - np.delete(means, 2).mean())
     assert np.mean(found) == pytest.approx(6, abs=2.5 * np.std(found) / 48**0.5) and np.std(found) < 2.5
+
+
+def test_what_is_added_to_a_picture_is_told_by_the_other_pictures_only() -> None:
+    # Three captions a word, where a picture's own word average holds a third of its own outcome.
+    random = np.random.default_rng(0)
+    asked = np.arange(24)[:, None] % VALUES
+    shown, outcomes, weights = random.random((24, VALUES)), random.normal(size=(24, 2)), random.uniform(0.5, 2, 24)
+    words = Words.one_each(asked, [VALUES])
+    stage, root = first_stage(words, [shown], outcomes, weights), np.sqrt(weights)[:, None]
+    more = stage.more[0]
+    assert more is not None
+    z = columns(asked, [VALUES]) * root
+    for left_out in range(24):
+        kept = np.arange(24) != left_out
+        both = np.concatenate([z, more * root], 1)[kept]
+        known = np.linalg.pinv(both, rcond=1e-8) @ (outcomes * root)[kept]
+        # Only what lies within the words tells; the least-norm solution has the same there.
+        alone = more[kept] * root[kept] - z[kept] @ (np.linalg.pinv(z[kept], rcond=1e-9) @ (more * root)[kept])
+        within = np.linalg.pinv(alone, rcond=1e-6) @ (outcomes * root)[kept]
+        assert np.allclose(alone @ within, alone @ known[z.shape[1] :], atol=1e-6)
+        assert np.allclose(stage.added[left_out], more[left_out] @ within, atol=1e-6)
+
+
+@pytest.mark.parametrize("shown", [np.full((48, 3), np.nan), np.ones((5, 3)), np.ones((48, 2))])
+def test_what_is_shown_is_refused_by_name(shown: np.ndarray) -> None:
+    words = Words.one_each(balanced_design([3], 48, 0), [3])
+    with pytest.raises(ValueError, match=r"shown\[0\]: wanted finite numbers \[48, 3\]"):
+        showing(words, [shown], np.ones((48, 1)))
 
 
 def test_a_group_that_is_told_by_what_is_asked_has_no_stage() -> None:
