@@ -32,7 +32,7 @@ class Plan(NamedTuple):
         rate: peak learning rate of AdamW.
         decay: weight decay.
         average: decay of the running average of the weights; 0 keeps the last weights.
-        half: run the forward pass in bfloat16 autocast.
+        half: run the forward pass in bfloat16 autocast, on a card or a processor that computes in bfloat16.
         save_every: steps between checkpoints.
     """
 
@@ -109,6 +109,11 @@ def fit(
     return steps.running.item()
 
 
+def _in_half(plan: Plan, device: str) -> bool:
+    """Return whether a step runs in bfloat16: a processor that must convert every number takes six times as long."""
+    return plan.half and (device != "cpu" or torch.cpu._is_avx512_bf16_supported())
+
+
 def _attention(device: str, half: bool) -> AbstractContextManager[None]:
     """Return where attention is computed: on a CPU, torch's fused one takes twice as long in bfloat16 as its parts."""
     return sdpa_kernel(SDPBackend.MATH) if half and device == "cpu" else nullcontext()
@@ -183,7 +188,7 @@ class _Steps:
         return graph
 
     def _step(self, batch: Batch) -> None:
-        device, half = self.device.type, self._plan.half
+        device, half = self.device.type, _in_half(self._plan, self.device.type)
         # Without autocast's cache, whose copies of weights a recorded step would keep.
         with _attention(device, half), torch.autocast(device, torch.bfloat16, enabled=half, cache_enabled=False):
             value = self._loss.of(batch)

@@ -93,6 +93,20 @@ def test_training_resumes_to_the_same_bits(tmp_path, average):
     assert torch.equal(resumed.weight, straight.weight) and torch.equal(resumed.bias, straight.bias)
 
 
+@pytest.mark.parametrize("computes", [True, False])
+def test_a_processor_that_does_not_compute_in_bfloat16_trains_in_float32(monkeypatch, computes):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: computes)
+    model, kinds = line_model(), set()
+    loss = line_loss(model)
+
+    def watched(batch):
+        kinds.add(model(batch["x"]).dtype)
+        return loss.of(batch)
+
+    fit("line", model, loss._replace(of=watched), Plan(steps=2, batch=8, rate=1e-2, half=True), None)
+    assert kinds == {torch.bfloat16 if computes else torch.float32}
+
+
 def test_batches_are_drawn_by_other_processes_as_by_this_one():
     loss = line_loss(line_model())
     options = {"batch_size": None, "sampler": range(5), "generator": torch.Generator()}
