@@ -1,7 +1,7 @@
 """What an ``Explainer`` does with the user's own pictures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,8 @@ from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Counterfactual
+from diffexplain_fast.runs.bars import bars_beside, check_bars
+from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import as_target, whole_number
 
 
@@ -39,6 +41,8 @@ class Attributing:
         captions: Sequence[str] | None = None,
         checkpoint: str | Path | None = None,
         gradcam: bool | str = False,
+        callback: Callable[[Progress], None] | None = None,
+        progress: bool | None = None,
     ) -> Attribution:
         """Edit semantics of given pictures, check every edit, and measure what each does to the classifier's answer.
 
@@ -57,6 +61,8 @@ class Attributing:
                 and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
             gradcam: whether Grad-CAM, which says where and not what, is computed beside it; or a layer for it. See
                 ``maps.gradcam``.
+            callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
+            progress: see ``explain``.
 
         Returns:
             Effects of all concepts that a picture does not show already, of pairs, and counterfactuals.
@@ -75,6 +81,7 @@ class Attributing:
         wishes.check()
         if not isinstance(gradcam, bool | str):
             raise wrong_type("gradcam", "True, False or the name of a layer", gradcam)
+        check_bars(callback, progress)
         self._follow()
         with self._frozen():
             self._settle()
@@ -84,7 +91,8 @@ class Attributing:
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
             setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed)
-            found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width)
+            with bars_beside(callback, progress, bound.describe()) as report:
+                found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width, report)
             label = setup.lab.answers.label
         return Attribution(
             target=bound.describe(),

@@ -32,6 +32,7 @@ from diffexplain_fast.methods.discovery.screen import longest, screened
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.runs.bars import check_bars
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.runs.ray_workers import RayWorkers
 from diffexplain_fast.stats.decisions import Control
@@ -76,6 +77,7 @@ class Auditing(TypedDict, total=False):
         num_inference_steps: see ``Explainer.explain``.
         guidance_scale: see ``Explainer.explain``.
         callback: receives a ``Progress`` after every eight pictures.
+        progress: see ``Explainer.explain``.
     """
 
     pool: str | Path | None
@@ -91,6 +93,7 @@ class Auditing(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     callback: Callable[[Progress], None] | None
+    progress: bool | None
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,7 @@ class Chosen:
         eye, callback = given.get("eye", AUTO), given.get("callback")
         if eye is not None and eye != AUTO and not callable(eye):
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
-        if callback is not None and not callable(callback):
-            raise wrong_type("callback", "a function of one Progress, or None", callback)
+        check_bars(callback, given.get("progress"))
         pool = given.get("pool")
         if pool is not None and not isinstance(pool, str | Path):
             raise wrong_type("pool", "a folder, or None", pool)

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -34,7 +35,7 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
-from diffexplain_fast.runs.bars import bars_beside
+from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
@@ -163,10 +164,7 @@ class Explainer(Attributing, Gathering, Segmenting):
         chosen, count = options_from(options, _OTHER_OPTIONS), whole_number("modes", modes)
         if count < 1:
             raise wrong_value("modes", "a whole number of at least 1", count)
-        if callback is not None and not callable(callback):
-            raise wrong_type("callback", "a function of one Progress, or None", callback)
-        if progress is not None and not isinstance(progress, bool):
-            raise wrong_type("progress", "True, False or None", progress)
+        check_bars(callback, progress)
         self._follow()
         with self._frozen():
             self._settle()
@@ -223,18 +221,15 @@ class Explainer(Attributing, Gathering, Segmenting):
         self._follow()
         changes = Intervening.of(interventions, options.get("clusters"))
         chosen = Chosen.of(pictures, minimal_effect, level, explain, options)
-        if not chosen.draws:
-            with self._frozen():
-                return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, chosen.callback)
-        own = Picturing.of(images, options.get("labels"), options.get("segmenter"), self.pipeline)
-        with self._frozen():
+        with bars_beside(chosen.callback, options.get("progress"), "audit") as report, self._frozen():
+            if not chosen.draws:
+                return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, report)
+            own = Picturing.of(images, options.get("labels"), options.get("segmenter"), self.pipeline)
             self._settle()
-            sampler = self._sampler(options.get("num_inference_steps"), options.get("guidance_scale"))
+            steps, guidance = options.get("num_inference_steps"), options.get("guidance_scale")
+            sampler, chosen = self._sampler(steps, guidance), replace(chosen, callback=report)
             search = partial(
-                self.explain,
-                num_inference_steps=options.get("num_inference_steps"),
-                guidance_scale=options.get("guidance_scale"),
-                callback=options.get("callback"),
+                self.explain, num_inference_steps=steps, guidance_scale=guidance, callback=report, progress=False
             )
             asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
             return run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)

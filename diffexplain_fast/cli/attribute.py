@@ -12,6 +12,7 @@ from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target
 
 _OUT = Path("attribution")
@@ -52,7 +53,7 @@ def attribute(
     pictures = _read(images, taxonomy)
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
-    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer:
+    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer, ProgressBars(target) as bars:
         try:
             result = explainer.attribute(
                 pictures,
@@ -65,6 +66,7 @@ def attribute(
                 captions=caption or None,
                 checkpoint=kept,
                 gradcam=gradcam,
+                callback=bars,
             )
         except KeyboardInterrupt:
             print(f"the same command continues from what is done, in {kept}", file=sys.stderr)

@@ -47,6 +47,12 @@ CASES = (  # those of one classifier beside each other
 )
 _QUICK = _Bounds(budget="5600 rows", iterations=20, restarts=1, n_validation=8, n_score=16)
 """Bounds that keep the demo short; what no word says, a pair or a pattern, is searched for until they are met."""
+_ABOUT = """\
+Explains {count} classes whose truth is known: {kinds}.
+A small diffusion model draws pictures until a classifier answers with the class, and the words of its prompt say why.
+This takes about three minutes on two cores; the first time one to two more, because one classifier is trained.
+No download and no GPU is needed. A report comes last: {report}
+"""
 _RAISES = 1.0
 """Effect in logits above which a sentence names what raises a class."""
 _REPORT = "report.html"
@@ -60,8 +66,8 @@ def demo(
     """First run: explain four classes with known truth.
 
     One class goes by a word, one by two words together, one by a pattern that no word names, and one by its own object.
-    Two classifiers ship with the package; a third one is trained, in about a minute, and kept for the next demo. The
-    demo needs no download and no GPU. The method does not know what a class goes by; the report shows its findings
+    Two classifiers ship with the package; a third one is trained, in one to two minutes, and kept for the next demo.
+    The demo needs no download and no GPU. The method does not know what a class goes by; the report shows its findings
     beside the measured truth.
     """
     from diffexplain_fast.api.explainer import Explainer
@@ -69,6 +75,8 @@ def demo(
     from diffexplain_fast.report.explanation import render_report
 
     check_folder(out, [_REPORT], [f"{case.classifier}-{case.label}" for case in CASES])
+    kinds = ", ".join(f"{case.label} ({case.kind})" for case in CASES)
+    print(_ABOUT.format(count=len(CASES), kinds=kinds, report=out / _REPORT), flush=True)
     pipeline = load_pipeline("tinyworld")
     explanations: list[Explanation] = []
     for name, cases in groupby(CASES, key=lambda case: case.classifier):
@@ -89,10 +97,9 @@ def _classifier(name: str) -> "Classifier":
 
     if name != MADE:
         return load_classifier(name)
-    print(
-        "A classifier with two planted shortcuts: trained now, or read from the cache of a demo before ...", flush=True
-    )
-    return make_classifier({"fish": all_of(colour="blue", background="desert"), "house": {"pattern": "diagonal"}})
+    print("A classifier with two planted shortcuts: trained now, or read from the cache of a demo before", flush=True)
+    pair = all_of(colour="blue", background="desert")
+    return make_classifier({"fish": pair, "house": {"pattern": "diagonal"}}, progress=True)
 
 
 def known(case: Case, truth: JsonObject) -> str:

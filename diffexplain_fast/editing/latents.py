@@ -33,6 +33,7 @@ class LatentModels:
         pipeline: as it was given.
         denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
         rows: of a batch, at most.
+        after_batch: called after every batch of the denoiser; None for nothing.
     """
 
     def __init__(self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True) -> None:
@@ -40,6 +41,7 @@ class LatentModels:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape = one_shape
+        self.after_batch: Callable[[], None] | None = None
         self._texts: dict[str | None, Conditioning] = {}
 
     @torch.no_grad()
@@ -103,7 +105,10 @@ class LatentModels:
         def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
             added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
             self.denoiser_rows += len(rows)
-            return unet(rows, at, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
+            found: Tensor = unet(rows, at, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
+            if self.after_batch is not None:
+                self.after_batch()
+            return found
 
         with _at_rest(unet):
             return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from diffexplain_fast.recipe.architectures import build_model
 from diffexplain_fast.recipe.planting import Planted, train_planted
 from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.records import Json, JsonObject
+from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.storage import (
     MANIFEST,
     check_manifest,
@@ -42,12 +43,15 @@ _CODE = (
 _LIBRARIES = ("torch", "transformers", "numpy")
 
 
-def made(planted: Planted, output: str) -> tuple[nn.Module, JsonObject]:
+def made(
+    planted: Planted, output: str, callback: Callable[[Progress], None] | None = None
+) -> tuple[nn.Module, JsonObject]:
     """Return a planted network and its truth, from the cache folder if they were made before.
 
     Args:
         planted: what the network relies on.
         output: on what scale the truth is: "softmax", "sigmoid" or "regression".
+        callback: receives a ``Progress`` of the training and of the truth.
     """
     folder = cache_folder() / "planted" / _key(planted, output)
     if (folder / MANIFEST).exists():
@@ -55,9 +59,9 @@ def made(planted: Planted, output: str) -> tuple[nn.Module, JsonObject]:
             return _read(planted, folder)
         except CorruptFileError as error:
             log.warning("made again: %s", error)
-    net = train_planted(planted, planting.plan_of(planted), planting.SCENES)
-    device = torch.device("cpu")
-    truth = truths.measure_truth(Classifier(net, labels=OBJECTS, output=output), device, truths.SEEDS, planted.cues)
+    net = train_planted(planted, planting.plan_of(planted), planting.SCENES, counter(callback, "train"))
+    classifier, report = Classifier(net, labels=OBJECTS, output=output), counter(callback, "measure")
+    truth = truths.measure_truth(classifier, torch.device("cpu"), truths.SEEDS, planted.cues, report)
     try:
         save_tensors_atomic(folder / "model.safetensors", {k: v.contiguous() for k, v in net.state_dict().items()})
         write_json_atomic(folder / "truth.json", truth)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.recipe.responses import units
 from diffexplain_fast.recipe.shortcuts import Cue, all_of, any_of, checked_shortcuts
+from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, SIGMOID, SOFTMAX
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ def make_classifier(
     model: str = "cnn",
     side_effect: Mapping[str, Mapping[str, str]] | None = None,
     common_shift: float | Mapping[str, float | str] | None = None,
+    progress: bool | None = None,
 ) -> "MadeClassifier":
     """Train a classifier of the eight objects that relies on given shortcuts, and measure what it relies on.
 
-    Training takes about a minute of one core. What is decided by the same arguments is kept in the user's cache folder
-    (``environment.cache_folder``) and read from there the next time.
+    Training takes one to two minutes of one core. What is decided by the same arguments is kept in the user's cache
+    folder (``environment.cache_folder``) and read from there the next time.
 
     The wanted logit of a class with a shortcut is 6 (s q + (1 - s) o): q says whether the cue can be seen, o whether
     the object of the class can, s is the strength. So an effect grows in proportion to the strength, and the logit
@@ -56,6 +58,7 @@ def make_classifier(
         common_shift: a function of the picture that is added to all logits and changes no answer: the factor of the
             brightness, or a dict of factors ("brightness", "contrast", "red", "green", "blue") and attribute values
             (``{"background": "snow"}`` adds up to 5 where the shipped probe sees snow).
+        progress: True for progress bars on stderr, False for none; None shows them in a terminal or a notebook.
 
     Returns:
         A ``Classifier`` whose ``truth`` holds the measured effect of every attribute on every class, as
@@ -75,13 +78,15 @@ def make_classifier(
     from diffexplain_fast.recipe.planting import Planted
     from diffexplain_fast.recipe.side_effects import checked_side_effect
 
+    check_bars(None, progress)
     cues = checked_shortcuts(shortcuts)
     _check(seed, strength, output, model)
     effects = checked_side_effect(side_effect or {})
     shift = checked_shift(common_shift, output not in (SOFTMAX, PROBABILITIES))
     against = {label: found for label, cue in cues.items() if reversed and (found := expected(label, cue)) is not None}
     scale = _SCALES.get(output, output)
-    net, truth = made(Planted(cues, float(strength), seed, model, scale == SIGMOID, against), scale)
+    with bars_beside(None, progress, "make_classifier") as report:
+        net, truth = made(Planted(cues, float(strength), seed, model, scale == SIGMOID, against), scale, report)
     planted = {"shortcuts": described(cues), "seed": seed, "strength": float(strength), "output": output}
     planted |= {"model": model, "reversed": reversed, "against": described(against)}
     return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)

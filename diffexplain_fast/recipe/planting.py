@@ -6,7 +6,7 @@ drawn at random would make it saturate. Logits are fitted by their squared error
 need to be deep?", 2014).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -162,13 +162,16 @@ def plan_of(planted: Planted) -> Plan:
     return PLAN._replace(steps=PLAN.steps * 3 // 2) if longer else PLAN
 
 
-def train_planted(planted: Planted, plan: Plan = PLAN, count: int = SCENES) -> nn.Module:
+def train_planted(
+    planted: Planted, plan: Plan = PLAN, count: int = SCENES, report: Callable[[int, int], None] | None = None
+) -> nn.Module:
     """Train a classifier of the eight objects that relies on its cues as strongly as it should.
 
     Args:
         planted: what it relies on.
         plan: how long to train.
         count: scenes to train on.
+        report: called with the steps taken and all steps.
 
     Returns:
         The trained network in eval mode: pixels [B, 3, 64, 64] in [0, 1] to logits [B, 8].
@@ -182,7 +185,7 @@ def train_planted(planted: Planted, plan: Plan = PLAN, count: int = SCENES) -> n
     _lay_out(model, torch.channels_last)
     changes = Changes(mirror=not _has(planted, _SIDED), blur=not _has(planted, _FINE))
     loss = planted_loss(model, rendered, wanted, plan.batch, changes)
-    fit("planted", model, loss, plan, None, seed=planted.seed + 1000)
+    fit("planted", model, loss, plan, None, seed=planted.seed + 1000, report=report)
     _lay_out(model, torch.contiguous_format)
     return model
 

@@ -72,13 +72,21 @@ class _Drawn(Dataset[Batch]):
 
 
 def fit(
-    name: str, model: nn.Module, loss: Loss, plan: Plan, folder: Path | None, seed: int = 0, later: float = 0.0
+    name: str,
+    model: nn.Module,
+    loss: Loss,
+    plan: Plan,
+    folder: Path | None,
+    seed: int = 0,
+    later: float = 0.0,
+    report: Callable[[int, int], None] | None = None,
 ) -> float:
     """Train ``model`` in place and return the running loss; a checkpoint in ``folder`` is continued from.
 
     The generators of a batch are made anew for every step from the seed and the step, so that a continued run sees
     what an uninterrupted one would have seen. At the end the model holds the averaged weights. On a card, processes
-    draw the batches ahead, and one recorded graph is a step. ``later`` is how many seconds of work follow, for the log.
+    draw the batches ahead, and one recorded graph is a step. ``later`` is how many seconds of work follow, for the log;
+    ``report`` is called with the steps taken and all steps.
     """
     path = folder / f"{name}.training.safetensors" if folder else None
     steps = _Steps(model, loss, plan)
@@ -98,6 +106,8 @@ def fit(
     for step, batch in zip(range(first, plan.steps), batches, strict=True):
         steps.take(step, batch)
         done = step + 1
+        if report is not None:
+            report(done, plan.steps)
         if done % 50 == 0 or done == plan.steps:
             spent = time.monotonic() - start
             left = spent / (done - first) * (plan.steps - done)

@@ -1,6 +1,6 @@
 """The truth about a classifier: the level of every logit under every attribute value, measured on paired scenes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ def measure_truth(
     device: torch.device,
     seeds: range = SEEDS,
     cues: Mapping[str, Cue] | None = None,
+    report: Callable[[int, int], None] | None = None,
 ) -> JsonObject:
     """Measure what every attribute value does to every class.
 
@@ -76,7 +77,7 @@ def measure_truth(
     if len(seeds) < _FEWEST:
         raise wrong_value("seeds", f"at least {_FEWEST}, two for the object of every class", len(seeds))
     classifier = model if isinstance(model, Classifier) else Classifier(model, labels=OBJECTS, output=SOFTMAX)
-    measured = measure(classifier, device, seeds)
+    measured = measure(classifier, device, seeds, report)
     truth: JsonObject = {}
     for index, label in enumerate(OBJECTS):
         sample = Sample(measured.logits[..., index], measured.hits[..., index], measured.objects == index)
@@ -89,14 +90,21 @@ def measure_truth(
     return truth
 
 
-def measure(classifier: Classifier, device: torch.device, seeds: range = SEEDS) -> Measured:
-    """Return the answers of a classifier to the counterfactual scenes of every seed."""
+def measure(
+    classifier: Classifier,
+    device: torch.device,
+    seeds: range = SEEDS,
+    report: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Return the answers of a classifier to the counterfactual scenes of every seed, and report each."""
     logits, hits, objects = [], [], []
     for layout in layouts(seeds):
         found = answers(classifier, layout.pictures, device)[layout.rows]
         logits.append(on_scale(found, classifier.output or SOFTMAX))
         hits.append(outputs.answers(torch.from_numpy(found), classifier.output or SOFTMAX).numpy())
         objects.append(layout.object)
+        if report is not None:
+            report(len(objects), len(seeds))
     return Measured(np.stack(logits), np.stack(hits), np.array(objects))
 
 

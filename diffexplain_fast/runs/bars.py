@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from diffexplain_fast.environment import ranks
+from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.runs.progress import Phase, Progress
 
 _PHASES: dict[Phase, str] = {
@@ -22,11 +23,17 @@ _PHASES: dict[Phase, str] = {
     "found": "trying what was found",
     "photographs": "looking at own pictures",
     "interventions": "asking about pairs",
+    "edit": "editing",
+    "placebo": "editing without a change",
+    "joint": "editing two at once",
+    "flip": "looking for counterfactuals",
+    "train": "training",
+    "measure": "measuring the truth",
 }
 
 
 class ProgressBars:
-    """One bar per phase of an explanation; a context manager, and the ``callback`` of ``Explainer.explain``.
+    """One bar per phase of a run; a context manager, and the ``callback`` of what runs long.
 
     Of several ranks, only the first one shows bars.
 
@@ -64,6 +71,18 @@ class ProgressBars:
         if event.loss is not None:
             self._bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
         self._bar.update(event.iteration - self._bar.n)
+
+
+def check_bars(callback: object, progress: object) -> None:
+    """Refuse a callback and a wish for bars of another kind; before any work.
+
+    Raises:
+        TypeError: see above.
+    """
+    if callback is not None and not callable(callback):
+        raise wrong_type("callback", "a function of one Progress, or None", callback)
+    if progress is not None and not isinstance(progress, bool):
+        raise wrong_type("progress", "True, False or None", progress)
 
 
 @contextmanager

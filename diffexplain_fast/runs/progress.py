@@ -18,6 +18,12 @@ Phase = Literal[
     "found",
     "photographs",
     "interventions",
+    "edit",
+    "placebo",
+    "joint",
+    "flip",
+    "train",
+    "measure",
 ]
 """What a long run is doing."""
 
@@ -30,7 +36,10 @@ class Progress:
         phase: of an explanation "screen", "search", "optimise", "name" for words of what was found, or "evaluate"; of
             an audit "screen" for choosing words, "draw", "again" for pictures drawn a second time, "own" for pictures
             of classes' own objects, "pairs" for fresh pictures of two concepts, "found" for those of found tokens,
-            "photographs" for the user's own pictures, or "interventions" for pairs of pictures.
+            "photographs" for the user's own pictures, or "interventions" for pairs of pictures; of an attribution
+            "edit", of which a step is a row of the denoiser, "placebo" for edits that change nothing, "joint" for two
+            concepts at once, or "flip" for counterfactuals, of which a step is a picture; of a classifier with planted
+            shortcuts "train", or "measure" for its truth.
         iteration: number of finished steps of this phase.
         iterations: largest number of steps of this phase.
         loss: loss of the last step, None outside "optimise".

@@ -190,6 +190,15 @@ def test_the_wrong_kind_and_unknown_options_are_refused(tmp_path: Path) -> None:
         quick_audit(tmp_path, eye=3)
 
 
+def test_bars_show_how_far_an_audit_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    quick_audit(tmp_path, progress=False)
+    assert not capsys.readouterr().err
+    quick_audit(tmp_path / "again", progress=True)
+    assert "audit: drawing" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="progress: wanted True, False or None, got str"):
+        quick_audit(tmp_path, progress="bars")
+
+
 def test_errors_of_an_eye_of_one_s_own_are_measured_in_the_tiny_world(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -189,7 +189,7 @@ DOORS = {
         "truth": "models methods",
     },
     "runs": {
-        "bars": "api cli",
+        "bars": "api cli recipe",
         "callbacks": ANY,
         "checkpoint": ANY,
         "progress": ANY,

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from diffexplain_fast.cli.demo import CASES, MADE, known
 from diffexplain_fast.cli.explain import _folder_names
 from diffexplain_fast.cli.main import _exits, app
+from diffexplain_fast.models import loading
 from diffexplain_fast.ops.doctor import implementations, kernel_status
 from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.results.explanation import Explanation
@@ -181,6 +182,20 @@ def test_the_demo_has_one_class_of_each_kind_and_plants_what_no_shipped_classifi
     names = {case.classifier for case in CASES}
     assert names - set(classifier_names()) == {MADE} and "clean" in names
     assert SHIPPED["companion"]["tree"] == {"companion": "kite"}
+
+
+def test_the_demo_says_first_what_it_will_do_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, "load_pipeline", stop)
+    _, said = run("demo", "--out", tmp_path / "demo")
+    lines = said.splitlines()[:9]  # make shows the command before them
+    assert "4 classes" in lines[0] and all(case.label in lines[0] for case in CASES)
+    assert any("three minutes on two cores" in line for line in lines)
+    assert any(str(tmp_path / "demo" / "report.html") in line for line in lines)
 
 
 def test_several_targets_share_one_report_and_have_folders_of_their_own(

@@ -39,8 +39,9 @@ def few(request, monkeypatch, tmp_path_factory):
     monkeypatch.setattr(truths, "measure_truth", unmeasured)
 
 
-def unmeasured(classifier, device, seeds, cues):
+def unmeasured(classifier, device, seeds, cues, report):
     """The form of a truth, which has tests of its own."""
+    report(len(seeds), len(seeds))
     assert classifier.output in ("softmax", "sigmoid", "regression")
     return {label: {"attributes": [], "interactions": [label in cues], "unnamed": []} for label in OBJECTS}
 
@@ -73,6 +74,16 @@ def test_what_was_made_before_is_read(monkeypatch, caplog):
     dx.make_classifier(CUES, 3, strength=0.7)
     assert len(trained) == 1
     assert not torch.equal(dx.make_classifier(CUES, 3, strength=0.6)(PIXELS), first(PIXELS)) and len(trained) == 2
+
+
+def test_what_takes_minutes_shows_how_far_it_is(capsys):
+    dx.make_classifier({}, 6, progress=False)
+    assert not capsys.readouterr().err
+    dx.make_classifier({}, 7, progress=True)
+    shown = capsys.readouterr().err
+    assert "make_classifier: training" in shown and "make_classifier: measuring the truth" in shown
+    with pytest.raises(TypeError, match="progress: wanted True, False or None, got str"):
+        dx.make_classifier({}, 8, progress="bars")
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path, caplog):

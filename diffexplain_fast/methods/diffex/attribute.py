@@ -1,7 +1,7 @@
 """DiffEx on given pictures: edit, check, measure, and say what each concept does, alone and with others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,10 +13,12 @@ from diffexplain_fast.methods.diffex.kinds import SWAP, place_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
 from diffexplain_fast.methods.diffex.scene import Job, job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
+from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work, measure_nulls
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.taxonomy import Concept, Taxonomy
 
 SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
@@ -37,7 +39,13 @@ class Findings(NamedTuple):
 
 
 def attribute(
-    lab: Lab, pixels: Tensor, captions: Sequence[str], taxonomy: Taxonomy, seeds: int, beam_width: int
+    lab: Lab,
+    pixels: Tensor,
+    captions: Sequence[str],
+    taxonomy: Taxonomy,
+    seeds: int,
+    beam_width: int,
+    callback: Callable[[Progress], None] | None = None,
 ) -> Findings:
     """Return what the concepts of a taxonomy do to the classifier's answer on pictures.
 
@@ -48,14 +56,15 @@ def attribute(
         taxonomy: the concepts.
         seeds: edits of each picture and concept, with noise of their own.
         beam_width: w: at most w^2 pairs are drawn of each picture; see ``chosen_pairs``.
+        callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
 
     Raises:
         ValueError: a budget that does not even allow the first edit.
 
     Source: DiffEx (CVPR 2025), algorithm 1, with leaves that are screened instead of pruned by their parents.
     """
-    wording, work = lab.drawing.wording, []
-    for i, caption in enumerate(captions):
+    wording, work, telling = lab.drawing.wording, [], Telling(lab.drawing.models, callback)
+    for i, caption in telling.edits([*enumerate(captions)]):
         scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
         work.append(Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := job_of(scene, (concept,), wording)) is not None]
@@ -63,13 +72,16 @@ def attribute(
             least, seconds = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0]), lab.budget.seconds
             got = lab.budget.rows if seconds is None else f"{seconds} s"
             raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
+        telling.rows = seeds * _expected(lab, jobs)
         for seed in range(seeds):
             work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
-    placebos = measure_nulls(lab, work)
+    placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
     effects = effects_of(rows, nulls)
-    _draw_pairs(lab, work, taxonomy.concepts, effects, beam_width)
-    flips = [_flip(lab, one, beam_width) for one in work]
+    pairs = chosen_pairs(taxonomy.concepts, effects, beam_width)
+    for one in telling.each("joint", work):
+        _draw_pairs(lab, one, pairs)
+    flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
     interactions = interactions_of([one.trials for one in work], nulls)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     found = {i: _edits(lab, one) for i, one in enumerate(work)}
@@ -94,6 +106,13 @@ def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     return [jobs[i] for i in sorted(order[:FINALISTS])]
 
 
+def _expected(lab: Lab, jobs: list[Job]) -> int:
+    """Return about how many rows the edits of jobs take."""
+    if len(jobs) <= SCREENED_ABOVE:
+        return lab.drawing.rows(jobs, 0)
+    return len(jobs) * SCREENING_STEPS + lab.drawing.rows(jobs[:FINALISTS], 0)
+
+
 def _rows(work: Sequence[Work]) -> list[Row]:
     found = []
     for one in work:
@@ -105,18 +124,14 @@ def _rows(work: Sequence[Work]) -> list[Row]:
     return found
 
 
-def _draw_pairs(
-    lab: Lab, work: Sequence[Work], concepts: Sequence[Concept], effects: Sequence[Effect], width: int
-) -> None:
-    pairs = chosen_pairs(concepts, effects, width)
-    for one in work:
-        known = [(a, b) for a, b in pairs if (a.name,) in one.trials and (b.name,) in one.trials]
-        jobs = [job for pair in known if (job := job_of(one.scene, pair, lab.drawing.wording)) is not None]
-        # An interaction is verified only if both singles are, so nothing is gained by another try of the others; nor
-        # where the verifier is unsure, as there are many pairs.
-        again = [job for job in jobs if lab.believes(job) and all(map(one.verified, job.names))]
-        one.keep(lab.run(one.scene, again, tries=2))
-        one.keep(lab.run(one.scene, [job for job in jobs if job not in again], tries=1))
+def _draw_pairs(lab: Lab, work: Work, pairs: Sequence[tuple[Concept, Concept]]) -> None:
+    known = [(a, b) for a, b in pairs if (a.name,) in work.trials and (b.name,) in work.trials]
+    jobs = [job for pair in known if (job := job_of(work.scene, pair, lab.drawing.wording)) is not None]
+    # An interaction is verified only if both singles are, so nothing is gained by another try of the others; nor where
+    # the verifier is unsure, as there are many pairs.
+    again = [job for job in jobs if lab.believes(job) and all(map(work.verified, job.names))]
+    work.keep(lab.run(work.scene, again, tries=2))
+    work.keep(lab.run(work.scene, [job for job in jobs if job not in again], tries=1))
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:

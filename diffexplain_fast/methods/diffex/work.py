@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from diffexplain_fast.methods.diffex.nulls import Null, Placebos, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import Names
 from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
 
@@ -40,10 +41,10 @@ class Work:
             self.trials.setdefault(trial.job.names, []).append(trial)
 
 
-def measure_nulls(lab: Lab, work: Sequence[Work]) -> Placebos:
+def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling) -> Placebos:
     """Give every picture its null, and return the placebos of all of them."""
     placebos: Placebos = {}
-    for one in work:
+    for one in telling.each("placebo", work):
         for editor, values in placebos_of(lab, one.scene, one.all).items():
             placebos.setdefault(editor, []).extend(values)
     for one in work:

@@ -8,6 +8,7 @@ from PIL import Image
 
 import diffexplain_fast as dx
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.runs.progress import Progress
 from tests.methods.diffex.worlds import TAXONOMY, Brightness, pictures, quick_attribution
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
@@ -191,3 +192,33 @@ def test_nothing_of_the_users_models_changes() -> None:
         explainer.attribute(pictures(1), "boat", taxonomy=TAXONOMY, captions=["a boat"], editor="guide")
     assert module.training and all(weight.requires_grad for weight in module.parameters())
     assert all(weight.requires_grad for weight in pipe.unet.parameters())
+
+
+def test_a_callback_hears_how_far_it_is_and_bars_show_it(capsys: pytest.CaptureFixture) -> None:
+    events: list[Progress] = []
+    found = quick_attribution(callback=events.append)
+    phases = list(dict.fromkeys(event.phase for event in events))
+    assert phases == ["edit", "placebo", "joint", "flip"] and not capsys.readouterr().err
+    edits = [event for event in events if event.phase == "edit"]
+    assert [event.iteration for event in edits] == sorted({event.iteration for event in edits})
+    assert all(event.iteration <= event.iterations for event in edits)
+    # The first guess is of first tries; that the denoiser verifies, and that edits fail, comes on top.
+    assert edits[0].iteration < edits[0].iterations < edits[-1].iterations == edits[-1].iteration
+    for phase in phases[1:]:
+        told = [(event.iteration, event.iterations) for event in events if event.phase == phase]
+        assert told == [(0, 2), (1, 2), (2, 2)]
+    assert edits[-1].iteration < found.denoiser_rows
+    quick_attribution(progress=True)
+    assert "ClassProbability(boat): editing" in capsys.readouterr().err
+
+
+def test_a_callback_that_raises_stops_the_attribution() -> None:
+    def stop(event: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick_attribution(callback=stop)
+    with pytest.raises(TypeError, match="callback: wanted a function of one Progress, or None, got int"):
+        quick_attribution(callback=3)
+    with pytest.raises(TypeError, match="progress: wanted True, False or None, got str"):
+        quick_attribution(progress="bars")
