@@ -11,6 +11,8 @@ from diffexplain_fast.stats.words import Words
 _ROUNDS = 100
 _TINY = 1e-12
 _LEAST_FREE = 0.05
+_ROUNDED = 1e-6
+"""Share of what is shown below which more than expected is rounding."""
 
 
 class Stage(NamedTuple):
@@ -57,10 +59,17 @@ def first_stage(
     """
     share = np.ones(len(outcomes)) if weights is None else weights
     expected = [None if one is None else _expected(words.column(group), one, share) for group, one in enumerate(shown)]
-    more = [None if one is None or told is None else one - told for one, told in zip(shown, expected, strict=True)]
+    pairs = zip(shown, expected, strict=True)
+    more = [None if one is None or told is None else _less(one, told) for one, told in pairs]
     some = [np.zeros((len(outcomes), 0)), *(one for one in more if one is not None)]
     z = columns(words.asked, words.levels)
     return Stage(expected, more, _added(np.concatenate(some, 1), z, outcomes, np.sqrt(share)[:, None]))
+
+
+def _less(shown: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the difference, exactly 0 where it is rounding, which a regression would take for a treatment."""
+    more = shown - expected
+    return np.where(np.abs(more) > _ROUNDED, more, 0.0)
 
 
 def _added(more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarray) -> np.ndarray:
@@ -71,7 +80,9 @@ def _added(more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarr
     more, outcomes, z = more * root, outcomes * root, z * root
     words = np.linalg.pinv(z, rcond=1e-9)  # [columns, pictures]
     within, outcomes = (one - z @ (words @ one) for one in (more, outcomes))
-    inverse = np.linalg.pinv(within, rcond=1e-6)  # [values, pictures]
+    left, sizes, right = np.linalg.svd(within, full_matrices=False)
+    large = sizes > _ROUNDED * np.linalg.norm(more)  # none where the words tell every picture apart
+    inverse = (right[large].T / sizes[large]) @ left[:, large].T  # [values, pictures]
     known = inverse @ outcomes
     # Leaving a picture out changes the averages of its words too, so its leverage is that in both regressions.
     free = np.maximum(1 - (z * words.T).sum(1) - (within * inverse.T).sum(1), _LEAST_FREE)

@@ -141,3 +141,23 @@ def test_what_is_never_seen_or_never_asked_gives_numbers_and_no_warning(eye: str
     low, high = anderson_rubin(fit, effects)
     assert np.isfinite(fit.means[fit.pictures > 0]).all() and np.isfinite(fit.residuals).all()
     assert np.isfinite(effects.estimate[4:7]).all() and (low[4:7] < high[4:7]).all()
+
+
+@pytest.mark.parametrize(("obeyed", "pictures"), [(1.0, 200), (1.0, 60), (0.7, 60)])
+def test_rounding_is_nothing_that_pictures_show_more(obeyed: float, pictures: int) -> None:
+    # Words that are obeyed always and seen with an eye that errs, or about as many words as pictures: what is left
+    # within one word is rounding, and a regression on it gave effects of 1e13.
+    random, values, synonyms = np.random.default_rng(0), 5, 4
+    asked = balanced_design((values * synonyms,) * 3, pictures, 5)
+    words = Words(asked, (tuple(np.repeat(range(values), synonyms).tolist()),) * 3)
+    shown = []
+    for group in range(3):
+        named = np.maximum(words.design[:, group], 0)
+        other = random.integers(0, values, pictures)
+        seen = np.where(random.random(pictures) < obeyed, named, other)
+        shown.append(corrected(np.eye(values)[seen], 0.9 * np.eye(values) + 0.1 / values))
+    outcomes = random.normal(0, 1, (pictures, 2))
+    stage = first_stage(words, shown, outcomes)
+    assert not stage.added.any() and (obeyed < 1 or not np.any(stage.more))
+    asking = against_median(showing(words, [None] * 3, outcomes)).error
+    assert (against_median(showing(words, shown, outcomes)).error < 2 * asking / obeyed).all()
