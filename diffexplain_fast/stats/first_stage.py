@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.coding import columns, indicators
 from diffexplain_fast.stats.words import Words
 
@@ -52,11 +53,15 @@ def first_stage(
         outcomes: see there.
         weights: see there.
 
+    Raises:
+        ValueError: arguments of the wrong shape, or not finite.
+
     Source: J. Bound, D. A. Jaeger and R. M. Baker, "Problems with instrumental variables estimation when the
     correlation between the instruments and the endogenous explanatory variable is weak", JASA 90 (1995); L. A. Goodman,
     "The analysis of cross-classified data: independence, quasi-independence, and interactions", JASA 63 (1968);
     W. James and C. Stein, "Estimation with quadratic loss", Berkeley Symposium 4 (1961).
     """
+    outcomes = _checked(words, shown, outcomes)
     share = np.ones(len(outcomes)) if weights is None else weights
     expected = [None if one is None else _expected(words.column(group), one, share) for group, one in enumerate(shown)]
     pairs = zip(shown, expected, strict=True)
@@ -64,6 +69,17 @@ def first_stage(
     some = [np.zeros((len(outcomes), 0)), *(one for one in more if one is not None)]
     z = columns(words.asked, words.levels)
     return Stage(expected, more, _added(np.concatenate(some, 1), z, outcomes, np.sqrt(share)[:, None]))
+
+
+def _checked(words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> np.ndarray:
+    """Return the outcomes as float64; refuse what cannot be used."""
+    outcomes, pictures = np.asarray(outcomes, dtype=np.float64), len(words.asked)
+    if outcomes.ndim != 2 or len(outcomes) != pictures or not np.isfinite(outcomes).all():
+        raise wrong_value("outcomes", f"finite numbers [{pictures}, outcomes]", list(outcomes.shape))
+    for group, (values, one) in enumerate(zip(words.cells, shown, strict=True)):
+        if one is not None and (one.shape != (pictures, values) or not np.isfinite(one).all()):
+            raise wrong_value(f"shown[{group}]", f"finite numbers [{pictures}, {values}]", one.shape)
+    return outcomes
 
 
 def _less(shown: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.coding import columns, indicators, uniform_over_others
 from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects
-from diffexplain_fast.stats.first_stage import first_stage
+from diffexplain_fast.stats.first_stage import Stage, first_stage
 from diffexplain_fast.stats.regression import Fit
 from diffexplain_fast.stats.words import Words
 
@@ -79,12 +79,26 @@ def showing(
     Source: J. D. Angrist, G. W. Imbens and D. B. Rubin, "Identification of causal effects using instrumental
     variables", JASA 91 (1996).
     """
-    outcomes = np.asarray(outcomes, dtype=np.float64)
-    if outcomes.ndim != 2 or len(outcomes) != len(words.asked) or not np.isfinite(outcomes).all():
-        raise wrong_value("outcomes", f"finite numbers [{len(words.asked)}, outcomes]", list(outcomes.shape))
-    x = with_shown(words, shown)  # refuses what cannot be used
-    stage = first_stage(words, shown, outcomes, weights)
-    fit = expecting(words, stage.expected, outcomes - stage.added, weights)
+    return second_stage(words, shown, outcomes, first_stage(words, shown, outcomes, weights), weights)
+
+
+def second_stage(
+    words: Words,
+    shown: Sequence[np.ndarray | None],
+    outcomes: np.ndarray,
+    stage: Stage,
+    weights: np.ndarray | None = None,
+) -> Fit:
+    """Return what showing the values does; see ``showing``.
+
+    Args:
+        words: the captions.
+        shown: see ``showing``.
+        outcomes: float [pictures, outcomes].
+        stage: from ``first_stage``, of the same pictures.
+        weights: see ``least_squares``.
+    """
+    fit, x = expecting(words, stage.expected, outcomes - stage.added, weights), with_shown(words, shown)
     left = outcomes - x @ (fit.solve @ (outcomes - stage.added))
     return replace(fit, x=x, residuals=fit.hc3(left))
 
@@ -119,16 +133,11 @@ def with_shown(words: Words, shown: Sequence[np.ndarray | None]) -> np.ndarray:
     Args:
         words: the captions.
         shown: for every group float [pictures, values]; None for a group that is told by what is asked.
-
-    Raises:
-        ValueError: another shape, or not finite.
     """
     levels, start = words.cells, 1
     x = columns(words.design, levels)
     for group, (values, one) in enumerate(zip(levels, shown, strict=True)):
         if one is not None:
-            if one.shape != (len(x), values) or not np.isfinite(one).all():
-                raise wrong_value(f"shown[{group}]", f"finite numbers [{len(x)}, {values}]", one.shape)
             x[:, start : start + values] = one
             x[:, 1 + sum(levels) + group] = 0
         start += values

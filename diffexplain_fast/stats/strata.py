@@ -12,7 +12,8 @@ from diffexplain_fast.stats.cells import with_average, without_pairs
 from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects, against_median, joined
 from diffexplain_fast.stats.first_stage import first_stage
-from diffexplain_fast.stats.instruments import expecting, showing
+from diffexplain_fast.stats.instruments import expecting, second_stage, showing
+from diffexplain_fast.stats.regression import Fit
 from diffexplain_fast.stats.words import Words
 
 
@@ -36,12 +37,11 @@ def averaged_showing(
     shown: Sequence[np.ndarray | None],
     outcomes: np.ndarray,
     strata: Sequence[Strata | None],
-    pooled: Effects,
-) -> Effects:
-    """Return the effects of showing, averaged over the own object there and not there, as ``estimate`` does for asking.
+) -> tuple[Fit, Effects, Effects]:
+    """Return what showing does, in all pictures and averaged over the own object there and not there.
 
-    Pictures as they come have the own object in one of as many as there are objects, so that what a value does beside
-    the own object would count for little in them.
+    The average is that of ``estimate`` for asking. Pictures as they come have the own object in one of as many as there
+    are objects, so that what a value does beside the own object would count for little in them.
 
     Args:
         asked: what the captions ask for.
@@ -49,29 +49,30 @@ def averaged_showing(
         shown: see ``showing``.
         outcomes: of the targets, float [pictures, targets].
         strata: of every target; None where it has no own object among the concepts.
-        pooled: effects of showing in all pictures, made by ``against_median``. They stay in the object's own group, and
-            where too few pictures have the own object.
+
+    Returns:
+        The regression in all pictures, the effects that ``against_median`` makes of it, and the averaged effects. They
+        are the same in the object's own group, and where too few pictures have the own object.
     """
-    effects, stage = pooled, first_stage(words, shown, outcomes, asked.weights)
+    stage = first_stage(words, shown, outcomes, asked.weights)
+    fit = second_stage(words, shown, outcomes, stage, asked.weights)
+    effects = pooled = against_median(fit)
     for parts, targets in _alike(strata):
         if parts.own.sum() < asked.least(parts.column):
             continue
         # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
-        seen = [None if column == parts.column else one for column, one in enumerate(shown)]
-        some = outcomes[:, targets]
-        expected, more = (
+        seen, expected, more = (
             [None if column == parts.column else one for column, one in enumerate(of)]
-            for of in (stage.expected, stage.more)
+            for of in (shown, stage.expected, stage.more)
         )
-        beside = (outcomes - stage.added)[:, targets]
-        mine = _part(asked, words, expected, beside, parts.own)
+        mine = _part(asked, words, expected, (outcomes - stage.added)[:, targets], parts.own)
         small = _one_by_one(*mine, [one[parts.own] for one in more if one is not None])
-        rest, said, there, left = _part(asked, words, seen, some, parts.others)
+        rest, said, there, left = _part(asked, words, seen, outcomes[:, targets], parts.others)
         large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
         cells = pooled.groups != parts.column
         for target, found in zip(targets, averaged(small, large, cells), strict=True):
             effects = with_average(effects, target, cells & np.isfinite(found.error), found)
-    return effects
+    return fit, pooled, effects
 
 
 def _alike(strata: Sequence[Strata | None]) -> list[tuple[Strata, list[int]]]:

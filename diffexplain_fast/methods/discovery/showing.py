@@ -13,9 +13,9 @@ from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.methods.discovery.wording import instruments_of
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, judge
-from diffexplain_fast.stats.effects import Effects, against_median
+from diffexplain_fast.stats.effects import Effects
 from diffexplain_fast.stats.exclusion import exclusion
-from diffexplain_fast.stats.instruments import anderson_rubin, showing
+from diffexplain_fast.stats.instruments import anderson_rubin
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 from diffexplain_fast.stats.strata import Strata, averaged_showing, moved_interval
 from diffexplain_fast.stats.words import Words
@@ -76,9 +76,8 @@ def shown_effects(
         return None
     asked, shown = plan.asked, shown_in(data.seen, errors, groups, len(plan.asked.levels))
     words = Words.one_each(asked.design, asked.levels) if said is None else said
-    fit = showing(words, shown, data.values, asked.weights)
-    pooled = against_median(fit)
-    effects = averaged_showing(asked, words, shown, data.values, _strata(plan, data.seen, own, groups), pooled)
+    strata = _strata(plan, data.seen, own, groups)
+    fit, pooled, effects = averaged_showing(asked, words, shown, data.values, strata)
     low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
     cells = np.isin(effects.groups, groups)[:, None]
     found = [exclusion(fit.of(some), pooled.of(some), words, asked.weights) for some in families or [range(len(own))]]
