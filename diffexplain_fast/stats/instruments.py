@@ -149,9 +149,9 @@ def anderson_rubin(fit: Fit, effects: Effects, level: float = 0.05) -> tuple[np.
 
     An effect e0 is inside if the moment of its instrument, the combination of words that moves this effect only, is
     not further from 0 than Student's quantile times its HC3 error, with the residuals of the regression that is held
-    at e0. This is a quadratic inequality in e0. The estimate counts as the one whose moment is 0; with what is expected
-    shrunk it is nearly so. Where its set is not an interval the words do not move what is shown,
-    and the value is *not drawable*; that is not *no effect*.
+    at e0. This is a quadratic inequality in e0. The estimate counts as the effect whose moment is 0, which it nearly
+    is, because what is expected is shrunk. Where the set is not an interval the words do not move what is shown, and
+    the value is *not drawable*; that is not *no effect*.
 
     Args:
         fit: from ``showing``.
