@@ -215,8 +215,8 @@ DOORS = {
         "regression": "methods",
         "shares": "methods",
         "strata": "methods",
-        "words": "methods",
         "unit_scores": "methods",
+        "words": "methods",
     },
     "targets": {
         "__init__": ANY,
