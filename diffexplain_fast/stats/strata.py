@@ -52,13 +52,13 @@ def averaged_showing(
 
     Returns:
         The regression in all pictures, the effects that ``against_median`` makes of it, and the averaged effects. They
-        are the same in the object's own group, and where too few pictures have the own object.
+        are the same in the object's own group, and where too few pictures have the own object, or are without it.
     """
     stage = first_stage(words, shown, outcomes, asked.weights)
     fit = second_stage(words, shown, outcomes, stage, asked.weights)
     effects = pooled = against_median(fit)
     for parts, targets in _alike(strata):
-        if parts.own.sum() < asked.least(parts.column):
+        if min(parts.own.sum(), parts.others.sum()) < asked.least(parts.column):
             continue
         # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
         seen, expected, more = (
