@@ -69,16 +69,16 @@ def layer_of(pixels: Tensor, behind: Tensor, region: Tensor) -> Layer:
         region: where a segmenter finds it, bool [1, H, W].
     """
     inside = 1 - grown(1 - region.float()[None], _EDGE)[0]
-    differs = (pixels - behind).abs().amax(0, keepdim=True)
-    most = max_pool2d(differs[None], 2 * _EDGE + 1, 1, _EDGE)[0]
-    seen = torch.where(differs > _VISIBLE, differs / most.clamp(min=_VISIBLE), 0.0)
+    apart = difference(pixels, behind)
+    most = max_pool2d(apart[None], 2 * _EDGE + 1, 1, _EDGE)[0]
+    seen = torch.where(apart > _VISIBLE, apart / most.clamp(min=_VISIBLE), 0.0)
     opacity = torch.maximum(inside, grown(region[None], _EDGE)[0] * seen)
     return Layer(pixels - (1 - opacity) * behind, opacity)
 
 
-def differs(pixels: Tensor, behind: Tensor, by: float) -> Tensor:
-    """Return where two pictures [3, H, W] differ in some colour by more than that, bool [1, H, W]."""
-    return (pixels - behind).abs().amax(0, keepdim=True) > by
+def difference(pixels: Tensor, behind: Tensor) -> Tensor:
+    """Return how much two pictures [3, H, W] differ in the colour in which they differ most, [1, H, W]."""
+    return (pixels - behind).abs().amax(0, keepdim=True)
 
 
 def layers_record() -> JsonObject:

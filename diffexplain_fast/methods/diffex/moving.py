@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.methods.diffex.kinds import kind_of
-from diffexplain_fast.methods.diffex.layers import Layer, differs, layer_of, layers_record
+from diffexplain_fast.methods.diffex.layers import Layer, difference, layer_of, layers_record
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.records import JsonObject
@@ -65,7 +65,7 @@ class Moving:
             old, new = region, self._regions.seen(scene, part, edited[i : i + 1])[0]
             if _resizes(job) and int(new.sum()) < _FEWEST <= int(old.sum()):
                 behind = self._without(scene, part, jobs, edited)
-                old, new = (masks[i] & differs(one, behind, _CLEAR) for one in (picture, edited[i]))
+                old, new = (masks[i] & (difference(one, behind) > _CLEAR) for one in (picture, edited[i]))
             changed = _changed(job, old, new)
             if changed is not None:
                 behind = self._without(scene, part, jobs, edited)
