@@ -62,13 +62,13 @@ class Moving:
             if part is None:
                 continue
             picture, region = scene.decoded[0].clamp(0, 1), self._regions.of(scene, part)[0]
-            old, new = region, self._regions.seen(scene, part, edited[i : i + 1])[0]
+            old, new, behind = region, self._regions.seen(scene, part, edited[i : i + 1])[0], None
             if _resizes(job) and int(new.sum()) < _FEWEST <= int(old.sum()):
                 behind = self._without(scene, part, jobs, edited)
                 old, new = (masks[i] & (difference(one, behind) > _CLEAR) for one in (picture, edited[i]))
             changed = _changed(job, old, new)
             if changed is not None:
-                behind = self._without(scene, part, jobs, edited)
+                behind = self._without(scene, part, jobs, edited) if behind is None else behind
                 thing = layer_of(picture, behind, region)
                 there = changed(thing)
                 found[i], masks[i] = there.over(behind).clamp(0, 1), thing.mask() | there.mask()

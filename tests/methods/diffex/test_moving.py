@@ -95,10 +95,12 @@ def test_a_smaller_thing_that_is_drawn_too_badly_to_be_found_is_where_the_drawin
     behind, nothing = torch.zeros(3, 24, 32), torch.zeros(1, 24, 32, dtype=torch.bool)
     picture, drawn = torch.where(box(4, 4, 16), RED, behind), torch.where(box(8, 8), 0.4 * RED, 0.1 * RED)
     regions: Any = SimpleNamespace(known=True, of=lambda *given: box(4, 4, 16)[None], seen=lambda *given: nothing[None])
-    moving = Moving(regions, lambda *given: behind, "auto")
+    asked: list[Any] = []
+    moving = Moving(regions, lambda *given: asked.append(given) or behind, "auto")  # type: ignore[func-returns-value]
     scene: Any = SimpleNamespace(decoded=picture[None])
     found, _ = moving.put(scene, [job(size="small")], drawn[None], box(2, 2, 20)[None])
     assert found[0, 0].sum() == pytest.approx(64, abs=8) and found[0, 0, 9:15, 9:15].min() > 0.9
+    assert len(asked) == 1
     found, _ = moving.put(scene, [job(size="small")], 0.5 * drawn[None], box(2, 2, 20)[None])
     assert torch.equal(found[0], 0.5 * drawn)
 
