@@ -51,7 +51,10 @@ class Layer(NamedTuple):
         # The middle of pixel i is at i + 1/2.
         top, left = round((y + 0.5) * (1 - size[0] / height)), round((x + 0.5) * (1 - size[1] / width))
         found = pad(small, (left, width - size[1] - left, top, height - size[0] - top))
-        return Layer(found[:3], found[3:].clamp(0, 1))
+        # A bicubic filter overshoots at an edge: nothing covers less than 0, or more than 1 with its own colours.
+        opacity = found[3:]
+        found = torch.where(opacity > 0, found / opacity.clamp(min=1), 0.0)
+        return Layer(found[:3], found[3:])
 
     def mask(self) -> Tensor:
         """Return where the thing is and a pixel around it, bool [1, H, W], because the edge of a mask is soft."""

@@ -124,6 +124,19 @@ def test_the_middle_of_a_smaller_thing_stays(scale, x, y) -> None:
         assert float(small.opacity.sum()) == pytest.approx(64 * scale**2, rel=0.3)
 
 
+@pytest.mark.parametrize("scale", [0.9, 0.5, 0.3])
+@pytest.mark.parametrize("light", [0.4, 1.0])
+def test_a_smaller_thing_has_no_ring_around_it(scale, light) -> None:
+    # A box of white, before something light and something as white.
+    behind, white = torch.full((3, 24, 32), light), torch.ones(3, 24, 32)
+    picture = torch.where(box(6, 4, 16), white, behind)
+    small = layer_of(picture, behind, box(6, 4, 16)).smaller(scale, 13.5, 11.5)
+    found, opacity = small.over(behind), small.opacity.expand(3, -1, -1)
+    assert torch.equal(found[opacity == 0], behind[opacity == 0]) and (found[opacity == 0] == light).any()
+    assert found.min() >= light - 1e-6 and found.max() <= 1 + 1e-6
+    assert torch.allclose(found, opacity + (1 - opacity) * light, atol=1e-6)
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 def test_a_moved_thing_is_the_same_to_the_pixel_though_the_segmenter_errs_at_its_edge(wrong) -> None:
     generator = torch.Generator().manual_seed(0)
