@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.own_files import readable
+from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.runs.bars import ProgressBars
@@ -50,7 +50,8 @@ def attribute(
     check_folder(out, ["report.html"], ["attribution"])
     kept = out / "checkpoint"
     check_folder(kept)
-    pictures = _read(images, taxonomy)
+    check_readable("--taxonomy", taxonomy, "a JSON file")
+    pictures = [_picture(path) for path in images]
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
     with Explainer(pipeline, loaded, seed=seed, device=place) as explainer, ProgressBars(target) as bars:
@@ -94,16 +95,10 @@ def summary(result: Attribution) -> str:
     return "\n".join(lines)
 
 
-def _read(images: list[Path], taxonomy: Path | None) -> list[Image.Image]:
-    """Return the pictures; a file of a taxonomy has to be readable too."""
-    if taxonomy is not None:
-        readable("--taxonomy", taxonomy, "a JSON file")
-    return [_picture(path) for path in images]
-
-
 def _picture(path: Path) -> Image.Image:
+    check_readable("images", path, "files of pictures")
     try:
-        with Image.open(readable("images", path, "files of pictures")) as image:
+        with Image.open(path) as image:
             image.load()
             return image.copy()
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:

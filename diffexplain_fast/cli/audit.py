@@ -12,7 +12,7 @@ from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.own_files import function_of, readable
+from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.records import Json
@@ -106,7 +106,8 @@ def audit(
 
     Example: diffexplain-fast audit tinyworld/background
     """
-    shares = _read(concepts, weights)
+    check_readable("--concepts", concepts, "a file of concepts")
+    shares = _shares(weights)
     conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
@@ -174,11 +175,10 @@ def _interventions(names: Sequence[str] | None) -> dict[str, Callable[..., objec
     return found or None
 
 
-def _read(concepts: Path | None, path: Path | None) -> Json:
-    """Return the distribution of concepts in a file, None without one; a file of concepts has to be readable too."""
-    if concepts is not None:
-        readable("--concepts", concepts, "a file of concepts")
-    return None if path is None else parse_json(readable("--weights", path, "a JSON file").read_bytes(), path)
+def _shares(path: Path | None) -> Json:
+    """Return the distribution of concepts in a file of ``--weights``, None without one."""
+    check_readable("--weights", path, "a JSON file")
+    return None if path is None else parse_json(path.read_bytes(), path)
 
 
 def _print(audit: "Audit") -> None:

@@ -13,7 +13,7 @@ import typer
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
-from diffexplain_fast.cli.own_files import readable
+from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
@@ -182,8 +182,8 @@ def _words(text: str | None) -> list[str] | None:
         return None
     if not text.startswith("@"):
         return [word.strip() for word in text.split(",") if word.strip()]
-    wanted = "a text file with one word a line"
-    path = readable("--candidates", Path(text[1:]), wanted)
+    path, wanted = Path(text[1:]), "a text file with one word a line"
+    check_readable("--candidates", path, wanted)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

@@ -7,20 +7,22 @@ from pathlib import Path
 from diffexplain_fast.errors import wrong_value
 
 
-def readable(argument: str, path: Path, wanted: str) -> Path:
-    """Return the path of a file, before anything is loaded or drawn for it.
+def check_readable(argument: str, path: Path | None, wanted: str) -> None:
+    """Refuse a file that cannot be read, before anything is loaded or drawn for it.
 
     Args:
         argument: what the file is for, as messages call it.
-        path: of the file.
-        wanted: what it has to be, such as "a text file".
+        path: of the file; None for an option that is not given.
+        wanted: what the file has to be, such as "a text file".
 
     Raises:
         ValueError: no file, a folder, or a file that must not be read.
     """
+    if path is None:
+        return
     try:
         with path.open("rb"):
-            return path
+            pass
     except OSError as error:
         raise wrong_value(argument, wanted, f"{path}: {error.strerror}") from error
 
