@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.output import check_folder
@@ -96,10 +96,11 @@ def summary(result: Attribution) -> str:
 
 
 def _picture(path: Path) -> Image.Image:
-    check_readable("images", path, "files of pictures")
+    wanted = "files of pictures"
+    check_readable("images", path, wanted)
     try:
         with Image.open(path) as image:
             image.load()
             return image.copy()
-    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise wrong_value("images", "files of pictures", f"{path}, which is none ({error})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise wrong_value("images", wanted, f"{path}: {error}") from error

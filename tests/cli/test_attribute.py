@@ -41,13 +41,17 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
 
 
 def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    picture, taxonomy = inputs
+    (picture, taxonomy), cut, short = inputs, tmp_path / "cut.png", tmp_path / "short.ppm"
     arguments = ("--pipeline", pipeline, "--device", "cpu", "--out", tmp_path / "out")
+    cut.write_bytes(picture.read_bytes()[:-40])
+    short.write_bytes(b"P6 64 64 2")
     for more, message in (
         ((taxonomy,), "images: wanted files of pictures"),
         ((picture,), "taxonomy: wanted a Taxonomy, because none ships"),
         ((picture, "--taxonomy", taxonomy, "--budget", "soon"), "budget: wanted rows of the denoiser as 2000"),
         ((tmp_path / "none.png",), "images: wanted files of pictures"),
+        ((picture, cut), f"images: wanted files of pictures, got {cut}: "),
+        ((picture, short), f"images: wanted files of pictures, got {short}: "),
         ((tmp_path,), "images: wanted files of pictures"),
         ((picture, "--taxonomy", tmp_path), "--taxonomy: wanted a JSON file"),
         ((picture, "--taxonomy", tmp_path / "none.json"), "--taxonomy: wanted a JSON file"),
