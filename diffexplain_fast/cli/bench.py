@@ -16,6 +16,7 @@ import typer
 
 from diffexplain_fast.cli import options
 from diffexplain_fast.cli.output import check_file, check_folder
+from diffexplain_fast.cli.own_files import check_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -158,6 +159,14 @@ def _line(name: str, row: "Row") -> str:
     return f"{name:36} {times:>27} {ratio:>7} {peak:9.1f} {share:>8} {distance:9.1e}"
 
 
+def _rows(argument: str, file: Path) -> "list[Row]":
+    """Return the rows of a file, which an argument of this name gives."""
+    from diffexplain_fast.measuring.bench.rows import read_rows
+
+    check_readable(argument, file, "a file of JSON lines from bench run")
+    return read_rows(file)
+
+
 def report(
     file: _File = _FILE,
     out: Annotated[Path, typer.Option(help="Folder for report.md and its pictures.")] = Path("bench"),
@@ -167,10 +176,9 @@ def report(
     Pictures need matplotlib: pip install 'diffexplain-fast[plot]'. Without it the report has only the tables.
     """
     from diffexplain_fast.measuring.bench.report import REPORT, write_report
-    from diffexplain_fast.measuring.bench.rows import read_rows
 
     check_folder(out, [REPORT])
-    print(f"Open {write_report(read_rows(file), out)}")
+    print(f"Open {write_report(_rows('file', file), out)}")
 
 
 def agree(
@@ -183,9 +191,8 @@ def agree(
     ratio differs more, or one is missing.
     """
     from diffexplain_fast.measuring.bench.report import agreements
-    from diffexplain_fast.measuring.bench.rows import read_rows
 
-    compared = agreements(read_rows(file), within)
+    compared = agreements(_rows("file", file), within)
     for each in compared:
         print(f"{', '.join(each.group)}: {' and '.join(each.runs)}")
         for name, pair in each.ratios.items():
@@ -217,7 +224,6 @@ def estimate(
     from diffexplain_fast.engine.checks import check_guidance
     from diffexplain_fast.engine.memory.plan import parse_bytes
     from diffexplain_fast.errors import unknown_name, wrong_value
-    from diffexplain_fast.measuring.bench.rows import read_rows
     from diffexplain_fast.measuring.estimate import CARDS, GIB, measured_efficiency
     from diffexplain_fast.measuring.estimate import estimate as count
     from diffexplain_fast.ops.doctor import TRITON_MISSING
@@ -226,7 +232,7 @@ def estimate(
 
     if gpu not in CARDS:
         raise unknown_name("gpu", gpu, CARDS)
-    measured = None if rows is None else measured_efficiency(read_rows(rows))
+    measured = None if rows is None else measured_efficiency(_rows("--rows", rows))
     guided = check_guidance(guidance) != 1.0
     if efficiency is not None and not 0.01 <= efficiency <= 1:
         raise wrong_value("efficiency", "0.01 to 1", efficiency)

@@ -81,7 +81,7 @@ def kept_rows(path: Path) -> list[Row]:
 def read_rows(path: str | Path) -> list[Row]:
     """Read the rows of a file, in the order of their lines; a line that is not a row is a ``CorruptFileError``."""
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -89,7 +89,8 @@ def read_rows(path: str | Path) -> list[Row]:
         except (ValueError, RecursionError) as error:
             raise CorruptFileError(describe(f"{path}, line {number}", "a row as JSON", error)) from error
         if not isinstance(row, dict) or not set(_NEEDED) <= set(row) or not isinstance(row["device"], dict):
-            raise CorruptFileError(describe(f"{path}, line {number}", f"a row with {', '.join(_NEEDED)}", line[:80]))
+            wanted = f"a row with {', '.join(_NEEDED)}"
+            raise CorruptFileError(describe(f"{path}, line {number}", wanted, str(row)[:80]))
         rows.append(row)
     return rows
 

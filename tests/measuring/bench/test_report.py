@@ -145,8 +145,14 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     path.write_text('["rival"]\n')
     with pytest.raises(CorruptFileError, match="line 1: wanted a row with rival, workload, dtype, device"):
         read_rows(path)
-    done = CliRunner().invoke(app, ["bench", "report", str(tmp_path / "none.jsonl")])
-    assert done.exit_code == 2 and "none.jsonl" in done.output
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CorruptFileError, match="line 1: wanted a row as JSON"):
+        read_rows(path)
+    for argument, *command in (["file", "report"], ["file", "agree"], ["--rows", "estimate", "--rows"]):
+        for place, why in ((tmp_path / "none.jsonl", "No such file"), (tmp_path, "Is a directory")):
+            done = CliRunner().invoke(app, ["bench", *command, str(place)])
+            assert done.exit_code == 2 and f"{argument}: wanted a file of JSON lines" in done.output
+            assert f"got {place}: {why}" in done.output
     with pytest.raises(ValueError, match="at least one row"):
         write_report([], tmp_path)
     with pytest.raises(StorageError, match="space and permission"):
