@@ -21,8 +21,8 @@ def check_readable(argument: str, path: Path | None, wanted: str) -> None:
     if path is None:
         return
     try:
-        with path.open("rb"):
-            pass
+        if not path.is_fifo():  # a pipe can be opened only once
+            path.open("rb").close()
     except OSError as error:
         raise wrong_value(argument, wanted, f"{path}: {error.strerror}") from error
 
@@ -40,8 +40,7 @@ def function_of(argument: str, name: str) -> Callable[..., object]:
     file, _, function = name.rpartition(":")
     if not file.endswith(".py"):
         raise wrong_value(argument, "a file and a function in it, as my_file.py:make", name)
-    if not Path(file).is_file():
-        raise wrong_value(argument, "a file of Python, as my_file.py:make", file)
+    check_readable(argument, Path(file), "a file of Python, as my_file.py:make")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     assert spec is not None and spec.loader is not None  # for a name that ends with .py there always is one
     module = importlib.util.module_from_spec(spec)
