@@ -55,14 +55,27 @@ def penalty(problem: Problem, softs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def ask_again(problem: Problem) -> None:
+    """Ask about the explanations that are there what an interrupted run asked; its rows are counted already."""
+    if problem.others and not problem.answers and has_error(problem.pipeline):
+        problem.answers.extend(_of_others(problem.after(problem.others)))
+
+
+@torch.no_grad()
 def _drawn_alike(problem: Problem, softs: Tensor) -> Tensor:
     """Return by how much P prompts [P, n, d] are like the explanation that is there already and most like them, [P]."""
     if not has_error(problem.pipeline):
         return likeness(problem, softs, problem.others).amax(1)
     if not problem.answers:
-        problem.answers.extend(_answers(problem, other[None].to(softs)) for other in problem.others)
+        problem.answers.extend(_of_others(problem))
     theirs = torch.cat(problem.answers)
     return cosine_similarity(_answers(problem, softs)[:, None], theirs[None], dim=-1).amax(1)
+
+
+def _of_others(problem: Problem) -> list[Tensor]:
+    """Return what the denoiser answers to each explanation that is there already."""
+    place = problem.pipeline.device
+    return [_answers(problem, other[None].to(place, torch.float32)) for other in problem.others]
 
 
 def _answers(problem: Problem, softs: Tensor) -> Tensor:

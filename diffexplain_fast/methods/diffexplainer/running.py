@@ -8,6 +8,7 @@ from torch import Tensor
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.likeness import ask_again
 from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -92,6 +93,7 @@ def name_result(
     report(0, 1)
     if not problem.cost.leaves_out(NAMING):
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
+        ask_again(problem)
         score = None if has_moved(state) else best["score"]  # of the start, on the validation latents
         best["named"], _ = name_found(problem, options, Start(best["name"], state.best, score), kept)
     report(1, 1)

@@ -9,6 +9,8 @@ import pytest
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import naming, running, telling
 from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.likeness import new_ones
+from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
 from tests.explaining import assert_same_result, quick_explanation
@@ -44,6 +46,27 @@ def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkey
     assert resumed.settings["found"]["cost"]["forward"] == whole.settings["found"]["cost"]["forward"]
     monkeypatch.setattr(running, "name_found", interrupted)
     assert quick_explanation(checkpoint=tmp_path).named == whole.named
+
+
+def test_a_second_naming_that_is_interrupted_costs_what_it_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starts(problem: Problem, *_: Any) -> list[Start]:
+        found = found_as("gradient")(problem)
+        return new_ones(problem, found) or found
+
+    def interrupted_in_the_second(problem: Problem, *given: Any) -> Any:
+        return interrupted() if problem.others else name_found(problem, *given)
+
+    monkeypatch.setattr(running, "choose_starts", starts)
+    whole = quick_explanation(modes=2).others[0]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(running, "name_found", interrupted_in_the_second)
+        quick_explanation(modes=2, checkpoint=tmp_path)
+    resumed = quick_explanation(modes=2, checkpoint=tmp_path).others[0]
+    assert resumed.named is not None and resumed.named == whole.named
+    assert_same_result(resumed, whole)
+    assert resumed.settings["found"]["cost"]["forward"] == whole.settings["found"]["cost"]["forward"]
 
 
 @pytest.mark.parametrize("origin", ["given", "random", "dictionary"])
