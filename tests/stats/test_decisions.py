@@ -82,7 +82,7 @@ def test_largest_t_finds_a_planted_effect_and_spares_what_is_not_tested() -> Non
     assert (findings(everything, 0.005)[0] == 1).all() and (findings(everything, 0.005)[1:] == 0).all()
     wide = largest_t(fit, effects, np.ones((9, 2), dtype=bool))
     narrow = largest_t(fit, effects, tested)
-    assert (narrow <= wide).all() and (narrow < wide).any()
+    assert (narrow <= wide + 1e-12).all() and (narrow < wide - 0.1).any()
     with pytest.raises(ValueError, match="control: wanted"):
         one_sided_tests(effects, 0.5, "family")
 
