@@ -12,6 +12,8 @@ from diffexplain_fast.stats.words import Words
 
 LEAST_SYNONYMS = 4
 _DRAWS = 200
+_LEAST_MOVED = 1e-6
+"""Share of a synonym's pictures that show its value, beyond those of other words, below which it moves nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Exclusion:
     """Whether the synonyms of a value agree on its effect, for every cell and outcome.
 
     Attributes:
-        q: float [cells, outcomes]: Hansen's statistic; NaN where a value has fewer than 4 synonyms.
+        q: float [cells, outcomes]: Hansen's statistic; NaN where a value has fewer than 4 synonyms, or is never shown
+            because of them.
         p: float [cells, outcomes]: probability of a larger one if every synonym acts only through the value.
         median, error: float [cells, outcomes]: weighted median of the synonyms' effects and its standard error, which
             hold where synonyms with half of the weight act only through the value.
@@ -68,6 +71,10 @@ def exclusion(fit: Fit, effects: Effects, words: Words, weights: np.ndarray | No
         if len(own) < LEAST_SYNONYMS or not len(others):
             continue
         against = averages[:, own] - averages[:, others].mean(1, keepdims=True)  # [pictures, synonyms]
+        moved = against.T @ fit.x[:, 1 + value]  # [synonyms]
+        if (np.abs(moved) < _LEAST_MOVED).all():
+            continue
+        moved = np.where(np.abs(moved) < _LEAST_MOVED, _LEAST_MOVED, moved)  # then the effect has hardly any weight
         residual = against.T @ left
         rows = against - fit.solve.T @ (fit.x.T @ against)  # residual = rows.T @ outcomes
         covariance = np.einsum("ij,io,ik->ojk", rows, errors**2, rows, optimize=True)
@@ -76,7 +83,6 @@ def exclusion(fit: Fit, effects: Effects, words: Words, weights: np.ndarray | No
         differences = residual.T @ spread  # [outcomes, synonyms - 1]
         found.q[value] = np.einsum("oj,ojk,ok->o", differences, np.linalg.pinv(inside, hermitian=True), differences)
         found.p[value] = chi2_above(found.q[value], len(own) - 1)
-        moved = against.T @ fit.x[:, 1 + value]  # [synonyms]
         joint = fit.rows[:, [value]] - fit.rows @ np.where(
             same[:, [value]], effects.middle, 0.0
         )  # [pictures, outcomes]

@@ -159,6 +159,22 @@ def test_values_with_few_synonyms_are_not_tested() -> None:
     assert np.isnan(exclusion(fit, against_median(fit), words).p).all()
 
 
+@pytest.mark.parametrize("unknown", [1, 4])
+def test_words_that_are_never_drawn_are_not_tested_or_have_no_weight(unknown: int) -> None:
+    # The eye sees value 0 where some or all of the synonyms of value 3 are said, and never sees value 3 elsewhere.
+    words = words_of(4, 768)
+    seen, _, outcomes = world(words, 0.9, 0.0, 0)
+    word, shown = words.asked[:, 0], seen[0].copy()
+    known = (word >= 12 + unknown) & (word < 16)
+    shown[~known, 0] += shown[~known, 3]
+    shown[~known, 3] = 0
+    fit = showing(words, [shown, seen[1]], outcomes)
+    test = exclusion(fit, against_median(fit), words)
+    assert np.isnan(test.p[3]).all() == (unknown == 4) and np.isfinite(np.delete(test.p, 3, 0)).all()
+    if unknown < 4:
+        assert np.isfinite(test.error[3]).all() and np.abs(test.median[3]).mean() < 1
+
+
 def test_weighted_median_by_hand() -> None:
     # Middles of the weights are at .1, .3, .65, .95 of the whole: one half lies 4/7 of the way from 2 to 3.
     assert weighted_median(np.array([4.0, 1, 2, 3]), np.array([1.0, 2, 2, 5])) == pytest.approx(2 + 4 / 7)
