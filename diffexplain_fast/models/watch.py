@@ -171,22 +171,38 @@ def methods_of(kind: type) -> dict[str, Callable[..., object]]:
 def replaced_method(module: nn.Module) -> tuple[str, str]:
     """Return the name of a method that somebody replaced, in the module or in its class, and by what; or empty texts.
 
-    A function of a class is a replacement if it comes from another package than the class.
+    A function of a class is a replacement if it, or a decorator of it, comes from another package than the class.
     """
     methods = methods_of(type(module))
     own = [name for name in methods if name in vars(module)]
     if own:
         return own[0], ""
-    packages = {_package(base) for base in type(module).__mro__}
-    for name, function in methods.items():
-        if _package(function) not in packages:
-            what = getattr(function, "__qualname__", type(function).__qualname__)
-            return name, f"{getattr(function, '__module__', '')}.{what}"
-    return "", ""
+    packages = {_package(base.__module__) for base in type(module).__mro__}
+    by = {name: foreign(function, packages) for name, function in methods.items()}
+    return next(((name, found) for name, found in by.items() if found), ("", ""))
 
 
-def _package(thing: object) -> str:
-    return str(getattr(thing, "__module__", "")).partition(".")[0]
+def foreign(function: object, packages: Collection[str]) -> str:
+    """Return the name of the first function in a call that comes from none of some packages, or an empty text.
+
+    Args:
+        function: a function, a method or another callable. What decorates it is asked too, by its own code, because
+            ``functools.wraps`` gives it the module and the name of the function inside.
+        packages: names of packages, such as "diffusers".
+    """
+    layer: object = function
+    while layer is not None:
+        layer = getattr(layer, "__func__", layer)  # a method's function
+        module = str(getattr(layer, "__globals__", {}).get("__name__") or getattr(layer, "__module__", ""))
+        if _package(module) not in packages:
+            name = getattr(getattr(layer, "__code__", None), "co_qualname", type(layer).__qualname__)
+            return f"{module}.{name}"
+        layer = getattr(layer, "__wrapped__", None)
+    return ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _equal(now: object, before: object) -> bool:

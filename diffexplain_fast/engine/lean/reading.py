@@ -17,7 +17,7 @@ from diffexplain_fast.engine.lean.adapters import (
     plain_adapter,
     read_thin,
 )
-from diffexplain_fast.models.watch import global_hooks, has_hooks, replaced_method
+from diffexplain_fast.models.watch import foreign, global_hooks, has_hooks, replaced_method
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
@@ -44,8 +44,8 @@ def known(module: object, *names: str) -> None:
             f"{kind.__module__}.{kind.__name__} where diffusers' {' or '.join(names)} was expected"
         )
     forward: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
-    if not forward.__module__.startswith("diffusers."):
-        raise UnsupportedModelError(f"{kind.__name__} computes by {forward.__module__}.{forward.__qualname__}")
+    if by := foreign(forward, ("diffusers", "torch")):
+        raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
 
 
 def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:

@@ -1,11 +1,13 @@
 """What a user may do to a pipeline's models: edits that the fast engine knows, and those it leaves to the models."""
 
 import copy
+from functools import wraps
 from types import MethodType
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -204,6 +206,11 @@ def another_part_of_a_class(pipe):
     _doubled_result(GEGLU, "gelu")
 
 
+def a_decorated_class(pipe):
+    plain = FeedForward.forward
+    FeedForward.forward = wraps(plain)(lambda *given, **options: 2 * plain(*given, **options))
+
+
 def another_decode_of_the_class(pipe):
     plain = AutoencoderKL.decode
     AutoencoderKL.decode = lambda vae, latents, **options: plain(vae, latents / 2, **options)
@@ -212,6 +219,11 @@ def another_decode_of_the_class(pipe):
 def another_processor_class(pipe):
     plain = AttnProcessor2_0.__call__
     AttnProcessor2_0.__call__ = lambda *given, **options: 1.5 * plain(*given, **options)
+
+
+def a_decorated_processor_class(pipe):
+    plain = AttnProcessor2_0.__call__
+    AttnProcessor2_0.__call__ = wraps(plain)(lambda *given, **options: 1.5 * plain(*given, **options))
 
 
 UNKNOWN = {
@@ -233,8 +245,10 @@ UNKNOWN = {
     another_class_of_torch: "Linear computes by tests.engine.fast.edits._doubled_result",
     another_part_of_a_class_of_torch: "in place of _conv_forward",
     another_part_of_a_class: "GEGLU computes by tests.engine.fast.edits",
+    a_decorated_class: "FeedForward computes by tests.engine.fast.edits.a_decorated_class",
     another_decode_of_the_class: "AutoencoderKL computes by tests.engine.fast.edits",
     another_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.edits",
+    a_decorated_processor_class: "AttnProcessor2_0 computes by tests.engine.fast.edits",
 }
 
 
@@ -280,5 +294,5 @@ PATCHED = [
     (nn.Linear, "forward"),
     (nn.Conv2d, "_conv_forward"),
 ]
-PATCHED += [(GEGLU, "gelu"), (AutoencoderKL, "decode")]
+PATCHED += [(FeedForward, "forward"), (GEGLU, "gelu"), (AutoencoderKL, "decode")]
 """Classes that the edits change, each with the method."""
