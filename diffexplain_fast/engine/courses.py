@@ -31,7 +31,7 @@ class Courses:
         self._known: dict[Spacing, tuple[Schedule, Differentiated]] = {}
 
     def over(self, scheduler: "SchedulerMixin") -> "Courses":
-        """Return these courses if the scheduler, its configuration and its tables are still the same, else new ones.
+        """Return these courses if the scheduler, its methods, options and tables are still the same, else new ones.
 
         Args:
             scheduler: the scheduler that the pipeline has now.
@@ -62,7 +62,8 @@ class Courses:
 def _state(scheduler: "SchedulerMixin") -> list[tuple[object, int]]:
     """Return all that decides a scheduler's steps, each with its number of changes in place."""
     values = getattr(scheduler, "__dict__", {})
-    methods = [value for value in values.values() if callable(value)]
+    everywhere = (values, *map(vars, type(scheduler).__mro__))
+    methods = [value for part in everywhere for value in part.values() if callable(value)]
     read = [scheduler, getattr(scheduler, "config", None), *methods, *(values.get(name) for name in _READ)]
     return [(value, value._version if isinstance(value, Tensor) and not value.is_inference() else 0) for value in read]
 

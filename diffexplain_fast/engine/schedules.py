@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.watch import foreign
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -137,15 +138,17 @@ OPTIONS: dict[str, object] = {
     "variance_type": None,
 }
 """Values of scheduler options with which a step is linear and is the step tabulated here; a scheduler may lack some."""
+_TRAINING = frozenset(("add_noise", "get_velocity"))
+"""Methods that no sampler calls."""
 
 
 def _replaced(scheduler: "SchedulerMixin") -> str:
-    """Return the name of a method of diffusers' class that a subclass or the object has replaced, or an empty text."""
+    """Return the name of a method of sampling that a subclass, decorator or the object replaces, or an empty text."""
     published = [base for base in type(scheduler).__mro__ if base.__module__.startswith("diffusers.")]
     names = {name for base in published for name in vars(base) if not name.startswith("__")}
-    found = {name: inspect.getattr_static(scheduler, name) for name in sorted(names | {"step"})}
-    methods = {name: value.__module__ or "" for name, value in found.items() if callable(value)}
-    return next((name for name, module in methods.items() if not module.startswith("diffusers.")), "")
+    found = {name: inspect.getattr_static(scheduler, name) for name in sorted({*names, "step"} - _TRAINING)}
+    methods = {name: value for name, value in found.items() if callable(value)}
+    return next((name for name, value in methods.items() if foreign(value, ("diffusers", "torch"))), "")
 
 
 def _check_options(name: str, config: "FrozenDict") -> None:

@@ -1,6 +1,7 @@
 """What a sampler follows: the generators of a call, torch's own without any, and the parts of its pipeline."""
 
 import warnings
+from functools import wraps
 
 import pytest
 import torch
@@ -133,10 +134,12 @@ def test_what_sampling_writes_into_the_scheduler_is_no_change(pipe):
     assert sampler._courses is courses
 
 
-def test_a_step_that_is_replaced_later_is_refused(pipe):
+@pytest.mark.parametrize("of_the_class", [False, True])
+def test_a_step_that_is_replaced_later_is_refused(pipe, of_the_class, monkeypatch):
     sampler = accelerate(pipe, num_inference_steps=2, guidance_scale=1.0)
-    plain = pipe.scheduler.step
-    pipe.scheduler.step = lambda *given, **options: plain(*given, **options)
+    owner = type(pipe.scheduler) if of_the_class else pipe.scheduler
+    plain = owner.step
+    monkeypatch.setattr(owner, "step", wraps(plain)(lambda *given, **options: plain(*given, **options)))
     with pytest.raises(ValueError, match=r"own DDIMScheduler.step"):
         sampler(embeds(), latents=torch.zeros(1, 4, 8, 8))
 

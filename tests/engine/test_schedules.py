@@ -1,6 +1,7 @@
 """Tables against diffusers' own step: every step and the whole trajectory, in float64 with a made-up denoiser."""
 
 import copy
+from functools import wraps
 
 import pytest
 import torch
@@ -192,6 +193,24 @@ def test_a_replaced_method_is_refused_by_name(kind, method):
     setattr(scheduler, method, lambda *given, **options: getattr(type(scheduler), method)(scheduler, *given, **options))
     with pytest.raises(ValueError, match=rf"scheduler: wanted diffusers' own {type(scheduler).__name__}.{method}"):
         Schedule.from_scheduler(scheduler, 4)
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_a_decorated_method_is_refused_unless_the_decorator_is_torchs(kind):
+    scheduler, name = make_scheduler(kind), SCHEDULERS[kind][0].__name__
+    wanted = Schedule.from_scheduler(scheduler, 4)
+    scheduler.step = torch.no_grad()(scheduler.step)
+    assert Schedule.from_scheduler(scheduler, 4) == wanted
+    scheduler.step = wraps(scheduler.step)(lambda *given, **options: (0.0,))
+    with pytest.raises(ValueError, match=rf"scheduler: wanted diffusers' own {name}.step"):
+        Schedule.from_scheduler(scheduler, 4)
+
+
+def test_a_method_that_adds_noise_in_training_may_be_another():
+    scheduler = make_scheduler("ddim")
+    wanted = Schedule.from_scheduler(scheduler, 4)
+    scheduler.add_noise = lambda clean, noise, timesteps: clean + noise
+    assert Schedule.from_scheduler(scheduler, 4) == wanted
 
 
 def test_a_subclass_of_the_same_name_is_known_by_its_methods():
