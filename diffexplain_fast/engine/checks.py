@@ -1,6 +1,7 @@
 """Checks of the models, options and inputs of a sampler."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.memory.plan import parse_bytes
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.frozen import trainable
 
 BACKENDS = ("auto", "reference", "fast")
 _ABSENT = {
@@ -227,8 +229,13 @@ def _fits(size: int, wanted: int | str) -> bool:
     return size in map(int, wanted.split(" or ")) if " or " in wanted else size >= 1
 
 
-def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
+def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Tensor:
     """Return a parameter of the UNet, whose dtype and device the inputs must have.
+
+    Args:
+        unet: the UNet.
+        vae: the VAE.
+        inputs: the other arguments of the call, of which those that are tensors may require grad.
 
     Raises:
         ValueError: the VAE is on another device. If a graph may be recorded: weights made in inference mode, through
@@ -239,8 +246,11 @@ def check_ready(unet: nn.Module, vae: nn.Module) -> Tensor:
     if other.device != weight.device:
         raise wrong_value("vae", f"device {weight.device}, where the unet is", other.device)
     if torch.is_grad_enabled():
-        for name, module in (("unet", unet), ("vae", vae)):
-            if any(parameter.is_inference() for parameter in module.parameters()):
+        asked = any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
+        for name, module, before in (("unet", unet, [unet]), ("vae", vae, [unet, vae])):
+            fixed = [parameter for parameter in module.parameters() if parameter.is_inference()]
+            # The flag of such a weight stays as it is, see ``frozen``.
+            if fixed and (asked or any(each.requires_grad for each in fixed) or any(map(trainable, before))):
                 wanted = f"a {name} loaded outside torch.inference_mode(), or a call inside torch.no_grad()"
                 raise wrong_value(name, wanted, "weights made in inference mode, through which there is no gradient")
             if any(getattr(submodule, "gradient_checkpointing", False) for submodule in module.modules()):

@@ -216,7 +216,7 @@ def read_inputs(
         ValueError: an argument of the wrong shape, dtype or device, or one that is needed and missing.
     """
     unet, embeds = models[0], prompts[0]
-    weight, width = check_ready(*models), unet.config.cross_attention_dim
+    weight, width = check_ready(*models, (*prompts, latents, *sizes.values())), unet.config.cross_attention_dim
     check_tensor("prompt_embeds", embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
     generators = check_generators(generator, len(embeds))
     if generator is None and (latents is None or any(step.noise for step in schedule.steps)):

@@ -175,6 +175,31 @@ def test_weights_made_in_inference_mode_sample_without_a_graph_and_are_refused_w
     assert all(weight.requires_grad for weight in getattr(pipe, part).parameters())
 
 
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_frozen_weights_made_in_inference_mode_are_refused_only_if_a_gradient_is_asked_for(part, backend):
+    pipe = tiny_sd()
+    with torch.inference_mode():
+        setattr(pipe, part, copy.deepcopy(getattr(pipe, part)).requires_grad_(False))
+    sampler = sampler_of(pipe, backend=backend, num_inference_steps=1, guidance_scale=1.0)
+    given = {"prompt_embeds": embeds(), "latents": torch.ones(1, 4, 8, 8)}
+    with torch.no_grad():
+        wanted = sampler(**given)
+    images = sampler(**given)
+    assert torch.equal(images, wanted) and not images.requires_grad
+    for name, value in given.items():
+        with pytest.raises(ValueError, match=f"{part}: wanted a {part} loaded outside"):
+            sampler(**given | {name: value.clone().requires_grad_()})
+    trained = pipe.vae.requires_grad_(False).decoder if part == "unet" else pipe.unet.requires_grad_(False)
+    trained.conv_out.requires_grad_(True)
+    if part == "unet":  # no gradient flows through it to the VAE
+        sampler(**given).sum().backward()
+        assert trained.conv_out.bias.grad.norm() > 0
+    else:
+        with pytest.raises(ValueError, match="vae: wanted a vae loaded outside"):
+            sampler(**given)
+
+
 def test_only_a_planning_backend_with_a_limit_works_under_a_limit():
     assert is_limited("fast", "8GiB", "cpu") and is_limited("auto", "auto", "cuda:0")
     assert not is_limited("auto", "auto", "cpu") and not is_limited("fast", None, "cuda")
