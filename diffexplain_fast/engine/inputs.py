@@ -117,7 +117,8 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
         ValueError: ``negative`` is needed and missing, or of another shape, dtype or device.
     """
     if guidance_scale == 1.0:
-        return positive
+        # Autograd saves no tensor made in inference mode, such as a prompt that was encoded in it.
+        return positive.clone() if positive.is_inference() else positive
     batch, *sizes = positive.shape
     if negative is None:
         wanted = f"a tensor for guidance_scale {guidance_scale} (without guidance, 1.0, none is needed)"

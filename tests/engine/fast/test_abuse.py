@@ -164,6 +164,22 @@ def test_an_odd_size_in_inference_mode_does_not_spoil_later_gradients(pipe):
     assert max(map(relative, both(sampler, size=size), wanted)) <= 1e-10
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("own_modules", [False, True])
+def test_a_prompt_encoded_in_inference_mode_serves_a_gradient_of_the_latents(guidance, own_modules):
+    made = tiny_sd().to(F64)
+    if own_modules:
+        made.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    latents = torch.ones(1, 4, 8, 8, dtype=F64, requires_grad=True)
+    with torch.inference_mode():
+        prompts = embeds(dtype=F64), embeds(seed=9, dtype=F64)
+    wanted, got = (
+        pull(sampler_of(made, backend="fast", guidance_scale=guidance)(*given, latents=latents), latents)
+        for given in (map(torch.clone, prompts), prompts)
+    )
+    assert torch.equal(got, wanted)
+
+
 def test_autocast_around_call_and_backward_changes_nothing():
     made = tiny_sd()
     sampler = sampler_of(made, backend="fast")
