@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
-from diffexplain_fast.models.frozen import frozen, trainable
+from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -65,7 +65,7 @@ def guided_denoiser(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
-    guided, trained = guidance_scale != 1.0, trainable(unet)
+    guided, trained = guidance_scale != 1.0, _trained(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
         rows = torch.cat([sample, sample]) if guided else sample
@@ -148,7 +148,7 @@ def denoise(
 
 def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
     """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
-    return (_recomputed(vae_images) if gradient.checkpointed else vae_images)(vae, latents, trainable(vae))
+    return (_recomputed(vae_images) if gradient.checkpointed else vae_images)(vae, latents, _trained(vae))
 
 
 def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -169,6 +169,13 @@ def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor])
 def latent_scaling(vae: "AutoencoderKL") -> tuple[float, float]:
     """Return the factor by which latents are divided before a VAE decodes them, and the shift that is added then."""
     return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+
+
+def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    weights = trainable(model)
+    if torch.is_grad_enabled():
+        check_thawed(weights)
+    return weights
 
 
 def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:

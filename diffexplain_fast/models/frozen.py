@@ -99,7 +99,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     A model in eval mode in which every parameter requires grad is in the state in which it was loaded: the user has
     not chosen any parameters, so none needs a gradient, except tensors that ``torch.func.functional_call`` puts in the
     place of parameters. In training mode, all of them are trained. A ``frozen`` context of another thread changes
-    nothing here; one of the calling thread does.
+    nothing here, but see ``check_thawed``; one of the calling thread does.
 
     Args:
         model: a UNet, or an autoencoder, of which only the decoder acts.
@@ -115,6 +115,22 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 def has_gradient(weight: nn.Parameter) -> bool:
     """Return whether a weight requires grad, as the calling thread sees it: see ``trainable``."""
     return _FLAGS.here(weight)
+
+
+def check_thawed(weights: Iterable[Tensor]) -> None:
+    """Refuse to compute a gradient of weights that another thread has frozen for a while, which would be lost.
+
+    Args:
+        weights: parameters that are trained, see ``trainable``.
+
+    Raises:
+        RuntimeError: torch would record no gradient of one of them.
+    """
+    if not all(weight.requires_grad for weight in weights):
+        raise RuntimeError(
+            "another thread runs the UNet or the VAE without gradients of its weights (as an Explainer does), "
+            "so those that are trained here would get none; give the other thread copies of the models"
+        )
 
 
 def _idle(model: nn.Module) -> set[int]:

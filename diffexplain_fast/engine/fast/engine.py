@@ -28,7 +28,7 @@ from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.search import AlgorithmSearch
-from diffexplain_fast.models.frozen import frozen, trainable
+from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
@@ -131,6 +131,13 @@ class FastEngine:
     def _trainable(self) -> Trained:
         return Trained(*(tuple(trainable(module)) for module in self._modules))
 
+    def _recorded(self) -> Trained:
+        """Return the weights that get a gradient in a call of the present mode of autograd."""
+        if not torch.is_grad_enabled():
+            return NOT_TRAINED
+        check_thawed(self._trained.every)
+        return self._trained
+
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
         trained = self._trainable()
@@ -187,7 +194,7 @@ class FastEngine:
         """
         self.refresh()
         start = start.detach() if mode.first_step > 0 else start
-        trained = self._trained if torch.is_grad_enabled() else NOT_TRAINED
+        trained = self._recorded()
         # A trained UNet has a gradient through the unconditional rows too.
         split = guidance_scale != 1.0 and constant_negative and "first" in self._savings and not trained.unet
         text = self.denoiser.project(conditions.embeds)
@@ -258,5 +265,5 @@ class FastEngine:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
                     self._shifts[key] = list(chain(*self.denoiser.shifts(timesteps.clone(), None)))
             return self._shifts[key]
-        with frozen(self._modules[0]):
+        with frozen(self._modules[0], but=self._trained.unet):  # other threads may be training it
             return list(chain(*self.denoiser.shifts(timesteps, added)))

@@ -7,7 +7,7 @@ from torch._compile import _disable_dynamo
 
 from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
-from diffexplain_fast.models.frozen import has_gradient, unhooked
+from diffexplain_fast.models.frozen import check_thawed, has_gradient, unhooked
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
@@ -71,6 +71,7 @@ class _Sampled(TensorFunction):
                 "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
                 "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
             )
+        check_thawed(ctx.weights)
         with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:
                 pairs = zip(saved[: ctx.first_weight], ctx.needs_input_grad[4:], strict=False)

@@ -1,7 +1,6 @@
 """Training through the sampler: what a caller may do to weights and models, and how they come back."""
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -148,18 +147,6 @@ def test_a_parametrised_adapter_gets_its_gradient():
     layer = models.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.lora_A["default"]
     torch.nn.utils.parametrizations.weight_norm(layer)
     assert "trainable weights" in compared(models)._engine.unknown
-
-
-@pytest.mark.parametrize("backend", ["fast", "reference"])
-def test_threads_that_share_models_in_training_mode_get_their_gradients(backend):
-    models = models_of()
-    models.unet.requires_grad_(True).train()
-    sampler = sampler_of(models, backend)
-    wanted = gradients_of(sampler, models)
-    with ThreadPoolExecutor(3) as pool:
-        for got in pool.map(lambda _: gradients_of(sampler, models), range(6)):
-            assert_same(got, wanted)
-    assert models.unet.training and models.unet.mid_block.training
 
 
 def test_weights_chosen_after_the_sampler_was_made_get_a_gradient():
