@@ -198,15 +198,15 @@ class DifferentiableSampler(ViewedSampler, Closing):
             RuntimeError: a call inside ``torch.func`` or forward mode. In the backward of the fast engine: a second
                 derivative, a batch of cotangents, or models edited since the call.
         """
-        pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        prompts = (prompt_embeds, negative_prompt_embeds)
+        more = (pooled_prompt_embeds, negative_pooled_prompt_embeds, time_ids, negative_time_ids)
+        prompts, models = (prompt_embeds, negative_prompt_embeds), (self._source.unet, self._source.vae)
+        refuse_transforms("the sampler", *prompts, latents, *more, modules=models)  # before a model is read in one
         self._follow()
-        refuse_transforms("the sampler", *prompts, latents, *pooled, time_ids, negative_time_ids, modules=self._modules)
         check_eta(eta)
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
         scale = self.guidance_scale if guidance_scale is None else check_guidance(guidance_scale)
         rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
-        sizes = dict(zip(_SIZES, (*pooled, time_ids, negative_time_ids), strict=True))
+        sizes = dict(zip(_SIZES, more, strict=True))
         inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
         conditions, start, noises, constant = inputs
         if (engine := self._backend.running()) is not None:

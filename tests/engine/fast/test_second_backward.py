@@ -1,5 +1,6 @@
 """Two losses on one sampling, checkpointing around it, and the ways to differentiate that are refused."""
 
+import copy
 import gc
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
+from diffexplain_fast.engine.accelerated import accelerate
 from diffexplain_fast.engine.memory.counting import live_bytes
 from tests.engine.graphs.test_recording import REPLAYED, Rerun, graphed, state
 from tests.engine.plain import relative
@@ -185,6 +187,18 @@ def test_transforms_name_the_sampler(pipe, way, backend):
     sampler = sampler_of(pipe, backend=backend)
     with pytest.raises(RuntimeError, match=r"^the sampler: wanted torch.autograd.grad or Tensor.backward.*, got a "):
         WAYS[way](lambda prompt: sampler(prompt, NEGATIVE, latents=NOISE), embeds(dtype=F64))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's forward mode
+@pytest.mark.parametrize("way", WAYS)
+def test_a_transform_around_the_first_call_with_another_unet_names_the_sampler_too(way):
+    """The sampler reads the new UNet before a call, but not inside a transform."""
+    made = tiny_sd().to(F64)
+    sampler = accelerate(made, num_inference_steps=2, guidance_scale=3.0, backend="fast")
+    made.unet = copy.deepcopy(made.unet)
+    with pytest.raises(RuntimeError, match=r"^the sampler: wanted torch.autograd.grad or Tensor.backward.*, got a "):
+        WAYS[way](lambda prompt: sampler(prompt, NEGATIVE, latents=NOISE), embeds(dtype=F64))
+    assert sampler(embeds(dtype=F64), NEGATIVE, latents=NOISE).isfinite().all() and sampler.unet is made.unet
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's forward mode
