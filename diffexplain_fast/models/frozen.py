@@ -106,7 +106,8 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     """
     named = dict(model.named_parameters())
     wanted = {name: weight for name, weight in named.items() if has_gradient(weight)}
-    if not _MODES.here(model) and len(wanted) == len(named):
+    own = [weight for weight in named.values() if isinstance(weight, nn.Parameter)]
+    if not _MODES.here(model) and all(map(has_gradient, own)):
         wanted = {name: weight for name, weight in wanted.items() if not isinstance(weight, nn.Parameter)}
     idle = _idle(model) if wanted else set()
     return [weight for name, weight in wanted.items() if not name.startswith(_ENCODER) and id(weight) not in idle]

@@ -131,6 +131,21 @@ def test_a_context_of_another_thread_does_not_hide_the_trained_weights() -> None
     assert model.training and all(weight.requires_grad for weight in every)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_tensors_in_place_of_weights_choose_no_parameter(asked: bool) -> None:
+    """Of a model as loaded, in which nobody has chosen the weights that stay."""
+    model = nn.Linear(2, 2).eval()
+    bias = torch.zeros(2, requires_grad=asked)
+    found: list[int] = []
+
+    def run() -> Tensor:
+        found.extend(map(id, trainable(model)))
+        return bias
+
+    torch.func.functional_call(Running(model, run), {"part.bias": bias}, ())
+    assert found == [id(bias)] * asked and trainable(model) == []
+
+
 def test_a_copy_of_a_module_that_holds_computed_tensors() -> None:
     """A pruned weight is computed in every run, and a hook may store what has a graph; torch copies neither."""
     model = seeded(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
