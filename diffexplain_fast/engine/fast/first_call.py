@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.counting import Counting, Options, hollow, meta_twin
+from diffexplain_fast.engine.memory.counting import Counting, Options, hollow, meta_twin, unwatched
 from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.environment import may_precompile, processors
@@ -81,6 +81,7 @@ class FirstCall:
             log.info("%d Triton kernels were ready after %.1f s", count, time.monotonic() - began)
 
 
+@unwatched()
 def traced_launches(
     job: Job, modules: Sequence[nn.Module], start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]
 ) -> "list[Launched]":

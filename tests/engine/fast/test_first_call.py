@@ -104,6 +104,13 @@ def test_the_first_call_with_a_gradient_and_the_first_without_are_prepared_once(
     assert len(on_cpu) == 3
 
 
+def test_tools_that_read_every_tensor_do_not_meet_the_tensors_of_a_trace(on_cpu: list) -> None:
+    """Tensors without numbers, inside the call that the caller watches."""
+    with torch.autograd.graph.save_on_cpu():
+        FirstCall().prepare(*call_of(Case()))
+    assert on_cpu
+
+
 def test_a_variable_of_the_environment_forbids_it(on_cpu: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFEXPLAIN_FAST_PRECOMPILE", "0")
     FirstCall().prepare(*call_of(Case()))
