@@ -3,13 +3,14 @@
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from diffexplain_fast.models.watch import HOOKS, items
+from diffexplain_fast.models.watch import HOOKS
 
 _Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
@@ -52,10 +53,26 @@ def copied(module: _Module, without: Collection[object] = ()) -> _Module:
         module: module with any submodules.
         without: parts of the module that are None in the copy.
     """
-    held = [item for part in module.modules() for value in vars(part).values() for item in items(value)]
-    computed = [item for item in held if isinstance(item, Tensor) and not item.is_leaf]
-    # What a deep copy's memory knows already is not copied.
-    return copy.deepcopy(module, {id(item): item.detach() for item in computed} | {id(part): None for part in without})
+    with _Copying():
+        # What a deep copy's memory knows already is not copied.
+        return copy.deepcopy(module, {id(part): None for part in without})
+
+
+class _Copying(TorchFunctionMode):
+    """Copies the values of computed tensors at any depth, such as attention maps that a processor collects."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run a function of torch, of which only the deep copy of a tensor is another."""
+        tensor = args[0] if func is Tensor.__deepcopy__ else None
+        if isinstance(tensor, Tensor) and not tensor.is_leaf:
+            return tensor.detach().clone()  # ``copy.deepcopy`` itself remembers it
+        return func(*args, **(kwargs or {}))
 
 
 def without_hooks(module: nn.Module) -> nn.Module:

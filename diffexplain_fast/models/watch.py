@@ -110,7 +110,7 @@ class _Attributes:
             if not isinstance(value, _CONTAINERS):
                 values.append(value)
             elif value:
-                values += items(value)
+                values += _items(value)
         return values
 
     def take_over(self) -> None:
@@ -122,11 +122,10 @@ class _Attributes:
 
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
-        return {name: items(value) for name, value in self._all.items() if name not in left_out}
+        return {name: _items(value) for name, value in self._all.items() if name not in left_out}
 
 
-def items(value: object) -> list[object]:
-    """Return the values of a container, or the value itself in a list."""
+def _items(value: object) -> list[object]:
     if isinstance(value, dict):
         return [*value.values()]
     return [*value] if isinstance(value, list | tuple) else [value]

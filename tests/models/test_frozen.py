@@ -151,10 +151,13 @@ def test_a_copy_of_a_module_that_holds_computed_tensors() -> None:
     model = seeded(lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
     l1_unstructured(model[0], "weight", 1)
     x = torch.ones(1, 2)
-    model[1].register_forward_hook(lambda part, given, output: setattr(part, "seen", [output]))
+    model[1].register_forward_hook(lambda part, given, output: setattr(part, "seen", {"maps": [[output]] * 2}))
     wanted = model(x)
     twin = copied(model)
-    assert torch.equal(twin(x), wanted) and model[1].seen[0].requires_grad
+    (first,), (second,) = twin[1].seen["maps"]
+    assert first is second and torch.equal(first, wanted) and not first.requires_grad
+    first.zero_()
+    assert torch.equal(twin(x), wanted) and model[1].seen["maps"][0][0].requires_grad and wanted.any()
     with torch.no_grad():
         twin[0].weight_orig.zero_()
     assert torch.equal(model(x), wanted) and not torch.equal(twin(x), wanted)
