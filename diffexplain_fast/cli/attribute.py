@@ -48,8 +48,7 @@ def attribute(
     from diffexplain_fast.cli.device import chosen_device
 
     check_folder(out, ["report.html"], ["attribution"])
-    kept = out / "checkpoint"
-    check_folder(kept)
+    check_folder(kept := out / "checkpoint")
     check_readable("--taxonomy", taxonomy, "a JSON file")
     pictures = [_picture(path) for path in images]
     place = str(chosen_device(device))

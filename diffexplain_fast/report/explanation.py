@@ -9,7 +9,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Evidence, evidence_of
 from diffexplain_fast.report.page import write_page
 from diffexplain_fast.report.plots import Curve, fit_curve
-from diffexplain_fast.report.rows import ScoreRow, TruthRow, score_rows, truth_rows
+from diffexplain_fast.report.rows import ScoreRow, score_rows
 from diffexplain_fast.report.sentences import (
     Verdict,
     describe_outcome,
@@ -20,6 +20,7 @@ from diffexplain_fast.report.sentences import (
     nearest_words,
     verdict_of,
 )
+from diffexplain_fast.report.truth import TruthRow, truth_rows
 from diffexplain_fast.results.explanation import Explanation, Word
 
 __all__ = ["build_section", "describe_outcome", "describe_steps", "nearest_words", "render_report"]

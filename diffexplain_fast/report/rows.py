@@ -1,53 +1,9 @@
-"""The rows of a report's tables: scores of prompts, and measured effects of attributes on a common axis."""
+"""The rows of a report's table of scores."""
 
-import math
-from contextlib import suppress
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
-from diffexplain_fast.errors import CorruptFileError
-from diffexplain_fast.records import JsonObject, Number, read_as
 from diffexplain_fast.report.sentences import moving_steps
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
-
-_OPEN = (-math.inf, math.inf)
-"""The interval of an effect without a known interval."""
-_RAISES = 1.0
-"""Effect in logits above which a pair, or what no word names, is called spurious; their truth has no role."""
-
-
-class _Bounded(TypedDict, total=False):
-    interval: tuple[Number, Number] | None
-
-
-class _Pair(_Bounded):
-    first: str
-    second: str
-    effect: Number
-
-
-class _Cue(_Bounded):
-    cue: str
-    effect: Number
-
-
-class TruthRow(NamedTuple):
-    """The measured effect of one attribute; ``left``, the widths and the places are percent of the axis."""
-
-    kind: str
-    value: str
-    effect: float
-    low: float
-    high: float
-    role: str
-    left: float
-    width: float
-    low_place: float
-    high_place: float
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the interval is known."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 class ScoreRow(NamedTuple):
@@ -68,51 +24,3 @@ def score_rows(explanation: Explanation) -> list[ScoreRow]:
     }
     scores = explanation.activation
     return [ScoreRow(text, key == "class_name", scores[key]) for key, text in names.items() if key in scores]
-
-
-def _of_form(kind: type, rows: object) -> list[JsonObject]:
-    """Return the rows of a list that have the form of a TypedDict."""
-    found = []
-    for row in rows if isinstance(rows, list) else []:
-        with suppress(CorruptFileError):
-            found.append(read_as(kind, row, "truth"))
-    return found
-
-
-def _role(row: JsonObject) -> str:
-    return "spurious" if row["effect"] > _RAISES else "none"
-
-
-def truth_rows(truth: JsonObject) -> tuple[list[TruthRow], float]:
-    """Return the rows, the largest effects of either sign first, and the position of zero on their axis in percent.
-
-    Args:
-        truth: of a class, as ``make_classifier`` measures it: its "attributes"; what two of them do together, its
-            "interactions"; and what no word names, its "unnamed". A user's truth may have the last two in another form,
-            which is not shown.
-    """
-    attributes: list[JsonObject] = [*truth.get("attributes", [])]
-    for pair in _of_form(_Pair, truth.get("interactions")):
-        both = " and ".join(pair[end].rpartition(":")[2] for end in ("first", "second"))
-        attributes.append({**pair, "attribute": f"together:{both}", "role": _role(pair)})
-    for row in _of_form(_Cue, truth.get("unnamed")):
-        kind, _, value = row["cue"].rpartition(":")
-        attributes.append({**row, "attribute": f"{kind} without a word:{value}", "role": _role(row)})
-    if not attributes:
-        return [], 0.0
-    known = [{key: value for key, value in row.items() if value is not None} for row in attributes]
-    attributes = [{"interval": _OPEN, "role": "none"} | row for row in known]
-    ends = [0.0, *(end for row in attributes for end in (*row["interval"], row["effect"]) if math.isfinite(end))]
-    low, span = min(ends), (max(ends) - min(ends)) or 1.0
-
-    def place(value: float) -> float:
-        return round(100 * (value - low) / span, 2) if math.isfinite(value) else 0.0
-
-    rows = []
-    for row in sorted(attributes, key=lambda row: (math.isnan(row["effect"]), -abs(row["effect"]))):
-        kind, _, value = row["attribute"].rpartition(":")
-        left, right = sorted((place(0.0), place(row["effect"])))
-        bottom, top = row["interval"]
-        places = left, right - left, place(bottom), place(top)
-        rows.append(TruthRow(kind, value, row["effect"], bottom, top, row["role"], *places))
-    return rows, place(0.0)

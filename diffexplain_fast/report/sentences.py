@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
@@ -23,7 +24,7 @@ class Verdict(NamedTuple):
         headline: the answer in a sentence.
         more: further sentences: the comparison with the class name, and shortcuts among the words.
         short: the rate in a few words, "" without a rate.
-        shortcuts: words nearest to a token that the truth calls spurious.
+        shortcuts: words of the prompt or of its name that the truth calls spurious, alone or two of them together.
     """
 
     level: str
@@ -133,11 +134,12 @@ def _named_and_near(explanation: Explanation) -> tuple[list[str], list[str]]:
 
 
 def _shortcuts(explanation: Explanation) -> list[str]:
-    """Return the nearest words of the tokens that the truth calls spurious."""
-    rows = (explanation.truth or {}).get("attributes", [])
-    known = {row["attribute"].rpartition(":")[2].lower() for row in rows if row.get("role") == "spurious"}
+    """Return the words that name an explanation and that the truth calls spurious, alone or two of them together."""
+    known = [row for row in truth_rows(explanation.truth or {})[0] if row.role == "spurious"]
     named = explanation.named["words"] if explanation.named is not None else _named_and_near(explanation)[0]
-    return list(dict.fromkeys(word for word in named if word.lower() in known))
+    said = {word.lower() for word in named}
+    found = [row for row in known if said.issuperset(word.lower() for word in row.words)]
+    return list(dict.fromkeys(f"{row.value} together" if row.kind == TOGETHER else row.value for row in found))
 
 
 def _describe_shortcuts(words: Sequence[str]) -> list[str]:

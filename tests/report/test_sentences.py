@@ -48,6 +48,15 @@ def test_words_are_said_without_articles_and_without_repetitions(words: str, sai
     assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline
 
 
+def test_a_name_of_two_words_that_count_together_is_a_shortcut() -> None:
+    pair = {"first": "colour:Blue", "second": "background:desert", "effect": 6.1, "interval": [6.0, 6.2]}
+    verdict = verdict_of(example(named=NAMED, truth={"attributes": [], "interactions": [pair]}))
+    assert verdict.shortcuts == ["Blue and desert together"]
+    assert verdict.more[-1] == "According to the measured truth, “Blue and desert together” is a shortcut."
+    for other in ({**pair, "effect": 0.9}, {**pair, "first": "colour:red"}):
+        assert not verdict_of(example(named=NAMED, truth={"attributes": [], "interactions": [other]})).shortcuts
+
+
 def test_a_name_is_said_with_what_its_words_are_worth_and_not_as_the_prompt() -> None:
     found = verdict_of(example(words=[[Word("kite", 0.9)]], named=NAMED))
     assert "to the pictures of the explanation: 30 of 32" in found.headline
