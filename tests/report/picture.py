@@ -1,4 +1,4 @@
-"""The picture of the README and the first page: ``python -m tests.report.picture demo/companion-tree demo/made-house``.
+"""The picture of the README and the first page: ``python -m tests.report.picture demo/made-fish demo/made-house``.
 
 It needs Chromium and Playwright, and two explanations that ``make demo`` has saved."""
 
