@@ -40,8 +40,10 @@ def test_a_distribution_of_the_users_own_is_read_from_a_file(models: tuple[str, 
     weights.write_text('{"background": {"dessert": 0.7}}')
     code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)
     assert code == 2 and "nearest: desert" in text
-    weights.write_text("{")
-    assert run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)[0] == 2
+    for wrong in ("{", "null", "[]"):
+        weights.write_text(wrong)
+        code, text = run("audit", models[0], "fish", "--pipeline", models[1], *options, *QUICK)
+        assert code == 2 and "weights" in text
 
 
 def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Path) -> None:
