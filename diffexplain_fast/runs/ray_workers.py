@@ -1,6 +1,7 @@
 """Units of work on the GPUs of one machine or of many, by Ray: a worker for each GPU, a dead one is replaced."""
 
 import importlib
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 
 _TRIES = 3
 """How often a unit is begun whose worker dies."""
+_PATIENCE = 10.0
+"""Seconds in which a cluster has to answer."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +170,26 @@ def _imported() -> ModuleType:
         raise ImportError('ray= needs Ray: pip install "diffexplain-fast[ray]"') from error
 
 
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nobody answers, for which Ray itself waits many minutes.
+
+    Raises:
+        ValueError: see above.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # "auto" and other names
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise wrong_value("ray", "the address of a running cluster", f"{address}: {error}") from error
+
+
 def _joined(ray: ModuleType, address: str) -> bool:
     """Join a cluster, or begin one on this machine; return whether it was joined here and is to be left again."""
     if ray.is_initialized():
         return False
+    _check_answers(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         ray.init(address=address, **quiet)

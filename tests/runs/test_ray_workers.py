@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,17 @@ def test_an_address_is_a_text_and_a_pipeline_is_made_by_a_function() -> None:
         RayWorkers(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="ray, make: wanted a function of a device"):
         RayWorkers("auto", "tinyworld")  # type: ignore[arg-type]
+
+
+def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"[::1]:{port}", "127.0.0.1:99999"):
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="ray: wanted the address of a running cluster, got "):
+            Actors(address, Doubling, ("", 0, False), gpu=False, threads=1)
+        assert time.monotonic() - began < 9
 
 
 def test_a_dead_worker_is_replaced_and_its_unit_made_again(tmp_path: Path) -> None:
