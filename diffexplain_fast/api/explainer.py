@@ -195,7 +195,8 @@ class Explainer(Attributing, Gathering, Segmenting):
 
         Args:
             targets: "all" for every class, or labels, indices, "layer:unit" or other targets.
-            concepts: ``Concepts``, a dict of groups, a list of words, a file, or None for the tiny world's attributes.
+            concepts: ``Concepts``, a dict of groups, a ``Taxonomy``, a list of words, a file, or None for the tiny
+                world's attributes.
             pictures: of the pool at most, at least 24; 0 with images and interventions draws nothing.
             explain: True to explain every target first, or target name to its explanation: what it found is tried in
                 fresh pictures, see ``Audit.found``.

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import parse_json
+from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, WORLD
 
 WORD = "word"
@@ -141,6 +142,8 @@ class Concepts:
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(describe("concepts", "a list of words, or a file", f"{path}, no file")) from error
         except UnicodeDecodeError as error:
             raise wrong_value("concepts", "a text file in UTF-8", path) from error
         if text.lstrip().startswith("{"):
@@ -212,8 +215,8 @@ def concepts_of(given: object, pipeline: Pipeline) -> Concepts:
     """Return the concepts that a user means.
 
     Args:
-        given: ``Concepts``, a dict of groups, a list of free words, the path of a file, or None for the attributes of
-            the tiny world.
+        given: ``Concepts``, a dict of groups, a ``Taxonomy``, a list of free words, the path of a file, or None for the
+            attributes of the tiny world.
         pipeline: draws the pictures.
 
     Raises:
@@ -231,14 +234,23 @@ def concepts_of(given: object, pipeline: Pipeline) -> Concepts:
         found = Concepts.read(given)
     elif isinstance(given, Mapping):
         found = Concepts(given)
+    elif isinstance(given, Taxonomy):
+        found = _of_taxonomy(given)
     elif isinstance(given, Sequence):
         if not given:
             raise wrong_value("concepts", "at least one group of values, or free words", "an empty list")
         found = Concepts(words=given)
     else:
-        raise wrong_type("concepts", "Concepts, a dict of groups, a list of words, or the path of a file", given)
+        raise wrong_type("concepts", "Concepts, a dict of groups, a Taxonomy, a list of words, or a file", given)
     found.check(pipeline)
     return found
+
+
+def _of_taxonomy(taxonomy: Taxonomy) -> Concepts:
+    """Return the leaves of a taxonomy, of which a category of two or more is a group; others are free words."""
+    sizes = Counter(leaf.category for leaf in taxonomy.concepts if leaf.category)
+    groups = {name: [leaf.word for leaf in taxonomy.siblings(name)] for name, size in sizes.items() if size > 1}
+    return Concepts(groups, [leaf.word for leaf in taxonomy.concepts if leaf.category not in groups])
 
 
 def is_tiny_world(pipeline: Pipeline) -> bool:

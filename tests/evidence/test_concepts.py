@@ -9,6 +9,7 @@ import pytest
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of, is_tiny_world
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.words import ATTRIBUTES
 from tests.tiny import tiny_sd
 
@@ -83,6 +84,17 @@ def test_words_that_the_tokenizer_cuts_are_named(pipeline: Pipeline, world: Pipe
         concepts_of(["snow", "zebra"], pipeline)
     with pytest.raises(ValueError, match="got lighthouse, cut into letters or unknown"):
         concepts_of(["snow", "lighthouse"], world)
+
+
+def test_a_taxonomy_gives_its_categories_as_groups_and_other_leaves_as_words(pipeline: Pipeline) -> None:
+    tree = Taxonomy({"background": {"land": ["desert"], "cold": ["snow", "red"]}, "thing": ["boat"]})
+    found = concepts_of(tree, pipeline)
+    assert found.names == ("background:desert", "background:snow", "background:red", "word:boat")
+
+
+def test_a_file_that_does_not_exist_is_named(pipeline: Pipeline) -> None:
+    with pytest.raises(FileNotFoundError, match=r"concepts: wanted a list of words, or a file, got desert, no file"):
+        concepts_of("desert", pipeline)
 
 
 def test_nothing_is_no_word_of_its_own(world: Pipeline) -> None:
