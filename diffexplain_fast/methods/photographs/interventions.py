@@ -1,6 +1,6 @@
 """Interventions of the user's own, such as a watermark: each picture with and without, every class an outcome."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ MIRRORED, BLANK = "mirrored", "blank"
 _BATCH = 16
 _CHANGED = 1e-4
 """Difference of a pixel from which it is changed."""
+_FAR = 10.0
+"""Size of a number from which a picture is not one in [0, 1] that was made brighter, but one in [0, 255]."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,22 @@ def _variants(name: str, function: Intervention, pixels: Tensor) -> list[tuple[s
     return [(name, changed), *zip(placebo_names(name), (mirrored, blank), strict=True)]
 
 
+def _no_picture(given: object, shape: torch.Size) -> str:
+    """Return what something is that is no picture, or an empty text; a little beyond [0, 1] is cut off later."""
+    if not isinstance(given, Tensor):
+        return type(given).__name__
+    if given.shape != shape or not given.is_floating_point():
+        return f"{list(given.shape)} in {given.dtype}"
+    size = float(given.abs().max())
+    return "" if size <= _FAR else f"numbers up to {size:.4g}"  # NaN is not at most anything
+
+
 @torch.no_grad()
 def _applied(name: str, function: Intervention, pixels: Tensor) -> Tensor:
-    found: Sequence[object] = []
     try:
         found = [function(picture.clone()) for picture in pixels]
     except Exception as error:
         raise wrong_value(f"interventions, {name}", "a function of a picture [3, H, W]", f"{error!r}") from error
-    for one in found:
-        if not isinstance(one, Tensor) or one.shape != pixels.shape[1:] or not one.isfinite().all():
-            got = f"{list(one.shape)}, finite or not" if isinstance(one, Tensor) else type(one).__name__
-            raise wrong_value(f"interventions, {name}", f"a finite picture {list(pixels.shape[1:])}", got)
+    for got in filter(None, (_no_picture(one, pixels.shape[1:]) for one in found)):
+        raise wrong_value(f"interventions, {name}", f"a finite picture {list(pixels.shape[1:])} in [0, 1]", got)
     return torch.stack([one for one in found if isinstance(one, Tensor)]).to(pixels).clamp(0, 1)

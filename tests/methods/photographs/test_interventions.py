@@ -83,6 +83,8 @@ BROKEN = {
     "another size": (lambda picture: picture[:, :4], r"interventions, it: wanted a finite picture \[3, 8, 8\]"),
     "no picture": (lambda picture: "picture", "interventions, it: wanted a finite picture .* got str"),
     "nan": (lambda picture: picture * float("nan"), "interventions, it: wanted a finite picture"),
+    "bytes": (lambda picture: (255 * picture).byte(), r"in \[0, 1\], got \[3, 8, 8\] in torch.uint8"),
+    "levels": (lambda picture: 255 * picture, r"in \[0, 1\], got numbers up to 12\d"),
     "no change": (lambda picture: picture, "interventions, it: wanted a function that changes pictures"),
 }
 
