@@ -101,6 +101,19 @@ def test_free_words_do_not_tell_own_pictures_apart_and_nothing_is_lost(pool: Pat
         quick_audit(pool, concepts=Concepts(words=["desert"]), weights={"word": {"desert": 0.5}})
 
 
+def test_labels_that_are_no_targets_are_not_counted_as_wrong(pool: Path) -> None:
+    pixels, labels = own()
+    every = quick_audit(pool, images=pixels, labels=labels, eye=look).photographs
+    some = quick_audit(pool, images=pixels, labels=labels, eye=look, targets=["fish"]).photographs
+    assert every is not None and some is not None and not every.notes[1:]
+    assert [part for part in every.slices if part.label == "fish"] == some.slices and some.slices
+    others = len(labels) - labels.count("fish")
+    left = f"{others} pictures have a label that is no target of the audit (boat, house, tree): their accuracy is not"
+    assert any(note.startswith(left) for note in some.notes), some.notes
+    none = quick_audit(pool, images=pixels, labels=["cat"] * len(labels), eye=look).photographs
+    assert none is not None and not none.slices and none.worst_group is None
+
+
 def test_too_few_pictures_are_noted(pool: Path) -> None:
     pytest.importorskip("statsmodels")
     found = quick_audit(pool, images=own(6)[0], eye=look, segmenter=left).photographs

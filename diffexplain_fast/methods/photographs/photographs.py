@@ -14,7 +14,10 @@ from diffexplain_fast.methods.photographs.tools import Tools
 from diffexplain_fast.methods.photographs.trial import Pasted, paste_group
 from diffexplain_fast.methods.photographs.unexplained import unexplained
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.results.photographs import Photographs
+from diffexplain_fast.results.photographs import Photographs, Slice
+
+_NAMED = 5
+"""Labels of pictures that a note names at most."""
 
 
 def photographs_of(
@@ -74,7 +77,7 @@ def photographs_of(
         rows=rows,
         agreement=agreement(rows, audit.rows, _own_shares(seen, concepts, audit, declared)),
         explained=explained,
-        slices=slices_of(given.labels, _right(given, readout, hits), seen, concepts) if given.labels else [],
+        slices=_slices(given, readout, hits, seen, concepts, notes),
         groups=training_groups(given.labels, seen, concepts, _shortcuts(audit, readout)) if given.labels else [],
         notes=notes,
     )
@@ -116,10 +119,18 @@ def _own_shares(
     return found
 
 
-def _right(given: Given, readout: Readout, hits: np.ndarray) -> np.ndarray:
-    """Return whether each picture is answered with its label; a label that is no target is never answered."""
+def _slices(
+    given: Given, readout: Readout, hits: np.ndarray, seen: np.ndarray, concepts: Concepts, notes: list[str]
+) -> list[Slice]:
+    """Return the accuracies of the pictures whose label is a target; of others nobody has asked whether it is right."""
     places = {str(label): place for place, label in enumerate(readout.labels) if label is not None}
-    return np.array([label in places and hits[i, places[label]] for i, label in enumerate(given.labels)])
+    there = [i for i, label in enumerate(given.labels) if label in places]
+    if len(there) < len(given.labels):
+        others = ", ".join(list(dict.fromkeys(label for label in given.labels if label not in places))[:_NAMED])
+        left = f"{len(given.labels) - len(there)} pictures have a label that is no target of the audit ({others})"
+        notes.append(f"{left}: their accuracy is not counted")
+    labels = [given.labels[i] for i in there]
+    return slices_of(labels, hits[there, [places[label] for label in labels]], seen[there], concepts)
 
 
 def _shortcuts(audit: Audit, readout: Readout) -> dict[str, str]:
