@@ -16,6 +16,7 @@ from typing import IO
 import torch
 from PIL import Image
 
+from diffexplain_fast.coloured import in_colour
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 
 _LARGEST = 16 * 2**20
@@ -175,7 +176,7 @@ def picture_of(image: object) -> Image.Image:
         return Image.fromarray(values.cpu().numpy())
     if not isinstance(image, Image.Image):
         raise wrong_type("images", "PIL images, or pixels [3, H, W] in [0, 1]", image)
-    return image.convert("RGB")
+    return in_colour(image)
 
 
 def _as_url(image: object) -> str:

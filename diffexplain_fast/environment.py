@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from diffexplain_fast.errors import describe
+from diffexplain_fast.errors import describe, wrong_type, wrong_value
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +86,34 @@ def default_device() -> "torch.device":
     here = ranks()
     # A launcher may also show each rank only one device.
     return torch.device("cuda" if here.processes == 1 else f"cuda:{here.local % torch.cuda.device_count()}")
+
+
+def devices_here() -> str:
+    """Return a text that names the devices of this machine."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if count:
+        return f"'cpu', or 'cuda' or 'cuda:N' with N below {count}"
+    lack = "is built without CUDA" if torch.version.cuda is None else "finds no GPU"
+    return f"'cpu' (this torch, {torch.__version__}, {lack})"
+
+
+def check_device(device: "str | torch.device | None") -> None:
+    """Refuse a device on which nothing can be put; None is no device, and allowed.
+
+    Raises:
+        TypeError: no name and no device.
+        ValueError: see above; the message names the devices of this machine.
+    """
+    import torch
+
+    if device is not None and not isinstance(device, str | torch.device):
+        raise wrong_type("device", "a torch.device, its name, or None", device)
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # a device that torch does not know, or was built without
+        raise wrong_value("device", devices_here(), repr(str(device))) from error
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.records import Json
 from diffexplain_fast.semantic_tree import leaves, read_nodes, written
 from diffexplain_fast.storage import write_json_atomic
@@ -111,11 +112,7 @@ class Taxonomy:
 
     @classmethod
     def of(cls, given: object) -> "Taxonomy":
-        """Return a taxonomy, given as one, as values of its JSON, or as a file.
-
-        Raises:
-            TypeError: something else; see ``load`` for what else is raised.
-        """
+        """Return a taxonomy, given as one, as values of its JSON, or as a file; see ``load`` for what is raised."""
         if isinstance(given, str | Path):
             return cls.load(given)
         if isinstance(given, Mapping | list | tuple):
@@ -134,8 +131,9 @@ class Taxonomy:
         Raises:
             FileNotFoundError: there is none.
             CorruptFileError: the content is not JSON, or has a key twice in one object.
-            ValueError: see ``Taxonomy``.
+            ValueError: see ``Taxonomy``; or a folder.
         """
+        content = given_bytes("taxonomy", "a Taxonomy, values of its JSON, or a file", path)
 
         def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
             twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
@@ -144,7 +142,7 @@ class Taxonomy:
             return dict(pairs)
 
         try:
-            value = json.loads(Path(path).read_bytes(), object_pairs_hook=unique)
+            value = json.loads(content, object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
             raise CorruptFileError(describe(str(path), "JSON of a taxonomy", error)) from error
         return cls.from_json(value)

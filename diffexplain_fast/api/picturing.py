@@ -109,7 +109,7 @@ def read_pictures(folder: str | Path) -> tuple[list[Image.Image], Sequence[str] 
     for path in paths:
         try:
             with Image.open(path) as image:
-                found.append(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
+                found.append(image.copy())
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise wrong_value("images", "files that are pictures", f"{path}: {error}") from error
     return found, [path.parent.name for path in paths] if depths == {2} else None

@@ -2,7 +2,7 @@
 
 import torch
 
-from diffexplain_fast.environment import default_device
+from diffexplain_fast.environment import default_device, devices_here
 from diffexplain_fast.errors import unknown_name, wrong_value
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -22,10 +22,10 @@ def chosen_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise wrong_value("--device", _devices(), repr(name)) from None
+        raise wrong_value("--device", devices_here(), repr(name)) from None
     if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
         return device
-    raise wrong_value("--device", _devices(), repr(name))
+    raise wrong_value("--device", devices_here(), repr(name))
 
 
 def chosen_dtype(name: str) -> torch.dtype:
@@ -40,12 +40,3 @@ def chosen_dtype(name: str) -> torch.dtype:
     if name not in _DTYPES:
         raise unknown_name("dtype", name, _DTYPES)
     return _DTYPES[name]
-
-
-def _devices() -> str:
-    """Return a text that names the devices of this machine."""
-    count = torch.cuda.device_count()
-    if count:
-        return f"'cpu', or 'cuda' or 'cuda:N' with N below {count}"
-    lack = "is built without CUDA" if torch.version.cuda is None else "finds no GPU"
-    return f"'cpu' (this torch, {torch.__version__}, {lack})"

@@ -7,10 +7,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from diffexplain_fast.coloured import in_colour
 from diffexplain_fast.errors import wrong_type, wrong_value
-
-_PAPER = (255, 255, 255)
-"""What shows through the transparent places of a picture."""
 
 
 def as_pixels(images: object, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
@@ -62,14 +60,7 @@ def _checked(pixels: Tensor) -> Tensor:
 
 def _read(image: Image.Image, size: tuple[int, int]) -> Tensor:
     turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I;16") or turned.mode in ("I", "F"):
-        values = np.asarray(turned, np.float32)
-        turned = Image.fromarray((255 * values / max(float(values.max()), 1.0)).astype(np.uint8))
-    if "A" in turned.getbands() or "transparency" in turned.info:
-        whole = turned.convert("RGBA")
-        paper = Image.new("RGBA", whole.size, (*_PAPER, 255))
-        turned = Image.alpha_composite(paper, whole)
-    colour = ImageOps.fit(turned.convert("RGB"), (size[1], size[0]), Image.Resampling.LANCZOS)
+    colour = ImageOps.fit(in_colour(turned), (size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(colour)).permute(2, 0, 1).float() / 255
 
 

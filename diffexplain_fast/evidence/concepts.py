@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diffexplain_fast.errors import describe, wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import parse_json
@@ -141,9 +142,7 @@ class Concepts:
             ValueError: a file without concepts, or a list that ``Concepts`` refuses.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise FileNotFoundError(describe("concepts", "a list of words, or a file", f"{path}, no file")) from error
+            text = given_bytes("concepts", "a list of words, or a file of concepts", path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise wrong_value("concepts", "a text file in UTF-8", path) from error
         if text.lstrip().startswith("{"):

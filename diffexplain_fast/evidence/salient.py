@@ -1,10 +1,12 @@
 """What workers said of hidden features of an ImageNet classifier: the table of Salient ImageNet, read from its file."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.given_files import given_bytes
 
 _CLASS, _UNIT, _ANSWER = "Input.class_index", "Input.feature_index", "Answer.main"
 _SPURIOUS = ("separate_object", "background")
@@ -45,7 +47,8 @@ def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
     section 3.3: spurious where at least 3 of 5 workers say "separate object" or "background", otherwise core.
     """
     said: dict[tuple[int, int], list[bool]] = {}
-    with Path(path).open(encoding="utf-8", newline="") as file:
+    content = given_bytes("salient", "the path of a table of Salient ImageNet", path).decode("utf-8-sig")
+    with io.StringIO(content, newline="") as file:
         table = csv.DictReader(file)
         missing = [name for name in (_CLASS, _UNIT, _ANSWER) if name not in (table.fieldnames or ())]
         if missing:

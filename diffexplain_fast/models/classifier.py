@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
@@ -109,7 +110,7 @@ class Classifier(Viewed):
         Raises:
             ImportError: timm or torchvision is not installed; the message says how to install it.
             TypeError: a source that is not a string or path, a dtype that is not floating point.
-            ValueError: no such model, or a folder that is not an image classifier or does not describe its
+            ValueError: no such model or device, or a folder that is not an image classifier or does not describe its
                 preprocessing; the message says what is missing. A model that refuses the output of its preprocessing.
             UnsafeFileError: the weights are a pickle; nothing was read.
             CorruptFileError: a weight file is damaged.
@@ -117,9 +118,9 @@ class Classifier(Viewed):
         """
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise wrong_type("dtype", "a floating point torch.dtype", dtype)
+        check_device(device)
         parts = load_parts(source, revision=revision, local_files_only=local_files_only)
-        model = parts.model.to(device or "cpu", dtype).eval()
-        output = parts.output if output is None else output
+        model, output = parts.model.to(device or "cpu", dtype).eval(), parts.output if output is None else output
         return cls(model, parts.preprocess, parts.labels, output=output, name=parts.name, truth=parts.truth)
 
     def _view(self) -> View:

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 import torch
 
+from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.pipeline import Pipeline
@@ -69,16 +70,16 @@ def load_pipeline(
     Raises:
         TypeError: ``source`` is none of these.
         ValueError: the folder is not a pipeline (the message says what is missing), or a pipeline of another kind; a
-            pipeline object that draws from more than text, or has another way to encode prompts.
+            pipeline object that draws from more than text, or has another way to encode prompts; no such device.
         UnsafeFileError: a component has only pickled weights; nothing was read.
         CorruptFileError: a weight file is damaged.
     """
     if isinstance(source, Pipeline):
         if call_options:
-            raise wrong_value(
-                "call_options", "None with a loaded Pipeline, which has its own options", sorted(call_options)
-            )
+            wanted = "None with a loaded Pipeline, which has its own options"
+            raise wrong_value("call_options", wanted, sorted(call_options))
         return source
+    check_device(device)
     # The adapters derive from Pipeline, and diffusers takes seconds to import.
     from diffexplain_fast.models.diffusers_folder import find_folder, open_pipeline
     from diffexplain_fast.models.diffusers_sd import StableDiffusion
@@ -110,7 +111,7 @@ def load_pipeline(
         raise wrong_value("pipeline", usual, other)
     adapter = kinds[base.__name__](source, name, call_options)
     if device is not None:
-        wanted, present = torch.device(device), adapter.device
-        if wanted.type != present.type or wanted.index not in (None, present.index):
+        asked, present = torch.device(device), adapter.device
+        if asked.type != present.type or asked.index not in (None, present.index):
             raise wrong_value("device", f"the device of the pipeline object, {present}", device)
     return adapter

@@ -92,11 +92,6 @@ def test_a_taxonomy_gives_its_categories_as_groups_and_other_leaves_as_words(pip
     assert found.names == ("background:desert", "background:snow", "background:red", "word:boat")
 
 
-def test_a_file_that_does_not_exist_is_named(pipeline: Pipeline) -> None:
-    with pytest.raises(FileNotFoundError, match=r"concepts: wanted a list of words, or a file, got desert, no file"):
-        concepts_of("desert", pipeline)
-
-
 def test_nothing_is_no_word_of_its_own(world: Pipeline) -> None:
     assert "companion:nothing" in concepts_of({"companion": ["sun", "nothing"]}, world).names
 

@@ -1,0 +1,78 @@
+"""What a caller gives: files that cannot be read, devices that are not there, and pictures of any mode."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffexplain_fast as dx
+from diffexplain_fast.api.picturing import read_pictures
+from diffexplain_fast.coloured import in_colour
+from diffexplain_fast.editing.pictures import as_pixels
+from diffexplain_fast.endpoints import picture_of
+from diffexplain_fast.environment import check_device
+from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.given_files import given_bytes
+from tests.tiny import tiny_sd
+
+GREYS = np.array([[0, 1000, 2000, 4000]] * 4)
+
+
+@pytest.mark.parametrize("read", [dx.Taxonomy.load, dx.Taxonomy.of, Concepts.read])
+def test_a_file_that_cannot_be_read_is_named_by_its_argument(read, tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^(taxonomy|concepts): wanted .* got .*none.json', which does not exist"
+    ):
+        read(str(tmp_path / "none.json"))
+    with pytest.raises(ValueError, match=r"^(taxonomy|concepts): wanted .*: Is a directory"):
+        read(tmp_path)
+
+
+def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_a_word(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("desert\nsnow\n", encoding="utf-8-sig")
+    assert Concepts.read(tmp_path / "words.txt").names == ("word:desert", "word:snow")
+    assert given_bytes("concepts", "a file", tmp_path / "words.txt").endswith(b"desert\nsnow\n")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(device: str) -> None:
+    for load in (
+        check_device,
+        lambda device: dx.load_pipeline("tinyworld", device=device),
+        lambda device: dx.Classifier.from_pretrained("tinyworld/clean", device=device),
+        lambda device: dx.Explainer(tiny_sd(), "tinyworld/clean", device=device),
+    ):
+        with pytest.raises(ValueError, match=rf"^device: wanted 'cpu'.*, got '{device}'$"):
+            load(device)
+    with pytest.raises(TypeError, match=r"^device: wanted a torch.device, its name, or None, got float"):
+        check_device(1.5)  # type: ignore[arg-type]
+    for known in (None, "cpu", torch.device("cpu")):
+        check_device(known)
+
+
+@pytest.mark.parametrize("image", [Image.fromarray(GREYS.astype(kind)) for kind in (np.uint16, np.int32, np.float32)])
+def test_pictures_of_more_than_eight_bits_keep_their_greys(image: Image.Image, tmp_path: Path) -> None:
+    wanted = [0, 63, 127, 255]
+    assert np.asarray(in_colour(image))[0, :, 0].tolist() == wanted
+    assert np.asarray(picture_of(image))[0, :, 0].tolist() == wanted
+    assert (255 * as_pixels([image], (4, 4))[0, 0, 0]).round().tolist() == wanted
+    (image if image.mode == "I;16" else in_colour(image)).save(tmp_path / "scan.png")
+    found, labels = read_pictures(tmp_path)
+    assert labels is None and len(found) == 1
+    assert (255 * as_pixels(found, (4, 4))[:, 0, 0]).round().tolist() == [wanted]
+
+
+def test_what_shows_through_a_picture_is_white_also_from_a_folder(tmp_path: Path) -> None:
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.save(tmp_path / "clear.png", transparency=1)
+    (found,), _ = read_pictures(tmp_path)
+    assert as_pixels([found], (4, 4)).eq(1).all() and np.asarray(picture_of(found)).min() == 255
+
+
+def test_seeds_of_a_scene_are_whole_numbers() -> None:
+    for seed in (-1, 1.5, True):
+        with pytest.raises((TypeError, ValueError), match="seed: wanted"):
+            dx.tinyworld.render("fish", seed=seed)
