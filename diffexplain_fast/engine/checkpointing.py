@@ -9,6 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+EDITED = (
+    "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
+    "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
+)
+"""Why a backward that computes a part of the call again, or that reads the models, cannot run."""
+
 
 def apart_from_checkpoint() -> AbstractContextManager[object]:
     """Return a context in which the caller's checkpointing drops nothing; other hooks of the caller still run."""

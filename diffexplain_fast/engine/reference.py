@@ -1,5 +1,6 @@
 """The reference: one readable denoising loop over eager modules, which every faster engine has to agree with."""
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from diffexplain_fast.engine.checkpointing import EDITED, recomputing
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
@@ -65,9 +67,10 @@ def guided_denoiser(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
-    guided, trained = guidance_scale != 1.0, _trained(unet)
+    guided, trained, check_edits = guidance_scale != 1.0, _trained(unet), _edits(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
+        check_edits()
         rows = torch.cat([sample, sample]) if guided else sample
         # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
         with frozen(unet, but=trained):
@@ -148,7 +151,13 @@ def denoise(
 
 def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
     """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
-    return (_recomputed(vae_images) if gradient.checkpointed else vae_images)(vae, latents, _trained(vae))
+    trained, check_edits = _trained(vae), _edits(vae)
+
+    def images(rows: Tensor) -> Tensor:
+        check_edits()
+        return vae_images(vae, rows, trained)
+
+    return (_recomputed(images) if gradient.checkpointed else images)(latents)
 
 
 def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -176,6 +185,25 @@ def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     if torch.is_grad_enabled():
         check_thawed(weights)
     return weights
+
+
+def _edits(model: torch.nn.Module) -> Callable[[], None]:
+    """Return a function that raises in a recompute if the weights of a model are no longer those of the call."""
+    weights = [*model.parameters()]
+    versions = [*map(_version, weights)]
+
+    def check() -> None:
+        if recomputing():
+            now = [*model.parameters()]
+            same = len(now) == len(weights) and all(map(operator.is_, now, weights))
+            if not same or [*map(_version, now)] != versions:
+                raise RuntimeError(EDITED)
+
+    return check
+
+
+def _version(weight: Tensor) -> int:
+    return 0 if weight.is_inference() else weight._version
 
 
 def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
-from diffexplain_fast.engine.checkpointing import apart_from_checkpoint
+from diffexplain_fast.engine.checkpointing import EDITED, apart_from_checkpoint
 from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.frozen import check_thawed, has_gradient, unhooked
 from diffexplain_fast.models.watch import Watch
@@ -67,10 +67,7 @@ class _Sampled(TensorFunction):
     def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
         if ctx.watch.touched() or not all(map(has_gradient, ctx.weights)):
-            raise RuntimeError(
-                "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
-                "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
-            )
+            raise RuntimeError(EDITED)
         check_thawed(ctx.weights)
         with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:

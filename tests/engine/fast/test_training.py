@@ -132,13 +132,32 @@ def test_weights_put_in_place_by_functional_call_get_a_gradient(part, computed):
     assert [weight.requires_grad for weight in models.unet.parameters()] == flags
 
 
-def test_a_backward_after_functional_call_says_where_it_has_to_run():
+RECOMPUTING = [("fast", "full"), ("reference", "checkpointed")]
+"""Backends and gradients whose backward reads the models."""
+
+
+@pytest.mark.parametrize(("backend", "gradient"), RECOMPUTING)
+@pytest.mark.parametrize("part", ["unet.conv_in", "vae.decoder.conv_in"])
+def test_a_backward_after_functional_call_says_where_it_has_to_run(part, backend, gradient):
     models, given = models_of(), inputs_of("sd15")
-    bias = {"unet.conv_out.bias": models.unet.conv_out.bias.detach().clone().requires_grad_()}
-    wrapper = Drawn(models, "fast")
+    wrapper = Drawn(models, backend)
+    wrapper.vae, wrapper.sampler = models.vae, sampler_of(models, backend, gradient=gradient)
+    other = {f"{part}.weight": wrapper.get_parameter(f"{part}.weight").detach().clone().requires_grad_()}
     wrapper.forward = lambda: wrapper.sampler(**given)
-    images = torch.func.functional_call(wrapper, bias, ())
+    images = torch.func.functional_call(wrapper, other, ())
     with pytest.raises(RuntimeError, match=r"run the backward inside torch.func.functional_call"):
+        images.sum().backward()
+
+
+@pytest.mark.parametrize(("backend", "gradient"), RECOMPUTING)
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_change_of_weights_before_the_backward_raises(part, backend, gradient):
+    models, given = models_of(), inputs_of("sd15")
+    given["prompt_embeds"].requires_grad_()
+    images = sampler_of(models, backend, gradient=gradient)(**given)
+    with torch.no_grad():
+        getattr(models, part).get_parameter({"unet": "conv_in", "vae": "decoder.conv_in"}[part] + ".weight").mul_(2)
+    with pytest.raises(RuntimeError, match="edited between the sampler's call and its backward; call the sampler"):
         images.sum().backward()
 
 
