@@ -209,10 +209,11 @@ class _Switch(Generic[_Object, _Value]):
                 for item in objects:
                     now = self._get(item)
                     before, threads = self._before.get(id(item), (now, []))
-                    if now is not self._low:  # writing takes longer than reading, and most flags are off already
-                        self._put(item, self._low)
+                    # Noted first: an interrupt may come right after the flag is written.
                     self._before[id(item)] = before, [*threads, thread]
                     switched.append(item)
+                    if now is not self._low:  # writing takes longer than reading, and most flags are off already
+                        self._put(item, self._low)
             yield
         finally:
             with self._lock:

@@ -190,6 +190,21 @@ def test_a_module_that_cannot_be_frozen_leaves_the_others_unchanged() -> None:
     assert derived.training
 
 
+def test_an_interrupt_while_flags_are_written_leaves_no_weight_frozen() -> None:
+    model = unusual()
+    last = [*model.parameters()][-1].requires_grad_(True)
+
+    def interrupted(value: bool) -> None:
+        Tensor.requires_grad_(last, value)
+        if not value:
+            raise KeyboardInterrupt
+
+    before, last.requires_grad_ = str(state(model)), interrupted
+    with pytest.raises(KeyboardInterrupt), frozen(model):
+        pass
+    assert str(state(model)) == before
+
+
 def test_weights_whose_flag_cannot_be_changed_stay_as_they_are() -> None:
     with torch.inference_mode():
         loaded = nn.Linear(2, 2)
