@@ -1,5 +1,6 @@
 """The inputs of a call besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -63,7 +64,15 @@ class Unseeded:
             remedy = (
                 "until 0.1 every call drew the same noise: pass generator=torch.Generator().manual_seed(0) for that"
             )
-            warnings.warn(what + remedy, FutureWarning, stacklevel=4)
+            warnings.warn(what + remedy, FutureWarning, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """Return the ``stacklevel`` at which a warning of the function that asks names the line of the user's code."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("diffexplain_fast", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:

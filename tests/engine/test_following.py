@@ -40,10 +40,11 @@ def test_without_a_generator_each_call_draws_anew_as_in_diffusers(pipe, kind):
     torch.manual_seed(3)
     with torch.no_grad():
         first = sampler(prompt, negative)
-        with pytest.warns(FutureWarning, match=r"other noise, as in diffusers.*pass generator="):
+        with pytest.warns(FutureWarning, match=r"other noise, as in diffusers.*pass generator=") as said:
             second = sampler(prompt, negative)
         third = sampler(prompt, negative)  # said once
     torch.manual_seed(3)
+    assert [each.filename for each in said] == [__file__]
     for got in (first, second, third):
         wanted = own_pictures(pipe, prompt, negative, num_inference_steps=2, generator=None)
         assert relative(got.clamp(0, 1), wanted) <= 1e-5
