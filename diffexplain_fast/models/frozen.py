@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from diffexplain_fast.models.watch import HOOKS
@@ -33,10 +34,33 @@ def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
     """
     unchanged = {*map(id, but)}
     with ExitStack() as stack:
+        stack.enter_context(_uncached())
         stack.enter_context(_MODES.off(child for module in modules for child in module.modules()))
         weights = (weight for module in modules for weight in module.parameters() if _has_flag(weight))
         stack.enter_context(_FLAGS.off(weight for weight in weights if id(weight) not in unchanged))
         yield
+
+
+class _Forgetting(dict[tuple[int, str], Tensor | None]):
+    """A cache that keeps nothing."""
+
+    def __setitem__(self, key: tuple[int, str], value: Tensor | None) -> None:
+        """Keep nothing."""
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Keep weights that are computed while flags are off, and so without a graph, out of ``parametrize.cached``."""
+    kept = parametrize._cache
+    if not parametrize._cache_enabled or isinstance(kept, _Forgetting):
+        yield
+        return
+    parametrize._cache = nothing = _Forgetting()
+    try:
+        yield
+    finally:
+        if parametrize._cache is nothing:  # not ended by another thread
+            parametrize._cache = kept
 
 
 def _has_flag(weight: Tensor) -> bool:

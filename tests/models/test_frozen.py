@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.prune import l1_unstructured
 
 from diffexplain_fast.models.frozen import copied, frozen, trainable
@@ -162,6 +162,20 @@ def test_a_copy_of_a_module_that_holds_computed_tensors() -> None:
         twin[0].weight_orig.zero_()
     assert torch.equal(model(x), wanted) and not torch.equal(twin(x), wanted)
     assert copied(model, [model[1]])[1] is None and model[1] is not None
+
+
+def test_weights_that_are_computed_meanwhile_are_not_cached() -> None:
+    model = parametrizations.weight_norm(nn.Linear(2, 2))
+    x = torch.ones(1, 2)
+    with parametrize.cached():
+        with frozen(model), frozen(model):
+            assert not model(x).requires_grad
+        kept = model.weight
+        assert kept.requires_grad
+        with frozen(model):
+            assert not model(x).requires_grad
+        assert model.weight is kept
+    assert model.weight is not kept
 
 
 class Running(nn.Module):

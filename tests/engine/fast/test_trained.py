@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrizations, parametrize
 
 from tests.engine.fast.cases import MIXED, STEP_LEVELS, cotangent_of, inputs_of, levels
 from tests.engine.fast.trained import (
@@ -132,3 +133,13 @@ def test_an_adapter_that_does_not_act_has_no_gradient(way):
         weight.requires_grad_("lora_" in name)
     sampler = sampler_of(models)
     assert not sampler._engine.unknown and not sampler(**inputs_of("sd15")).requires_grad
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_weights_that_torch_caches_while_they_are_computed_from_others_get_their_gradient(backend):
+    models = models_of()
+    parametrizations.weight_norm(models.unet.conv_in).parametrizations.requires_grad_(True)
+    sampler, wanted = sampler_of(models, backend), gradients_of(sampler_of(models, "reference"), models)
+    with parametrize.cached():
+        for _ in range(2):
+            assert_same(gradients_of(sampler, models), wanted)
