@@ -28,7 +28,8 @@ def check_modules(unet: object, vae: object) -> None:
     """Refuse modules that are not a diffusers UNet and VAE, or that need other inputs than prompts and latents.
 
     Raises:
-        TypeError: not a module with a configuration, or another UNet of diffusers, such as one without text.
+        TypeError: not a module with a configuration, another UNet of diffusers, such as one without text, or the VAE of
+            a video.
         ValueError: a UNet of another kind, one that does not fit the VAE, or weights that are only stored.
     """
     if not isinstance(unet, nn.Module) or not hasattr(unet, "config"):
@@ -37,6 +38,8 @@ def check_modules(unet: object, vae: object) -> None:
     if kinds[0].__module__.startswith("diffusers.") and "UNet2DConditionModel" not in (kind.__name__ for kind in kinds):
         raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)  # such as a UNet of videos or without text
     if not isinstance(vae, nn.Module) or not hasattr(vae, "config") or not hasattr(vae, "decode"):
+        raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
+    if type(vae).__name__ == "AutoencoderKLTemporalDecoder":  # fits a UNet, but draws the frames of a video
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
     for name, module in (("unet", unet), ("vae", vae)):
         dtype = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), None)

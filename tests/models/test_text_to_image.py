@@ -209,6 +209,13 @@ def test_a_vae_of_more_than_colours_is_refused():
         accelerate(pipe)
 
 
+def test_a_vae_of_videos_is_refused():
+    pipe = tiny_sd()
+    pipe.vae = diffusers.AutoencoderKLTemporalDecoder(block_out_channels=(32,))
+    with pytest.raises(TypeError, match="vae: wanted a diffusers AutoencoderKL, got AutoencoderKLTemporalDecoder"):
+        accelerate(pipe)
+
+
 def test_inpainting_weights_in_a_plain_pipeline_are_refused():
     pipe = tiny_sd()
     pipe.unet = tiny_unet(16, in_channels=9)
