@@ -207,5 +207,5 @@ def _version(weight: Tensor) -> int:
 
 
 def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Return the function, storing only its arguments for the backward; nothing in it is random."""
-    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+    """Return the function, storing only its arguments for the backward, in which hooks draw the same random numbers."""
+    return partial(checkpoint, function, use_reentrant=False)

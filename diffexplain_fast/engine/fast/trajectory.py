@@ -11,12 +11,13 @@ projected text. Steps are kept or computed again one at a time, so no graph span
 import functools
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from diffexplain_fast.engine.fast.draws import Draws
 from diffexplain_fast.engine.fast.sums import Sums
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import Differentiated
@@ -28,6 +29,9 @@ from diffexplain_fast.engine.memory.tape import KeptStep, Memory
 from diffexplain_fast.engine.reference import rescaled
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
+
+Denoise = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Level], Tensor]
+"""A ``Denoiser`` as a function."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class Job:
         guidance_rescale: strength of ``reference.rescaled``; 0 for none.
         trained: parameters of denoiser and decoder that get a gradient.
         step_impl: implementation of ``ops.guided_step``.
+        draws: random numbers of the user's own modules, the same whenever a part of the call runs again.
     """
 
     denoiser: Denoiser
@@ -66,6 +71,7 @@ class Job:
     guidance_rescale: float = 0.0
     trained: Trained = NOT_TRAINED
     step_impl: str = "auto"
+    draws: Draws = field(default_factory=Draws)
 
 
 class Trajectory:
@@ -111,7 +117,7 @@ class Trajectory:
             sample, before = outputs[0], outputs[1] if len(outputs) == 2 else None
         self._clean = sample.detach().requires_grad_(sample_grad)
         level = LEVELS[job.levels[-1]]
-        decoder = functools.partial(job.decoder, self._clean)
+        decoder = functools.partial(_decoder(job), self._clean)
         with record_function("decoder"):
             images, kept = memory.forward(decoder, level, job.recording)
         self._images = [] if kept is None else [kept]
@@ -130,7 +136,7 @@ class Trajectory:
         finite = Finite("backward", leaves[0].dtype)
         finite.note("the loss", [dimages])
         scale = scale_of([dimages], dimages.dtype)
-        decoder, level = functools.partial(job.decoder, self._clean), LEVELS[job.levels[-1]]
+        decoder, level = functools.partial(_decoder(job), self._clean), LEVELS[job.levels[-1]]
         inputs = [tensor for tensor in (self._clean, *job.trained.vae) if tensor.requires_grad]
         with record_function("decoder, backward"):
             grads = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)])
@@ -178,12 +184,12 @@ class Trajectory:
         step = job.schedule.steps[i]
         rows = sample if step.input_scale == 1.0 else step.input_scale * sample
         rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
-        recorded = job.recording and i >= job.mode.first_step
+        denoiser, recorded = _denoiser(job, i), job.recording and i >= job.mode.first_step
         # The sample says it also in a forward without a graph, where what is computed from it says no.
         if job.split_guidance and recorded and (job.mode.detached or not sample.requires_grad):
-            output = split_guidance(job.denoiser, rows, text, shifts, level)
+            output = split_guidance((_denoiser(job, i, "unconditional"), denoiser), rows, text, shifts, level)
         else:
-            output = job.denoiser(rows, text, shifts, level)
+            output = denoiser(rows, text, shifts, level)
         if job.guidance_rescale:
             unconditional, conditional = output.to(sample.dtype).chunk(2)
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
@@ -195,13 +201,21 @@ class Trajectory:
         return (following,) if step.data is None else (following, data)
 
 
+def _denoiser(job: Job, i: int, rows: str = "") -> Denoise:
+    return job.draws.alike(job.denoiser, (i, rows), job.denoiser.reason)
+
+
+def _decoder(job: Job) -> Callable[[Tensor, Level], Tensor]:
+    return job.draws.alike(job.decoder, "decoder", job.decoder.reason)
+
+
 def split_guidance(
-    denoiser: Denoiser, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level
+    denoisers: tuple[Denoise, Denoise], rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level
 ) -> Tensor:
     """Return the denoiser's output [2B, c, h, w]; the unconditional rows get no gradient, so they keep nothing.
 
     Args:
-        denoiser: this and the other arguments are those of ``Denoiser``.
+        denoisers: a ``Denoiser`` for the unconditional rows and one for the others; the other arguments are theirs.
         rows: latents [B, c, h, w] without a gradient.
         text: projected text, the unconditional rows first.
         shifts: one step's time shifts.
@@ -215,11 +229,11 @@ def split_guidance(
 
     def unconditional_rows(inside: Level) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return (denoiser(rows, *halves[0], inside),)
+            return (denoisers[0](rows, *halves[0], inside),)
 
     # A step that is computed again takes these rows, which are the forward of half of all rows, as they were.
     (unconditional,) = level.kept(math.inf, unconditional_rows)
-    return torch.cat([unconditional, denoiser(rows, *halves[1], level)])
+    return torch.cat([unconditional, denoisers[1](rows, *halves[1], level)])
 
 
 def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tensor | None]:

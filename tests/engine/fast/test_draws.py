@@ -1,0 +1,73 @@
+"""Modules that draw random numbers, such as hooks that add noise: the backward sees the numbers of the call."""
+
+import pytest
+import torch
+from diffusers import ConsistencyDecoderVAE
+
+from tests.engine.fast.cases import inputs_of
+from tests.engine.fast.trained import models_of, sampler_of
+from tests.engine.plain import relative
+from tests.tiny import seeded
+
+
+def noisy(part, given, output):
+    return output + torch.randn_like(output) / 2
+
+
+def results(models, backend, guidance, **options):
+    """Images, two gradients of them, and a number that torch draws afterwards."""
+    given = inputs_of("sd15")
+    prompt = given["prompt_embeds"].requires_grad_()
+    torch.manual_seed(3)
+    images = sampler_of(models, backend, guidance=guidance, **options)(**given)
+    first, second = (torch.autograd.grad(images.square().sum(), prompt, retain_graph=True)[0] for _ in range(2))
+    return images.detach(), first, second, torch.rand(1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [
+        ("fast", {}),
+        ("fast", {"memory": "64MiB"}),
+        ("fast", {"gradient": "checkpointed"}),
+        ("reference", {"gradient": "checkpointed"}),
+    ],
+)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_hooks_that_add_noise_add_the_same_in_the_backward(guidance, backend, options):
+    models = models_of()
+    models.unet.mid_block.register_forward_hook(noisy)
+    models.vae.decoder.conv_in.register_forward_hook(noisy)
+    wanted = results(models, "reference", guidance)
+    got = results(models, backend, guidance, **options)
+    assert max(map(relative, got, wanted)) <= 1e-10
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_a_decoder_that_draws_noise_has_the_gradient_of_that_noise(backend):
+    ways = {f"decoder_{way}_block_types": (f"Resnet{way.title()}sampleBlock2D",) for way in ("down", "up")}
+    sizes = {f"{part}_block_out_channels": (32,) for part in ("encoder", "decoder")}
+    models = models_of()
+    models.vae = seeded(
+        lambda: ConsistencyDecoderVAE(**ways, **sizes, encoder_down_block_types=("DownEncoderBlock2D",))
+    )
+    models.vae.double()
+    got, wanted = (results(models, backend, 3.0, gradient="checkpointed"), results(models, "reference", 3.0))
+    assert max(map(relative, got, wanted)) <= 1e-10
+
+
+def test_the_same_noise_is_added_where_memory_runs_out(monkeypatch):
+    models = models_of()
+    models.unet.mid_block.register_forward_hook(noisy)
+    wanted, forward, calls = results(models, "reference", 3.0), type(models.unet).forward, []
+
+    def running_out(*given, **options):
+        calls.append(torch.is_grad_enabled())
+        if calls.count(True) == 1 and calls[-1]:
+            raise torch.OutOfMemoryError
+        return forward(*given, **options)
+
+    monkeypatch.setattr(type(models.unet), "forward", running_out)
+    with pytest.warns(RuntimeWarning, match="memory ran out"):
+        got = results(models, "fast", 3.0)
+    assert max(map(relative, got, wanted)) <= 1e-10
