@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,11 +14,10 @@ from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.stats.placebo import placebo_p, placebo_spread
 
-_PLACEBOS = 1
-"""Placebos of each picture and editor; each is pasted by the mask of a real edit."""
+_PLACEBOS = 2
+"""Placebos of each picture, made as edits chosen by chance were: so editors have the share that they have of edits."""
 _REDRAWS, _FEWER, _MANY = 3, 2, 7
-"""Regions of each picture that are drawn anew for each kind of place: three where so many edits act, or where there is
-one kind only, else two."""
+"""Regions drawn anew for each kind of place: three where so many edits act or there is one kind only, else two."""
 _NEW = "what is new"
 """The kind of place of things that an edit adds."""
 Placebos = dict[str, list[float]]
@@ -30,11 +30,10 @@ class Null:
 
     Attributes:
         redraws: effects of regions that are drawn anew with the picture's own words.
-        autoencoder: effects of the same regions through the autoencoder. An effect has two such errors: what is lost of
-            the old thing, and what would be lost of the new one.
+        autoencoder: effects of the same regions through the autoencoder. An effect has two: of the old and the new one.
         placebos: of all pictures, by editor; what counts where nothing was drawn anew.
         where: name of a concept to the kind of place that its edit acts on.
-        places: kind of place to the null there, because another object changes a score more than another sky.
+        places: kind of place to the null there: another object changes a score more than another sky.
     """
 
     redraws: list[float] = field(default_factory=list)
@@ -75,11 +74,11 @@ def null_for(editor: str, placebos: Mapping[str, Sequence[float]]) -> Sequence[f
 
 
 def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
-    """Return effects of edits of a picture that say the same again, through the masks of real edits."""
+    """Return effects of edits that say the same again, each made as an edit of the picture was."""
     found: Placebos = {}
-    for editor in dict.fromkeys(null_of(trial.editor) for trial in trials):
-        some = _some([trial for trial in trials if null_of(trial.editor) == editor], _PLACEBOS)
-        masks = torch.stack([trial.mask for trial in some])
+    some = [trials[i] for i in np.random.default_rng(scene.index).permutation(len(trials))[:_PLACEBOS]]
+    for editor in dict.fromkeys(null_of(trial.editor) for trial in some):
+        masks = torch.stack([one.mask for one in some if null_of(one.editor) == editor])
         if editor != GUIDE and lab.budget.allows((rows_of(editor) + rows_before(editor)) * len(masks)):
             run = partial(_placebos, lab, scene, editor, masks)
             found[editor] = lab.numbers("placebo", scene, run, editor=editor, masks=masks)

@@ -1,5 +1,6 @@
 """The null of a picture: what it is measured from, and what the intervals of single pictures make of it."""
 
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -216,6 +217,26 @@ def test_inpainting_asks_the_denoiser_for_no_inversion(world: Any) -> None:
     before = models.denoiser_rows
     found = placebos_of(world.lab, world.scene, [SimpleNamespace(mask=world.left, editor="inpaint")])  # type: ignore
     assert models.denoiser_rows - before == 10 and len(found["inpaint"]) == 1
+
+
+def test_editors_have_the_share_of_the_placebos_that_they_have_of_the_edits(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def counted(what: str, scene: Any, run: Any, *, editor: str, masks: Tensor) -> list[float]:
+        asked[editor] += len(masks)
+        return [0.0] * len(masks)
+
+    lab = SimpleNamespace(budget=SimpleNamespace(allows=lambda rows: True), numbers=counted)
+    editors = ["swap"] * 12 + ["guided swap"] * 5 + ["early guided swap"] * 10 + ["inpaint"] * 3
+    trials: Any = [SimpleNamespace(mask=world.left, editor=editor) for editor in editors]
+    for index in range(300):
+        placebos_of(lab, replace(world.scene, index=index), trials)  # type: ignore[arg-type]
+    assert asked.total() == 600 and asked.keys() == {"swap", "guided swap", "inpaint"}
+    assert asked["inpaint"] / 600 == pytest.approx(0.1, abs=0.04) and asked["swap"] / 600 == pytest.approx(
+        0.4, abs=0.06
+    )
 
 
 def test_a_budget_is_asked_for_the_rows_that_a_placebo_takes(world: Any) -> None:
