@@ -57,7 +57,7 @@ class Wider:
         denoiser, decoder = self._models
         if self.decoded != torch.float16:
             decoder = job.decoder  # does not run in float16, so it is not the cause of the overflow
-        return replace(job, denoiser=denoiser, decoder=decoder)
+        return replace(job, denoiser=denoiser, decoder=decoder, draws=job.draws.anew())
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return a float16 tensor in the wider dtype and any other tensor unchanged, without a graph."""

@@ -1,4 +1,7 @@
-"""Modules that draw random numbers, such as hooks that add noise: the backward sees the numbers of the call."""
+"""Modules that draw random numbers, such as hooks that add noise: the backward sees the numbers of the call.
+
+Modules that count their calls are noticed.
+"""
 
 import pytest
 import torch
@@ -41,6 +44,23 @@ def test_hooks_that_add_noise_add_the_same_in_the_backward(guidance, backend, op
     wanted = results(models, "reference", guidance)
     got = results(models, backend, guidance, **options)
     assert max(map(relative, got, wanted)) <= 1e-10
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_hook_that_counts_its_calls_is_noticed_where_it_changes_the_result(part, guidance):
+    models, calls = models_of(), []
+    module = {"unet": models.unet.mid_block, "vae": models.vae.decoder.conv_in}[part]
+    handle = module.register_forward_hook(lambda part, given, output: calls.append(part))
+    results(models, "fast", guidance)
+    handle.remove()
+    assert calls
+    module.register_forward_hook(lambda part, given, output: calls.append(part) or output * (1 + len(calls) / 10))
+    with pytest.raises(RuntimeError, match="ran again for the backward, as a hook or a processor does that counts"):
+        results(models, "fast", guidance)
+    results(models, "reference", guidance)
+    with torch.no_grad():
+        sampler_of(models, guidance=guidance)(**inputs_of("sd15"))
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])
