@@ -88,7 +88,7 @@ def _step(parts: Parts, level: Level, split: bool = False) -> _Ways:
 
     def step(level: Level, sample: Tensor) -> Tensor:
         rows = sample.to(text[0].dtype)
-        run = functools.partial(split_guidance, (parts.denoiser, parts.denoiser)) if split else parts.denoiser
+        run = functools.partial(split_guidance, parts.denoiser) if split else parts.denoiser
         output = run(rows, text, parts.request.shifts, level)
         return guided_step(sample, output, coefficients, None, None, impl="triton")[0]
 

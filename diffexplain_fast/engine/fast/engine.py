@@ -138,6 +138,14 @@ class FastEngine:
         check_thawed(self._trained.every)
         return self._trained
 
+    def _splits(self, trained: Trained) -> bool:
+        """Whether the unconditional rows may run by themselves if they need no gradient of their prompt.
+
+        A trained UNet has a gradient through them too, and a hook or a processor of the user's may look at all rows, as
+        prompt-to-prompt's do, which change only the second half.
+        """
+        return "first" in self._savings and not trained.unet and not self.denoiser.reason
+
     def refresh(self) -> None:
         """Build the lean models again if a weight, processor, hook or option has changed since."""
         trained = self._trainable()
@@ -195,8 +203,7 @@ class FastEngine:
         self.refresh()
         start = start.detach() if mode.first_step > 0 else start
         trained = self._recorded()
-        # A trained UNet has a gradient through the unconditional rows too.
-        split = guidance_scale != 1.0 and constant_negative and "first" in self._savings and not trained.unet
+        split = guidance_scale != 1.0 and constant_negative and self._splits(trained)
         text = self.denoiser.project(conditions.embeds)
         shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]

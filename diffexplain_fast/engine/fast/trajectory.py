@@ -30,9 +30,6 @@ from diffexplain_fast.engine.reference import rescaled
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.ops.guided_step import guided_step
 
-Denoise = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Level], Tensor]
-"""A ``Denoiser`` as a function."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -184,12 +181,12 @@ class Trajectory:
         step = job.schedule.steps[i]
         rows = sample if step.input_scale == 1.0 else step.input_scale * sample
         rows = (rows.detach() if job.mode.detached else rows).to(text[0].dtype)
-        denoiser, recorded = _denoiser(job, i), job.recording and i >= job.mode.first_step
+        recorded = job.recording and i >= job.mode.first_step
         # The sample says it also in a forward without a graph, where what is computed from it says no.
         if job.split_guidance and recorded and (job.mode.detached or not sample.requires_grad):
-            output = split_guidance((_denoiser(job, i, "unconditional"), denoiser), rows, text, shifts, level)
+            output = split_guidance(job.denoiser, rows, text, shifts, level)
         else:
-            output = denoiser(rows, text, shifts, level)
+            output = job.draws.alike(job.denoiser, i, job.denoiser.reason)(rows, text, shifts, level)
         if job.guidance_rescale:
             unconditional, conditional = output.to(sample.dtype).chunk(2)
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
@@ -201,21 +198,17 @@ class Trajectory:
         return (following,) if step.data is None else (following, data)
 
 
-def _denoiser(job: Job, i: int, rows: str = "") -> Denoise:
-    return job.draws.alike(job.denoiser, (i, rows), job.denoiser.reason)
-
-
 def _decoder(job: Job) -> Callable[[Tensor, Level], Tensor]:
     return job.draws.alike(job.decoder, "decoder", job.decoder.reason)
 
 
 def split_guidance(
-    denoisers: tuple[Denoise, Denoise], rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level
+    denoiser: Denoiser, rows: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level
 ) -> Tensor:
     """Return the denoiser's output [2B, c, h, w]; the unconditional rows get no gradient, so they keep nothing.
 
     Args:
-        denoisers: a ``Denoiser`` for the unconditional rows and one for the others; the other arguments are theirs.
+        denoiser: this and the other arguments are those of ``Denoiser``.
         rows: latents [B, c, h, w] without a gradient.
         text: projected text, the unconditional rows first.
         shifts: one step's time shifts.
@@ -229,11 +222,11 @@ def split_guidance(
 
     def unconditional_rows(inside: Level) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return (denoisers[0](rows, *halves[0], inside),)
+            return (denoiser(rows, *halves[0], inside),)
 
     # A step that is computed again takes these rows, which are the forward of half of all rows, as they were.
     (unconditional,) = level.kept(math.inf, unconditional_rows)
-    return torch.cat([unconditional, denoisers[1](rows, *halves[1], level)])
+    return torch.cat([unconditional, denoiser(rows, *halves[1], level)])
 
 
 def _divided(grads: Sequence[Tensor | None], scale: Tensor | float) -> list[Tensor | None]:

@@ -1,6 +1,6 @@
 """Modules that draw random numbers, such as hooks that add noise: the backward sees the numbers of the call.
 
-Modules that count their calls are noticed.
+Modules that count their calls are noticed, and those that tell the rows of guidance apart see all rows.
 """
 
 import pytest
@@ -17,9 +17,9 @@ def noisy(part, given, output):
     return output + torch.randn_like(output) / 2
 
 
-def results(models, backend, guidance, **options):
+def results(models, backend, guidance, batch=1, **options):
     """Images, two gradients of them, and a number that torch draws afterwards."""
-    given = inputs_of("sd15")
+    given = inputs_of("sd15", batch)
     prompt = given["prompt_embeds"].requires_grad_()
     torch.manual_seed(3)
     images = sampler_of(models, backend, guidance=guidance, **options)(**given)
@@ -43,6 +43,17 @@ def test_hooks_that_add_noise_add_the_same_in_the_backward(guidance, backend, op
     models.vae.decoder.conv_in.register_forward_hook(noisy)
     wanted = results(models, "reference", guidance)
     got = results(models, backend, guidance, **options)
+    assert max(map(relative, got, wanted)) <= 1e-10
+
+
+@pytest.mark.parametrize("gradient", ["full", "detached"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_hook_that_changes_only_the_rows_of_the_prompt_sees_those_without_it_too(batch, gradient):
+    models = models_of()
+    models.unet.mid_block.register_forward_hook(
+        lambda part, given, output: torch.cat([output[:batch], 1.5 * output[batch:]])
+    )
+    got, wanted = (results(models, backend, 3.0, batch, gradient=gradient) for backend in ("fast", "reference"))
     assert max(map(relative, got, wanted)) <= 1e-10
 
 
