@@ -69,9 +69,11 @@ def test_the_gradient_of_the_text_is_summed_in_float32():
     """Of 300 equal steps of a denoiser that returns the text: a sum of ones in bfloat16 would end at 256."""
     steps = 300
     schedule = Schedule((Step(0, sample=1.0, output=1.0),) * steps, 1.0, "none", "epsilon")
+    denoiser, decoder = lambda rows, text, shifts, level: text[0].expand_as(rows), lambda latents, level: latents
+    denoiser.reason = decoder.reason = ""
     job = Job(
-        denoiser=lambda rows, text, shifts, level: text[0].expand_as(rows),
-        decoder=lambda latents, level: latents,
+        denoiser=denoiser,
+        decoder=decoder,
         schedule=schedule,
         coefficients=torch.tensor([coefficients(step, 1.0) for step in schedule.steps]),
         noises=[None] * steps,
