@@ -101,9 +101,7 @@ class Endpoint:
             with urllib.request.build_opener(_Stay).open(request, timeout=self.timeout) as response:
                 answer = response.read(_LARGEST + 1)
         except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(_SHOWN).decode(errors="replace")
-            raise self._failed(f"status {error.code}: {said!r}", passing=error.code >= 500) from error
+            raise self._failed(f"status {error.code}: {_said(error)!r}", passing=error.code >= 500) from error
         except (OSError, HTTPException) as error:
             raise self._failed(getattr(error, "reason", None) or error, passing=True) from error
         return self._text(answer)
@@ -163,6 +161,15 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
         """Return None: the status is an error then."""
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """Return the beginning of what a service says of an error; "" where that never comes, because the status counts."""
+    try:
+        with error:
+            return error.read(_SHOWN).decode(errors="replace")
+    except (OSError, HTTPException):
+        return ""
 
 
 def picture_of(image: object) -> Image.Image:

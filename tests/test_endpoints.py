@@ -15,6 +15,8 @@ from PIL import Image
 import diffexplain_fast as dx
 from diffexplain_fast import endpoints
 
+_BROKEN = b"zz\r\nno chunk"
+"""An answer in chunks that are none."""
 TREE = {"domain": "faces", "categories": {"hat": ["fedora", "beret"]}}
 
 
@@ -40,6 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, answer = self.server.answers.pop(0)
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
+        if answer is _BROKEN:
+            self.send_header("Transfer-Encoding", "chunked")
         if status in (301, 302, 307):
             self.send_header("Location", f"{self.server.url}/elsewhere")
         self.send_header("Content-Length", str(len(data)))
@@ -161,6 +165,14 @@ def test_captions_are_in_one_line_each_and_a_failure_keeps_them(serve, monkeypat
         dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))] * 3)
     assert caught.value.done == ["a red boat", "a fish"] and not caught.value.passing
     assert len(service.seen) == 4  # 500 is tried again, 404 is not
+
+
+def test_an_error_whose_text_breaks_off_is_an_error_of_the_service_all_the_same(serve, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_WAIT", 0.0)
+    service = serve(says("a boat"), *[(503, _BROKEN)] * 3)
+    with pytest.raises(endpoints.EndpointError, match=r"status 503: ''; 1 of 2 captions are there") as caught:
+        dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))] * 2)
+    assert caught.value.done == ["a boat"] and caught.value.passing and len(service.seen) == 4
 
 
 def test_a_service_that_keeps_failing_is_asked_three_times(serve, monkeypatch) -> None:
