@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPMessage
 from typing import IO
@@ -24,6 +24,7 @@ _LARGEST = 16 * 2**20
 _SHOWN = 200
 CAPTION = "Describe the picture in one short sentence of plain words: things, colours, textures and background."
 _TRIES, _WAIT = 3, 0.2
+_PICTURES = "PIL images, or pixels [3, H, W] in [0, 1]"
 
 
 class EndpointError(ConnectionError):
@@ -87,11 +88,13 @@ class Endpoint:
             question: text.
 
         Raises:
-            TypeError: a picture of another kind.
+            TypeError: a picture of another kind, or a question that is no text.
+            ValueError: pixels out of [0, 1], or an empty picture.
             EndpointError: the service cannot be reached, refuses, sends elsewhere, or answers in another form.
         """
+        check_question(question)
         parts: list[dict[str, object]] = [{"type": "text", "text": question}]
-        parts += [{"type": "image_url", "image_url": {"url": _as_url(image)}} for image in images]
+        parts += [{"type": "image_url", "image_url": {"url": _as_url(image)}} for image in pictures_of(images)]
         body = {"model": self.model, "messages": [{"role": "user", "content": parts}]}
         headers = {"Content-Type": "application/json"}
         headers |= {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
@@ -116,15 +119,18 @@ class Endpoint:
             question: what is asked about each picture.
 
         Raises:
-            TypeError: a picture of another kind.
+            TypeError: a picture of another kind, or a question that is no text; before anything is asked.
+            ValueError: pixels out of [0, 1], or an empty picture; before anything is asked.
             EndpointError: as a call; ``done`` holds the captions of the pictures before.
         """
         found: list[str] = []
-        for image in images:
+        pictures = pictures_of(images)
+        check_question(question)
+        for image in pictures:
             try:
                 found.append(" ".join(self._patiently([image], question).split()))
             except EndpointError as error:
-                message = f"{error}; {len(found)} of {len(images)} captions are there"
+                message = f"{error}; {len(found)} of {len(pictures)} captions are there"
                 raise EndpointError(message, error.passing, found) from error
         return found
 
@@ -172,22 +178,46 @@ def _said(error: urllib.error.HTTPError) -> str:
         return ""
 
 
-def picture_of(image: object) -> Image.Image:
-    """Return a PIL image, or pixels [3, H, W] in [0, 1], as a PIL image in colour.
+def check_question(question: object) -> None:
+    """Raise a TypeError for a question that is no text."""
+    if not isinstance(question, str):
+        raise wrong_type("question", "text", question)
+
+
+def pictures_of(images: object) -> list[Image.Image]:
+    """Return pictures that a model is asked about as PIL images in colour.
+
+    Args:
+        images: an iterable of PIL images, or of pixels [3, H, W] in [0, 1].
 
     Raises:
         TypeError: something else.
+        ValueError: pixels out of [0, 1], or an empty picture.
     """
+    if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+        raise wrong_type("images", f"a list of {_PICTURES}", images)
+    return [picture_of(image) for image in images]
+
+
+def picture_of(image: object) -> Image.Image:
+    """Return a PIL image, or pixels [3, H, W] in [0, 1], as a PIL image in colour; see ``pictures_of``."""
     if isinstance(image, torch.Tensor) and image.ndim == 3 and len(image) == 3:
-        values = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        if not image.is_floating_point():
+            raise wrong_value("images", "floating point pixels in [0, 1]", image.dtype)
+        if not image.numel() or not bool(((image >= 0) & (image <= 1)).all()):
+            got = f"{float(image.min()):.3g} to {float(image.max()):.3g}" if image.numel() else list(image.shape)
+            raise wrong_value("images", "pixels [3, H, W] in [0, 1]", got)
+        values = (image.detach().float() * 255).round().byte().permute(1, 2, 0)
         return Image.fromarray(values.cpu().numpy())
     if not isinstance(image, Image.Image):
-        raise wrong_type("images", "PIL images, or pixels [3, H, W] in [0, 1]", image)
+        raise wrong_type("images", _PICTURES, image)
+    if not all(image.size):
+        raise wrong_value("images", "pictures of at least one pixel", f"{image.width} x {image.height}")
     return in_colour(image)
 
 
-def _as_url(image: object) -> str:
+def _as_url(picture: Image.Image) -> str:
     """Return a picture as a data URL of PNG."""
     file = io.BytesIO()
-    picture_of(image).save(file, "PNG")
+    picture.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -181,3 +181,38 @@ def test_a_service_that_keeps_failing_is_asked_three_times(serve, monkeypatch) -
     with pytest.raises(endpoints.EndpointError, match="status 503") as caught:
         dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))])
     assert caught.value.passing and len(service.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (Image.new("RGB", (2, 2)), "a list of PIL images.*, got Image"),
+        (None, "a list of PIL images.*, got NoneType"),
+        ("ab", "a list of PIL images.*, got str"),
+        (torch.rand(3, 2, 2), "got Tensor"),
+        ([torch.full((3, 2, 2), 200.0)], r"in \[0, 1\], got 200 to 200"),
+        ([torch.full((3, 2, 2), float("nan"))], r"in \[0, 1\], got nan to nan"),
+        ([torch.zeros(3, 2, 2, dtype=torch.uint8)], "floating point pixels.*, got torch.uint8"),
+        ([torch.zeros(3, 0, 2)], r"got \[3, 0, 2\]"),
+        ([Image.new("RGB", (0, 2))], "at least one pixel, got 0 x 2"),
+    ],
+)
+def test_pictures_that_would_arrive_white_or_not_at_all_are_refused(images: Any, message: str) -> None:
+    model = dx.Endpoint("http://localhost", "m")
+    for ask in (lambda: model(images, "?"), lambda: model.captions(images)):
+        with pytest.raises((TypeError, ValueError), match=f"images: wanted .*{message}"):
+            ask()
+
+
+def test_a_question_that_is_no_text_is_refused() -> None:
+    for question in (b"what?", None):
+        with pytest.raises(TypeError, match="question: wanted text, got"):
+            dx.Endpoint("http://localhost", "m").captions([], question)
+
+
+def test_a_picture_of_another_kind_is_refused_before_the_service_is_paid_for_the_others(serve) -> None:
+    service = serve(says("a boat"))
+    with pytest.raises(TypeError, match="images: wanted PIL images"):
+        dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2)), "boat.png"])
+    assert not service.seen
+    assert dx.Endpoint(service.url, "m").captions(image for image in [Image.new("RGB", (2, 2))]) == ["a boat"]

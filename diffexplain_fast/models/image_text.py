@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffexplain_fast.endpoints import CAPTION, picture_of
+from diffexplain_fast.endpoints import CAPTION, check_question, pictures_of
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.frozen import frozen
 
@@ -97,10 +97,12 @@ class ImageTextToText:
             question: text.
 
         Raises:
-            TypeError: a picture of another kind.
-            ValueError: pictures and a question that the model does not take, such as too many for its context.
+            TypeError: a picture of another kind, or a question that is no text.
+            ValueError: pixels out of [0, 1], an empty picture, or pictures and a question that the model does not take,
+                such as too many for its context.
         """
-        pictures = [picture_of(image) for image in images]
+        check_question(question)
+        pictures = pictures_of(images)
         try:
             given = self._given(pictures, question)
             with frozen(self._model):
@@ -119,10 +121,10 @@ class ImageTextToText:
             question: what is asked about each picture.
 
         Raises:
-            TypeError: a picture of another kind.
-            ValueError: a picture that the model does not take.
+            TypeError: a picture of another kind, or a question that is no text; before anything is asked.
+            ValueError: pixels out of [0, 1], an empty picture, or one that the model does not take.
         """
-        return [" ".join(self([image], question).split()) for image in images]
+        return [" ".join(self([picture], question).split()) for picture in pictures_of(images)]
 
     def _given(self, pictures: Sequence[Image.Image], question: str) -> dict[str, Tensor]:
         """Return what the model generates from; its inputs of numbers with a point have the dtype of the model."""
