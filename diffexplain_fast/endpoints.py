@@ -54,7 +54,8 @@ class Endpoint:
 
     Raises:
         TypeError: an argument of another kind.
-        ValueError: an address that is not of http or https, an empty name, or a timeout that is not above 0.
+        ValueError: an address that is not of http or https, or has a query, a user's name, or letters that no address
+            has; an empty name, or a timeout that is not above 0.
     """
 
     url: str
@@ -66,9 +67,7 @@ class Endpoint:
         for name in ("url", "model"):
             if not isinstance(getattr(self, name), str):
                 raise wrong_type(name, "text", getattr(self, name))
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise wrong_value("url", "an address of http or https", repr(self.url))
+        _check_url(self.url)
         if not self.model:
             raise wrong_value("model", "the name of a model", repr(self.model))
         if self.key is not None and not isinstance(self.key, str):
@@ -158,6 +157,25 @@ class Endpoint:
 
     def _failed(self, got: object, passing: bool = False) -> EndpointError:
         return EndpointError(describe("endpoint", f"an answer of chat completions from {self.url}", got), passing)
+
+
+def _check_url(url: str) -> None:
+    """Raise a ValueError for what no request can be sent to; a password in it is not shown."""
+    wanted = "an address of http or https"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        named = parts.hostname or ""
+        host, _ = named.encode("idna"), parts.port
+    except ValueError as error:
+        raise wrong_value("url", wanted, f"one that cannot be read: {error}") from error
+    if parts.username is not None:
+        raise wrong_value("url", f"{wanted} without a user, because key= is sent", f"a user of {named}")
+    if parts.scheme not in ("http", "https") or not host:
+        raise wrong_value("url", wanted, repr(url))
+    if parts.query or parts.fragment:
+        raise wrong_value("url", f"{wanted} up to its version, without a query", repr(url))
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise wrong_value("url", f"{wanted} in letters of ASCII, without spaces", ascii(url))
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

@@ -143,6 +143,13 @@ def test_a_service_that_is_not_there_or_does_not_answer_is_named(serve) -> None:
         ({"url": "file:///etc/passwd"}, "url: wanted an address of http or https"),
         ({"url": "localhost:8000"}, "url: wanted"),
         ({"url": 3}, "url: wanted text"),
+        ({"url": "http://[::1"}, "url: wanted an address.*cannot be read"),
+        ({"url": "http://localhost:port"}, "url: wanted an address.*cannot be read"),
+        ({"url": f"http://{'a' * 64}.org"}, "url: wanted an address.*cannot be read"),
+        ({"url": "http://.../v1"}, "url: wanted an address.*cannot be read"),
+        ({"url": "http://localhost/v1?version=1"}, "url: wanted an address.*without a query"),
+        ({"url": "http://localhost/\N{LATIN SMALL LETTER U WITH DIAERESIS}"}, "url: wanted an address.*ASCII"),
+        ({"url": "http://local host/v1"}, "url: wanted an address.*ASCII"),
         ({"model": ""}, "model: wanted the name"),
         ({"key": 3}, "key: wanted text"),
         ({"key": "a\nb"}, "key: wanted letters"),
@@ -156,6 +163,12 @@ def test_what_is_wrong_with_an_endpoint_is_said(options: dict, message: str) -> 
         dx.Endpoint(**{"url": "http://localhost", "model": "m", **options})
     with pytest.raises(TypeError, match="images: wanted PIL images"):
         dx.Endpoint("http://localhost", "m")(["picture"], "?")
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match=r"url: wanted .* without a user.*, got a user of localhost") as error:
+        dx.Endpoint("http://me:secret@localhost/v1", "m")
+    assert "secret" not in str(error.value)
 
 
 def test_captions_are_in_one_line_each_and_a_failure_keeps_them(serve, monkeypatch) -> None:
