@@ -177,6 +177,7 @@ def run_audit(
         options: of the sampler, beside its steps and its guidance, for workers that make it again.
     """
     asked = concepts_of(concepts, pipeline)
+    asked.check_labels(classifier.labels)
     phrases = phrases_of(asked, pipeline)
     drawing = Drawing(pipeline, sampler, seed)
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)

@@ -52,6 +52,7 @@ class Gathering:
 
         Raises:
             TypeError: an argument of the wrong kind.
+            UnknownNameError: concepts of a label that the classifier does not have.
             ValueError: nothing is left; too few pictures; numbers of another shape from ``embed`` or ``see``.
         """
         if see is not None and not callable(see):

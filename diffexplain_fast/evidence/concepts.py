@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concept_names import by_name, check_declared, checked_name, checked_values, listed
 from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -18,7 +19,6 @@ WORD = "word"
 """Group name of free words in the names of concepts, such as "word:striped"."""
 _SMALL_WORLD = 256
 """A vocabulary of fewer words that holds all attributes of the tiny world is the tiny world's."""
-_NAME = re.compile(r"[^\s:,{}][^:,{}]*")
 _LETTERS = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _FEWEST_CAPTIONS, _MOST_WORDS = 2, 64
 # fmt: off
@@ -59,12 +59,13 @@ class Concepts:
         if not isinstance(self.groups, Mapping):
             raise wrong_type("concepts", "a dict from group names to lists of values", self.groups)
         groups = {
-            _name("concepts", group): _values(f"concepts, {group}", values) for group, values in self.groups.items()
+            checked_name("concepts", group): checked_values(f"concepts, {group}", values)
+            for group, values in self.groups.items()
         }
         for group, values in groups.items():
             if len(values) < 2:
                 raise wrong_value(f"concepts, {group}", "at least two values", list(values))
-        words = _values("concepts, words", self.words) if self.words else ()
+        words = checked_values("concepts, words", self.words) if self.words else ()
         if not groups and not words:
             raise wrong_value("concepts", "at least one group of values, or free words", "none")
         if WORD in groups:
@@ -72,12 +73,15 @@ class Concepts:
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "words", words)
         for part, given in (("core", self.core), ("similar", self.similar)):
-            declared = {label: _listed(f"concepts, {part} of {label}", named) for label, named in given.items()}
+            declared = {label: listed(f"concepts, {part} of {label}", named) for label, named in by_name(part, given)}
             object.__setattr__(self, part, declared)
             for label, named in declared.items():
                 if unknown := set(named) - set(self.names):
                     raise wrong_value(f"concepts, {part} of {label}", "concepts of the trial", sorted(unknown))
-        others = {name: _values(f"concepts, synonyms of {name}", named) for name, named in self.synonyms.items()}
+        others = {
+            name: checked_values(f"concepts, synonyms of {name}", named)
+            for name, named in by_name("synonyms", self.synonyms)
+        }
         object.__setattr__(self, "synonyms", others)
         self._check_synonyms()
 
@@ -209,6 +213,17 @@ class Concepts:
             wanted = f"words that the tokenizer of {pipeline.name} knows"
             raise wrong_value("concepts", wanted, f"{', '.join(cut)}, cut into letters or unknown")
 
+    def check_labels(self, labels: Sequence[str] | None) -> None:
+        """Refuse ``core`` of labels that a classifier does not have; see ``concept_names.check_declared``.
+
+        Args:
+            labels: of the classifier; None where it has none.
+
+        Raises:
+            UnknownNameError: an unknown label; the message names the five nearest.
+        """
+        check_declared(self.core, labels)
+
 
 def concepts_of(given: object, pipeline: Pipeline) -> Concepts:
     """Return the concepts that a user means.
@@ -274,26 +289,3 @@ def _from_json(value: object) -> Concepts:
     if isinstance(value.get("groups", {}), dict) and value.keys() <= parts:
         return Concepts(**value)
     return Concepts(value)
-
-
-def _name(argument: str, text: object) -> str:
-    if not isinstance(text, str):
-        raise wrong_type(argument, "text", text)
-    if not _NAME.fullmatch(text) or text != " ".join(text.split()):
-        raise wrong_value(argument, "names without ':', ',', braces or spare spaces", repr(text))
-    return text
-
-
-def _values(argument: str, values: object) -> tuple[str, ...]:
-    return tuple(_name(argument, value) for value in _listed(argument, values))
-
-
-def _listed(argument: str, values: object) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise wrong_type(argument, "a list of words", values)
-    if not values:
-        raise wrong_value(argument, "at least one value", "an empty list")
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise wrong_value(argument, "every value once", f"{', '.join(map(str, twice))} twice")
-    return tuple(values)

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of, is_tiny_world
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.words import ATTRIBUTES
+from tests.auditing import quick_audit
+from tests.explaining import quick_explainer
 from tests.tiny import tiny_sd
 
 GROUPS = {"background": ["desert", "snow"], "colour": ["red", "blue"]}
@@ -129,3 +132,27 @@ def test_captions_give_their_common_words() -> None:
     assert found.words == ("boat", "snow")
     with pytest.raises(ValueError, match="captions that share words"):
         Concepts.from_captions(["one", "two"])
+
+
+@pytest.mark.parametrize("part", ["core", "similar", "synonyms"])
+@pytest.mark.parametrize(("given", "got"), [(None, "NoneType"), (["fish"], "list"), ({0: ["background:snow"]}, "int")])
+def test_what_is_declared_is_a_dict_with_text_as_keys(part: str, given: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=f"concepts, {part}: wanted a dict .*, got {got}"):
+        Concepts(GROUPS, **{part: given})
+
+
+def test_a_value_that_is_no_text_is_named() -> None:
+    with pytest.raises(TypeError, match="concepts, background: wanted text, got list"):
+        Concepts({"background": [["desert"], "snow"]})
+
+
+def test_concepts_declared_for_a_class_that_does_not_exist_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    wanted = r"concepts, core: wanted one of 4 known names, nearest: boat.*, got 'bota'"
+    with pytest.raises(UnknownNameError, match=wanted):
+        quick_audit(tmp_path, concepts=Concepts(GROUPS, core={"bota": ["background:snow"]}))
+    assert not list(tmp_path.iterdir())
+    with quick_explainer() as explainer:
+        with pytest.raises(UnknownNameError, match=wanted):
+            explainer.candidates(["snow", "red"], core={"bota": ["word:snow"]})
+        with pytest.raises(TypeError, match="concepts, core: wanted a dict"):
+            explainer.candidates(["snow", "red"], core={0: ["word:snow"]})

@@ -1,0 +1,70 @@
+"""Names of concepts as a user gives them: checked, each once."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+
+_NAME = re.compile(r"[^\s:,{}][^:,{}]*")
+
+
+def by_name(part: str, given: object) -> list[tuple[str, object]]:
+    """Return the entries of a part of ``Concepts`` that is a dict with text as keys.
+
+    Raises:
+        TypeError: something else; a key that is no text would be refused when the audit is kept, after all its work.
+    """
+    if not isinstance(given, Mapping):
+        raise wrong_type(f"concepts, {part}", "a dict from names to lists of words", given)
+    for name in given:
+        if not isinstance(name, str):
+            raise wrong_type(f"concepts, {part}", "a dict with text as keys", name)
+    return [*given.items()]
+
+
+def check_declared(core: Mapping[str, object], labels: Sequence[str] | None) -> None:
+    """Refuse concepts that are declared as those of a class which a classifier does not have, such as a misspelt one.
+
+    Without this, the concept would be called a shortcut of the class that it was meant for.
+
+    Args:
+        core: label to the concepts that a user declares.
+        labels: of the classifier; None where it has none.
+
+    Raises:
+        TypeError: a label that is no text.
+        UnknownNameError: an unknown label; the message names the five nearest.
+    """
+    for label, _ in by_name("core", core):
+        if labels is not None and label not in labels:
+            raise unknown_name("concepts, core", label, labels)
+
+
+def checked_name(argument: str, text: object) -> str:
+    """Return a name that a caption can hold."""
+    if not isinstance(text, str):
+        raise wrong_type(argument, "text", text)
+    if not _NAME.fullmatch(text) or text != " ".join(text.split()):
+        raise wrong_value(argument, "names without ':', ',', braces or spare spaces", repr(text))
+    return text
+
+
+def checked_values(argument: str, values: object) -> tuple[str, ...]:
+    """Return a list of such names, each once."""
+    return tuple(checked_name(argument, value) for value in listed(argument, values))
+
+
+def listed(argument: str, values: object) -> tuple[str, ...]:
+    """Return a list that is not empty and has nothing twice."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise wrong_type(argument, "a list of words", values)
+    for value in values:
+        if not isinstance(value, str):
+            raise wrong_type(argument, "text", value)
+    if not values:
+        raise wrong_value(argument, "at least one value", "an empty list")
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise wrong_value(argument, "every value once", f"{', '.join(twice)} twice")
+    return tuple(values)
