@@ -1,8 +1,28 @@
-"""Files that a caller names: what cannot be read is named by its argument."""
+"""Files and folders that a caller names: what cannot be one, or cannot be read, is named by its argument."""
 
+import os
 from pathlib import Path
 
-from diffexplain_fast.errors import describe, wrong_value
+from diffexplain_fast.errors import describe, wrong_type, wrong_value
+
+
+def given_path(argument: str, path: object) -> Path:
+    """Return the path of a file or folder.
+
+    Args:
+        argument: name of the argument in the message.
+        path: text, or a path.
+
+    Raises:
+        TypeError: something else.
+        ValueError: a path with a null character, which no file has.
+    """
+    named = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(named, str):
+        raise wrong_type(argument, "a path, as text or as a Path", path)
+    if "\0" in named:
+        raise wrong_value(argument, "a path without a null character", repr(named))
+    return Path(named)
 
 
 def given_bytes(argument: str, wanted: str, path: str | Path) -> bytes:
@@ -14,11 +34,12 @@ def given_bytes(argument: str, wanted: str, path: str | Path) -> bytes:
         path: of the file.
 
     Raises:
+        TypeError: neither text nor a path.
         FileNotFoundError: there is no file.
         ValueError: a folder, or a file that must not be read.
     """
     try:
-        return Path(path).read_bytes()
+        return given_path(argument, path).read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(describe(argument, wanted, f"{str(path)!r}, which does not exist")) from error
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
-from diffexplain_fast.given_files import given_bytes
+from diffexplain_fast.given_files import given_bytes, given_path
 from diffexplain_fast.records import Json
 from diffexplain_fast.semantic_tree import leaves, read_nodes, written
 from diffexplain_fast.storage import write_json_atomic
@@ -242,11 +242,13 @@ class Taxonomy:
             The file.
 
         Raises:
+            TypeError: a file that is no path.
             UnknownNameError: another form.
             StorageError: the file cannot be written.
         """
-        write_json_atomic(path, self.to_json(form))
-        return Path(path)
+        place = given_path("path", path)
+        write_json_atomic(place, self.to_json(form))
+        return place
 
     def concept(self, name: str) -> Concept:
         """Return a leaf by its name, such as "background:desert".

@@ -1,6 +1,7 @@
 """What a caller gives: files that cannot be read, devices that are not there, and pictures of any mode."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,18 @@ from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.endpoints import picture_of
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.salient import read_judgements
 from diffexplain_fast.given_files import given_bytes
+from tests.explaining import quick_explanation
 from tests.tiny import tiny_sd
+
+
+class PathOfBytes:
+    """A path that is no text."""
+
+    def __fspath__(self) -> bytes:
+        return b"folder"
+
 
 GREYS = np.array([[0, 1000, 2000, 4000]] * 4)
 
@@ -28,6 +39,20 @@ def test_a_file_that_cannot_be_read_is_named_by_its_argument(read, tmp_path: Pat
         read(str(tmp_path / "none.json"))
     with pytest.raises(ValueError, match=r"^(taxonomy|concepts): wanted .*: Is a directory"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"folder", PathOfBytes(), "a\0b"])
+def test_what_is_no_path_is_named_by_its_argument(path: Any, tmp_path: Path) -> None:
+    explanation, tree = quick_explanation(iterations=1), dx.Taxonomy(["snow"])
+    uses: dict[str, Any] = {
+        "folder": [explanation.save, dx.Explanation.load, dx.Attribution.load, dx.Audit.load],
+        "path": [explanation.report, tree.save],
+        "salient": [read_judgements],
+    }
+    for argument, calls in uses.items():
+        for call in calls:
+            with pytest.raises((TypeError, ValueError), match=f"^{argument}: wanted a path"):
+                call(path)
 
 
 def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_a_word(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, sel
 from markupsafe import Markup
 from PIL import Image, features
 
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.report.glossary import GLOSSARY
 from diffexplain_fast.storage import write_bytes_atomic
 
@@ -61,14 +62,16 @@ def write_page(name: str, path: str | Path, title: str, terms: Sequence[str] = (
         The file.
 
     Raises:
+        TypeError: a file that is no path.
         StorageError: no space or no permission.
     """
+    place = given_path("path", path)
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shared = {"title": title, "script": Markup(script), "script_hash": digest}
     page = load_template(name).render(shared, glossary={term: GLOSSARY[term] for term in terms}, **values)
-    write_bytes_atomic(path, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
-    return Path(path)
+    write_bytes_atomic(place, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
+    return place
 
 
 def inline_pictures(images: Sequence[Image.Image], limit: int = SECTION_BYTES) -> list[Inlined]:

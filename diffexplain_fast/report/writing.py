@@ -39,7 +39,7 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
         The file.
 
     Raises:
-        TypeError: a value that is not a result, or results of different kinds.
+        TypeError: a value that is not a result, results of different kinds, or a file that is no path.
         ValueError: no result.
         StorageError: no space or no permission.
     """

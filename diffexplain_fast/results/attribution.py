@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_value
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
@@ -168,10 +169,11 @@ class Attribution(Drawn):
             The folder.
 
         Raises:
+            TypeError: a folder that is no path.
             ValueError: the folder holds anything else than a result.
             StorageError: no space or no permission; what was saved there before is intact.
         """
-        return write_folder(Path(folder), lambda place: write_files(self, place))
+        return write_folder(given_path("folder", folder), lambda place: write_files(self, place))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Attribution":
@@ -184,6 +186,7 @@ class Attribution(Drawn):
             The attribution.
 
         Raises:
+            TypeError: a folder that is no path.
             CorruptFileError: a file is missing, damaged, or of another structure; names it.
         """
-        return cls(**cast(dict[str, Any], read_files(folder)))
+        return cls(**cast(dict[str, Any], read_files(given_path("folder", folder))))

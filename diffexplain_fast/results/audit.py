@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject, as_json
 from diffexplain_fast.results.audit_difference import Side, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
@@ -218,7 +219,7 @@ class Audit(Drawn):
             The folder.
 
         Raises:
-            TypeError: settings that were changed to hold a value that JSON has not.
+            TypeError: a folder that is no path; settings that were changed to hold a value that JSON has not.
             ValueError: the folder holds anything else, or is a link to nothing.
             StorageError: no space or no permission; an audit saved there before is intact.
         """
@@ -231,7 +232,7 @@ class Audit(Drawn):
             "settings": self.settings,
             "photographs": None if self.photographs is None else asdict(self.photographs),
         }
-        return write_audit(Path(folder), record, self.images, self.outcomes)
+        return write_audit(given_path("folder", folder), record, self.images, self.outcomes)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":
@@ -244,7 +245,8 @@ class Audit(Drawn):
             The audit.
 
         Raises:
+            TypeError: a folder that is no path.
             CorruptFileError: a file is missing, damaged, or of another structure; names it.
             UnsafeFileError: a recorded path leaves the folder.
         """
-        return cls(**read_audit(folder))
+        return cls(**read_audit(given_path("folder", folder)))

@@ -49,6 +49,7 @@ class Drawn:
             The file.
 
         Raises:
+            TypeError: a file that is no path.
             StorageError: no space or no permission.
         """
         from diffexplain_fast.report.writing import write_report

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import (
     Count,
     JsonObject,
@@ -149,13 +150,13 @@ class Explanation(Drawn):
             The folder.
 
         Raises:
-            TypeError: settings or a truth that were changed to a value that JSON does not have.
+            TypeError: a folder that is no path; settings or a truth that were changed to a value that JSON has not.
             ValueError: the folder holds anything else, or is a broken link; a truth that was changed to another
                 structure.
             StorageError: no space, no permission, or other processes keep saving there; an explanation saved there
                 before is intact.
         """
-        return write_folder(Path(folder), self._write)
+        return write_folder(given_path("folder", folder), self._write)
 
     def _write(self, folder: Path) -> None:
         names = [f"images/{i:03d}.png" for i in range(len(self.images))]
@@ -205,10 +206,12 @@ class Explanation(Drawn):
             The explanation.
 
         Raises:
+            TypeError: a folder that is no path.
             CorruptFileError: a file is missing, damaged, or of another structure; the message names the file.
             UnsafeFileError: a recorded path leaves the folder.
         """
-        return cls._read(Path(folder), read_folder(folder))
+        place = given_path("folder", folder)
+        return cls._read(place, read_folder(place))
 
     @classmethod
     def _read(cls, folder: Path, files: Mapping[str, bytes]) -> "Explanation":
