@@ -9,12 +9,15 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from diffexplain_fast.api.explainer import Explainer
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.editing.reconstruction import checked_captions
+from diffexplain_fast.environment import check_device
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.methods.diffex.gradcam import gradcam, scores
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.targets import as_target
 
 __all__ = ["explain_func", "gradcam", "scores"]
 
@@ -62,15 +65,20 @@ def explain_func(
         ValueError: arrays of another shape, pictures that ``mean`` and ``std`` do not bring to [0, 1], and as
             ``Explainer.attribute``.
     """
-    given, wanted = np.asarray(inputs), np.asarray(targets)
+    given, wanted = _array("inputs", inputs), _array("targets", targets)
+    if not isinstance(model, nn.Module):
+        raise wrong_type("model", "a module from inputs to logits", model)
     if given.ndim != 4 or given.shape[1] != 3 or not len(given):
         raise wrong_value("inputs", "pictures [B, 3, H, W], at least one", f"shape {list(given.shape)}")
     if wanted.shape != given.shape[:1] or wanted.dtype.kind not in "iu":
         raise wrong_value("targets", f"{len(given)} class indices", f"{wanted.dtype} of shape {list(wanted.shape)}")
+    check_device(device)
+    said = checked_captions(captions, len(given))
     if device is None:
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    centre, spread = (torch.tensor(list(part), device=device).view(3, 1, 1) for part in (mean, std))
-    pixels = torch.from_numpy(given).to(device).float() * spread + centre
+    centres, spreads = _colours("mean", mean), _colours("std", std)
+    centre, spread = (torch.tensor(part, device=device).view(3, 1, 1) for part in (centres, spreads))
+    pixels = torch.from_numpy(np.ascontiguousarray(given)).to(device).float() * spread + centre
     if not bool(((pixels >= -_BEYOND) & (pixels <= 1 + _BEYOND)).all()):
         got = f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
         raise wrong_value("inputs", "pictures that mean= and std= bring to [0, 1]", got)
@@ -79,18 +87,42 @@ def explain_func(
     if size[0] * width != size[1] * height:
         wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"
         raise wrong_value("inputs", wanted_size, f"{size[0]} x {size[1]}")
-    normalised = Preprocess(size, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-    classifier = Classifier(model, normalised, labels, output=output)
+    classifier = Classifier(model, Preprocess(size, mean=centres, std=spreads), labels, output=output)
     found = np.zeros((len(given), 1, *size), np.float32)
     with Explainer(loaded, classifier, seed=seed, device=device) as explainer:
         run: Callable[..., Attribution] = explainer.attribute  # it checks the kind of every option itself
+        for index in np.unique(wanted):  # all of them, before the first is edited
+            as_target(int(index)).bind(classifier)
         for index in np.unique(wanted):
             places = np.flatnonzero(wanted == index)
-            some = None if captions is None else [captions[int(place)] for place in places]
+            some = None if said is None else [said[int(place)] for place in places]
             result = run(pixels[places].clamp(0, 1), int(index), captions=some, **options)
             for number, place in enumerate(places):
                 found[place, 0] = _resized(result.map(number), size)
     return found
+
+
+def _array(argument: str, given: object) -> np.ndarray:
+    """Return an array, a tensor or a list as an array of numbers."""
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+    try:
+        found = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise wrong_value(argument, "an array of numbers", f"{type(given).__name__}: {error}") from error
+    if found.dtype.kind not in "fiub":
+        raise wrong_value(argument, "an array of numbers", f"one of {found.dtype}")
+    return found
+
+
+def _colours(argument: str, given: object) -> tuple[float, ...]:
+    """Return a number for each colour; no number of "std" is 0."""
+    found = _array(argument, given)
+    if found.shape != (3,) or not np.isfinite(found).all():
+        raise wrong_value(argument, "three finite numbers, one for each colour", given)
+    if argument == "std" and not found.all():
+        raise wrong_value(argument, "three numbers that are not 0", given)
+    return tuple(map(float, found))
 
 
 def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

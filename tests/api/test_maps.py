@@ -110,6 +110,44 @@ def test_what_is_wrong_with_arrays_is_said(inputs: Tensor, targets: list[Any], m
         maps_of(inputs, targets)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"captions": CAPTIONS[:1]}, "captions: wanted 2, one for each picture, got 1"),
+        ({"captions": [*CAPTIONS, "a tree"]}, "captions: wanted 2, one for each picture, got 3"),
+        ({"captions": "ab"}, "captions: wanted a sequence"),
+        ({"mean": (0.5,)}, "mean: wanted three finite numbers"),
+        ({"mean": "abc"}, "mean: wanted an array of numbers"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "mean: wanted three finite numbers"),
+        ({"std": (0.0, 1.0, 1.0)}, "std: wanted three numbers that are not 0"),
+        ({"device": "nowhere"}, "device: wanted"),
+        ({"model": tiny_classifier().forward}, "model: wanted a module"),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_of_a_map_is_said_before_a_picture_is_edited(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        maps_of(pictures(), [0, 1], **options)
+
+
+def test_arrays_of_other_kinds_are_read_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"pipeline": tiny_sd(), "labels": LABELS, "captions": CAPTIONS, **OWN}
+    result = quick_attribution(**OWN)
+    monkeypatch.setattr(dx.Explainer, "attribute", lambda *_, **__: result)
+    usual = dx.maps.explain_func(tiny_classifier(), pictures().numpy(), np.array([1, 1]), **options)
+    for given in (pictures().requires_grad_(), pictures().flip(2).numpy()[:, :, ::-1]):
+        assert (dx.maps.explain_func(tiny_classifier(), given, [1, 1], **options) == usual).all()
+    for kind in ("c8", "U1", object):
+        with pytest.raises(ValueError, match="inputs: wanted an array of numbers, got one of"):
+            dx.maps.explain_func(tiny_classifier(), pictures().numpy().astype(kind), [1, 1], **options)
+    with pytest.raises(ValueError, match="inputs: wanted an array of numbers"):
+        dx.maps.explain_func(tiny_classifier(), [[1], [1, 2]], [1, 1], **options)
+    monkeypatch.setattr(dx.Explainer, "attribute", lambda *_, **__: pytest.fail("a picture was edited"))
+    with pytest.raises(ValueError, match="label: wanted an index from 0 to 3, got 9"):
+        dx.maps.explain_func(tiny_classifier(), pictures(), [1, 9], **options)
+
+
 def test_scores_of_a_target_have_its_values_and_gradients() -> None:
     classifier = dx.Classifier(tiny_classifier(), labels=LABELS)
     pixels = pictures().requires_grad_()
