@@ -59,10 +59,15 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     Raises:
         ImportError: captum is not installed; names the extra.
         TypeError: an argument of the wrong kind.
-        ValueError: an unknown label, layer or unit, or a layer whose output has no place in the picture.
+        ValueError: pixels out of [0, 1], an unknown label, layer or unit, or a layer whose output has no place in the
+            picture.
 
     Source: Selvaraju et al., Grad-CAM (arXiv 1610.02391), equations 1 and 2; ``LayerGradCam`` of captum.
     """
+    if not isinstance(pixels, Tensor):
+        raise wrong_type("pixels", "a tensor [B, 3, H, W] in [0, 1]", pixels)
+    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        raise wrong_value("pixels", "values in [0, 1]", f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}")
     wanted = as_target(target)
     if isinstance(wanted, ClassProbability) and wanted.bare:
         wanted = ClassLogit(wanted.label)

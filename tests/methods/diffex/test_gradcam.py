@@ -56,6 +56,20 @@ def test_a_picture_in_which_nothing_speaks_for_the_target_has_zeros() -> None:
     assert not dx.maps.gradcam(dx.Classifier(model, labels=LABELS), pictures(), 0).any()
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (pictures().numpy(), "a tensor .*, got ndarray"),
+        (None, "a tensor .*, got NoneType"),
+        (pictures() * 255, "values in .*, got 0.* to 25"),
+        (pictures() * float("nan"), "values in .*, got nan to nan"),
+    ],
+)
+def test_pixels_that_are_no_pictures_are_refused(pixels: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"pixels: wanted {message}"):
+        dx.maps.gradcam(dx.Classifier(Pooled(), labels=LABELS), pixels, 0)
+
+
 def test_a_smaller_layer_is_resized_and_the_models_are_as_they_were() -> None:
     model = tiny_classifier().train()
     hooks = [len(module._forward_hooks) for module in model.modules()]
