@@ -50,14 +50,15 @@ def verdict_of(explanation: Explanation) -> Verdict:
     level = YES if low >= 0.5 else SOME if hits else NO
     name, (words, near) = explanation.label or explanation.target, _named_and_near(explanation)
     pictures = f"pictures of “{' '.join(words)}”" if words else "the pictures of the explanation"
+    every = f"{score.n} {pictures}" if words else f"the {score.n} pictures of the explanation"
     answers = f"The classifier answers “{name}” to"
     if has_independent_classes(explanation):
         answers = f"The classifier sees “{name}” in"
     counted = f"{_count(hits, score)} from unseen start noise"
     headline = {
         YES: f"{answers} {pictures}: {counted}.",
-        SOME: f"{answers} only some {pictures}: {counted}.",
-        NO: f"No convincing pictures were found: {_first_lower(answers)} none of {score.n} {pictures}.",
+        SOME: f"{answers} only some {pictures if words else 'of ' + pictures}: {counted}.",
+        NO: f"No convincing pictures were found: {_first_lower(answers)} none of {every}.",
     }[level]
     compared = _compare(score, explanation.activation.get("class_name"))
     more = [*compared, *_describe_name(explanation), *_describe_shortcuts(shortcuts)]

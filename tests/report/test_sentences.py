@@ -48,6 +48,20 @@ def test_words_are_said_without_articles_and_without_repetitions(words: str, sai
     assert f"pictures of “{said}”" in verdict_of(example(words=tokens)).headline
 
 
+@pytest.mark.parametrize(
+    ("hits", "said"),
+    [
+        (30, "to the pictures of the explanation: 30"),
+        (14, "to only some of the pictures of the explanation: 14 of 32"),
+        (0, "to none of the 32 pictures of the explanation."),
+    ],
+)
+def test_pictures_without_a_name_are_counted_in_a_sentence_too(hits: int, said: str) -> None:
+    scores = {"held_out": ActivationScore(32, hits / 32, (0.9 * hits / 32, hits / 32 or 0.1), 0.0, 0.5)}
+    verdict = verdict_of(example(words=[[Word("snow", 0.3)]], activation=scores))
+    assert said in verdict.headline
+
+
 def test_a_name_of_two_words_that_count_together_is_a_shortcut() -> None:
     pair = {"first": "colour:Blue", "second": "background:desert", "effect": 6.1, "interval": [6.0, 6.2]}
     verdict = verdict_of(example(named=NAMED, truth={"attributes": [], "interactions": [pair]}))
