@@ -12,6 +12,7 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
+from diffexplain_fast.report.plots import plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
 
@@ -94,9 +95,10 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     for place, effect in enumerate(result.effects):
         axis.barh(place, effect.effect, color=_MAIN if effect.n else _SOFT)
         axis.plot((effect.low, effect.high), (place, place), color="black")
-    axis.set_yticks(range(len(result.effects)), [effect.concept for effect in result.effects])
+    axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
-    axis.set(xlabel=f"change of the score of {result.label or result.target}; grey: no edit was verified")
+    name = plain(result.label or result.target)
+    axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified")
     return figure, axes
 
 

@@ -30,6 +30,11 @@ class Curve(NamedTuple):
     y_ticks: list[Tick]
 
 
+def plain(text: str) -> str:
+    """Return a text in which matplotlib finds no mathematics: a label may hold dollars."""
+    return text.replace("$", r"\$")
+
+
 def fit_curve(values: Sequence[float], width: float, height: float) -> Curve | None:
     """Scale a sequence into a box whose y axis points down, as in SVG.
 
@@ -72,7 +77,7 @@ def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes: dict[str, Axes] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
     words = ", ".join(first_words(explanation))
-    figure.suptitle(f"{explanation.target}: {words}" if words else explanation.target)
+    figure.suptitle(plain(f"{explanation.target}: {words}" if words else explanation.target))
     _draw_images(axes["images"], explanation)
     _draw_scores(axes["activation"], explanation)
     axes["loss"].plot([item.iteration for item in explanation.history], [item.loss for item in explanation.history])
@@ -100,7 +105,7 @@ def _draw_scores(axis: "Axes", explanation: Explanation) -> None:
         axis.barh(place, value)
         if score.interval is not None:
             axis.plot(score.interval, (place, place), color="black")
-    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.set_yticks(range(len(rows)), [plain(name) for name, _ in rows])
     axis.invert_yaxis()
     independent = explanation.output in (SIGMOID, INDEPENDENT)
     hit = "probability of the target above 0.5" if independent else "argmax = target"

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from diffexplain_fast.report.glossary import GLOSSARY
 from diffexplain_fast.report.plots import fit_curve
 from diffexplain_fast.results.explanation import ActivationScore, Iteration, Word
 from diffexplain_fast.results.pictures import Answer, Picture
+from tests.methods.diffex.worlds import pictures, quick_attribution
 from tests.report.pages import example, render
 
 ATTACK = '<script>alert("x")</script>'
@@ -243,6 +245,19 @@ def test_a_result_writes_its_report_and_plots_itself(tmp_path: Path) -> None:
     assert list(axes["loss"].lines[0].get_ydata()) == [4.0, 3.0, 2.0, 1.0]
     assert len(axes["images"].images) == 2
     figure.savefig(tmp_path / "a.png")
+
+
+def test_labels_with_dollars_are_plotted_as_they_are(tmp_path: Path) -> None:
+    for label in ("$a_$", "$x^2$", "cost $5"):
+        words = [[Word(label, 0.9)]]
+        figure, axes = example(target=label, label=label, words=words).plot()
+        figure.savefig(tmp_path / "a.png")
+        assert figure.get_suptitle().replace("\\$", "$") == f"{label}: {label}"
+        result = quick_attribution(images=pictures(1), beam_width=1)
+        result.label, result.effects = label, [replace(one, concept=label) for one in result.effects]
+        figure, axes = result.plot()
+        figure.savefig(tmp_path / "a.png")
+        assert label in axes["effects"].get_xlabel().replace("\\$", "$")
 
 
 def test_a_target_without_a_class_is_plotted() -> None:
