@@ -5,13 +5,17 @@ import json
 import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import diffexplain_fast as dx
-from tests.explaining import quick_explanation
+from diffexplain_fast.errors import StorageError
+from tests.explaining import NAMED, quick_explanation
 
 KINDS = {"TensorBoard": "tensorboard", "WandB": "wandb"}
 
@@ -36,6 +40,64 @@ def test_tensorboard_reads_the_steps_and_the_result(tmp_path: Path) -> None:
     assert read.Scalars("result/logit/held_out")[0].value == np.float32(score.mean_logit)
     grid = read.Images("result/pictures")[0]
     assert grid.width * grid.height == sum(image.width * image.height for image in explanation.images)
+
+
+@needs("tensorboard")
+def test_tensorboard_keeps_every_result_and_the_name_of_a_prompt(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    explanation = quick_explanation(iterations=1)
+    with dx.callbacks.TensorBoard(tmp_path) as board:
+        board.add(explanation)
+        board.add(replace(explanation, named=NAMED))
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    for name in ("result/logit/held_out", "result/words/text_summary", "result/pictures"):
+        rows = read.Scalars(name) if "logit" in name else read.Images(name) if "pict" in name else read.Tensors(name)
+        assert [row.step for row in rows] == [1, 2]
+    assert b"blue desert" in rows_of(read)[1]
+
+
+def rows_of(read: Any) -> list[bytes]:
+    return [row.tensor_proto.string_val[0] for row in read.Tensors("result/words/text_summary")]
+
+
+@needs("tensorboard")
+def test_a_folder_that_tensorboard_cannot_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, 3, b"runs"):
+        with pytest.raises(TypeError, match="folder: wanted a path"):
+            dx.callbacks.TensorBoard(folder)
+    assert not list(tmp_path.iterdir())  # no folder of the name "None"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file: wanted a folder, with space and permission"):
+        dx.callbacks.TensorBoard("file")
+
+
+class Run:
+    """A run of a stand-in for wandb."""
+
+    def __init__(self) -> None:
+        self.codes: list[int | None] = []
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """Note that the run ends."""
+        self.codes.append(exit_code)
+
+
+def test_a_run_that_an_error_ends_is_marked_and_one_of_the_user_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    stand_in = SimpleNamespace(run=None, init=lambda **_: run)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    with pytest.raises(KeyError), dx.callbacks.WandB():
+        raise KeyError
+    with dx.callbacks.WandB():
+        pass
+    assert run.codes == [1, 0]
+    stand_in.run = run  # the user's, which wandb.init returns again
+    with dx.callbacks.WandB() as board:
+        board.close()
+    assert run.codes == [1, 0]
 
 
 @needs("wandb")
