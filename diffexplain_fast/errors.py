@@ -52,12 +52,12 @@ def wrong_type(argument: str, wanted: str, got: object) -> TypeError:
     return TypeError(describe(argument, wanted, f"{type(got).__name__}"))
 
 
-def unknown_name(argument: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Return (not raise) an error that names the five known names nearest to ``name``."""
-    options = list(known)
-    nearest = difflib.get_close_matches(name[:_LONGEST], _likely(name[:_LONGEST], options), n=5, cutoff=0.0)
+def unknown_name(argument: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Return (not raise) an error that names the five known names nearest to ``name``, which may be of any kind."""
+    options, text = list(known), str(name)[:_LONGEST]
+    nearest = difflib.get_close_matches(text, _likely(text, options), n=5, cutoff=0.0)
     wanted = f"one of {len(options)} known names, nearest: {', '.join(option[:_LONGEST] for option in nearest)}"
-    return UnknownNameError(describe(argument, wanted, repr(name[:_LONGEST])))
+    return UnknownNameError(describe(argument, wanted, repr(text) if isinstance(name, str) else repr(name)[:_LONGEST]))
 
 
 def _likely(name: str, options: Sequence[str]) -> list[str]:

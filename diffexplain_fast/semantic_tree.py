@@ -74,6 +74,11 @@ def leaves(nodes: tuple[Node, ...], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*path, node.name)
 
 
+def short_name(path: tuple[str, ...]) -> str:
+    """Return the first and the last name of a path."""
+    return f"{path[0]}:{path[-1]}" if len(path) > 1 else path[0]
+
+
 def written(nodes: tuple[Node, ...]) -> Json:
     """Return nodes as a list of names where all of them are leaves, else as a dict in which a leaf has None."""
     if not any(node.children for node in nodes):

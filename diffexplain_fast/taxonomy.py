@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_bytes, given_path
 from diffexplain_fast.records import Json
-from diffexplain_fast.semantic_tree import leaves, read_nodes, written
+from diffexplain_fast.semantic_tree import leaves, read_nodes, short_name, written
 from diffexplain_fast.storage import write_json_atomic
 
 _ASKED, _SHOWN = 3, 200
@@ -95,8 +95,8 @@ class Taxonomy:
             raise wrong_type("domain", "text", domain)
         self.domain, self._roots = domain, read_nodes(categories, ())
         paths = list(leaves(self._roots, ()))
-        short = Counter(_short(path) for path in paths)
-        names = [_short(path) if short[_short(path)] == 1 else ":".join(path) for path in paths]
+        short = Counter(short_name(path) for path in paths)
+        names = [short_name(path) if short[short_name(path)] == 1 else ":".join(path) for path in paths]
         for name, count in Counter(names).items():
             if count > 1:
                 raise wrong_value("taxonomy", "concepts that can be told apart", f"{name!r} twice")
@@ -158,7 +158,7 @@ class Taxonomy:
                 taxonomy; the second and third question say what was wrong with the answer before.
 
         Raises:
-            TypeError: a model that is no function, or an answer that is no text.
+            TypeError: no list of pictures, a model that is no function, or an answer that is no text.
             ValueError: no picture, or no answer that holds the JSON of a taxonomy; the message has the last problem.
             ConnectionError: an ``Endpoint`` that cannot be reached.
 
@@ -166,6 +166,8 @@ class Taxonomy:
         """
         if not callable(model):
             raise wrong_type("model", "a function of pictures and a question", model)
+        if isinstance(images, str | bytes) or not isinstance(images, Sized):
+            raise wrong_type("images", "a list of pictures", images)
         if not len(images):
             raise wrong_value("images", "at least one picture", "none")
         problem, question = "", _QUESTION
@@ -193,11 +195,14 @@ class Taxonomy:
             target: only findings of this label; None for those of all.
 
         Raises:
+            TypeError: something that is no audit.
             UnknownNameError: no such target; the message names the five nearest.
             ValueError: no finding.
 
         Source: none; this joins discovery and edits.
         """
+        if not hasattr(audit, "findings"):
+            raise wrong_type("audit", "an Audit", audit)
         targets = dict.fromkeys(row.target for row in audit.rows)
         if target is not None and target not in targets:
             raise unknown_name("target", target, targets)
@@ -293,7 +298,3 @@ class Taxonomy:
 
     def __repr__(self) -> str:
         return f"Taxonomy({len(self._roots)} categories, {len(self)} concepts)"
-
-
-def _short(path: tuple[str, ...]) -> str:
-    return f"{path[0]}:{path[-1]}" if len(path) > 1 else path[0]

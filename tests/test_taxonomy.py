@@ -1,9 +1,12 @@
 """Taxonomies: trees of any depth, the two published forms, and what is wrong with a tree said by its place."""
 
 import json
+import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 
 import diffexplain_fast as dx
 from diffexplain_fast.errors import CorruptFileError, UnknownNameError
@@ -161,3 +164,20 @@ def test_findings_of_an_audit_become_categories_with_all_their_values() -> None:
         dx.Taxonomy.from_audit(audit, "fsh")
     with pytest.raises(ValueError, match="audit: wanted an audit with findings of 'fish', got none"):
         dx.Taxonomy.from_audit(audit_of(("fish", "background:sea", False)), "fish")
+
+
+@pytest.mark.parametrize("name", [5, None, b"a:b", ("a", "b")])
+def test_names_of_another_kind_are_unknown_and_said(name: Any) -> None:
+    tree = dx.Taxonomy({"a": ["b", "c"]})
+    for ask in (tree.concept, tree.to_json):
+        with pytest.raises(UnknownNameError, match=f"wanted one of 2 known names, .*, got {re.escape(repr(name))}$"):
+            ask(name)
+
+
+def test_pictures_and_audits_of_another_kind_are_refused() -> None:
+    for images in (Image.new("RGB", (2, 2)), None, "ab", 3):
+        with pytest.raises(TypeError, match="images: wanted a list of pictures, got"):
+            dx.Taxonomy.propose(images, lambda pictures, question: "")
+    for audit in (None, "fish"):
+        with pytest.raises(TypeError, match="audit: wanted an Audit, got"):
+            dx.Taxonomy.from_audit(audit)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,19 +42,19 @@ def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: a file without the columns of this table, or without numbers in them; names the line.
+        ValueError: a file that is no text, or without the columns of this table or numbers in them; names the line.
 
     Source: S. Singla and S. Feizi, "Salient ImageNet: how to discover spurious features in deep learning?", ICLR 2022,
     section 3.3: spurious where at least 3 of 5 workers say "separate object" or "background", otherwise core.
     """
     said: dict[tuple[int, int], list[bool]] = {}
-    content = given_bytes("salient", "the path of a table of Salient ImageNet", path).decode("utf-8-sig")
+    content = _text(given_bytes("salient", "the path of a table of Salient ImageNet", path))
     with io.StringIO(content, newline="") as file:
         table = csv.DictReader(file)
         missing = [name for name in (_CLASS, _UNIT, _ANSWER) if name not in (table.fieldnames or ())]
         if missing:
             raise wrong_value("salient", f"a table with the columns {_CLASS}, {_UNIT}, {_ANSWER}", f"no {missing[0]}")
-        for row in table:
+        for row in _rows(table):
             try:
                 pair = int(row[_CLASS]), int(row[_UNIT])
             except (TypeError, ValueError) as error:
@@ -63,3 +64,17 @@ def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
     if not said:
         raise wrong_value("salient", "at least one answer", f"an empty table, {path}")
     return {pair: Judgement(sum(votes), len(votes)) for pair, votes in said.items()}
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise wrong_value("salient", "a table in UTF-8", error) from error
+
+
+def _rows(table: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
+    try:
+        yield from table
+    except csv.Error as error:
+        raise wrong_value("salient", "a table of CSV", f"{error} in line {table.line_num}") from error

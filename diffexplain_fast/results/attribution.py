@@ -1,6 +1,6 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from diffexplain_fast.errors import describe, unknown_name, wrong_value
+from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
@@ -70,14 +70,17 @@ class Attribution(Drawn):
             concept: name of a concept, or of several that were changed together; None for all.
 
         Raises:
+            TypeError: ``concept`` of another kind.
             ValueError: no such picture.
             UnknownNameError: no edit of such concepts; the message names the nearest.
         """
-        if image not in range(len(self.images)):
+        if isinstance(image, bool) or not hasattr(image, "__index__") or image not in range(len(self.images)):
             raise wrong_value("image", f"a number below {len(self.images)}", image)
         edits = self.found.get(image, [])
         if concept is None:
             return list(edits)
+        if not isinstance(concept, Iterable) or any(not isinstance(name, str) for name in concept):
+            raise wrong_type("concept", "the name of a concept, several of them, or None", concept)
         wanted = {concept} if isinstance(concept, str) else set(concept)
         chosen = [edit for edit in edits if set(edit.concepts) == wanted]
         if not chosen:
@@ -135,10 +138,13 @@ class Attribution(Drawn):
             Rows of the table; none where the classifier recognises the target in no picture, or nothing was verified.
 
         Raises:
+            TypeError: no whole number.
             ValueError: no concept wanted.
 
         Source: Lang et al. 2021 (StylEx, arXiv 2104.13369), algorithm 1 and table 3.
         """
+        if isinstance(top, bool) or not hasattr(top, "__index__"):
+            raise wrong_type("top", "a whole number", top)
         if top < 1:
             raise wrong_value("top", "1 or more", top)
         return flips_of(self.found, top)

@@ -41,3 +41,11 @@ def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_judgements(tmp_path / "table.csv")
+
+
+def test_a_file_that_is_no_text_or_no_table_is_refused(tmp_path: Path) -> None:
+    head = b"Input.class_index,Input.feature_index,Answer.main\n"
+    for content, message in ((b"\xff\xfe\x00", "UTF-8"), (head + b'0,"' + b"1" * 140_000 + b'",x\n', "CSV.*in line")):
+        (tmp_path / "table.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=f"salient: wanted a table .*{message}"):
+            read_judgements(tmp_path / "table.csv")

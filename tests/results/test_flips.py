@@ -1,5 +1,7 @@
 """The table of concepts that change decisions: greedy, of verified edits, with intervals."""
 
+from typing import Any
+
 import pytest
 from PIL import Image
 
@@ -45,3 +47,22 @@ def test_an_attribution_has_the_table() -> None:
     assert [one.concept for one in result.flips()] == ["ground:snow"]
     with pytest.raises(ValueError, match="top: wanted 1 or more"):
         result.flips(0)
+
+
+@pytest.mark.parametrize("image", [True, 1.0, "0", None, -1, 5])
+def test_a_number_of_a_picture_is_whole(image: Any) -> None:
+    for ask in (attribution().edits, attribution().map):
+        with pytest.raises(ValueError, match="image: wanted a number below"):
+            ask(image)
+
+
+@pytest.mark.parametrize("concept", [3, ["thing:fish", 3], [["thing:fish"]]])
+def test_concepts_of_another_kind_are_refused(concept: Any) -> None:
+    with pytest.raises(TypeError, match="concept: wanted the name of a concept"):
+        attribution().edits(0, concept)
+
+
+@pytest.mark.parametrize("top", ["x", None, 1.5, True])
+def test_the_length_of_the_table_is_whole(top: Any) -> None:
+    with pytest.raises(TypeError, match="top: wanted a whole number"):
+        attribution().flips(top)
