@@ -136,7 +136,7 @@ def checked(candidates: Candidates, draw: Draw, see: See, each: int = EACH) -> C
     for place, row in enumerate(kept):
         mine, others = fits[places == place, place], fits[places != place, place]
         one = test(mine, others, alternative="greater") if len(others) else None
-        area = float("nan") if one is None else float(one.statistic) / (len(mine) * len(others))
+        area = None if one is None else float(one.statistic) / (len(mine) * len(others))
         found[row.group, row.word] = replace(row, drawable=area, kept=one is None or one.pvalue <= _LEVEL)
     rows = tuple(found.get((row.group, row.word), row) for row in candidates.rows)
     left = {f"{row.group}:{row.word}" for row in rows if row.kept}

@@ -89,6 +89,12 @@ def test_what_the_generator_does_not_draw_is_left_out(pipeline: Pipeline) -> Non
     }  # fmt: skip
 
 
+def test_the_only_candidate_is_not_compared_and_kept(pipeline: Pipeline) -> None:
+    found = gather(pipeline, ["desert"], embed=embed)
+    left = checked(found, lambda texts: torch.zeros(len(texts), 3, 2, 2), _constant, each=4)
+    assert [(row.word, row.drawable, row.kept) for row in left.rows] == [("desert", None, True)]
+
+
 WRONG = {
     "text for words": ({"words": "boat"}, "words: wanted a list of texts, got str"),
     "numbers for words": ({"words": [3]}, "words: wanted a list of texts, got int"),
