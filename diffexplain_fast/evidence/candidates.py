@@ -64,6 +64,10 @@ class Candidates:
     rows: tuple[Candidate, ...]
     concepts: Concepts
 
+    def __repr__(self) -> str:
+        kept = sum(row.kept for row in self.rows)
+        return f"Candidates({len(self.rows)} rows, {kept} kept, {len(self.concepts.names)} concepts)"
+
 
 def gather(
     pipeline: Pipeline,

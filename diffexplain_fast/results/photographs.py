@@ -125,6 +125,12 @@ class Photographs:
     groups: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        found = sum(row.finding for row in self.rows)
+        parts = [f"{self.pictures} pictures", f"{found} findings in {len(self.rows)} rows"]
+        parts += [f"{len(self.slices)} slices", f"{len(self.unexplained)} targets unexplained"]
+        return f"Photographs({', '.join(parts)})"
+
     @property
     def worst_group(self) -> Slice | None:
         """The slice of a label and a concept with the lowest accuracy; None without labels."""

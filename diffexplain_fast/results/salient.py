@@ -70,6 +70,9 @@ class SalientAgreement(Record):
     core: Agreed
     usual: Number | None
 
+    def __repr__(self) -> str:
+        return f"SalientAgreement({len(self.pairs)} pairs: {self.sentence})"
+
     @property
     def sentence(self) -> str:
         """The agreement in words."""
