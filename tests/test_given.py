@@ -61,6 +61,16 @@ def test_the_mark_at_the_beginning_of_a_file_is_no_part_of_a_word(tmp_path: Path
     assert given_bytes("concepts", "a file", tmp_path / "words.txt").endswith(b"desert\nsnow\n")
 
 
+def test_a_prompt_that_no_tokenizer_can_read_is_named() -> None:
+    pipeline = dx.load_pipeline(tiny_sd())
+    for read in (pipeline.spells, pipeline.fits, lambda text: pipeline.encode_text(["a", text])):
+        with pytest.raises(ValueError, match=r"^prompt: wanted text that UTF-8 can encode, got 'red.ud800'"):
+            read("red\ud800")
+    for prompt in (5, None, b"red"):
+        with pytest.raises(TypeError, match=r"^prompt: wanted text, got"):
+            pipeline.encode_text([prompt])
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_named_with_those_that_are(device: str) -> None:
     for load in (

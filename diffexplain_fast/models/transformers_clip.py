@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.labels import check_text
 from diffexplain_fast.ops._constants import constant
 
 if TYPE_CHECKING:
@@ -201,7 +202,15 @@ class ClipText:
         return first
 
     def ids(self, text: str) -> list[int]:
-        """Return the token ids of a text without begin and end; a textual inversion has one id for each vector."""
+        """Return the token ids of a text without begin and end; a textual inversion has one id for each vector.
+
+        Raises:
+            TypeError: no text.
+            ValueError: a text that UTF-8 cannot encode, which tokenizers cannot read.
+        """
+        if not isinstance(text, str):
+            raise wrong_type("prompt", "text", text)
+        check_text("prompt", [text])
         if not text:
             return []
         text = text if self._convert is None else self._convert(text, self.tokenizer)
