@@ -215,8 +215,7 @@ class Explainer(Attributing, Gathering, Segmenting):
 
         Raises:
             TypeError: an argument of the wrong kind, or an option that does not exist.
-            ValueError: an argument out of range, concepts that the pipeline cannot say, ``core`` of a label that the
-                classifier does not have, the pool of another pipeline.
+            ValueError: an argument out of range, concepts that the pipeline cannot say, the pool of another pipeline.
             NonFiniteError: a picture or an answer with NaN or infinity; what was drawn before is kept.
             StorageError: the pool cannot be written.
         """

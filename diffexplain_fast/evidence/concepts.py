@@ -1,13 +1,14 @@
 """The concepts of a trial: groups of values of which a picture has one each, and free words."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.evidence.concept_names import by_name, check_declared, checked_name, checked_values, listed
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.evidence.concept_names import by_name, checked_name, checked_values, listed
 from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -214,15 +215,15 @@ class Concepts:
             raise wrong_value("concepts", wanted, f"{', '.join(cut)}, cut into letters or unknown")
 
     def check_labels(self, labels: Sequence[str] | None) -> None:
-        """Refuse ``core`` of labels that a classifier does not have; see ``concept_names.check_declared``.
+        """Warn of ``core`` of labels that a classifier does not have: misspelt ones, or those of another classifier.
 
         Args:
             labels: of the classifier; None where it has none.
-
-        Raises:
-            UnknownNameError: an unknown label; the message names the five nearest.
         """
-        check_declared(self.core, labels)
+        for label in self.core:
+            if labels is not None and label not in labels:
+                unknown = unknown_name("concepts, core", label, labels)
+                warnings.warn(f"{unknown}; what it declares counts for no class here", stacklevel=2)
 
 
 def concepts_of(given: object, pipeline: Pipeline) -> Concepts:

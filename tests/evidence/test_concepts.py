@@ -146,11 +146,10 @@ def test_a_value_that_is_no_text_is_named() -> None:
         Concepts({"background": [["desert"], "snow"]})
 
 
-def test_concepts_declared_for_a_class_that_does_not_exist_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+def test_concepts_declared_for_a_class_that_does_not_exist_are_named(tmp_path: Path) -> None:
     wanted = r"concepts, core: wanted one of 4 known names, nearest: boat.*, got 'bota'"
-    with pytest.raises(UnknownNameError, match=wanted):
+    with pytest.warns(UserWarning, match=wanted):  # they may be those of another classifier
         quick_audit(tmp_path, concepts=Concepts(GROUPS, core={"bota": ["background:snow"]}))
-    assert not list(tmp_path.iterdir())
     with quick_explainer() as explainer:
         with pytest.raises(UnknownNameError, match=wanted):
             explainer.candidates(["snow", "red"], core={"bota": ["word:snow"]})
