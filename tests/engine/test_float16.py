@@ -88,7 +88,7 @@ def overflowing(pipe, number):
 
 def test_overflow_names_its_step(pipe):
     pipe.unet.half(), pipe.vae.half()
-    overflowing(pipe, 2)  # the first step's two halves run apart
+    overflowing(pipe, 1)
     message = r"the forward of step 2 of 2 \(timestep [0-9]+\) is not finite in torch\.float16; run the models in bfl"
     with pytest.raises(NonFiniteError, match=message):
         gradient_of(pipe, torch.float16, 1.0, backend="fast")
