@@ -1,7 +1,10 @@
-"""Pictures of any mode in colours of 8 bits."""
+"""Pictures that a caller gives: of any mode in colours of 8 bits, and pixels in their range."""
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_value
 
 _PAPER = (255, 255, 255)
 """What shows through the transparent places of a picture."""
@@ -22,3 +25,18 @@ def in_colour(image: Image.Image) -> Image.Image:
         whole = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", whole.size, (*_PAPER, 255)), whole)
     return image.convert("RGB")
+
+
+def check_range(argument: str, wanted: str, pixels: Tensor) -> None:
+    """Refuse pixels that are not in [0, 1], NaN too.
+
+    Args:
+        argument: of the caller.
+        wanted: what the argument has to be, in words.
+        pixels: of any shape with at least one number.
+
+    Raises:
+        ValueError: see above; the message has the smallest and the largest number.
+    """
+    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        raise wrong_value(argument, wanted, f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}")

@@ -16,7 +16,7 @@ from typing import IO
 import torch
 from PIL import Image
 
-from diffexplain_fast.coloured import in_colour
+from diffexplain_fast.coloured import check_range, in_colour
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 
 _LARGEST = 16 * 2**20
@@ -222,9 +222,10 @@ def picture_of(image: object) -> Image.Image:
     if isinstance(image, torch.Tensor) and image.ndim == 3 and len(image) == 3:
         if not image.is_floating_point():
             raise wrong_value("images", "floating point pixels in [0, 1]", image.dtype)
-        if not image.numel() or not bool(((image >= 0) & (image <= 1)).all()):
-            got = f"{float(image.min()):.3g} to {float(image.max()):.3g}" if image.numel() else list(image.shape)
-            raise wrong_value("images", "pixels [3, H, W] in [0, 1]", got)
+        wanted = "pixels [3, H, W] in [0, 1]"
+        if not image.numel():
+            raise wrong_value("images", wanted, list(image.shape))
+        check_range("images", wanted, image)
         values = (image.detach().float() * 255).round().byte().permute(1, 2, 0)
         return Image.fromarray(values.cpu().numpy())
     if not isinstance(image, Image.Image):

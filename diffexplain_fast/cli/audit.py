@@ -177,9 +177,11 @@ def _interventions(names: Sequence[str] | None) -> dict[str, Callable[..., objec
 
 def _shares(path: Path | None) -> Json:
     """Return the distribution of concepts in a file of ``--weights``, None without one."""
+    if path is None:
+        return None
     check_readable("--weights", path, "a JSON file")
-    shares = None if path is None else parse_json(path.read_bytes(), path)
-    if path is not None and shares is None:
+    shares = parse_json(path.read_bytes(), path)
+    if shares is None:
         raise wrong_value("--weights", "shares of values by group", f"null in {path}")
     return shares
 

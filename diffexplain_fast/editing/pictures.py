@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffexplain_fast.coloured import in_colour
+from diffexplain_fast.coloured import check_range, in_colour
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
@@ -53,8 +53,7 @@ def _checked(pixels: Tensor) -> Tensor:
         raise wrong_value("images", "pixels [B, 3, H, W] with at least one picture", list(pixels.shape))
     if not pixels.is_floating_point():
         raise wrong_value("images", "floating point pixels in [0, 1]", pixels.dtype)
-    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise wrong_value("images", "pixels in [0, 1]", f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}")
+    check_range("images", "pixels in [0, 1]", pixels)
     return pixels.detach().float()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.evidence.concept_names import check_declared
+from diffexplain_fast.evidence.concept_names import unknown_labels
 from diffexplain_fast.evidence.concepts import WORD, Concepts
 from diffexplain_fast.evidence.eyes import numbers_of
 from diffexplain_fast.models.pipeline import Pipeline
@@ -104,7 +104,8 @@ def gather(
     _check_texts("captions", captions)
     if core is not None and not isinstance(core, Mapping):
         raise wrong_type("core", "a dict from labels to lists of concepts, or None", core)
-    check_declared(core or {}, labels or None)
+    for unknown in unknown_labels(core or {}, labels or None):
+        raise unknown
     for label, named in (core or {}).items():
         _check_texts(f"core, {label}", named)
     near = pipeline_embedding(pipeline) if embed is None else checked_embedding(embed)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import UnknownNameError, unknown_name, wrong_type, wrong_value
 
 _NAME = re.compile(r"[^\s:,{}][^:,{}]*")
 
@@ -23,10 +23,10 @@ def by_name(part: str, given: object) -> list[tuple[str, object]]:
     return [*given.items()]
 
 
-def check_declared(core: Mapping[str, object], labels: Sequence[str] | None) -> None:
-    """Refuse concepts that are declared as those of a class which a classifier does not have, such as a misspelt one.
+def unknown_labels(core: Mapping[str, object], labels: Sequence[str] | None) -> list[UnknownNameError]:
+    """Return an error for each class that concepts are declared for and that a classifier does not have.
 
-    Without this, the concept would be called a shortcut of the class that it was meant for.
+    A concept of a misspelt class would be called a shortcut of the class that it was meant for.
 
     Args:
         core: label to the concepts that a user declares.
@@ -34,11 +34,10 @@ def check_declared(core: Mapping[str, object], labels: Sequence[str] | None) -> 
 
     Raises:
         TypeError: a label that is no text.
-        UnknownNameError: an unknown label; the message names the five nearest.
     """
-    for label, _ in by_name("core", core):
-        if labels is not None and label not in labels:
-            raise unknown_name("concepts, core", label, labels)
+    declared = [label for label, _ in by_name("core", core)]
+    known = declared if labels is None else labels
+    return [unknown_name("concepts, core", label, known) for label in declared if label not in known]
 
 
 def checked_name(argument: str, text: object) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
-from diffexplain_fast.evidence.concept_names import by_name, checked_name, checked_values, listed
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concept_names import by_name, checked_name, checked_values, listed, unknown_labels
 from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
@@ -220,10 +220,8 @@ class Concepts:
         Args:
             labels: of the classifier; None where it has none.
         """
-        for label in self.core:
-            if labels is not None and label not in labels:
-                unknown = unknown_name("concepts, core", label, labels)
-                warnings.warn(f"{unknown}; what it declares counts for no class here", stacklevel=2)
+        for unknown in unknown_labels(self.core, labels):
+            warnings.warn(f"{unknown}; what it declares counts for no class here", stacklevel=2)
 
 
 def concepts_of(given: object, pipeline: Pipeline) -> Concepts:

@@ -17,6 +17,7 @@ from diffexplain_fast.results.attribution_files import as_record, read_files, wr
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
+from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -143,9 +144,7 @@ class Attribution(Drawn):
 
         Source: Lang et al. 2021 (StylEx, arXiv 2104.13369), algorithm 1 and table 3.
         """
-        if isinstance(top, bool) or not hasattr(top, "__index__"):
-            raise wrong_type("top", "a whole number", top)
-        if top < 1:
+        if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
         return flips_of(self.found, top)
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import unknown_name, wrong_value
+from diffexplain_fast.targets import whole_number
 from diffexplain_fast.tinyworld.backgrounds import jittered, paint_background
 from diffexplain_fast.tinyworld.overlays import paint_frame, paint_mark, paint_pattern
 from diffexplain_fast.tinyworld.shapes import DRAW_COMPANION, DRAW_OBJECT, Colour, Pen
@@ -112,9 +113,7 @@ def render(
     """
     wanted = dict(object=object, colour=colour, background=background, companion=companion, texture=texture)
     wanted |= dict(size=size, place=place, mark=mark, pattern=pattern, frame=frame)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise wrong_type("seed", "a whole number", seed)
-    if seed < 0:
+    if whole_number("seed", seed) < 0:
         raise wrong_value("seed", "at least 0", seed)
     attributes = draw_attributes(np.random.default_rng([seed, 0])) | {"style": "scene"}
     for name, value in wanted.items():

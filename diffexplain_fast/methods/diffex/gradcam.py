@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from diffexplain_fast.coloured import check_range
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, as_target
@@ -66,8 +67,7 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     """
     if not isinstance(pixels, Tensor):
         raise wrong_type("pixels", "a tensor [B, 3, H, W] in [0, 1]", pixels)
-    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise wrong_value("pixels", "values in [0, 1]", f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}")
+    check_range("pixels", "values in [0, 1]", pixels)
     wanted = as_target(target)
     if isinstance(wanted, ClassProbability) and wanted.bare:
         wanted = ClassLogit(wanted.label)
