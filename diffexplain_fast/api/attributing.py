@@ -90,7 +90,8 @@ class Attributing:
             wishes = wishes._replace(captions=checked_captions(captions, len(pixels)))
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
-            setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed)
+            calls = self._sampler(None, None).single_calls()
+            setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, calls)
             with bars_beside(callback, progress, bound.describe()) as report:
                 found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width, report)
             label = setup.lab.answers.label
@@ -158,7 +159,8 @@ class Attributing:
             if answers.label is None:
                 raise wrong_value("target", "a class", bound.describe())
             (text,) = checked_captions([caption], 1) or [""]
-            sampler, models = self._sampler(num_inference_steps, 1.0), LatentModels(self.pipeline, one_shape=False)
+            sampler = self._sampler(num_inference_steps, 1.0)
+            models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls())
             start = invert_ddim(sampler, models, models.encode(pixels), text)
             return drifted(sampler, self.classifier, answers, pixels, start, Drift(iterations, distance))
 
@@ -168,6 +170,7 @@ def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
     return {
         "verifier": setup.lab.eye.name,
         "editor": wishes.editor,
+        "denoiser": setup.lab.drawing.models.calls.described,
         "steps": dict(setup.lab.drawing.steps),
         "seeds": wishes.seeds,
         "beam_width": wishes.beam_width,

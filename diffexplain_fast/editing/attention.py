@@ -123,7 +123,7 @@ def _mixed(
     for i, step in enumerate(inversion.table.steps):
         mixing.crossed, mixing.owned = i < cross * count, i < own * count
         rows, times = torch.cat([inversion.samples[i : i + 1], sample]), [step.timestep] * (len(captions) + 1)
-        with _attending(models.pipeline.unet, mixing):
+        with _attending(models.pipeline.unet, mixing), models.own_modules():
             output = models.predict(rows, times, text)[1:]
         if (scale := inversion.scale(i)) != 1.0:
             output = steered(models, sample, times[1:], output, scale)

@@ -4,16 +4,17 @@ An inversion is exact only for equal arithmetic: libraries choose their algorith
 algorithm rounds otherwise. So every batch is filled up to the same number of rows, unless a caller saves them.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from diffexplain_fast.engine.single import SingleCalls, at_rest, own_output
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.conditioning import Conditioning, joined
-from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.pipeline import Pipeline
 
 ROWS = 8
@@ -28,6 +29,7 @@ class LatentModels:
         rows: rows of every batch, at least 1.
         one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
             as any other, is not filled: latents of the tiny world change by 1e-6.
+        calls: runs denoiser and decoder; None reads the pipeline's, see ``SingleCalls.of``.
 
     Attributes:
         pipeline: as it was given.
@@ -36,13 +38,29 @@ class LatentModels:
         after_batch: called after every batch of the denoiser; None for nothing.
     """
 
-    def __init__(self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True) -> None:
+    def __init__(
+        self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True, calls: SingleCalls | None = None
+    ) -> None:
         if rows < 1:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
-        self._one_shape = one_shape
+        self._one_shape, self._given, self._own = one_shape, calls, False
         self.after_batch: Callable[[], None] | None = None
         self._texts: dict[str | None, Conditioning] = {}
+
+    @cached_property
+    def calls(self) -> SingleCalls:
+        """Denoiser and decoder, read when they are first needed."""
+        return self._given or SingleCalls.of(self.pipeline.unet, self.pipeline.vae)
+
+    @contextmanager
+    def own_modules(self) -> Iterator[None]:
+        """Let the denoiser run as the pipeline's own module, which the caller changes for some calls."""
+        self._own = True
+        try:
+            yield
+        finally:
+            self._own = False
 
     @torch.no_grad()
     def text(self, captions: Sequence[str | None]) -> Conditioning:
@@ -72,20 +90,13 @@ class LatentModels:
         def run(rows: Tensor) -> Tensor:
             return vae.encode(rows * 2 - 1).latent_dist.mean
 
-        with _at_rest(vae):
+        with at_rest(vae):
             return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w]."""
-        vae = self.pipeline.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-
-        def run(rows: Tensor) -> Tensor:
-            return vae.decode(rows, return_dict=False)[0] / 2 + 0.5
-
-        with _at_rest(vae):
-            return self._batched(run, vae, latents / vae.config.scaling_factor + shift)
+        return self._batched(self.calls.decode, self.pipeline.vae, latents)
 
     @torch.no_grad()
     def predict(self, sample: Tensor, timesteps: Sequence[float], text: Conditioning) -> Tensor:
@@ -97,6 +108,7 @@ class LatentModels:
             text: B rows, or 1 row for all.
         """
         unet, count = self.pipeline.unet, len(sample)
+        denoise = partial(own_output, unet) if self._own else self.calls.denoise
         sizes = self.pipeline.extras(text, self.rows)
         embeds = text.prompt_embeds.expand(count, -1, -1)
         pooled = None if text.pooled is None else text.pooled.expand(count, -1)
@@ -105,13 +117,12 @@ class LatentModels:
         def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
             added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
             self.denoiser_rows += len(rows)
-            found: Tensor = unet(rows, at, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
+            found = denoise(rows, at, embeds, added)
             if self.after_batch is not None:
                 self.after_batch()
             return found
 
-        with _at_rest(unet):
-            return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
+        return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
 
     def _batched(self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
         """Run a function of [n, ...] on [B, ...] in batches; what fills up a batch is dropped."""
@@ -128,11 +139,6 @@ class LatentModels:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self.rows
         return count
-
-
-def _at_rest(module: nn.Module) -> AbstractContextManager[None]:
-    """Return a context in which a module is in eval mode; without gradients nothing else has to be frozen."""
-    return frozen(module) if any(part.training for part in module.modules()) else nullcontext()
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:

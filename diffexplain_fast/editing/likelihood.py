@@ -4,10 +4,12 @@ The lower the error, the likelier are the pictures under the prompt. It takes on
 where drawing the picture takes a row in every step.
 """
 
+from functools import partial
+
 from torch import Tensor
 
+from diffexplain_fast.engine.single import SingleCalls, own_output
 from diffexplain_fast.models.conditioning import Conditioning
-from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.pipeline import Pipeline
 
 
@@ -18,7 +20,14 @@ def has_error(pipeline: Pipeline) -> bool:
     return levels and hasattr(pipeline.vae, "encode")
 
 
-def denoising_error(pipeline: Pipeline, clean: Tensor, levels: Tensor, noise: Tensor, text: Conditioning) -> Tensor:
+def denoising_error(
+    pipeline: Pipeline,
+    clean: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    text: Conditioning,
+    calls: SingleCalls | None = None,
+) -> Tensor:
     """Return the denoiser's squared error on noisy samples of pictures, differentiable in the text.
 
     With a the product of alphas at a level, x = sqrt(a) x_0 + sqrt(1 - a) e, and the error is |output - target|^2 with
@@ -30,6 +39,7 @@ def denoising_error(pipeline: Pipeline, clean: Tensor, levels: Tensor, noise: Te
         levels: levels of noise [B], from 0 (the least) to below 1, as shares of the levels of the training.
         noise: e [B, c, h, w], standard normal.
         text: B rows, or 1 row for all.
+        calls: runs the denoiser; None for the pipeline's own module.
 
     Returns:
         Errors [B] in float32, summed over the latent.
@@ -42,16 +52,17 @@ def denoising_error(pipeline: Pipeline, clean: Tensor, levels: Tensor, noise: Te
     noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
     is_noise = pipeline.scheduler.config.prediction_type == "epsilon"
     wanted = noise if is_noise else a.sqrt() * noise - (1 - a).sqrt() * clean
-    said = denoiser_output(pipeline, noisy, times, text)
+    said = denoiser_output(pipeline, noisy, times, text, calls)
     return (said - wanted).square().sum((1, 2, 3))
 
 
-def denoiser_output(pipeline: Pipeline, noisy: Tensor, times: Tensor, text: Conditioning) -> Tensor:
+def denoiser_output(
+    pipeline: Pipeline, noisy: Tensor, times: Tensor, text: Conditioning, calls: SingleCalls | None = None
+) -> Tensor:
     """Return the denoiser's output [B, c, h, w] in float32 on noisy latents [B, c, h, w] at B steps of its training."""
     count, unet = len(noisy), pipeline.unet
     pooled = None if text.pooled is None else text.pooled.expand(count, -1)
     added = None if pooled is None else {"text_embeds": pooled, "time_ids": pipeline.extras(text, count)["time_ids"]}
     embeds, dtype = text.prompt_embeds.expand(count, -1, -1), next(unet.parameters()).dtype
-    with frozen(unet):
-        said: Tensor = unet(noisy.to(dtype), times, embeds.to(dtype), added_cond_kwargs=added, return_dict=False)[0]
-    return said.float()
+    denoise = partial(own_output, unet) if calls is None else calls.denoise
+    return denoise(noisy.to(dtype), times, embeds.to(dtype), added).float()

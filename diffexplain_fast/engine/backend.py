@@ -11,16 +11,14 @@ from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.graphs.policy import NO_CALL, Graphs
 from diffexplain_fast.engine.memory.layout import ConvertedLayout
 from diffexplain_fast.engine.memory.plan import parse_bytes
-from diffexplain_fast.engine.memory.resident import weight_bytes
+from diffexplain_fast.engine.single import SingleCalls
+from diffexplain_fast.engine.uncompiled import slower_here
 from diffexplain_fast.models.frozen import trainable
-from diffexplain_fast.ops.raw import RawOps
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
 Record = dict[str, str | int | float | None]
-_SMALL = 2**28
-"""Bytes of weights up to which the graph of a whole call, which the reference keeps, is no worry for a computer."""
 
 
 class Backend:
@@ -121,10 +119,15 @@ class Backend:
         if self._wanted == "auto":
             # The reference has all steps in one graph, for which training seldom has enough memory.
             needs_fast = self._needs_fast or engine.trained
-            obstacle = engine.unknown or _slower_here(unet, vae)
+            obstacle = engine.unknown or slower_here(unet, vae)
             self.name = "reference" if obstacle and not needs_fast else "fast"
             self.reason = f"auto: {obstacle or 'the models are known to the fast engine'}"
         self.engine = engine if self.name == "fast" else None
+
+    def single_calls(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> SingleCalls:
+        """Return the models that calls of the sampler run through, for one call at a time."""
+        engine = self.running()
+        return SingleCalls.of(unet, vae, "reference") if engine is None else SingleCalls(unet, engine.models)
 
     def reserve(self, reserve: int | str | None) -> None:
         """Change how many bytes of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""
@@ -138,18 +141,3 @@ class Backend:
         implementations = "" if self.engine is None else self.engine.implementations
         state = "" if self.engine is None else NO_CALL
         return {"implementations": implementations, "cuda_graphs": state, "retried_calls": 0}
-
-
-def _slower_here(unet: torch.nn.Module, vae: torch.nn.Module) -> str:
-    """Return why the reference is faster than the fast engine here, an empty text where it is not.
-
-    Small models on a CPU without the compiled kernels: ``diffexplain-fast bench run``, of a package that was installed
-    with ``DIFFEXPLAIN_FAST_BUILD=0``, measures both by turns; the reference is the rival "plain autograd" there.
-    """
-    weight = next(unet.parameters())
-    if weight.device.type != "cpu" or weight_bytes((unet, vae)) > _SMALL:
-        return ""
-    choice = RawOps(weight.device, weight.dtype).choices["group_norm_silu"]
-    if choice.impl != "reference":
-        return ""
-    return f"small models on a CPU are faster by the reference where kernels are not compiled ({choice.reason})"

@@ -1,4 +1,4 @@
-"""The life of a sampler: it belongs to one process, and can be closed."""
+"""The life of a sampler: it belongs to one process, leaves memory for its caller, and can be closed."""
 
 from typing import NoReturn, Self
 
@@ -10,6 +10,18 @@ class Closing:
     """A sampler that can be closed, or used in a ``with`` statement, and is neither pickled nor copied."""
 
     _backend: Backend
+
+    def reserve(self, reserve: int | str | None) -> None:
+        """Change how many bytes of ``memory`` the caller needs; later calls plan with this number.
+
+        Args:
+            reserve: bytes as in the class, None for nothing.
+
+        Raises:
+            TypeError: ``reserve`` is neither a number nor text.
+            ValueError: no number of bytes, or a backend that plans no memory.
+        """
+        self._backend.reserve(reserve)
 
     def close(self) -> None:
         """Let go of the models, and give their weights the layout that they had; the sampler cannot be called again."""

@@ -19,6 +19,7 @@ from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
 from diffexplain_fast.engine.shown import ViewedSampler
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.pipeline import Pipeline
@@ -268,6 +269,11 @@ class DifferentiableSampler(ViewedSampler, Closing):
         """Storage plan of the last call of the fast engine that recorded an autograd graph; None before."""
         return None if self._engine is None else self._engine.plan
 
+    def single_calls(self) -> SingleCalls:
+        """Return the UNet and the decoder that calls run through, one call at a time."""
+        self._follow()
+        return self._backend.single_calls(*self._modules)
+
     def record(self) -> Record:
         """Return the settings and what the calls did, as plain numbers and texts; see also ``FastEngine.record``."""
         return self.identity() | ({} if self._engine is None else self._engine.record())
@@ -286,15 +292,3 @@ class DifferentiableSampler(ViewedSampler, Closing):
             **self._spacing.record(),
             **self._backend.identity(),
         }
-
-    def reserve(self, reserve: int | str | None) -> None:
-        """Change how many bytes of ``memory`` the caller needs; later calls plan with this number.
-
-        Args:
-            reserve: bytes as in the class, None for nothing.
-
-        Raises:
-            TypeError: ``reserve`` is neither a number nor text.
-            ValueError: no number of bytes, or a backend that plans no memory.
-        """
-        self._backend.reserve(reserve)

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.cost import Cost
 from diffexplain_fast.evidence.drawing import Drawing
@@ -18,12 +19,13 @@ from diffexplain_fast.evidence.scores import Scores, scores_of
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.runs.spending import Limit
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.classes import sole_output
 from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX
 
-FORWARD_BATCH = 8
-"""Images per forward-only call: enough to keep a processor busy, few enough for the memory of one training step."""
+_LEAST_BATCH, _MOST_BATCH, _PLACES = 8, 16, 4096
+"""Images per forward-only call, at least and at most, and places of their latents together between these two."""
 _HOPELESS, _CONVINCING = 1e-7, 0.95
 """Probabilities below and above which pictures of a prompt promise no less and no more."""
 
@@ -61,6 +63,22 @@ class Problem:
     cost: Cost = field(default_factory=Cost)
     others: Sequence[Tensor] = ()
     answers: list[Tensor] = field(default_factory=list)
+
+    @cached_property
+    def calls(self) -> SingleCalls:
+        """The sampler's denoiser and decoder, one call at a time."""
+        return self.sampler.single_calls()
+
+    @property
+    def forward_batch(self) -> int:
+        """Images per forward-only call.
+
+        Enough to keep a processor busy, and few where each takes much memory, or where a limit is looked at after each.
+        """
+        if self.cost.limit != Limit():
+            return _LEAST_BATCH
+        _, height, width = self.pipeline.latent_shape
+        return min(max(_LEAST_BATCH, _PLACES // (height * width)), _MOST_BATCH)
 
     def with_steps(self, steps: int) -> "Problem":
         """Return the same problem with pictures of that many denoising steps; the cost is counted together."""
@@ -195,8 +213,8 @@ class Problem:
         Raises:
             NonFiniteError: an image or a score is NaN or infinite.
         """
-        for first in range(0, count, FORWARD_BATCH):
-            indices = range(first, min(first + FORWARD_BATCH, count))
+        for first in range(0, count, self.forward_batch):
+            indices = range(first, min(first + self.forward_batch, count))
             pixels = self.images(conditioning, stage, indices)
             scores = self.scores(pixels)
             if not (pixels.isfinite().all() and scores.score.isfinite().all()):

@@ -63,6 +63,7 @@ DOORS = {
         "schedules": "engine api",
         "search": "engine",
         "settings": "engine",
+        "single": "engine editing evidence methods",
     },
     "engine/fast": {"engine": "engine", "sums": "prediction", "trajectory": "prediction"},
     "engine/graphs": {

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 
-from diffexplain_fast.engine import backend
+from diffexplain_fast.engine import uncompiled
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.ops import _impl
@@ -234,5 +234,5 @@ def test_without_compiled_kernels_auto_takes_the_reference_for_small_models_on_a
     assert record["backend"] == "reference" and "_C_cpu was not built" in str(record["reason"])
     assert sampler_of(pipe, memory="1GiB").record()["backend"] == "fast"
     assert sampler_of(pipe, backend="fast").record()["backend"] == "fast"
-    monkeypatch.setattr(backend, "_SMALL", 1000)
+    monkeypatch.setattr(uncompiled, "_SMALL", 1000)
     assert sampler_of(pipe).record()["backend"] == "fast"

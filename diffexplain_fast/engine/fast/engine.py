@@ -28,6 +28,7 @@ from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.search import AlgorithmSearch
+from diffexplain_fast.engine.single import Models
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
@@ -160,6 +161,11 @@ class FastEngine:
             self._wider.clear()
         self._planning = Planning(self.denoiser, self.decoder, self._modules, self._limits, trained.every)
         self._shifts.clear()
+
+    def models(self) -> Models:
+        """Return the models as they are now, for calls without a loop."""
+        self.refresh()
+        return Models(self.denoiser, self.decoder, self._watch)
 
     def reserve(self, reserve: int) -> None:
         """Plan later calls with another number of bytes reserved for the caller."""

@@ -162,14 +162,15 @@ class LeanUNet:
 
     def shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[list[Tensor]]:
         """Return for every step the time shifts of all residual blocks, [1 or R, C] each; see ``Denoiser``."""
-        unet, steps = self.unet, []
-        dtype = self.first.weight.dtype
-        for timestep in timesteps:
-            embedding = unet.time_embedding(unet.time_proj(timestep[None]).to(dtype))
-            if added is not None:
-                embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
-            steps.append([shift for resnet in self.resnets() if (shift := resnet.shift(embedding)) is not None])
-        return steps
+        return [self.row_shifts(timestep[None], added) for timestep in timesteps]
+
+    def row_shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[Tensor]:
+        """Return the time shifts of all residual blocks, [R, C] each, for a time of each row [R], or of one for all."""
+        unet = self.unet
+        embedding = unet.time_embedding(unet.time_proj(timesteps).to(self.first.weight.dtype))
+        if added is not None:
+            embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
+        return [shift for resnet in self.resnets() if (shift := resnet.shift(embedding)) is not None]
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
         """Return the output [R, c, h, w]; equal rows are computed once until they meet the text. See ``Denoiser``."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
 from diffexplain_fast.methods.diffex.answers import Answers, Budget
@@ -70,7 +71,13 @@ class Setup(NamedTuple):
 
 
 def set_up(
-    pipeline: Pipeline, classifier: Classifier, target: Target, pixels: Tensor, wishes: Wishes, seed: int
+    pipeline: Pipeline,
+    classifier: Classifier,
+    target: Target,
+    pixels: Tensor,
+    wishes: Wishes,
+    seed: int,
+    calls: SingleCalls | None = None,
 ) -> Setup:
     """Return what an attribution of pictures [B, 3, H, W] runs on.
 
@@ -81,12 +88,13 @@ def set_up(
         pixels: the pictures.
         wishes: of the caller, checked.
         seed: decides all noise.
+        calls: runs denoiser and decoder; None reads the pipeline's.
 
     Raises:
         TypeError: a taxonomy or budget of another kind.
         ValueError: no taxonomy where none ships, or an editor that needs regions where no segmenter ships.
     """
-    shipped, models = shipped_with(pipeline), LatentModels(pipeline, one_shape=False)
+    shipped, models = shipped_with(pipeline), LatentModels(pipeline, one_shape=False, calls=calls)
     budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
     if wishes.editor == "inpaint" and shipped.segmenter is None:
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")

@@ -107,6 +107,6 @@ def _gradient(problem: Problem, soft: Tensor, clean: Tensor, levels: Tensor, noi
     soft = soft.clone().requires_grad_()
     text = problem.encode_soft(soft * problem.embedding_scale)
     problem.cost.count(len(clean), gradient=True)
-    error = denoising_error(problem.pipeline, clean, levels, noise.to(clean), text)
+    error = denoising_error(problem.pipeline, clean, levels, noise.to(clean), text, problem.calls)
     (gradient,) = torch.autograd.grad(error.mean(), soft)
     return gradient

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from diffexplain_fast.editing.likelihood import denoiser_output, has_error
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
 
@@ -85,12 +85,12 @@ def _answers(problem: Problem, softs: Tensor) -> Tensor:
     noise = normal(seeded_generator(0, "likeness", 0), _ASKED, *problem.pipeline.latent_shape).to(softs)
     noisy = (1 - float(alphas[place])) ** 0.5 * noise
     softs = torch.cat([soft_from_text(problem.pipeline, "a", softs.shape[1])[None].to(softs), softs])
-    answers, each = list[Tensor](), FORWARD_BATCH // _ASKED
+    answers, each = list[Tensor](), problem.forward_batch // _ASKED
     for batch in (softs[first : first + each] for first in range(0, len(softs), each)):
         text, count = problem.encode_soft(batch.repeat_interleave(_ASKED, 0)), _ASKED * len(batch)
         problem.cost.count(count, gradient=False)
         times = torch.full((count,), place, device=softs.device)
-        said = denoiser_output(problem.pipeline, noisy.repeat(len(batch), 1, 1, 1), times, text)
+        said = denoiser_output(problem.pipeline, noisy.repeat(len(batch), 1, 1, 1), times, text, problem.calls)
         answers.append(said.reshape(len(batch), -1))
     found = torch.cat(answers)
     return found[1:] - found[:1]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
@@ -57,10 +57,10 @@ class Seen(NamedTuple):
     @torch.no_grad()
     def drawn(self, problem: Problem) -> Tensor:
         """Draw the pictures [K, 3, H, W] again."""
-        found: dict[int, Tensor] = {}
+        found, each = dict[int, Tensor](), problem.forward_batch
         for guided, drawer in ((True, problem), (False, problem.without_guidance())):
             places = [i for i, one in enumerate(self.guided) if one is guided]
-            for batch in (places[i : i + FORWARD_BATCH] for i in range(0, len(places), FORWARD_BATCH)):
+            for batch in (places[i : i + each] for i in range(0, len(places), each)):
                 text = joined([drawer.encode_soft(self.softs[i]) for i in batch])
                 pixels = drawer.images(text, SEARCH, [self.latents[i] for i in batch])
                 found |= dict(zip(batch, pixels, strict=True))
@@ -86,11 +86,11 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
         pixels = problem.images(problem.encode_soft(softs[batch]), SEARCH, latents[batch])
         return problem.promise(problem.scores(pixels))
 
-    found: list[float] = []
-    for place, first in enumerate(range(0, len(softs), FORWARD_BATCH)):
+    found, each = list[float](), problem.forward_batch
+    for place, first in enumerate(range(0, len(softs), each)):
         if found and problem.cost.leaves_out(SEARCHING):
             break
-        batch = slice(first, first + FORWARD_BATCH)
+        batch = slice(first, first + each)
         found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
     done = len(found)
     promise = torch.tensor(found, dtype=torch.float64, device="cpu") - penalty(problem, softs[:done])

@@ -9,7 +9,7 @@ what a wide word means it may by itself always draw the same, "cold" something b
 import torch
 from torch import Tensor
 
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.dictionary import score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
@@ -120,8 +120,8 @@ def _scores(problem: Problem, options: Options, texts: list[str]) -> Tensor:
     """Return the scores [n_validation] of pictures of texts by turns, on the validation latents."""
     softs = torch.stack([soft_from_text(problem.pipeline, text, options.n_tokens) for text in texts])
     parts = []
-    for first in range(0, options.n_validation, FORWARD_BATCH):
-        latents = [*range(first, min(first + FORWARD_BATCH, options.n_validation))]
+    for first in range(0, options.n_validation, problem.forward_batch):
+        latents = [*range(first, min(first + problem.forward_batch, options.n_validation))]
         text = problem.encode_soft(softs[[i % len(softs) for i in latents]])
         parts.append(problem.merit(problem.scores(problem.images(text, "validation", latents))))
     return torch.cat(parts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.kept import SCREEN, Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.models.pipeline import Pipeline
@@ -87,7 +87,7 @@ def screen(
     """
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
     key = (problem.prefix, n_tokens, problem.steps, tuple(words))
-    drawn, per_batch = kept.images.get(key, []), max(1, FORWARD_BATCH // SCREEN_LATENTS)
+    drawn, per_batch = kept.images.get(key, []), problem.forward_batch // SCREEN_LATENTS
     images: list[Tensor] = []
     means: list[float] = []
 

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.likelihood import denoising_error
-from diffexplain_fast.evidence.problem import FORWARD_BATCH, Problem
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
@@ -53,12 +53,12 @@ class _Samples:
 
     def errors(self, soft: Tensor, first: int, count: int) -> Tensor:
         """Return the denoiser's error [count] under soft tokens [n, d], on samples from ``first`` on."""
-        text, parts = self.problem.encode_soft(soft), []
+        text, parts, each = self.problem.encode_soft(soft), [], self.problem.forward_batch
         self.problem.cost.count(count, gradient=False)
-        for start in range(first, first + count, FORWARD_BATCH):
-            rows = slice(start, min(start + FORWARD_BATCH, first + count))
+        for start in range(first, first + count, each):
+            rows = slice(start, min(start + each, first + count))
             given = self.clean[rows], self.levels[rows], self.noise[rows]
-            parts.append(denoising_error(self.problem.pipeline, *given, text))
+            parts.append(denoising_error(self.problem.pipeline, *given, text, self.problem.calls))
         return torch.cat(parts)
 
     @torch.enable_grad()
@@ -68,12 +68,12 @@ class _Samples:
         pooled = None if text.pooled is None else text.pooled.detach().requires_grad_()
         text = Conditioning(text.prompt_embeds.detach().requires_grad_(), pooled)
         parts = _parts(text)
-        total = [torch.zeros_like(part) for part in parts]
-        for start in range(0, _GRADIENTS, FORWARD_BATCH):
-            rows = slice(start, min(start + FORWARD_BATCH, _GRADIENTS))
+        total, each = [torch.zeros_like(part) for part in parts], self.problem.forward_batch
+        for start in range(0, _GRADIENTS, each):
+            rows = slice(start, min(start + each, _GRADIENTS))
             given = self.clean[rows], self.levels[rows], self.noise[rows]
             self.problem.cost.count(len(given[0]), gradient=True)
-            error = denoising_error(self.problem.pipeline, *given, text).sum() / _GRADIENTS
+            error = denoising_error(self.problem.pipeline, *given, text, self.problem.calls).sum() / _GRADIENTS
             total = [sum_ + part for sum_, part in zip(total, torch.autograd.grad(error, parts), strict=True)]
         return tuple(total)
 

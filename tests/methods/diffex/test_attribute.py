@@ -24,6 +24,7 @@ def test_there_is_a_row_for_each_concept_that_a_picture_does_not_show(result: dx
     assert names == first | {(1, name) for name in ("thing:boat", "thing:house", "ground:snow")}
     assert all(row.n == 1 and row.low <= row.effect <= row.high for row in result.rows)
     assert result.denoiser_rows > 0 and result.settings["verifier"] == "denoiser"
+    assert result.settings["denoiser"] == "lean model"
 
 
 def test_an_effect_is_the_change_of_the_centred_logit_of_the_edited_picture(result: dx.Attribution) -> None:

@@ -1,0 +1,108 @@
+"""UNet and decoder one call at a time: lean models equal the modules themselves, and follow their edits."""
+
+import copy
+
+import pytest
+import torch
+
+from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.engine.single import SingleCalls
+from diffexplain_fast.models.loading import load_pipeline
+from tests.tiny import tiny_sd, tiny_sd2, tiny_sdxl
+
+KINDS = [tiny_sd, tiny_sd2, tiny_sdxl]
+
+
+def given(pipeline, rows: int = 3):
+    """Return rows of noise with a time each, and texts of their own."""
+    sample = torch.randn(rows, *pipeline.latent_shape, generator=torch.Generator().manual_seed(0))
+    text = pipeline.encode_text(["a red fish", "a boat", "snow"][:rows])
+    added = None
+    if text.pooled is not None:
+        added = {"text_embeds": text.pooled, "time_ids": pipeline.extras(text, rows)["time_ids"]}
+    return sample, torch.linspace(999, 1, rows), text.prompt_embeds, added
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_rows_with_a_time_each_are_those_of_diffusers(make) -> None:
+    pipe = make()
+    pipeline = load_pipeline(pipe)
+    lean, own = (SingleCalls.of(pipe.unet, pipe.vae, backend) for backend in ("fast", "reference"))
+    assert lean.described == "lean model" and own.described == "its own modules (asked for)"
+    sample, times, embeds, added = given(pipeline)
+    with torch.no_grad():
+        found = lean.denoise(sample, times, embeds, added)
+        for i in range(len(sample)):
+            each = None if added is None else {name: value[i : i + 1] for name, value in added.items()}
+            wanted = pipe.unet(sample[i : i + 1], times[i], embeds[i : i + 1], added_cond_kwargs=each).sample
+            assert torch.allclose(found[i : i + 1], wanted, rtol=0, atol=1e-5)
+        pixels = pipe.vae.decode(sample / pipe.vae.config.scaling_factor).sample / 2 + 0.5
+        for calls in (lean, own):
+            assert torch.allclose(calls.decode(sample), pixels, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_gradients_to_rows_and_text_are_those_of_diffusers(make) -> None:
+    pipe = make()
+    lean, own = (SingleCalls.of(pipe.unet, pipe.vae, backend) for backend in ("fast", "reference"))
+    sample, times, embeds, added = given(load_pipeline(pipe))
+    grads = []
+    for calls in (lean, own):
+        leaves = [sample.clone().requires_grad_(), embeds.detach().clone().requires_grad_()]
+        output = calls.denoise(leaves[0], times, leaves[1], added)
+        grads.append(torch.autograd.grad(output.square().sum(), leaves))
+    for found, wanted in zip(*grads, strict=True):
+        assert float((found - wanted).norm() / wanted.norm()) < 1e-4
+    assert all(weight.grad is None and weight.requires_grad for weight in pipe.unet.parameters())
+
+
+def test_edits_are_followed_and_hooks_run() -> None:
+    pipe, seen = tiny_sd(), []
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    with torch.no_grad():
+        before = calls.denoise(sample, times, embeds, None)
+        hook = pipe.unet.mid_block.register_forward_hook(lambda *_: seen.append(1))
+        assert torch.allclose(calls.denoise(sample, times, embeds, None), before, rtol=0, atol=1e-5)
+        assert seen == [1] and "hook" in calls.described
+        calls.denoise(sample, times, embeds, None)
+        hook.remove()
+        assert torch.equal(calls.denoise(sample, times, embeds, None), before)
+        assert seen == [1, 1] and calls.described == "lean model"
+        pipe.unet.conv_out.bias.add_(1)
+        assert torch.allclose(calls.denoise(sample, times, embeds, None), before + 1, rtol=0, atol=1e-5)
+
+
+def test_a_sampler_shares_its_models_and_follows_a_replaced_unet() -> None:
+    pipe = tiny_sd()
+    sampler = DifferentiableSampler.from_pipe(pipe, backend="fast", num_inference_steps=2)
+    calls = sampler.single_calls()
+    assert calls._models.denoiser is sampler._engine.denoiser
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    with torch.no_grad():
+        pipe.unet.conv_out.bias.add_(1)
+        wanted = pipe.unet(sample, times, embeds).sample
+        assert torch.allclose(calls.denoise(sample, times, embeds, None), wanted, rtol=0, atol=1e-5)
+        assert calls._models.denoiser is sampler._engine.denoiser
+        pipe.unet = copy.deepcopy(pipe.unet)
+        pipe.unet.conv_out.bias.add_(1)
+        wanted = pipe.unet(sample, times, embeds).sample
+        assert torch.allclose(sampler.single_calls().denoise(sample, times, embeds, None), wanted, rtol=0, atol=1e-5)
+    reference = DifferentiableSampler.from_pipe(pipe, backend="reference", num_inference_steps=2)
+    assert reference.single_calls().described == "its own modules (asked for)"
+    with pytest.raises(RuntimeError, match="closed"):
+        sampler.close()
+        sampler.single_calls()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_modules_stay_as_they_were(training: bool) -> None:
+    pipe = tiny_sd()
+    pipe.unet.train(training)
+    for backend in ("fast", "reference"):
+        calls = SingleCalls.of(pipe.unet, pipe.vae, backend)
+        sample, times, embeds, _ = given(load_pipeline(pipe))
+        calls.denoise(sample, times, embeds.detach().requires_grad_(), None).sum().backward()
+        calls.decode(sample)
+    assert pipe.unet.training is training
+    assert all(weight.requires_grad and weight.grad is None for weight in pipe.unet.parameters())
