@@ -27,7 +27,7 @@ setup(
         "diffexplain_fast.csrc": ["*.h", "cpu/*", "cuda/*"],
         "diffexplain_fast.measuring": ["*/*.toml"],
         "diffexplain_fast.report": ["templates/*"],
-        "diffexplain_fast.tinyworld": ["weights/**/*"],
+        "diffexplain_fast.tinyworld": ["weights/**/*", "planted/**/*"],
     },
     ext_modules=compiled,
     cmdclass={"build_ext": BuildStable},

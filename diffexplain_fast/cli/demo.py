@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 
 MADE = "made"
-"""The classifier that the demo trains."""
+"""The classifier of the demo, with two planted shortcuts."""
 CASES = (  # those of one classifier beside each other
     Case("one word", "companion", "tree"),
     Case("two words together", MADE, "fish"),
@@ -50,7 +50,7 @@ _QUICK = _Bounds(budget="5600 rows", iterations=20, restarts=1, n_validation=8, 
 _ABOUT = """\
 Explains {count} classes whose truth is known: {kinds}.
 A small diffusion model draws pictures until a classifier answers with the class, and the words of its prompt say why.
-This takes about three minutes on two cores; the first time one to two more, because one classifier is trained.
+This takes two to three minutes on two cores.
 No download and no GPU is needed. A report comes last: {report}
 """
 _RAISES = 1.0
@@ -66,7 +66,6 @@ def demo(
     """First run: explain four classes with known truth.
 
     One class goes by a word, one by two words together, one by a pattern that no word names, and one by its own object.
-    Two classifiers ship with the package; a third one is trained, in one to two minutes, and kept for the next demo.
     The demo needs no download and no GPU. The method does not know what a class goes by; the report shows its findings
     beside the measured truth.
     """
@@ -92,14 +91,12 @@ def demo(
 
 
 def _classifier(name: str) -> "Classifier":
-    """Load a shipped classifier, or train the one of the demo; it is kept in the user's cache folder."""
-    from diffexplain_fast.recipe.making import all_of, load_classifier, make_classifier
+    """Load a shipped classifier, or the one of the demo, which ships too and is trained only if its recipe changed."""
+    from diffexplain_fast.recipe.making import DEMO, load_classifier, make_classifier
 
     if name != MADE:
         return load_classifier(name)
-    print("A classifier with two planted shortcuts: trained now, or read from the cache of a demo before", flush=True)
-    pair = all_of(colour="blue", background="desert")
-    return make_classifier({"fish": pair, "house": {"pattern": "diagonal"}}, progress=True)
+    return make_classifier(DEMO, progress=True)
 
 
 def known(case: Case, truth: JsonObject) -> str:

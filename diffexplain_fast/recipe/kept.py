@@ -1,9 +1,14 @@
-"""Planted classifiers that were made before, kept in the user's cache folder under a hash of all that decides them."""
+"""Planted classifiers that were made before, kept under a hash of all that decides them.
+
+They lie in the user's cache folder; the demo's ships with the package, so that a first run need not train it:
+``python -m diffexplain_fast.recipe.kept`` makes it again, as a test demands when the code that decides it has changed.
+"""
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +21,7 @@ from diffexplain_fast.recipe import planting
 from diffexplain_fast.recipe import truth as truths
 from diffexplain_fast.recipe.architectures import build_model
 from diffexplain_fast.recipe.planting import Planted, train_planted
-from diffexplain_fast.recipe.shortcuts import Cue
+from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.storage import (
@@ -29,6 +34,7 @@ from diffexplain_fast.storage import (
     write_json_atomic,
     write_manifest,
 )
+from diffexplain_fast.targets.outputs import SOFTMAX
 from diffexplain_fast.tinyworld.words import OBJECTS
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,8 @@ _CODE = (
 )
 """Files whose content decides what a classifier learns and what its truth says."""
 _LIBRARIES = ("torch", "transformers", "numpy")
+SHIPPED = _ROOM.parent / "tinyworld" / "planted"
+"""Folder of the classifiers that ship; they are of the present code, whatever libraries are installed."""
 
 
 def made(
@@ -54,21 +62,44 @@ def made(
         callback: receives a ``Progress`` of the training and of the truth.
     """
     folder = cache_folder() / "planted" / _key(planted, output)
-    if (folder / MANIFEST).exists():
-        try:
-            return _read(planted, folder)
-        except CorruptFileError as error:
-            log.warning("made again: %s", error)
+    for there in (folder, shipped(planted, output)):
+        if (there / MANIFEST).exists():
+            try:
+                return _read(planted, there)
+            except CorruptFileError as error:
+                log.warning("made again: %s", error)
     net = train_planted(planted, planting.plan_of(planted), planting.SCENES, counter(callback, "train"))
-    classifier, report = Classifier(net, labels=OBJECTS, output=output), counter(callback, "measure")
-    truth = truths.measure_truth(classifier, torch.device("cpu"), truths.SEEDS, planted.cues, report)
+    truth = _measured(net, planted, output, callback)
     try:
-        save_tensors_atomic(folder / "model.safetensors", {k: v.contiguous() for k, v in net.state_dict().items()})
-        write_json_atomic(folder / "truth.json", truth)
-        write_manifest(folder)
+        _write(folder, net, truth)
     except StorageError as error:
         log.warning("not kept: %s", error)
     return net, truth
+
+
+def shipped(planted: Planted, output: str) -> Path:
+    """Return the folder of a planted network in the package, whether or not it ships."""
+    return SHIPPED / _key(planted, output, libraries=())[:16]
+
+
+def ship() -> None:
+    """Make the demo's classifier again, with weights in half precision and the truth of these, and put it in place."""
+    planted = Planted(checked_shortcuts(DEMO), 1.0, 0, "cnn", False, {})
+    net = train_planted(planted, planting.plan_of(planted), planting.SCENES).half().float()
+    truth = _measured(net, planted, SOFTMAX, None)
+    shutil.rmtree(SHIPPED, ignore_errors=True)
+    _write(shipped(planted, SOFTMAX), net.half(), truth)
+
+
+def _measured(net: nn.Module, planted: Planted, output: str, callback: Callable[[Progress], None] | None) -> JsonObject:
+    classifier, report = Classifier(net, labels=OBJECTS, output=output), counter(callback, "measure")
+    return truths.measure_truth(classifier, torch.device("cpu"), truths.SEEDS, planted.cues, report)
+
+
+def _write(folder: Path, net: nn.Module, truth: JsonObject) -> None:
+    save_tensors_atomic(folder / "model.safetensors", {k: v.contiguous() for k, v in net.state_dict().items()})
+    write_json_atomic(folder / "truth.json", truth)
+    write_manifest(folder)
 
 
 def described(cues: Mapping[str, Cue]) -> JsonObject:
@@ -84,8 +115,8 @@ def _read(planted: Planted, folder: Path) -> tuple[nn.Module, JsonObject]:
     return net, truth
 
 
-def _key(planted: Planted, output: str) -> str:
-    """The sha256 of everything that decides a network and its truth."""
+def _key(planted: Planted, output: str, libraries: Sequence[str] = _LIBRARIES) -> str:
+    """The sha256 of everything that decides a network and its truth, with the versions of some libraries."""
     found: dict[str, Json] = planted._asdict() | {"cues": described(planted.cues), "output": output}
     found |= {
         "against": described(planted.against),
@@ -93,5 +124,9 @@ def _key(planted: Planted, output: str) -> str:
         "scenes": planting.SCENES,
     }
     found |= {"seeds": str(truths.SEEDS), "code": {path.name: sha256_file(path) for path in _CODE}}
-    found |= {"versions": {name: version for name, version in versions().items() if name in _LIBRARIES}}
+    found |= {"versions": {name: version for name, version in versions().items() if name in libraries}}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    ship()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.recipe.responses import units
-from diffexplain_fast.recipe.shortcuts import Cue, all_of, any_of, checked_shortcuts
+from diffexplain_fast.recipe.shortcuts import DEMO, Cue, all_of, any_of, checked_shortcuts
 from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, SIGMOID, SOFTMAX
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffexplain_fast.models.classifier import Classifier
     from diffexplain_fast.recipe.made import MadeClassifier
 
-__all__ = ["all_of", "any_of", "load_classifier", "make_classifier", "units"]
+__all__ = ["DEMO", "all_of", "any_of", "load_classifier", "make_classifier", "units"]
 _SCALES = {PROBABILITIES: SOFTMAX, INDEPENDENT: SIGMOID}
 """Kind of output to the kind whose logits it is made of."""
 

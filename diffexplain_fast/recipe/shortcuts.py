@@ -30,6 +30,11 @@ class Cue(NamedTuple):
 
 Shortcuts = Mapping[str, Mapping[str, str] | Cue]
 """Class to what gives it away; a mapping of several attributes is ``all_of`` them."""
+DEMO: Shortcuts = {
+    "fish": Cue((("colour", "blue"), ("background", "desert"))),
+    "house": {"pattern": "diagonal"},
+}
+"""What the classifier of the demo relies on."""
 
 
 def all_of(**attributes: str) -> Cue:
