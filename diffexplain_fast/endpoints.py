@@ -24,6 +24,8 @@ _LARGEST = 16 * 2**20
 _SHOWN = 200
 CAPTION = "Describe the picture in one short sentence of plain words: things, colours, textures and background."
 _TRIES, _WAIT = 3, 0.2
+_BUSY = (408, 425, 429)
+"""Statuses of a service that has no time now."""
 _PICTURES = "PIL images, or pixels [3, H, W] in [0, 1]"
 
 
@@ -103,7 +105,9 @@ class Endpoint:
             with urllib.request.build_opener(_Stay).open(request, timeout=self.timeout) as response:
                 answer = response.read(_LARGEST + 1)
         except urllib.error.HTTPError as error:
-            raise self._failed(f"status {error.code}: {_said(error)!r}", passing=error.code >= 500) from error
+            raise self._failed(
+                f"status {error.code}: {_said(error)!r}", passing=error.code >= 500 or error.code in _BUSY
+            ) from error
         except (OSError, HTTPException) as error:
             raise self._failed(getattr(error, "reason", None) or error, passing=True) from error
         return self._text(answer)

@@ -1,5 +1,7 @@
 """Nodes of a tree of names, read from what a caller or a file gives, and written again."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -7,6 +9,8 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.records import Json
 
 _DEEPEST = 50
+_OBJECT = re.compile(r'\{\s*["}]')
+"""The beginning of a JSON object: a brace in prose has something else behind it."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,21 @@ def written(nodes: tuple[Node, ...]) -> Json:
     if not any(node.children for node in nodes):
         return [node.name for node in nodes]
     return {node.name: written(node.children) if node.children else None for node in nodes}
+
+
+def object_in(answer: str) -> Json:
+    """Return the longest JSON object in the answer of a model, which may stand in prose with braces of its own.
+
+    Args:
+        answer: any text.
+
+    Raises:
+        ValueError: no JSON object, or one that breaks off, whose parts alone would say something else.
+    """
+    found, decoder, place = list[tuple[int, Json]](), json.JSONDecoder(), 0
+    while begins := _OBJECT.search(answer, place):
+        value, place = decoder.raw_decode(answer, begins.start())
+        found.append((place - begins.start(), value))
+    if not found:
+        raise ValueError("no JSON object")
+    return max(found, key=lambda one: one[0])[1]

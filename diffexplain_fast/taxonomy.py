@@ -10,7 +10,7 @@ from typing import Protocol
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_bytes, given_path
 from diffexplain_fast.records import Json
-from diffexplain_fast.semantic_tree import leaves, read_nodes, short_name, written
+from diffexplain_fast.semantic_tree import leaves, object_in, read_nodes, short_name, written
 from diffexplain_fast.storage import write_json_atomic
 
 _ASKED, _SHOWN = 3, 200
@@ -176,7 +176,7 @@ class Taxonomy:
             if not isinstance(answer, str):
                 raise wrong_type("model", "a function that returns text", answer)
             try:
-                return cls.from_json(json.loads(answer[answer.find("{") : answer.rfind("}") + 1]))
+                return cls.from_json(object_in(answer))
             except (ValueError, TypeError, RecursionError) as error:
                 problem = f"{answer[:_SHOWN]!r} ({error})"
                 # A model that answers the same question always alike could not do better otherwise.

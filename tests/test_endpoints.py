@@ -188,6 +188,13 @@ def test_an_error_whose_text_breaks_off_is_an_error_of_the_service_all_the_same(
     assert caught.value.done == ["a boat"] and caught.value.passing and len(service.seen) == 4
 
 
+def test_a_service_that_has_no_time_is_asked_again(serve, monkeypatch) -> None:
+    monkeypatch.setattr(endpoints, "_WAIT", 0.0)
+    service = serve((429, {}), (408, {}), says("a boat"))
+    assert dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))]) == ["a boat"]
+    assert len(service.seen) == 3
+
+
 def test_a_service_that_keeps_failing_is_asked_three_times(serve, monkeypatch) -> None:
     monkeypatch.setattr(endpoints, "_WAIT", 0.0)
     service = serve((503, {}), (503, {}), (503, {}), says("late"))

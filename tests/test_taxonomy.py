@@ -127,6 +127,19 @@ def test_a_model_proposes_and_is_asked_again_until_it_answers_with_json() -> Non
     assert "could not be read: taxonomy, hat: wanted at least one name below it" in asked[2][1]
 
 
+@pytest.mark.parametrize(
+    "around", ["Here {as you asked}: %s", "{ is a brace. %s", "%s Names are in {braces}.", 'A leaf: {"a": 1}. %s {}']
+)
+def test_a_taxonomy_may_stand_in_prose_with_braces(around: str) -> None:
+    found = dx.Taxonomy.propose(["picture"], lambda images, question: around % json.dumps(RELEASED))
+    assert found == dx.Taxonomy.from_json(RELEASED)
+
+
+def test_an_answer_that_breaks_off_is_no_taxonomy_of_its_parts() -> None:
+    with pytest.raises(ValueError, match="model: wanted an answer with the JSON of a taxonomy"):
+        dx.Taxonomy.propose(["picture"], lambda images, question: '{"hat": {"fedora": null, "cap": null}, "gl')
+
+
 def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:
     with pytest.raises(ValueError, match=r"model: wanted an answer with the JSON of a taxonomy, got 'no' \("):
         dx.Taxonomy.propose(["picture"], lambda images, question: "no")
