@@ -1,6 +1,7 @@
 """Counterfactual scenes of one layout: every attribute takes every value, all else equal, and a classifier answers."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ GROUPS = (*WORLD, "mark")
 ROWS = tuple((name, value) for name in GROUPS for value in values_of(name))
 """Every attribute and value, group after group."""
 _BATCH = 64
+_ASKED = tuple(name for name in WORLD if name not in ("pattern", "frame"))
+"""Attributes whose values a caption can name."""
 
 
 class Layout(NamedTuple):
@@ -32,9 +35,17 @@ class Layout(NamedTuple):
     rows: list[int]
 
 
-def drawn(seed: int, turn: int) -> dict[str, str]:
-    """Return the scene of a seed that the counterfactuals are made from; its object goes by turns."""
-    scene = draw_attributes(np.random.default_rng([seed, 0]))
+def drawn(seed: int, turn: int, even: bool = False) -> dict[str, str]:
+    """Return the scene of a seed that the counterfactuals are made from; its object goes by turns.
+
+    Args:
+        seed: decides the other attributes.
+        turn: number of the object.
+        even: draw every value that a caption can name equally often, as an audit does; else with the shares of the
+            training scenes, which have the usual size and place.
+    """
+    rng = np.random.default_rng([seed, 0])
+    scene = {name: str(rng.choice(values_of(name))) for name in _ASKED} if even else draw_attributes(rng)
     return {**ABSENCE, **scene, "style": "scene", "object": OBJECTS[turn % len(OBJECTS)]}
 
 
@@ -43,15 +54,15 @@ def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
     return render_given(scenes, [seed] * len(scenes)).pixels
 
 
-def layouts(seeds: range) -> Iterator[Layout]:
-    """Return the scenes of every seed, one seed after another, rendered by several processes."""
-    for turn, (pictures, rows) in enumerate(in_processes(_layout, list(enumerate(seeds)))):
+def layouts(seeds: range, even: bool = False) -> Iterator[Layout]:
+    """Return the scenes of every seed, one seed after another, rendered by several processes; see ``drawn``."""
+    for turn, (pictures, rows) in enumerate(in_processes(partial(_layout, even), list(enumerate(seeds)))):
         yield Layout(turn % len(OBJECTS), torch.from_numpy(pictures), rows)
 
 
-def _layout(given: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+def _layout(even: bool, given: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
     turn, seed = given
-    base = drawn(seed, turn)
+    base = drawn(seed, turn, even)
     scenes, rows = [base], []
     for name, value in ROWS:
         rows.append(0 if base[name] == value else len(scenes))

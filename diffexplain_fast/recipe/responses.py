@@ -14,7 +14,7 @@ from diffexplain_fast.storage import load_tensors, save_tensors_atomic
 from diffexplain_fast.tinyworld.store import classifier_folder
 
 FILE = "units.safetensors"
-SEEDS = range(2_700_000, 2_700_048)
+SEEDS = range(2_700_000, 2_700_096)
 _LATE = re.compile(r"(^|\.)(stages|blocks)\.\d+$")
 Units = dict[str, dict[str, Tensor]]
 """Layer to attribute value, such as "background:snow", to the mean response of every channel [C], float32."""
@@ -24,7 +24,8 @@ def units(classifier: str | Classifier) -> Units:
     """Return the mean response of every channel of two layers to every attribute value.
 
     Scenes are counterfactual: one layout with every value of an attribute in turn, all else equal, so that the
-    difference of two values of one attribute is their effect. A response is averaged over the places of a channel.
+    difference of two values of one attribute is their effect. What else the layouts show has every value that a caption
+    can name equally often, as in an audit's pictures. A response is averaged over the places of a channel.
 
     Args:
         classifier: the name of a shipped classifier, whose responses lie beside its truth, or a classifier of the tiny
@@ -73,7 +74,7 @@ def measure_units(classifier: Classifier, seeds: range = SEEDS) -> Units:
         widths[:] = [part.shape[1] for part in parts]
         return torch.cat(parts, 1)
 
-    each = [answers(ask, layout.pictures, device)[layout.rows] for layout in layouts(seeds)]
+    each = [answers(ask, layout.pictures, device)[layout.rows] for layout in layouts(seeds, even=True)]
     parts = torch.from_numpy(np.mean(each, axis=0)).float().split(widths, 1)
     names = [":".join(row) for row in ROWS]
     return {layer: dict(zip(names, part.clone(), strict=True)) for layer, part in zip(layers, parts, strict=True)}
