@@ -121,7 +121,7 @@ def test_ctrl_c_while_screening_then_resume_screens_on_and_gives_the_same_bits(t
     assert not (tmp_path / "inf" / "screening.json").exists()
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ctrl_c_then_resume_gives_the_same_bits(tmp_path: Path, every: int) -> None:
     options = {"start": "auto", "restarts": 1, "iterations": 3, "checkpoint_every": every, "restart_below": 1.0}
     with pytest.raises(KeyboardInterrupt):

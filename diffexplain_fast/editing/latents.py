@@ -6,7 +6,7 @@ algorithm rounds otherwise. So every batch is filled up to the same number of ro
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +44,16 @@ class LatentModels:
         if rows < 1:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
-        self._one_shape, self._given, self._own = one_shape, calls, False
+        self._one_shape, self._calls, self._own = one_shape, calls, False
         self.after_batch: Callable[[], None] | None = None
         self._texts: dict[str | None, Conditioning] = {}
 
-    @cached_property
+    @property
     def calls(self) -> SingleCalls:
         """Denoiser and decoder, read when they are first needed."""
-        return self._given or SingleCalls.of(self.pipeline.unet, self.pipeline.vae)
+        if self._calls is None:
+            self._calls = SingleCalls.of(self.pipeline.unet, self.pipeline.vae)
+        return self._calls
 
     @contextmanager
     def own_modules(self) -> Iterator[None]:

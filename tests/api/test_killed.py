@@ -17,6 +17,7 @@ from tests.auditing import quick_audit
 from tests.killing import KILLED, KILLS, WHOLE, partial_explain
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 def test_an_audit_that_is_killed_again_and_again_ends_with_the_same_result(tmp_path: Path) -> None:
     done = subprocess.run(

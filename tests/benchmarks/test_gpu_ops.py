@@ -54,6 +54,7 @@ def test_what_does_not_run_is_a_row_with_its_reason() -> None:
     assert "forward_us" in eager and "'nothing'" in ours["refused"]
 
 
+@pytest.mark.slow
 def test_what_a_sanitizer_sees_is_every_op(capsys: pytest.CaptureFixture[str]) -> None:
     gpu_ops.run_once(NEW)
     said = capsys.readouterr().out

@@ -62,6 +62,7 @@ def test_explain_writes_everything(models: tuple[str, str], tmp_path: Path) -> N
     assert explanation.label == "boat" and explanation.prompt_embeds.shape[0] == 1
 
 
+@pytest.mark.slow
 def test_explain_by_number_explains_the_same_class(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
     code, text = run("explain", classifier, "1", "--pipeline", pipeline, "--out", tmp_path, *QUICK)
@@ -143,6 +144,7 @@ def test_failures_exit_1(models: tuple[str, str], tmp_path: Path) -> None:
     assert code == 1 and str(blocked) in text
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_exits_130_and_keeps_its_checkpoint(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
     command = ["explain", classifier, "boat", "--pipeline", pipeline, *QUICK, "--seed", "3"]

@@ -70,6 +70,7 @@ def test_a_picture_is_predicted_from_all_others_as_if_it_were_not_there(monkeypa
         assert found[picture] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_effects_are_nearer_to_the_truth_and_their_intervals_shorter_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
     error, covered, half = errors_and_coverage(True, monkeypatch)
     error_before, _, half_before = errors_and_coverage(False, monkeypatch)

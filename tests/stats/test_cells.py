@@ -44,7 +44,7 @@ def test_targets_of_one_object_together_have_the_effects_that_each_has_alone() -
     assert np.allclose(together.of([2, 0]).error, together.error[:, [2, 0]])
 
 
-@pytest.mark.parametrize("with_own", [4.0, 2.0, 6.0])
+@pytest.mark.parametrize("with_own", [4.0, *(pytest.param(own, marks=pytest.mark.slow) for own in (2.0, 6.0))])
 def test_intervals_hold_the_mean(with_own: float) -> None:
     inside, widths = [], []
     rule = Rule(looks(384), 0.5, 0.05, "fdr", 0)
@@ -58,6 +58,7 @@ def test_intervals_hold_the_mean(with_own: float) -> None:
     assert np.mean(inside) >= 0.93 and np.mean(widths) < 1.2
 
 
+@pytest.mark.slow
 def test_more_pictures_of_own_objects_make_effects_surer_and_leave_them_as_they_are() -> None:
     inside, other, errors = [], [], {0: list[float](), 192: list[float]()}
     designs = [(asked(seed=seed), asked(192, seed + 1000)) for seed in range(2)]
@@ -102,6 +103,7 @@ def test_a_look_that_is_too_early_has_no_estimate_and_decides_nothing() -> None:
     assert only.effects.estimate[8, 0] == pytest.approx(4.0, abs=1.0)
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_nothing_is() -> None:
     found = 0
     for seed in range(20):

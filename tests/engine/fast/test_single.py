@@ -26,7 +26,7 @@ CASES = [
     for (model, guidance), kind in zip(
         itertools.product(("sd15", "sd2", "sdxl"), (1.0, 3.0)), itertools.cycle(("ddim", "euler", "dpm")), strict=False
     )
-] + [Case("sd15", "lcm", steps=1), Case("tinyworld", "ddim", steps=2)]
+] + [Case("sd15", "lcm", steps=1), pytest.param(Case("tinyworld", "ddim", steps=2), marks=pytest.mark.slow)]
 
 
 def errors(case, dtype, backend, seed, wanted):

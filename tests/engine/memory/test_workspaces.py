@@ -53,6 +53,7 @@ def test_workspaces_of_both_libraries_are_in_the_plan_and_shown(monkeypatch):
     assert CUBLAS in str(plan) and CUDNN in str(plan)
 
 
+@pytest.mark.slow
 def test_a_limit_holds_with_the_workspaces(monkeypatch):
     counted, count = [], Planning._count
 

@@ -78,6 +78,7 @@ def test_a_card_too_small_for_plain_autograd_still_compares(tmp_path: Path, monk
     assert rows["per-step checkpointing"]["times_ours"] > 0 and "its gradient is" in rows["broken"]["refused"]
 
 
+@pytest.mark.slow
 def test_a_slowed_fast_path_misses_its_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowed(setting: Setting) -> Images:
         images = ours(setting)
@@ -126,6 +127,7 @@ def test_options_change_the_workload_and_its_name(tmp_path: Path) -> None:
         assert (row["steps"], row["guidance_scale"], row["batch"]) == (2, 1, 4)
 
 
+@pytest.mark.slow
 def test_budgets_are_measured_and_kept(tmp_path: Path) -> None:
     budgets = ("--budget", "50%", "--budget", "1GiB", "--budget", "1KiB")
     rows, code, text = bench(tmp_path / "rows.jsonl", "--rival", "plain autograd", *budgets)

@@ -81,6 +81,7 @@ def test_budgets() -> None:
             parse_budget(text)
 
 
+@pytest.mark.slow
 def test_a_share_lies_between_the_least_and_everything() -> None:
     given = tiny_workload(CPU, torch.float32)
     least, most = span(given)

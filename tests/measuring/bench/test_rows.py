@@ -48,6 +48,7 @@ def test_interrupted_it_keeps_complete_rounds_if_they_are_enough(
     assert {row["rival"]: row["rounds"] for row in rows} == wanted
 
 
+@pytest.mark.slow
 def test_what_runs_out_of_memory_and_what_is_wrong_cost_their_own_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_ours_makes_room_for_what_does_not_fit_beside_it(tmp_path: Path, monkeyp
     assert not code and all(rows[name]["interleaved"] for name in (OURS, *BASELINES))
 
 
+@pytest.mark.slow
 def test_each_row_is_on_disk_before_the_next_rival_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -187,6 +189,7 @@ def test_rows_keep_what_the_sampler_says_that_ran(tmp_path: Path, monkeypatch: p
     assert (record["replay_distance"], record["new"]) == ("nan", 1) and "record" not in rows["hand-written loop"]
 
 
+@pytest.mark.slow
 def test_the_plan_of_memory_comes_first(tmp_path: Path) -> None:
     _, _, said = bench(tmp_path / "rows.jsonl", "--rival", "hand-written loop in one CUDA graph", "--budget", "1GiB")
     plan, *lines = said[said.index("memory plan") :].splitlines()

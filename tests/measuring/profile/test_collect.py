@@ -146,6 +146,7 @@ def test_the_batch_is_a_number_of_pictures(batch: object) -> None:
         made(batch=batch)
 
 
+@pytest.mark.slow
 def test_models_that_are_named_have_the_dtype_of_the_pipeline(tmp_path: Path) -> None:
     found = Iteration(load_pipeline("tinyworld", dtype=torch.bfloat16), num_inference_steps=1, batch=1)
     weights = [weight for module in found.modules().values() for weight in module.parameters()]

@@ -63,7 +63,7 @@ def measured(explainer, sampler, options):
     return live.peak + weights_of(pipeline.unet, pipeline.vae, *pipeline.text_encoders, explainer.classifier.model)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.5, 1.0))])
 def test_a_whole_step_stays_within_the_budget(explainer, share):
     options = Options(images_per_step=4, n_tokens=2)
     reserve = reserved(explainer, weights=True, **asdict(options))

@@ -85,7 +85,7 @@ def test_an_eye_that_tells_nothing_is_not_believed() -> None:
     assert all(one.share is None and one.drawable for one in obedience(plan.asked.named, seen, errors))
 
 
-@pytest.mark.parametrize("wrong", [0.0, 0.1])
+@pytest.mark.parametrize("wrong", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_showing_counts_a_target_s_own_object_there_and_not_there_equally(wrong: float) -> None:
     own, errors_of_mean, inside = CONCEPTS.names.index("object:fish"), [], []
     truth = np.zeros(len(CONCEPTS.names))

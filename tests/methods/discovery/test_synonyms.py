@@ -95,6 +95,7 @@ def test_words_that_carry_something_else_are_found_and_do_not_move_the_effect(pl
     assert found.low[DESERT, 0] < EFFECT < found.high[DESERT, 0]
 
 
+@pytest.mark.slow
 def test_words_that_act_through_the_value_only_agree(plan: Plan) -> None:
     rejected, inside = 0, 0
     for seed in range(30):
