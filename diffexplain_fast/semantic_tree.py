@@ -91,18 +91,23 @@ def written(nodes: tuple[Node, ...]) -> Json:
 
 
 def object_in(answer: str) -> Json:
-    """Return the longest JSON object in the answer of a model, which may stand in prose with braces of its own.
+    """Return the JSON object in the answer of a model, which may stand in prose with braces of its own.
+
+    Objects of plain values do not count beside one that holds dicts or lists; of such alone, the longest counts.
 
     Args:
         answer: any text.
 
     Raises:
-        ValueError: no JSON object, or one that breaks off, whose parts alone would say something else.
+        ValueError: no JSON object, one that breaks off, whose parts alone would say something else, or several.
     """
-    found, decoder, place = list[tuple[int, Json]](), json.JSONDecoder(), 0
+    found, decoder, place = list[tuple[int, dict[str, Json]]](), json.JSONDecoder(), 0
     while begins := _OBJECT.search(answer, place):
         value, place = decoder.raw_decode(answer, begins.start())
         found.append((place - begins.start(), value))
     if not found:
         raise ValueError("no JSON object")
-    return max(found, key=lambda one: one[0])[1]
+    deep = [value for _, value in found if any(isinstance(part, dict | list) for part in value.values())]
+    if len(deep) > 1:
+        raise ValueError(f"{len(deep)} JSON objects in place of one")
+    return deep[0] if deep else max(found, key=lambda one: one[0])[1]

@@ -135,6 +135,12 @@ def test_a_taxonomy_may_stand_in_prose_with_braces(around: str) -> None:
     assert found == dx.Taxonomy.from_json(RELEASED)
 
 
+@pytest.mark.parametrize("answer", ['{"hat": ["cap"]} {"glasses": ["round"]}', '[{"hat": ["cap"]}, {"b": ["c"]}]'])
+def test_an_answer_with_two_taxonomies_is_none(answer: str) -> None:
+    with pytest.raises(ValueError, match=r"model: wanted an answer with the JSON.*2 JSON objects in place of one"):
+        dx.Taxonomy.propose(["picture"], lambda images, question: answer)
+
+
 def test_an_answer_that_breaks_off_is_no_taxonomy_of_its_parts() -> None:
     with pytest.raises(ValueError, match="model: wanted an answer with the JSON of a taxonomy"):
         dx.Taxonomy.propose(["picture"], lambda images, question: '{"hat": {"fedora": null, "cap": null}, "gl')

@@ -90,8 +90,7 @@ class Attributing:
             wishes = wishes._replace(captions=checked_captions(captions, len(pixels)))
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
-            calls = self._sampler(None, None).single_calls()
-            setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, calls)
+            setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, self._calls())
             with bars_beside(callback, progress, bound.describe()) as report:
                 found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width, report)
             label = setup.lab.answers.label
@@ -160,7 +159,7 @@ class Attributing:
                 raise wrong_value("target", "a class", bound.describe())
             (text,) = checked_captions([caption], 1) or [""]
             sampler = self._sampler(num_inference_steps, 1.0)
-            models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls())
+            models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls(closely=False))
             start = invert_ddim(sampler, models, models.encode(pixels), text)
             return drifted(sampler, self.classifier, answers, pixels, start, Drift(iterations, distance))
 

@@ -23,6 +23,7 @@ from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.engine.schedules import Schedule
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
@@ -266,6 +267,11 @@ class Explainer(Attributing, Gathering, Segmenting):
         if sampler.plans_memory:
             sampler.reserve(reserve)
         return sampler
+
+    def _calls(self) -> SingleCalls:
+        """Return the denoiser and decoder of a sampler, whose steps do not matter for single calls."""
+        same = self._read == (self.pipeline, self.pipeline.unet, self.pipeline.vae)
+        return (self._current[1] if self._current and same else self._sampler(None, None)).single_calls(closely=False)
 
     def _text(self, prefix: str, sampler: DifferentiableSampler) -> Graphed:
         """Return the text encoder for soft tokens; all targets with the same prefix share its recording."""

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 
@@ -18,6 +19,8 @@ class Explains(Protocol):
     def _follow(self) -> None: ...
     def _frozen(self) -> AbstractContextManager[None]: ...
     def _settle(self) -> None: ...
+    def _calls(self) -> SingleCalls: ...
+
     def _sampler(
         self, steps: int | None, guidance: float | None, reserve: int | None = None
     ) -> DifferentiableSampler: ...

@@ -86,7 +86,7 @@ class Segmenting:
                 self.pipeline.encode_soft(soft, prefix=str(explanation.settings.get("prefix", ""))),
                 lambda some: torch.from_numpy(readout(some)[0][:, 0]),
             )
-            models = LatentModels(self.pipeline, one_shape=False, calls=self._sampler(None, None).single_calls())
+            models = LatentModels(self.pipeline, one_shape=False, calls=self._calls())
             return segment_rows(explained, asked, segment, shipped.ask, models, removed, self.seed)
 
     def prefixes(

@@ -29,7 +29,8 @@ class LatentModels:
         rows: rows of every batch, at least 1.
         one_shape: fill every batch up to them. If False, a batch in float32 on a CPU, where a filling row costs as much
             as any other, is not filled: latents of the tiny world change by 1e-6.
-        calls: runs denoiser and decoder; None reads the pipeline's, see ``SingleCalls.of``.
+        calls: runs denoiser and decoder; None reads those of the pipeline when they are first needed, which copies
+            weights that need another layout, see ``SingleCalls``.
 
     Attributes:
         pipeline: as it was given.
@@ -52,7 +53,7 @@ class LatentModels:
     def calls(self) -> SingleCalls:
         """Denoiser and decoder, read when they are first needed."""
         if self._calls is None:
-            self._calls = SingleCalls.of(self.pipeline.unet, self.pipeline.vae)
+            self._calls = SingleCalls.of(self.pipeline.unet, self.pipeline.vae, closely=False)
         return self._calls
 
     @contextmanager
@@ -98,7 +99,7 @@ class LatentModels:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w]."""
-        return self._batched(self.calls.decode, self.pipeline.vae, latents)
+        return self._batched(self.calls.decode, self.pipeline.vae, latents, cast=False)
 
     @torch.no_grad()
     def predict(self, sample: Tensor, timesteps: Sequence[float], text: Conditioning) -> Tensor:
@@ -126,11 +127,13 @@ class LatentModels:
 
         return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
 
-    def _batched(self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
+    def _batched(
+        self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor, cast: bool = True
+    ) -> Tensor:
         """Run a function of [n, ...] on [B, ...] in batches; what fills up a batch is dropped."""
         dtype, found = next(module.parameters()).dtype, []
         for start in range(0, len(rows), self.rows):
-            parts = [part[start : start + self.rows] for part in (rows.to(dtype), *others)]
+            parts = [part[start : start + self.rows] for part in (rows.to(dtype) if cast else rows, *others)]
             count = len(parts[0])
             missing = self._shape(count, dtype, rows.device) - count
             parts = [_filled(part, missing) for part in parts] if missing else parts

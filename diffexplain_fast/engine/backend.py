@@ -124,10 +124,11 @@ class Backend:
             self.reason = f"auto: {obstacle or 'the models are known to the fast engine'}"
         self.engine = engine if self.name == "fast" else None
 
-    def single_calls(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> SingleCalls:
-        """Return the models that calls of the sampler run through, for one call at a time."""
-        engine = self.running()
-        return SingleCalls.of(unet, vae, "reference") if engine is None else SingleCalls(unet, engine.models)
+    def single_calls(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", closely: bool) -> SingleCalls:
+        """Return the models that calls of the sampler run through, for one call at a time; see there."""
+        if (engine := self.running()) is not None:
+            return SingleCalls(unet, engine.models, closely)
+        return SingleCalls.own(unet, vae, self.reason, trainable(unet))
 
     def reserve(self, reserve: int | str | None) -> None:
         """Change how many bytes of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""

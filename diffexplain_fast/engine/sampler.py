@@ -269,10 +269,13 @@ class DifferentiableSampler(ViewedSampler, Closing):
         """Storage plan of the last call of the fast engine that recorded an autograd graph; None before."""
         return None if self._engine is None else self._engine.plan
 
-    def single_calls(self) -> SingleCalls:
-        """Return the UNet and the decoder that calls run through, one call at a time."""
+    def single_calls(self, closely: bool = True) -> SingleCalls:
+        """Return the UNet and the decoder that the next call runs through, for one call at a time.
+
+        A UNet that replaces them in the pipeline later is not followed; edits are, see ``SingleCalls`` for ``closely``.
+        """
         self._follow()
-        return self._backend.single_calls(*self._modules)
+        return self._backend.single_calls(*self._modules, closely)
 
     def record(self) -> Record:
         """Return the settings and what the calls did, as plain numbers and texts; see also ``FastEngine.record``."""

@@ -1,6 +1,6 @@
 """UNet and VAE decoder of a pipeline, one call at a time, for what has no loop: inversions, edits, errors on noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,14 +13,18 @@ from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.uncompiled import slower_here
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.watch import Watch
+from diffexplain_fast.models.xl import decoding_vae
 from diffexplain_fast.ops._autocast import without_autocast
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
 _KEEP = LEVELS["keep"]
+Added = dict[str, Tensor] | None
+"""Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6]; None for other models."""
 
 
 class Models(NamedTuple):
@@ -30,45 +34,69 @@ class Models(NamedTuple):
         denoiser: lean UNet, or the user's own module.
         decoder: lean VAE decoder, or the user's own module.
         watch: notices that they were edited since; None where nothing was read.
+        trained: parameters of the UNet that get a gradient.
     """
 
     denoiser: Denoiser
     decoder: Decoder
     watch: Watch | None
+    trained: Sequence[Tensor] = ()
 
 
 class SingleCalls:
     """A UNet and the decoder of a VAE: lean models where the engine knows them, else the user's own modules.
 
+    Lean models share the weights, except those of convolutions in another layout, which they copy.
+
     Args:
         unet: diffusers UNet2DConditionModel; never changed.
-        read: reads the models, at first and after each edit that shows without a look at the weights.
+        read: reads the models, at first and after each edit.
+        closely: look before every call whether a weight was edited, also by ``weight.data``. If False, only what shows
+            without a look at the weights is followed, for callers who know that nobody edits them meanwhile.
     """
 
-    def __init__(self, unet: "UNet2DConditionModel", read: Callable[[], Models]) -> None:
-        self._unet, self._read = unet, read
+    def __init__(self, unet: "UNet2DConditionModel", read: Callable[[], Models], closely: bool = True) -> None:
+        self._unet, self._read, self._closely = unet, read, closely
         self._models = read()
 
     @classmethod
-    def of(cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", backend: str = "auto") -> "SingleCalls":
-        """Read a UNet and a VAE.
+    def of(
+        cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", backend: str = "auto", closely: bool = True
+    ) -> "SingleCalls":
+        """Read a UNet and a VAE, whose weights get no gradient.
 
         Args:
             unet: diffusers UNet2DConditionModel; never changed.
             vae: diffusers AutoencoderKL; never changed.
             backend: "auto" or "fast" for lean models; "reference" for the modules themselves, which "auto" takes too
                 where the kernels for small models on a CPU are not compiled.
+            closely: see the class.
         """
-        asked = "asked for" if backend == "reference" else slower_here(unet, vae) if backend == "auto" else ""
+        reason = "asked for" if backend == "reference" else slower_here(unet, vae) if backend == "auto" else ""
+        if reason:
+            return cls.own(unet, vae, reason)
 
         def read() -> Models:
-            if asked:
-                return Models(ModuleUNet(unet, asked), ModuleDecoder(vae, asked), None)
             models = read_models(unet, vae, "auto", SAVINGS)
             with torch.inference_mode(False), torch.no_grad():
                 return Models(*models, Watch(unet, vae))
 
-        return cls(unet, read)
+        return cls(unet, read, closely)
+
+    @classmethod
+    def own(
+        cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, trained: Sequence[Tensor] = ()
+    ) -> "SingleCalls":
+        """Take the modules themselves.
+
+        Args:
+            unet: diffusers UNet2DConditionModel; never changed.
+            vae: diffusers AutoencoderKL; never changed.
+            reason: why.
+            trained: parameters of the UNet that get a gradient.
+        """
+        models = Models(ModuleUNet(unet, reason), _OwnDecoder(unet, vae, reason), None, trained)
+        return cls(unet, lambda: models)
 
     @property
     def described(self) -> str:
@@ -76,22 +104,30 @@ class SingleCalls:
         reason = self._models.denoiser.reason
         return f"its own modules ({reason})" if reason else "lean model"
 
-    def denoise(
-        self, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None
-    ) -> Tensor:
-        """Return the UNet's output [R, c, h, w], differentiable in rows and embeddings.
+    def denoise(self, rows: Tensor, timesteps: Tensor | float, embeds: Tensor, added: Added = None) -> Tensor:
+        """Return the UNet's output [R, c, h, w].
+
+        It is differentiable in rows, embeddings and XL's pooled text, and in trained weights if the calls are those of
+        a sampler.
 
         Args:
             rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them.
-            timesteps: of each row [R].
+            timesteps: of each row [R], or one for all.
             embeds: prompt embeddings [R, L, width].
-            added: Stable Diffusion XL's conditions "text_embeds" and "time_ids" of R rows, None for other models.
+            added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], None for other models.
+
+        Raises:
+            ValueError: a number of timesteps or embeddings that is not that of the rows, or conditions that are missing
+                or that the UNet does not read.
         """
+        times = torch.as_tensor(timesteps, device=rows.device)
+        times = times.expand(len(rows)) if times.ndim == 0 else times
+        self._check(rows, times, embeds, added)
         self._follow()
-        denoiser, watch = self._models.denoiser, self._models.watch
+        denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
-            return _lean(denoiser, rows, timesteps, embeds, added)
-        output = own_output(self._unet, rows, timesteps, embeds, added)
+            return _lean(denoiser, rows, times, embeds, added)
+        output = own_output(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
             watch.ran()
         return output
@@ -106,15 +142,43 @@ class SingleCalls:
         return pixels
 
     def _follow(self) -> None:
-        if self._models.watch is not None and self._models.watch.touched():
+        watch = self._models.watch
+        if watch is not None and (watch.edited() if self._closely else watch.touched()):
             self._models = self._read()
+
+    def _check(self, rows: Tensor, times: Tensor, embeds: Tensor, added: Added) -> None:
+        for name, value in (("timesteps", times), ("embeds", embeds)):
+            if len(value) != len(rows):
+                raise wrong_value(name, f"one for each of {len(rows)} rows", len(value))
+        xl = getattr(self._unet.config, "addition_embed_type", None) == "text_time"
+        if xl and (added is None or not {"text_embeds", "time_ids"} <= added.keys()):
+            raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', added and [*added])
+        if not xl and added is not None:
+            raise wrong_value("added", "None, because this UNet reads no conditions of XL", [*added])
+
+
+class _OwnDecoder(ModuleDecoder):
+    """A VAE as diffusers' pipeline decodes by it: a float16 one of XL on a copy in float32, where it asks for that."""
+
+    def __init__(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str) -> None:
+        super().__init__(vae, reason)
+        self._unet, self._vae = unet, vae
+
+    def __call__(self, latents: Tensor, level: object) -> Tensor:
+        """Return images [B, 3, H, W], about [0, 1] and unclamped."""
+        return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason)(latents, _KEEP)
 
 
 def own_output(
-    unet: "UNet2DConditionModel", rows: Tensor, timesteps: Tensor, embeds: Tensor, added: dict[str, Tensor] | None
+    unet: "UNet2DConditionModel",
+    rows: Tensor,
+    timesteps: Tensor,
+    embeds: Tensor,
+    added: Added,
+    trained: Collection[Tensor] = (),
 ) -> Tensor:
-    """Return the output of the user's own UNet, as diffusers calls it; arguments as in ``SingleCalls.denoise``."""
-    with frozen(unet) if torch.is_grad_enabled() else at_rest(unet):
+    """Return the output of the user's own UNet, as diffusers calls it; arguments as in ``SingleCalls``."""
+    with frozen(unet, but=trained) if torch.is_grad_enabled() else at_rest(unet):
         output: Tensor = unet(
             rows, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False
         )[0]
@@ -122,9 +186,13 @@ def own_output(
 
 
 @without_autocast
-def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: dict[str, Tensor] | None) -> Tensor:
-    with torch.no_grad():
-        shifts = unet.row_shifts(timesteps, added)
+def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: Added) -> Tensor:
+    if added is None:
+        with torch.no_grad(), at_rest(unet.unet.time_embedding):
+            shifts = unet.row_shifts(timesteps, None)
+    else:
+        with frozen(unet.unet):
+            shifts = unet.row_shifts(timesteps, added)
     return unet(rows, unet.project(embeds), shifts, _KEEP)
 
 

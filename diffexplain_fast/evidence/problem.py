@@ -67,7 +67,7 @@ class Problem:
     @cached_property
     def calls(self) -> SingleCalls:
         """The sampler's denoiser and decoder, one call at a time."""
-        return self.sampler.single_calls()
+        return self.sampler.single_calls(closely=False)
 
     @property
     def forward_batch(self) -> int:

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
 
 from diffexplain_fast.errors import describe
+from diffexplain_fast.ops._autocast import without_autocast
 
 _WANTED = "torch.autograd.grad or Tensor.backward, one call for each row of cotangents"
 Gradients = Tensor | tuple[Tensor | None, ...] | None
@@ -74,6 +75,8 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
     """
 
     def decorated(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+        eagerly = without_autocast(backward)  # a backward may run inside of autocast, though its forward did not
+
         @functools.wraps(backward)
         def wrapper(ctx: Context, *cotangents: Tensor | None) -> Gradients:
             saved = ctx.saved_tensors
@@ -82,10 +85,10 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
             if any(cotangent is not None and _batched(cotangent) for cotangent in cotangents):
                 raise RuntimeError(describe(name, _WANTED, "a batch of them: is_grads_batched, vectorize or vmap"))
             if not torch.is_grad_enabled():
-                return backward(ctx, saved, *cotangents)
+                return eagerly(ctx, saved, *cotangents)
             origins = [origin for origin in (*cotangents, *saved) if origin is not None and origin.requires_grad]
             with torch.no_grad():
-                result = backward(ctx, saved, *cotangents)
+                result = eagerly(ctx, saved, *cotangents)
             grads = result if isinstance(result, tuple) else (result,)
             refusing = iter(_Last.apply(name, len(origins), *origins, *(grad for grad in grads if grad is not None)))
             linked = tuple(None if grad is None else next(refusing) for grad in grads)

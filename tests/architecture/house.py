@@ -63,7 +63,7 @@ DOORS = {
         "schedules": "engine api",
         "search": "engine",
         "settings": "engine",
-        "single": "engine editing evidence methods",
+        "single": "engine editing evidence methods api",
     },
     "engine/fast": {"engine": "engine", "sums": "prediction", "trajectory": "prediction"},
     "engine/graphs": {

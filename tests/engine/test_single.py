@@ -48,12 +48,71 @@ def test_gradients_to_rows_and_text_are_those_of_diffusers(make) -> None:
     sample, times, embeds, added = given(load_pipeline(pipe))
     grads = []
     for calls in (lean, own):
-        leaves = [sample.clone().requires_grad_(), embeds.detach().clone().requires_grad_()]
-        output = calls.denoise(leaves[0], times, leaves[1], added)
+        leaves, given_added = [sample.clone().requires_grad_(), embeds.detach().clone().requires_grad_()], added
+        if added is not None:
+            leaves.append(added["text_embeds"].detach().clone().requires_grad_())
+            given_added = added | {"text_embeds": leaves[-1]}
+        output = calls.denoise(leaves[0], times, leaves[1], given_added)
         grads.append(torch.autograd.grad(output.square().sum(), leaves))
     for found, wanted in zip(*grads, strict=True):
         assert float((found - wanted).norm() / wanted.norm()) < 1e-4
     assert all(weight.grad is None and weight.requires_grad for weight in pipe.unet.parameters())
+
+
+def test_a_backward_inside_of_autocast_is_that_of_the_forward() -> None:
+    pipe = tiny_sd()
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    grads = []
+    for inside in (False, True):
+        leaf = embeds.detach().clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            grads.append(torch.autograd.grad(calls.denoise(sample, times, leaf).square().sum(), leaf)[0])
+    assert grads[1].dtype == torch.float32 and torch.equal(*grads)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    pipe, xl = tiny_sd(), tiny_sdxl()
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    with torch.no_grad():
+        every = calls.denoise(sample, torch.full((3,), 500), embeds)
+        assert torch.equal(calls.denoise(sample, 500, embeds), every)
+        assert torch.equal(calls.denoise(sample, torch.tensor(500), embeds), every)
+    with pytest.raises(ValueError, match="timesteps: wanted one for each of 3 rows, got 2"):
+        calls.denoise(sample, times[:2], embeds)
+    with pytest.raises(ValueError, match="embeds: wanted one for each of 3 rows, got 1"):
+        calls.denoise(sample, times, embeds[:1])
+    with pytest.raises(ValueError, match="added: wanted None, because this UNet reads no conditions"):
+        calls.denoise(sample, times, embeds, {"text_embeds": embeds[:, 0]})
+    sample, times, embeds, added = given(load_pipeline(xl))
+    for backend in ("fast", "reference"):
+        calls = SingleCalls.of(xl.unet, xl.vae, backend)
+        for some in (None, {"time_ids": added["time_ids"]}):
+            with pytest.raises(ValueError, match='added: wanted "text_embeds" and "time_ids"'):
+                calls.denoise(sample, times, embeds, some)
+
+
+def test_a_float16_vae_of_xl_decodes_in_float32_where_it_asks_for_it() -> None:
+    pipe = tiny_sdxl()
+    sample, *_ = given(load_pipeline(pipe))
+    pipe.vae.to(torch.float16).register_to_config(force_upcast=True)
+    pipe.unet.to(torch.float16)
+    for backend in ("fast", "reference"):
+        assert SingleCalls.of(pipe.unet, pipe.vae, backend).decode(sample).dtype == torch.float32
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_edits_of_the_data_of_weights_are_followed() -> None:
+    pipe = tiny_sd()
+    sampler = DifferentiableSampler.from_pipe(pipe, backend="fast", num_inference_steps=2)
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    with torch.no_grad():
+        for calls in (SingleCalls.of(pipe.unet, pipe.vae, "fast"), sampler.single_calls()):
+            for weight in pipe.unet.parameters():
+                weight.data.mul_(1.1)
+            wanted = pipe.unet(sample, times, embeds).sample
+            assert torch.allclose(calls.denoise(sample, times, embeds), wanted, rtol=0, atol=1e-5)
 
 
 def test_edits_are_followed_and_hooks_run() -> None:

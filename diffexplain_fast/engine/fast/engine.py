@@ -165,7 +165,7 @@ class FastEngine:
     def models(self) -> Models:
         """Return the models as they are now, for calls without a loop."""
         self.refresh()
-        return Models(self.denoiser, self.decoder, self._watch)
+        return Models(self.denoiser, self.decoder, self._watch, self._trained.unet)
 
     def reserve(self, reserve: int) -> None:
         """Plan later calls with another number of bytes reserved for the caller."""

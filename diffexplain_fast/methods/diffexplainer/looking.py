@@ -87,11 +87,11 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
         return problem.promise(problem.scores(pixels))
 
     found, each = list[float](), problem.forward_batch
-    for place, first in enumerate(range(0, len(softs), each)):
+    for first in range(0, len(softs), each):
         if found and problem.cost.leaves_out(SEARCHING):
             break
         batch = slice(first, first + each)
-        found += kept.scored([*key, place], len(softs[batch]), partial(look, batch))
+        found += kept.scored([*key, "from", first], len(softs[batch]), partial(look, batch))
     done = len(found)
     promise = torch.tensor(found, dtype=torch.float64, device="cpu") - penalty(problem, softs[:done])
     return Seen([*softs[:done]], latents[:done], promise, [problem.guided] * done)

@@ -86,8 +86,9 @@ def screen(
         is_over: says after every batch whether further words are left out.
     """
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
-    key = (problem.prefix, n_tokens, problem.steps, tuple(words))
-    drawn, per_batch = kept.images.get(key, []), problem.forward_batch // SCREEN_LATENTS
+    per_batch = problem.forward_batch // SCREEN_LATENTS
+    key = (problem.prefix, n_tokens, problem.steps, per_batch, tuple(words))
+    drawn = kept.images.get(key, [])
     images: list[Tensor] = []
     means: list[float] = []
 
