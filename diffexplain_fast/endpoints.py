@@ -23,7 +23,7 @@ _LARGEST = 16 * 2**20
 """Bytes of an answer that are read at most."""
 _SHOWN = 200
 CAPTION = "Describe the picture in one short sentence of plain words: things, colours, textures and background."
-_TRIES, _WAIT = 3, 0.2
+_TRIES, _WAIT, _LONGEST = 3, 0.2, 30.0
 _BUSY = (408, 425, 429)
 """Statuses of a service that has no time now."""
 _PICTURES = "PIL images, or pixels [3, H, W] in [0, 1]"
@@ -35,11 +35,14 @@ class EndpointError(ConnectionError):
     Attributes:
         passing: whether the same call may succeed later: nobody was there, or the service itself had failed.
         done: captions that were there before.
+        wait: seconds after which the service wants to be asked again, None where it says nothing of it.
     """
 
-    def __init__(self, message: str, passing: bool = False, done: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, passing: bool = False, done: Sequence[str] = (), wait: float | None = None
+    ) -> None:
         super().__init__(message)
-        self.passing, self.done = passing, list(done)
+        self.passing, self.done, self.wait = passing, list(done), wait
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ class Endpoint:
             with urllib.request.build_opener(_Stay).open(request, timeout=self.timeout) as response:
                 answer = response.read(_LARGEST + 1)
         except urllib.error.HTTPError as error:
-            raise self._failed(
-                f"status {error.code}: {_said(error)!r}", passing=error.code >= 500 or error.code in _BUSY
-            ) from error
+            passing, wait = error.code >= 500 or error.code in _BUSY, error.headers.get("Retry-After", "")
+            said = f"status {error.code}: {_said(error)!r}"
+            raise self._failed(said, passing, float(wait) if wait.isdecimal() else None) from error
         except (OSError, HTTPException) as error:
             raise self._failed(getattr(error, "reason", None) or error, passing=True) from error
         return self._text(answer)
@@ -115,7 +118,8 @@ class Endpoint:
     def captions(self, images: Sequence[object], question: str = CAPTION) -> list[str]:
         """Return a caption of each picture, in one line; for ``Explainer.candidates``.
 
-        A service that has failed is asked again, three times in all.
+        A service that has failed is asked again, three times in all, after the time that it asks for, at most half a
+        minute.
 
         Args:
             images: PIL images, or pixels [3, H, W] in [0, 1] each.
@@ -145,7 +149,8 @@ class Endpoint:
             except EndpointError as error:
                 if not error.passing:
                     raise
-            time.sleep(_WAIT * 2**number)
+                wait = _WAIT * 2**number if error.wait is None else min(error.wait, _LONGEST)
+            time.sleep(wait)
         return self(images, question)
 
     def _text(self, answer: bytes) -> str:
@@ -159,8 +164,9 @@ class Endpoint:
             raise self._failed(repr(answer[:_SHOWN]))
         return text
 
-    def _failed(self, got: object, passing: bool = False) -> EndpointError:
-        return EndpointError(describe("endpoint", f"an answer of chat completions from {self.url}", got), passing)
+    def _failed(self, got: object, passing: bool = False, wait: float | None = None) -> EndpointError:
+        wanted = f"an answer of chat completions from {self.url}"
+        return EndpointError(describe("endpoint", wanted, got), passing, wait=wait)
 
 
 def _check_url(url: str) -> None:

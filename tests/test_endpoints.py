@@ -46,6 +46,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
         if status in (301, 302, 307):
             self.send_header("Location", f"{self.server.url}/elsewhere")
+        if status == 429:
+            self.send_header("Retry-After", answer["wait"])
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -188,11 +190,16 @@ def test_an_error_whose_text_breaks_off_is_an_error_of_the_service_all_the_same(
     assert caught.value.done == ["a boat"] and caught.value.passing and len(service.seen) == 4
 
 
-def test_a_service_that_has_no_time_is_asked_again(serve, monkeypatch) -> None:
-    monkeypatch.setattr(endpoints, "_WAIT", 0.0)
-    service = serve((429, {}), (408, {}), says("a boat"))
-    assert dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))]) == ["a boat"]
-    assert len(service.seen) == 3
+def test_a_service_that_has_no_time_is_asked_again_when_it_wants_to_be(serve, monkeypatch) -> None:
+    waited = []
+    monkeypatch.setattr(endpoints.time, "sleep", waited.append)
+    later = "Wed, 21 Oct 2026 07:28:00 GMT"
+    service = serve(
+        *[(429, {"wait": wait}) for wait in ("7", "3600")], says("a boat"), (429, {"wait": later}), (408, {})
+    )
+    service.answers.append(says("a fish"))
+    assert dx.Endpoint(service.url, "m").captions([Image.new("RGB", (2, 2))] * 2) == ["a boat", "a fish"]
+    assert waited == [7.0, 30.0, 0.2, 0.4] and len(service.seen) == 6
 
 
 def test_a_service_that_keeps_failing_is_asked_three_times(serve, monkeypatch) -> None:

@@ -43,7 +43,9 @@ def test_a_search_runs_inside_of_autocast() -> None:
 
 
 @pytest.mark.parametrize("budgets", [(None, "90000 rows"), ("90000 rows", None)])
-def test_pictures_of_words_serve_a_later_search_with_a_budget_or_without(budgets: tuple[str | None, str | None]) -> None:
+def test_pictures_of_words_serve_a_later_search_with_a_budget_or_without(
+    budgets: tuple[str | None, str | None],
+) -> None:
     explainer = Explainer(tiny_sd(), Classifier(tiny_classifier(), labels=LABELS))
     options = {"restarts": 0, "start": "screen", "candidates": WORDS}
     first, second = (explained(explainer, budget=budget, **options).settings["found"] for budget in budgets)
