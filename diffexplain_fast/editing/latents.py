@@ -6,13 +6,12 @@ algorithm rounds otherwise. So every batch is filled up to the same number of ro
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from diffexplain_fast.engine.single import SingleCalls, at_rest, own_output
+from diffexplain_fast.engine.single import SingleCalls, at_rest
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.pipeline import Pipeline
@@ -45,7 +44,7 @@ class LatentModels:
         if rows < 1:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
-        self._one_shape, self._calls, self._own = one_shape, calls, False
+        self._one_shape, self._calls = one_shape, calls
         self.after_batch: Callable[[], None] | None = None
         self._texts: dict[str | None, Conditioning] = {}
 
@@ -59,11 +58,11 @@ class LatentModels:
     @contextmanager
     def own_modules(self) -> Iterator[None]:
         """Let the denoiser run as the pipeline's own module, which the caller changes for some calls."""
-        self._own = True
+        before, self._calls = self._calls, SingleCalls.own(self.pipeline.unet, self.pipeline.vae, "asked for")
         try:
             yield
         finally:
-            self._own = False
+            self._calls = before
 
     @torch.no_grad()
     def text(self, captions: Sequence[str | None]) -> Conditioning:
@@ -111,7 +110,6 @@ class LatentModels:
             text: B rows, or 1 row for all.
         """
         unet, count = self.pipeline.unet, len(sample)
-        denoise = partial(own_output, unet) if self._own else self.calls.denoise
         sizes = self.pipeline.extras(text, self.rows)
         embeds = text.prompt_embeds.expand(count, -1, -1)
         pooled = None if text.pooled is None else text.pooled.expand(count, -1)
@@ -120,7 +118,7 @@ class LatentModels:
         def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
             added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
             self.denoiser_rows += len(rows)
-            found = denoise(rows, at, embeds, added)
+            found = self.calls.denoise(rows, at, embeds, added)
             if self.after_batch is not None:
                 self.after_batch()
             return found

@@ -4,11 +4,9 @@ The lower the error, the likelier are the pictures under the prompt. It takes on
 where drawing the picture takes a row in every step.
 """
 
-from functools import partial
-
 from torch import Tensor
 
-from diffexplain_fast.engine.single import SingleCalls, own_output
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
 
@@ -64,5 +62,5 @@ def denoiser_output(
     pooled = None if text.pooled is None else text.pooled.expand(count, -1)
     added = None if pooled is None else {"text_embeds": pooled, "time_ids": pipeline.extras(text, count)["time_ids"]}
     embeds, dtype = text.prompt_embeds.expand(count, -1, -1), next(unet.parameters()).dtype
-    denoise = partial(own_output, unet) if calls is None else calls.denoise
-    return denoise(noisy.to(dtype), times, embeds.to(dtype), added).float()
+    calls = calls or SingleCalls.own(unet, pipeline.vae, "asked for")
+    return calls.denoise(noisy.to(dtype), times, embeds.to(dtype), added).float()

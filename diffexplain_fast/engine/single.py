@@ -127,7 +127,7 @@ class SingleCalls:
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
             return _lean(denoiser, rows, times, embeds, added)
-        output = own_output(self._unet, rows, times, embeds, added, trained)
+        output = _own(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
             watch.ran()
         return output
@@ -169,7 +169,7 @@ class _OwnDecoder(ModuleDecoder):
         return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason)(latents, _KEEP)
 
 
-def own_output(
+def _own(
     unet: "UNet2DConditionModel",
     rows: Tensor,
     timesteps: Tensor,
