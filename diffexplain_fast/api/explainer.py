@@ -27,7 +27,7 @@ from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import Screened, explain_otherwise, explain_target
+from diffexplain_fast.methods.diffexplainer.explain import explain_otherwise, explain_target
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
 from diffexplain_fast.models.classifier import Classifier
@@ -94,7 +94,6 @@ class Explainer(Attributing, Gathering, Segmenting):
         self._sampler_options = SamplerOptions(backend=backend, memory=memory, gradient=gradient)
         self._given = None if isinstance(pipeline, Pipeline | str | Path) else pipeline
         self._components, self._call_options = _components(self._given), call_options
-        self._screened: Screened = {}
         self._current: tuple[tuple[Schedule, float], DifferentiableSampler] | None = None
         self._texts: dict[str, Graphed] = {}
         self._read: tuple[object, ...] = ()
@@ -175,8 +174,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             with bars_beside(callback, progress, bound.describe()) as report:
-                found = explain_target(problem, chosen, self._screened, checkpoint, report)
-                explain_otherwise(problem, chosen, self._screened, found, count, checkpoint, report)
+                found = explain_target(problem, chosen, checkpoint, report)
+                explain_otherwise(problem, chosen, found, count, checkpoint, report)
             return found
 
     @torch.inference_mode(False)
@@ -282,7 +281,6 @@ class Explainer(Attributing, Gathering, Segmenting):
     def _forget(self) -> None:
         self._current = None
         self._texts.clear()
-        self._screened.clear()
 
     def _check_length(self, options: Options) -> None:
         words = len(self.pipeline.token_embeddings(options.prefix)) if options.prefix else 0

@@ -12,7 +12,7 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
 from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
-from diffexplain_fast.models.fingerprint import weights_sha256
+from diffexplain_fast.models.fingerprint import KeptHash
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates, Tokenizer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Pipeline(ABC):
         for text in self._texts:
             text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
         modules = {"unet": self.unet, "vae": self.vae, **{e: components[e] for _, e in self.encoders}}
-        self._hashed: tuple[list[object], str] | None = None
+        self._hash = KeptHash()
         devices = {key: next(module.parameters()).device for key, module in modules.items()}
         if len(set(devices.values())) > 1:
             raise wrong_value("pipeline", "all components on one device", devices)
@@ -287,12 +287,10 @@ class Pipeline(ABC):
         return {}
 
     def fingerprint(self) -> str:
-        """Return the sha256 over the weights of all components, computed once for each set of weights."""
+        """Return the sha256 over the weights of all components; only an edit makes it be computed again."""
         modules = {"unet": self.unet, "vae": self.vae}
         modules |= dict(zip((name for _, name in self.encoders), self.text_encoders, strict=True))
-        if self._hashed is None or self._hashed[0] != [*modules.values()]:
-            self._hashed = [*modules.values()], weights_sha256(**modules)
-        return self._hashed[1]
+        return self._hash.of(**modules)
 
 
 # Where ``load_pipeline`` was before; the adapters import this file.

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import socket
+from copy import deepcopy
 from pathlib import Path
 
 import diffusers
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.diffusers_sd import StableDiffusion
 from diffexplain_fast.models.diffusers_sdxl import StableDiffusionXL
-from diffexplain_fast.models.fingerprint import weights_sha256
+from diffexplain_fast.models.fingerprint import KeptHash, weights_sha256
 from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.plain import make_scheduler
 from tests.tiny import IMAGE_SIZE, LATENT_SIZE, tiny_sd, tiny_sd2, tiny_sdxl, tiny_unet
@@ -165,6 +166,22 @@ def test_the_fingerprint_follows_every_weight_and_dtype():
     assert len(prints) == 5 and all(len(each) == 64 for each in prints)
     pipeline = load_pipeline(tiny_sd())
     assert pipeline.fingerprint() in prints and pipeline.fingerprint() is pipeline.fingerprint()
+
+
+def test_the_fingerprint_follows_edits_of_loaded_weights():
+    pipeline = load_pipeline(tiny_sd())
+    prints = [pipeline.fingerprint()]
+    for module in (pipeline.unet, pipeline.vae, *pipeline.text_encoders):
+        weight = next(module.parameters())
+        with torch.no_grad():
+            weight.add_(1e-2)
+        prints.append(pipeline.fingerprint())
+        weight.data.mul_(2)
+        prints.append(deepcopy(pipeline).fingerprint())
+        assert pipeline.fingerprint() == prints[-1] != prints[-2]
+    pipeline.unet.conv_in = torch.nn.utils.parametrizations.weight_norm(pipeline.unet.conv_in)
+    assert len({*prints, pipeline.fingerprint()}) == 8
+    assert pickle.loads(pickle.dumps(KeptHash())).of(unet=pipeline.unet) == weights_sha256(unet=pipeline.unet)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.budget import SECOND_LOOKS, SECOND_WORDS, WORDS
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import new_ones
@@ -107,7 +108,7 @@ def _with_a_second_word(
     if not texts:
         return finalists
     # The pictures of pairs are of no use to the next target, so they are not kept.
-    alone, quick = replace(kept, images={}), with_few_steps(problem, options)
+    alone, quick = replace(kept, album=Album(room=0)), with_few_steps(problem, options)
     is_over = partial(problem.cost.leaves_out, SECOND_WORDS)
     pairs = screen(quick, texts, options.n_tokens, alone, _shifted(report, 0, len(texts)), is_over)
     pairs = [replace(pair, origin=finalists[0].origin) for pair in new_ones(problem, pairs)]

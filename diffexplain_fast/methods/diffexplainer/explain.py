@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import MODES
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.running import Callback, Screened, label_of, name_result, optimised
+from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.results.explanation import Explanation, Word
@@ -19,8 +19,6 @@ from diffexplain_fast.runs.progress import counter
 from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets.outputs import SOFTMAX
 
-__all__ = ["Screened", "explain_otherwise", "explain_target"]
-
 _NEAREST = 5
 """Vocabulary words reported for each soft token."""
 
@@ -28,7 +26,6 @@ _NEAREST = 5
 def explain_otherwise(
     problem: Problem,
     options: Options,
-    screened: Screened,
     first: Explanation,
     modes: int,
     checkpoint: str | Path | None = None,
@@ -39,7 +36,6 @@ def explain_otherwise(
     Args:
         problem: as in ``explain_target``.
         options: as there.
-        screened: as there.
         first: what ``explain_target`` returned; extended here.
         modes: explanations in all, ``first`` counted; none begins when those before have spent the budget.
         checkpoint: folder of the first; each of the others has a folder in it.
@@ -53,13 +49,12 @@ def explain_otherwise(
             first.settings["found"]["left_out"] += other.cost.left_out
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
-        first.others.append(explain_target(other, options, screened, folder, callback))
+        first.others.append(explain_target(other, options, folder, callback))
 
 
 def explain_target(
     problem: Problem,
     options: Options,
-    screened: Screened,
     checkpoint: str | Path | None = None,
     callback: Callback | None = None,
 ) -> Explanation:
@@ -68,7 +63,6 @@ def explain_target(
     Args:
         problem: pipeline, sampler, classifier, target, prefix and seed.
         options: how to optimise and to score.
-        screened: pictures of screened words of earlier targets; extended here.
         checkpoint: folder to resume from and to write checkpoints to; None for none.
         callback: receives a ``Progress`` after every step; None for nobody.
 
@@ -86,7 +80,7 @@ def explain_target(
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
-    state = optimised(problem, options, screened, checkpoints, callback)
+    state = optimised(problem, options, checkpoints, callback)
     name_result(problem, options, state, checkpoints, callback)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.cost import Cost
+from diffexplain_fast.methods.diffexplainer.album import Album
 
 SCREEN = "screen"
 """First part of the keys of screened texts."""
@@ -21,13 +22,13 @@ class Kept:
     """What screening need not compute again.
 
     Attributes:
-        images: images of a vocabulary in batches; they are the same for every target of a pipeline.
+        album: pictures that are the same for every target of a pipeline.
         scores: scores by what was scored, for one target, and what the scores cost; a checkpoint stores them.
         cost: of the problem.
         counted: keys of the scores whose cost is counted.
     """
 
-    images: MutableMapping[tuple[object, ...], list[Tensor]] = field(default_factory=dict)
+    album: Album = field(default_factory=Album)
     scores: MutableMapping[str, list[float]] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     counted: set[str] = field(default_factory=set)

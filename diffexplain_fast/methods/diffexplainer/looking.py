@@ -67,7 +67,9 @@ class Seen(NamedTuple):
         return torch.stack([found[i] for i in range(len(self.softs))])
 
 
-def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept) -> Seen:
+def looked_at(
+    problem: Problem, key: list[object], softs: Tensor, latents: list[int], kept: Kept, shared: bool = False
+) -> Seen:
     """Draw one picture of each of the prompts [K, n, d] and say what it promises that is not explained already.
 
     Args:
@@ -76,6 +78,8 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
         softs: soft tokens of each picture.
         latents: numbers of their start latents.
         kept: results of an interrupted run; extended here.
+        shared: whether ``key`` and the form of ``softs`` decide the prompts and latents, for every target and
+            classifier.
 
     Raises:
         NonFiniteError: a score is NaN or infinite.
@@ -83,8 +87,11 @@ def looked_at(problem: Problem, key: list[object], softs: Tensor, latents: list[
 
     @torch.no_grad()
     def look(batch: slice) -> Tensor:
-        pixels = problem.images(problem.encode_soft(softs[batch]), SEARCH, latents[batch])
-        return problem.promise(problem.scores(pixels))
+        def draw() -> Tensor:
+            return problem.images(problem.encode_soft(softs[batch]), SEARCH, latents[batch])
+
+        all_of_key = (*key, *softs.shape, batch.start, batch.stop)
+        return problem.promise(problem.scores(kept.album.pictures(problem, all_of_key, draw) if shared else draw()))
 
     found, each = list[float](), problem.forward_batch
     for first in range(0, len(softs), each):
@@ -118,5 +125,5 @@ def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept
         latents = [*range(latent + turn * BAGS, latent + (turn + 1) * BAGS)]
         softs = table[words.to(table.device)]
         key: list[object] = [SEARCH, number, "unguided bags", turn]
-        seen = seen.and_also(looked_at(unguided, key, softs, latents, kept))
+        seen = seen.and_also(looked_at(unguided, key, softs, latents, kept, shared=True))
     return seen

@@ -14,6 +14,7 @@ from itertools import combinations
 
 from diffexplain_fast.editing.likelihood import has_error
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.dictionary import ranked, score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
@@ -122,7 +123,7 @@ def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hop
     if not texts or problem.cost.leaves_out(NAMING):
         return []
     # The pictures are of no use to the next target, so they are not kept.
-    alone, is_over = replace(kept, images={}), partial(problem.cost.leaves_out, NAMING)
+    alone, is_over = replace(kept, album=Album(room=0)), partial(problem.cost.leaves_out, NAMING)
     quick = with_few_steps(problem, options)
     starts = screen(quick, texts, options.n_tokens, alone, lambda done: None, is_over)
     starts = [replace(start, origin="proposals") for start in new_ones(problem, starts)]

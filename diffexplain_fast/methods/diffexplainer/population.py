@@ -23,7 +23,7 @@ from diffexplain_fast.methods.diffexplainer.describing import DRAWN, can_describ
 from diffexplain_fast.methods.diffexplainer.describing import STEPS as DESCRIBED
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import penalty
-from diffexplain_fast.methods.diffexplainer.looking import BAGS, LOOKS, looked_at, with_bags
+from diffexplain_fast.methods.diffexplainer.looking import BAGS, LOOKS, Seen, looked_at, with_bags
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start
 
@@ -77,14 +77,9 @@ def search_population(
     Raises:
         NonFiniteError: a score, a loss or a gradient is NaN or infinite.
     """
-    softs = random_prompts(problem, options.n_tokens, number)
-    if members:
-        softs = torch.cat([torch.stack([start.soft for start in members]).to(softs), softs])
     latent, rungs, done = number * _LATENTS, [*enumerate(RUNGS)], 2
-    rows, latents = softs.repeat_interleave(FIRST_LOOK, 0), [*range(latent, latent + FIRST_LOOK)] * len(softs)
-    seen, latent = looked_at(problem, [SEARCH, number, "look"], rows, latents, kept), latent + FIRST_LOOK
-    promise = seen.promise.reshape(-1, FIRST_LOOK).mean(1)
-    softs = softs[: len(promise)]
+    softs, seen = _first_look(problem, options, number, members, latent, kept)
+    latent, promise = latent + FIRST_LOOK, seen.promise.reshape(-1, FIRST_LOOK).mean(1)
     origins = ["gradient"] * len(softs)
     report(1)
     if can_describe(problem):
@@ -116,3 +111,20 @@ def search_population(
         Start(f"{SEARCH} {number}.{rank}", softs[i], float(promise[i]), origin=origins[i])
         for rank, i in enumerate(best)
     ]
+
+
+def _first_look(
+    problem: Problem, options: Options, number: int, members: Sequence[Start], latent: int, kept: Kept
+) -> tuple[Tensor, Seen]:
+    """Return the prompts [K, n, d] that were drawn, members and then random ones, and their pictures."""
+    softs = random_prompts(problem, options.n_tokens, number)
+    given = torch.stack([start.soft for start in members]).to(softs) if members else softs[:0]
+    latents = [*range(latent, latent + FIRST_LOOK)]
+
+    def look(some: Tensor, what: str, shared: bool) -> Seen:
+        rows = some.repeat_interleave(FIRST_LOOK, 0)
+        return looked_at(problem, [SEARCH, number, what], rows, latents * len(some), kept, shared)
+
+    known, seen = look(given, "members", shared=False), look(softs, "look", shared=True)
+    done = len(seen.softs) // FIRST_LOOK
+    return torch.cat([given[: len(known.softs) // FIRST_LOOK], softs[:done]]), known.and_also(seen)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.album import album_of
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import ask_again
@@ -21,14 +21,11 @@ from diffexplain_fast.runs.progress import Progress, counter
 SEARCHED = ("gradient", "description")
 """Origins of prompts that a search found, without words."""
 Callback = Callable[[Progress], None]
-Screened = dict[tuple[object, ...], dict[tuple[object, ...], list[Tensor]]]
-"""Pictures of screened words by sampler and by words; see ``Kept``."""
 
 
 def optimised(
     problem: Problem,
     options: Options,
-    screened: Screened,
     checkpoints: Checkpoints[State] | None,
     callback: Callback | None,
 ) -> State:
@@ -37,14 +34,12 @@ def optimised(
     Args:
         problem: what is explained.
         options: how to search and to optimise.
-        screened: pictures of screened words of earlier targets; extended here.
         checkpoints: of the run, None for none.
         callback: receives a ``Progress`` after every step; None for nobody.
     """
     state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
     if state is None:
-        pictures = screened.setdefault(tuple(sorted(problem.sampler.identity().items(), key=str)), {})
-        kept = Kept(pictures, checkpoints.scores() if checkpoints else {}, problem.cost)
+        kept = Kept(album_of(problem), checkpoints.scores() if checkpoints else {}, problem.cost)
         reports = counter(callback, "screen"), counter(callback, "search")
         starts = choose_starts(problem, options, label_of(problem), kept, *reports)
         state = new_state(problem, options, starts)

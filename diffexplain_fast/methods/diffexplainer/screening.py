@@ -20,8 +20,6 @@ _FEWEST_STEPS = 4
 """Denoising steps of a picture below which neither screening nor a search goes."""
 _BEYOND_CHANCE = 1.645
 """Standard errors."""
-_CACHE_BYTES = 64 * 2**20
-"""Screened images are kept for the next target up to this size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +73,7 @@ def screen(
     report: Callable[[int], None],
     is_over: Callable[[], bool],
 ) -> list[Start]:
-    """Score every word on the same few latents; the images are kept for the next target if they are small.
+    """Score every word on the same few latents; the pictures are kept for the next target.
 
     Args:
         problem: what is explained, with pictures of few steps.
@@ -87,26 +85,21 @@ def screen(
     """
     softs = torch.stack([soft_from_text(problem.pipeline, word, n_tokens) for word in words])
     per_batch = problem.forward_batch // SCREEN_LATENTS
-    key = (problem.prefix, n_tokens, problem.steps, per_batch, tuple(words))
-    drawn = kept.images.get(key, [])
-    images: list[Tensor] = []
     means: list[float] = []
 
-    def score(number: int, batch: slice) -> Tensor:
+    def score(batch: slice) -> Tensor:
         rows = softs[batch].repeat_interleave(SCREEN_LATENTS, 0)
         latents = [*range(SCREEN_LATENTS)] * (len(rows) // SCREEN_LATENTS)
-        pixels = drawn[number] if drawn else problem.images(problem.encode_soft(rows), "screen", latents)
-        images.append(pixels)
+        key = (SCREEN, n_tokens, *words[batch])
+        pixels = kept.album.pictures(problem, key, lambda: problem.images(problem.encode_soft(rows), "screen", latents))
         return problem.merit(problem.scores(pixels)).reshape(-1, SCREEN_LATENTS).mean(1)
 
-    for number, first in enumerate(range(0, len(words), per_batch)):
+    for first in range(0, len(words), per_batch):
         if means and is_over():
             break
         batch = slice(first, first + per_batch)
-        means += kept.scored([SCREEN, problem.steps, *words[batch]], len(words[batch]), partial(score, number, batch))
+        means += kept.scored([SCREEN, problem.steps, *words[batch]], len(words[batch]), partial(score, batch))
         report(len(means))
-    if sum(map(len, images)) == SCREEN_LATENTS * len(words) and sum(part.nbytes for part in images) <= _CACHE_BYTES:
-        kept.images[key] = images
     done = len(means)
     return [Start(word, soft, mean) for word, soft, mean in zip(words[:done], softs[:done], means, strict=True)]
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, soft_from_text
@@ -67,12 +68,12 @@ def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> 
 
 
 def test_screened_images_serve_the_next_target(problem: Problem) -> None:
-    images: dict[tuple, list[Tensor]] = {}
+    album = Album()
     options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1, restarts=0)
-    first = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
+    first = choose_starts(problem, options, None, Kept(album), lambda done, total: None)
     drawn: list[int] = []
     handle = problem.pipeline.unet.register_forward_pre_hook(lambda *_: drawn.append(1))
-    again = choose_starts(problem, options, None, Kept(images), lambda done, total: None)
+    again = choose_starts(problem, options, None, Kept(album), lambda done, total: None)
     handle.remove()
     assert len(drawn) == 3, "each word is looked at again, none is screened again"
     assert [start.name for start in again] == [start.name for start in first]
