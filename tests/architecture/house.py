@@ -158,7 +158,7 @@ DOORS = {
         "xl": "engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
-        "watch": "engine",
+        "watch": "engine methods",
     },
     "ops": {
         "__init__": "engine",
