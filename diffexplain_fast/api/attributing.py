@@ -151,13 +151,13 @@ class Attributing:
         with self._frozen():
             self._settle()
             bound = as_target(target).bind(self.classifier)
-            pixels = as_pixels(image, self.pipeline.image_size, self.pipeline.device)
+            pixels = as_pixels(image, self.pipeline.image_size, self.pipeline.device, "image")
             if len(pixels) != 1:
                 raise wrong_value("image", "one picture", len(pixels))
             answers = Answers(self.classifier, bound)
             if answers.label is None:
                 raise wrong_value("target", "a class", bound.describe())
-            (text,) = checked_captions([caption], 1) or [""]
+            (text,) = checked_captions([caption], 1, "caption") or [""]
             sampler = self._sampler(num_inference_steps, 1.0)
             models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls(closely=False))
             start = invert_ddim(sampler, models, models.encode(pixels), text)

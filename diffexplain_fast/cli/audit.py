@@ -106,7 +106,7 @@ def audit(
 
     Example: diffexplain-fast audit tinyworld/background
     """
-    check_readable("--concepts", concepts, "a file of concepts")
+    _check_given(concepts, images)
     shares = _shares(weights)
     conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
@@ -133,6 +133,13 @@ def audit(
             callback=bars,
         )
     _finish(found, out, conditions)
+
+
+def _check_given(concepts: Path | None, images: Path | None) -> None:
+    """Name a file or folder that is missing before any model is loaded."""
+    check_readable("--concepts", concepts, "a file of concepts")
+    if images is not None and not images.is_dir():
+        raise wrong_value("--images", "a folder of pictures, or of one folder for each label", f"{str(images)!r}")
 
 
 def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, place: str) -> "Explainer":

@@ -50,7 +50,7 @@ _QUICK = _Bounds(budget="5600 rows", iterations=20, restarts=1, n_validation=8, 
 _ABOUT = """\
 Explains {count} classes whose truth is known: {kinds}.
 A small diffusion model draws pictures until a classifier answers with the class, and the words of its prompt say why.
-This takes two to three minutes on two cores.
+This takes one to three minutes on two cores.
 No download and no GPU is needed. A report comes last: {report}
 """
 _RAISES = 1.0

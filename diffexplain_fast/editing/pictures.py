@@ -11,7 +11,9 @@ from diffexplain_fast.coloured import check_range, in_colour
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
-def as_pixels(images: object, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+def as_pixels(
+    images: object, size: tuple[int, int], device: torch.device | str = "cpu", name: str = "images"
+) -> Tensor:
     """Return pictures as pixels [B, 3, H, W] in [0, 1], in float32.
 
     A picture of another size is scaled so that it covers the size, and what is too long is cut off on both sides. Grey
@@ -22,21 +24,22 @@ def as_pixels(images: object, size: tuple[int, int], device: torch.device | str 
         images: a PIL image, a sequence of them, or pixels [3, H, W] or [B, 3, H, W] in [0, 1].
         size: height and width.
         device: where the pixels are put.
+        name: of the argument in a message.
 
     Raises:
         TypeError: something else.
         ValueError: no picture, pixels of another shape or dtype, or out of [0, 1].
     """
     if isinstance(images, Tensor):
-        return _scaled(_checked(images), size).to(device)
+        return _scaled(_checked(images, name), size).to(device)
     given = [images] if isinstance(images, Image.Image) else images
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise wrong_type("images", "PIL images, or pixels [B, 3, H, W] in [0, 1]", images)
+        raise wrong_type(name, "PIL images, or pixels [B, 3, H, W] in [0, 1]", images)
     if not given:
-        raise wrong_value("images", "at least one picture", "none")
+        raise wrong_value(name, "at least one picture", "none")
     for image in given:
         if not isinstance(image, Image.Image):
-            raise wrong_type("images", "PIL images, or pixels [B, 3, H, W] in [0, 1]", image)
+            raise wrong_type(name, "PIL images, or pixels [B, 3, H, W] in [0, 1]", image)
     return torch.stack([_read(image, size) for image in given]).to(device)
 
 
@@ -46,14 +49,14 @@ def as_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(values)
 
 
-def _checked(pixels: Tensor) -> Tensor:
+def _checked(pixels: Tensor, name: str) -> Tensor:
     if pixels.ndim == 3:
         pixels = pixels[None]
     if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-        raise wrong_value("images", "pixels [B, 3, H, W] with at least one picture", list(pixels.shape))
+        raise wrong_value(name, "pixels [B, 3, H, W] with at least one picture", list(pixels.shape))
     if not pixels.is_floating_point():
-        raise wrong_value("images", "floating point pixels in [0, 1]", pixels.dtype)
-    check_range("images", "pixels in [0, 1]", pixels)
+        raise wrong_value(name, "floating point pixels in [0, 1]", pixels.dtype)
+    check_range(name, "pixels in [0, 1]", pixels)
     return pixels.detach().float()
 
 

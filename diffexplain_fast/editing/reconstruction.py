@@ -70,7 +70,7 @@ def reconstruct(
     )
 
 
-def checked_captions(captions: object, count: int) -> list[str] | None:
+def checked_captions(captions: object, count: int, name: str = "captions") -> list[str] | None:
     """Return captions as a list of one for each of so many pictures, None for None.
 
     Raises:
@@ -80,10 +80,10 @@ def checked_captions(captions: object, count: int) -> list[str] | None:
     if captions is None:
         return None
     if isinstance(captions, str) or not isinstance(captions, Sequence):
-        raise wrong_type("captions", "a sequence of one caption for each picture, or None", captions)
+        raise wrong_type(name, "a sequence of one caption for each picture, or None", captions)
     for caption in captions:
         if not isinstance(caption, str):
-            raise wrong_type("captions", "strings", caption)
+            raise wrong_type(name, "strings", caption)
     if len(captions) != count:
-        raise wrong_value("captions", f"{count}, one for each picture", len(captions))
+        raise wrong_value(name, f"{count}, one for each picture", len(captions))
     return list(captions)

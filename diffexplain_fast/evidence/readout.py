@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.labels import with_index
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Response, Target, as_target
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
 
@@ -99,8 +100,11 @@ def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Reado
     shown = [None if index is None else classifier.label_name(index) for index in classes]
     names = []
     for target, index, label in zip(bound, classes, shown, strict=True):
-        twice = label is not None and classifier.labels is not None and list(classifier.labels).count(label) > 1
-        names.append(target.describe() if label is None else f"{label} ({index})" if twice else label)
+        if index is None or label is None:
+            names.append(target.describe())
+        else:
+            twice = list(classifier.labels or ()).count(label) > 1
+            names.append(with_index(label, index) if twice else label)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise wrong_value("targets", "every target once", f"{', '.join(repeated)} twice")

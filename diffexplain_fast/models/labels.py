@@ -57,7 +57,7 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
     Args:
         labels: names of the classes, None if they have none.
         name: name of the classifier in the message.
-        label: the label or index.
+        label: the label or index; of a label that several classes share the text "crane (134)", with the index.
         classes: number of classes if there are no labels, None if it is not known.
 
     Raises:
@@ -76,10 +76,18 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
         raise wrong_value("label", f"a class index, because {name} has no labels", repr(label))
     indices = [index for index, known in enumerate(labels) if known == label]
     if not indices:
+        indices = [index for index, known in enumerate(labels) if label == with_index(known, index)]
+    if not indices:
         raise unknown_name("label", label, labels)
     if len(indices) > 1:
-        raise wrong_value("label", f"an index, because classes {indices} share this label", repr(label))
+        wanted = f'an index or "{with_index(label, indices[0])}", because classes {indices} share this label'
+        raise wrong_value("label", wanted, repr(label))
     return indices[0]
+
+
+def with_index(label: str, index: int) -> str:
+    """Return the text that names one of several classes with the same label."""
+    return f"{label} ({index})"
 
 
 def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:

@@ -29,7 +29,8 @@ class AuditRow(Record):
         low: lower end of its interval.
         high: upper end.
         p: of the test that the effect does not exceed the minimal effect, in the direction of the estimate.
-        adjusted_p: the same, adjusted over all rows and both directions.
+        adjusted_p: the same, adjusted over all rows and both directions; both are NaN where fewer than 12 pictures ask
+            for the concept, because nothing is tested there.
         finding: whether the effect exceeds the minimal effect.
         role: "core", "spurious", "suppresses", "none", "small", "undecided" or "not drawable".
         asked: effect of asking for the word; ``effect`` is the same number unless it is corrected for disobeyed words.
@@ -187,7 +188,8 @@ class UnitRow(Record):
         effect: its effect in the second half, in standard deviations of the feature over the pool.
         low: lower end of the interval of ``effect``.
         high: upper end.
-        adjusted_p: of the test that the effect does not exceed the minimal effect, adjusted over the features.
+        adjusted_p: of the test that the effect does not exceed the minimal effect, adjusted over the features; NaN
+            where fewer than 12 pictures of the second half ask for the concept, because nothing is tested there.
         name: such as "unit 3", "PCA 1" or "CAV background:desert".
         finding: whether the second half confirms an effect above the minimal one.
         chosen_effect: the effect in the first half, which is optimistic, because it is the largest of many.

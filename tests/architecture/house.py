@@ -150,7 +150,7 @@ DOORS = {
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
         "image_text": ANY,
-        "labels": "methods",
+        "labels": "evidence methods",
         "loading": ANY,
         "pipeline": ANY,
         "preprocess": "api",

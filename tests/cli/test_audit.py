@@ -159,3 +159,9 @@ def test_workers_of_ray_draw_the_same_pictures(models: tuple[str, str], tmp_path
         assert code == 0, text
         rows.append(repr(Audit.load(tmp_path / name / "audit").rows))
     assert rows[0] == rows[1]
+
+
+def test_a_folder_of_pictures_that_is_missing_is_named_before_a_model_is_loaded(tmp_path: Path) -> None:
+    options = ["--out", tmp_path / "out", "--images", tmp_path / "absent"]
+    code, text = run("audit", "timm/there_is_none", *options)
+    assert code == 2 and "--images: wanted a folder of pictures" in text and "absent" in text

@@ -49,10 +49,14 @@ def test_an_unknown_label_names_five() -> None:
 def test_labels_that_repeat_are_distinguished_by_index() -> None:
     classifier = Classifier(tiny_classifier(), labels=("crane", "boat", "crane", "fish"))
     assert classifier.label_index("boat") == 1 and classifier.label_index(2) == 2
-    with pytest.raises(
-        ValueError, match=r"label: wanted an index, because classes \[0, 2\] share this label, got 'crane'"
-    ):
+    message = r"""label: wanted an index or "crane \(0\)", because classes \[0, 2\] share this label, got 'crane'"""
+    with pytest.raises(ValueError, match=message):
         classifier.label_index("crane")
+    assert [classifier.label_index(f"crane ({index})") for index in (0, 2)] == [0, 2]
+    for unknown in ("crane (1)", "crane (3)", "crane ()"):
+        with pytest.raises(UnknownNameError):
+            classifier.label_index(unknown)
+    assert Classifier(tiny_classifier(), labels=("a", "a", "a (0)", "b")).label_index("a (0)") == 2, "a label wins"
 
 
 def test_without_labels_a_class_is_named_by_index() -> None:

@@ -78,7 +78,7 @@ def test_a_picture_without_the_target_has_none_and_bad_arguments_are_named() -> 
             ({"distance": -1}, "distance: wanted a number of at least 0"),
             ({"target": dx.Neuron("", 0)}, "target|layer"),
             ({"image": pictures(2)}, "image: wanted one picture, got 2"),
-            ({"caption": 3}, "captions: wanted strings"),
+            ({"caption": 3}, "caption: wanted strings"),
         ):
             with pytest.raises((TypeError, ValueError), match=message):
                 one.counterfactual(**{"image": picture(0.6), "target": "light", **options})
