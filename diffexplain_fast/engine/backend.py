@@ -127,8 +127,8 @@ class Backend:
     def single_calls(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", closely: bool) -> SingleCalls:
         """Return the models that calls of the sampler run through, for one call at a time; see there."""
         if (engine := self.running()) is not None:
-            return SingleCalls(unet, engine.models, closely)
-        return SingleCalls.own(unet, vae, self.reason, trainable(unet))
+            return SingleCalls(unet, vae, engine.models, closely, trains=True)
+        return SingleCalls.own(unet, vae, self.reason, trains=True)
 
     def reserve(self, reserve: int | str | None) -> None:
         """Change how many bytes of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""

@@ -11,7 +11,8 @@ import torch
 
 EDITED = (
     "the UNet or the VAE was edited between the sampler's call and its backward; call the sampler again "
-    "(and run the backward inside torch.func.functional_call, if that put other weights into the models)"
+    "(and run the backward inside torch.func.functional_call, if that put other weights into the models, or before the "
+    "sampler is closed, if that put the layout of the weights back)"
 )
 """Why a backward that computes a part of the call again, or that reads the models, cannot run."""
 

@@ -237,5 +237,5 @@ def read_inputs(
     noises = [noise_like(start.shape, start, generators) if step.noise else None for step in schedule.steps]
     _, negative_pooled, time_ids, negative_ids = sizes.values()
     unconditional = (prompts[1], negative_pooled, time_ids if negative_ids is None else negative_ids)
-    constant = not any(rows is not None and rows.requires_grad for rows in unconditional)
+    constant = not any(isinstance(rows, Tensor) and rows.requires_grad for rows in unconditional)
     return Inputs(Conditions(embeds, added), start, noises, constant)

@@ -119,6 +119,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
 
     def _follow(self) -> None:
         """Take over a UNet, VAE or scheduler that was replaced in the pipeline since the last call."""
+        self._backend.running()  # a closed sampler changes no model
         source = self._source
         courses = self._courses.over(source.scheduler)
         if courses is not self._courses:
@@ -274,6 +275,8 @@ class DifferentiableSampler(ViewedSampler, Closing):
 
         A UNet that replaces them in the pipeline later is not followed; edits are, see ``SingleCalls`` for ``closely``.
         """
+        if not isinstance(closely, bool):
+            raise wrong_type("closely", "True or False", closely)
         self._follow()
         return self._backend.single_calls(*self._modules, closely)
 

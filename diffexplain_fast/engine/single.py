@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.engine.checkpointing import EDITED
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet, read_models
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.single_inputs import check_single_latents, check_single_rows
 from diffexplain_fast.engine.uncompiled import slower_here
-from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.models.xl import decoding_vae
 from diffexplain_fast.ops._autocast import without_autocast
+from diffexplain_fast.ops._autograd import refuse_transforms
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -34,7 +36,7 @@ class Models(NamedTuple):
         denoiser: lean UNet, or the user's own module.
         decoder: lean VAE decoder, or the user's own module.
         watch: notices that they were edited since; None where nothing was read.
-        trained: parameters of the UNet that get a gradient.
+        trained: parameters of the UNet that get a gradient where its own module runs.
     """
 
     denoiser: Denoiser
@@ -50,14 +52,24 @@ class SingleCalls:
 
     Args:
         unet: diffusers UNet2DConditionModel; never changed.
+        vae: diffusers AutoencoderKL; never changed.
         read: reads the models, at first and after each edit.
-        closely: look before every call whether a weight was edited, also by ``weight.data``. If False, only what shows
-            without a look at the weights is followed, for callers who know that nobody edits them meanwhile.
+        closely: look before every call whether a weight was edited, also by ``weight.data``, and before a backward
+            whether an edit shows. If False, only what shows without a look at the weights is followed, and a backward
+            does not look, for callers who know that nobody edits or unfreezes them meanwhile.
+        trains: whether weights that require grad get a gradient, as in a sampler.
     """
 
-    def __init__(self, unet: "UNet2DConditionModel", read: Callable[[], Models], closely: bool = True) -> None:
-        self._unet, self._read, self._closely = unet, read, closely
-        self._models = read()
+    def __init__(
+        self,
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        read: Callable[[], Models],
+        closely: bool = True,
+        trains: bool = False,
+    ) -> None:
+        self._unet, self._vae, self._read, self._closely, self._trains = unet, vae, read, closely, trains
+        self._trained, self._models = self._trainable(), read()
 
     @classmethod
     def of(
@@ -81,11 +93,11 @@ class SingleCalls:
             with torch.inference_mode(False), torch.no_grad():
                 return Models(*models, Watch(unet, vae))
 
-        return cls(unet, read, closely)
+        return cls(unet, vae, read, closely)
 
     @classmethod
     def own(
-        cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, trained: Sequence[Tensor] = ()
+        cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, trains: bool = False
     ) -> "SingleCalls":
         """Take the modules themselves.
 
@@ -93,10 +105,14 @@ class SingleCalls:
             unet: diffusers UNet2DConditionModel; never changed.
             vae: diffusers AutoencoderKL; never changed.
             reason: why.
-            trained: parameters of the UNet that get a gradient.
+            trains: see the class.
         """
-        models = Models(ModuleUNet(unet, reason), _OwnDecoder(unet, vae, reason), None, trained)
-        return cls(unet, lambda: models)
+
+        def read() -> Models:
+            trained = (trainable(unet), trainable(vae)) if trains else ((), ())
+            return Models(ModuleUNet(unet, reason), _OwnDecoder(unet, vae, reason, trained[1]), None, trained[0])
+
+        return cls(unet, vae, read, trains=trains)
 
     @property
     def described(self) -> str:
@@ -117,16 +133,18 @@ class SingleCalls:
             added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], None for other models.
 
         Raises:
-            ValueError: a number of timesteps or embeddings that is not that of the rows, or conditions that are missing
+            TypeError: an argument of the wrong kind.
+            ValueError: a shape, dtype or device that does not fit the UNet or the rows, or conditions that are missing
                 or that the UNet does not read.
+            RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
+                that were edited since the call.
         """
-        times = torch.as_tensor(timesteps, device=rows.device)
-        times = times.expand(len(rows)) if times.ndim == 0 else times
-        self._check(rows, times, embeds, added)
+        times = check_single_rows(self._unet, rows, timesteps, embeds, added)
         self._follow()
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
-            return _lean(denoiser, rows, times, embeds, added)
+            refuse_transforms("denoise", rows, embeds, times, *(added or {}).values(), modules=(self._unet,))
+            return self._guarded(_lean(denoiser, rows, times, embeds, added))
         output = _own(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
             watch.ran()
@@ -134,39 +152,57 @@ class SingleCalls:
 
     @without_autocast
     def decode(self, latents: Tensor) -> Tensor:
-        """Return pixels [B, 3, H, W], about [0, 1] and not clamped, of latents [B, c, h, w] in the denoiser's scale."""
+        """Return pixels [B, 3, H, W], about [0, 1] and not clamped, of latents [B, c, h, w] in the denoiser's scale.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as ``denoise``.
+        """
+        check_single_latents(self._vae, latents)
         self._follow()
-        pixels = self._models.decoder(latents, _KEEP)
-        if self._models.watch is not None and self._models.decoder.reason:
-            self._models.watch.ran()
+        decoder, watch = self._models.decoder, self._models.watch
+        if not decoder.reason:
+            refuse_transforms("decode", latents, modules=(self._vae,))
+            return self._guarded(decoder(latents, _KEEP))
+        pixels = decoder(latents, _KEEP)
+        if watch is not None:
+            watch.ran()
         return pixels
 
     def _follow(self) -> None:
-        watch = self._models.watch
-        if watch is not None and (watch.edited() if self._closely else watch.touched()):
-            self._models = self._read()
+        """Read the models again after an edit, or if other weights are to get a gradient."""
+        watch, trained = self._models.watch, self._trainable() if self._closely else self._trained
+        edited = watch is not None and (watch.edited() if self._closely else watch.touched())
+        if edited or trained != self._trained:
+            self._trained, self._models = trained, self._read()
 
-    def _check(self, rows: Tensor, times: Tensor, embeds: Tensor, added: Added) -> None:
-        for name, value in (("timesteps", times), ("embeds", embeds)):
-            if len(value) != len(rows):
-                raise wrong_value(name, f"one for each of {len(rows)} rows", len(value))
-        xl = getattr(self._unet.config, "addition_embed_type", None) == "text_time"
-        if xl and (added is None or not {"text_embeds", "time_ids"} <= added.keys()):
-            raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', added and [*added])
-        if not xl and added is not None:
-            raise wrong_value("added", "None, because this UNet reads no conditions of XL", [*added])
+    def _trainable(self) -> list[int]:
+        return [id(weight) for part in (self._unet, self._vae) for weight in trainable(part)] if self._trains else []
+
+    def _guarded(self, output: Tensor) -> Tensor:
+        """Return an output of a lean model, whose backward reads the weights again, and so raises after an edit."""
+        watch = self._models.watch if self._closely else None
+        if watch is not None and output.requires_grad:
+
+            def check(gradient: Tensor) -> None:
+                if watch.touched():
+                    raise RuntimeError(EDITED)
+
+            output.register_hook(check)  # type: ignore[no-untyped-call]
+        return output
 
 
 class _OwnDecoder(ModuleDecoder):
     """A VAE as diffusers' pipeline decodes by it: a float16 one of XL on a copy in float32, where it asks for that."""
 
-    def __init__(self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str) -> None:
-        super().__init__(vae, reason)
+    def __init__(
+        self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter]
+    ) -> None:
+        super().__init__(vae, reason, weights)
         self._unet, self._vae = unet, vae
 
     def __call__(self, latents: Tensor, level: object) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped."""
-        return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason)(latents, _KEEP)
+        return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason, self._weights)(latents, _KEEP)
 
 
 def _own(

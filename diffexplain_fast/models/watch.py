@@ -23,7 +23,8 @@ class Watch:
     """The state of modules at one time: submodules, options, hooks and weights.
 
     Weights are compared by address and version, and also by norm and a few numbers of each weight, because an edit of
-    ``weight.data`` changes neither address nor version.
+    ``weight.data`` changes neither address nor version. One that keeps all of these, as two channels that change
+    places, is not noticed. Buffers are compared by version only.
 
     Args:
         *modules: the models to watch.
@@ -35,6 +36,7 @@ class Watch:
         self._submodules = [_Attributes(module) for module in submodules]
         self._kinds = dict.fromkeys(map(type, submodules))
         self._weights = [weight for module in modules for weight in module.parameters()]
+        self._buffers = [buffer for module in modules for buffer in module.buffers()]
         self._trained = {*map(id, trained)}
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
         for weight in self._weights:
@@ -62,6 +64,7 @@ class Watch:
 
     def _look(self) -> list[object]:
         values: list[object] = global_hooks()
+        values += [0 if buffer.is_inference() else buffer._version for buffer in self._buffers]
         for kind in self._kinds:
             values += methods_of(kind).values()
         for attributes in self._submodules:

@@ -71,28 +71,6 @@ def test_a_backward_inside_of_autocast_is_that_of_the_forward() -> None:
     assert grads[1].dtype == torch.float32 and torch.equal(*grads)
 
 
-def test_what_does_not_fit_is_named() -> None:
-    pipe, xl = tiny_sd(), tiny_sdxl()
-    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
-    sample, times, embeds, _ = given(load_pipeline(pipe))
-    with torch.no_grad():
-        every = calls.denoise(sample, torch.full((3,), 500), embeds)
-        assert torch.equal(calls.denoise(sample, 500, embeds), every)
-        assert torch.equal(calls.denoise(sample, torch.tensor(500), embeds), every)
-    with pytest.raises(ValueError, match="timesteps: wanted one for each of 3 rows, got 2"):
-        calls.denoise(sample, times[:2], embeds)
-    with pytest.raises(ValueError, match="embeds: wanted one for each of 3 rows, got 1"):
-        calls.denoise(sample, times, embeds[:1])
-    with pytest.raises(ValueError, match="added: wanted None, because this UNet reads no conditions"):
-        calls.denoise(sample, times, embeds, {"text_embeds": embeds[:, 0]})
-    sample, times, embeds, added = given(load_pipeline(xl))
-    for backend in ("fast", "reference"):
-        calls = SingleCalls.of(xl.unet, xl.vae, backend)
-        for some in (None, {"time_ids": added["time_ids"]}):
-            with pytest.raises(ValueError, match='added: wanted "text_embeds" and "time_ids"'):
-                calls.denoise(sample, times, embeds, some)
-
-
 def test_a_float16_vae_of_xl_decodes_in_float32_where_it_asks_for_it() -> None:
     pipe = tiny_sdxl()
     sample, *_ = given(load_pipeline(pipe))
@@ -165,3 +143,103 @@ def test_the_modules_stay_as_they_were(training: bool) -> None:
         calls.decode(sample)
     assert pipe.unet.training is training
     assert all(weight.requires_grad and weight.grad is None for weight in pipe.unet.parameters())
+
+
+def edits_of(pipe):
+    """Return edits in place of a linear layer, a convolution and a norm of a UNet, and of a linear layer of a VAE."""
+    middle = pipe.unet.mid_block
+    return {
+        "linear": middle.attentions[0].transformer_blocks[0].ff.net[2],
+        "convolution": middle.resnets[0].conv1,
+        "norm": middle.resnets[0].norm1,
+        "decoder": pipe.vae.decoder.mid_block.attentions[0].to_v,
+    }
+
+
+@pytest.mark.parametrize("edited", ["linear", "convolution", "norm", "decoder"])
+def test_a_backward_after_an_edit_raises(edited: str) -> None:
+    pipe = tiny_sd()
+    pipe.unet.requires_grad_(False).to(memory_format=torch.channels_last)
+    pipe.vae.requires_grad_(False)
+    calls = DifferentiableSampler.from_pipe(pipe, backend="fast", num_inference_steps=2).single_calls()
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    leaf = sample.clone().requires_grad_()
+    output = calls.decode(leaf) if edited == "decoder" else calls.denoise(leaf, times, embeds)
+    with torch.no_grad():
+        edits_of(pipe)[edited].weight.mul_(1.5)
+    with pytest.raises(RuntimeError, match="was edited between the sampler's call and its backward"):
+        output.sum().backward()
+    again = calls.decode(leaf) if edited == "decoder" else calls.denoise(leaf, times, embeds)
+    own = SingleCalls.of(pipe.unet, pipe.vae, "reference")
+    wanted = own.decode(leaf) if edited == "decoder" else own.denoise(leaf, times, embeds)
+    grads = [torch.autograd.grad(one.square().sum(), leaf)[0] for one in (again, wanted)]
+    assert float((grads[0] - grads[1]).norm() / grads[1].norm()) < 1e-4
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_weights_that_are_trained_later_get_their_gradient(backend: str) -> None:
+    pipe = tiny_sd()
+    pipe.unet.requires_grad_(False)
+    pipe.vae.requires_grad_(False)
+    calls = DifferentiableSampler.from_pipe(pipe, backend=backend, num_inference_steps=2).single_calls()
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    unet, decoder = pipe.unet.conv_in.weight, pipe.vae.decoder.conv_in.weight
+    for weight, run in (
+        (unet, lambda: calls.denoise(sample, times, embeds)),
+        (decoder, lambda: calls.decode(sample)),
+    ):
+        with torch.no_grad():
+            run()
+        assert not run().requires_grad
+        weight.requires_grad_(True)
+        run().square().sum().backward()
+        found, weight.grad = weight.grad, None
+        alone = (
+            pipe.unet(sample, times, embeds).sample
+            if weight is unet
+            else pipe.vae.decode(sample / pipe.vae.config.scaling_factor).sample / 2 + 0.5
+        )
+        alone.square().sum().backward()
+        assert found is not None and float((found - weight.grad).norm() / weight.grad.norm()) < 1e-4
+        weight.requires_grad_(False)
+        weight.grad = None
+        assert not run().requires_grad
+
+
+def test_a_closed_sampler_changes_no_model() -> None:
+    pipe = tiny_sd()
+    sampler = DifferentiableSampler.from_pipe(pipe, layout="convert", backend="fast", num_inference_steps=2)
+    sampler.close()
+    pipe.unet = copy.deepcopy(pipe.unet)
+    strides = [weight.stride() for weight in pipe.unet.parameters()]
+    _, _, embeds, _ = given(load_pipeline(pipe), 1)
+    for call in (lambda: sampler(embeds, embeds), sampler.single_calls):
+        with pytest.raises(RuntimeError, match="the sampler is closed"):
+            call()
+        assert [weight.stride() for weight in pipe.unet.parameters()] == strides and sampler._engine is None
+
+
+def test_transforms_are_refused_by_the_lean_model_alone() -> None:
+    pipe = tiny_sd()
+    pipe.unet.requires_grad_(False)
+    rows, _, embeds, _ = given(load_pipeline(pipe))
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
+    for run in (lambda x: calls.denoise(x, 5, embeds), calls.decode):
+        with pytest.raises(RuntimeError, match=r"a call inside torch\.func"):
+            torch.func.vjp(run, rows)
+    with pytest.raises(TypeError, match="closely: wanted True or False"):
+        DifferentiableSampler.from_pipe(pipe, num_inference_steps=2).single_calls("no")
+
+
+def test_an_edit_of_a_buffer_that_is_a_weight_is_followed() -> None:
+    pipe = tiny_sd()
+    weight = pipe.unet.conv_out.weight.data.clone()
+    del pipe.unet.conv_out.weight
+    pipe.unet.conv_out.register_buffer("weight", weight)
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "fast")
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    with torch.no_grad():
+        calls.denoise(sample, times, embeds)
+        weight.mul_(1.5)
+        wanted = pipe.unet(sample, times, embeds).sample
+        assert torch.allclose(calls.denoise(sample, times, embeds), wanted, rtol=0, atol=1e-5)
