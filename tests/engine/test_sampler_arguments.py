@@ -88,6 +88,12 @@ def test_a_bad_argument_of_a_call_is_refused_by_name(pipe, arguments, error, mes
         sampler_of(pipe)(**(usual | arguments))
 
 
+def test_a_negative_prompt_is_not_read_without_guidance(pipe):
+    sampler, latents = sampler_of(pipe), torch.zeros(1, 4, 8, 8)
+    found = [sampler(embeds(), given, latents, guidance_scale=1.0) for given in (None, ["a"], embeds(7).double())]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
