@@ -71,10 +71,10 @@ class Album:
         if known in self.shelf.batches:
             pixels, rows = self.shelf.batches[known]
             problem.cost.count(rows, gradient=False)
-            return pixels.to(problem.pipeline.device)
+            return pixels.to(problem.pipeline.device, copy=True)  # a classifier may write into what it is given
         before = problem.cost.forward
         pixels = draw()
-        self._keep(known, pixels.cpu(), problem.cost.forward - before)
+        self._keep(known, pixels.to("cpu", copy=True), problem.cost.forward - before)
         return pixels
 
     def _keep(self, known: tuple[object, ...], pixels: Tensor, rows: int) -> None:
