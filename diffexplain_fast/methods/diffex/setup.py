@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.single import SingleCalls
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
 from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
@@ -135,5 +135,5 @@ def _cut_words(taxonomy: Taxonomy, wording: Wording, pipeline: Pipeline) -> list
     cut = [word for word in taxonomy.cut_words(lambda text: len(pipeline.token_embeddings(text))) if word in said]
     if cut:
         got = f"{', '.join(cut)}, which the tokenizer cuts into pieces; the pipeline may not know what they mean"
-        warnings.warn(f"taxonomy: wanted words that are one token each, got {got}", stacklevel=4)
+        warnings.warn(f"taxonomy: wanted words that are one token each, got {got}", stacklevel=callers_level())
     return cut
