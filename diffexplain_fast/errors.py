@@ -2,6 +2,7 @@
 
 import difflib
 import heapq
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -58,6 +59,14 @@ def unknown_name(argument: str, name: object, known: Iterable[str]) -> UnknownNa
     nearest = difflib.get_close_matches(text, _likely(text, options), n=5, cutoff=0.0)
     wanted = f"one of {len(options)} known names, nearest: {', '.join(option[:_LONGEST] for option in nearest)}"
     return UnknownNameError(describe(argument, wanted, repr(text) if isinstance(name, str) else repr(name)[:_LONGEST]))
+
+
+def callers_level() -> int:
+    """Return the ``stacklevel`` at which a warning of the function that asks names the line of the user's code."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("diffexplain_fast", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _likely(name: str, options: Sequence[str]) -> list[str]:

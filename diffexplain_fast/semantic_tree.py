@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -11,6 +11,8 @@ from diffexplain_fast.records import Json
 _DEEPEST = 50
 _OBJECT = re.compile(r'\{\s*["}]')
 """The beginning of a JSON object: a brace in prose has something else behind it."""
+_FREE = "word"
+"""What an audit calls the category of free words."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def read_nodes(value: object, path: tuple[str, ...]) -> tuple[Node, ...]:
         name = given.strip()
         if not name:
             raise wrong_value(place, "names that are not empty", repr(given))
-        if name.casefold() in (known.casefold() for known in path):
+        if below is not None and name.casefold() in (known.casefold() for known in path):
             raise wrong_value(place, "no node below a node of its own name", f"the cycle {' > '.join((*path, name))}")
         if name.casefold() in found:
             raise wrong_value(place, "every name once", f"{name!r} twice")
@@ -88,6 +90,28 @@ def written(nodes: tuple[Node, ...]) -> Json:
     if not any(node.children for node in nodes):
         return [node.name for node in nodes]
     return {node.name: written(node.children) if node.children else None for node in nodes}
+
+
+def tree_of(found: Sequence[str], others: Sequence[str]) -> list[str | dict[str, list[str]]]:
+    """Return the tree of concepts, named as an audit names them: "background:sea", "word:striped" for a free word.
+
+    Names that differ in capitals only count once. A free word is a leaf of its own; one that is called like a category
+    lies below "word", because no two nodes beside each other have the same name.
+
+    Args:
+        found: names of the concepts that are to be in it.
+        others: names of values that are to be in it where their category is.
+    """
+    categories = {name.partition(":")[0].casefold() for name in found} - {_FREE}
+    nodes: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
+    for name in [*found, *others]:
+        category, _, word = name.partition(":")
+        if category == _FREE and name in found and word.casefold() not in categories:
+            nodes.setdefault((word.casefold(), False), (word, {}))
+        elif category.casefold() in categories or name in found:
+            _, below = nodes.setdefault((category.casefold(), True), (category, {}))
+            below.setdefault(word.casefold(), word)
+    return [{name: [*below.values()]} if below else name for name, below in nodes.values()]
 
 
 def object_in(answer: str) -> Json:

@@ -10,12 +10,10 @@ from typing import Protocol
 from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_bytes, given_path
 from diffexplain_fast.records import Json
-from diffexplain_fast.semantic_tree import leaves, object_in, read_nodes, short_name, written
+from diffexplain_fast.semantic_tree import leaves, object_in, read_nodes, short_name, tree_of, written
 from diffexplain_fast.storage import write_json_atomic
 
 _ASKED, _SHOWN = 3, 200
-_FREE = "word"
-"""What an audit calls the category of free words."""
 _QUESTION = (
     "List the visual semantics in which these pictures differ or could differ, from coarse to fine. "
     "Answer with JSON only: "
@@ -73,6 +71,9 @@ class Found(Protocol):
 class Taxonomy:
     """A tree of semantics of any depth; its first level are categories such as "background".
 
+    Of a category that methods know by its usual name (background, colour, texture, object, companion, size, place) a
+    picture shows one value, at any depth. Of others it shows one below each node, so blond hair may have blue eyes.
+
     Args:
         categories: names to what is below them: a dict, a list or set of names, or None for a leaf. Also a list of such
             dicts, as the paper prints it, or a list of names.
@@ -84,8 +85,8 @@ class Taxonomy:
 
     Raises:
         TypeError: something in it that is neither a name nor what may be below one.
-        ValueError: a node that lies below itself, two nodes of one name below the same node, an empty name, or a node
-            that is to have children and has none; the message says where.
+        ValueError: a node with children below one of its own name, two nodes of one name below the same node, an empty
+            name, or a node that is to have children and has none; the message says where.
 
     Source: DiffEx (CVPR 2025), tables G and H, and the JSON of its released code.
     """
@@ -188,7 +189,8 @@ class Taxonomy:
         """Return the concepts that an audit has found, so that they can be edited on one's own pictures.
 
         A category is whole, with values that nothing was found of: a picture that shows a found value is edited by
-        showing another one. A free word has no category.
+        showing another one. A free word has no category, except "word" where a category has the name of the word. Names
+        that differ in capitals only count once, as the first one is written.
 
         Args:
             audit: with at least one finding.
@@ -210,15 +212,7 @@ class Taxonomy:
         if not chosen:
             wanted = "an audit with findings" + ("" if target is None else f" of {target!r}")
             raise wrong_value("audit", wanted, "none")
-        tree: dict[str, dict[str, None] | None] = {}
-        for name in [*chosen, *(row.concept for row in audit.rows)]:
-            category, _, word = name.partition(":")
-            if category == _FREE:
-                tree |= {word: None} if name in chosen else {}
-            elif any(one.startswith(f"{category}:") for one in chosen):
-                below = tree.setdefault(category, {})
-                assert below is not None
-                below[word] = None
+        tree = tree_of(chosen, [row.concept for row in audit.rows])
         return cls(tree, domain=", ".join(targets) if target is None else target)
 
     def to_json(self, form: str = "released") -> Json:

@@ -185,6 +185,20 @@ def test_findings_of_an_audit_become_categories_with_all_their_values() -> None:
         dx.Taxonomy.from_audit(audit_of(("fish", "background:sea", False)), "fish")
 
 
+def test_names_of_an_audit_that_are_alike_are_told_apart_or_count_once() -> None:
+    names = ("word:hat", "hat:bowler", "hat:beanie", "word:Red", "word:red", "word:cap", "Hat:Bowler")
+    audit = audit_of(*(("fish", name, name not in ("hat:beanie", "word:cap")) for name in names))
+    taxonomy = dx.Taxonomy.from_audit(audit, "fish")
+    assert [concept.name for concept in taxonomy.concepts] == ["word:hat", "hat:bowler", "hat:beanie", "Red"]
+    other = dx.Taxonomy.from_audit(audit_of(("fish", "hat:bowler", True), ("fish", "word:Hat", True)), "fish")
+    assert [concept.name for concept in other.concepts] == ["hat:bowler", "word:Hat"]
+    free = dx.Taxonomy.from_audit(audit_of(("fish", "word:word", True), ("fish", "hat:bowler", False)))
+    assert [concept.name for concept in free.concepts] == ["word"]
+    same = dx.Taxonomy.from_audit(audit_of(("fish", "hat:hat", True), ("fish", "hat:nothing", False)))
+    assert [concept.name for concept in same.concepts] == ["hat:hat", "hat:nothing"]
+    assert same == dx.Taxonomy({"hat": ["hat", "nothing"]}, domain="fish")
+
+
 @pytest.mark.parametrize("name", [5, None, b"a:b", ("a", "b")])
 def test_names_of_another_kind_are_unknown_and_said(name: Any) -> None:
     tree = dx.Taxonomy({"a": ["b", "c"]})

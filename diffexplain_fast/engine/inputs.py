@@ -1,6 +1,5 @@
 """The inputs of a call besides the prompt, as the tensors that the engines read: noise, unconditional rows, sizes."""
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from torch import Tensor
 from diffexplain_fast.engine.checks import check_ready, check_tensor
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
 from diffexplain_fast.models.xl import pooled_width
 
 if TYPE_CHECKING:
@@ -64,15 +63,7 @@ class Unseeded:
             remedy = (
                 "until 0.1 every call drew the same noise: pass generator=torch.Generator().manual_seed(0) for that"
             )
-            warnings.warn(what + remedy, FutureWarning, stacklevel=_callers_level())
-
-
-def _callers_level() -> int:
-    """Return the ``stacklevel`` at which a warning of the function that asks names the line of the user's code."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("diffexplain_fast", "torch"):
-        frame, level = frame.f_back, level + 1
-    return level
+            warnings.warn(what + remedy, FutureWarning, stacklevel=callers_level())
 
 
 def noise_like(shape: Sequence[int], like: Tensor, generators: Generators) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
 from diffexplain_fast.evidence.concept_names import by_name, checked_name, checked_values, listed, unknown_labels
 from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
@@ -221,7 +221,7 @@ class Concepts:
             labels: of the classifier; None where it has none.
         """
         for unknown in unknown_labels(self.core, labels):
-            warnings.warn(f"{unknown}; what it declares counts for no class here", stacklevel=2)
+            warnings.warn(f"{unknown}; what it declares counts for no class here", stacklevel=callers_level())
 
 
 def concepts_of(given: object, pipeline: Pipeline) -> Concepts:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.nn.functional import interpolate
 
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
 from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, REGRESSION, SIGMOID, SOFTMAX
 
 _PROBLEM_TYPES = {
@@ -87,7 +87,7 @@ def settled_output(
     if labels is not None and len(labels) != columns and kind == REGRESSION:
         raise wrong_value("labels", "one for each of the 1 outputs", f"{len(labels)} labels")
     if stated is None and kind != SOFTMAX:
-        warnings.warn(_warning(kind, columns, labels, name), UserWarning, stacklevel=4)
+        warnings.warn(_warning(kind, columns, labels, name), UserWarning, stacklevel=callers_level())
     return kind, columns
 
 

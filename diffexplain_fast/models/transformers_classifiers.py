@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, Aut
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
-from diffexplain_fast.errors import describe, wrong_value
+from diffexplain_fast.errors import callers_level, describe, wrong_value
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.labels import labels_of_config
 from diffexplain_fast.models.parts import Parts
@@ -183,7 +183,7 @@ def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess |
     size = (size, size) if isinstance(size, int) else size
     taken = "their own size" if size is None else f"{size[0]} x {size[1]}"
     got = f"none in {folder}: its model is given pixels in [0, 1] of {taken}, which is wrong if it normalises them"
-    warnings.warn(describe("classifier", wanted, got), UserWarning, stacklevel=5)
+    warnings.warn(describe("classifier", wanted, got), UserWarning, stacklevel=callers_level())
     return None if size is None else Preprocess(size=(size[0], size[1]))
 
 

@@ -1,6 +1,7 @@
 """The tiny world's own taxonomy, and how its captions say a change of a picture."""
 
 from collections.abc import Collection, Mapping
+from string import punctuation
 
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
@@ -46,6 +47,7 @@ class WorldWording:
     """Captions of the tiny world as attributes, and back.
 
     What a caption leaves open is absent, plain, or of the usual size and place; a colour or background is not said.
+    Capitals count as small letters, and punctuation is passed over: the world's words have neither.
 
     Args:
         words: that the pipeline knows; where "nothing" is one of them, captions say absence.
@@ -59,7 +61,8 @@ class WorldWording:
 
     def said(self, text: str) -> dict[str, str]:
         """Return what a caption says: attribute to value."""
-        read = {name: values[0] for name, values in read_caption(text).items() if len(values) == 1}
+        words = " ".join(word.strip(punctuation) for word in text.lower().split())
+        read = {name: values[0] for name, values in read_caption(words).items() if len(values) == 1}
         return {"texture": _PLAIN, "style": "scene", **ABSENCE, **read}
 
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
@@ -69,6 +72,7 @@ class WorldWording:
             text: the caption.
             changes: attribute to value.
         """
+        changes = {name: word.lower() for name, word in changes.items()}
         now = {**self.said(text), **changes}
         if self._says_absence:
             return full_caption({**dict.fromkeys(WORLD, ""), **now})
@@ -83,6 +87,7 @@ class WorldWording:
 
     def region(self, word: str, category: str) -> str | None:
         """Return the text that asks the segmenter for a value, None for one that is nowhere."""
+        word = word.lower()
         if word in (NOTHING, USUAL):
             return None
         return word if category == "background" else f"a {word}"

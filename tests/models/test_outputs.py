@@ -98,8 +98,9 @@ def test_a_probability_follows_its_definition(read: Callable, output: str, truth
 )
 def test_a_head_that_ends_in_probabilities_is_detected_with_a_warning(read: Callable, output: str, said: str) -> None:
     found = classifier(read)
-    with pytest.warns(UserWarning, match=rf'output: .*ReadOut.*{said}.*output="{output}" says so'):
+    with pytest.warns(UserWarning, match=rf'output: .*ReadOut.*{said}.*output="{output}" says so') as told:
         assert torch.allclose(probability(found, "red"), read(colours())[:, 0], rtol=1e-5)
+    assert [one.filename for one in told] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found(pictures())  # once is enough

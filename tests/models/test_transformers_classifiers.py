@@ -101,8 +101,9 @@ def test_a_folder_without_a_processor_warns_of_its_models_input(copy: Path) -> N
         classifier = Classifier.from_pretrained(copy)
     assert classifier.preprocess is None
     edit_json(copy / "config.json", image_size=12)
-    with pytest.warns(UserWarning, match="of 12 x 12, which is wrong if it normalises them"):
+    with pytest.warns(UserWarning, match="of 12 x 12, which is wrong if it normalises them") as said:
         assert Classifier.from_pretrained(copy).preprocess == Preprocess(size=(12, 12))
+    assert [one.filename for one in said] == [__file__]
 
 
 def test_a_folder_without_names_has_no_labels(saved: Path) -> None:

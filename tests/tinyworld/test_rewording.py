@@ -51,3 +51,13 @@ def test_what_is_absent_has_no_region() -> None:
     wording = WorldWording(HARDER)
     assert wording.region("desert", "background") == "desert" and wording.region("kite", "companion") == "a kite"
     assert wording.region(NOTHING, "companion") is None and wording.region(USUAL, "size") is None
+
+
+def test_capitals_and_punctuation_of_a_caption_and_of_words_do_not_count() -> None:
+    wording = WorldWording(HARDER)
+    assert wording.said("A Red Boat, on Sea.") == wording.said("a red boat on sea")
+    assert wording.changed("a red boat on sea", {"background": "Snow", "companion": "Nothing"}) == wording.changed(
+        "a red boat on sea", {"background": "snow", "companion": NOTHING}
+    )
+    assert "plain" in WorldWording(VOCABULARY).changed("a red boat on sea", {"texture": "Plain"})
+    assert wording.region("Desert", "background") == "desert" and wording.region("Nothing", "companion") is None

@@ -8,12 +8,13 @@ from torch import Tensor
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex.errors_of_denoiser import denoiser_errors
-from diffexplain_fast.methods.diffex.scene import Job, Scene
+from diffexplain_fast.methods.diffex.kinds import slot_of
+from diffexplain_fast.methods.diffex.scene import Job, Scene, same_word
 from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.taxonomy import Taxonomy
 
 Values = dict[str, list[str]]
-"""Category to all words that a picture may show of it."""
+"""Slot to all words that a picture may show of it, each once apart from capitals; see ``kinds.slot_of``."""
 
 
 class Verdict(NamedTuple):
@@ -39,11 +40,11 @@ class Eye(Protocol):
 
 
 def values_of(*taxonomies: Taxonomy | None) -> Values:
-    """Return the words of every category of taxonomies."""
+    """Return the words of every slot of taxonomies, as the first taxonomy that has a word spells it."""
     found: Values = {}
     for concept in (concept for taxonomy in taxonomies if taxonomy is not None for concept in taxonomy.concepts):
-        words = found.setdefault(concept.category or concept.word, [])
-        if concept.word not in words:
+        words = found.setdefault(slot_of(concept), [])
+        if not any(same_word(concept.word, word) for word in words):
             words.append(concept.word)
     return found
 
@@ -100,7 +101,9 @@ class SimilarityEye:
         said = self._wording.said(job.caption)
         for name, words in self._values.items():
             if name in job.changes or name not in self.unsure:
-                choices = list(dict.fromkeys([*words, *([said[name]] if name in said else [])]))
+                choices = (
+                    words if any(same_word(said.get(name, word), word) for word in words) else [*words, said[name]]
+                )
                 texts = [self._wording.changed(job.caption, {name: word}) for word in choices]
                 found[name] = choices[int((self._similarity.texts(texts) @ feature).argmax())]
         return found
@@ -127,6 +130,6 @@ class DenoiserEye:
 
 
 def _verdict(job: Job, wanted: dict[str, str], seen: dict[str, str | None]) -> Verdict:
-    appeared = all(seen.get(name) == word for name, word in job.changes.items())
+    appeared = all(same_word(seen.get(name), word) for name, word in job.changes.items())
     others = [name for name in seen if name in wanted and name not in job.changes]
-    return Verdict(appeared, tuple(name for name in others if seen[name] != wanted[name]))
+    return Verdict(appeared, tuple(name for name in others if not same_word(seen[name], wanted[name])))

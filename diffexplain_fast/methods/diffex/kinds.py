@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from diffexplain_fast.records import JsonObject
-from diffexplain_fast.taxonomy import usual_name
+from diffexplain_fast.taxonomy import Concept, usual_name
 
 SWAP, STRONGER, GUIDED, EARLY = "swap", "stronger swap", "guided swap", "early guided swap"
 INPAINT, GUIDE = "inpaint", "guide"
@@ -61,6 +61,17 @@ _OTHER = Kind()
 def kind_of(category: str) -> Kind:
     """Return how a category is edited, by its name."""
     return KINDS.get(usual_name(category), _OTHER)
+
+
+def slot_of(concept: Concept) -> str:
+    """Return the name of what a concept is a value of: a caption says one value of it, which another one replaces.
+
+    That is the usual name of a category that has a kind, however deep its values lie, because a picture has one
+    background; and of any other category the node above the value: "face:hair" of brown hair, which replaces blond hair
+    and not blue eyes. A concept without a category has a name of its own.
+    """
+    usual = usual_name(concept.category)
+    return usual if usual in KINDS else ":".join(concept.path[:-1] or ("", concept.word))
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:

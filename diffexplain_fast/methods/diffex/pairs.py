@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from diffexplain_fast.methods.diffex.kinds import slot_of
 from diffexplain_fast.methods.diffex.nulls import Null
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
@@ -17,7 +18,7 @@ Found = Mapping[Names, Sequence[Trial]]
 
 
 def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: int) -> list[tuple[Concept, Concept]]:
-    """Return the pairs of concepts of different categories that are worth drawing.
+    """Return the pairs of concepts that are worth drawing, of which neither replaces the other; see ``slot_of``.
 
     All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
     other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone. Concepts without any
@@ -31,7 +32,7 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
     sizes = {effect.concept: abs(effect.effect) for effect in effects}
     drawn = {effect.concept for effect in effects if effect.n} or sizes.keys()
     known = [concept for concept in concepts if concept.name in drawn]
-    pairs = [(a, b) for a, b in itertools.combinations(known, 2) if a.category != b.category or not a.category]
+    pairs = [(a, b) for a, b in itertools.combinations(known, 2) if slot_of(a) != slot_of(b)]
     if len(pairs) > width**2:
         kept = {concept.name for concept in sorted(known, key=lambda c: -sizes[c.name])[:width]}
         pairs = [(a, b) for a, b in pairs if a.name in kept or b.name in kept]

@@ -56,7 +56,8 @@ class Regions:
         """Return where each edited picture [B, 3, H, W] may differ from the scene, bool [B, 1, H, W].
 
         That is where the old thing was or the new one is, and a little around it, because the edge of a region is never
-        exact; for a background everything but the things before it, whose edge stays theirs.
+        exact; for a background everything but the things before it, whose edge stays theirs. Where no word says what to
+        look for, it is the whole picture; what was looked for and is in neither picture is nowhere.
         """
         places, texts = [], []
         for i, job in enumerate(jobs):
@@ -69,6 +70,9 @@ class Regions:
         if places and self._segmenter is not None:
             for i, region in zip(places, self._segmenter.regions(edited[places], texts), strict=True):
                 found[i] |= grown(region, GROW).bool()
+        for i, job in enumerate(jobs):
+            if i not in places and not self.there(scene, job):
+                found[i] = True
         return found
 
     def drawn(self, scene: Scene, jobs: Sequence[Job], empty: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.evidence.shipped import Wording
+from diffexplain_fast.methods.diffex.kinds import slot_of
 from diffexplain_fast.taxonomy import Concept
 
 Noted = tuple[str, int, int, tuple[float, ...]]
@@ -18,7 +19,7 @@ class Job(NamedTuple):
 
     Attributes:
         concepts: that the picture is to show.
-        changes: category to word, of those concepts.
+        changes: slot to word, of those concepts; see ``kinds.slot_of``.
         caption: of the picture as it is to be.
     """
 
@@ -40,7 +41,7 @@ class Scene:
         index: number of the picture.
         pixels: [1, 3, H, W].
         caption: as it is.
-        said: category to word, of the caption.
+        said: slot to word, of the caption.
         clean: latent [1, c, h, w].
         decoded: what the autoencoder makes of the picture [1, 3, H, W].
         inversions: by caption, number of steps, seed and guidance.
@@ -75,13 +76,18 @@ class Pictures(NamedTuple):
     masks: Tensor
 
 
+def same_word(one: str | None, other: str | None) -> bool:
+    """Return whether two words are the same one apart from capitals; None is no word."""
+    return one == other or (one is not None and other is not None and one.casefold() == other.casefold())
+
+
 def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:
     """Return the job of showing concepts, None where the caption says them already or cannot say them together."""
-    changes = {concept.category or concept.word: concept.word for concept in concepts}
+    changes = {slot_of(concept): concept.word for concept in concepts}
     if len(changes) < len(concepts):
         return None
     now = wording.changed(scene.caption, {})
-    for category, word in changes.items():
-        if scene.said.get(category) == word or wording.changed(scene.caption, {category: word}) == now:
+    for slot, word in changes.items():
+        if same_word(scene.said.get(slot), word) or wording.changed(scene.caption, {slot: word}) == now:
             return None
     return Job(concepts, changes, wording.changed(scene.caption, changes))

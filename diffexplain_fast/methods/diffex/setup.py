@@ -9,17 +9,17 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.single import SingleCalls
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
 from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
-from diffexplain_fast.methods.diffex.kinds import EDITORS
+from diffexplain_fast.methods.diffex.kinds import EDITORS, slot_of
+from diffexplain_fast.methods.diffex.mixing import wording_for
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.resuming import Asked, steps_in
 from diffexplain_fast.methods.diffex.trials import Lab
-from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json, JsonObject
@@ -98,7 +98,7 @@ def set_up(
     budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
     if wishes.editor == "inpaint" and shipped.segmenter is None:
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
-    wording, values = _wording(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
+    wording, values = wording_for(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
     cut = _cut_words(taxonomy, wording, pipeline)
     settings: JsonObject = {"taxonomy": taxonomy.to_json(), "seed": seed}
     notes = _notes(Asked(pipeline, classifier, target), pixels, settings, wishes, budget)
@@ -129,19 +129,11 @@ def _chosen(given: object, shipped: Shipped) -> Taxonomy:
     return shipped.taxonomy
 
 
-def _wording(taxonomy: Taxonomy, shipped: Shipped) -> Wording:
-    """Return the wording that ships if it knows all categories, else one that finds and replaces words."""
-    known = values_of(shipped.taxonomy)
-    if shipped.wording is not None and values_of(taxonomy).keys() <= known.keys():
-        return shipped.wording
-    return PlainWording(taxonomy)
-
-
 def _cut_words(taxonomy: Taxonomy, wording: Wording, pipeline: Pipeline) -> list[str]:
     """Return the words that the tokenizer cuts into pieces, and warn of them."""
-    said = {c.word for c in taxonomy.concepts if wording.region(c.word, c.category) is not None}
+    said = {c.word for c in taxonomy.concepts if wording.region(c.word, slot_of(c)) is not None}
     cut = [word for word in taxonomy.cut_words(lambda text: len(pipeline.token_embeddings(text))) if word in said]
     if cut:
         got = f"{', '.join(cut)}, which the tokenizer cuts into pieces; the pipeline may not know what they mean"
-        warnings.warn(f"taxonomy: wanted words that are one token each, got {got}", stacklevel=4)
+        warnings.warn(f"taxonomy: wanted words that are one token each, got {got}", stacklevel=callers_level())
     return cut

@@ -9,6 +9,7 @@ from PIL import Image
 import diffexplain_fast as dx
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.runs.progress import Progress
+from tests.methods.diffex import worlds
 from tests.methods.diffex.worlds import TAXONOMY, Brightness, pictures, quick_attribution
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
@@ -132,8 +133,9 @@ def test_what_is_wrong_with_an_argument_is_said(options: dict, message: str) -> 
 
 
 def test_words_that_the_tokenizer_cuts_are_named_and_edited_all_the_same() -> None:
-    with pytest.warns(UserWarning, match="goatee, beard, which the tokenizer cuts into pieces"):
+    with pytest.warns(UserWarning, match="goatee, beard, which the tokenizer cuts into pieces") as said:
         found = quick_attribution(taxonomy={"face": ["goatee", "beard"]}, images=pictures(1))
+    assert [one.filename for one in said] == [worlds.__file__]  # the line that asked for the attribution
     assert found.settings["cut_words"] == ["goatee", "beard"] and len(found.rows) == 2
 
 
