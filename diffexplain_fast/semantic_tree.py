@@ -11,6 +11,7 @@ from diffexplain_fast.records import Json
 _DEEPEST = 50
 _OBJECT = re.compile(r'\{\s*["}]')
 """The beginning of a JSON object: a brace in prose has something else behind it."""
+_LIST = re.compile(r'\[\s*(?=\{\s*["}])')
 _FREE = "word"
 """What an audit calls the category of free words."""
 
@@ -117,7 +118,8 @@ def tree_of(found: Sequence[str], others: Sequence[str]) -> list[str | dict[str,
 def object_in(answer: str) -> Json:
     """Return the JSON object in the answer of a model, which may stand in prose with braces of its own.
 
-    Objects of plain values do not count beside one that holds dicts or lists; of such alone, the longest counts.
+    Objects of plain values do not count beside one that holds dicts or lists; of such alone, the longest counts. A list
+    of objects, as the paper prints a taxonomy, is one.
 
     Args:
         answer: any text.
@@ -126,6 +128,11 @@ def object_in(answer: str) -> Json:
         ValueError: no JSON object, one that breaks off, whose parts alone would say something else, or several.
     """
     found, decoder, place = list[tuple[int, dict[str, Json]]](), json.JSONDecoder(), 0
+    listed, first = _LIST.search(answer), _OBJECT.search(answer)
+    if listed and first and listed.end() == first.start():  # else the list is a part of an object
+        values, ends = decoder.raw_decode(answer, listed.start())
+        if all(isinstance(value, dict) for value in values) and not _OBJECT.search(answer, ends):
+            return values
     while begins := _OBJECT.search(answer, place):
         value, place = decoder.raw_decode(answer, begins.start())
         found.append((place - begins.start(), value))

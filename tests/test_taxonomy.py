@@ -135,7 +135,17 @@ def test_a_taxonomy_may_stand_in_prose_with_braces(around: str) -> None:
     assert found == dx.Taxonomy.from_json(RELEASED)
 
 
-@pytest.mark.parametrize("answer", ['{"hat": ["cap"]} {"glasses": ["round"]}', '[{"hat": ["cap"]}, {"b": ["c"]}]'])
+@pytest.mark.parametrize("around", ["%s", "```json\n%s\n```", "A list [of two]: %s {as you asked}"])
+def test_an_answer_may_be_the_papers_list(around: str) -> None:
+    answer = around % '[{"hat": ["cap", "fedora"]}, {"glasses": ["round"]}]'
+    found = dx.Taxonomy.propose(["picture"], lambda images, question: answer)
+    assert found == dx.Taxonomy({"hat": ["cap", "fedora"], "glasses": ["round"]})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"hat": ["cap"]} {"glasses": ["round"]}', '[{"hat": ["cap"]}] {"b": ["c"]}', '{"b": ["c"]} [{"hat": ["cap"]}]'],
+)
 def test_an_answer_with_two_taxonomies_is_none(answer: str) -> None:
     with pytest.raises(ValueError, match=r"model: wanted an answer with the JSON.*2 JSON objects in place of one"):
         dx.Taxonomy.propose(["picture"], lambda images, question: answer)
