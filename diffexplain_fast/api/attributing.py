@@ -102,6 +102,7 @@ class Attributing:
             taxonomy=setup.taxonomy,
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
+            | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},

@@ -1,7 +1,7 @@
 """What the classifier says of pictures, on the scale of effects; and what may be spent on drawing them."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -91,12 +91,14 @@ class Budget:
         rows: of the denoiser, None for no limit.
         seconds: of wall-clock time, None for no limit.
         used_up: whether something was left out for it.
+        kept: number of a picture to the rows that are kept back for its redraws.
     """
 
     models: LatentModels
     rows: int | None = None
     seconds: float | None = None
     used_up: bool = False
+    kept: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
@@ -111,9 +113,18 @@ class Budget:
         """Count time that an interrupted run has spent before."""
         self._began -= seconds
 
+    def release(self, picture: int) -> int:
+        """Return the rows that are kept back for the redraws of a picture, and no longer keep them back."""
+        return self.kept.pop(picture, 0)
+
     def allows(self, rows: int) -> bool:
-        """Return whether so many more rows may be run, and remember where they may not."""
-        spent = self.rows is not None and self.models.denoiser_rows + rows > self.rows
-        late = self.seconds is not None and time.perf_counter() - self._began > self.seconds
+        """Return whether so many more rows may be run beside those kept back, and remember where they may not.
+
+        The time that rows kept back will take is guessed from that of all rows so far.
+        """
+        done, kept = self.models.denoiser_rows, sum(self.kept.values())
+        seconds = (time.perf_counter() - self._began) * (1 + kept / done if done else 1)
+        spent = self.rows is not None and done + rows + kept > self.rows
+        late = self.seconds is not None and seconds > self.seconds
         self.used_up = self.used_up or spent or late
         return not (spent or late)

@@ -74,7 +74,8 @@ def attribute(
             raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
         telling.rows = seeds * _expected(lab, jobs)
         for seed in range(seeds):
-            work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
+            some, beside = _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
+            work[-1].keep(lab.run(scene, some, seed, beside=beside))
     placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
     effects = effects_of(rows, nulls)
