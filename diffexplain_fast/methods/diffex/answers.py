@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
@@ -116,6 +117,16 @@ class Budget:
     def release(self, picture: int) -> int:
         """Return the rows that are kept back for the redraws of a picture, and no longer keep them back."""
         return self.kept.pop(picture, 0)
+
+    def require(self, rows: int) -> None:
+        """Refuse a budget that does not even allow the rows of a first edit.
+
+        Raises:
+            ValueError: see above; the message says how many rows are needed.
+        """
+        if not self.allows(rows):
+            wanted = f"enough for the caption and one edit, which take {self.models.denoiser_rows + rows} rows"
+            raise wrong_value("budget", wanted, self.rows if self.seconds is None else f"{self.seconds} s")
 
     def allows(self, rows: int) -> bool:
         """Return whether so many more rows may be run beside those kept back, and remember where they may not.

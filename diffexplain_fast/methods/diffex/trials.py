@@ -10,6 +10,7 @@ from diffexplain_fast.methods.diffex.answers import Answers, Budget
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye
+from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import TRIES
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.scene import Job, Scene
@@ -26,6 +27,7 @@ class Lab(NamedTuple):
         answers: the classifier's.
         budget: what may be spent.
         notes: of what is done already.
+        jobs: makes jobs.
     """
 
     drawing: Drawing
@@ -33,6 +35,7 @@ class Lab(NamedTuple):
     answers: Answers
     budget: Budget
     notes: Notes
+    jobs: Jobs
 
     def run(
         self,

@@ -9,6 +9,7 @@ import torch
 
 from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
+from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.taxonomy import Concept, Taxonomy
@@ -35,11 +36,12 @@ def test_a_set_has_the_order_of_the_taxonomy_and_is_not_drawn_again(appeared: bo
         return [trial(job.concepts, -1.0, appeared=False) for job in jobs]
 
     said = SimpleNamespace(hit=torch.tensor([True]), names=["a thing"], probability=torch.tensor([0.9]))
-    lab: Any = SimpleNamespace(run=run, answers=SimpleNamespace(ask=lambda pixels: said))
+    jobs, answers = Jobs(PlainWording(TAXONOMY), lambda text: True), SimpleNamespace(ask=lambda pixels: said)
+    lab: Any = SimpleNamespace(run=run, jobs=jobs, answers=answers)
     scene: Any = SimpleNamespace(pixels=torch.zeros(1, 3, 2, 2), caption="a thing", said={})
     singles = [trial((c,), effect) for c, effect in zip(TAXONOMY.concepts, (-1.0, -2.0, -3.0), strict=True)]
     pair = trial(TAXONOMY.concepts[:2], -3.0, appeared)  # drawn before, verified or not
-    found, drawn = counterfactual_of(lab, scene, [*singles, pair], PlainWording(TAXONOMY), 4)
+    found, drawn = counterfactual_of(lab, scene, [*singles, pair], 4)
     assert asked == [("b:y", "c:z"), ("a:x", "c:z"), ("a:x", "b:y", "c:z")]
     assert found is not None and not found.flipped and len(drawn) == 3
 
