@@ -70,6 +70,7 @@ class Attributing:
 
         Raises:
             ImportError: ``gradcam`` without captum.
+            NonFiniteError: an answer of the classifier that is NaN or infinite; -inf for other classes is none.
             TypeError: an argument of the wrong kind.
             ValueError: an argument out of range, a caption that is too long for the text encoder, no taxonomy where
                 none ships, an unknown label, a budget that is too small for a single edit, or a checkpoint of another
@@ -90,6 +91,7 @@ class Attributing:
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
             wishes = wishes._replace(captions=checked_captions(captions, len(pixels), self.pipeline))
+            Answers(self.classifier, bound).ask(pixels)  # what is no number is refused before anything is drawn
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
             setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, self._calls())
@@ -140,6 +142,7 @@ class Attributing:
             not see the target in the picture.
 
         Raises:
+            NonFiniteError: an answer of the classifier that is NaN or infinite.
             TypeError: an argument of the wrong kind.
             ValueError: more than one picture, an argument out of range, a caption that is too long, a target that is no
                 class, or a pipeline whose scheduler is not DDIM.
@@ -160,6 +163,7 @@ class Attributing:
             answers = Answers(self.classifier, bound)
             if answers.label is None:
                 raise wrong_value("target", "a class", bound.describe())
+            answers.ask(pixels)  # as for an attribution
             (text,) = checked_captions([caption], 1, self.pipeline, "caption") or [""]
             sampler = self._sampler(num_inference_steps, 1.0)
             models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls(closely=False))

@@ -11,7 +11,8 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
-from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.answers import Answers
+from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of

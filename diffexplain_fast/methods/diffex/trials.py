@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.answers import Answers
+from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye

@@ -64,7 +64,7 @@ def test_an_edit_whose_error_was_not_measured_has_no_known_interval(tmp_path: Pa
 
 def test_a_time_keeps_back_what_the_errors_take(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("diffexplain_fast.methods.diffex.answers.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("diffexplain_fast.methods.diffex.budget.time.perf_counter", lambda: now[0])
     budget = setup.Budget.of(type("Models", (), {"denoiser_rows": 0})(), "10 s")  # type: ignore[arg-type]
     budget.kept = {0: 30}
     assert budget.allows(5)  # no row was timed yet
