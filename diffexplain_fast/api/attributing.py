@@ -56,7 +56,8 @@ class Attributing:
             beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
             budget: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s" or "5 min"; None for no limit. What
                 does not fit is left out.
-            captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them.
+            captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them. A
+                concept whose word does not fit into the text encoder beside a long caption is left out, with a warning.
             checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
                 and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
             gradcam: whether Grad-CAM, which says where and not what, is computed beside it; or a layer for it. See
@@ -69,9 +70,11 @@ class Attributing:
 
         Raises:
             ImportError: ``gradcam`` without captum.
+            NonFiniteError: an answer of the classifier that is NaN or infinite; -inf for other classes is none.
             TypeError: an argument of the wrong kind.
-            ValueError: an argument out of range, no taxonomy where none ships, an unknown label, a budget that is too
-                small for a single edit, or a checkpoint of another attribution.
+            ValueError: an argument out of range, a caption that is too long for the text encoder, no taxonomy where
+                none ships, an unknown label, a budget that is too small for a single edit, or a checkpoint of another
+                attribution.
             CorruptFileError: a file of the checkpoint that cannot be read; names it.
             StorageError: a checkpoint that cannot be written.
 
@@ -87,7 +90,8 @@ class Attributing:
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
-            wishes = wishes._replace(captions=checked_captions(captions, len(pixels)))
+            wishes = wishes._replace(captions=checked_captions(captions, len(pixels), self.pipeline))
+            Answers(self.classifier, bound).ask(pixels)  # what is no number is refused before anything is drawn
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
             setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, self._calls())
@@ -102,6 +106,7 @@ class Attributing:
             taxonomy=setup.taxonomy,
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
+            | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},
@@ -137,9 +142,10 @@ class Attributing:
             not see the target in the picture.
 
         Raises:
+            NonFiniteError: an answer of the classifier that is NaN or infinite.
             TypeError: an argument of the wrong kind.
-            ValueError: more than one picture, an argument out of range, a target that is no class, or a pipeline whose
-                scheduler is not DDIM.
+            ValueError: more than one picture, an argument out of range, a caption that is too long, a target that is no
+                class, or a pipeline whose scheduler is not DDIM.
 
         Source: DiG-IN (CVPR 2024); here the start noise is moved too.
         """
@@ -157,7 +163,8 @@ class Attributing:
             answers = Answers(self.classifier, bound)
             if answers.label is None:
                 raise wrong_value("target", "a class", bound.describe())
-            (text,) = checked_captions([caption], 1, "caption") or [""]
+            answers.ask(pixels)  # as for an attribution
+            (text,) = checked_captions([caption], 1, self.pipeline, "caption") or [""]
             sampler = self._sampler(num_inference_steps, 1.0)
             models = LatentModels(self.pipeline, one_shape=False, calls=sampler.single_calls(closely=False))
             start = invert_ddim(sampler, models, models.encode(pixels), text)
@@ -177,4 +184,5 @@ def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
         "budget_used_up": setup.lab.budget.used_up,
         "captions_given": wishes.captions is not None,
         "cut_words": setup.cut_words,
+        "captions_too_long": [*setup.lab.jobs.too_long],
     }

@@ -73,7 +73,6 @@ def explain_func(
     if wanted.shape != given.shape[:1] or wanted.dtype.kind not in "iu":
         raise wrong_value("targets", f"{len(given)} class indices", f"{wanted.dtype} of shape {list(wanted.shape)}")
     check_device(device)
-    said = checked_captions(captions, len(given))
     if device is None:
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     centres, spreads = _colours("mean", mean), _colours("std", std)
@@ -83,6 +82,7 @@ def explain_func(
         got = f"{float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
         raise wrong_value("inputs", "pictures that mean= and std= bring to [0, 1]", got)
     loaded = load_pipeline(pipeline, device=device if isinstance(pipeline, str | Path) else None)
+    said = checked_captions(captions, len(given), loaded)
     size, (height, width) = (given.shape[2], given.shape[3]), loaded.image_size
     if size[0] * width != size[1] * height:
         wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"

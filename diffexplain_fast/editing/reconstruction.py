@@ -13,6 +13,7 @@ from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.models.pipeline import Pipeline
 
 
 class Reconstruction(NamedTuple):
@@ -48,14 +49,14 @@ def reconstruct(
 
     Raises:
         TypeError: pictures of another kind.
-        ValueError: no picture, an argument out of range, or not one caption for each picture.
+        ValueError: no picture, an argument out of range, not one caption for each picture, or one that is too long.
 
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140).
     """
     models = LatentModels(load_pipeline(pipeline))
     adapter = models.pipeline
     pixels = as_pixels(images, adapter.image_size, adapter.device)
-    texts = checked_captions(captions, len(pixels)) or [""] * len(pixels)
+    texts = checked_captions(captions, len(pixels), adapter) or [""] * len(pixels)
     table, clean = ancestral_steps(adapter.scheduler, steps), models.encode(pixels)
     found = []
     for latent, caption in zip(clean.split(1), texts, strict=True):
@@ -70,12 +71,12 @@ def reconstruct(
     )
 
 
-def checked_captions(captions: object, count: int, name: str = "captions") -> list[str] | None:
+def checked_captions(captions: object, count: int, pipeline: Pipeline, name: str = "captions") -> list[str] | None:
     """Return captions as a list of one for each of so many pictures, None for None.
 
     Raises:
         TypeError: no sequence of strings.
-        ValueError: another number of them.
+        ValueError: another number of them, or one that is longer than the context of the text encoder.
     """
     if captions is None:
         return None
@@ -86,4 +87,8 @@ def checked_captions(captions: object, count: int, name: str = "captions") -> li
             raise wrong_type(name, "strings", caption)
     if len(captions) != count:
         raise wrong_value(name, f"{count}, one for each picture", len(captions))
+    for i, caption in enumerate(captions):
+        if not pipeline.fits(caption):
+            got = f"{len(pipeline.token_ids(caption))} tokens" + f" for picture {i}" * (count > 1)
+            raise wrong_value(name, f"at most {pipeline.max_tokens} tokens between begin and end", got)
     return list(captions)

@@ -94,7 +94,8 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     axis = axes["effects"]
     for place, effect in enumerate(result.effects):
         axis.barh(place, effect.effect, color=_MAIN if effect.n else _SOFT)
-        axis.plot((effect.low, effect.high), (place, place), color="black")
+        if math.isfinite(effect.high - effect.low):
+            axis.plot((effect.low, effect.high), (place, place), color="black")
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
     name = plain(result.label or result.target)

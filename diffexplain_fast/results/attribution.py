@@ -1,5 +1,6 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,6 +63,13 @@ class Attribution(Drawn):
     found: dict[int, list[Edit]]
     errors: dict[str, list[float]] = field(default_factory=dict)
     gradcam: np.ndarray | None = None
+
+    @property
+    def unmeasured(self) -> str:
+        """What the budget left out of ``errors``, as a sentence; "" where it left out nothing."""
+        count = len(self.settings.get("redraws_left_out") or [])
+        said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
+        return said if count else ""
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -195,3 +203,8 @@ class Attribution(Drawn):
             CorruptFileError: a file is missing, damaged, or of another structure; names it.
         """
         return cls(**cast(dict[str, Any], read_files(given_path("folder", folder))))
+
+
+def interval_text(one: Row | Effect | Interaction) -> str:
+    """Return the ends of an interval in brackets, or that it is unknown."""
+    return f"[{one.low:+.2f}, {one.high:+.2f}]" if math.isfinite(one.high - one.low) else "[unknown]"

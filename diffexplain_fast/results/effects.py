@@ -18,7 +18,8 @@ class Row:
             each class is there or not. Mean of the verified edits; where none is verified, of all.
         low: lower end of the 95 % interval.
         high: upper end; both come from what the tools of an edit do to the picture where nothing is to change, see
-            ``Attribution.errors``, and are no nearer to the effect than Student's interval over seeds.
+            ``Attribution.errors``, and are no nearer to the effect than Student's interval over seeds. Both are
+            infinite where a budget ended before that was measured.
         success: share of edits that another model than the classifier has verified.
         n: edits, one for each seed; 0 for a concept that was only screened.
         effect_all: the same effect over all edits, verified or not.
@@ -47,9 +48,10 @@ class Effect:
     Attributes:
         concept: its name.
         effect: mean over the pictures with a verified edit, over all pictures where there is none.
-        low: lower end of the 95 % interval, over pictures; of one picture its own.
+        low: lower end of the 95 % interval, over pictures; of one picture its own, which may be infinite.
         high: upper end.
-        adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts.
+        adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1
+            where a budget ended before that was measured.
         n: pictures with a verified edit.
         effect_all: the same mean over all pictures, verified or not.
         success: share of verified edits.
@@ -74,7 +76,7 @@ class Interaction:
         concept_b: name of the other.
         effect: effect of both minus the effects of each; mean over the pictures in which all three edits are verified,
             over all pictures where there is none.
-        low: lower end of the 95 % interval.
+        low: lower end of the 95 % interval, infinite as those of rows are.
         high: upper end.
         n: pictures in which all three edits are verified.
         effect_all: the same mean over all pictures.

@@ -1,28 +1,27 @@
-"""What the classifier says of pictures, on the scale of effects; and what may be spent on drawing them."""
+"""What the classifier says of pictures, on the scale of effects."""
 
-import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.errors import NonFiniteError, describe
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.runs.spending import read_limit
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.base import checked_score
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, is_hit, log_probability
 
-_BATCH = 32
+_BATCH, _SHOWN = 32, 8
+"""Pictures that are asked about at once, and numbers that a message has at most."""
 
 
 class Said(NamedTuple):
     """What the classifier says of B pictures.
 
     Attributes:
-        value: [B], for a class of which one is right its logit minus the mean of all logits; for a class that is there
-            or not its log-odds; else the target's score.
+        value: [B], for a class of which one is right its logit minus the mean of all finite logits, so that a class
+            that is masked with -inf counts nowhere; for a class that is there or not its log-odds; else the target's
+            score.
         probability: of the target class [B], NaN for a target without a class.
         hit: whether they are recognised as the target class, bool [B]; False for a target without a class.
         names: what the classifier calls each of them; "" for a target without a class.
@@ -54,7 +53,11 @@ class Answers:
 
     @torch.no_grad()
     def ask(self, pixels: Tensor) -> Said:
-        """Return what the classifier says of pictures [B, 3, H, W] in [0, 1]."""
+        """Return what the classifier says of pictures [B, 3, H, W] in [0, 1].
+
+        Raises:
+            NonFiniteError: an answer that is NaN or infinite; -inf for other classes than the target's is none.
+        """
         rows = pixels.clamp(0, 1)
         parts = [self._ask(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
         value = torch.cat([part.value for part in parts]).double().cpu()
@@ -66,54 +69,39 @@ class Answers:
         response = self._classifier.respond(pixels, self._target.layers)
         score, label = checked_score(self._target(response), response), self.label
         if label is None:
+            self._check("target", "finite scores", score, score)
             nothing = torch.full_like(score, torch.nan)
             return Said(score, nothing, torch.zeros(len(score), dtype=torch.bool), [""] * len(score))
         logits, output = response.logits.float(), response.output
+        self._check_logits(logits, label, output)
         hit = is_hit(logits, label, output)
         if output in (SOFTMAX, PROBABILITIES):
             own, names = (
-                logits[:, label] - logits.mean(1),
+                logits[:, label] - _finite_mean(logits),
                 [self._classifier.label_name(i) for i in logits.argmax(1).tolist()],
             )
         else:
             name = self._classifier.label_name(label)
             own, names = logits[:, label], [name if one else f"not {name}" for one in hit.tolist()]
-        plain = isinstance(self._target, ClassLogit | ClassProbability)
-        return Said(own if plain else score, log_probability(logits, label, output).exp(), hit, names)
+        if not isinstance(self._target, ClassLogit | ClassProbability):
+            self._check("target", "finite scores", score, own := score)
+        return Said(own, log_probability(logits, label, output).exp(), hit, names)
+
+    def _check_logits(self, logits: Tensor, label: int, output: str) -> None:
+        """Refuse a target's logit that is not finite, and where one class is right any that is NaN or inf."""
+        others = logits.nan_to_num(torch.inf, torch.inf, 0) if output in (SOFTMAX, PROBABILITIES) else logits[:, label]
+        wanted = "finite logits, or -inf for classes other than the target's"
+        self._check("classifier", wanted, torch.cat([logits[:, label, None], others.view(len(logits), -1)], 1), logits)
+
+    def _check(self, argument: str, wanted: str, values: Tensor, said: Tensor) -> None:
+        good = values.isfinite().view(len(values), -1).all(1)
+        if not bool(good.all()):
+            got = said[int(good.int().argmin())].view(-1)[:_SHOWN].tolist()
+            name = self._classifier.name if argument == "classifier" else self._target.describe()
+            raise NonFiniteError(describe(f"{argument} {name}", wanted, ", ".join(f"{value:.4g}" for value in got)))
 
 
-@dataclass
-class Budget:
-    """What may be spent on drawing.
-
-    Attributes:
-        models: whose rows are counted.
-        rows: of the denoiser, None for no limit.
-        seconds: of wall-clock time, None for no limit.
-        used_up: whether something was left out for it.
-    """
-
-    models: LatentModels
-    rows: int | None = None
-    seconds: float | None = None
-    used_up: bool = False
-
-    def __post_init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @classmethod
-    def of(cls, models: LatentModels, given: object) -> "Budget":
-        """Return the budget that a caller wrote; see ``read_limit``."""
-        limit = read_limit(given)
-        return cls(models, limit.rows, limit.seconds)
-
-    def late_by(self, seconds: float) -> None:
-        """Count time that an interrupted run has spent before."""
-        self._began -= seconds
-
-    def allows(self, rows: int) -> bool:
-        """Return whether so many more rows may be run, and remember where they may not."""
-        spent = self.rows is not None and self.models.denoiser_rows + rows > self.rows
-        late = self.seconds is not None and time.perf_counter() - self._began > self.seconds
-        self.used_up = self.used_up or spent or late
-        return not (spent or late)
+def _finite_mean(logits: Tensor) -> Tensor:
+    """Return the mean [B] of the finite ones of logits [B, C]."""
+    finite = logits.isfinite()
+    return logits.mean(1) if bool(finite.all()) else logits.where(finite, 0).sum(1) / finite.sum(1)

@@ -7,11 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
-from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
 from diffexplain_fast.methods.diffex.kinds import SWAP, place_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
-from diffexplain_fast.methods.diffex.scene import Job, job_of
+from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -63,18 +62,17 @@ def attribute(
 
     Source: DiffEx (CVPR 2025), algorithm 1, with leaves that are screened instead of pruned by their parents.
     """
-    wording, work, telling = lab.drawing.wording, [], Telling(lab.drawing.models, callback)
+    work, telling = [], Telling(lab.drawing.models, callback)
     for i, caption in telling.edits([*enumerate(captions)]):
         scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
         work.append(Work(scene))
-        jobs = [job for concept in taxonomy.concepts if (job := job_of(scene, (concept,), wording)) is not None]
-        if i == 0 and jobs and not lab.budget.allows(lab.least_rows(jobs[0])):
-            least, seconds = lab.drawing.models.denoiser_rows + lab.least_rows(jobs[0]), lab.budget.seconds
-            got = lab.budget.rows if seconds is None else f"{seconds} s"
-            raise wrong_value("budget", f"enough for the caption and one edit, which take {least} rows", got)
+        jobs = [job for concept in taxonomy.concepts if (job := lab.jobs.of(scene, (concept,))) is not None]
+        if i == 0 and jobs:
+            lab.budget.require(lab.least_rows(jobs[0]))
         telling.rows = seeds * _expected(lab, jobs)
         for seed in range(seeds):
-            work[-1].keep(lab.run(scene, _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, seed))
+            some, beside = _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
+            work[-1].keep(lab.run(scene, some, seed, beside=beside))
     placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
     effects = effects_of(rows, nulls)
@@ -84,6 +82,7 @@ def attribute(
     flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
     interactions = interactions_of([one.trials for one in work], nulls)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
+    lab.jobs.warn()
     found = {i: _edits(lab, one) for i, one in enumerate(work)}
     return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
 
@@ -126,7 +125,7 @@ def _rows(work: Sequence[Work]) -> list[Row]:
 
 def _draw_pairs(lab: Lab, work: Work, pairs: Sequence[tuple[Concept, Concept]]) -> None:
     known = [(a, b) for a, b in pairs if (a.name,) in work.trials and (b.name,) in work.trials]
-    jobs = [job for pair in known if (job := job_of(work.scene, pair, lab.drawing.wording)) is not None]
+    jobs = [job for pair in known if (job := lab.jobs.of(work.scene, pair)) is not None]
     # An interaction is verified only if both singles are, so nothing is gained by another try of the others; nor where
     # the verifier is unsure, as there are many pairs.
     again = [job for job in jobs if lab.believes(job) and all(map(work.verified, job.names))]
@@ -135,7 +134,7 @@ def _draw_pairs(lab: Lab, work: Work, pairs: Sequence[tuple[Concept, Concept]]) 
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
-    found, new = counterfactual_of(lab, work.scene, work.all, lab.drawing.wording, width)
+    found, new = counterfactual_of(lab, work.scene, work.all, width)
     work.keep(new)
     return found
 

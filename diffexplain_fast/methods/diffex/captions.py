@@ -35,18 +35,19 @@ def source_captions(
 def _chosen(shipped: Shipped, models: LatentModels, wording: Wording, values: Values, pixels: Tensor) -> str:
     text, pair = wording.changed("", {}), shipped.similarity
     unsure = [name for name in values if pair is None or name in shipped.unsure]
+
+    def best(name: str, score: Callable[[list[str]], Tensor]) -> str:
+        """Return the caption with the word of a category that scores best; or as it is, if that does or none fits."""
+        others = [wording.changed(text, {name: word}) for word in values[name]]
+        texts = list(dict.fromkeys([text, *filter(models.pipeline.fits, others)]))
+        return texts[int(score(texts).argmax())]
+
     if pair is not None:
         feature = pair.pictures(pixels)[0]
         for _ in range(_ROUNDS):
             for name in values:
-                text = _best(wording, text, name, values, lambda texts: pair.texts(texts) @ feature)
+                text = best(name, lambda texts: pair.texts(texts) @ feature)
     clean = models.encode(pixels)
     for name in unsure:
-        text = _best(wording, text, name, values, lambda texts: -denoiser_errors(models, clean, texts))
+        text = best(name, lambda texts: -denoiser_errors(models, clean, texts))
     return text
-
-
-def _best(wording: Wording, text: str, name: str, values: Values, score: Callable[[list[str]], Tensor]) -> str:
-    """Return a caption with the word of one category that scores best, or as it is where that scores best."""
-    texts = list(dict.fromkeys([text, *(wording.changed(text, {name: word}) for word in values[name])]))
-    return texts[int(score(texts).argmax())]

@@ -1,13 +1,12 @@
 """Counterfactuals: the smallest set of verified changes after which the decision leaves the target."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
-from diffexplain_fast.evidence.shipped import Wording
-from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
+from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.results.effects import Counterfactual
@@ -17,7 +16,7 @@ _LARGEST = 3
 
 
 def counterfactual_of(
-    lab: Lab, scene: Scene, trials: Sequence[Trial], wording: Wording, width: int
+    lab: Lab, scene: Scene, trials: Sequence[Trial], width: int
 ) -> tuple[Counterfactual | None, list[Trial]]:
     """Return the smallest set of changes that flips a picture, and the trials that were run to find it.
 
@@ -29,7 +28,6 @@ def counterfactual_of(
         lab: draws, checks and measures.
         scene: the picture.
         trials: of single changes and of pairs.
-        wording: of captions.
         width: sets of each size that are drawn at most.
 
     Returns:
@@ -42,7 +40,8 @@ def counterfactual_of(
     drawn: list[Trial] = []
     for size in range(1, _LARGEST + 1):
         if size > 1:
-            new = lab.run(scene, _sets(scene, verified, wording, size, width), tries=2)
+            known = {frozenset(trial.job.names) for trial in (*trials, *drawn)}
+            new = lab.run(scene, _sets(lab, scene, verified, known, size, width), tries=2)
             drawn += new
             verified += [trial for trial in new if trial.verified]
         flips = [trial for trial in verified if len(trial.job.concepts) == size and not trial.hit]
@@ -65,13 +64,19 @@ def counterfactual_of(
     )
 
 
-def _sets(scene: Scene, verified: Sequence[Trial], wording: Wording, size: int, width: int) -> list[Job]:
-    """Return the sets of single changes that are drawn next: the largest predicted falls that are not known yet."""
+def _sets(
+    lab: Lab, scene: Scene, verified: Sequence[Trial], known: Set[frozenset[str]], size: int, width: int
+) -> list[Job]:
+    """Return the sets of single changes that are drawn next: the largest predicted falls that nobody has drawn.
+
+    A set that was drawn and not verified is no flip, and would be drawn the same again. Within a set concepts keep the
+    order of the taxonomy, as in pairs, so that one set has one name.
+    """
     singles = {trial.job.concepts[0]: trial.effect for trial in verified if len(trial.job.concepts) == 1}
     falling = sorted((concept for concept in singles if singles[concept] < 0), key=lambda c: singles[c])[: 2 * width]
-    known = {frozenset(trial.job.names) for trial in verified}
     sets = sorted(itertools.combinations(falling, size), key=lambda some: sum(singles[concept] for concept in some))
-    jobs = (job_of(scene, some, wording) for some in sets if frozenset(c.name for c in some) not in known)
+    ordered = (tuple(sorted(some, key=list(singles).index)) for some in sets)
+    jobs = (lab.jobs.of(scene, some) for some in ordered if frozenset(c.name for c in some) not in known)
     return list(itertools.islice((job for job in jobs if job is not None), width))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.errors import CorruptFileError, describe
-from diffexplain_fast.methods.diffex.answers import Budget
+from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.scene import Noted, Scene
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.shared_units import SharedUnits

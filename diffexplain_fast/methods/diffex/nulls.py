@@ -1,5 +1,6 @@
 """What edits do to the score where nothing is to change: placebos, and the error of an effect on one picture."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, place_of, rows_before, rows_of
+from diffexplain_fast.methods.diffex.errors_at import NEW, has_redraws, place_at, redraws_at
+from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_before, rows_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -16,10 +18,6 @@ from diffexplain_fast.stats.placebo import placebo_p, placebo_spread
 
 _PLACEBOS = 2
 """Placebos of each picture, made as edits chosen by chance were: so editors have the share that they have of edits."""
-_REDRAWS, _FEWER, _MANY = 3, 2, 7
-"""Regions drawn anew for each kind of place: three where so many edits act or there is one kind only, else two."""
-_NEW = "what is new"
-"""The kind of place of things that an edit adds."""
 Placebos = dict[str, list[float]]
 """Effects of edits that say the same again, by editor."""
 
@@ -34,6 +32,7 @@ class Null:
         placebos: of all pictures, by editor; what counts where nothing was drawn anew.
         where: name of a concept to the kind of place that its edit acts on.
         places: kind of place to the null there: another object changes a score more than another sky.
+        unknown: whether redraws are wanted and the budget left them out, so that nobody knows how far an effect errs.
     """
 
     redraws: list[float] = field(default_factory=list)
@@ -41,6 +40,12 @@ class Null:
     placebos: Mapping[str, Sequence[float]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     places: Mapping[str, "Null"] = field(default_factory=dict)
+    unknown: bool = False
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the budget left out the redraws of some kind of place."""
+        return self.unknown or any(one.unknown for one in self.places.values())
 
     def at(self, names: Sequence[str]) -> "Null":
         """Return the null of an edit of some concepts: of the places that it acts on, whose errors add up."""
@@ -54,15 +59,18 @@ class Null:
             [sum(some) for some in zip(*filter(None, lists), strict=False)]
             for lists in (drawn, [one.autoencoder for one in parts])
         )
-        return Null(redraws, lost, self.placebos)
+        unknown = any(one.unknown and not found for one, found in zip(parts, drawn, strict=True))
+        return Null(redraws, lost, self.placebos, unknown=unknown)
 
     def spread(self, editor: str) -> float:
-        """Return the half-width of the 95 % interval of one effect by an editor, from a single edit."""
-        return placebo_spread(self._values(editor), twice=self.autoencoder)
+        """Return the half-width of the 95 % interval of one effect by an editor, infinite where no error is known."""
+        values = self._values(editor)
+        known = not self.unknown and (values or self.autoencoder)
+        return placebo_spread(values, twice=self.autoencoder) if known else math.inf
 
     def p(self, effect: float, editor: str) -> float:
-        """Return how probable an effect of at least this size is where a concept does nothing."""
-        return placebo_p(effect, self._values(editor), self.autoencoder)
+        """Return how probable an effect of at least this size is where a concept does nothing; 1 if unknown."""
+        return 1.0 if self.unknown else placebo_p(effect, self._values(editor), self.autoencoder)
 
     def _values(self, editor: str) -> Sequence[float]:
         return self.redraws or null_for(editor, self.placebos)
@@ -99,41 +107,37 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
         scene: the picture.
         trials: its edits.
     """
-    kinds = [_place(lab, scene, trial) for trial in trials]
+    kinds = [place_at(lab.drawing.regions, scene, trial.job) for trial in trials]
     where = {name: kind for trial, kind in zip(trials, kinds, strict=True) for name in trial.job.names}
-    places = {}
-    for kind in dict.fromkeys(kinds):
+    places, kept = {}, lab.budget.release(scene.index)
+    for kind, count in redraws_at(kinds).items():
         some = [trial for trial, its in zip(trials, kinds, strict=True) if its == kind]
-        count = _REDRAWS if len(some) >= _MANY or len({*kinds}) == 1 else _FEWER
-        places[kind] = _null_at(lab, scene, some, kind, count)
-    redraws, lost = ([value for some in lists for value in some] for lists in _lists([*places.values()]))
-    return Null(redraws, lost, where=where, places=places)
+        some = some[:: len(some) // count][:count]  # evenly from all of them
+        rows = rows_of(INPAINT) * count if has_redraws(lab.drawing.regions, kind) else 0
+        allowed = rows <= kept or lab.budget.allows(rows)
+        kept -= min(rows, kept)
+        places[kind] = _null_at(lab, scene, some, kind, bool(rows) and allowed)
+        places[kind].unknown = not allowed
+    redraws = [value for one in places.values() for value in one.redraws]
+    lost = [value for one in places.values() for value in one.autoencoder]
+    unknown = not redraws and any(one.unknown for one in places.values())
+    return Null(redraws, lost, where=where, places=places, unknown=unknown)
 
 
-def _place(lab: Lab, scene: Scene, trial: Trial) -> str:
-    """Return the kind of place that an edit acts on: a new one where it adds something."""
-    return place_of(trial.job.changes) if lab.drawing.regions.there(scene, trial.job) else _NEW
-
-
-def _lists(nulls: Sequence[Null]) -> tuple[list[list[float]], list[list[float]]]:
-    return [one.redraws for one in nulls], [one.autoencoder for one in nulls]
-
-
-def _null_at(lab: Lab, scene: Scene, trials: Sequence[Trial], place: str, count: int) -> Null:
-    some = _some(trials, count)
+def _null_at(lab: Lab, scene: Scene, some: Sequence[Trial], place: str, drawn_anew: bool) -> Null:
     masks, own = torch.stack([trial.mask for trial in some]), lab.answers.ask(scene.pixels).value
     before = lab.answers.ask(lab.drawing.baseline(scene, masks)).value
     found = Null(autoencoder=(before - own).tolist())
 
     def redraws() -> Tensor:
-        if place != _NEW:
+        if place != NEW:
             return lab.answers.ask(lab.drawing.redrawn(scene, masks).pixels).value - before
         drawn = lab.drawing.redrawn(scene, masks, [trial.job.caption for trial in some])
         again = lab.answers.ask(drawn.pixels).value - before
         drawings = torch.tensor([2.0 if trial.editor == INPAINT else 1.0 for trial in some]).to(again)
         return (again - torch.tensor([trial.effect for trial in some]).to(again)) / drawings.sqrt()
 
-    if place and lab.drawing.regions.known and lab.budget.allows(rows_of(INPAINT) * len(masks)):
+    if drawn_anew:
         found.redraws = lab.numbers("redraw", scene, redraws, masks=masks)
     return found
 
@@ -141,8 +145,3 @@ def _null_at(lab: Lab, scene: Scene, trials: Sequence[Trial], place: str, count:
 def _placebos(lab: Lab, scene: Scene, editor: str, masks: Tensor) -> Tensor:
     drawn = lab.drawing.placebo(scene, editor, masks)
     return lab.answers.ask(drawn.pixels).value - lab.answers.ask(drawn.before).value
-
-
-def _some(trials: Sequence[Trial], count: int) -> Sequence[Trial]:
-    """Return so many trials, evenly from all of them."""
-    return trials[:: max(1, len(trials) // count)][:count]

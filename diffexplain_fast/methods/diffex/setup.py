@@ -11,10 +11,12 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import callers_level, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
-from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.answers import Answers
+from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
+from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import EDITORS, slot_of
 from diffexplain_fast.methods.diffex.mixing import wording_for
 from diffexplain_fast.methods.diffex.notes import Done, Notes
@@ -103,8 +105,9 @@ def set_up(
     settings: JsonObject = {"taxonomy": taxonomy.to_json(), "seed": seed}
     notes = _notes(Asked(pipeline, classifier, target), pixels, settings, wishes, budget)
     captions = wishes.captions or _captions(notes, lambda: source_captions(shipped, models, wording, values, pixels))
+    eye, jobs = eye_for(shipped, models, wording, values), Jobs(wording, pipeline.fits)
     drawing = Drawing(models, shipped, wording, wishes.editor, seed)
-    lab = Lab(drawing, eye_for(shipped, models, wording, values), Answers(classifier, target), budget, notes)
+    lab = Lab(drawing, eye, Answers(classifier, target), budget, notes, jobs)
     return Setup(lab, taxonomy, captions, cut)
 
 

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.answers import Answers, Budget
+from diffexplain_fast.methods.diffex.answers import Answers
+from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.drawing import Drawing
+from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye
+from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import TRIES
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.scene import Job, Scene
@@ -25,6 +28,7 @@ class Lab(NamedTuple):
         answers: the classifier's.
         budget: what may be spent.
         notes: of what is done already.
+        jobs: makes jobs.
     """
 
     drawing: Drawing
@@ -32,8 +36,16 @@ class Lab(NamedTuple):
     answers: Answers
     budget: Budget
     notes: Notes
+    jobs: Jobs
 
-    def run(self, scene: Scene, jobs: Sequence[Job], seed: int = 0, tries: int = TRIES) -> list[Trial]:
+    def run(
+        self,
+        scene: Scene,
+        jobs: Sequence[Job],
+        seed: int = 0,
+        tries: int = TRIES,
+        beside: Sequence[Job] | None = None,
+    ) -> list[Trial]:
         """Return one trial of each job that the budget allows, in their order.
 
         A job that the verifier rejects is tried again; only once where the verifier is unsure of its category.
@@ -43,14 +55,15 @@ class Lab(NamedTuple):
             jobs: any number.
             seed: number of the repetition.
             tries: at most, 1 to 3.
+            beside: a job for each edit of the picture so far, where its errors are not measured yet: the rows for that
+                are kept back, if more than the very first edit is made. None where they are measured.
         """
         found: dict[int, Trial] = {}
         todo = list(range(len(jobs)))
         for attempt in range(tries):
-            allowed = len(todo)
-            while allowed and not self.budget.allows(self.drawing.rows([jobs[i] for i in todo[:allowed]], attempt)):
-                allowed -= 1
-            todo = todo[:allowed]
+            some = [jobs[i] for i in todo]
+            fits = self._fitting(some, attempt) if attempt or beside is None else self._kept(scene, some, beside)
+            todo = todo[:fits]
             if not todo:
                 break
             for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
@@ -80,6 +93,24 @@ class Lab(NamedTuple):
         step = {"what": what, "image": scene.index} | {name: _keyed(value) for name, value in given.items()}
         found: list[float] = self.notes.step(step, scene, lambda: Done(run().tolist(), {})).values
         return found
+
+    def _fitting(self, jobs: Sequence[Job], attempt: int) -> int:
+        """Return of how many jobs, the first ones, the budget allows a try."""
+        counts = range(len(jobs), 0, -1)
+        return next((n for n in counts if self.budget.allows(self.drawing.rows(jobs[:n], attempt))), 0)
+
+    def _kept(self, scene: Scene, jobs: Sequence[Job], beside: Sequence[Job]) -> int:
+        """Return of how many jobs the budget allows a first try and the redraws, and keep the rows of these back."""
+        before, regions = dict(self.budget.kept), self.drawing.regions
+        for n in range(len(jobs), 0, -1):
+            self.budget.kept = before | {scene.index: redraw_rows(regions, scene, [*beside, *jobs[:n]])}
+            if self.budget.allows(self.drawing.rows(jobs[:n], 0)):
+                return n
+        if before:
+            self.budget.kept = before
+            return 0
+        self.budget.kept = {scene.index: 0}
+        return self._fitting(jobs[:1], 0)
 
     def _once(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
         names: list[Json] = [list(job.names) for job in jobs]

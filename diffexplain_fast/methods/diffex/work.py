@@ -31,6 +31,11 @@ class Work:
         """The jobs that were drawn."""
         return [trials[0].job for trials in self.trials.values()]
 
+    @property
+    def each_job(self) -> list[Job]:
+        """The job of each trial."""
+        return [trial.job for trial in self.all]
+
     def verified(self, name: str) -> bool:
         """Return whether the first edit of a concept was verified."""
         return self.trials[(name,)][0].verified
@@ -45,10 +50,11 @@ def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling) -> Placebos:
     """Give every picture its null, and return the placebos of all of them."""
     placebos: Placebos = {}
     for one in telling.each("placebo", work):
+        # Redraws first: rows are kept back for them, and placebos may take what is left.
+        one.null = null_of_picture(lab, one.scene, one.all)
+        one.null.where = {name: kind for name, kind in one.acting.items() if kind in one.null.places} | one.null.where
         for editor, values in placebos_of(lab, one.scene, one.all).items():
             placebos.setdefault(editor, []).extend(values)
     for one in work:
-        one.null = null_of_picture(lab, one.scene, one.all)
-        one.null.where = {name: kind for name, kind in one.acting.items() if kind in one.null.places} | one.null.where
         one.null.placebos = placebos
     return placebos

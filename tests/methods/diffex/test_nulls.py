@@ -1,5 +1,6 @@
 """The null of a picture: what it is measured from, and what the intervals of single pictures make of it."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,8 +15,8 @@ from torch import Tensor
 import diffexplain_fast as dx
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped
-from diffexplain_fast.methods.diffex import nulls as room
 from diffexplain_fast.methods.diffex import setup
+from diffexplain_fast.methods.diffex.errors_at import REDRAWS, redraw_rows, redraws_at
 from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.nulls import Null, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import interactions_of
@@ -23,24 +24,11 @@ from diffexplain_fast.methods.diffex.summary import effects_of, row_of
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import as_target
-from tests.methods.diffex.worlds import Brightness, pictures, quick_attribution
+from tests.methods.diffex.worlds import Brightness, Left, pictures, quick_attribution
 from tests.tiny import tiny_sd
 
 T3 = 3.182446
 """Student's quantile of 97.5 % at 3 degrees of freedom."""
-
-
-class Left:
-    """A segmenter that finds everything in the left half."""
-
-    def fingerprint(self) -> str:
-        return "left"
-
-    def regions(self, pixels: Tensor, texts: Any) -> Tensor:
-        """Return bool [B, 1, H, W]."""
-        found = torch.zeros(len(pixels), 1, *pixels.shape[-2:], dtype=torch.bool)
-        found[..., : pixels.shape[-1] // 2] = True
-        return found
 
 
 def trial(effect: float, names: tuple[str, ...] = ("a",), verified: bool = True, editor: str = "swap") -> Any:
@@ -74,7 +62,7 @@ def test_without_redraws_placebos_of_the_editor_and_the_autoencoder_are_left() -
     null = Null([], [0.2] * 3, {"swap": [0.1] * 5, "inpaint": [0.5] * 5})
     assert null.spread("inpaint") > null.spread("stronger swap") > 0.3
     assert Null([], [0.2] * 3).spread("guide") == pytest.approx(T3 * 0.2 * 2**0.5, rel=1e-5)
-    assert Null().spread("swap") == 0 and Null().p(3.0, "swap") == 1
+    assert Null().spread("swap") == math.inf and Null().p(3.0, "swap") == 1  # nothing is known
 
 
 def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_students() -> None:
@@ -250,11 +238,33 @@ def test_a_budget_that_is_used_up_leaves_the_autoencoder(world: Any, monkeypatch
     world.lab.budget.rows = world.lab.drawing.models.denoiser_rows + 29
     null = null_of_picture(world.lab, world.scene, world.trials)
     assert null.redraws == [] and len(null.autoencoder) == 3 and world.lab.budget.used_up
+    null.placebos = {"swap": [0.01] * 5}
+    for one in (null, null.at(["background:snow"])):  # what was not measured is not certain
+        assert one.unknown and one.left_out and one.spread("swap") == math.inf and one.p(9.0, "swap") == 1
+    row = row_of(0, [trial(1.0, ("background:snow",))], null)
+    (effect,) = effects_of([row], [null])
+    assert (row.low, row.high, effect.low, effect.adjusted_p) == (-math.inf, math.inf, -math.inf, 1)
     assert null_of_picture(world.lab, world.scene, []) == Null()
+
+
+def test_rows_that_are_kept_back_for_redraws_are_theirs(world: Any) -> None:
+    budget, jobs = world.lab.budget, [one.job for one in world.trials]
+    budget.rows = world.lab.drawing.models.denoiser_rows + 59
+    ten = replace(world.scene, index=1)
+    budget.kept = {0: redraw_rows(world.lab.drawing.regions, world.scene, jobs), 1: 30}
+    assert budget.kept[0] == 30 and not budget.allows(0) and budget.used_up
+    assert not null_of_picture(world.lab, world.scene, world.trials).left_out and budget.kept == {1: 30}
+    assert null_of_picture(world.lab, replace(ten, index=2), world.trials).unknown  # what is left is another picture's
+    assert len(null_of_picture(world.lab, ten, world.trials).redraws) == 3 and not budget.kept
+
+
+def test_redraws_are_counted_by_kind_of_place() -> None:
+    assert redraws_at(["a"] * 2) == {"a": 2} and redraws_at(["a"] * 9) == {"a": 3}
+    assert redraws_at(["a", "b", *"a" * 6, "b", "b"]) == {"a": 3, "b": 2} and redraws_at([]) == {}
 
 
 def test_an_attribution_keeps_the_errors(tmp_path: Any) -> None:
     found = quick_attribution(images=pictures(1), beam_width=1)
-    assert found.errors["redraws"] == [] and len(found.errors["autoencoder"]) == room._REDRAWS  # no segmenter
+    assert found.errors["redraws"] == [] and len(found.errors["autoencoder"]) == REDRAWS  # no segmenter
     assert all(row.high - row.effect > 1.959 * 2**0.5 * abs(found.errors["autoencoder"][0]) for row in found.rows)
     assert dx.Attribution.load(found.save(tmp_path / "a")).errors == found.errors

@@ -25,7 +25,7 @@ def tried(unsure: tuple[str, ...], appears_at: dict[str, int]) -> dict[str, int]
             return [SimpleNamespace(verified=one, verdict=Verdict(one)) for one in good]
 
     drawing, budget = SimpleNamespace(rows=lambda *_: 0), SimpleNamespace(allows=lambda rows: True)
-    lab: Any = Counted(drawing, SimpleNamespace(unsure=unsure), None, budget, None)  # type: ignore[arg-type]
+    lab: Any = Counted(drawing, SimpleNamespace(unsure=unsure), None, budget, None, None)  # type: ignore[arg-type]
     lab.run(None, [SimpleNamespace(changes=(name,)) for name in appears_at])
     return counts
 

@@ -35,3 +35,16 @@ class Brightness(nn.Module):
         """Return logits [B, 2]."""
         light = 20 * (pixels.mean((1, 2, 3)) - 0.5)
         return torch.stack([light, -light], 1)
+
+
+class Left:
+    """A segmenter that finds everything in the left half."""
+
+    def fingerprint(self) -> str:
+        return "left"
+
+    def regions(self, pixels: Tensor, texts: Any) -> Tensor:
+        """Return bool [B, 1, H, W]."""
+        found = torch.zeros(len(pixels), 1, *pixels.shape[-2:], dtype=torch.bool)
+        found[..., : pixels.shape[-1] // 2] = True
+        return found
