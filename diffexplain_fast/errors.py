@@ -24,6 +24,10 @@ class CorruptFileError(ValueError):
     """A file whose content does not match its recorded sha256 or its format."""
 
 
+class AnotherRunError(ValueError):
+    """A checkpoint of a run of another configuration; nothing is changed in its folder."""
+
+
 class StorageError(OSError):
     """A result could not be written; files that were written before are intact."""
 

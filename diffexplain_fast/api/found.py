@@ -1,13 +1,15 @@
 """What explanations found, for the trial that confirms it: explanations that are there, or new ones of every target."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import versions
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import AnotherRunError, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.discovery.question import Found
@@ -83,6 +85,9 @@ def searched(readout: Readout, pipeline: Pipeline, search: Search) -> dict[int, 
 def kept_in(folder: Path, classifier: Classifier, sampler: DifferentiableSampler, search: Searches) -> Search:
     """Return a search that an interrupted audit goes on with, from checkpoints in the folder of the pool.
 
+    A fingerprint does not tell functions of the same name apart, which answer differently: each has a folder of its
+    own.
+
     Args:
         folder: of the pool.
         classifier: is explained.
@@ -93,7 +98,10 @@ def kept_in(folder: Path, classifier: Classifier, sampler: DifferentiableSampler
 
     def explained(target: object, name: str) -> Explanation:
         key = hashlib.sha256(f"{run} {name}".encode()).hexdigest()[:16]
-        return search(target, checkpoint=folder / "searches" / key)
+        for number in itertools.count():
+            with suppress(AnotherRunError):
+                return search(target, checkpoint=folder / "searches" / (f"{key}-{number}" if number else key))
+        raise AssertionError
 
     return explained
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from diffexplain_fast.api.picturing import read_pictures
@@ -30,6 +30,8 @@ from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.progress import Progress, counter
 
 Callback = Callable[[Progress], None] | None
+_SIDEWAYS = (5, 6, 7, 8)
+"""Marks of a camera that was turned by a quarter, in EXIF."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Intervening:
         clusters, report = self.clusters, counter(callback, "interventions")
         paired = paired_answers(parts, readout, self.interventions, lambda done: report(done, count))
         own = np.arange(count) if clusters is None else clusters
-        return intervened(paired, own, readout, options.minimal_effect, options.level)
+        return intervened(paired, own, readout, options.minimal_effect, options.level, options.control)
 
 
 def own_size(images: object, pipeline: Pipeline) -> Tensor:
@@ -167,12 +169,19 @@ def own_size(images: object, pipeline: Pipeline) -> Tensor:
     size = pipeline.image_size
     if isinstance(images, str | Path):
         images, _ = read_pictures(images)
+    images = [images] if isinstance(images, Image.Image) else images
     if isinstance(images, Tensor) and images.ndim >= 3:
         size = (int(images.shape[-2]), int(images.shape[-1]))
     elif isinstance(images, Sequence) and all(isinstance(one, Image.Image) for one in images):
-        sizes = {one.size for one in images}
+        sizes = {turned_size(one) for one in images}
         size = next(iter(sizes))[::-1] if len(sizes) == 1 else size
     return as_pixels(images, size, pipeline.device).to(pipeline.dtype)
+
+
+def turned_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of a picture as it is read, after a turn that a camera has marked."""
+    turned = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    return image.size[::-1] if turned else image.size
 
 
 def _put(audit: Audit, found: Intervened) -> None:

@@ -108,7 +108,7 @@ def audit(
     """
     _check_given(concepts, images)
     shares = _shares(weights)
-    conditions, changes = checked(fail_on, images is not None or classifier == "diff"), _interventions(intervention)
+    conditions, changes = checked(fail_on, images is not None, classifier == "diff"), _interventions(intervention)
     check_folder(out, ["report.html"], ["audit"])
     if classifier == "diff":
         return _finish(difference(target or ()), out, conditions)
@@ -166,8 +166,9 @@ def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
     finally:  # a condition that this audit cannot answer loses nothing
         found.settings["decisions"] = [asdict(one) for one in decisions]
         found.save(out / "audit")
+        report = found.report(out / "report.html")
     _print(found)
-    print(f"Open {found.report(out / 'report.html')}; all rows: {out / 'audit' / 'audit.json'}")
+    print(f"Open {report}; all rows: {out / 'audit' / 'audit.json'}")
     stop_if_failed(decisions)
 
 

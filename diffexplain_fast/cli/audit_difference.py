@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.results.decision import UNEXPLAINED, Decision, check_condition
+from diffexplain_fast.results.decision import UNEXPLAINED, Decision, check_condition, check_of_difference
 
 if TYPE_CHECKING:
     from diffexplain_fast.results.audit import Audit
@@ -39,18 +39,21 @@ def _audit_in(folder: Path) -> Path:
     return inside if inside.is_dir() and not (folder / "audit.json").exists() else folder
 
 
-def checked(conditions: Sequence[str] | None, pictures_of_own: bool) -> list[str]:
+def checked(conditions: Sequence[str] | None, pictures_of_own: bool, difference: bool = False) -> list[str]:
     """Return the conditions of ``--fail-on``, each of which can be read.
 
     Args:
         conditions: as the user wrote them; None for none.
         pictures_of_own: whether the audit has pictures of the user's own.
+        difference: whether it is a difference of two audits.
 
     Raises:
-        ValueError: a condition of another form, an unknown measure, or one that needs own pictures.
+        ValueError: a condition of another form, an unknown measure, or one that needs what there is not.
     """
     for text in conditions or ():
-        if check_condition(text)[0] == UNEXPLAINED and not pictures_of_own:
+        if difference:
+            check_of_difference("--fail-on", text)
+        elif check_condition(text)[0] == UNEXPLAINED and not pictures_of_own:
             raise wrong_value("--fail-on", f"own pictures (--images) for {text!r}", "none")
     return list(conditions or ())
 

@@ -180,7 +180,7 @@ class Audit(Drawn):
             TypeError: no text.
             ValueError: a text of another form, an unknown measure, or one that this audit does not have.
         """
-        return decide(conditions, self.rows, self.photographs)
+        return decide(conditions, self.rows, self.photographs, "difference" in self.settings)
 
     def _features(self, argument: str) -> Hidden:
         if self._hidden is None:
@@ -200,7 +200,7 @@ class Audit(Drawn):
 
         Raises:
             TypeError: ``other`` is not an audit.
-            ValueError: the two share no row.
+            ValueError: the two share no row, or their effects have other units.
         """
         if not isinstance(other, Audit):
             raise wrong_type("other", "an Audit", other)

@@ -10,6 +10,7 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
+from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
@@ -65,6 +66,9 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
             raise wrong_value("other", "two audits of generated pictures", "one without a trial, or a difference")
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
+    units = [_unit(side.settings.get("output")) for side in (ours, theirs)]
+    if units[0] != units[1]:
+        raise wrong_value("other", f"an audit whose effects are in {units[0]}", units[1])
     if ours.settings.get("weights") != theirs.settings.get("weights"):
         raise wrong_value("other", "an audit with the same weights", "other weights")
     targets = [name for name in ours.settings["targets"] if name in theirs.settings["targets"]]
@@ -104,7 +108,7 @@ def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
 
 
 def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int, int]) -> AuditRow:
-    found = int(judged.found[at])
+    found, points = int(judged.found[at]), _points(ours, theirs)
     return replace(
         ours,
         effect=float(judged.estimate[at]),
@@ -122,15 +126,49 @@ def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int,
         accuracy_without=_minus(ours.accuracy_without, theirs.accuracy_without),
         tipping_point=None,
         pictures=min(ours.pictures, theirs.pictures),
-        points_low=None,
-        points_high=None,
+        points_low=None if points is None else points[0],
+        points_high=None if points is None else points[1],
         own_effect=_minus(ours.own_effect, theirs.own_effect),
         own_low=None,
         own_high=None,
         other_effect=_minus(ours.other_effect, theirs.other_effect),
         other_low=None,
         other_high=None,
+        words_p=None,
+        words_disagree=False,
     )
+
+
+def _points(ours: AuditRow, theirs: AuditRow) -> tuple[float, float] | None:
+    """Return the interval of the difference of two rises of answers, None where an audit has no interval of its own.
+
+    Where both have asked about the same pictures it is wider than need be.
+
+    Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
+        27 (2008), eq. 3.
+    """
+    one, two = _rise(ours), _rise(theirs)
+    if one is None or two is None:
+        return None
+    difference = one[1] - two[1]
+    down = float(np.hypot(one[1] - one[0], two[2] - two[1]))
+    return difference - down, difference + float(np.hypot(one[2] - one[1], two[1] - two[0]))
+
+
+def _rise(row: AuditRow) -> tuple[float, float, float] | None:
+    """Return lower end, estimate and upper end of how much more often a target is answered with a concept."""
+    given = row.points_low, row.answered_with, row.answered_without, row.points_high
+    if None in given:
+        return None
+    low, with_it, without, high = map(float, given)  # type: ignore[arg-type]
+    return low, with_it - without, high
+
+
+def _unit(output: Json) -> str:
+    """Return the unit of effects by the kind of output; audits of release 0.1 do not say it."""
+    if output == REGRESSION:
+        return "units of the output"
+    return "log-odds" if output in (SIGMOID, INDEPENDENT) else "centred logits"
 
 
 def _minus(ours: float | None, theirs: float | None) -> float | None:

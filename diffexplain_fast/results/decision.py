@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.records import Number
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 from diffexplain_fast.results.photographs import Photographs
 from diffexplain_fast.results.record import Record
 
 UNEXPLAINED = "unexplained"
 MEASURES = ("false_answers", "spurious", "findings", "worst_group", UNEXPLAINED)
 """What conditions may name."""
+_OF_ONE_AUDIT = ("worst_group", UNEXPLAINED)
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _RAISES = ("spurious", "more")
 
@@ -34,7 +35,9 @@ class Decision(Record):
     sentence: str
 
 
-def decide(conditions: object, rows: Sequence[AuditRow], photographs: Photographs | None) -> list[Decision]:
+def decide(
+    conditions: object, rows: Sequence[AuditRow], photographs: Photographs | None, difference: bool = False
+) -> list[Decision]:
     """Return whether conditions are true of an audit.
 
     Args:
@@ -47,6 +50,7 @@ def decide(conditions: object, rows: Sequence[AuditRow], photographs: Photograph
             of a difference of two audits is one that the first relies on more.
         rows: of the audit.
         photographs: what own pictures say, or None.
+        difference: whether the audit is a difference of two, which has neither groups nor own pictures.
 
     Raises:
         TypeError: no text.
@@ -55,7 +59,25 @@ def decide(conditions: object, rows: Sequence[AuditRow], photographs: Photograph
     texts = [conditions] if isinstance(conditions, str) else conditions
     if not isinstance(texts, Sequence) or not texts or any(not isinstance(text, str) for text in texts):
         raise wrong_type("conditions", 'texts such as "spurious>0.5"', conditions)
-    return [_decided(text, rows, photographs) for text in texts]
+    for text in texts if difference else ():
+        check_of_difference("condition", text)
+    real = [row for row in rows if not row.concept.startswith(f"{PLACEBO}:")]  # a placebo is never a finding
+    return [_decided(text, real, photographs) for text in texts]
+
+
+def check_of_difference(argument: str, text: str) -> None:
+    """Refuse a condition that a difference of two audits cannot answer.
+
+    Args:
+        argument: name of the condition in the message.
+        text: the condition.
+
+    Raises:
+        ValueError: "worst_group" or "unexplained".
+    """
+    if check_condition(text)[0] in _OF_ONE_AUDIT:
+        measures = ", ".join(name for name in MEASURES if name not in _OF_ONE_AUDIT)
+        raise wrong_value(argument, f"{measures} for a difference of two audits", repr(text))
 
 
 def check_condition(text: str) -> tuple[str, str, float]:

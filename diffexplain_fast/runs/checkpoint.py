@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypedDict, TypeVar
 
 import torch
 
-from diffexplain_fast.errors import CorruptFileError, StorageError, describe
+from diffexplain_fast.errors import AnotherRunError, CorruptFileError, StorageError, describe
 from diffexplain_fast.file_systems import claimed
 from diffexplain_fast.records import Json, JsonObject, read_as
 from diffexplain_fast.runs.units import StoredScores, read_scores
@@ -199,7 +199,7 @@ class Checkpoints(Generic[State]):
         differing = sorted(key for key in keys if theirs.get(key) != self.config.get(key))
         if differing:
             got = "; ".join(f"{key}: {theirs.get(key)!r}, not {self.config.get(key)!r}" for key in differing)
-            raise ValueError(describe("checkpoint", wanted, got))
+            raise AnotherRunError(describe("checkpoint", wanted, got))
         if not self._answers.agree(stored.get("answers")):
             got = "another: the classifier, its preprocess or the target answers the same pictures differently"
-            raise ValueError(describe("checkpoint", wanted, got))
+            raise AnotherRunError(describe("checkpoint", wanted, got))

@@ -9,7 +9,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.bootstrap import family_adjusted, largest_t
 from diffexplain_fast.stats.distributions import t_above
 from diffexplain_fast.stats.effects import Effects, interval
-from diffexplain_fast.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, selected_level
+from diffexplain_fast.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, selected_level
 from diffexplain_fast.stats.regression import LEAST_PICTURES, Fit
 
 Control = Literal["fdr", "any", "family"]
@@ -90,9 +90,9 @@ def one_sided_tests(
         delta: minimal effect, 0 or above, in the unit of the outcomes.
         control: "fdr", the rate of false ones among the findings (Benjamini and Hochberg); "any", the same under any
             dependence (Benjamini and Yekutieli, which is e-BH on their p-values, see ``e_values``); "family", any
-            false finding at all (largest t by wild bootstrap).
+            false finding at all (largest t by wild bootstrap, or Holm's adjustment without a regression).
         family: bool [cells, outcomes]: cells to be tested together; None for all.
-        fit: the regression, for ``control="family"``, which needs it.
+        fit: the regression, for ``control="family"``; None where there is none.
         seed: of the bootstrap.
 
     Raises:
@@ -112,10 +112,10 @@ def one_sided_tests(
         adjusted = benjamini_hochberg(p)
     elif control == "any":
         adjusted = benjamini_yekutieli(p)
-    elif control == "family" and fit is not None:
-        adjusted = family_adjusted(statistics, largest_t(fit, effects, tested, seed=seed))
+    elif control == "family":
+        adjusted = holm(p) if fit is None else family_adjusted(statistics, largest_t(fit, effects, tested, seed=seed))
     else:
-        raise wrong_value("control", '"fdr", "any", or "family" with the fit', control)
+        raise wrong_value("control", '"fdr", "any" or "family"', control)
     return OneSided(p[0], p[1], adjusted[0], adjusted[1])
 
 

@@ -27,6 +27,26 @@ def benjamini_yekutieli(p: np.ndarray) -> np.ndarray:
     return _stepped(p, float((1 / np.arange(1, (~np.isnan(p)).sum() + 1)).sum()))
 
 
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return adjusted p-values: rejecting those at or below a level makes any false rejection at most so probable.
+
+    Holds under any dependence.
+
+    Args:
+        p: as in ``benjamini_hochberg``.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
+        (1979).
+    """
+    p = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(p.size, np.nan)
+    tested = np.flatnonzero(~np.isnan(p.ravel()))
+    order = tested[np.argsort(p.ravel()[tested], kind="stable")]
+    raw = p.ravel()[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw), 1)
+    return adjusted.reshape(p.shape)
+
+
 def _stepped(p: np.ndarray, factor: float) -> np.ndarray:
     p = np.asarray(p, dtype=np.float64)
     adjusted = np.full(p.size, np.nan)

@@ -141,6 +141,18 @@ def test_a_difference_finds_what_a_checkpoint_has_learnt(audit: Audit, pool: Pat
     for row, new, old in zip(difference.rows, later.rows, audit.rows, strict=True):
         assert row.effect == pytest.approx(new.effect - old.effect, abs=1e-6)
     assert max(abs(row.effect) for row in difference.rows) > 1e-3
+    for row, new, old in zip(difference.rows, later.rows, audit.rows, strict=True):
+        rises = [one.answered_with - one.answered_without for one in (row, new, old)]
+        assert rises[0] == pytest.approx(rises[1] - rises[2])
+        assert row.points_low <= rises[0] <= row.points_high
+        widths = [one.points_high - one.points_low for one in (row, new, old)]
+        assert max(widths[1:]) - 1e-9 <= widths[0] <= sum(widths[1:]) + 1e-9
+        assert row.words_p is None and not row.words_disagree
+    with pytest.raises(ValueError, match="condition: wanted false_answers, spurious, findings"):
+        difference.decide("worst_group<0.5")
+    later.settings["output"] = "regression"
+    with pytest.raises(ValueError, match="other: wanted an audit whose effects are in units of the output"):
+        later.diff(audit)
 
 
 def test_the_table_has_the_columns_of_the_rows(audit: Audit) -> None:

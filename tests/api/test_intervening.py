@@ -50,6 +50,26 @@ def test_pictures_keep_their_size_where_all_have_the_same() -> None:
     assert own_size([Image.new("RGB", (12, 20))] * 2, pipeline).shape[2:] == (20, 12)
     mixed = own_size([Image.new("RGB", (12, 20)), Image.new("RGB", (9, 9))], pipeline)
     assert tuple(mixed.shape[2:]) == pipeline.image_size
+    assert own_size(Image.new("RGB", (12, 20)), pipeline).shape[2:] == (20, 12)
+
+
+def test_a_picture_that_a_camera_has_turned_is_kept_whole(tmp_path: Path) -> None:
+    picture, turned = Image.new("RGB", (80, 40), "red"), Image.Exif()
+    picture.paste((0, 0, 255), (0, 0, 20, 40))
+    turned[0x0112] = 6
+    picture.save(tmp_path / "0.png", exif=turned)
+    found = own_size(tmp_path, load_pipeline(tiny_sd()))
+    assert found.shape[2:] == (80, 40)
+    assert float((found[0, 2] > 0.5).float().mean()) == 0.25
+
+
+def test_interventions_are_tested_as_the_audit_asks() -> None:
+    def p_values(control: str) -> np.ndarray:
+        audit = only(images=PIXELS, control=control, minimal_effect=0.0)
+        return np.array([row.adjusted_p for row in audit.rows if row.concept == "intervention:mark"])
+
+    rate, family = p_values("fdr"), p_values("family")
+    assert (family >= rate).all() and (family > rate).any()
 
 
 def test_pictures_of_the_pool_are_taken_where_there_are_no_own_ones(tmp_path: Path) -> None:

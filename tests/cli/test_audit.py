@@ -93,6 +93,10 @@ def test_conditions_decide_the_exit_code(models: tuple[str, str], tmp_path: Path
     assert code == 0 and "No concept has an effect above the minimal one." in text
     assert all(row.effect == 0 for row in Audit.load(tmp_path / "diff" / "audit").rows)
     assert run("audit", "diff", tmp_path / "out", "--out", tmp_path / "two")[0] == 2
+    for measure in ("worst_group<0.5", "unexplained>0"):
+        two = (tmp_path / "out", tmp_path / "out", "--out", tmp_path / "two", "--fail-on", measure)
+        code, text = run("audit", "diff", *two)
+        assert code == 2 and "--fail-on: wanted false_answers, spurious, findings for a difference" in text
 
 
 def test_own_pictures_are_a_folder(models: tuple[str, str], tmp_path: Path) -> None:

@@ -57,7 +57,17 @@ def test_a_condition_that_passes_for_want_of_pictures_says_so() -> None:
 
 
 def test_more_reliance_than_before_is_a_shortcut_of_a_difference() -> None:
-    assert decide("findings>0", [replace(DESERT, role="more")], None)[0].failed
+    assert decide("findings>0", [replace(DESERT, role="more")], None, difference=True)[0].failed
+    for text in ("worst_group<0.5", "unexplained>0"):
+        with pytest.raises(ValueError, match="condition: wanted false_answers, spurious, findings for a difference"):
+            decide(["findings>0", text], [DESERT], None, difference=True)
+
+
+def test_placebos_are_no_rows_that_could_be_findings() -> None:
+    wide = replace(DESERT, role="undecided", finding=False, low=-2.0, high=3.0, concept="intervention:mark")
+    rows = [wide, *(replace(wide, concept=f"placebo:mark, {kind}") for kind in ("blank", "mirrored"))]
+    (one,) = decide("findings>0", rows, None)
+    assert "(shortcuts in 1 rows)" in one.sentence and "1 of 1 effects are undecided" in one.sentence
     assert not decide("findings>0", [replace(DESERT, role="less")], None)[0].failed
 
 

@@ -7,6 +7,7 @@ from diffexplain_fast.stats.bootstrap import family_adjusted, largest_t
 from diffexplain_fast.stats.decisions import classify, findings, looks, one_sided_tests, reported_interval
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import Effects, against_median
+from diffexplain_fast.stats.multiplicity import holm
 from diffexplain_fast.stats.regression import least_squares
 from tests.stats.trials import against_medians, trial
 
@@ -83,8 +84,10 @@ def test_largest_t_finds_a_planted_effect_and_spares_what_is_not_tested() -> Non
     wide = largest_t(fit, effects, np.ones((9, 2), dtype=bool))
     narrow = largest_t(fit, effects, tested)
     assert (narrow <= wide + 1e-12).all() and (narrow < wide - 0.1).any()
+    alone = one_sided_tests(effects, 0.5, "family")
+    assert np.array_equal(alone.adjusted_above, holm(np.stack([alone.above, alone.below]))[0])
     with pytest.raises(ValueError, match="control: wanted"):
-        one_sided_tests(effects, 0.5, "family")
+        one_sided_tests(effects, 0.5, "all")  # type: ignore[arg-type]
 
 
 def test_family_adjusted_by_hand() -> None:

@@ -10,6 +10,7 @@ from diffexplain_fast.stats.multiplicity import (
     benjamini_yekutieli,
     e_benjamini_hochberg,
     e_values,
+    holm,
     selected_level,
 )
 
@@ -20,6 +21,12 @@ def test_adjusted_by_hand() -> None:
     factor = 1 + 1 / 2 + 1 / 3
     assert np.allclose(benjamini_yekutieli(p), np.array([[0.03, 0.04], [np.nan, 0.04]]) * factor, equal_nan=True)
     assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
+
+
+def test_holm_by_hand() -> None:
+    p = np.array([[0.01, 0.04], [np.nan, 0.03]])
+    assert np.allclose(holm(p), [[0.03, 0.06], [np.nan, 0.06]], equal_nan=True)
+    assert holm(np.array([0.6, 0.7])).tolist() == [1, 1] and np.isnan(holm(np.array([np.nan]))).all()
 
 
 def test_benjamini_hochberg_in_its_first_words() -> None:

@@ -9,7 +9,7 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
 from diffexplain_fast.stats.clustered import cluster_means
-from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
+from diffexplain_fast.stats.decisions import Control, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
 
 
@@ -29,7 +29,12 @@ class Intervened:
 
 
 def intervened(
-    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, delta: float, level: float
+    paired: Sequence[Paired],
+    clusters: np.ndarray,
+    readout: Readout,
+    delta: float,
+    level: float,
+    control: Control = "fdr",
 ) -> Intervened:
     """Return what interventions do to every target.
 
@@ -39,11 +44,12 @@ def intervened(
         readout: the targets.
         delta: minimal effect.
         level: rate of false findings, and error of the intervals.
+        control: of false findings; see ``one_sided_tests``.
     """
     placebos = {name for one in paired for name in placebo_names(one.name)}
     real, null = ([one for one in paired if (one.name in placebos) == kind] for kind in (False, True))
-    rows, _ = _table(real, clusters, readout, delta, level, INTERVENTION)
-    blind, found = _table(null, clusters, readout, delta, level, PLACEBO)
+    rows, _ = _table(real, clusters, readout, (delta, level, control), INTERVENTION)
+    blind, found = _table(null, clusters, readout, (delta, level, control), PLACEBO)
     changes = {one.name: one.change for one in paired}
     sentences = {}
     for column, target in enumerate(readout.names):
@@ -60,10 +66,15 @@ def intervened(
 
 
 def _table(
-    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, delta: float, level: float, kind: str
+    paired: Sequence[Paired],
+    clusters: np.ndarray,
+    readout: Readout,
+    rule: tuple[float, float, Control],
+    kind: str,
 ) -> tuple[list[AuditRow], np.ndarray]:
+    delta, level, control = rule
     effects = cluster_means([one.change for one in paired], clusters)
-    tests = one_sided_tests(effects, delta)
+    tests = one_sided_tests(effects, delta, control)
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
     names = classify(effects.estimate, low, high, found, tests.tested, delta)
