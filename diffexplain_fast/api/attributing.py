@@ -85,6 +85,8 @@ class Attributing:
         wishes.check()
         if not isinstance(gradcam, bool | str):
             raise wrong_type("gradcam", "True, False or the name of a layer", gradcam)
+        if gradcam == "":
+            raise wrong_value("gradcam", "True, False or the name of a layer", "an empty name")
         check_bars(callback, progress)
         self._follow()
         with self._frozen():
