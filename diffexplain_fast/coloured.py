@@ -1,5 +1,8 @@
 """Pictures that a caller gives: of any mode in colours of 8 bits, and pixels in their range."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -17,14 +20,41 @@ def in_colour(image: Image.Image) -> Image.Image:
 
     Args:
         image: of any mode.
+
+    Raises:
+        OSError: a file that is cut off or no picture; ``reading`` names the argument.
+        ValueError: a picture that was closed, or one of numbers that are not finite.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("numbers that are not finite")
         image = Image.fromarray((255 * values / max(float(values.max()), 1.0)).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         whole = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", whole.size, (*_PAPER, 255)), whole)
     return image.convert("RGB")
+
+
+@contextmanager
+def reading(argument: str, image: Image.Image, number: int | None = None) -> Iterator[None]:
+    """Refuse an empty picture, and name one that turns out to be unreadable while the context is open.
+
+    Args:
+        argument: of the caller.
+        image: is read in the context.
+        number: of the picture, None for the only one.
+
+    Raises:
+        ValueError: no pixel, a file that is cut off, a picture that was closed, or numbers that are not finite.
+    """
+    place = "" if number is None else f" for picture {number}"
+    if not all(image.size):
+        raise wrong_value(argument, "pictures of at least one pixel", f"{image.width} x {image.height}{place}")
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise wrong_value(argument, "pictures that can be read", f"{error}{place}") from error
 
 
 def check_range(argument: str, wanted: str, pixels: Tensor) -> None:

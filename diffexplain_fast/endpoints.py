@@ -16,7 +16,7 @@ from typing import IO
 import torch
 from PIL import Image
 
-from diffexplain_fast.coloured import check_range, in_colour
+from diffexplain_fast.coloured import check_range, in_colour, reading
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 
 _LARGEST = 16 * 2**20
@@ -93,7 +93,7 @@ class Endpoint:
 
         Raises:
             TypeError: a picture of another kind, or a question that is no text.
-            ValueError: pixels out of [0, 1], or an empty picture.
+            ValueError: pixels out of [0, 1], an empty picture, or one that cannot be read.
             EndpointError: the service cannot be reached, refuses, sends elsewhere, or answers in another form.
         """
         check_question(question)
@@ -224,11 +224,16 @@ def pictures_of(images: object) -> list[Image.Image]:
     """
     if isinstance(images, str | bytes) or not isinstance(images, Iterable):
         raise wrong_type("images", f"a list of {_PICTURES}", images)
-    return [picture_of(image) for image in images]
+    return [picture_of(image, number) for number, image in enumerate(images)]
 
 
-def picture_of(image: object) -> Image.Image:
-    """Return a PIL image, or pixels [3, H, W] in [0, 1], as a PIL image in colour; see ``pictures_of``."""
+def picture_of(image: object, number: int | None = None) -> Image.Image:
+    """Return a PIL image, or pixels [3, H, W] in [0, 1], as a PIL image in colour; see ``pictures_of``.
+
+    Args:
+        image: see ``pictures_of``.
+        number: of the picture in a message, None for the only one.
+    """
     if isinstance(image, torch.Tensor) and image.ndim == 3 and len(image) == 3:
         if not image.is_floating_point():
             raise wrong_value("images", "floating point pixels in [0, 1]", image.dtype)
@@ -240,9 +245,8 @@ def picture_of(image: object) -> Image.Image:
         return Image.fromarray(values.cpu().numpy())
     if not isinstance(image, Image.Image):
         raise wrong_type("images", _PICTURES, image)
-    if not all(image.size):
-        raise wrong_value("images", "pictures of at least one pixel", f"{image.width} x {image.height}")
-    return in_colour(image)
+    with reading("images", image, number):
+        return in_colour(image)
 
 
 def _as_url(picture: Image.Image) -> str:

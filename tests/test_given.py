@@ -1,5 +1,8 @@
 """What a caller gives: files that cannot be read, devices that are not there, and pictures of any mode."""
 
+import io
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import diffexplain_fast as dx
 from diffexplain_fast.api.picturing import read_pictures
 from diffexplain_fast.coloured import in_colour
 from diffexplain_fast.editing.pictures import as_pixels
-from diffexplain_fast.endpoints import picture_of
+from diffexplain_fast.endpoints import picture_of, pictures_of
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.salient import read_judgements
@@ -111,3 +114,44 @@ def test_seeds_of_a_scene_are_whole_numbers() -> None:
     for seed in (-1, 1.5, True):
         with pytest.raises((TypeError, ValueError), match="seed: wanted"):
             dx.tinyworld.render("fish", seed=seed)
+
+
+def _closed() -> Image.Image:
+    image = Image.new("RGB", (8, 8))
+    image.close()
+    return image
+
+
+def _cut_off() -> Image.Image:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8)).save(file, "PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:9000]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda: Image.new("RGB", (64, 64)).crop((5, 5, 5, 5)), "of at least one pixel, got 0 x 0"),
+        (_closed, "that can be read, got Operation on closed image"),
+        (_cut_off, "that can be read, got image file is truncated"),
+        (
+            lambda: Image.fromarray(np.full((8, 8), np.nan, np.float32)),
+            "that can be read, got numbers that are not fin",
+        ),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_named(given: Callable[[], Image.Image], said: str) -> None:
+    images = [Image.new("RGB", (8, 8)), given()]
+    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 1$"):
+        as_pixels(images, (8, 8))
+    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 1$"):
+        pictures_of([images[0], given()])
+    with pytest.raises(ValueError, match=f"^image: wanted pictures {said}") as error:
+        as_pixels(given(), (8, 8), name="image")
+    assert "for picture" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_pixels_that_are_no_numbers_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"images: wanted pixels in \[0, 1\]"):
+        as_pixels(torch.full((1, 3, 8, 8), value), (8, 8))

@@ -58,8 +58,9 @@ class Attributing:
                 does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them. A
                 concept whose word does not fit into the text encoder beside a long caption is left out, with a warning.
-            checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result,
-                and one of more seeds or of a larger budget keeps what there is. None to keep nothing.
+            checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result.
+                One of more seeds keeps what there is, one of a larger budget the pictures of which every concept was
+                edited: the concepts of the one at which the budget ended are edited anew. None to keep nothing.
             gradcam: whether Grad-CAM, which says where and not what, is computed beside it; or a layer for it. See
                 ``maps.gradcam``.
             callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
@@ -84,6 +85,8 @@ class Attributing:
         wishes.check()
         if not isinstance(gradcam, bool | str):
             raise wrong_type("gradcam", "True, False or the name of a layer", gradcam)
+        if gradcam == "":
+            raise wrong_value("gradcam", "True, False or the name of a layer", "an empty name")
         check_bars(callback, progress)
         self._follow()
         with self._frozen():

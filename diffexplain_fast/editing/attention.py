@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from diffexplain_fast.editing.checks import check_number, check_texts
 from diffexplain_fast.editing.inversion import Inversion, steered, stepped
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
@@ -39,6 +40,7 @@ def mix(
         Latents [B, c, h, w].
 
     Raises:
+        TypeError: captions that are no sequence of texts, or a share that is no number.
         ValueError: an inversion without caption, no caption, or a share out of range.
 
     Source: Hertz et al. (arXiv 2208.01626), word swap and prompt refinement, on an edit-friendly inversion.
@@ -46,10 +48,10 @@ def mix(
     if inversion.caption is None:
         raise wrong_value("inversion", "one with a caption", "one without")
     for name, share in (("cross", cross), ("own", own)):
+        check_number(name, share)
         if not 0 <= share <= 1:
             raise wrong_value(name, "from 0 to 1", share)
-    if not captions:
-        raise wrong_value("captions", "at least one", "none")
+    check_texts("captions", captions)
     room = models.rows - 1  # of each batch, beside the source
     if room < 1:
         raise wrong_value("models", "batches of at least 2 rows", models.rows)

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from diffexplain_fast.editing.checks import check_number, checked_masks, rows_of
 from diffexplain_fast.editing.inversion import Inversion, Noised, guided, stepped
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.targets import whole_number
 
 
 def swap(
@@ -30,13 +32,21 @@ def swap(
         target: B captions as they are to be.
         strength: 1 needs the target's output only, any other number the source's too. Each output is one row of the
             denoiser a step, and two where the inversion is guided.
-        masks: latents that may change [B, 1, h, w], 0 or 1, while the rest follows the inversion; None for all.
+        masks: latents that may change [B, 1, h, w], or [1, 1, h, w] for every picture, 0 or 1 or bool, while the rest
+            follows the inversion; None for all.
 
     Returns:
         Latents [B, c, h, w].
 
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: masks of another size or number, or a strength that is not finite.
+
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), section 3.2.
     """
+    count = rows_of("target", target)
+    check_number("strength", strength)
+    masks = None if masks is None else checked_masks(masks, count, inversion.samples)
     source = models.text([inversion.caption]) if strength != 1.0 else None
 
     def predict(i: int, sample: Tensor) -> Tensor:
@@ -47,7 +57,7 @@ def swap(
         own = guided(models, sample, times, source, inversion.scale(i))
         return own + strength * (wanted - own)
 
-    return _replayed(inversion, len(target.prompt_embeds), predict, masks)
+    return _replayed(inversion, count, predict, masks)
 
 
 def guide(
@@ -68,15 +78,24 @@ def guide(
         models: encoder, denoiser and decoder.
         inversion: of the picture, as published with an empty caption.
         added: B texts to be added.
-        removed: B texts to be removed; None for nothing.
-        scale: strength of the guidance.
+        removed: B texts to be removed, or one from all pictures; None for nothing.
+        scale: strength of the guidance, a finite number.
         quantile: share of the picture that a mask leaves out, from 0 to below 1.
 
     Returns:
         Latents [B, c, h, w].
 
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: another number of texts to be removed, or a number out of range.
+
     Source: Brack et al., LEDITS++ (arXiv 2311.16711), eqs. 7 to 10, without cross-attention masks.
     """
+    count = rows_of("added", added)
+    if removed is not None and rows_of("removed", removed) not in (1, count):
+        raise wrong_value("removed", f"{count} texts, as many as are added, or one", rows_of("removed", removed))
+    check_number("scale", scale)
+    check_number("quantile", quantile)
     if not 0 <= quantile < 1:
         raise wrong_value("quantile", "from 0 to below 1", quantile)
     source = models.text([inversion.caption])
@@ -90,7 +109,7 @@ def guide(
                 found = found + sign * scale * _strongest(change, quantile) * change
         return found
 
-    return _replayed(inversion, len(added.prompt_embeds), predict)
+    return _replayed(inversion, count, predict)
 
 
 def inpaint(
@@ -107,16 +126,24 @@ def inpaint(
         models: encoder, denoiser and decoder.
         inversion: of the picture; its samples are enough, see ``noised``.
         target: B captions of the whole picture as it is to be.
-        masks: latents to draw anew [B, 1, h, w], 0 or 1; see ``latent_mask``.
+        masks: latents to draw anew [B, 1, h, w], or [1, 1, h, w] in every picture, 0 or 1 or bool; see ``latent_mask``.
         guidance_scale: classifier-free guidance away from no caption, at least 1.
         seed: decides the fresh noise.
 
     Returns:
         Latents [B, c, h, w].
 
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: masks of another size or number, or guidance below 1.
+
     Source: Avrahami et al., Blended Latent Diffusion (arXiv 2206.02779), algorithm 1.
     """
-    table, samples = inversion.table, inversion.samples
+    table, samples, count = inversion.table, inversion.samples, rows_of("target", target)
+    check_number("guidance_scale", guidance_scale, 1)
+    whole_number("seed", seed)
+    masks = checked_masks(masks, count, samples)
+    masks = masks.expand(max(count, len(masks)), -1, -1, -1)
 
     def fresh(i: int) -> Tensor:
         drawn = [

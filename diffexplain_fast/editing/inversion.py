@@ -6,11 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffexplain_fast.editing.checks import check_caption, check_clean
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.targets import whole_number
 
 
 class Noised(NamedTuple):
@@ -79,11 +81,15 @@ def invert(
         The samples, the noisiest first, and the residual of every step.
 
     Raises:
-        ValueError: another number of scales than of steps.
+        TypeError: an argument of the wrong kind.
+        ValueError: the latents of several pictures, or another number of scales than of steps.
 
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), eqs. 4 and 5, with the residual in place of the noise map;
         guidance in some steps only: Kynkäänniemi et al. (arXiv 2404.07724).
     """
+    check_clean(clean)
+    check_caption(caption)
+    whole_number("seed", seed)
     scales = tuple(guidance)
     if scales and len(scales) != len(table.steps):
         raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(scales))

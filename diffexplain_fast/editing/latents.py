@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from diffexplain_fast.editing.checks import check_texts
 from diffexplain_fast.engine.single import SingleCalls, at_rest
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.targets import whole_number
 
 ROWS = 8
 """Rows of one batch: as many as an inversion has steps by default, so that it needs a single call."""
@@ -41,7 +43,9 @@ class LatentModels:
     def __init__(
         self, pipeline: Pipeline, rows: int = ROWS, one_shape: bool = True, calls: SingleCalls | None = None
     ) -> None:
-        if rows < 1:
+        if not isinstance(pipeline, Pipeline):
+            raise wrong_type("pipeline", "an adapter, such as Explainer.pipeline", pipeline)
+        if whole_number("rows", rows) < 1:
             raise wrong_value("rows", "at least 1", rows)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape, self._calls = one_shape, calls
@@ -72,8 +76,10 @@ class LatentModels:
             captions: at least one; None is the unconditional row.
 
         Raises:
-            ValueError: a caption that is longer than the context.
+            TypeError: no sequence of texts and None.
+            ValueError: no caption, or one that is longer than the context.
         """
+        check_texts("captions", captions, none_too=True)
         for caption in dict.fromkeys(captions):
             if caption not in self._texts:
                 known = self.pipeline.unconditional() if caption is None else self.pipeline.encode_text([caption])

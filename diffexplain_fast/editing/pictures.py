@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffexplain_fast.coloured import check_range, in_colour
+from diffexplain_fast.coloured import check_range, in_colour, reading
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
@@ -28,7 +28,8 @@ def as_pixels(
 
     Raises:
         TypeError: something else.
-        ValueError: no picture, pixels of another shape or dtype, or out of [0, 1].
+        ValueError: no picture, one without pixels or that cannot be read, pixels of another shape or dtype, or out of
+            [0, 1].
     """
     if isinstance(images, Tensor):
         return _scaled(_checked(images, name), size).to(device)
@@ -40,7 +41,9 @@ def as_pixels(
     for image in given:
         if not isinstance(image, Image.Image):
             raise wrong_type(name, "PIL images, or pixels [B, 3, H, W] in [0, 1]", image)
-    return torch.stack([_read(image, size) for image in given]).to(device)
+    several = given is images
+    pixels = [_read(image, size, name, i if several else None) for i, image in enumerate(given)]
+    return torch.stack(pixels).to(device)
 
 
 def as_image(pixels: Tensor) -> Image.Image:
@@ -60,9 +63,10 @@ def _checked(pixels: Tensor, name: str) -> Tensor:
     return pixels.detach().float()
 
 
-def _read(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    turned = ImageOps.exif_transpose(image)
-    colour = ImageOps.fit(in_colour(turned), (size[1], size[0]), Image.Resampling.LANCZOS)
+def _read(image: Image.Image, size: tuple[int, int], name: str, number: int | None) -> Tensor:
+    with reading(name, image, number):
+        colour = in_colour(ImageOps.exif_transpose(image))
+    colour = ImageOps.fit(colour, (size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(colour)).permute(2, 0, 1).float() / 255
 
 

@@ -14,6 +14,7 @@ from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.targets import whole_number
 
 
 class Reconstruction(NamedTuple):
@@ -48,11 +49,13 @@ def reconstruct(
         Pixels, and how far latents and autoencoder are off.
 
     Raises:
-        TypeError: pictures of another kind.
+        TypeError: an argument of the wrong kind.
         ValueError: no picture, an argument out of range, not one caption for each picture, or one that is too long.
 
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140).
     """
+    whole_number("seed", seed)
+    whole_number("steps", steps)
     models = LatentModels(load_pipeline(pipeline))
     adapter = models.pipeline
     pixels = as_pixels(images, adapter.image_size, adapter.device)

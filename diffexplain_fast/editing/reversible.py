@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from diffexplain_fast.editing.checks import check_caption, check_clean, rows_of
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral
 from diffexplain_fast.errors import wrong_value
@@ -59,8 +60,11 @@ def invert_reversibly(models: LatentModels, table: Ancestral, clean: Tensor, cap
         The two states at the noisiest level; the picture's noise is y alpha.
 
     Raises:
-        ValueError: a noisiest level without any signal, where y has no value.
+        TypeError: an argument of the wrong kind.
+        ValueError: the latents of several pictures, or a noisiest level without any signal, where y has no value.
     """
+    check_clean(clean)
+    check_caption(caption)
     text, y = models.text([caption]), clean.double()
     z = y
     for at, after in itertools.pairwise(_levels(table)):
@@ -80,8 +84,12 @@ def swap_reversibly(models: LatentModels, reversal: Reversal, target: Conditioni
 
     Returns:
         Latents [B, c, h, w], in float32.
+
+    Raises:
+        TypeError: a target that is not what ``LatentModels.text`` returns.
     """
-    y, z = (state.expand(len(target.prompt_embeds), -1, -1, -1) for state in reversal.states)
+    count = rows_of("target", target)
+    y, z = (state.expand(count, -1, -1, -1) for state in reversal.states)
     for at, after in reversed([*itertools.pairwise(_levels(reversal.table))]):
         h = after.s - at.s
         z = z - h * _noise(models, y, after, target)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diffexplain_fast.engine.schedules import Step
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.targets import whole_number
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -38,7 +39,7 @@ def ancestral_steps(scheduler: "SchedulerMixin", count: int) -> Ancestral:
         count: number of steps, from 1 to the scheduler's training steps.
 
     Raises:
-        TypeError: a scheduler without noise levels.
+        TypeError: a scheduler without noise levels, or a number of steps that is not whole.
         ValueError: too few or too many steps, another prediction than "epsilon" or "v_prediction", or "epsilon" where
             the noisiest level has no signal.
 
@@ -47,7 +48,7 @@ def ancestral_steps(scheduler: "SchedulerMixin", count: int) -> Ancestral:
     if not hasattr(scheduler, "alphas_cumprod") or not hasattr(scheduler, "config"):
         raise wrong_type("scheduler", "a diffusers scheduler with alphas_cumprod", scheduler)
     alphas, kind = scheduler.alphas_cumprod.double().tolist(), scheduler.config.prediction_type
-    total = len(alphas)
+    total, count = len(alphas), whole_number("steps", count)
     if not 1 <= count <= total:
         raise wrong_value("steps", f"from 1 to {total}, the training steps of the scheduler", count)
     if kind not in ("epsilon", "v_prediction"):

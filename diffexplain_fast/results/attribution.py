@@ -38,7 +38,8 @@ class Attribution(Drawn):
         rows: one for each picture and concept that the picture does not show already.
         effects: over all pictures, the largest first.
         interactions: of pairs that were edited together, the largest first.
-        counterfactuals: for each picture one, or None where the classifier does not see the target in it.
+        counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
+            edit of it was verified.
         placebos: effects of edits that say the same again, by editor.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.

@@ -123,18 +123,25 @@ def read_files(folder: str | Path) -> dict[str, object]:
 def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: str) -> dict[str, object]:
     found = {name: read_as(kind, (_LATER | record)[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
     images = pictures["images"]
-    edits: dict[int, list[Edit]] = {}
+    if len(found["captions"]) != len(images):
+        wanted = f"{len(images)}, one for each picture"
+        raise CorruptFileError(describe(f"{place}, captions", wanted, len(found["captions"])))
+    for row in found["rows"]:
+        _known(row.image, images, f"{place}, rows")
+    edits: dict[int, list[Edit]] = {i: [] for i in range(len(images))}
     kept = [_LATER_OF_EDITS | one if isinstance(one, dict) else one for one in record["edits"]]
     stored = read_as(list[_Edit], kept, f"{place}, edits")
     for one, image in zip(stored, pictures.get("edits", []), strict=True):
         edit = Edit(image, one.verified, one.effect, tuple(one.concepts), one.points, one.flipped)
-        edits.setdefault(_known(one.picture, images, place), []).append(edit)
+        edits[_known(one.picture, images, place)].append(edit)
     flips: list[Counterfactual | None] = [None] * len(images)
     given = read_as(list[_Counterfactual], record["counterfactuals"], f"{place}, counterfactuals")
     for flip, image in zip(given, pictures.get("counterfactuals", []), strict=True):
         values = {field.name: getattr(flip, field.name) for field in fields(flip) if field.name != "picture"}
         values["changes"] = tuple(flip.changes)
-        flips[_known(flip.picture, images, place)] = Counterfactual(image=image, **values)
+        if flips[_known(flip.picture, images, place)] is not None:
+            raise CorruptFileError(describe(place, "at most one counterfactual of a picture", f"two of {flip.picture}"))
+        flips[flip.picture] = Counterfactual(image=image, **values)
     taxonomy = Taxonomy.from_json(record["taxonomy"])
     return {**found, "images": images, "taxonomy": taxonomy, "counterfactuals": flips, "found": edits}
 

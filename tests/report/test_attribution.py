@@ -1,5 +1,8 @@
 """The page and the figure of an attribution: what they say, and that they escape it."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,9 @@ from PIL import Image
 
 import diffexplain_fast as dx
 from diffexplain_fast.errors import CorruptFileError
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
+from diffexplain_fast.storage import write_manifest
 from tests.explaining import quick_explanation
 from tests.report.pages import Page
 
@@ -73,6 +78,43 @@ def test_the_figure_has_a_bar_for_each_effect() -> None:
     assert [text.get_text() for text in axes["effects"].get_yticklabels()] == ["ground:snow", "ground:desert"]
     assert len(axes["effects"].patches) == 2
     figure.canvas.draw()
+
+
+def _without_captions(record: JsonObject) -> None:
+    record["captions"] = []
+
+
+def _of_another_picture(record: JsonObject) -> None:
+    record["rows"][0]["image"] = 7
+
+
+def _twice(record: JsonObject) -> None:
+    record["counterfactuals"] *= 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_captions, "attribution.json, captions: wanted 1, one for each picture, got 0"),
+        (_of_another_picture, "attribution.json, rows: wanted a picture below 1, got 7"),
+        (_twice, "attribution.json"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_pictures_is_named(
+    damage: Callable[[JsonObject], None], message: str, tmp_path: Path
+) -> None:
+    folder = attribution().save(tmp_path / "a")
+    record = json.loads((folder / "attribution.json").read_text())
+    damage(record)
+    (folder / "attribution.json").write_text(json.dumps(record))
+    write_manifest(folder)
+    with pytest.raises(CorruptFileError, match=message):
+        dx.Attribution.load(folder)
+
+
+def test_a_result_without_edits_is_the_same_after_loading(tmp_path: Path) -> None:
+    nothing = replace(attribution(), found={0: []}, rows=[], effects=[], interactions=[], counterfactuals=[None])
+    assert dx.Attribution.load(nothing.save(tmp_path / "a")).found == {0: []}
 
 
 def test_a_damaged_attribution_is_named(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def test_an_attribution_keeps_it_and_the_report_shows_it(tmp_path: Path) -> None
     assert page.count("with its Grad-CAM") == 2 and "Where the last layer" in page
     with pytest.raises(TypeError, match="gradcam: wanted True, False or the name of a layer, got"):
         quick_attribution(Pooled(), target=0, gradcam=1)
+    with pytest.raises(ValueError, match="gradcam: wanted True, False or the name of a layer, got an empty name"):
+        quick_attribution(Pooled(), target=0, gradcam="")
 
 
 def test_a_map_of_another_size_is_a_corrupt_file(tmp_path: Path) -> None:

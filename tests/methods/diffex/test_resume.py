@@ -151,6 +151,21 @@ def test_more_seeds_and_a_larger_budget_are_what_they_are_without_a_checkpoint(
     assert same(quick_attribution(**options, checkpoint=tmp_path / "c"), quick_attribution(**options))
 
 
+def test_a_larger_budget_keeps_the_pictures_of_which_every_concept_was_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"taxonomy": {"ground": ["snow", "desert", "tree"]}, "captions": ["a fish"] * 2, "beam_width": 1}
+    options |= {"images": pictures(2), "editor": "guide", "checkpoint": tmp_path / "c"}
+    count = killed_after(-1, monkeypatch)
+    wanted, of_all = quick_attribution(**options | {"checkpoint": None}), count()
+    cut = quick_attribution(**options, budget=150)
+    assert [row.image for row in cut.rows] == [0, 0, 0, 1]
+    before = count()
+    assert same(quick_attribution(**options), wanted)
+    # Of the first picture an inversion and eight steps are there, with and without the words that are added.
+    assert count() - before <= of_all - 17
+
+
 def test_a_damaged_step_is_named(tmp_path: Path) -> None:
     options = {"images": pictures(1), "beam_width": 1, "checkpoint": tmp_path / "c"}
     wanted = quick_attribution(**options)

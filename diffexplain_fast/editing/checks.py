@@ -1,0 +1,85 @@
+"""What a caller of an editor gives: texts, masks, numbers and latents of the wrong kind are refused by name."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.conditioning import Conditioning
+
+
+def check_texts(argument: str, texts: object, none_too: bool = False) -> None:
+    """Refuse anything but a sequence of at least one text; one text alone is a sequence of letters.
+
+    Args:
+        argument: of the caller.
+        texts: what was given.
+        none_too: whether None may stand for a text.
+    """
+    wanted = "a sequence of texts" + (", or None for no caption" if none_too else "")
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise wrong_type(argument, wanted, texts)
+    for text in texts:
+        if not isinstance(text, str) and not (none_too and text is None):
+            raise wrong_type(argument, wanted, text)
+    if not texts:
+        raise wrong_value(argument, "at least one text", "none")
+
+
+def check_caption(caption: object) -> None:
+    """Refuse a source caption that is neither text nor None."""
+    if caption is not None and not isinstance(caption, str):
+        raise wrong_type("caption", "text, or None for no caption", caption)
+
+
+def check_clean(clean: object) -> None:
+    """Refuse anything but the latent of one picture [1, c, h, w]."""
+    if not isinstance(clean, Tensor):
+        raise wrong_type("clean", "the latent of one picture [1, c, h, w]", clean)
+    if clean.ndim != 4 or len(clean) != 1 or not clean.is_floating_point():
+        wanted = "the latent of one picture [1, c, h, w], floating point"
+        raise wrong_value("clean", wanted, f"{list(clean.shape)} in {clean.dtype}")
+
+
+def check_number(argument: str, value: object, least: float = -math.inf) -> None:
+    """Refuse anything but a finite number of at least another one."""
+    wanted = "a finite number" + ("" if least == -math.inf else f" of at least {least:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise wrong_type(argument, wanted, value)
+    if not least <= value < math.inf:
+        raise wrong_value(argument, wanted, value)
+
+
+def rows_of(argument: str, text: object) -> int:
+    """Return for how many pictures a text is, what ``LatentModels.text`` returns."""
+    if not isinstance(text, Conditioning):
+        raise wrong_type(argument, "what models.text([...]) returns", text)
+    return len(text.prompt_embeds)
+
+
+def checked_masks(masks: object, targets: int, latents: Tensor) -> Tensor:
+    """Return masks as numbers, after a check.
+
+    Args:
+        masks: [B, 1, h, w] or one for all [1, 1, h, w], bool or from 0 to 1.
+        targets: how many captions there are; one counts for all masks.
+        latents: [..., h, w], in whose size masks are.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: another shape or number, or values out of range.
+    """
+    size = list(latents.shape[-2:])
+    if not isinstance(masks, Tensor):
+        raise wrong_type("masks", f"a tensor [{targets}, 1, {size[0]}, {size[1]}]", masks)
+    fits = masks.ndim == 4 and list(masks.shape[1:]) == [1, *size]
+    if not fits or (len(masks) != targets and 1 not in (len(masks), targets)):
+        wanted = f"[{targets}, 1, {size[0]}, {size[1]}], a mask of latents for each target, or one for all"
+        raise wrong_value("masks", wanted, list(masks.shape))
+    found = masks if masks.is_floating_point() else masks.to(torch.float32)
+    if not bool(((found >= 0) & (found <= 1)).all()):
+        raise wrong_value("masks", "numbers from 0 to 1", f"{float(found.min()):.3g} to {float(found.max()):.3g}")
+    return found
