@@ -99,6 +99,9 @@ def test_interventions_are_a_dict_of_functions() -> None:
     for wrong in ({}, {"a:b": marked}, {"": marked}):
         with pytest.raises(ValueError, match="interventions: wanted at least one"):
             checked_interventions(wrong)
+    for kind in ("mirrored", "blank"):
+        with pytest.raises(ValueError, match=f"interventions: wanted names that no placebo .* got 'mark, {kind}'"):
+            checked_interventions({f"mark, {kind}": marked, "mark": marked})
     for other in (marked, {"mark": 3}, ["mark"]):
         with pytest.raises(TypeError, match="interventions: wanted a dict"):
             checked_interventions(other)
