@@ -21,6 +21,7 @@ _TERMS = (
     *("target", "logit", "log-odds", "interval", "trial effect", "core", "spurious", "suppresses", "undecided"),
     *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
 )
+_TERMS_OF_TWO = ("more", "less")
 _UNITS = {
     **dict.fromkeys((SOFTMAX, PROBABILITIES), "logits"),
     **dict.fromkeys((SIGMOID, INDEPENDENT), "log-odds"),
@@ -83,7 +84,8 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
     Raises:
         StorageError: no space or no permission.
     """
-    return write_page("audit.html", path, title, _TERMS, audits=[_section(*numbered) for numbered in enumerate(audits)])
+    terms = (*_TERMS, *(_TERMS_OF_TWO if any("difference" in audit.settings for audit in audits) else ()))
+    return write_page("audit.html", path, title, terms, audits=[_section(*numbered) for numbered in enumerate(audits)])
 
 
 def _section(number: int, audit: Audit) -> AuditSection:

@@ -104,6 +104,8 @@ GLOSSARY = {
     "suppresses": Entry(
         "suppresses", "The concept makes the answer less likely, although it is not part of the class."
     ),
+    "more": Entry("more", "The effect in the first audit is above that in the second by more than the minimal effect."),
+    "less": Entry("less", "The effect in the first audit is below that in the second by more than the minimal effect."),
     "undecided": Entry("undecided", "The pictures did not suffice to say whether the effect is large enough."),
     "not drawable": Entry("not drawable", "The diffusion model seldom draws what the word asks for."),
     "answered": Entry(

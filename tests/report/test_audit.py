@@ -121,6 +121,15 @@ def test_every_dotted_word_is_explained(tmp_path: Path) -> None:
     assert len(used) >= 10 and used <= {value for name, value in page.values if name == "id"}
 
 
+def test_the_words_of_a_difference_are_explained_where_there_is_one(tmp_path: Path) -> None:
+    roles = {"spurious": "more", "suppresses": "less"}
+    rows = [replace(row, role=roles.get(row.role, "none"), finding=row.role in roles) for row in audit_example().rows]
+    page = page_of(tmp_path, rows=rows, verdicts={}, settings={"difference": []})
+    used = {value for name, value in page.values if name == "popovertarget"}
+    assert {"term-more", "term-less"} <= used <= {value for name, value in page.values if name == "id"}
+    assert "term-more" not in {value for name, value in page_of(tmp_path).values if name == "id"}
+
+
 def test_everything_is_escaped(tmp_path: Path) -> None:
     verdicts = {"boat": Verdict("both", [ATTACK], ATTACK, [], [0, 1])}
     page = page_of(tmp_path, classifier=ATTACK, verdicts=verdicts)
