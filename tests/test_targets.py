@@ -175,7 +175,7 @@ def test_a_target_describes_its_formula(classifier: Classifier) -> None:
 
 def test_classes_that_share_a_label_are_called_by_index() -> None:
     classifier = Classifier(tiny_classifier(), labels=("crane", "boat", "crane", "fish"))
-    assert ClassLogit(2).bind(classifier).describe() == "ClassLogit(crane #2)"
+    assert ClassLogit(2).bind(classifier).describe() == "ClassLogit(crane (2))"
     with pytest.raises(ValueError, match=r"classes \[0, 2\] share this label, got 'crane'"):
         ClassLogit("crane").bind(classifier)
 

@@ -82,10 +82,12 @@ def classes(classifier: Name) -> None:
 
     Example: diffexplain-fast classes tinyworld/background
     """
+    from diffexplain_fast.models.labels import told_apart
+
     loaded = load_classifier(classifier, "cpu")
     if loaded.labels is None:
         raise wrong_value("classifier", "a classifier with labels (its classes are asked for by number)", "none")
-    for i, label in enumerate(loaded.labels):
+    for i, label in enumerate(told_apart(loaded.labels)):
         print(f"{i:>5}  {label}")
 
 

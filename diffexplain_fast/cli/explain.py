@@ -149,12 +149,13 @@ def _folders(out: Path, targets: Sequence[str]) -> dict[str, Path]:
 
 def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> list[str]:
     from diffexplain_fast.errors import wrong_value
+    from diffexplain_fast.models.labels import told_apart
 
     if every and given:
         raise wrong_value("target", "targets or --all, not both", " ".join(given))
     if every and labels is None:
         raise wrong_value("--all", "a classifier with labels", "none")
-    wanted = list(labels or ()) if every else list(dict.fromkeys(given or ()))
+    wanted = told_apart(labels or ()) if every else list(dict.fromkeys(given or ()))
     if not wanted:
         raise wrong_value("target", "a class, a neuron or a sum of them, or --all", "nothing")
     return wanted

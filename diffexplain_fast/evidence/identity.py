@@ -47,6 +47,7 @@ def identity_of(problem: Problem) -> JsonObject:
         "seed": problem.seed,
         "classifier_fingerprint": problem.classifier.fingerprint(),
         "sampler": problem.sampler.identity(),
+        "spacing": [round(float(step.timestep), 2) for step in problem.sampler.schedule.steps],
         **pipeline_identity(
             problem.pipeline, problem.sampler.guidance_scale, noise=noise_of(problem.pipeline.scheduler)
         ),
@@ -60,8 +61,8 @@ def _output_of(problem: Problem) -> JsonObject:
     return {} if output == SOFTMAX else {"output": output}
 
 
-NEWER = ("latents", "noise", "vae", "tokenizers")
-"""Keys of ``pipeline_identity`` that checkpoints of explanations of release 0.1 lack."""
+NEWER = ("latents", "noise", "vae", "tokenizers", "spacing")
+"""Keys of ``identity_of`` that checkpoints of explanations of release 0.1 lack."""
 _NOISE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr", "prediction_type")
 """Options of a scheduler that decide its noise levels, and what the denoiser predicts of them."""
 _LATENTS = ("scaling_factor", "shift_factor")

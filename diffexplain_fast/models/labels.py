@@ -1,6 +1,7 @@
 """Names of classes: read from the usual containers, checked once, looked up by label or index."""
 
 import operator
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import SupportsIndex, TypeGuard
 
@@ -78,11 +79,18 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
     if not indices:
         indices = [index for index, known in enumerate(labels) if label == with_index(known, index)]
     if not indices:
-        raise unknown_name("label", label, labels)
+        raise unknown_name("label", label, told_apart(labels))
     if len(indices) > 1:
-        wanted = f'an index or "{with_index(label, indices[0])}", because classes {indices} share this label'
-        raise wrong_value("label", wanted, repr(label))
+        free = [text for text in (with_index(label, index) for index in indices) if text not in labels]
+        wanted = f'an index or "{free[0]}"' if free else "an index"
+        raise wrong_value("label", f"{wanted}, because classes {indices} share this label", repr(label))
     return indices[0]
+
+
+def told_apart(labels: Sequence[str]) -> list[str]:
+    """Return labels, with the index of each that several classes share."""
+    shared = {label for label, count in Counter(labels).items() if count > 1}
+    return [with_index(label, index) if label in shared else label for index, label in enumerate(labels)]
 
 
 def with_index(label: str, index: int) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
 from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
 from diffexplain_fast.results.audit import Audit
-from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
+from diffexplain_fast.results.audit_rows import INTERVENTION, AuditRow, Interaction, Verdict
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.results.photographs import Photographs
+from diffexplain_fast.targets.outputs import INDEPENDENT, PROBABILITIES, REGRESSION, SIGMOID, SOFTMAX
 
 _SHOWN = 12
 """Rows of a target that are shown; the others fold away."""
@@ -19,6 +21,12 @@ _TERMS = (
     *("target", "logit", "log-odds", "interval", "trial effect", "core", "spurious", "suppresses", "undecided"),
     *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
 )
+_TERMS_OF_TWO = ("more", "less")
+_UNITS = {
+    **dict.fromkeys((SOFTMAX, PROBABILITIES), "logits"),
+    **dict.fromkeys((SIGMOID, INDEPENDENT), "log-odds"),
+    REGRESSION: "units of the outputs",
+}
 _MOST_TARGETS = 60
 """Targets with a section of their own: those with findings come first."""
 
@@ -39,10 +47,21 @@ class TargetSection(NamedTuple):
 
 
 class AuditSection(NamedTuple):
-    """What the template shows of one audit."""
+    """What the template shows of one audit.
+
+    Attributes:
+        drawn: whether a diffusion model drew pictures for it.
+        intervened: whether it has rows of interventions.
+        interval: what its intervals are called, such as "95 % interval".
+        unit: of its effects, such as "logits".
+    """
 
     classifier: str
     facts: list[str]
+    drawn: bool
+    intervened: bool
+    interval: str
+    unit: str
     decisions: list[Decision]
     photographs: Photographs | None
     findings: list[AuditRow]
@@ -65,7 +84,8 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
     Raises:
         StorageError: no space or no permission.
     """
-    return write_page("audit.html", path, title, _TERMS, audits=[_section(*numbered) for numbered in enumerate(audits)])
+    terms = (*_TERMS, *(_TERMS_OF_TWO if any("difference" in audit.settings for audit in audits) else ()))
+    return write_page("audit.html", path, title, terms, audits=[_section(*numbered) for numbered in enumerate(audits)])
 
 
 def _section(number: int, audit: Audit) -> AuditSection:
@@ -75,6 +95,10 @@ def _section(number: int, audit: Audit) -> AuditSection:
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
+        drawn=audit.settings.get("pictures") != 0,
+        intervened=any(row.concept.startswith(f"{INTERVENTION}:") for row in audit.rows),
+        interval=_interval(audit),
+        unit=_unit(audit),
         decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
         photographs=audit.photographs,
         findings=most_points_first(audit.rows)[:_SHOWN],
@@ -89,14 +113,48 @@ def _facts(audit: Audit) -> list[str]:
     if settings.get("pictures") == 0:
         return [f"{settings['own_pictures']} own pictures, each with and without every intervention"]
     if "pictures_used" not in settings:
-        return ["The difference of two audits: the first minus the second."]
+        return ["The difference of two audits: the first minus the second"]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
         *own_objects(audit),
         *effective_size(audit),
-        f"minimal effect {settings['minimal_effect']:g}, false discoveries at most {settings['level']:.0%}",
+        f"minimal effect {settings['minimal_effect']:g}, {_errors(settings)}",
         f"eye: {settings['eye'] or 'none'}",
     ]
+
+
+def _errors(settings: JsonObject) -> str:
+    """Return what an audit says of its false findings, which depends on what it controls."""
+    most = f"at most {_percent(settings['level'])}"
+    family = settings.get("control") == "family"
+    return f"any false finding in {most} of such audits" if family else f"false discoveries {most}"
+
+
+def _interval(audit: Audit) -> str:
+    level = _deciding(audit).get("level")
+    return "interval" if level is None else f"{_percent(1 - level)} interval"
+
+
+def _unit(audit: Audit) -> str:
+    """Return the unit of effects; beside classes there may be targets, such as units of a layer, with one of their own.
+
+    Only classes have shares of answers.
+    """
+    output = str(_deciding(audit).get("output"))
+    classes = {row.target for row in audit.rows if row.answered_with is not None}
+    others = output in _UNITS and output != REGRESSION and any(row.target not in classes for row in audit.rows)
+    unit = _UNITS.get(output, "the units of the targets")
+    return f"{unit}, of targets that are no classes in their own units" if others else unit
+
+
+def _deciding(audit: Audit) -> JsonObject:
+    """Return the settings that decided about the rows: of a difference those of its first audit."""
+    compared = audit.settings.get("difference")
+    return compared[0] if compared else audit.settings
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
 
 
 def own_objects(audit: Audit) -> list[str]:

@@ -50,9 +50,9 @@ GLOSSARY = {
         "The number of pictures that the classifier recognises as the class, divided by the number of all pictures.",
     ),
     "interval": Entry(
-        "95 % interval",
-        "The range of values that fit the measurement: in 95 of 100 such measurements it contains the true value. "
-        "More pictures make it shorter.",
+        "interval",
+        "The range of values that fit the measurement: a 95 % interval contains the true value in 95 of 100 such "
+        "measurements, another one as often as its percentage says. More pictures make it shorter.",
     ),
     "probability": Entry(
         "probability",
@@ -91,7 +91,7 @@ GLOSSARY = {
     "trial effect": Entry(
         "effect of asking",
         "The mean change of the target's number when the prompt asks for this concept in place of the median value of "
-        "its group. Below zero, the concept speaks against the target.",
+        "its group, or when an intervention changes a picture. Below zero, the concept speaks against the target.",
     ),
     "edit effect": Entry(
         "effect of an edit",
@@ -104,14 +104,20 @@ GLOSSARY = {
     "suppresses": Entry(
         "suppresses", "The concept makes the answer less likely, although it is not part of the class."
     ),
+    "more": Entry("more", "The effect in the first audit is above that in the second by more than the minimal effect."),
+    "less": Entry("less", "The effect in the first audit is below that in the second by more than the minimal effect."),
     "undecided": Entry("undecided", "The pictures did not suffice to say whether the effect is large enough."),
     "not drawable": Entry("not drawable", "The diffusion model seldom draws what the word asks for."),
     "answered": Entry(
         "answered with, without",
         "Share of the pictures without the target's own object that are answered with the target: with the concept, "
-        "and with the median value of its group.",
+        "and with the median value of its group. For an intervention, the share of all pictures, with it and without.",
     ),
-    "obeyed": Entry("obeyed", "Share of the pictures that asked for the concept in which another model sees it."),
+    "obeyed": Entry(
+        "obeyed",
+        "Share of the pictures that asked for the concept in which another model sees it. For an intervention, the "
+        "share of the pictures that it changes.",
+    ),
     "adjusted p": Entry(
         "adjusted p",
         "How often chance alone would give such a finding, counted over all rows together: 0.01 is once in a hundred.",

@@ -224,14 +224,24 @@ def describe_steps(explanation: Explanation) -> str:
     """
     found = explanation.settings.get("found", {})
     moved, left_out = moving_steps(explanation), found.get("left_out")
-    searched = str(found.get("by", "")).startswith(("description", "gradient"))
+    by = str(found.get("by", ""))
     spent = "The budget was spent, so that these were left out or cut short"
     budget = f" {spent}: {', '.join(left_out)}." if left_out else ""
     if not moved:
-        first = "the prompt that the search found" if searched else "the words that the search started from"
+        first = _first(explanation, by, "the words that the search started from")
         return f"No step of the gradient was taken: {first} convinced the classifier.{budget}"
-    first = "the prompt that the search found" if searched else "words that were tried first"
+    first = _first(explanation, by, "words that were tried first")
     return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from {first}.{budget}"
+
+
+def _first(explanation: Explanation, by: str, words: str) -> str:
+    """Return what the gradient started from, ``words`` where a dictionary gave it."""
+    if by.startswith("given"):
+        return "the words that were given"
+    if not by.startswith(("description", "gradient")):
+        return words
+    at_random = str(explanation.settings.get("start")).startswith("random ")
+    return "a random prompt" if at_random else "the prompt that the search found"
 
 
 def moving_steps(explanation: Explanation) -> int:

@@ -220,7 +220,7 @@ class Verdict(Record):
 
     Attributes:
         kind: "core", "spurious", "both", "conjunction", "either-or", "not elicited", "not drawable", "unnamed", or
-            "undecided" where the pictures did not suffice.
+            "undecided" where the pictures did not suffice, or nothing is found to raise the target.
         concepts: the concepts that the verdict names, the strongest first.
         sentence: the verdict in words.
         suppressed_by: concepts that lower the target.

@@ -17,6 +17,7 @@ import torch
 
 from diffexplain_fast.errors import AnotherRunError, CorruptFileError, StorageError, describe
 from diffexplain_fast.file_systems import claimed
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import Json, JsonObject, read_as
 from diffexplain_fast.runs.units import StoredScores, read_scores
 from diffexplain_fast.storage import read_json, sha256_file, storage_error, write_json_atomic
@@ -96,7 +97,7 @@ class Checkpoints(Generic[State]):
         answers: Callable[[], Answers],
         newer: Collection[str] = (),
     ) -> None:
-        self.folder, self._files, self._ask, self._newer = Path(folder), files, answers, newer
+        self.folder, self._files, self._ask, self._newer = given_path("checkpoint", folder), files, answers, newer
         self.config = json.loads(json.dumps(config))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ def sole_output(target: Target) -> tuple[float, int] | None:
 def _class_name(classifier: Bindable, index: int) -> str:
     """Return the label of a class, with its index if several classes share the label."""
     name = classifier.label_name(index)
-    return f"{name} #{index}" if (classifier.labels or ()).count(name) > 1 else name
+    return f"{name} ({index})" if (classifier.labels or ()).count(name) > 1 else name
 
 
 def _checked_index(logits: Tensor, label: int | str | None) -> int:

@@ -44,6 +44,18 @@ def masks(kind: torch.dtype) -> Callable[..., Tensor]:
     return lambda pixels, texts: torch.zeros(len(pixels), 1, *pixels.shape[2:], dtype=kind)
 
 
+def test_a_checkpoint_of_another_spacing_is_refused(tmp_path: Path) -> None:
+    pipe = tiny_sd()
+    quick = {"num_inference_steps": 2, "guidance_scale": 1.0, "iterations": 1, "n_images": 1, "n_score": 1}
+    with Explainer(pipe, Classifier(tiny_classifier(), labels=LABELS)) as explainer:
+        explainer.explain("boat", start="boat", checkpoint=tmp_path, **quick)
+        pipe.scheduler.register_to_config(timestep_spacing="trailing")
+        with pytest.raises(ValueError, match=r"checkpoint: wanted a run of the same configuration.*spacing"):
+            explainer.explain("boat", start="boat", checkpoint=tmp_path, **quick)
+        with pytest.raises(TypeError, match="checkpoint: wanted a path, as text or as a Path, got int"):
+            explainer.explain("boat", start="boat", checkpoint=3, **quick)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "weights": ({"weights": {"backgrond": {"desert": 0.5}}}, "weights: wanted one of 2 known names"),
     "weights that leave too few": ({"weights": {"colour": {"red": 0.9}}}, "weights: wanted an effective number"),

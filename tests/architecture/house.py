@@ -150,7 +150,7 @@ DOORS = {
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
         "image_text": ANY,
-        "labels": "evidence methods",
+        "labels": "evidence methods cli",
         "loading": ANY,
         "pipeline": ANY,
         "preprocess": "api",

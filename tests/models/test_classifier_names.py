@@ -54,9 +54,13 @@ def test_labels_that_repeat_are_distinguished_by_index() -> None:
         classifier.label_index("crane")
     assert [classifier.label_index(f"crane ({index})") for index in (0, 2)] == [0, 2]
     for unknown in ("crane (1)", "crane (3)", "crane ()"):
-        with pytest.raises(UnknownNameError):
+        with pytest.raises(UnknownNameError) as caught:
             classifier.label_index(unknown)
-    assert Classifier(tiny_classifier(), labels=("a", "a", "a (0)", "b")).label_index("a (0)") == 2, "a label wins"
+        assert "crane (0), crane (2)" in str(caught.value) or "crane (2), crane (0)" in str(caught.value)
+    odd = Classifier(tiny_classifier(), labels=("a", "a", "a (0)", "b"))
+    assert odd.label_index("a (0)") == 2, "a label wins"
+    with pytest.raises(ValueError, match=r'wanted an index or "a \(1\)", because classes'):
+        odd.label_index("a")
 
 
 def test_without_labels_a_class_is_named_by_index() -> None:

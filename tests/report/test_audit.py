@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
@@ -55,10 +57,77 @@ def test_the_page_says_which_classes_got_pictures_of_their_own_objects(tmp_path:
     assert "own objects of" not in page_of(tmp_path).text
 
 
+def text_of(path: Path, *, without: tuple[str, ...] = (), **settings: object) -> str:
+    """Return the text of the example's page with other settings, as one line."""
+    known = {name: value for name, value in audit_example().settings.items() if name not in without}
+    return " ".join(page_of(path, settings=known | settings).text.split())
+
+
+def test_intervals_are_named_by_the_level_of_the_audit(tmp_path: Path) -> None:
+    assert "effect, 95 % interval" in text_of(tmp_path) and "effect, 95 % interval" not in text_of(tmp_path, level=0.3)
+    assert "effect, 70 % interval" in text_of(tmp_path, level=0.3)
+    assert "effect, 99.9 % interval" in text_of(tmp_path, level=0.001)
+    assert "effect, interval" in text_of(tmp_path, without=("level", "pictures_used"), difference=[])
+    of_two = [{"level": 0.3, "output": "sigmoid"}, {"level": 0.05, "output": "sigmoid"}]
+    difference = text_of(tmp_path, without=("level", "pictures_used"), difference=of_two)
+    assert "effect, 70 % interval" in difference and "Effects in log-odds;" in difference
+    assert "the first minus the second." in difference and "second.." not in difference
+
+
+def test_the_page_says_what_is_controlled(tmp_path: Path) -> None:
+    assert "minimal effect 1, false discoveries at most 5 %" in text_of(tmp_path)
+    assert "false discoveries at most 0.25 %" in text_of(tmp_path, control="any", level=0.0025)
+    family = text_of(tmp_path, control="family")
+    assert "any false finding in at most 5 % of such audits" in family and "false discoveries" not in family
+
+
+UNITS = {
+    "softmax": "logits",
+    "probabilities": "logits",
+    "sigmoid": "log-odds",
+    "independent probabilities": "log-odds",
+    "regression": "units of the outputs",
+}
+
+
+@pytest.mark.parametrize("output", UNITS)
+def test_the_unit_of_effects_is_that_of_the_output(output: str, tmp_path: Path) -> None:
+    assert f"Effects in {UNITS[output]}; findings are bold" in text_of(tmp_path, output=output)
+
+
+def test_targets_that_are_no_classes_have_units_of_their_own(tmp_path: Path) -> None:
+    audit = audit_example()
+    audit.rows = [replace(row, answered_with=None) if row.target == "fish" else row for row in audit.rows]
+    audit.settings["output"] = "softmax"
+    text = Page(audit.report(tmp_path / "audit.html").read_text(encoding="utf-8")).text
+    assert "Effects in logits, of targets that are no classes in their own units;" in text
+
+
+def test_the_page_says_that_pictures_were_drawn_only_where_they_were(tmp_path: Path) -> None:
+    drawn, changed = "A diffusion model drew pictures of random captions", "Interventions changed pictures one by one"
+    assert drawn in text_of(tmp_path) and changed not in text_of(tmp_path)
+    rows = [replace(row, concept=f"intervention:{row.value}") for row in audit_example().rows]
+    settings = {"pictures": 0, "own_pictures": 30, "level": 0.05}
+    text = " ".join(page_of(tmp_path, rows=rows, verdicts={}, settings=settings).text.split())
+    assert "30 own pictures, each with and without every intervention" in text
+    assert changed in text and drawn not in text and "Press a dotted word" in text
+    both = " ".join(page_of(tmp_path, rows=[*audit_example().rows, *rows]).text.split())
+    assert drawn in both and changed in both
+
+
 def test_every_dotted_word_is_explained(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     used = {value for name, value in page.values if name == "popovertarget"}
     assert len(used) >= 10 and used <= {value for name, value in page.values if name == "id"}
+
+
+def test_the_words_of_a_difference_are_explained_where_there_is_one(tmp_path: Path) -> None:
+    roles = {"spurious": "more", "suppresses": "less"}
+    rows = [replace(row, role=roles.get(row.role, "none"), finding=row.role in roles) for row in audit_example().rows]
+    page = page_of(tmp_path, rows=rows, verdicts={}, settings={"difference": []})
+    used = {value for name, value in page.values if name == "popovertarget"}
+    assert {"term-more", "term-less"} <= used <= {value for name, value in page.values if name == "id"}
+    assert "term-more" not in {value for name, value in page_of(tmp_path).values if name == "id"}
 
 
 def test_everything_is_escaped(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from diffexplain_fast.evidence.identity import conditions_of, noise_of
+from diffexplain_fast.evidence.identity import conditions_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.watch import Watch
@@ -67,7 +67,7 @@ class Album:
             key: everything that decides the pictures, except pipeline, sampler, seed, prefix, steps and guidance.
             draw: draws them.
         """
-        known = self.identity, problem.prefix, problem.steps, problem.guided, torch.get_num_threads(), *key
+        known = self.identity, problem.prefix, problem.steps, problem.guided, *_arithmetic(problem), *key
         if known in self.shelf.batches:
             pixels, rows = self.shelf.batches[known]
             problem.cost.count(rows, gradient=False)
@@ -88,15 +88,25 @@ class Album:
             batches[known] = pixels, rows
 
 
+def _arithmetic(problem: Problem) -> tuple[object, ...]:
+    """Return what decides the last bits of a picture beside the models: threads, autocast and products of matrices."""
+    kind = torch.device(problem.pipeline.device).type
+    autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    return torch.get_num_threads(), autocast, torch.get_float32_matmul_precision()
+
+
 def album_of(problem: Problem) -> Album:
     """Return the pictures that all problems with the same pipeline, sampler and seed share."""
     pipeline, sampler = problem.pipeline, problem.sampler
     shelf = _SHELVES.setdefault(pipeline, _Shelf())
     shelf.follow(pipeline)
+    scheduler = pipeline.scheduler
     decides = [
         problem.seed,
         sampler.identity(),
-        noise_of(pipeline.scheduler),
+        repr(sampler.schedule),
+        dict(scheduler.config),
+        [value.tolist() for value in vars(scheduler).values() if isinstance(value, Tensor)],  # tables may be edited
         conditions_of(pipeline, sampler.guidance_scale),
         [pipeline.vae.config.get(name) for name in ("scaling_factor", "shift_factor")],
         pipeline.latent_shape,

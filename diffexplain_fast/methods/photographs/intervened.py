@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import filterfalse
 
 import numpy as np
 
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
+from diffexplain_fast.methods.photographs.sentences import intervention_clause, joined_sentence, raises, with_shortcut
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
 from diffexplain_fast.stats.clustered import cluster_means
 from diffexplain_fast.stats.decisions import Control, classify, findings, one_sided_tests, reported_interval
@@ -19,7 +21,8 @@ class Intervened:
 
     Attributes:
         rows: of every target and intervention, then of every target and placebo; those of placebos are no findings.
-        sentences: target to what its strongest intervention does, and whether placebos do the same.
+        sentences: target to what the strongest interventions that raise and that lower it do, and whether placebos do
+            the same; targets without a finding are left out.
         flagged: placebo to the share of the targets whose effect would be a finding.
     """
 
@@ -48,29 +51,28 @@ def intervened(
     """
     placebos = {name for one in paired for name in placebo_names(one.name)}
     real, null = ([one for one in paired if (one.name in placebos) == kind] for kind in (False, True))
-    rows, _ = _table(real, clusters, readout, (delta, level, control), INTERVENTION)
-    blind, found = _table(null, clusters, readout, (delta, level, control), PLACEBO)
+    rule = delta, level, control
+    rows, _ = _table(real, clusters, readout, rule, INTERVENTION)
+    blind, found = _table(null, clusters, readout, rule, PLACEBO)
     changes = {one.name: one.change for one in paired}
     sentences = {}
     for column, target in enumerate(readout.names):
-        mine = [row for row in rows if row.target == target and row.finding]
-        if mine:
-            row = max(mine, key=lambda one: abs(one.effect))
-            name = row.concept.partition(":")[2]
-            others = placebo_names(name)
-            moved = {other: (changes[name] - changes[other])[:, column] for other in others}
-            same = [other for other in others if _same(moved[other], clusters, row.effect, level)]
-            sentences[target] = _sentence(row, same, {one.concept: one for one in blind if one.target == target})
+        mine = sorted((row for row in rows if row.target == target and row.finding), key=lambda row: -abs(row.effect))
+        clauses = []
+        for row in [next(filter(raises, mine), None), next(filterfalse(raises, mine), None)]:
+            if row is not None:
+                moved = {other: (changes[row.value] - changes[other])[:, column] for other in placebo_names(row.value)}
+                same = [other for other in moved if _same(moved[other], clusters, row.effect, level)]
+                by = {one.value: one.effect for one in blind if one.target == target and one.value in same}
+                clauses.append(intervention_clause(row, by))
+        if clauses:
+            sentences[target] = f"{target}: {' '.join(clauses)}"
     flagged = {one.name: float((found[i] != 0).mean()) for i, one in enumerate(null)}
     return Intervened([*rows, *blind], sentences, flagged)
 
 
 def _table(
-    paired: Sequence[Paired],
-    clusters: np.ndarray,
-    readout: Readout,
-    rule: tuple[float, float, Control],
-    kind: str,
+    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, rule: tuple[float, float, Control], kind: str
 ) -> tuple[list[AuditRow], np.ndarray]:
     delta, level, control = rule
     effects = cluster_means([one.change for one in paired], clusters)
@@ -117,28 +119,29 @@ def _same(difference: np.ndarray, clusters: np.ndarray, effect: float, level: fl
     return bool(max(abs(float(low[0, 0])), abs(float(high[0, 0]))) < abs(effect) / 2)
 
 
-def _sentence(row: AuditRow, same: Sequence[str], blind: Mapping[str, AuditRow]) -> str:
-    name, moves = row.concept.partition(":")[2], "raises" if row.effect > 0 else "lowers"
-    change = f"{row.effect:+.2f} [{row.low:.2f}, {row.high:.2f}] in {row.pictures} pictures"
-    told = [f"{other} does the same ({blind[f'{PLACEBO}:{other}'].effect:+.2f})" for other in same]
-    null = ", and ".join(told) if told else "neither its mirror image nor a blank one does the same"
-    return f"{row.target}: {name} {moves} it by {change}; {null}."
-
-
 def with_sentences(verdicts: Mapping[str, Verdict], found: Intervened) -> dict[str, Verdict]:
-    """Return verdicts that name interventions too.
+    """Return verdicts that name interventions too: those that raise a target, and those that suppress it.
+
+    An intervention that raises a target is a shortcut: a verdict "core" becomes "both", and one without findings
+    becomes "spurious".
 
     Args:
-        verdicts: target to its verdict, as far as there is one.
+        verdicts: target to its verdict, as far as there is one; where there is none and nothing raises the target, the
+            verdict is "undecided".
         found: what interventions do.
     """
     changed = dict(verdicts)
     for target, sentence in found.sentences.items():
-        named = [row.concept for row in found.rows if row.target == target and row.finding]
-        known = verdicts.get(target)
-        if known is None:
-            changed[target] = Verdict("spurious", named, sentence)
-        else:
-            more = [name for name in named if name not in known.concepts]
-            changed[target] = replace(known, concepts=known.concepts + more, sentence=f"{known.sentence} {sentence}")
+        rows = [row for row in found.rows if row.target == target and row.finding]
+        rows.sort(key=lambda row: -abs(row.effect))
+        raising, lowering = ([row.concept for row in rows if raises(row) == up] for up in (True, False))
+        known = verdicts.get(target) or Verdict("undecided", [], "")
+        kind = with_shortcut(known.kind) if raising else known.kind
+        changed[target] = replace(
+            known,
+            kind=kind,
+            concepts=list(dict.fromkeys([*known.concepts, *raising])),
+            suppressed_by=list(dict.fromkeys([*known.suppressed_by, *lowering])),
+            sentence=joined_sentence(target, known, kind, sentence),
+        )
     return changed

@@ -45,12 +45,14 @@ def checked_interventions(given: object) -> dict[str, Intervention]:
 
     Raises:
         TypeError: something else than a dict from names to functions.
-        ValueError: none, or a name that the rows of an audit cannot hold.
+        ValueError: none, a name that the rows of an audit cannot hold, or one that a placebo of another has.
     """
     if not isinstance(given, Mapping) or any(not callable(one) for one in given.values()):
         raise wrong_type("interventions", "a dict from names to functions of a picture [3, H, W]", given)
     if not given or any(not isinstance(name, str) or not name.strip() or ":" in name for name in given):
         raise wrong_value("interventions", "at least one, with names without ':'", list(given))
+    if twice := [placebo for name in given for placebo in placebo_names(name) if placebo in given]:
+        raise wrong_value("interventions", "names that no placebo of another intervention has", repr(twice[0]))
     return dict(given)
 
 
@@ -93,7 +95,6 @@ def paired_answers(
     """
     found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     before: list[tuple[np.ndarray, np.ndarray]] = []
-    done = 0
     for part in parts:
         for start in range(0, len(part), _BATCH):
             pixels = part[start : start + _BATCH]
@@ -102,8 +103,7 @@ def paired_answers(
                 for label, pictures in _variants(name, function, pixels):
                     moved = (pictures - pixels).abs().amax((1, 2, 3)) > _CHANGED
                     found.setdefault(label, []).append((*readout(pictures), moved.cpu().numpy()))
-            done += len(pixels)
-            report(done)
+            report(sum(len(values) for values, _ in before))
     values, hits = (np.concatenate(column) for column in zip(*before, strict=True))
     results = []
     for label, kept in found.items():

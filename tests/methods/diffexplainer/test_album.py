@@ -137,3 +137,17 @@ def test_a_second_explainer_draws_no_word_again_and_finds_the_same(calls: list[i
     assert torch.equal(found.prompt_embeds, alone.prompt_embeds)
     spent = [[one.settings["found"]["cost"][kind] for kind in ("forward", "gradient")] for one in (alone, found)]
     assert spent[0] == spent[1]
+
+
+@pytest.mark.parametrize("change", ["tables", "spacing", "autocast"])
+def test_another_schedule_or_arithmetic_makes_other_pictures(calls: list[int], change: str) -> None:
+    pipeline = load_pipeline(tiny_sd())
+    drawn(problem_of(pipeline))
+    scheduler = pipeline.scheduler
+    if change == "tables":
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod**1.5
+    if change == "spacing":
+        scheduler.register_to_config(timestep_spacing="trailing")
+    with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
+        drawn(problem_of(pipeline))
+    assert len(calls) == 2

@@ -13,6 +13,7 @@ from diffexplain_fast.results.audit_rows import Verdict
 from diffexplain_fast.stats.clustered import cluster_means
 from diffexplain_fast.stats.effects import interval
 
+CORE = Verdict("core", ["object:corner"], "corner: Its own object decides: answers corner in 64 %.")
 LABELS = ("corner", "bright", "nothing", "noise")
 
 
@@ -62,9 +63,47 @@ def test_a_mark_is_told_from_its_mirror_image_and_a_hue_is_not() -> None:
 
 def test_verdicts_name_what_was_found() -> None:
     found = measured(mark=marked)
-    verdicts = with_sentences({"corner": Verdict("core", ["object:corner"], "corner: Its own object decides.")}, found)
-    assert verdicts["corner"].concepts == ["object:corner", "intervention:mark"] and verdicts["corner"].kind == "core"
-    assert verdicts["corner"].sentence.startswith("corner: Its own object decides. corner: mark raises it by")
+    verdicts = with_sentences({"corner": CORE}, found)
+    assert verdicts["corner"].concepts == ["object:corner", "intervention:mark"] and verdicts["corner"].kind == "both"
+    assert verdicts["corner"].sentence.startswith("corner: mark raises it by +5")
+    assert verdicts["corner"].sentence.endswith(
+        "does the same. Without interventions its own object decides: answers corner in 64 %."
+    )
+    known = Verdict("spurious", ["background:sea"], "corner: A shortcut: answers corner in 64 %.")
+    spurious = with_sentences({"corner": known}, found)["corner"]
+    assert spurious.kind == "spurious" and spurious.concepts == ["background:sea", "intervention:mark"]
+    assert spurious.sentence == f"{known.sentence} {found.sentences['corner']}"
+
+
+NOTHING = "bright: Undecided: no concept has an effect above the minimal one, and 0 of 9 pictures are answered bright."
+
+
+def test_what_lowers_a_target_suppresses_it_and_is_no_shortcut() -> None:
+    found = measured(light=lambda picture: picture - 0.1, dark=lambda picture: picture - 0.2)
+    rows = {row.concept: row for row in found.rows if row.target == "bright" and row.finding}
+    assert all(row.role == "suppresses" for row in rows.values())
+    dark = rows["intervention:dark"]
+    told = f"bright: dark lowers it by {-dark.effect:.2f} [{-dark.high:.2f}, {-dark.low:.2f}] in 24 pictures; dark, "
+    for known in ({}, {"bright": Verdict("undecided", [], NOTHING)}):
+        one = with_sentences(known, found)["bright"]
+        assert (one.kind, one.concepts) == ("undecided", [])
+        assert one.suppressed_by == ["intervention:dark", "intervention:light"]
+        assert one.sentence.startswith(told) and "-" not in one.sentence
+    one = with_sentences({"bright": Verdict("core", ["object:bright"], "bright: It decides.", ["colour:red"])}, found)[
+        "bright"
+    ]
+    assert (one.kind, one.concepts, one.suppressed_by[0]) == ("core", ["object:bright"], "colour:red")
+    assert one.sentence == f"bright: It decides. {found.sentences['bright']}"
+
+
+def test_a_shortcut_decides_what_was_undecided_and_both_directions_are_told() -> None:
+    found = measured(dark=lambda picture: picture - 0.2, light=lighter)
+    one = with_sentences({"bright": Verdict("undecided", [], NOTHING)}, found)["bright"]
+    assert (one.kind, one.concepts) == ("spurious", ["intervention:light"])
+    assert one.suppressed_by == ["intervention:dark"]
+    raised, lowered = one.sentence.index("bright: light raises it by +"), one.sentence.index(" dark lowers it by ")
+    assert raised == 0 < lowered
+    assert one.sentence.endswith(NOTHING.replace("bright: U", "Without interventions u", 1))
 
 
 def test_clusters_make_the_interval_as_wide_as_pictures_that_are_alike_need() -> None:
@@ -99,6 +138,9 @@ def test_interventions_are_a_dict_of_functions() -> None:
     for wrong in ({}, {"a:b": marked}, {"": marked}):
         with pytest.raises(ValueError, match="interventions: wanted at least one"):
             checked_interventions(wrong)
+    for kind in ("mirrored", "blank"):
+        with pytest.raises(ValueError, match=f"interventions: wanted names that no placebo .* got 'mark, {kind}'"):
+            checked_interventions({f"mark, {kind}": marked, "mark": marked})
     for other in (marked, {"mark": 3}, ["mark"]):
         with pytest.raises(TypeError, match="interventions: wanted a dict"):
             checked_interventions(other)
