@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +181,9 @@ def own_size(images: object, pipeline: Pipeline) -> Tensor:
 
 def turned_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height of a picture as it is read, after a turn that a camera has marked."""
-    turned = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    turned = False
+    with suppress(OSError, ValueError):  # one that cannot be read is named where all are read
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
     return image.size[::-1] if turned else image.size
 
 

@@ -139,7 +139,9 @@ class SingleCalls:
             RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
                 that were edited since the call.
         """
-        times = check_single_rows(self._unet, rows, timesteps, embeds, added)
+        kind = rows.device.type if isinstance(rows, Tensor) else "cpu"
+        mixed = not isinstance(self._models.denoiser, LeanUNet) and torch.is_autocast_enabled(kind)
+        times = check_single_rows(self._unet, rows, timesteps, embeds, added, mixed)
         self._follow()
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):

@@ -3,27 +3,35 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.checks import check_tensor
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.models.xl import pooled_width
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
 _XL = ("text_embeds", "time_ids")
+_WIDTHS = ("projection_class_embeddings_input_dim", "addition_time_embed_dim")
+_NUMBERS = (int, float, np.number, Tensor)
 
 
 def check_single_rows(
-    unet: "UNet2DConditionModel", rows: object, timesteps: object, embeds: object, added: object
+    unet: "UNet2DConditionModel",
+    rows: object,
+    timesteps: object,
+    embeds: object,
+    added: object,
+    any_dtype: bool = False,
 ) -> Tensor:
     """Return the timestep of each row [R].
 
     Args:
         unet: diffusers UNet2DConditionModel.
-        rows: this and the others as in ``SingleCalls.denoise``.
+        rows: this and the next three as in ``SingleCalls.denoise``.
+        any_dtype: whether rows and texts may have any floating point dtype, because autocast converts them.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -31,12 +39,18 @@ def check_single_rows(
             that the UNet does not read.
     """
     weight, width = next(unet.parameters()), unet.config.cross_attention_dim
-    check_tensor("rows", rows, ("R", unet.config.in_channels, "h", "w"), weight)
+
+    def like(value: object) -> Tensor:
+        if any_dtype and isinstance(value, Tensor) and value.is_floating_point():
+            return torch.empty(0, dtype=value.dtype, device=weight.device)
+        return weight
+
+    check_tensor("rows", rows, ("R", unet.config.in_channels, "h", "w"), like(rows))
     assert isinstance(rows, Tensor)
     times = _times(timesteps, rows)
     if isinstance(embeds, Tensor) and embeds.ndim == 3 and len(embeds) != len(rows):
         raise wrong_value("embeds", f"one for each of {len(rows)} rows", len(embeds))
-    check_tensor("embeds", embeds, (len(rows), "L", width if isinstance(width, int) else "d"), weight)
+    check_tensor("embeds", embeds, (len(rows), "L", width if isinstance(width, int) else "d"), like(embeds))
     if getattr(unet.config, "addition_embed_type", None) != "text_time":
         if added is not None:
             got = [*added] if isinstance(added, Mapping) else added
@@ -46,9 +60,13 @@ def check_single_rows(
         got = [*added] if isinstance(added, Mapping) else added
         raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', got)
     pooled, ids = (added[name] for name in _XL)
-    check_tensor('added["text_embeds"]', pooled, (len(rows), pooled_width(unet) or "p"), weight)
+    check_tensor('added["text_embeds"]', pooled, (len(rows), "p"), like(pooled))
     sizes = ids.to(weight.dtype) if isinstance(ids, Tensor) else ids  # whole numbers, in any dtype
-    check_tensor('added["time_ids"]', sizes, (len(rows), 6), weight)
+    check_tensor('added["time_ids"]', sizes, (len(rows), "n"), weight)
+    whole, each = (getattr(unet.config, name, None) for name in _WIDTHS)
+    if whole is not None and each is not None and pooled.shape[1] + each * sizes.shape[1] != whole:
+        got = f"{pooled.shape[1]} and {sizes.shape[1]}"  # a refiner reads five numbers of a size, and a wider text
+        raise wrong_value("added", f"p numbers of text and n of sizes with p + {each} n = {whole}", got)
     return times
 
 
@@ -71,7 +89,8 @@ def check_single_latents(vae: "AutoencoderKL", latents: object) -> None:
 
 def _times(timesteps: object, rows: Tensor) -> Tensor:
     wanted = f"a number, or a tensor of one for each of {len(rows)} rows"
-    if isinstance(timesteps, bool) or not isinstance(timesteps, int | float | Tensor):
+    several = isinstance(timesteps, list | tuple) and all(isinstance(one, int | float | np.number) for one in timesteps)
+    if isinstance(timesteps, bool) or not (several or isinstance(timesteps, (*_NUMBERS, np.ndarray))):
         raise wrong_type("timesteps", wanted, timesteps)
     times = torch.as_tensor(timesteps, device=rows.device)
     if times.dtype == torch.bool or times.is_complex():

@@ -40,7 +40,8 @@ class Watch:
         self._trained = {*map(id, trained)}
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
         for weight in self._weights:
-            if weight.is_floating_point() and not weight.is_meta and id(weight) not in self._trained:
+            readable = weight.is_floating_point() and weight.dtype.itemsize > 1  # no sums of float8
+            if readable and not weight.is_meta and id(weight) not in self._trained:
                 self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _sample(weight.detach())))
         self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
 

@@ -140,7 +140,7 @@ def _unit(audit: Audit) -> str:
 
     Only classes have shares of answers.
     """
-    output = str(_deciding(audit).get("output"))
+    output = str(_deciding(audit).get("output", SOFTMAX))
     classes = {row.target for row in audit.rows if row.answered_with is not None}
     others = output in _UNITS and output != REGRESSION and any(row.target not in classes for row in audit.rows)
     unit = _UNITS.get(output, "the units of the targets")

@@ -50,8 +50,8 @@ class Effect:
         effect: mean over the pictures with a verified edit, over all pictures where there is none.
         low: lower end of the 95 % interval, over pictures; of one picture its own, which may be infinite.
         high: upper end.
-        adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1
-            where a budget ended before that was measured.
+        adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1 of
+            a single picture where a budget ended before that was measured.
         n: pictures with a verified edit.
         effect_all: the same mean over all pictures, verified or not.
         success: share of verified edits.

@@ -1,5 +1,6 @@
 """Wrong arguments of single calls of UNet and decoder, each named before a model runs."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,7 +39,7 @@ def wrong_calls(xl: bool):
     yield {"rows": rows.double()}, "rows: wanted dtype torch.float32"
     yield {"rows": rows[:, :3]}, r"rows: wanted shape \[R, 4, h, w\], got \[3, 3, 8, 8\]"
     yield {"rows": rows[0]}, r"rows: wanted shape \[R, 4, h, w\]"
-    for times in (None, "5", True, [1, 2, 3]):
+    for times in (None, "5", True, ["1", "2", "3"], [[1, 2, 3]]):
         yield {"timesteps": times}, "timesteps: wanted a number, or a tensor of one for each of 3 rows"
     yield {"timesteps": torch.ones(3, 1)}, "timesteps: wanted a number"
     yield {"embeds": None}, "embeds: wanted a tensor"
@@ -50,8 +51,9 @@ def wrong_calls(xl: bool):
     if xl:
         yield {"added": [1]}, 'added: wanted "text_embeds" and "time_ids"'
         yield {"text_embeds": None}, r'added\["text_embeds"\]: wanted a tensor'
-        yield {"text_embeds": torch.randn(3, 5)}, r'added\["text_embeds"\]: wanted shape \[3, '
-        yield {"time_ids": torch.ones(2, 6)}, r'added\["time_ids"\]: wanted shape \[3, 6\]'
+        yield {"text_embeds": torch.randn(3, 5)}, "added: wanted p numbers of text and n of sizes with p"
+        yield {"time_ids": torch.ones(3, 5)}, "added: wanted p numbers of text and n of sizes with p"
+        yield {"time_ids": torch.ones(2, 6)}, r'added\["time_ids"\]: wanted shape \[3, n\]'
     else:
         yield {"added": [1]}, "added: wanted None"
 
@@ -73,4 +75,17 @@ def test_every_wrong_argument_is_named(make, backend: str) -> None:
                 calls.denoise(**{"rows": rows, "timesteps": timesteps, "embeds": embeds, "added": given_added} | some)
     with torch.no_grad():
         whole = {"time_ids": added["time_ids"].long()} if added else {}
-        calls.denoise(rows, 5, embeds, {**added, **whole} if added else None)
+        usual = calls.denoise(rows, 5, embeds, {**added, **whole} if added else None)
+        for times in (np.int64(5), np.float32(5), [5, 5, 5], np.array([5, 5, 5]), torch.tensor(5)):
+            assert torch.equal(calls.denoise(rows, times, embeds, added), usual)
+
+
+def test_autocast_converts_what_the_modules_themselves_are_given() -> None:
+    pipe = tiny_sd()
+    rows, _, embeds, _ = given(load_pipeline(pipe))
+    own, lean = (SingleCalls.of(pipe.unet, pipe.vae, backend) for backend in ("reference", "fast"))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted = pipe.unet(rows, 5, embeds.bfloat16()).sample
+        assert torch.equal(own.denoise(rows, 5, embeds.bfloat16()), wanted)
+        with pytest.raises(ValueError, match=r"embeds: wanted dtype torch\.float32"):
+            lean.denoise(rows, 5, embeds.bfloat16())

@@ -212,3 +212,13 @@ def test_the_hooks_of_torchs_own_tools_change_nothing(pipe):
     with FlopCounterMode(display=False):
         assert all(map(torch.equal, run(sampler), wanted))
         assert not sampler._engine.unknown
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no float8")
+def test_weights_of_eight_bits_are_watched_by_version() -> None:
+    layer = nn.Linear(2, 2, bias=False).requires_grad_(False)
+    layer.weight = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    watch = Watch(layer)
+    assert not watch.edited()
+    layer.weight.copy_(torch.ones(2, 2))
+    assert watch.edited()

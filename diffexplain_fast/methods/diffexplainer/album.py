@@ -74,7 +74,8 @@ class Album:
             return pixels.to(problem.pipeline.device, copy=True)  # a classifier may write into what it is given
         before = problem.cost.forward
         pixels = draw()
-        self._keep(known, pixels.to("cpu", copy=True), problem.cost.forward - before)
+        if self.room:
+            self._keep(known, pixels.to("cpu", copy=True), problem.cost.forward - before)
         return pixels
 
     def _keep(self, known: tuple[object, ...], pixels: Tensor, rows: int) -> None:

@@ -125,6 +125,6 @@ def _first_look(
         rows = some.repeat_interleave(FIRST_LOOK, 0)
         return looked_at(problem, [SEARCH, number, what], rows, latents * len(some), kept, shared)
 
-    known, seen = look(given, "members", shared=False), look(softs, "look", shared=True)
+    known, seen = look(given, "members", shared=False), look(softs, "random look", shared=True)
     done = len(seen.softs) // FIRST_LOOK
     return torch.cat([given[: len(known.softs) // FIRST_LOOK], softs[:done]]), known.and_also(seen)
