@@ -38,7 +38,8 @@ def check_single_rows(
         ValueError: a shape, dtype or device that does not fit the UNet or the rows, or conditions that are missing or
             that the UNet does not read.
     """
-    weight, width = next(unet.parameters()), unet.config.cross_attention_dim
+    weight: Tensor = next(unet.parameters())
+    width = unet.config.cross_attention_dim
 
     def like(value: object) -> Tensor:
         if any_dtype and isinstance(value, Tensor) and value.is_floating_point():
