@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.labels import with_index
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Response, Target, as_target
+from diffexplain_fast.targets.classes import class_name
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
 
 _ONE_RIGHT = (SOFTMAX, PROBABILITIES)
@@ -98,13 +98,10 @@ def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Reado
     bound = [target.bind(classifier) for target in wanted]
     classes = [_class_of(target) for target in bound]
     shown = [None if index is None else classifier.label_name(index) for index in classes]
-    names = []
-    for target, index, label in zip(bound, classes, shown, strict=True):
-        if index is None or label is None:
-            names.append(target.describe())
-        else:
-            twice = list(classifier.labels or ()).count(label) > 1
-            names.append(with_index(label, index) if twice else label)
+    names = [
+        target.describe() if index is None else class_name(classifier, index)
+        for target, index in zip(bound, classes, strict=True)
+    ]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise wrong_value("targets", "every target once", f"{', '.join(repeated)} twice")

@@ -7,6 +7,7 @@ from typing import SupportsIndex, TypeGuard
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.targets import whole_number
+from diffexplain_fast.targets.classes import with_index
 
 _KIND = "a list of strings"
 
@@ -91,11 +92,6 @@ def told_apart(labels: Sequence[str]) -> list[str]:
     """Return labels, with the index of each that several classes share."""
     shared = {label for label, count in Counter(labels).items() if count > 1}
     return [with_index(label, index) if label in shared else label for index, label in enumerate(labels)]
-
-
-def with_index(label: str, index: int) -> str:
-    """Return the text that names one of several classes with the same label."""
-    return f"{label} ({index})"
 
 
 def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ class _ClassTarget(Target):
 
     def bind(self, classifier: Bindable) -> "_ClassTarget":
         index = classifier.label_index(self.label)
-        return replace(self, label=index, name=_class_name(classifier, index))
+        return replace(self, label=index, name=class_name(classifier, index))
 
     def describe(self) -> str:
         return f"{type(self).__name__}({self.name or self.label})"
@@ -102,7 +102,7 @@ class Disagreement(Target):
         index = classifier.label_index(self.label)
         by_name = None not in (classifier.labels, self.other.labels) and classifier.labels != self.other.labels
         other_label = self.other.label_index(classifier.label_name(index) if by_name else index)
-        return replace(self, label=index, name=_class_name(classifier, index), other_label=other_label)
+        return replace(self, label=index, name=class_name(classifier, index), other_label=other_label)
 
     def __call__(self, response: Response) -> Tensor:
         theirs = self.other.respond(response.pixels)
@@ -127,10 +127,15 @@ def sole_output(target: Target) -> tuple[float, int] | None:
     return weight, term.label
 
 
-def _class_name(classifier: Bindable, index: int) -> str:
+def class_name(classifier: Bindable, index: int) -> str:
     """Return the label of a class, with its index if several classes share the label."""
     name = classifier.label_name(index)
-    return f"{name} ({index})" if (classifier.labels or ()).count(name) > 1 else name
+    return with_index(name, index) if (classifier.labels or ()).count(name) > 1 else name
+
+
+def with_index(label: str, index: int) -> str:
+    """Return the text that names one of several classes with the same label."""
+    return f"{label} ({index})"
 
 
 def _checked_index(logits: Tensor, label: int | str | None) -> int:

@@ -150,7 +150,7 @@ DOORS = {
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
         "image_text": ANY,
-        "labels": "evidence methods cli",
+        "labels": "methods cli",
         "loading": ANY,
         "pipeline": ANY,
         "preprocess": "api",
@@ -222,7 +222,7 @@ DOORS = {
     "targets": {
         "__init__": ANY,
         "base": "evidence methods",
-        "classes": "evidence",
+        "classes": "evidence models",
         "neurons": "models methods",
         "outputs": ANY,
     },
