@@ -52,14 +52,13 @@ def check_single_rows(
     if isinstance(embeds, Tensor) and embeds.ndim == 3 and len(embeds) != len(rows):
         raise wrong_value("embeds", f"one for each of {len(rows)} rows", len(embeds))
     check_tensor("embeds", embeds, (len(rows), "L", width if isinstance(width, int) else "d"), like(embeds))
+    given = [*added] if isinstance(added, Mapping) else added
     if getattr(unet.config, "addition_embed_type", None) != "text_time":
         if added is not None:
-            got = [*added] if isinstance(added, Mapping) else added
-            raise wrong_value("added", "None, because this UNet reads no conditions of XL", got)
+            raise wrong_value("added", "None, because this UNet reads no conditions of XL", given)
         return times
     if not isinstance(added, Mapping) or not {*_XL} <= added.keys():
-        got = [*added] if isinstance(added, Mapping) else added
-        raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', got)
+        raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', given)
     pooled, ids = (added[name] for name in _XL)
     check_tensor('added["text_embeds"]', pooled, (len(rows), "p"), like(pooled))
     sizes = ids.to(weight.dtype) if isinstance(ids, Tensor) else ids  # whole numbers, in any dtype

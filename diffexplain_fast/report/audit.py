@@ -13,7 +13,7 @@ from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import INTERVENTION, AuditRow, Interaction, Verdict
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.results.photographs import Photographs
-from diffexplain_fast.targets.outputs import INDEPENDENT, PROBABILITIES, REGRESSION, SIGMOID, SOFTMAX
+from diffexplain_fast.targets.outputs import REGRESSION, SOFTMAX, UNITS
 
 _SHOWN = 12
 """Rows of a target that are shown; the others fold away."""
@@ -22,11 +22,6 @@ _TERMS = (
     *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
 )
 _TERMS_OF_TWO = ("more", "less")
-_UNITS = {
-    **dict.fromkeys((SOFTMAX, PROBABILITIES), "logits"),
-    **dict.fromkeys((SIGMOID, INDEPENDENT), "log-odds"),
-    REGRESSION: "units of the outputs",
-}
 _MOST_TARGETS = 60
 """Targets with a section of their own: those with findings come first."""
 
@@ -142,8 +137,8 @@ def _unit(audit: Audit) -> str:
     """
     output = str(_deciding(audit).get("output", SOFTMAX))
     classes = {row.target for row in audit.rows if row.answered_with is not None}
-    others = output in _UNITS and output != REGRESSION and any(row.target not in classes for row in audit.rows)
-    unit = _UNITS.get(output, "the units of the targets")
+    others = output in UNITS and output != REGRESSION and any(row.target not in classes for row in audit.rows)
+    unit = UNITS.get(output, "the units of the targets")
     return f"{unit}, of targets that are no classes in their own units" if others else unit
 
 

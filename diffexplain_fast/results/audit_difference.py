@@ -10,7 +10,7 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
-from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
+from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
@@ -66,7 +66,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
             raise wrong_value("other", "two audits of generated pictures", "one without a trial, or a difference")
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
-    units = [_unit(side.settings.get("output")) for side in (ours, theirs)]
+    # Audits of release 0.1 do not say their kind of output.
+    units = [UNITS.get(str(side.settings.get("output")), UNITS[SOFTMAX]) for side in (ours, theirs)]
     if units[0] != units[1]:
         raise wrong_value("other", f"an audit whose effects are in {units[0]}", units[1])
     if ours.settings.get("weights") != theirs.settings.get("weights"):
@@ -162,13 +163,6 @@ def _rise(row: AuditRow) -> tuple[float, float, float] | None:
         return None
     low, with_it, without, high = map(float, given)  # type: ignore[arg-type]
     return low, with_it - without, high
-
-
-def _unit(output: Json) -> str:
-    """Return the unit of effects by the kind of output; audits of release 0.1 do not say it."""
-    if output == REGRESSION:
-        return "units of the output"
-    return "log-odds" if output in (SIGMOID, INDEPENDENT) else "centred logits"
 
 
 def _minus(ours: float | None, theirs: float | None) -> float | None:

@@ -1,5 +1,7 @@
 """Many tests at once: adjusted p-values, e-values, and intervals of what was selected."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
@@ -38,22 +40,24 @@ def holm(p: np.ndarray) -> np.ndarray:
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
         (1979).
     """
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(p.size, np.nan)
-    tested = np.flatnonzero(~np.isnan(p.ravel()))
-    order = tested[np.argsort(p.ravel()[tested], kind="stable")]
-    raw = p.ravel()[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raw), 1)
-    return adjusted.reshape(p.shape)
+    return _in_order(p, lambda sorted_p: np.maximum.accumulate(sorted_p * np.arange(len(sorted_p), 0, -1)))
 
 
 def _stepped(p: np.ndarray, factor: float) -> np.ndarray:
+    def adjusted(sorted_p: np.ndarray) -> np.ndarray:
+        raw = sorted_p * len(sorted_p) * factor / np.arange(1, len(sorted_p) + 1)
+        return np.minimum.accumulate(raw[::-1])[::-1]
+
+    return _in_order(p, adjusted)
+
+
+def _in_order(p: np.ndarray, adjust: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return p-values of any shape that are adjusted together, from the smallest to the largest; 1 at most."""
     p = np.asarray(p, dtype=np.float64)
     adjusted = np.full(p.size, np.nan)
     tested = np.flatnonzero(~np.isnan(p.ravel()))
     order = tested[np.argsort(p.ravel()[tested], kind="stable")]
-    raw = p.ravel()[order] * len(order) * factor / np.arange(1, len(order) + 1)
-    adjusted[order] = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1)
+    adjusted[order] = np.minimum(adjust(p.ravel()[order]), 1)
     return adjusted.reshape(p.shape)
 
 

@@ -11,6 +11,12 @@ PROBABILITIES, INDEPENDENT = "probabilities", "independent probabilities"
 OUTPUTS = (SOFTMAX, SIGMOID, REGRESSION, PROBABILITIES, INDEPENDENT)
 """The kinds of output: logits of exclusive classes, log-odds of independent classes, numbers, probabilities of
 exclusive classes, and probabilities of independent classes."""
+UNITS = {
+    **dict.fromkeys((SOFTMAX, PROBABILITIES), "logits"),
+    **dict.fromkeys((SIGMOID, INDEPENDENT), "log-odds"),
+    REGRESSION: "units of the outputs",
+}
+"""The unit of an effect, by the kind of output."""
 _ONE_RIGHT = (SOFTMAX, PROBABILITIES)
 
 

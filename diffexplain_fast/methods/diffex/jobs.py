@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 
-from diffexplain_fast.errors import describe
+from diffexplain_fast.errors import callers_level, describe
 from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
 from diffexplain_fast.taxonomy import Concept
@@ -36,10 +36,10 @@ class Jobs:
         return None
 
     def warn(self) -> None:
-        """Warn of what was left out; the line of the user's call is four calls above."""
+        """Warn of what was left out."""
         if self.too_long:
             names = [*self.too_long]
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             got = f"longer ones for {', '.join(names[:_SHOWN])}{more}, which are left out"
             wanted = "captions that leave room for the words of concepts"
-            warnings.warn(describe("captions", wanted, got), stacklevel=5)
+            warnings.warn(describe("captions", wanted, got), stacklevel=callers_level())

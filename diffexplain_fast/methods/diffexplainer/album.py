@@ -1,5 +1,6 @@
 """Pictures that neither a target nor a classifier decides: drawn once, they serve every target on a pipeline."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -112,4 +113,6 @@ def album_of(problem: Problem) -> Album:
         [pipeline.vae.config.get(name) for name in ("scaling_factor", "shift_factor")],
         pipeline.latent_shape,
     ]
-    return Album(json.dumps(decides, sort_keys=True, default=str), shelf=shelf)
+    # Hashed, because every key of a batch holds it, and the tables of a scheduler are long.
+    identity = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+    return Album(identity, shelf=shelf)
