@@ -49,6 +49,8 @@ class Problem:
         others: soft tokens [n, d] of explanations of the same target that are there already; another one is wanted.
         answers: what the denoiser answers to each of ``others``, empty until somebody asks; problems that differ in
             steps and guidance only share it.
+        scale: how well the denoiser knows random pictures and their own under ``others``, empty and shared in the same
+            way.
     """
 
     pipeline: Pipeline
@@ -63,6 +65,7 @@ class Problem:
     cost: Cost = field(default_factory=Cost)
     others: Sequence[Tensor] = ()
     answers: list[Tensor] = field(default_factory=list)
+    scale: list[Tensor] = field(default_factory=list)
 
     @cached_property
     def calls(self) -> SingleCalls:
@@ -96,7 +99,7 @@ class Problem:
             earlier: rows and seconds that they took; a budget is for all explanations of a call.
         """
         cost = Cost(earlier=earlier, limit=self.cost.limit)
-        return replace(self, text=self._text, cost=cost, others=tuple(others), answers=[])
+        return replace(self, text=self._text, cost=cost, others=tuple(others), answers=[], scale=[])
 
     @cached_property
     def _drawing(self) -> Drawing:

@@ -81,9 +81,10 @@ def described(
 def _description(problem: Problem, options: Options, number: int, turn: int, seen: Seen, soft: Tensor) -> Tensor:
     """Return soft tokens [n, d] under which the denoiser knows the best pictures better than under ``soft``."""
     with torch.no_grad():
-        pixels = seen.best(BEST).drawn(problem)
+        best = seen.best(BEST)
+        pixels = best.drawn(problem)
         # Scored again, because a sampler that adds noise draws them otherwise in another batch.
-        promise = problem.promise(problem.scores(pixels)).double().cpu()
+        promise = problem.promise(problem.scores(pixels)).double().cpu() - best.lost
         clean = LatentModels(problem.pipeline, one_shape=False).encode(pixels)
     if not problem.plain_class:
         promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)

@@ -4,14 +4,18 @@ import time
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import MODES
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
+from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
+from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -43,13 +47,21 @@ def explain_otherwise(
     """
     for number in range(1, modes):
         there = (first, *first.others)
-        before = [found.prompt_embeds.to(problem.pipeline.device) for found in there]
+        before = [as_prompt(problem, found) for found in there]
         other = problem.after(before, spent_by(there))
         if other.cost.leaves_out(MODES):
             first.settings["found"]["left_out"] += other.cost.left_out
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
         first.others.append(explain_target(other, options, folder, callback))
+
+
+def as_prompt(problem: Problem, found: Explanation) -> torch.Tensor:
+    """Return soft tokens [n, d] that say what was found and nothing else: its name where it has one that convinces."""
+    text, tokens = " ".join(found.named["words"]) if found.named else "", len(found.prompt_embeds)
+    if text and fits(problem.pipeline, text, tokens):
+        return soft_from_text(problem.pipeline, text, tokens)
+    return found.prompt_embeds.to(problem.pipeline.device)
 
 
 def explain_target(

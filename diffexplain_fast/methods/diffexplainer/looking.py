@@ -11,12 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffexplain_fast.editing.likelihood import has_error
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
 from diffexplain_fast.methods.diffexplainer.climbing import SEARCH
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import penalty
+from diffexplain_fast.methods.diffexplainer.shown import lost, make_scale, shares
 from diffexplain_fast.models.conditioning import joined
 
 BAGS, LOOKS = 64, 3
@@ -33,26 +35,28 @@ class Seen(NamedTuple):
     Attributes:
         softs: soft tokens [n, d] of each picture; n may differ.
         latents: numbers of their start latents.
-        promise: of each [K], see ``Problem.promise``.
+        promise: of each [K], see ``Problem.promise``, less what it loses.
+        lost: what each loses because it shows what is explained already, [K].
         guided: whether each was drawn with guidance.
     """
 
     softs: list[Tensor]
     latents: list[int]
     promise: Tensor
+    lost: Tensor
     guided: list[bool]
 
     def and_also(self, other: "Seen") -> "Seen":
         """Return these and others."""
-        promise = torch.cat([self.promise, other.promise])
+        promise, lost = torch.cat([self.promise, other.promise]), torch.cat([self.lost, other.lost])
         softs, latents = [*self.softs, *other.softs], [*self.latents, *other.latents]
-        return Seen(softs, latents, promise, [*self.guided, *other.guided])
+        return Seen(softs, latents, promise, lost, [*self.guided, *other.guided])
 
     def best(self, count: int) -> "Seen":
         """Return those that promise most."""
         chosen = self.promise.argsort(descending=True, stable=True)[:count].tolist()
         softs, latents = [self.softs[i] for i in chosen], [self.latents[i] for i in chosen]
-        return Seen(softs, latents, self.promise[chosen], [self.guided[i] for i in chosen])
+        return Seen(softs, latents, self.promise[chosen], self.lost[chosen], [self.guided[i] for i in chosen])
 
     @torch.no_grad()
     def drawn(self, problem: Problem) -> Tensor:
@@ -85,23 +89,30 @@ def looked_at(
         NonFiniteError: a score is NaN or infinite.
     """
 
+    tells = bool(problem.others) and has_error(problem.pipeline)
+    if tells:
+        make_scale(problem)
+
     @torch.no_grad()
     def look(batch: slice) -> Tensor:
         def draw() -> Tensor:
             return problem.images(problem.encode_soft(softs[batch]), SEARCH, latents[batch])
 
         all_of_key = (*key, *softs.shape, batch.start, batch.stop)
-        return problem.promise(problem.scores(kept.album.pictures(problem, all_of_key, draw) if shared else draw()))
+        pixels = kept.album.pictures(problem, all_of_key, draw) if shared else draw()
+        promise = problem.promise(problem.scores(pixels)).double().cpu()
+        return torch.stack([promise, shares(problem, pixels, promise)], 1).flatten() if tells else promise
 
-    found, each = list[float](), problem.forward_batch
+    found, each, values = list[float](), problem.forward_batch, 1 + tells
     for first in range(0, len(softs), each):
         if found and problem.cost.leaves_out(SEARCHING):
             break
         batch = slice(first, first + each)
-        found += kept.scored([*key, "from", first], len(softs[batch]), partial(look, batch))
-    done = len(found)
-    promise = torch.tensor(found, dtype=torch.float64, device="cpu") - penalty(problem, softs[:done])
-    return Seen([*softs[:done]], latents[:done], promise, [problem.guided] * done)
+        found += kept.scored([*key, "from", first], values * len(softs[batch]), partial(look, batch))
+    table = torch.tensor(found, dtype=torch.float64, device="cpu").reshape(-1, values)
+    promise, done = table[:, 0], len(table)
+    less = lost(problem, promise, table[:, 1]) if tells else penalty(problem, softs[:done])
+    return Seen([*softs[:done]], latents[:done], promise - less, less, [problem.guided] * done)
 
 
 def with_bags(problem: Problem, number: int, seen: Seen, latent: int, kept: Kept) -> Seen:
