@@ -225,12 +225,8 @@ def _own(
 
 @without_autocast
 def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: Added) -> Tensor:
-    if added is None:
-        with torch.no_grad(), at_rest(unet.unet.time_embedding):
-            shifts = unet.row_shifts(timesteps, None)
-    else:
-        with frozen(unet.unet):
-            shifts = unet.row_shifts(timesteps, added)
+    with torch.no_grad() if added is None else nullcontext():
+        shifts = unet.row_shifts(timesteps, added)
     return unet(rows, unet.project(embeds), shifts, _KEEP)
 
 

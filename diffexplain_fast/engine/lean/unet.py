@@ -16,6 +16,7 @@ from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.transformer import Transformer
 from diffexplain_fast.engine.lean.upsample import Upsample
+from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -39,6 +40,8 @@ _PLAIN: dict[str, object] = {
 _KEPT = ("keep", "narrow", "lean", "host", "attend", "block")
 _AGAIN = ("costly", "costlier", "costliest", "again", "tight", "step")
 """Levels of a step with its graph, and of a step that is computed again."""
+_TIME = ("time_proj", "time_embedding", "add_time_proj", "add_embedding")
+"""Modules of a UNet that compute the embedding of a time, and of Stable Diffusion XL's conditions."""
 _BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -165,12 +168,21 @@ class LeanUNet:
         return [self.row_shifts(timestep[None], added) for timestep in timesteps]
 
     def row_shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[Tensor]:
-        """Return the time shifts of all residual blocks, [R, C] each, for a time of each row [R], or of one for all."""
+        """Return the time shifts of all residual blocks, [R, C] each, for a time of each row [R], or of one for all.
+
+        The user's own modules compute the embedding; they are frozen meanwhile.
+        """
         unet = self.unet
-        embedding = unet.time_embedding(unet.time_proj(timesteps).to(self.first.weight.dtype))
-        if added is not None:
-            embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
+        with frozen(*self._time_modules()):
+            embedding = unet.time_embedding(unet.time_proj(timesteps).to(self.first.weight.dtype))
+            if added is not None:
+                embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
         return [shift for resnet in self.resnets() if (shift := resnet.shift(embedding)) is not None]
+
+    def _time_modules(self) -> list[nn.Module]:
+        """Return the user's modules that ``row_shifts`` calls."""
+        parts = (getattr(self.unet, name, None) for name in _TIME)
+        return [part for part in parts if part is not None]
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
         """Return the output [R, c, h, w]; equal rows are computed once until they meet the text. See ``Denoiser``."""
