@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.models.frozen import frozen

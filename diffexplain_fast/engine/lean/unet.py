@@ -11,9 +11,10 @@ from diffexplain_fast.engine.lean.adapters import matrices
 from diffexplain_fast.engine.lean.levels import Level, run
 from diffexplain_fast.engine.lean.owed import Owed, joined, left_out
 from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, norm
+from diffexplain_fast.engine.lean.reading import check_plain, conv, known, norm, silu
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken, take_whole
 from diffexplain_fast.engine.lean.transformer import Transformer
 from diffexplain_fast.engine.lean.upsample import Upsample
 from diffexplain_fast.models.frozen import frozen
@@ -76,12 +77,22 @@ class LeanUNet:
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
-        known(unet, "UNet2DConditionModel")
-        check_plain(unet, _PLAIN)
-        weight = next(unet.parameters())
-        self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
-        if type(unet.conv_act) is not nn.SiLU:
-            raise UnsupportedModelError("another activation before the last convolution")
+        with every_module_taken(unet):
+            known(unet, "UNet2DConditionModel")
+            check_plain(unet, _PLAIN)
+            weight = next(unet.parameters())
+            self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
+            self._read()
+        if self.raw.adds_in_products:
+            self._owe()
+
+    def _read(self) -> None:
+        unet = self.unet
+        silu(unet.conv_act, "before the last convolution")
+        if getattr(unet, "time_embed_act", None) is not None:
+            raise UnsupportedModelError("an activation behind the embedding of the time, time_embed_act")
+        for part in self._time_modules():
+            take_whole(part)
         self.first, self.last = conv(unet.conv_in), conv(unet.conv_out)
         self.norm = norm(unet.conv_norm_out)
         self.down = [self._stage(block) for block in unet.down_blocks]
@@ -90,8 +101,6 @@ class LeanUNet:
         self.middle = [Resnet(module, self.raw) for module in middle.resnets]
         self.attention = [Transformer(module, self.raw) for module in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
-        if self.raw.adds_in_products:
-            self._owe()
 
     def _stage(self, block: Any) -> Stage:
         known(block, *_BLOCKS)
