@@ -17,6 +17,23 @@ _CONTAINERS = (dict, list, tuple)
 _NUMBERS = 7
 """Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
 _SCALARS = (bool, int, float, str)
+_LIBRARIES = frozenset(("torch", "diffusers", "peft"))
+"""Packages whose modules compute the same in every run."""
+
+
+class Listener:
+    """A forward hook of the package's own, which is on a module only while a model runs, and no edit of a model.
+
+    Args:
+        listen: gets the output of the module.
+    """
+
+    def __init__(self, listen: Callable[[object], None]) -> None:
+        self._listen = listen
+
+    def __call__(self, module: nn.Module, given: object, output: object) -> None:
+        """Hand on an output, and leave it as it is."""
+        self._listen(output)
 
 
 class Watch:
@@ -131,7 +148,7 @@ class _Attributes:
 
 def _items(value: object) -> list[object]:
     if isinstance(value, dict):
-        return [*value.values()]
+        return [each for each in value.values() if type(each) is not Listener]
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
@@ -157,7 +174,33 @@ def global_hooks() -> list[object]:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module runs hooks, without those of its submodules."""
-    return any(vars(module)[name] for name in HOOKS)
+    return any(type(hook) is not Listener for name in HOOKS for hook in vars(module)[name].values())
+
+
+def own_parts(model: nn.Module) -> list[nn.Module]:
+    """Return those modules of a model that may compute something else in every run: own classes, methods, processors.
+
+    A module with a hook is one of them, and every module is if a hook runs on all modules. Of a compiled model none is,
+    because a hook of the caller would be compiled with it.
+    """
+    modules = list(model.modules())
+    if any(type(part).__name__ == "OptimizedModule" or vars(part).get("_compiled_call_impl") for part in modules):
+        return []
+    every, kinds = bool(global_hooks()), {kind: _own_kind(kind) for kind in {*map(type, modules)}}
+    return [part for part in modules if every or kinds[type(part)] or _own_instance(part)]
+
+
+def _own_kind(kind: type) -> bool:
+    packages = {_package(base.__module__) for base in kind.__mro__}
+    changed = any(foreign(function, packages) for function in methods_of(kind).values())
+    return changed or _package(kind.__module__) not in _LIBRARIES
+
+
+def _own_instance(module: nn.Module) -> bool:
+    attributes = vars(module)
+    processor = attributes.get("processor")
+    own = processor is not None and _package(type(processor).__module__) not in _LIBRARIES
+    return own or has_hooks(module) or not attributes.keys().isdisjoint(methods_of(type(module)))
 
 
 def methods_of(kind: type) -> dict[str, Callable[..., object]]:

@@ -87,6 +87,16 @@ class ModuleDecoder:
         return vae_images(self.vae, latents, self._weights)
 
 
+def own_module(model: Denoiser | Decoder) -> nn.Module | None:
+    """Return the user's module that a denoiser or a decoder runs; None for a lean model."""
+    own: nn.Module | None = None
+    if isinstance(model, ModuleUNet):
+        own = model.unet
+    elif isinstance(model, ModuleDecoder):
+        own = model.vae
+    return own
+
+
 def read_models(
     unet: "UNet2DConditionModel",
     vae: "AutoencoderKL",
