@@ -73,8 +73,13 @@ class Watch:
     def ran(self) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
 
-        An attribute that was written so is not compared any more.
+        An attribute that was written so is not compared any more. A weight that was written has a new version, which
+        is taken over if its values are the same: an adapter of PEFT on a parameter puts itself into the layer, and
+        takes itself out again, in every run.
         """
+        places = self._place()
+        if places != self._places and self._rewritten(places):
+            self._places = places
         if not _equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
@@ -96,6 +101,14 @@ class Watch:
             (w.data_ptr(), 0 if id(w) in unversioned or w.is_inference() else w._version, w.dtype)
             for w in self._weights
         ]
+
+    def _rewritten(self, places: list[tuple]) -> bool:
+        """Return whether only versions of weights differ, and all these weights have the values that they had."""
+        readable = {id(weight) for group in self._groups.values() for weight, _ in group}
+        for weight, now, before in zip(self._weights, places, self._places, strict=True):
+            if now != before and not (id(weight) in readable and (now[0], now[2]) == (before[0], before[2])):
+                return False
+        return all(map(torch.equal, self._measure(), self._numbers))
 
     @torch.no_grad()
     def _measure(self) -> list[Tensor]:
@@ -131,7 +144,7 @@ class _Attributes:
             if not isinstance(value, _CONTAINERS):
                 values.append(value)
             elif value:
-                values += _items(value)
+                values += _items(name, value)
         return values
 
     def take_over(self) -> None:
@@ -143,11 +156,13 @@ class _Attributes:
 
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
-        return {name: _items(value) for name, value in self._all.items() if name not in left_out}
+        return {name: _items(name, value) for name, value in self._all.items() if name not in left_out}
 
 
-def _items(value: object) -> list[object]:
+def _items(name: str, value: object) -> list[object]:
     if isinstance(value, dict):
+        if name == "_parameters":  # their order means nothing, and a parametrization that comes and goes changes it
+            return [value[key] for key in sorted(value)]
         return [each for each in value.values() if type(each) is not Listener]
     return [*value] if isinstance(value, list | tuple) else [value]
 
