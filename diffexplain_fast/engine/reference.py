@@ -204,7 +204,7 @@ class _Edits:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model, self._weights = model, dict(model.named_parameters())
-        self.ran()
+        self._versions = self._look()
 
     def check(self) -> None:
         """Raise a RuntimeError if the weights were edited since the last run, in a recompute."""
@@ -216,7 +216,8 @@ class _Edits:
 
     def ran(self) -> None:
         """Take over the versions of the weights, which a run may raise itself, as PEFT's adapters of parameters do."""
-        self._versions = self._look()
+        if _PART.get() is not None:
+            self._versions = self._look()
 
     def _look(self) -> list[int]:
         return [*map(_version, self._weights.values())]
@@ -248,10 +249,13 @@ def _recomputed(function: Callable[[*_Ts], _R]) -> Callable[[*_Ts], _R]:
 
 def _repeating(model: torch.nn.Module) -> Callable[[Callable[[], Tensor]], Tensor]:
     """Return a function that runs a model, and raises in a recompute if the model computes something else."""
-    repeated = Repeated(model)
+    repeated: list[Repeated] = []  # made where it is needed, because that takes as long as a few layers
 
     def run(compute: Callable[[], Tensor]) -> Tensor:
         part = _PART.get()
-        return repeated.run(part, compute) if part is not None and torch.is_grad_enabled() else compute()
+        if part is None or not torch.is_grad_enabled():
+            return compute()
+        repeated.extend([] if repeated else [Repeated(model)])
+        return repeated[0].run(part, compute)
 
     return run
