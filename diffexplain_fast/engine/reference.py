@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.checkpoint import checkpoint
 
 from diffexplain_fast.engine.checkpointing import EDITED, recomputing
 from diffexplain_fast.engine.gradients import Differentiated
@@ -240,8 +240,8 @@ def _recomputed(function: Callable[[*_Ts], _R]) -> Callable[[*_Ts], _R]:
             finally:
                 _PART.reset(token)
 
-        with set_checkpoint_early_stop(False):  # else a recompute ends before its output can be compared
-            result: _R = checkpoint(run, *arguments, use_reentrant=False)
+        # With an early stop, a recompute would end before its output can be compared.
+        result: _R = checkpoint(run, *arguments, use_reentrant=False, early_stop=False)
         return result
 
     return stored
