@@ -17,12 +17,15 @@ from diffexplain_fast.engine.lean.adapters import (
     plain_adapter,
     read_thin,
 )
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError, take
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, take, take_whole
 from diffexplain_fast.models.watch import foreign, global_hooks, has_hooks, replaced_method
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
+
+_PRODUCTS = (nn.Linear.forward, nn.Conv2d.forward)
+"""What the thin layers of a LoRA compute, so that their product can be added to a weight."""
 
 
 def known(module: object, *names: str) -> None:
@@ -203,8 +206,10 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
             raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is not LoRA")
         if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
             raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
-        thin = (*module.lora_A.values(), *module.lora_B.values())
-        take(module, *(layer for layer in thin if type(layer) in (nn.Linear, nn.Conv2d)))
+        take(module)
+        for layer in (*module.lora_A.values(), *module.lora_B.values()):
+            if type(layer).forward in _PRODUCTS:
+                take_whole(layer)  # also the parametrization of a weight, which is read through it
         with torch.no_grad():
             for adapter in _acting(module):
                 if read_thin(module, adapter) is None:

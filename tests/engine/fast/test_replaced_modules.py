@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
-from tests.engine.fast.edits import block_of
+from tests.engine.fast.edits import block_of, lora
 from tests.engine.plain import relative
 from tests.engine.samplers import sampler_of
 from tests.models.test_watch import run
@@ -104,6 +105,16 @@ def test_a_module_that_stands_in_one_more_place_runs_there_too(pipe):
     transformer.transformer_blocks[0].attn1.to_out[0] = twice
     transformer.transformer_blocks[0].attn1.to_out[1] = twice
     assert_own(sampler_of(pipe, backend="fast"), pipe, "attn1.to_out.1")
+
+
+def test_a_layer_of_a_lora_that_computes_something_else_is_run(pipe):
+    lora(pipe)
+    down = block_of(pipe).attn2.to_k.lora_A
+    parametrizations.weight_norm(down["default"])
+    assert not sampler_of(pipe, backend="fast")._engine.unknown
+    down["default"] = nn.Sequential(nn.Linear(16, 2, dtype=torch.float64), nn.Tanh())
+    down["default"].weight = down["default"][0].weight
+    assert_own(sampler_of(pipe, backend="fast"), pipe, "attn2.to_k.lora_A.default")
 
 
 def test_a_block_that_stands_in_two_places_is_read_in_both(pipe):
