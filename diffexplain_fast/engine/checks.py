@@ -249,14 +249,43 @@ def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Te
     if other.device != weight.device:
         raise wrong_value("vae", f"device {weight.device}, where the unet is", other.device)
     if torch.is_grad_enabled():
-        asked = any(isinstance(value, Tensor) and value.requires_grad for value in inputs)
+        asked = any(map(_asks, inputs))
         for name, module, before in (("unet", unet, [unet]), ("vae", vae, [unet, vae])):
-            fixed = [parameter for parameter in module.parameters() if parameter.is_inference()]
-            # The flag of such a weight stays as it is, see ``frozen``.
-            if fixed and (asked or any(each.requires_grad for each in fixed) or any(map(trainable, before))):
-                wanted = f"a {name} loaded outside torch.inference_mode(), or a call inside torch.no_grad()"
-                raise wrong_value(name, wanted, "weights made in inference mode, through which there is no gradient")
-            if any(getattr(submodule, "gradient_checkpointing", False) for submodule in module.modules()):
-                wanted = f"{name}.disable_gradient_checkpointing() and gradient='checkpointed' instead"
-                raise wrong_value(f"{name}.gradient_checkpointing", wanted, True)
+            _check_fixed(name, module, asked, before)
+            _check_no_checkpointing(name, module, " and gradient='checkpointed' instead")
     return weight
+
+
+def check_single(name: str, module: nn.Module, inputs: Iterable[object], trained: bool) -> None:
+    """Refuse a single call of the user's own module whose gradient the module itself would spoil.
+
+    Args:
+        name: "unet" or "vae".
+        module: the UNet or the VAE.
+        inputs: the arguments of the call, of which those that are tensors may require grad.
+        trained: whether weights of the module get a gradient.
+
+    Raises:
+        ValueError: a graph is recorded, and ``check_ready`` would refuse the module.
+    """
+    if torch.is_grad_enabled() and (trained or any(map(_asks, inputs))):
+        _check_fixed(name, module, True)
+        _check_no_checkpointing(name, module)
+
+
+def _asks(value: object) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _check_fixed(name: str, module: nn.Module, asked: bool, before: Iterable[nn.Module] = ()) -> None:
+    fixed = [parameter for parameter in module.parameters() if parameter.is_inference()]
+    # The flag of such a weight stays as it is, see ``frozen``.
+    if fixed and (asked or any(each.requires_grad for each in fixed) or any(map(trainable, before))):
+        wanted = f"a {name} loaded outside torch.inference_mode(), or a call inside torch.no_grad()"
+        raise wrong_value(name, wanted, "weights made in inference mode, through which there is no gradient")
+
+
+def _check_no_checkpointing(name: str, module: nn.Module, instead: str = "") -> None:
+    if any(getattr(submodule, "gradient_checkpointing", False) for submodule in module.modules()):
+        wanted = f"{name}.disable_gradient_checkpointing(){instead}"
+        raise wrong_value(f"{name}.gradient_checkpointing", wanted, True)

@@ -1,9 +1,8 @@
 """The reference: one readable denoising loop over eager modules, which every faster engine has to agree with."""
 
-import operator
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -11,15 +10,18 @@ from torch.utils.checkpoint import checkpoint
 
 from diffexplain_fast.engine.checkpointing import EDITED, recomputing
 from diffexplain_fast.engine.gradients import Differentiated
+from diffexplain_fast.engine.repeated import Repeated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-_P = ParamSpec("_P")
+_Ts = TypeVarTuple("_Ts")
 _R = TypeVar("_R")
 
+_PART: ContextVar[object] = ContextVar("part", default=None)
+"""The part that runs, of a call in which parts run again for the backward; None elsewhere."""
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(sample [B, c, h, w], timestep []) -> (guided) noise or velocity [B, c, h, w]."""
 
@@ -67,20 +69,24 @@ def guided_denoiser(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
-    guided, trained, check_edits = guidance_scale != 1.0, _trained(unet), _edits(unet)
+    guided, trained, edits = guidance_scale != 1.0, _trained(unet), _Edits(unet)
+    repeating = _repeating(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
-        check_edits()
+        edits.check()
         rows = torch.cat([sample, sample]) if guided else sample
         # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
         with frozen(unet, but=trained):
-            output: Tensor = unet(
-                rows.to(conditions.embeds.dtype),
-                timestep,
-                encoder_hidden_states=conditions.embeds,
-                added_cond_kwargs=conditions.added,
-                return_dict=False,
-            )[0]
+            output = repeating(
+                lambda: unet(
+                    rows.to(conditions.embeds.dtype),
+                    timestep,
+                    encoder_hidden_states=conditions.embeds,
+                    added_cond_kwargs=conditions.added,
+                    return_dict=False,
+                )[0]
+            )
+        edits.ran()
         output = output.to(sample.dtype)
         if not guided:
             return output
@@ -151,11 +157,13 @@ def denoise(
 
 def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
     """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
-    trained, check_edits = _trained(vae), _edits(vae)
+    trained, edits, repeating = _trained(vae), _Edits(vae), _repeating(vae)
 
     def images(rows: Tensor) -> Tensor:
-        check_edits()
-        return vae_images(vae, rows, trained)
+        edits.check()
+        pictures = repeating(lambda: vae_images(vae, rows, trained))
+        edits.ran()
+        return pictures
 
     return (_recomputed(images) if gradient.checkpointed else images)(latents)
 
@@ -187,25 +195,67 @@ def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return weights
 
 
-def _edits(model: torch.nn.Module) -> Callable[[], None]:
-    """Return a function that raises in a recompute if the weights of a model are no longer those of the call."""
-    weights = [*model.parameters()]
-    versions = [*map(_version, weights)]
+class _Edits:
+    """Notices in a recompute that the weights of a model are no longer those of the call.
 
-    def check() -> None:
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model, self._weights = model, dict(model.named_parameters())
+        self._versions = self._look()
+
+    def check(self) -> None:
+        """Raise a RuntimeError if the weights were edited since the last run, in a recompute."""
         if recomputing():
-            now = [*model.parameters()]
-            same = len(now) == len(weights) and all(map(operator.is_, now, weights))
-            if not same or [*map(_version, now)] != versions:
+            now = dict(self._model.named_parameters())
+            same = now.keys() == self._weights.keys() and all(now[name] is self._weights[name] for name in now)
+            if not same or self._versions != self._look():
                 raise RuntimeError(EDITED)
 
-    return check
+    def ran(self) -> None:
+        """Take over the versions of the weights, which a run may raise itself, as PEFT's adapters of parameters do."""
+        if _PART.get() is not None:
+            self._versions = self._look()
+
+    def _look(self) -> list[int]:
+        return [*map(_version, self._weights.values())]
 
 
 def _version(weight: Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
 
 
-def _recomputed(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def _recomputed(function: Callable[[*_Ts], _R]) -> Callable[[*_Ts], _R]:
     """Return the function, storing only its arguments for the backward, in which hooks draw the same random numbers."""
-    return partial(checkpoint, function, use_reentrant=False)
+
+    def stored(*arguments: *_Ts) -> _R:
+        part = object()
+
+        def run(*again: *_Ts) -> _R:
+            token = _PART.set(part)
+            try:
+                return function(*again)
+            finally:
+                _PART.reset(token)
+
+        # With an early stop, a recompute would end before its output can be compared.
+        result: _R = checkpoint(run, *arguments, use_reentrant=False, early_stop=False)
+        return result
+
+    return stored
+
+
+def _repeating(model: torch.nn.Module) -> Callable[[Callable[[], Tensor]], Tensor]:
+    """Return a function that runs a model, and raises in a recompute if the model computes something else."""
+    repeated: list[Repeated] = []  # made where it is needed, because that takes as long as a few layers
+
+    def run(compute: Callable[[], Tensor]) -> Tensor:
+        part = _PART.get()
+        if part is None or not torch.is_grad_enabled():
+            return compute()
+        repeated.extend([] if repeated else [Repeated(model)])
+        return repeated[0].run(part, compute)
+
+    return run

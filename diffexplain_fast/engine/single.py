@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.checkpointing import EDITED
+from diffexplain_fast.engine.checks import check_single
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet, read_models
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
@@ -135,7 +136,8 @@ class SingleCalls:
         Raises:
             TypeError: an argument of the wrong kind.
             ValueError: a shape, dtype or device that does not fit the UNet or the rows, or conditions that are missing
-                or that the UNet does not read.
+                or that the UNet does not read. Where the user's own UNet runs with a graph: its own checkpointing is
+                on, or its weights were made in inference mode.
             RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
                 that were edited since the call.
         """
@@ -147,6 +149,7 @@ class SingleCalls:
         if isinstance(denoiser, LeanUNet):
             refuse_transforms("denoise", rows, embeds, times, *(added or {}).values(), modules=(self._unet,))
             return self._guarded(_lean(denoiser, rows, times, embeds, added))
+        check_single("unet", self._unet, (rows, embeds, *(added or {}).values()), bool(trained))
         output = _own(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
             watch.ran()
@@ -165,6 +168,7 @@ class SingleCalls:
         if not decoder.reason:
             refuse_transforms("decode", latents, modules=(self._vae,))
             return self._guarded(decoder(latents, _KEEP))
+        check_single("vae", self._vae, (latents,), self._trains and bool(trainable(self._vae)))
         pixels = decoder(latents, _KEEP)
         if watch is not None:
             watch.ran()
@@ -225,12 +229,8 @@ def _own(
 
 @without_autocast
 def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: Added) -> Tensor:
-    if added is None:
-        with torch.no_grad(), at_rest(unet.unet.time_embedding):
-            shifts = unet.row_shifts(timesteps, None)
-    else:
-        with frozen(unet.unet):
-            shifts = unet.row_shifts(timesteps, added)
+    with torch.no_grad() if added is None else nullcontext():
+        shifts = unet.row_shifts(timesteps, added)
     return unet(rows, unet.project(embeds), shifts, _KEEP)
 
 

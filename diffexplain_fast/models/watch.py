@@ -17,6 +17,23 @@ _CONTAINERS = (dict, list, tuple)
 _NUMBERS = 7
 """Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
 _SCALARS = (bool, int, float, str)
+_LIBRARIES = frozenset(("torch", "diffusers", "peft"))
+"""Packages whose modules compute the same in every run."""
+
+
+class Listener:
+    """A forward hook of the package's own, which is on a module only while a model runs, and no edit of a model.
+
+    Args:
+        listen: gets the output of the module.
+    """
+
+    def __init__(self, listen: Callable[[object], None]) -> None:
+        self._listen = listen
+
+    def __call__(self, module: nn.Module, given: object, output: object) -> None:
+        """Hand on an output, and leave it as it is."""
+        self._listen(output)
 
 
 class Watch:
@@ -56,8 +73,13 @@ class Watch:
     def ran(self) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
 
-        An attribute that was written so is not compared any more.
+        An attribute that was written so is not compared any more. A weight that was written has a new version, which
+        is taken over if its values are the same: an adapter of PEFT on a parameter puts itself into the layer, and
+        takes itself out again, in every run.
         """
+        places = self._place()
+        if places != self._places and self._rewritten(places):
+            self._places = places
         if not _equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
@@ -79,6 +101,14 @@ class Watch:
             (w.data_ptr(), 0 if id(w) in unversioned or w.is_inference() else w._version, w.dtype)
             for w in self._weights
         ]
+
+    def _rewritten(self, places: list[tuple]) -> bool:
+        """Return whether only versions of weights differ, and all these weights have the values that they had."""
+        readable = {id(weight) for group in self._groups.values() for weight, _ in group}
+        for weight, now, before in zip(self._weights, places, self._places, strict=True):
+            if now != before and not (id(weight) in readable and (now[0], now[2]) == (before[0], before[2])):
+                return False
+        return all(map(torch.equal, self._measure(), self._numbers))
 
     @torch.no_grad()
     def _measure(self) -> list[Tensor]:
@@ -114,7 +144,7 @@ class _Attributes:
             if not isinstance(value, _CONTAINERS):
                 values.append(value)
             elif value:
-                values += _items(value)
+                values += _items(name, value)
         return values
 
     def take_over(self) -> None:
@@ -126,12 +156,14 @@ class _Attributes:
 
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
-        return {name: _items(value) for name, value in self._all.items() if name not in left_out}
+        return {name: _items(name, value) for name, value in self._all.items() if name not in left_out}
 
 
-def _items(value: object) -> list[object]:
+def _items(name: str, value: object) -> list[object]:
     if isinstance(value, dict):
-        return [*value.values()]
+        if name == "_parameters":  # their order means nothing, and a parametrization that comes and goes changes it
+            return [value[key] for key in sorted(value)]
+        return [each for each in value.values() if type(each) is not Listener]
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
@@ -157,7 +189,33 @@ def global_hooks() -> list[object]:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a module runs hooks, without those of its submodules."""
-    return any(vars(module)[name] for name in HOOKS)
+    return any(type(hook) is not Listener for name in HOOKS for hook in vars(module)[name].values())
+
+
+def own_parts(model: nn.Module) -> list[nn.Module]:
+    """Return those modules of a model that may compute something else in every run: own classes, methods, processors.
+
+    A module with a hook is one of them, and every module is if a hook runs on all modules. Of a compiled model none is,
+    because a hook of the caller would be compiled with it.
+    """
+    modules = list(model.modules())
+    if any(type(part).__name__ == "OptimizedModule" or vars(part).get("_compiled_call_impl") for part in modules):
+        return []
+    every, kinds = bool(global_hooks()), {kind: _own_kind(kind) for kind in {*map(type, modules)}}
+    return [part for part in modules if every or kinds[type(part)] or _own_instance(part)]
+
+
+def _own_kind(kind: type) -> bool:
+    packages = {_package(base.__module__) for base in kind.__mro__}
+    changed = any(foreign(function, packages) for function in methods_of(kind).values())
+    return changed or _package(kind.__module__) not in _LIBRARIES
+
+
+def _own_instance(module: nn.Module) -> bool:
+    attributes = vars(module)
+    processor = attributes.get("processor")
+    own = processor is not None and _package(type(processor).__module__) not in _LIBRARIES
+    return own or has_hooks(module) or not attributes.keys().isdisjoint(methods_of(type(module)))
 
 
 def methods_of(kind: type) -> dict[str, Callable[..., object]]:

@@ -58,6 +58,7 @@ DOORS = {
         "gradients": ANY,
         "options": "api evidence measuring cli",
         "reference": "engine",
+        "repeated": "engine",
         "sampler": ANY,
         "scheduler_names": ANY,
         "schedules": "engine api",

@@ -243,3 +243,42 @@ def test_an_edit_of_a_buffer_that_is_a_weight_is_followed() -> None:
         weight.mul_(1.5)
         wanted = pipe.unet(sample, times, embeds).sample
         assert torch.allclose(calls.denoise(sample, times, embeds), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_modules_own_checkpointing_is_refused_where_it_would_run_again(trains: bool) -> None:
+    pipe = tiny_sd()
+    pipe.unet.requires_grad_(False)
+    pipe.vae.requires_grad_(False)
+    for part in (pipe.unet, pipe.vae):
+        part.enable_gradient_checkpointing()
+        part.train()
+    sample, times, embeds, _ = given(load_pipeline(pipe))
+    if trains:
+        pipe.unet.conv_in.bias.requires_grad_(True)
+        pipe.vae.decoder.conv_in.bias.requires_grad_(True)
+    leaf = sample.clone().requires_grad_(not trains)
+    for backend in ("reference", "fast"):
+        calls = DifferentiableSampler.from_pipe(pipe, backend=backend, num_inference_steps=2).single_calls()
+        for name, run in (
+            ("unet", lambda calls=calls: calls.denoise(leaf, times, embeds)),
+            ("vae", lambda calls=calls: calls.decode(leaf)),
+        ):
+            with torch.no_grad():
+                plain = run()
+            if backend == "fast" and not trains:  # lean models checkpoint nothing
+                assert torch.allclose(run(), plain, rtol=0, atol=1e-5)
+                continue
+            with pytest.raises(ValueError, match=rf"{name}.gradient_checkpointing: wanted {name}.disable_gradient_ch"):
+                run()
+
+
+def test_weights_made_in_inference_mode_are_refused_where_a_gradient_goes_through_them() -> None:
+    with torch.inference_mode():
+        pipe = tiny_sd()
+    pipe.vae.requires_grad_(False)
+    calls = SingleCalls.of(pipe.unet, pipe.vae, "reference")
+    sample = torch.ones(1, *load_pipeline(pipe).latent_shape)
+    assert not calls.decode(sample).requires_grad
+    with pytest.raises(ValueError, match="vae: wanted a vae loaded outside"):
+        calls.decode(sample.requires_grad_())

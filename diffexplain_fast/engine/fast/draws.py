@@ -5,18 +5,14 @@ from functools import partial
 from typing import Concatenate, ParamSpec
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from diffexplain_fast.engine.repeated import Repeated
 
 _P = ParamSpec("_P")
 _Model = Callable[Concatenate[Tensor, _P], Tensor]
 _State = list[tuple[Callable[[Tensor], None], Tensor]]
 """States of torch's generators, each with the function that sets it."""
-
-
-_NUMBERS = 256
-"""Count of the numbers of an output that are compared."""
-_DIFFERENT = 0.005
-"""Distance of two outputs, as a share of their size, that no rounding of float32 explains."""
 
 
 class Draws:
@@ -27,7 +23,7 @@ class Draws:
 
     def __init__(self) -> None:
         self._states: dict[Hashable, _State] = {}
-        self._outputs: dict[Hashable, Tensor] = {}
+        self._repeated: dict[int, Repeated] = {}
 
     def anew(self) -> "Draws":
         """Return the same random numbers for models of another dtype, whose outputs are others."""
@@ -35,44 +31,33 @@ class Draws:
         draws._states = self._states
         return draws
 
-    def alike(self, model: _Model[_P], part: Hashable, reason: str) -> _Model[_P]:
+    def alike(self, model: _Model[_P], part: Hashable, own: nn.Module | None) -> _Model[_P]:
         """Return a model as a function that draws the same numbers at every run of a part of the call.
 
         Args:
             model: denoiser or decoder, a function of latents and other arguments.
             part: names the part.
-            reason: why the model runs through the user's own modules; empty for a lean model, in which nothing is
-                random.
+            own: the user's module that the model runs; None for a lean model, in which nothing is random.
 
         Raises:
-            RuntimeError: in a later run, if its output differs from that of the first.
+            RuntimeError: in a later run, if its output differs from that of the first; see ``Repeated``.
         """
-        if not reason:
+        if own is None:
             return model
+        if id(own) not in self._repeated:
+            self._repeated[id(own)] = Repeated(own)
+        repeated = self._repeated[id(own)]
 
         def drawing(sample: Tensor, /, *arguments: _P.args, **options: _P.kwargs) -> Tensor:
             if part not in self._states:
                 self._states[part] = _state(sample.device)
-                return self._same(part, model(sample, *arguments, **options))
+                return repeated.run(part, lambda: model(sample, *arguments, **options))
             with torch.random.fork_rng([sample.device] if sample.is_cuda else []):
                 for put, state in self._states[part]:
                     put(state)
-                return self._same(part, model(sample, *arguments, **options))
+                return repeated.run(part, lambda: model(sample, *arguments, **options))
 
         return drawing
-
-    def _same(self, part: Hashable, output: Tensor) -> Tensor:
-        """Return an output; raise if it is another one than that of the first run."""
-        numbers = output.detach().flatten()[:: max(1, output.numel() // _NUMBERS)].double()
-        first = self._outputs.setdefault(part, numbers)
-        rounding = max(_DIFFERENT, torch.finfo(output.dtype).eps ** 0.5)
-        if first is not numbers and (numbers - first).norm() > rounding * first.norm():
-            raise RuntimeError(
-                "the modules of the UNet or the VAE computed something else when a part of the call ran again for the "
-                "backward, as a hook or a processor does that counts its calls; use backend='reference' and "
-                "gradient='full', which run every module once"
-            )
-        return output
 
 
 def _state(device: torch.device) -> _State:

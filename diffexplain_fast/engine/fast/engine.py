@@ -29,7 +29,7 @@ from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.engine.search import AlgorithmSearch
 from diffexplain_fast.engine.single import Models
-from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
+from diffexplain_fast.models.frozen import check_thawed, trainable
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 
@@ -278,5 +278,4 @@ class FastEngine:
                 with torch.inference_mode(False), torch.no_grad():  # later calls may record a graph
                     self._shifts[key] = list(chain(*self.denoiser.shifts(timesteps.clone(), None)))
             return self._shifts[key]
-        with frozen(self._modules[0], but=self._trained.unet):  # other threads may be training it
-            return list(chain(*self.denoiser.shifts(timesteps, added)))
+        return list(chain(*self.denoiser.shifts(timesteps, added)))

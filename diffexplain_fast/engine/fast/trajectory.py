@@ -22,7 +22,7 @@ from diffexplain_fast.engine.fast.sums import Sums
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import Differentiated
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
-from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained
+from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained, own_module
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.tape import KeptStep, Memory
@@ -186,7 +186,7 @@ class Trajectory:
         if job.split_guidance and recorded and (job.mode.detached or not sample.requires_grad):
             output = split_guidance(job.denoiser, rows, text, shifts, level)
         else:
-            output = job.draws.alike(job.denoiser, i, job.denoiser.reason)(rows, text, shifts, level)
+            output = job.draws.alike(job.denoiser, i, own_module(job.denoiser))(rows, text, shifts, level)
         if job.guidance_rescale:
             unconditional, conditional = output.to(sample.dtype).chunk(2)
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
@@ -199,7 +199,7 @@ class Trajectory:
 
 
 def _decoder(job: Job) -> Callable[[Tensor, Level], Tensor]:
-    return job.draws.alike(job.decoder, "decoder", job.decoder.reason)
+    return job.draws.alike(job.decoder, "decoder", own_module(job.decoder))
 
 
 def split_guidance(

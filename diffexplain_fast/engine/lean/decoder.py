@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffexplain_fast.engine.lean.banded import Stage
 from diffexplain_fast.engine.lean.levels import Level, run
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, linear, norm
+from diffexplain_fast.engine.lean.reading import check_plain, conv, known, linear, norm, silu
 from diffexplain_fast.engine.lean.resnet import Resnet
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken
 from diffexplain_fast.engine.lean.transformer import Attention
 from diffexplain_fast.engine.lean.upsample import read_up
 from diffexplain_fast.engine.reference import latent_scaling
@@ -38,19 +39,26 @@ class LeanDecoder:
 
     def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
         known(vae, "AutoencoderKL")
-        known(vae.decoder, "Decoder")
-        known(vae.decoder.mid_block, "UNetMidBlock2D")
         check_plain(vae, {"act_fn": "silu"})
         if getattr(vae, "use_tiling", False) or getattr(vae, "use_slicing", False):
             raise UnsupportedModelError("a tiled or sliced VAE (vae.disable_tiling(), vae.disable_slicing())")
-        decoder, weight = vae.decoder, next(vae.parameters())
+        weight = next(vae.parameters())
         self.raw = RawOps(weight.device, weight.dtype, impl)
-        for block in decoder.up_blocks:
-            known(block, "UpDecoderBlock2D")
-        if type(decoder.conv_act) is not nn.SiLU:
-            raise UnsupportedModelError("another activation before the last convolution")
         factor, self.offset = latent_scaling(vae)
         self.scale = 1 / factor
+        parts = [part for part in (vae.post_quant_conv, vae.decoder) if part is not None]
+        with every_module_taken(vae, *parts):
+            self._read(vae)
+        before = self.up[-2][1] if len(self.up) > 1 else None
+        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, self.raw.chosen("interleave"))
+
+    def _read(self, vae: "AutoencoderKL") -> None:
+        decoder = vae.decoder
+        known(decoder, "Decoder")
+        known(decoder.mid_block, "UNetMidBlock2D")
+        for block in decoder.up_blocks:
+            known(block, "UpDecoderBlock2D")
+        silu(decoder.conv_act, "before the last convolution")
         self.quant = None if vae.post_quant_conv is None else linear(vae.post_quant_conv)
         self.first, self.last = conv(decoder.conv_in), conv(decoder.conv_out)
         self.middle = [Resnet(block, self.raw) for block in decoder.mid_block.resnets]
@@ -64,8 +72,6 @@ class LeanDecoder:
             for block in decoder.up_blocks
         ]
         self.norm = norm(decoder.conv_norm_out)
-        before = self.up[-2][1] if len(self.up) > 1 else None
-        self.stage = Stage(before, self.up[-1][0], self.norm, self.last, self.raw.chosen("interleave"))
 
     @property
     def implementations(self) -> str:

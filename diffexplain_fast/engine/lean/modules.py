@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffexplain_fast.engine.lean.decoder import LeanDecoder
 from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.models.frozen import frozen
@@ -85,6 +85,16 @@ class ModuleDecoder:
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped, at every level alike."""
         return vae_images(self.vae, latents, self._weights)
+
+
+def own_module(model: Denoiser | Decoder) -> nn.Module | None:
+    """Return the user's module that a denoiser or a decoder runs; None for a lean model."""
+    own: nn.Module | None = None
+    if isinstance(model, ModuleUNet):
+        own = model.unet
+    elif isinstance(model, ModuleDecoder):
+        own = model.vae
+    return own
 
 
 def read_models(

@@ -17,15 +17,15 @@ from diffexplain_fast.engine.lean.adapters import (
     plain_adapter,
     read_thin,
 )
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, take, take_whole
 from diffexplain_fast.models.watch import foreign, global_hooks, has_hooks, replaced_method
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 
-
-class UnsupportedModelError(ValueError):
-    """A part of a model that the fast engine does not know; the model then runs through its own modules."""
+_PRODUCTS = (nn.Linear.forward, nn.Conv2d.forward)
+"""What the thin layers of a LoRA compute, so that their product can be added to a weight."""
 
 
 def known(module: object, *names: str) -> None:
@@ -46,6 +46,7 @@ def known(module: object, *names: str) -> None:
     forward: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
     if by := foreign(forward, ("diffusers", "torch")):
         raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
+    take(module)
 
 
 def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
@@ -163,6 +164,21 @@ def conv(module: Any) -> Convolution:
     return Convolution(channels_last(weight), bias, base.stride[0], base.padding[0])
 
 
+def silu(module: object, where: str) -> None:
+    """Refuse another activation than SiLU.
+
+    Args:
+        module: the user's activation.
+        where: its place, for the message.
+
+    Raises:
+        UnsupportedModelError: names the place.
+    """
+    if type(module) is not nn.SiLU:
+        raise UnsupportedModelError(f"another activation {where}")
+    take(module)
+
+
 def norm(module: Any) -> Norm:
     """Read a GroupNorm or LayerNorm with weights.
 
@@ -171,6 +187,7 @@ def norm(module: Any) -> Norm:
     """
     if type(module) not in (nn.GroupNorm, nn.LayerNorm) or module.weight is None or module.bias is None:
         raise UnsupportedModelError(f"{type(module).__name__} where a norm with weights was expected")
+    take(module)
     return Norm(module.weight.detach(), module.bias.detach(), getattr(module, "num_groups", 0), module.eps)
 
 
@@ -182,12 +199,17 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
         raise UnsupportedModelError(
             f"{type(base).__name__} where {' or '.join(kind.__name__ for kind in kinds)} was expected"
         )
+    take(base)
     weight: Tensor = base.weight.detach()
     if base is not module:
         if not hasattr(module, "get_delta_weight") or not hasattr(module, "lora_A"):
             raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is not LoRA")
         if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
             raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
+        take(module)
+        for layer in (*module.lora_A.values(), *module.lora_B.values()):
+            if type(layer).forward in _PRODUCTS:
+                take_whole(layer)  # also the parametrization of a weight, which is read through it
         with torch.no_grad():
             for adapter in _acting(module):
                 if read_thin(module, adapter) is None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.norms import group_normed
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, add_product, conv, known, linear, norm
+from diffexplain_fast.engine.lean.reading import add_product, conv, known, linear, norm, silu
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
@@ -32,8 +33,9 @@ class Resnet:
         plain = module.upsample is None and module.downsample is None and not module.skip_time_act
         # A VAE has no time embedding; there the option has another value for the same block.
         times = ("default",) if module.time_emb_proj is not None else ("default", "group")
-        if not plain or module.time_embedding_norm not in times or type(module.nonlinearity) is not nn.SiLU:
-            raise UnsupportedModelError("a ResnetBlock2D with resampling, another activation or time scale")
+        if not plain or module.time_embedding_norm not in times:
+            raise UnsupportedModelError("a ResnetBlock2D with resampling or another time scale")
+        silu(module.nonlinearity, "in a ResnetBlock2D")
         self.raw, self.scale = raw, float(module.output_scale_factor)
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)
         self.conv1, self.conv2 = conv(module.conv1), conv(module.conv2)

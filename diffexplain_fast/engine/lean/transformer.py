@@ -11,15 +11,9 @@ from diffexplain_fast.engine.lean.levels import Level
 from diffexplain_fast.engine.lean.norms import group_normed, group_normed_copy
 from diffexplain_fast.engine.lean.owed import Owed
 from diffexplain_fast.engine.lean.protocols import TextKeys
-from diffexplain_fast.engine.lean.reading import (
-    UnsupportedModelError,
-    add_product,
-    known,
-    linear,
-    norm,
-    packed,
-)
+from diffexplain_fast.engine.lean.reading import add_product, known, linear, norm, packed
 from diffexplain_fast.engine.lean.residual import Leave, end_of, entered, normalise, normalise_backward
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.ops._autograd import Context, PairFunction, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.linear_frozen import PackedLinear

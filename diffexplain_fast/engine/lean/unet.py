@@ -11,11 +11,13 @@ from diffexplain_fast.engine.lean.adapters import matrices
 from diffexplain_fast.engine.lean.levels import Level, run
 from diffexplain_fast.engine.lean.owed import Owed, joined, left_out
 from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, check_plain, conv, known, norm
+from diffexplain_fast.engine.lean.reading import check_plain, conv, known, norm, silu
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken, take_whole
 from diffexplain_fast.engine.lean.transformer import Transformer
 from diffexplain_fast.engine.lean.upsample import Upsample
+from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -39,6 +41,8 @@ _PLAIN: dict[str, object] = {
 _KEPT = ("keep", "narrow", "lean", "host", "attend", "block")
 _AGAIN = ("costly", "costlier", "costliest", "again", "tight", "step")
 """Levels of a step with its graph, and of a step that is computed again."""
+_TIME = ("time_proj", "time_embedding", "add_time_proj", "add_embedding")
+"""Modules of a UNet that compute the embedding of a time, and of Stable Diffusion XL's conditions."""
 _BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -73,12 +77,22 @@ class LeanUNet:
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
         self._savings = savings
-        known(unet, "UNet2DConditionModel")
-        check_plain(unet, _PLAIN)
-        weight = next(unet.parameters())
-        self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
-        if type(unet.conv_act) is not nn.SiLU:
-            raise UnsupportedModelError("another activation before the last convolution")
+        with every_module_taken(unet):
+            known(unet, "UNet2DConditionModel")
+            check_plain(unet, _PLAIN)
+            weight = next(unet.parameters())
+            self.unet, self.raw = unet, RawOps(weight.device, weight.dtype, impl)
+            self._read()
+        if self.raw.adds_in_products:
+            self._owe()
+
+    def _read(self) -> None:
+        unet = self.unet
+        silu(unet.conv_act, "before the last convolution")
+        if getattr(unet, "time_embed_act", None) is not None:
+            raise UnsupportedModelError("an activation behind the embedding of the time, time_embed_act")
+        for part in self._time_modules():
+            take_whole(part)
         self.first, self.last = conv(unet.conv_in), conv(unet.conv_out)
         self.norm = norm(unet.conv_norm_out)
         self.down = [self._stage(block) for block in unet.down_blocks]
@@ -87,8 +101,6 @@ class LeanUNet:
         self.middle = [Resnet(module, self.raw) for module in middle.resnets]
         self.attention = [Transformer(module, self.raw) for module in middle.attentions]
         self.up = [self._stage(block) for block in unet.up_blocks]
-        if self.raw.adds_in_products:
-            self._owe()
 
     def _stage(self, block: Any) -> Stage:
         known(block, *_BLOCKS)
@@ -165,12 +177,21 @@ class LeanUNet:
         return [self.row_shifts(timestep[None], added) for timestep in timesteps]
 
     def row_shifts(self, timesteps: Tensor, added: dict[str, Tensor] | None) -> list[Tensor]:
-        """Return the time shifts of all residual blocks, [R, C] each, for a time of each row [R], or of one for all."""
+        """Return the time shifts of all residual blocks, [R, C] each, for a time of each row [R], or of one for all.
+
+        The user's own modules compute the embedding; they are frozen meanwhile.
+        """
         unet = self.unet
-        embedding = unet.time_embedding(unet.time_proj(timesteps).to(self.first.weight.dtype))
-        if added is not None:
-            embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
+        with frozen(*self._time_modules()):
+            embedding = unet.time_embedding(unet.time_proj(timesteps).to(self.first.weight.dtype))
+            if added is not None:
+                embedding = embedding + unet.get_aug_embed(embedding, embedding, added)
         return [shift for resnet in self.resnets() if (shift := resnet.shift(embedding)) is not None]
+
+    def _time_modules(self) -> list[nn.Module]:
+        """Return the user's modules that ``row_shifts`` calls."""
+        parts = (getattr(self.unet, name, None) for name in _TIME)
+        return [part for part in parts if part is not None]
 
     def __call__(self, sample: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor], level: Level) -> Tensor:
         """Return the output [R, c, h, w]; equal rows are computed once until they meet the text. See ``Denoiser``."""

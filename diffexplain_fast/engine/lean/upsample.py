@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.engine.lean.owed import Owed, wide
-from diffexplain_fast.engine.lean.reading import UnsupportedModelError, conv, known
+from diffexplain_fast.engine.lean.reading import conv, known
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, pack_subpixel, upsample_conv

@@ -1,0 +1,58 @@
+"""Which of the user's modules a lean model has read: a module that nobody read would be left out of the picture."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import nn
+
+_HOLDING = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_NEUTRAL = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+"""Modules that only hold others, and those that change nothing in eval mode."""
+_TAKEN: ContextVar[Counter[int] | None] = ContextVar("taken", default=None)
+"""How many times each module was read, by id; None where nobody asks."""
+
+
+class UnsupportedModelError(ValueError):
+    """A part of a model that the fast engine does not know; the model then runs through its own modules."""
+
+
+@contextmanager
+def every_module_taken(model: nn.Module, *parts: nn.Module) -> Iterator[None]:
+    """Refuse a model of which the code inside of the context does not ``take`` every module.
+
+    A module that stands in several places has to be taken as often. Modules that change nothing in eval mode, such as
+    ``torch.nn.Dropout``, need not be taken.
+
+    Args:
+        model: the model; messages name its modules.
+        *parts: the parts of it that are read; the whole model if there are none.
+
+    Raises:
+        UnsupportedModelError: when the context is left, if a module was not taken; names the first one.
+    """
+    counts: Counter[int] = Counter()
+    token = _TAKEN.set(counts)
+    try:
+        yield
+    finally:
+        _TAKEN.reset(token)
+    inside = {id(child) for part in (parts or (model,)) for child in part.modules()}
+    for name, module in model.named_modules(remove_duplicate=False):
+        counts[id(module)] -= 1
+        if id(module) in inside and counts[id(module)] < 0 and type(module) not in (*_HOLDING, *_NEUTRAL):
+            kind = type(module)
+            raise UnsupportedModelError(f"{name} is a {kind.__module__}.{kind.__name__}, which is not known there")
+
+
+def take(*modules: object) -> None:
+    """Say that a lean model computes what these modules compute, without their submodules."""
+    counts = _TAKEN.get()
+    if counts is not None:
+        counts.update(map(id, modules))
+
+
+def take_whole(module: nn.Module) -> None:
+    """Say that a lean model calls a module itself, with its submodules."""
+    take(*(child for _, child in module.named_modules(remove_duplicate=False)))
