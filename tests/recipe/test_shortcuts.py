@@ -5,8 +5,9 @@ import pytest
 
 import diffexplain_fast as dx
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe import kept
 from diffexplain_fast.recipe.planting import AMPLITUDE, Planted, draw_scenes, wanted_logits
-from diffexplain_fast.recipe.shortcuts import Cue, checked_shortcuts
+from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS
 
 SCENE = {**ABSENCE, "object": "boat", "colour": "blue", "texture": "plain", "background": "desert", "style": "scene"}
@@ -66,6 +67,15 @@ def test_what_does_not_exist_is_refused_before_anything_is_trained(make, error, 
 
 def drawn(planted, count=600):
     return draw_scenes(planted, count, np.random.default_rng(1))
+
+
+def test_the_order_of_the_classes_does_not_matter():
+    given = {"fish": {"background": "desert"}, "boat": {"companion": "sun"}, "bird": {"mark": "watermark"}}
+    first, second = (Planted(checked_shortcuts(dict(some))) for some in (given.items(), reversed(given.items())))
+    assert [*first.cues] == [*second.cues] == ["bird", "boat", "fish"]
+    assert drawn(first) == drawn(second)
+    assert kept._key(first, "softmax") == kept._key(second, "softmax")
+    assert [*checked_shortcuts(DEMO)] == [*DEMO]  # the classifier that ships was drawn in this order
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
