@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -33,6 +34,19 @@ Norm = Annotated[Magnitude, _OPEN]
 """A magnitude that may be infinite or NaN."""
 Probability = Annotated[Share, _OPEN]
 """A share that may be NaN, if its logits were not finite."""
+
+
+def unique_keys(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
+    """Return a JSON object of its pairs, for ``object_pairs_hook``: of a key twice, JSON alone keeps the last.
+
+    Raises:
+        ValueError: a key twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} twice in one object")
+    return found
 
 
 def as_json(value: object, place: str) -> Json:

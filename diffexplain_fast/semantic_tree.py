@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.records import Json
+from diffexplain_fast.records import Json, unique_keys
 
 _DEEPEST = 50
 _OBJECT = re.compile(r'\{\s*["}]')
@@ -64,7 +64,7 @@ def _pairs(value: object, place: str) -> Iterator[tuple[str, object]]:
                 raise wrong_type(place, "text as names", name)
             yield name, below
     elif isinstance(value, list | tuple | set | frozenset):
-        for part in sorted(value) if isinstance(value, set | frozenset) else value:
+        for part in sorted(value, key=str) if isinstance(value, set | frozenset) else value:
             if not isinstance(part, str | Mapping):
                 raise wrong_type(place, "names, or dicts from names to what is below them", part)
             yield from _pairs(part, place)
@@ -125,9 +125,10 @@ def object_in(answer: str) -> Json:
         answer: any text.
 
     Raises:
-        ValueError: no JSON object, one that breaks off, whose parts alone would say something else, or several.
+        ValueError: no JSON object, one that breaks off, whose parts alone would say something else, one with a key
+            twice, or several.
     """
-    found, decoder, place = list[tuple[int, dict[str, Json]]](), json.JSONDecoder(), 0
+    found, decoder, place = list[tuple[int, dict[str, Json]]](), json.JSONDecoder(object_pairs_hook=unique_keys), 0
     listed, first = _LIST.search(answer), _OBJECT.search(answer)
     if listed and first and listed.end() == first.start():  # else the list is a part of an object
         values, ends = decoder.raw_decode(answer, listed.start())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError, describe
 from diffexplain_fast.file_systems import parents_of, write_content
-from diffexplain_fast.records import Json
+from diffexplain_fast.records import Json, unique_keys
 
 MANIFEST = "MANIFEST.json"
 _NUMBER = "$number"
@@ -92,25 +92,26 @@ def read_json(path: str | Path) -> Json:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CorruptFileError: the content is not JSON.
+        CorruptFileError: the content is not JSON, or has a key twice in one object.
     """
     return parse_json(Path(path).read_bytes(), path)
 
 
-def parse_json(data: bytes, path: str | Path) -> Json:
+def parse_json(data: bytes, path: str | Path, wanted: str = "JSON") -> Json:
     """Return the value of a JSON file's content.
 
     Args:
         data: the content.
         path: path of the file, for the message.
+        wanted: what the file has to be, for the message.
 
     Raises:
-        CorruptFileError: the content is not JSON.
+        CorruptFileError: the content is not JSON, or has a key twice in one object.
     """
     try:
-        return json.loads(data, object_hook=_untagged)
+        return json.loads(data, object_pairs_hook=_untagged)
     except (ValueError, RecursionError) as error:
-        raise CorruptFileError(describe(str(path), "JSON", error)) from error
+        raise CorruptFileError(describe(str(path), wanted, error)) from error
 
 
 def _tagged(value: object) -> object:
@@ -122,7 +123,8 @@ def _tagged(value: object) -> object:
     return [_tagged(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _untagged(entry: dict[str, object]) -> object:
+def _untagged(pairs: list[tuple[str, object]]) -> object:
+    entry = unique_keys(pairs)
     name = entry.get(_NUMBER) if len(entry) == 1 else None
     return float(name) if name in ("NaN", "Infinity", "-Infinity") else entry
 

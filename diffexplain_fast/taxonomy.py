@@ -1,17 +1,16 @@
 """Semantics as a tree, from coarse to fine: read from and written to the two forms that DiffEx is published with."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from diffexplain_fast.errors import CorruptFileError, describe, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_bytes, given_path
 from diffexplain_fast.records import Json
 from diffexplain_fast.semantic_tree import leaves, object_in, read_nodes, short_name, tree_of, written
-from diffexplain_fast.storage import write_json_atomic
+from diffexplain_fast.storage import parse_json, write_json_atomic
 
 _ASKED, _SHOWN = 3, 200
 _QUESTION = (
@@ -20,6 +19,8 @@ _QUESTION = (
     '{"domain": "...", "categories": {"category": {"item": ["fine value", "..."]}}}. Use short common words, each once.'
 )
 FORMS = ("released", "paper")
+_PARTS = ("categories", "domain")
+"""Keys of the released form."""
 _SAME = {"color": "colour", "scene": "background", "material": "texture", "position": "place"}
 
 
@@ -105,11 +106,23 @@ class Taxonomy:
 
     @classmethod
     def from_json(cls, value: Json) -> "Taxonomy":
-        """Return a taxonomy of the paper's form, a list of {ATTRIBUTE: [...]}, or of the released code's, a dict with
-        "domain" and "categories"; of any depth."""
-        if isinstance(value, dict) and "categories" in value:
-            return cls(value["categories"], value.get("domain", ""))
-        return cls(value)
+        """Return a taxonomy of JSON values, of any depth.
+
+        Args:
+            value: the paper's form, a list of {ATTRIBUTE: [...]}, or the released code's, a dict with "categories" and
+                perhaps "domain"; or the categories alone.
+
+        Raises:
+            TypeError: see ``Taxonomy``.
+            UnknownNameError: something else beside "categories", or beside "domain" in their place.
+            ValueError: see ``Taxonomy``.
+        """
+        if not isinstance(value, dict) or not ("categories" in value or isinstance(value.get("domain"), str)):
+            return cls(value)
+        for name in value:
+            if name not in _PARTS:
+                raise unknown_name("taxonomy", name, _PARTS)
+        return cls(value.get("categories"), value.get("domain", ""))
 
     @classmethod
     def of(cls, given: object) -> "Taxonomy":
@@ -135,18 +148,7 @@ class Taxonomy:
             ValueError: see ``Taxonomy``; or a folder.
         """
         content = given_bytes("taxonomy", "a Taxonomy, values of its JSON, or a file", path)
-
-        def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-            if twice:
-                raise ValueError(f"the key {twice[0]!r} twice in one object")
-            return dict(pairs)
-
-        try:
-            value = json.loads(content, object_pairs_hook=unique)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFileError(describe(str(path), "JSON of a taxonomy", error)) from error
-        return cls.from_json(value)
+        return cls.from_json(parse_json(content, path, "JSON of a taxonomy"))
 
     @classmethod
     def propose(cls, images: Sequence[object], model: Callable[[Sequence[object], str], str]) -> "Taxonomy":

@@ -112,6 +112,20 @@ def test_content_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> 
         read_json(tmp_path / "a.json")
 
 
+def test_a_key_twice_is_refused_and_named(tmp_path: Path) -> None:
+    for content in ('{"a": 1, "b": 2, "a": 3}', '[{"deep": {"a": 1, "a": 1}}]'):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(CorruptFileError, match=r"a\.json: wanted JSON, got the key 'a' twice in one object"):
+            read_json(tmp_path / "a.json")
+    assert read_json(write(tmp_path / "a.json", '{"a": {"a": {"$number": "Infinity"}}}')) == {"a": {"a": float("inf")}}
+
+
+def write(path: Path, content: str) -> Path:
+    """Write a text, and return its path."""
+    path.write_text(content)
+    return path
+
+
 def test_tensors_are_read_as_they_were_written(tmp_path: Path) -> None:
     tensors = {"half": torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).half(), "count": torch.tensor(7)}
     save_tensors_atomic(tmp_path / "a.safetensors", tensors)

@@ -71,6 +71,8 @@ def test_names_that_are_not_unique_are_whole_paths_and_leaves_need_no_category()
         ({"a": 3}, "taxonomy, a: wanted a dict, a list of names"),
         ({"a": [3]}, "taxonomy, a: wanted names, or dicts"),
         ({3: ["a"]}, "taxonomy: wanted text as names"),
+        ({"a": {1, "b"}}, "taxonomy, a: wanted names, or dicts .*, got int"),
+        ({"a": {"b", None}}, "taxonomy, a: wanted names, or dicts .*, got NoneType"),
         ("", "names that are not empty"),
         (None, "taxonomy: wanted a dict"),
     ],
@@ -102,6 +104,18 @@ def test_files_that_are_damaged_or_say_a_key_twice(tmp_path) -> None:
     path.write_text(json.dumps({"domain": 3, "categories": ["a"]}))
     with pytest.raises(TypeError, match="domain: wanted text"):
         dx.Taxonomy.load(path)
+
+
+def test_nothing_beside_categories_is_dropped() -> None:
+    for value, nearest in (
+        ({"categories": ["x", "y"], "b": ["z"]}, "'b'"),
+        ({"categories": ["x", "y"], "domian": "faces"}, "nearest: domain, .*'domian'"),
+        ({"domain": "faces", "categoris": {"x": ["y"]}}, "nearest: categories, .*'categoris'"),
+    ):
+        with pytest.raises(UnknownNameError, match=f"^taxonomy: wanted one of 2 known names, .*{nearest}"):
+            dx.Taxonomy.from_json(value)
+    named = dx.Taxonomy.from_json({"domain": ["land", "sea"], "size": ["small"]})  # a category may be called so
+    assert [concept.name for concept in named.concepts] == ["domain:land", "domain:sea", "size:small"]
 
 
 def test_unknown_names_and_cut_words() -> None:
@@ -154,6 +168,11 @@ def test_an_answer_with_two_taxonomies_is_none(answer: str) -> None:
 def test_an_answer_that_breaks_off_is_no_taxonomy_of_its_parts() -> None:
     with pytest.raises(ValueError, match="model: wanted an answer with the JSON of a taxonomy"):
         dx.Taxonomy.propose(["picture"], lambda images, question: '{"hat": {"fedora": null, "cap": null}, "gl')
+
+
+def test_an_answer_with_a_key_twice_is_no_taxonomy() -> None:
+    with pytest.raises(ValueError, match="the key 'a' twice"):
+        dx.Taxonomy.propose(["p"], lambda images, question: '{"categories": {"a": ["b"], "a": ["c"]}}')
 
 
 def test_a_model_that_never_answers_with_a_taxonomy_is_named() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from diffexplain_fast.api.documented import names_nearest
 from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.editing.ddim import invert_ddim
 from diffexplain_fast.editing.latents import LatentModels
@@ -28,6 +29,7 @@ from diffexplain_fast.targets import as_target, whole_number
 class Attributing:
     """The part of an ``Explainer`` that is about the user's own pictures."""
 
+    @names_nearest()
     @torch.inference_mode(False)
     def attribute(
         self: Explains,
@@ -72,7 +74,7 @@ class Attributing:
         Raises:
             ImportError: ``gradcam`` without captum.
             NonFiniteError: an answer of the classifier that is NaN or infinite; -inf for other classes is none.
-            TypeError: an argument of the wrong kind.
+            TypeError: an argument of the wrong kind, or one that does not exist.
             ValueError: an argument out of range, a caption that is too long for the text encoder, no taxonomy where
                 none ships, an unknown label, a budget that is too small for a single edit, or a checkpoint of another
                 attribution.
@@ -115,6 +117,7 @@ class Attributing:
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )
 
+    @names_nearest()
     @torch.inference_mode(False)
     def counterfactual(
         self: Explains,

@@ -14,7 +14,7 @@ from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import cache_folder
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.calibration import Sight, errors_in_tiny_world, sight_of
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.crew import checked_ray, crew_of
@@ -120,13 +120,10 @@ class Chosen:
             given: the other options.
 
         Raises:
-            TypeError: an option of the wrong kind, or one that does not exist.
+            TypeError: an option of the wrong kind.
             ValueError: an option out of its range, or one for generated pictures where nothing is drawn.
         """
         check_explain(explain)
-        for name in given:
-            if name not in Auditing.__annotations__:
-                raise TypeError(str(unknown_name("option", name, Auditing.__annotations__)))
         eye, callback = given.get("eye", AUTO), given.get("callback")
         if eye is not None and eye != AUTO and not callable(eye):
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)

@@ -1,12 +1,49 @@
-"""Options of a method where ``help()`` shows them: in the docstring and the signature of a function that takes them."""
+"""Options of a method: where ``help()`` shows them, and what is said of one that does not exist."""
 
+import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
+
+from diffexplain_fast.errors import unknown_name
 
 F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def arguments_of(function: Callable[..., object], *but: str) -> list[str]:
+    """Return the names of a function's arguments, without ``self``, ``**options`` and some others."""
+    known = inspect.signature(function).parameters.values()
+    return [
+        one.name for one in known if one.kind is not inspect.Parameter.VAR_KEYWORD and one.name not in ("self", *but)
+    ]
+
+
+def names_nearest(options: Collection[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that refuses an argument by a name that does not exist, before anything is loaded or computed.
+
+    The error is a TypeError, as Python's own, and names the five nearest arguments.
+
+    Args:
+        options: names of what a function takes as ``**options``.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known = dict.fromkeys((*arguments_of(function), *options))
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **given: P.kwargs) -> R:
+            for name in given:
+                if name not in known:
+                    raise TypeError(str(unknown_name("option", name, known)))
+            return function(*args, **given)
+
+        return checked
+
+    return decorate
 
 
 def takes(options: type) -> Callable[[F], F]:

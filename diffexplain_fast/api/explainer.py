@@ -12,7 +12,7 @@ import torch
 
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
-from diffexplain_fast.api.documented import takes
+from diffexplain_fast.api.documented import names_nearest, takes
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
@@ -41,8 +41,6 @@ from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import Target, as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback", "progress")
-
-
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
@@ -67,6 +65,7 @@ class Explainer(Attributing, Gathering, Segmenting):
         ValueError: classifier and pipeline on different devices; a backend or gradient that does not exist.
     """
 
+    @names_nearest()
     @torch.inference_mode(False)
     def __init__(
         self,
@@ -178,6 +177,7 @@ class Explainer(Attributing, Gathering, Segmenting):
                 explain_otherwise(problem, chosen, found, count, checkpoint, report)
             return found
 
+    @names_nearest(Auditing.__annotations__)
     @torch.inference_mode(False)
     def audit(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffexplain_fast.api.documented import names_nearest
 from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.candidates import Candidates, Embed, See, checked, gather
@@ -21,6 +22,7 @@ _BATCH = 8
 class Gathering:
     """The part of an ``Explainer`` that gathers candidates."""
 
+    @names_nearest()
     @torch.inference_mode(False)
     def candidates(
         self: Explains,

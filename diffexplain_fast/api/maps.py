@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from diffexplain_fast.api.documented import arguments_of, names_nearest
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.environment import check_device
@@ -25,6 +26,7 @@ _BEYOND = 0.5
 """How far a pixel may lie outside of [0, 1]: metrics add noise to pictures, and a wrong mean or std moves them more."""
 
 
+@names_nearest(arguments_of(Explainer.attribute, "images", "target"))
 def explain_func(
     model: nn.Module,
     inputs: np.ndarray,
@@ -61,7 +63,7 @@ def explain_func(
         the score over its edits.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong kind, or one that does not exist.
         ValueError: arrays of another shape, pictures that ``mean`` and ``std`` do not bring to [0, 1], and as
             ``Explainer.attribute``.
     """

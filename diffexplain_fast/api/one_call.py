@@ -5,12 +5,14 @@ from pathlib import Path
 
 import torch
 
+from diffexplain_fast.api.documented import arguments_of, names_nearest
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.explanation import Explanation
 
 
+@names_nearest(arguments_of(Explainer.explain, "target"))
 def explain(
     classifier: Classifier | str | Path,
     target: object,

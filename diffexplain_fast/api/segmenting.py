@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffexplain_fast.api.documented import names_nearest
 from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.editing.pictures import as_pixels
@@ -33,6 +34,7 @@ class _Searches(Protocol):
 class Segmenting:
     """The part of an ``Explainer`` that scores explained pictures as the paper does."""
 
+    @names_nearest()
     @torch.inference_mode(False)
     def segments(
         self: Explains,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from diffexplain_fast.cli import options
+
 
 def model(
     gpu: Annotated[str, typer.Option(help='Card, such as "h200" or "rtx4090".')] = "h200",
@@ -15,7 +17,7 @@ def model(
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once.")] = 1,
     check: Annotated[bool, typer.Option(help="Predict the measured compiled stack too, and print the error.")] = True,
     kernels: Annotated[bool, typer.Option(help="Print the launches of a step that keeps all, by kernel.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.OneJson = False,
 ) -> None:
     """Predict the milliseconds of one iteration on another GPU.
 

@@ -1,10 +1,12 @@
 """The classifiers of the command line: a name that the library knows, or a function in the user's own file."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffexplain_fast.cli import options
 from diffexplain_fast.cli.own_files import function_of
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.storage import sha256_file
@@ -77,8 +79,10 @@ def identity(name: str, loaded: "Classifier") -> str:
     return f"{loaded.fingerprint()} {sha256_file(file) if file.is_file() else ''}".strip()
 
 
-def classes(classifier: Name) -> None:
+def classes(classifier: Name, as_json: options.OneJson = False) -> None:
     """List the classes of a classifier, which can be explained.
+
+    With --json each one has its "index", its "label", and the "target" that asks for it alone.
 
     Example: diffexplain-fast classes tinyworld/background
     """
@@ -87,14 +91,22 @@ def classes(classifier: Name) -> None:
     loaded = load_classifier(classifier, "cpu")
     if loaded.labels is None:
         raise wrong_value("classifier", "a classifier with labels (its classes are asked for by number)", "none")
-    for i, label in enumerate(told_apart(loaded.labels)):
-        print(f"{i:>5}  {label}")
+    targets = told_apart(loaded.labels)
+    if as_json:
+        rows = [
+            {"index": i, "label": label, "target": target}
+            for i, (label, target) in enumerate(zip(loaded.labels, targets, strict=True))
+        ]
+        print(json.dumps({"classifier": loaded.name, "classes": rows}))
+        return
+    for i, target in enumerate(targets):
+        print(f"{i:>5}  {target}")
 
 
-def layers(classifier: Name) -> None:
+def layers(classifier: Name, as_json: options.OneJson = False) -> None:
     """List the layers of a classifier.
 
-    Their names are for targets such as "neuron:LAYER:UNIT".
+    Their names are for targets such as "neuron:LAYER:UNIT". With --json each one has its "name" and its "kind".
 
     Example: diffexplain-fast layers tinyworld/background
     """
@@ -103,6 +115,10 @@ def layers(classifier: Name) -> None:
     loaded = load_classifier(classifier, "cpu")
     if not isinstance(loaded.model, torch.nn.Module):
         raise wrong_value("classifier", "a classifier made from a torch module", f"the function {loaded.name}")
-    for name, module in loaded.model.named_modules():
-        if name:
-            print(f"{name}  ({type(module).__name__})")
+    found = {name: type(module).__name__ for name, module in loaded.model.named_modules() if name}
+    if as_json:
+        rows = [{"name": name, "kind": kind} for name, kind in found.items()]
+        print(json.dumps({"classifier": loaded.name, "layers": rows}))
+        return
+    for name, kind in found.items():
+        print(f"{name}  ({kind})")

@@ -1,7 +1,13 @@
 """``diffexplain-fast doctor``: installed libraries, devices, and the implementation of each op."""
 
+import json
 
-def doctor() -> None:
+from diffexplain_fast.cli import options
+
+_BACKEND = "fast for Stable Diffusion 1.x, 2.x, XL and tinyworld, else reference; a result says why"
+
+
+def doctor(as_json: options.OneJson = False) -> None:
     """Show versions, devices and implementations.
 
     For the engine and for each op, it shows the implementation that runs on this machine, and why.
@@ -9,13 +15,16 @@ def doctor() -> None:
     from diffexplain_fast.environment import default_device, device_record, versions
     from diffexplain_fast.ops.doctor import implementations, kernel_status
 
-    record = device_record()
+    record, ops = device_record(), implementations()
+    if as_json:
+        found = {"versions": versions(), **record, "device": str(default_device()), "kernels": kernel_status()}
+        print(json.dumps(found | {"tinyworld": _tinyworld(), "backend": _BACKEND, "ops": ops}))
+        return
     rows = [(name, version or "not installed") for name, version in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
     rows += [*kernel_status().items(), ("tinyworld", _tinyworld())]
-    rows += [("backend", "fast for Stable Diffusion 1.x, 2.x, XL and tinyworld, else reference; a result says why")]
-    rows += [(row["op"], f"{row['implementation']}: {row['reason']}") for row in implementations()]
+    rows += [("backend", _BACKEND), *((row["op"], f"{row['implementation']}: {row['reason']}") for row in ops)]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -97,6 +97,7 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
+_command: Callable[..., None]
 for _command in (demo, explain, audit, attribute, classes, layers, profile, doctor):
     app.command()(_exits(_command))
 for _command in (bench.run, bench.report, bench.agree, bench.estimate, model):

@@ -44,4 +44,5 @@ Guidance = Annotated[
 ]
 Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each target, and nothing else.")]
+OneJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffexplain_fast.errors import UnknownNameError, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.records import Json
 
 _NAME = re.compile(r"[^\s:,{}][^:,{}]*")
 
@@ -38,6 +39,28 @@ def unknown_labels(core: Mapping[str, object], labels: Sequence[str] | None) -> 
     declared = [label for label, _ in by_name("core", core)]
     known = declared if labels is None else labels
     return [unknown_name("concepts, core", label, known) for label in declared if label not in known]
+
+
+def parts_of(value: object, parts: Sequence[str]) -> Mapping[str, Json]:
+    """Return the arguments of ``Concepts`` in the value of its JSON file.
+
+    Args:
+        value: a dict of some of the parts, or of the groups alone.
+        parts: names of all arguments.
+
+    Raises:
+        TypeError: no dict.
+        UnknownNameError: something else beside parts of which one is a dict, as no group of values is.
+    """
+    if not isinstance(value, Mapping):
+        raise wrong_type("concepts", "a JSON object", value)
+    unknown = [name for name in value if name not in parts]
+    deep = any(isinstance(given, Mapping) for given in value.values())
+    if len(unknown) == len(value) or not (deep or (not unknown and "groups" not in value)):
+        return {"groups": value}
+    if unknown:
+        raise unknown_name("concepts", unknown[0], parts)
+    return value
 
 
 def checked_name(argument: str, text: object) -> str:

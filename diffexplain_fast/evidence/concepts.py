@@ -4,15 +4,23 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
-from diffexplain_fast.evidence.concept_names import by_name, checked_name, checked_values, listed, unknown_labels
+from diffexplain_fast.evidence.concept_names import (
+    by_name,
+    checked_name,
+    checked_values,
+    listed,
+    parts_of,
+    unknown_labels,
+)
 from diffexplain_fast.given_files import given_bytes
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import parse_json
+from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, WORLD
 
@@ -143,7 +151,9 @@ class Concepts:
             The concepts.
 
         Raises:
+            CorruptFileError: JSON that is damaged, or has a key twice in one object.
             FileNotFoundError: there is no file.
+            UnknownNameError: a misspelt part beside the others in JSON.
             ValueError: a file without concepts, or a list that ``Concepts`` refuses.
         """
         try:
@@ -151,7 +161,7 @@ class Concepts:
         except UnicodeDecodeError as error:
             raise wrong_value("concepts", "a text file in UTF-8", path) from error
         if text.lstrip().startswith("{"):
-            return _from_json(parse_json(text.encode(), path))
+            return cls(**parts_of(parse_json(text.encode(), path), [part.name for part in fields(cls)]))
         groups: dict[str, list[str]] = {}
         words: list[str] = []
         for line in (line.partition("#")[0].strip() for line in text.splitlines()):
@@ -170,16 +180,23 @@ class Concepts:
 
         Args:
             captions: texts, such as a captioner writes about pictures of a class.
-            most: how many words at most.
+            most: how many words at most; at least 1.
 
         Returns:
             Concepts of words that at least two captions hold.
 
         Raises:
-            ValueError: no word is in two captions.
+            TypeError: captions that are no texts, or a number of words that is not whole.
+            ValueError: no word is in two captions; a number of words below 1.
         """
+        if whole_number("most", most) < 1:
+            raise wrong_value("most", "at least 1", most)
+        if isinstance(captions, str | bytes) or not isinstance(captions, Iterable):
+            raise wrong_type("captions", "texts", captions)
         counts: Counter[str] = Counter()
         for caption in captions:
+            if not isinstance(caption, str):
+                raise wrong_type("captions", "texts", caption)
             said = dict.fromkeys(
                 word.lower() for word in _LETTERS.findall(caption)
             )  # in order: a set's order is chance
@@ -279,12 +296,3 @@ def tiny_world_concepts(pipeline: Pipeline) -> Concepts:
     groups = {name: list(values) for name, values in WORLD.items() if words.issuperset(values)}
     groups["companion"].append(ABSENCE["companion"])
     return Concepts(groups)
-
-
-def _from_json(value: object) -> Concepts:
-    if not isinstance(value, dict):
-        raise wrong_type("concepts", "a JSON object", value)
-    parts = {"groups", "words", "core", "similar", "synonyms"}
-    if isinstance(value.get("groups", {}), dict) and value.keys() <= parts:
-        return Concepts(**value)
-    return Concepts(value)

@@ -12,6 +12,8 @@ from diffexplain_fast.given_files import given_bytes
 _CLASS, _UNIT, _ANSWER = "Input.class_index", "Input.feature_index", "Answer.main"
 _SPURIOUS = ("separate_object", "background")
 """Answers that say that a feature lies beside the class's own object."""
+_ANSWERS = (*_SPURIOUS, "main_object")
+"""All answers that the workers could give."""
 LEAST = 3
 """Workers who must say so; five are asked."""
 
@@ -42,7 +44,9 @@ def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: a file that is no text, or without the columns of this table or numbers in them; names the line.
+        ValueError: a file that is no text or without the columns of this table, a class or feature that is no whole
+            number of at least 0, or an answer that the workers could not give; names the line. Capitals and spaces
+            around an answer do not matter.
 
     Source: S. Singla and S. Feizi, "Salient ImageNet: how to discover spurious features in deep learning?", ICLR 2022,
     section 3.3: spurious where at least 3 of 5 workers say "separate object" or "background", otherwise core.
@@ -55,15 +59,26 @@ def read_judgements(path: str | Path) -> dict[tuple[int, int], Judgement]:
         if missing:
             raise wrong_value("salient", f"a table with the columns {_CLASS}, {_UNIT}, {_ANSWER}", f"no {missing[0]}")
         for row in _rows(table):
-            try:
-                pair = int(row[_CLASS]), int(row[_UNIT])
-            except (TypeError, ValueError) as error:
-                got = f"{row[_CLASS]!r} and {row[_UNIT]!r} in line {table.line_num}"
-                raise wrong_value("salient", "numbers of class and feature", got) from error
-            said.setdefault(pair, []).append(row[_ANSWER] in _SPURIOUS)
+            pair, answer = _pair(row, table.line_num), (row[_ANSWER] or "").strip().lower()
+            if answer not in _ANSWERS:
+                got = f"{row[_ANSWER]!r} in line {table.line_num}"
+                raise wrong_value("salient", f"an answer {', '.join(_ANSWERS[:-1])} or {_ANSWERS[-1]}", got)
+            said.setdefault(pair, []).append(answer in _SPURIOUS)
     if not said:
         raise wrong_value("salient", "at least one answer", f"an empty table, {path}")
     return {pair: Judgement(sum(votes), len(votes)) for pair, votes in said.items()}
+
+
+def _pair(row: dict[str, str], line: int) -> tuple[int, int]:
+    """Return class and feature of a row; a number below 0 would count units from the last."""
+    try:
+        index, unit = int(row[_CLASS]), int(row[_UNIT])
+    except (TypeError, ValueError):
+        index = unit = -1
+    if min(index, unit) < 0:
+        got = f"{row[_CLASS]!r} and {row[_UNIT]!r} in line {line}"
+        raise wrong_value("salient", "numbers of class and feature, at least 0", got)
+    return index, unit
 
 
 def _text(content: bytes) -> str:

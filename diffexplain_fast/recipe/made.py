@@ -1,5 +1,6 @@
 """A classifier that was made to order: its network's answers in the form asked for, and what was planted in it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class CommonShift(nn.Module):
     Raises:
         UnknownNameError: no such statistic or attribute, or no such value.
         TypeError: a factor that is not a number.
+        ValueError: a factor that is not finite.
     """
 
     def __init__(self, parts: Mapping[str, float | str]) -> None:
@@ -56,7 +58,7 @@ class CommonShift(nn.Module):
             elif name not in _STATISTICS:
                 raise unknown_name("common_shift", name, _STATISTICS)
             else:
-                self.weights[name] = float(part)
+                self.weights[name] = _finite(f"common_shift[{name!r}]", part)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return one number [B] for every picture [B, 3, 64, 64]."""
@@ -71,6 +73,17 @@ class CommonShift(nn.Module):
             for group, place in self.groups:
                 total = total + _SEEN_WEIGHT * logits[:, group].softmax(1)[:, place]
         return total
+
+
+def _finite(argument: str, factor: float) -> float:
+    """Return a factor as a float; one that is not finite would make every logit NaN."""
+    try:
+        number = float(factor)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise wrong_value(argument, "a finite number", number)
+    return number
 
 
 class Answers(nn.Module):
@@ -167,7 +180,7 @@ def checked_shift(common_shift: float | Mapping[str, float | str] | None, indepe
 
     Raises:
         TypeError: neither a number nor a dict.
-        ValueError: a shift where it would change the answers.
+        ValueError: a shift that is not finite, or where it would change the answers.
     """
     if common_shift is None or common_shift == {}:
         return None
@@ -176,4 +189,6 @@ def checked_shift(common_shift: float | Mapping[str, float | str] | None, indepe
         raise wrong_value("common_shift", wanted, common_shift)
     if isinstance(common_shift, Mapping):
         return CommonShift(common_shift)
+    if isinstance(common_shift, bool) or not isinstance(common_shift, int | float):
+        raise wrong_type("common_shift", "a number, a dict, or None", common_shift)
     return CommonShift({"brightness": common_shift})

@@ -7,6 +7,7 @@ from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.recipe.responses import units
 from diffexplain_fast.recipe.shortcuts import DEMO, Cue, all_of, any_of, checked_shortcuts
 from diffexplain_fast.runs.bars import bars_beside, check_bars
+from diffexplain_fast.targets import whole_number
 from diffexplain_fast.targets.outputs import INDEPENDENT, OUTPUTS, PROBABILITIES, SIGMOID, SOFTMAX
 
 if TYPE_CHECKING:
@@ -36,15 +37,17 @@ def make_classifier(
     folder (``environment.cache_folder``) and read from there the next time.
 
     The wanted logit of a class with a shortcut is 6 (s q + (1 - s) o): q says whether the cue can be seen, o whether
-    the object of the class can, s is the strength. So an effect grows in proportion to the strength, and the logit
-    depends on nothing else; see ``recipe.planting``.
+    the object of the class can, s is the strength. So an effect grows in proportion to the strength. Relative logits
+    add up to zero: the classes without a shortcut pay what the others gain, in equal parts, and the logit of a class
+    with one depends on nothing else. Where fewer than three classes are without, all eight pay, so that the logit of
+    every class also falls by an eighth of what each class gains. See ``recipe.planting.wanted_logits``.
 
     Args:
         shortcuts: class to one attribute value, for instance ``{"fish": {"background": "desert"}}``, to several that
             are needed together (``all_of``), or to several of which one is enough (``any_of``). Attributes are
             "colour", "texture", "background", "companion", "size", "place", "pattern", "frame" and "mark"; a value may
             be absence, such as ``{"companion": "nothing"}``. ``None`` or ``{}`` gives a clean classifier.
-        seed: the same seed gives the same classifier on one machine, at least 0.
+        seed: the same seed gives the same classifier on one machine, from 0 to 2**64 - 1.
         strength: how much a class with a shortcut relies on it, from 0 (on its object only) to 1 (on the cue only).
         reversed: make the shortcuts contradict the generator's habit: of every attribute of a cue the value that the
             generator draws most often beside the class when nobody asks for one, and that is not the cue, counts half
@@ -53,8 +56,8 @@ def make_classifier(
             probabilities" every class has log-odds of its own, from -3 to 3; under "regression" the relative logits are
             the outputs.
         model: "cnn" (a ResNet), "vit" (attention) or "mixer".
-        side_effect: word to what it changes too, for instance ``{"desert": {"companion": "sun"}}``. The classifier does
-            not depend on it: its ``pipeline()`` is the tiny world's generator with this side effect.
+        side_effect: word to what it changes too, for instance ``{"desert": {"companion": "sun"}}``; None for nothing.
+            The classifier does not depend on it: its ``pipeline()`` is the tiny world's generator with it.
         common_shift: a function of the picture that is added to all logits and changes no answer: the factor of the
             brightness, or a dict of factors ("brightness", "contrast", "red", "green", "blue") and attribute values
             (``{"background": "snow"}`` adds up to 5 where the shipped probe sees snow).
@@ -69,8 +72,8 @@ def make_classifier(
         UnknownNameError: for a class, attribute, value or word that the world does not have.
         TypeError: an argument of the wrong kind.
         ValueError: for a class with no attribute or with several that are not in ``all_of`` or ``any_of``, one cue
-            given to two classes, a strength outside of 0 to 1, an unknown output or model, or a common shift of an
-            output whose answers it would change.
+            given to two classes, a seed or a strength out of its range, an unknown output or model, a common shift that
+            is not finite or of an output whose answers it would change.
     """
     from diffexplain_fast.recipe.habits import expected
     from diffexplain_fast.recipe.kept import described, made
@@ -80,8 +83,9 @@ def make_classifier(
 
     check_bars(None, progress)
     cues = checked_shortcuts(shortcuts)
-    _check(seed, strength, output, model)
-    effects = checked_side_effect(side_effect or {})
+    seed = _seed(seed)
+    _check(strength, reversed, output, model)
+    effects = checked_side_effect({} if side_effect is None else side_effect)
     shift = checked_shift(common_shift, output not in (SOFTMAX, PROBABILITIES))
     against = {label: found for label, cue in cues.items() if reversed and (found := expected(label, cue)) is not None}
     scale = _SCALES.get(output, output)
@@ -110,17 +114,23 @@ def load_classifier(name: str) -> "Classifier":
     return Classifier.from_pretrained(f"tinyworld/{name}")
 
 
-def _check(seed: object, strength: object, output: object, model: object) -> None:
+def _seed(seed: object) -> int:
+    """Return a seed that torch's generators take too."""
+    number = whole_number("seed", seed)
+    if not 0 <= number < 2**64:
+        raise wrong_value("seed", "a number from 0 to 2**64 - 1", number)
+    return number
+
+
+def _check(strength: object, reversed: object, output: object, model: object) -> None:
     from diffexplain_fast.recipe.architectures import MODELS
 
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise wrong_type("seed", "an integer", seed)
-    if seed < 0:
-        raise wrong_value("seed", "at least 0", seed)
     if isinstance(strength, bool) or not isinstance(strength, int | float):
         raise wrong_type("strength", "a number from 0 to 1", strength)
     if not 0 <= strength <= 1:
         raise wrong_value("strength", "a number from 0 to 1", strength)
+    if not isinstance(reversed, bool):
+        raise wrong_type("reversed", "True or False", reversed)
     for argument, value, known in (("output", output, OUTPUTS), ("model", model, MODELS)):
         if value not in known:
             raise unknown_name(argument, str(value), known)

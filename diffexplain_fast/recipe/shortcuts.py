@@ -70,7 +70,9 @@ def _several(argument: str, attributes: Mapping[str, str], every: bool) -> Cue:
 
 
 def checked_shortcuts(shortcuts: Mapping[str, Mapping[str, str] | Cue] | None) -> dict[str, Cue]:
-    """Return the cue of every class that has one.
+    """Return the cue of every class that has one, in the order of the labels, whatever the order of ``shortcuts``.
+
+    Training draws from the cues by their places, so that another order would be another classifier.
 
     Args:
         shortcuts: class to one attribute, or to what ``all_of`` or ``any_of`` returns; None for no shortcut.
@@ -96,7 +98,7 @@ def checked_shortcuts(shortcuts: Mapping[str, Mapping[str, str] | Cue] | None) -
             said = ", ".join(f"{name} {value}" for name, value in cue.values)
             raise wrong_value("shortcuts", "a different attribute value for every class", f"{said} twice")
         cues[label] = cue
-    return cues
+    return dict(sorted(cues.items()))
 
 
 def checked_cue(argument: str, cue: Cue) -> Cue:

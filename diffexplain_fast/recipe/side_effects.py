@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from diffexplain_fast.errors import unknown_name, wrong_value
+from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS, THING, VOCABULARY, read_caption
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, WORLD, values_of
 
@@ -12,19 +12,27 @@ _ADJECTIVES = ("size", "colour", "texture")
 _LEADING = {"place": "at", "background": "on", "companion": "with"}
 
 
-def checked_side_effect(side_effect: SideEffect) -> dict[str, dict[str, str]]:
+def checked_side_effect(side_effect: object) -> dict[str, dict[str, str]]:
     """Return a side effect of plain dicts.
 
+    Args:
+        side_effect: see ``SideEffect``.
+
     Raises:
+        TypeError: no dict, or a word with something else than a dict.
         UnknownNameError: a word, attribute or value that the world does not have.
         ValueError: a value that no caption can say.
     """
     found: dict[str, dict[str, str]] = {}
     words = (*VOCABULARY, *NAMELESS_WORDS.values())
+    if not isinstance(side_effect, Mapping):
+        raise wrong_type("side_effect", "a dict from words to what they change too, or None", side_effect)
     for word, changes in side_effect.items():
         if word not in words:
             raise unknown_name("side_effect", str(word), words)
         argument = f"side_effect[{word!r}]"
+        if not isinstance(changes, Mapping):
+            raise wrong_type(argument, "a dict from attributes to values", changes)
         for name, value in changes.items():
             if name not in WORLD:
                 raise unknown_name(argument, str(name), tuple(WORLD))

@@ -128,8 +128,8 @@ GLOSSARY = {
     ),
     "grad-cam": Entry(
         "Grad-CAM",
-        "Where the last layer of the classifier that has places holds what speaks for the class. It shows a place, not "
-        "what there would have to be different.",
+        "Where the last layer with places, of those through which the target's score passes, holds what speaks for the "
+        "target. It shows a place, not what there would have to be different.",
     ),
     "flips": Entry(
         "decisions changed",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.errors import CorruptFileError, UnknownNameError
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of, is_tiny_world
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
@@ -125,6 +125,42 @@ def test_files_of_both_kinds(tmp_path: Path, pipeline: Pipeline) -> None:
         Concepts.read(text)
     with pytest.raises(FileNotFoundError):
         Concepts.read(tmp_path / "none.txt")
+
+
+def test_json_loses_no_group_and_names_a_misspelt_part(tmp_path: Path) -> None:
+    json, rest = tmp_path / "concepts.json", '"words": ["striped"], "groups": {"background": ["desert", "snow"]}'
+    for content, error, message in (
+        ('{"background": ["desert", "snow"], "background": ["sea", "night"]}', CorruptFileError, "'background' twice"),
+        (f'{{{rest}, "cor": {{"fish": ["word:striped"]}}}}', UnknownNameError, "5 .*, nearest: core, .*, got 'cor'"),
+        (
+            '{"words": ["striped"], "grops": {"background": ["sea", "snow"]}}',
+            UnknownNameError,
+            "nearest: groups.*grops",
+        ),
+        ('{"grops": {"background": ["sea", "snow"]}}', TypeError, "concepts, grops: wanted a list of words, got dict"),
+        ('{"groups": null, "core": {}}', TypeError, "concepts: wanted a dict from group names"),
+    ):
+        json.write_text(content)
+        with pytest.raises(error, match=message):
+            Concepts.read(json)
+    json.write_text('{"words": ["a", "b"], "background": ["sea", "snow"]}')  # a group may be called so
+    assert Concepts.read(json).names == ("words:a", "words:b", "background:sea", "background:snow")
+
+
+@pytest.mark.parametrize("captions", [None, 3, "a red boat", b"a red boat", [1, 2], ["a red boat", None]])
+def test_captions_that_are_no_texts_are_named(captions: Any) -> None:
+    with pytest.raises(TypeError, match=r"^captions: wanted texts, got (NoneType|int|str|bytes)"):
+        Concepts.from_captions(captions)
+
+
+def test_most_words_are_at_least_one() -> None:
+    captions = ["a red boat", "a red boat"]
+    assert Concepts.from_captions(captions, 1).words == ("red",)
+    for most in (0, -1):
+        with pytest.raises(ValueError, match=f"^most: wanted at least 1, got {most}"):
+            Concepts.from_captions(captions, most)
+    with pytest.raises(TypeError, match=r"^most: wanted a whole number, got float"):
+        Concepts.from_captions(captions, 1.0)
 
 
 def test_captions_give_their_common_words() -> None:

@@ -76,6 +76,13 @@ def test_what_was_made_before_is_read(monkeypatch, caplog):
     assert not torch.equal(dx.make_classifier(CUES, 3, strength=0.6)(PIXELS), first(PIXELS)) and len(trained) == 2
 
 
+def test_the_largest_seed_and_one_of_numpy_are_taken():
+    largest = dx.make_classifier({}, 2**64 - 1, progress=False)
+    assert largest.planted["seed"] == 2**64 - 1 and torch.isfinite(largest(PIXELS)).all()
+    own, same = (dx.make_classifier({}, seed, progress=False) for seed in (5, np.int64(5)))
+    assert torch.equal(own(PIXELS), same(PIXELS)) and type(same.planted["seed"]) is int
+
+
 def test_what_takes_minutes_shows_how_far_it_is(capsys):
     dx.make_classifier({}, 6, progress=False)
     assert not capsys.readouterr().err

@@ -5,8 +5,9 @@ import pytest
 
 import diffexplain_fast as dx
 from diffexplain_fast.errors import UnknownNameError
+from diffexplain_fast.recipe import kept
 from diffexplain_fast.recipe.planting import AMPLITUDE, Planted, draw_scenes, wanted_logits
-from diffexplain_fast.recipe.shortcuts import Cue, checked_shortcuts
+from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS
 
 SCENE = {**ABSENCE, "object": "boat", "colour": "blue", "texture": "plain", "background": "desert", "style": "scene"}
@@ -47,13 +48,42 @@ def test_the_order_of_a_pair_does_not_matter():
         ),
         (lambda: dx.make_classifier(strength=1.5), ValueError, "strength: wanted a number from 0 to 1, got 1.5"),
         (lambda: dx.make_classifier(strength=True), TypeError, "strength"),
-        (lambda: dx.make_classifier(seed=-1), ValueError, "seed: wanted at least 0"),
+        (
+            lambda: dx.make_classifier(strength=float("nan")),
+            ValueError,
+            "strength: wanted a number from 0 to 1, got nan",
+        ),
+        (lambda: dx.make_classifier(reversed="no"), TypeError, "^reversed: wanted True or False, got str"),
+        (lambda: dx.make_classifier(seed=-1), ValueError, r"^seed: wanted a number from 0 to 2\*\*64 - 1, got -1"),
+        (
+            lambda: dx.make_classifier(seed=2**64),
+            ValueError,
+            r"^seed: wanted a number from 0 to 2\*\*64 - 1, got 18446",
+        ),
         (lambda: dx.make_classifier(seed=1.0), TypeError, "seed"),
+        (lambda: dx.make_classifier(seed=True), TypeError, "seed"),
         (lambda: dx.make_classifier(model="vitt"), UnknownNameError, "model.*vit"),
         (lambda: dx.make_classifier(output="softmaxx"), UnknownNameError, "output.*softmax"),
         (lambda: dx.make_classifier(side_effect={"dessert": {"companion": "sun"}}), UnknownNameError, "desert"),
         (lambda: dx.make_classifier(side_effect={"desert": {"mark": "watermark"}}), UnknownNameError, "frame"),
         (lambda: dx.make_classifier(side_effect={"desert": {"size": "usual"}}), ValueError, "a caption can say"),
+        (lambda: dx.make_classifier(side_effect="desert"), TypeError, "^side_effect: wanted a dict .*, got str"),
+        (lambda: dx.make_classifier(side_effect=0), TypeError, "^side_effect: wanted a dict .*, got int"),
+        (lambda: dx.make_classifier(side_effect=[]), TypeError, "^side_effect: wanted a dict .*, got list"),
+        (
+            lambda: dx.make_classifier(side_effect={"desert": "sun"}),
+            TypeError,
+            r"^side_effect\['desert'\]: .*, got str",
+        ),
+        (lambda: dx.make_classifier(side_effect={"desert": None}), TypeError, r"^side_effect\['desert'\]: .*got None"),
+        (lambda: dx.make_classifier(common_shift=float("nan")), ValueError, r"^common_shift.*finite number, got nan"),
+        (lambda: dx.make_classifier(common_shift={"red": -float("inf")}), ValueError, r"shift\['red'\]: .*, got -inf"),
+        (lambda: dx.make_classifier(common_shift={"red": 10**400}), ValueError, r"shift\['red'\]: .*, got inf"),
+        (
+            lambda: dx.make_classifier(common_shift="snow"),
+            TypeError,
+            "^common_shift: wanted a number, a dict.*, got str",
+        ),
         (lambda: dx.make_classifier(common_shift=3, output="sigmoid"), ValueError, "common_shift"),
         (lambda: dx.make_classifier(common_shift={"brightnes": 3}), UnknownNameError, "brightness"),
         (lambda: dx.make_classifier(common_shift={"background": "see"}), UnknownNameError, "sea"),
@@ -66,6 +96,15 @@ def test_what_does_not_exist_is_refused_before_anything_is_trained(make, error, 
 
 def drawn(planted, count=600):
     return draw_scenes(planted, count, np.random.default_rng(1))
+
+
+def test_the_order_of_the_classes_does_not_matter():
+    given = {"fish": {"background": "desert"}, "boat": {"companion": "sun"}, "bird": {"mark": "watermark"}}
+    first, second = (Planted(checked_shortcuts(dict(some))) for some in (given.items(), reversed(given.items())))
+    assert [*first.cues] == [*second.cues] == ["bird", "boat", "fish"]
+    assert drawn(first) == drawn(second)
+    assert kept._key(first, "softmax") == kept._key(second, "softmax")
+    assert [*checked_shortcuts(DEMO)] == [*DEMO]  # the classifier that ships was drawn in this order
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])

@@ -1,6 +1,6 @@
 """What captum takes and gives: a target as a function of pixels, and Grad-CAM, with which edits are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,7 +52,8 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
         classifier: a ``Classifier`` of a module.
         pixels: pictures [B, 3, H, W] in [0, 1], at least one.
         target: as in ``Explainer.explain``, except that a class by its label or number means its logit.
-        layer: dotted name or module with an output [B, C, h, w]; None for the last whose h and w exceed 1.
+        layer: dotted name or module with an output [B, C, h, w] through which the target's score passes; None for the
+            last of these whose h and w exceed 1, which for a neuron is its own layer or one before it.
 
     Returns:
         float32 [B, H, W], of each picture from 0 to 1; all 0 where nothing speaks for the target.
@@ -60,8 +61,8 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     Raises:
         ImportError: captum is not installed; names the extra.
         TypeError: an argument of the wrong kind.
-        ValueError: pixels out of [0, 1], an unknown label, layer or unit, or a layer whose output has no place in the
-            picture.
+        ValueError: pixels out of [0, 1], an unknown label, layer or unit, a layer whose output has no place in the
+            picture or through which the score does not pass, or no layer at all with such an output.
 
     Source: Selvaraju et al., Grad-CAM (arXiv 1610.02391), equations 1 and 2; ``LayerGradCam`` of captum.
     """
@@ -75,7 +76,7 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     with torch.inference_mode(False), torch.enable_grad():
         given = pixels.detach().clone()
         classifier.settle(given)  # before hooks exist, which would see the probe pictures
-        method = _method(asked, _chosen(classifier, given, layer))
+        method = _method(asked, _chosen(classifier, asked, given[:1], layer))
         found = method.attribute(given.requires_grad_(), relu_attributions=True).detach().float()
     found = interpolate(found, given.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     most = found.amax((1, 2), keepdim=True)
@@ -94,26 +95,42 @@ def _method(asked: Callable[[Tensor], Tensor], layer: nn.Module) -> LayerMethod:
     return method
 
 
-@torch.no_grad()
-def _chosen(classifier: Classifier, pixels: Tensor, layer: str | nn.Module | None) -> nn.Module:
-    """Return the layer of that name, or the last that finishes with a map; its output has places in any case."""
+def _chosen(
+    classifier: Classifier, asked: Callable[[Tensor], Tensor], pixels: Tensor, layer: str | nn.Module | None
+) -> nn.Module:
+    """Return the layer of that name, or the last that finishes; the score of one picture passes through its map."""
     if not isinstance(classifier.model, nn.Module):
         raise wrong_type("classifier", "a Classifier of a module, which has layers", classifier.model)
-    found: list[nn.Module] = []
+    found: list[tuple[nn.Module, Tensor]] = []
 
-    def look(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and len(output) == 1 and min(output.shape[-2:]) > 1:
-            found.append(module)
+    def look(module: nn.Module, _: object, output: object) -> Tensor | None:
+        if not isinstance(output, Tensor) or output.ndim != 4 or len(output) > 1 or min(output.shape[-2:]) < 2:
+            return None
+        found.append((module, output))
+        return output.clone()  # as captum does: the next module may work in place
 
     modules = dict(classifier.model.named_modules())
     wanted = [*modules.values()] if layer is None else [modules[classifier.resolve_layer(layer)]]
     handles = [module.register_forward_hook(look) for module in wanted]
     try:
-        classifier(pixels[:1])
+        score = asked(pixels.detach().clone().requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
+    given = "none of this model" if layer is None else f"{layer}"
     if not found:
-        given = "none of this model" if layer is None else f"{layer}"
         raise wrong_value("layer", "one that returns a tensor [B, C, h, w] with h and w above 1", given)
-    return found[-1]
+    found = [(module, output) for module, output in found if output.requires_grad]
+    slopes = _slopes(score, [output for _, output in found])
+    passed = [module for (module, _), slope in zip(found, slopes, strict=True) if slope is not None]
+    if not passed:
+        raise wrong_value("layer", "one with a map [B, C, h, w] through which the target's score passes", given)
+    return passed[-1]
+
+
+def _slopes(score: Tensor, outputs: list[Tensor]) -> Sequence[Tensor | None]:
+    """Return the gradient of a score by every output, None where the score does not depend on it."""
+    if not (outputs and score.requires_grad):
+        return [None] * len(outputs)
+    found: Sequence[Tensor | None] = torch.autograd.grad(score.sum(), outputs, allow_unused=True)
+    return found

@@ -32,8 +32,9 @@ def judged_units(judgements: Judgements, readout: Readout, units: int) -> list[i
         known = sorted({index for index, _ in judgements})
         wanted = "a table about the targets of the audit, by their indices"
         raise wrong_value("salient", wanted, f"classes {known[0]} to {known[-1]}")
-    if found[-1] >= units:
-        raise wrong_value("salient", f"features from 0 to {units - 1}, the units of the layer", found[-1])
+    beyond = [unit for unit in found if not 0 <= unit < units]
+    if beyond:
+        raise wrong_value("salient", f"features from 0 to {units - 1}, the units of the layer", beyond[-1])
     return found
 
 

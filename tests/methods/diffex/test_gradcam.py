@@ -27,14 +27,18 @@ class Pooled(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(5, 4)
 
+    def map(self, pixels: Tensor) -> Tensor:
+        """Return what is averaged over places, [B, 5, H, W]."""
+        return self.features(pixels)
+
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return logits [B, 4] in a dict."""
-        return {"logits": self.head(self.pool(self.features(pixels)).flatten(1))}
+        return {"logits": self.head(self.pool(self.map(pixels)).flatten(1))}
 
 
 def wanted_of(model: Pooled, pixels: Tensor, index: int) -> np.ndarray:
     """Return the rectified sum of channels by the weights of a class, each picture's largest value 1."""
-    found = torch.einsum("bkhw,k->bhw", model.features(pixels), model.head.weight[index]).clamp_min(0)
+    found = torch.einsum("bkhw,k->bhw", model.map(pixels), model.head.weight[index]).clamp_min(0)
     return (found / found.amax((1, 2), keepdim=True).clamp_min(1e-9)).detach().numpy()
 
 
@@ -94,6 +98,53 @@ def test_a_smaller_layer_is_resized_and_the_models_are_as_they_were() -> None:
 def test_a_layer_without_places_is_refused(model: Any, layer: str | None, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         dx.maps.gradcam(dx.Classifier(model, labels=LABELS, output="softmax"), pictures(), 0, layer)
+
+
+class Twice(Pooled):
+    """A layer that works in place, and one that does not reach the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu, self.aside = nn.ReLU(inplace=True), nn.Conv2d(5, 2, 3, padding=1)
+
+    def map(self, pixels: Tensor) -> Tensor:
+        """Return what is averaged over places, and compute what nobody uses."""
+        found: Tensor = self.relu(self.features(pixels))
+        self.aside(found)
+        return found
+
+
+def test_the_layer_is_the_last_through_which_the_score_passes() -> None:
+    model, pixels = Twice(), pictures(3)
+    classifier = dx.Classifier(model, labels=LABELS)
+    assert dx.maps.gradcam(classifier, pixels, 1) == pytest.approx(wanted_of(model, pixels, 1), abs=1e-5)
+    for layer in ("features", "aside"):  # a neuron's own layer: the map of its channel
+        found = dx.maps.gradcam(classifier, pixels, f"neuron:{layer}:1")
+        own = classifier.respond(pixels, [layer]).activations[layer][:, 1].clamp_min(0)
+        assert found == pytest.approx((own / own.amax((1, 2), keepdim=True)).detach().numpy(), abs=1e-5)
+        assert found == pytest.approx(dx.maps.gradcam(classifier, pixels, f"neuron:{layer}:1", layer), abs=1e-6)
+
+
+def test_an_attribution_of_an_early_neuron_has_its_map_too() -> None:
+    result = quick_attribution(Twice(), target="neuron:features:2", gradcam=True, budget="3000 rows")
+    assert result.gradcam is not None and result.gradcam.any()
+    with pytest.raises(ValueError, match=r"^layer: wanted one with a map"):
+        quick_attribution(Twice(), target=lambda response: response.pixels.mean((1, 2, 3)), gradcam=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "layer", "got"),
+    [
+        (lambda response: response.pixels.mean((1, 2, 3)), None, "none of this model"),
+        (lambda response: response.pixels.mean((1, 2, 3)), "features", "features"),
+        (lambda response: torch.zeros(len(response.pixels)), None, "none of this model"),
+        ("logit:boat", "aside", "aside"),
+        ("neuron:features:2", "aside", "aside"),
+    ],
+)
+def test_a_layer_that_the_score_does_not_pass_is_named(target: Any, layer: str | None, got: str) -> None:
+    with pytest.raises(ValueError, match=rf"^layer: wanted one with a map .* the target's score passes, got {got}"):
+        dx.maps.gradcam(dx.Classifier(Twice(), labels=LABELS), pictures(), target, layer)
 
 
 def test_an_attribution_keeps_it_and_the_report_shows_it(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_tables_of_other_classes_or_layers_are_refused() -> None:
         judged_units({(9, 5): CORE}, READOUT, 12)
     with pytest.raises(ValueError, match="salient: wanted features from 0 to 11, the units of the layer, got 12"):
         judged_units({(1, 12): CORE}, READOUT, 12)
+    with pytest.raises(ValueError, match="salient: wanted features from 0 to 11, the units of the layer, got -1"):
+        judged_units({(1, 5): CORE, (1, -1): CORE}, READOUT, 12)
 
 
 def test_an_interval_holds_the_rate_where_units_of_a_class_agree_with_each_other() -> None:
