@@ -157,7 +157,12 @@ def planted_loss(model: nn.Module, scenes: Scenes, wanted: Tensor, batch: int, c
 
 
 def plan_of(planted: Planted) -> Plan:
-    """Return how long a network is trained: tokens see shapes later than convolutions, and all learn hard cues late."""
+    """Return how long a network is trained: tokens see shapes later than convolutions, and all learn hard cues late.
+
+    Until a network sees the texture of small objects, it guesses there, and their size counts for the class.
+    """
+    if _has(planted, _FINE):
+        return PLAN._replace(steps=PLAN.steps * 3)
     longer = planted.model != "cnn" or _has(planted, tuple(_HARDER))
     return PLAN._replace(steps=PLAN.steps * 3 // 2) if longer else PLAN
 

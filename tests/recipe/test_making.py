@@ -225,7 +225,8 @@ def test_what_is_hard_to_see_is_shown_more_often_and_learnt_longer_and_never_blu
     assert [share(one, "place") for one in (size, mark)] == pytest.approx([0.4, 0.2], abs=0.03)
     assert [share(one, "pattern") for one in (mark, place)] == pytest.approx([0.4, 0.24], abs=0.03)
     steps = [planting.plan_of(one).steps for one in (Planted({}), place, surface, size, mark, Planted({}, model="vit"))]
-    assert steps == [steps[0]] * 2 + [1.5 * steps[0]] * 4
+    assert steps == [each * steps[0] for each in (1, 1, 3, 1.5, 1.5, 1.5)]
+    assert planting.plan_of(surface._replace(model="vit")).steps == steps[2]
     monkeypatch.setattr(planting, "augmented", lambda pixels, *args: found.append(args[-1]) or pixels)
     for one in (surface, mark, place):
         planting.train_planted(one, planting.PLAN, planting.SCENES)
