@@ -152,6 +152,7 @@ DOORS = {
         "image_text": ANY,
         "labels": "methods cli",
         "loading": ANY,
+        "module_settings": "evidence",
         "pipeline": ANY,
         "preprocess": "api",
         "text_to_image": "engine",

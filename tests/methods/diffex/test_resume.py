@@ -117,7 +117,16 @@ def _other_text() -> Pipeline:
     return load_pipeline(tiny_sd(), call_options={"clip_skip": 1})
 
 
-@pytest.mark.parametrize(("pipe", "named"), [(_other_noise, "noise"), (_other_text, "call_options")])
+def _other_settings() -> Any:
+    pipe = tiny_sd()
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("pipe", "named"),
+    [(_other_noise, "noise"), (_other_text, "call_options"), (_other_settings, "unet_settings")],
+)
 def test_a_pipeline_of_equal_weights_that_draws_otherwise_is_another_one(
     pipe: Callable[[], Any], named: str, tmp_path: Path
 ) -> None:
