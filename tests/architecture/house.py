@@ -104,7 +104,7 @@ DOORS = {
         "drawing": "api",
         "evaluation": "methods",
         "eyes": "methods api",
-        "identity": "methods",
+        "identity": "methods cli",
         "known_truth": "methods",
         "disturbed": "methods",
         "perturb": "methods",
