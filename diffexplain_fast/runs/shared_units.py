@@ -102,12 +102,14 @@ class SharedUnits:
         """Return the content of a unit.
 
         Raises:
-            CorruptFileError: there is none.
+            CorruptFileError: there is none, or something else has its name.
         """
+        path = self.path(key)
         try:
-            return self.path(key).read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptFileError(describe(str(self.path(key)), "a stored unit", "no file")) from error
+            return path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError) as error:
+            got = "a folder (remove it, and the unit is made again)" if path.is_dir() else "no file"
+            raise CorruptFileError(describe(str(path), "a stored unit", got)) from error
 
     def _by_workers(
         self,

@@ -103,8 +103,9 @@ def test_another_question_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         next(brighter.parameters()).mul_(2)
     with pytest.raises(ValueError, match=r"checkpoint, .*same classifier"):
         quick_attribution(brighter, **options)
-    with pytest.raises(TypeError, match="checkpoint: wanted a folder"):
-        quick_attribution(images=pictures(1), checkpoint=3)
+    for wrong, error in ((3, TypeError), ("", ValueError), ("a\0b", ValueError)):
+        with pytest.raises(error, match="checkpoint: wanted a path"):
+            quick_attribution(images=pictures(1), checkpoint=wrong)
 
 
 def _other_noise() -> Any:
