@@ -92,12 +92,9 @@ def read_json(path: str | Path) -> Json:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CorruptFileError: the content is not JSON, or the path is a folder.
+        CorruptFileError: the content is not JSON.
     """
-    try:
-        return parse_json(Path(path).read_bytes(), path)
-    except IsADirectoryError as error:
-        raise CorruptFileError(describe(str(path), "JSON", "a folder")) from error
+    return parse_json(Path(path).read_bytes(), path)
 
 
 def parse_json(data: bytes, path: str | Path) -> Json:

@@ -129,7 +129,7 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
         shared.read("unit-01")
     (tmp_path / "identity.json").unlink()
     (tmp_path / "identity.json").mkdir()
-    with pytest.raises(CorruptFileError, match=r"identity\.json: wanted JSON, got a folder"):
+    with pytest.raises(CorruptFileError, match=r"identity\.json: wanted a file, got a folder"):
         units(tmp_path)
 
 
