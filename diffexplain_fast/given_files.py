@@ -15,13 +15,16 @@ def given_path(argument: str, path: object) -> Path:
 
     Raises:
         TypeError: something else.
-        ValueError: a path with a null character, which no file has.
+        ValueError: an empty text, which would silently be the current folder, or a path with a null character, which
+            no file has.
     """
     named = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(named, str):
         raise wrong_type(argument, "a path, as text or as a Path", path)
     if "\0" in named:
         raise wrong_value(argument, "a path without a null character", repr(named))
+    if not named:
+        raise wrong_value(argument, 'a path ("." for the current folder)', "an empty text")
     return Path(named)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.evidence.concepts import Concepts
@@ -12,11 +13,12 @@ from diffexplain_fast.evidence.phrases import Phrases
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
-from diffexplain_fast.methods.discovery.rows import Trial
+from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import Verdict
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
@@ -84,3 +86,22 @@ def quick_audit(pool: Path, **options: Any) -> Audit:
     classifier = Classifier(tiny_classifier(), labels=LABELS)
     with Explainer(load_pipeline(tiny_sd()), classifier) as explainer:
         return explainer.audit(**{"concepts": TINY_GROUPS, "pool": pool, **QUICK, **options})
+
+
+def drawn_audit(effect: float = 3.0, **changes: Any) -> Audit:
+    """Return an audit of made-up answers, with the arrays of its trial, in which deserts raise fish.
+
+    Args:
+        effect: by how much.
+        changes: other fields of the audit.
+    """
+    trial = made_up({("fish", "background:desert"): effect}, 96)
+    asked, verdict = trial.plan.asked, Verdict("spurious", ["background:desert"], "A shortcut.", [], [0, 1])
+    outcomes = {"design": asked.design, "values": trial.data.values, "hits": trial.data.hits}
+    outcomes |= {"levels": np.array(asked.levels), "groups": np.array([asked.groups])}
+    settings = {"pictures": 96, "pictures_used": 96, "minimal_effect": 0.5, "level": 0.05, "control": "fdr", "seed": 0}
+    settings |= {"eye": None, "output": "softmax", "pictures_beside": {}, "own_pictures": None}
+    settings |= {"targets": [*LABELS], "concepts": trial.concepts.record()}
+    pictures = [Image.new("RGB", (8, 8), colour) for colour in ("yellow", "white")]
+    parts = {"verdicts": {"fish": verdict}, "settings": settings, "images": pictures, "outcomes": outcomes}
+    return Audit(**{"classifier": "made up", "rows": rows_of(trial), "interactions": [], **parts, **changes})

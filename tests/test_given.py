@@ -20,6 +20,7 @@ from diffexplain_fast.environment import check_device
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.salient import read_judgements
 from diffexplain_fast.given_files import given_bytes
+from tests.auditing import drawn_audit, quick_audit
 from tests.explaining import quick_explanation
 from tests.tiny import tiny_sd
 
@@ -155,3 +156,20 @@ def test_a_picture_that_cannot_be_read_is_named(given: Callable[[], Image.Image]
 def test_pixels_that_are_no_numbers_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match=r"images: wanted pixels in \[0, 1\]"):
         as_pixels(torch.full((1, 3, 8, 8), value), (8, 8))
+
+
+@pytest.mark.parametrize(("path", "error"), [("", ValueError), ("a\0b", ValueError), (3, TypeError)])
+def test_what_cannot_be_a_path_is_named_and_nothing_is_written(
+    path: Any, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    takers: dict[str, Callable[[], object]] = {
+        "pool": lambda: quick_audit(path),
+        "images": lambda: read_pictures(path),
+        "folder": lambda: drawn_audit().save(path),
+        "path": lambda: drawn_audit().report(path),
+    }
+    for argument, take in takers.items():
+        with pytest.raises(error, match=f"^{argument}: wanted a path"):
+            take()
+    assert not list(tmp_path.iterdir())

@@ -24,6 +24,7 @@ from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import Segment
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.methods.discovery.discover import discover
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.prepared import prepare
@@ -101,7 +102,7 @@ class Chosen:
     """Options of an audit, checked; ``draws`` says whether it draws pictures at all."""
 
     options: AuditOptions
-    pool: str | Path | None
+    pool: Path | None
     eye: Eye | str | None
     callback: Callable[[Progress], None] | None
     weights: object
@@ -128,9 +129,7 @@ class Chosen:
         if eye is not None and eye != AUTO and not callable(eye):
             raise wrong_type("eye", '"auto", None, or a function of pixels', eye)
         check_bars(callback, given.get("progress"))
-        pool = given.get("pool")
-        if pool is not None and not isinstance(pool, str | Path):
-            raise wrong_type("pool", "a folder, or None", pool)
+        pool = None if given.get("pool") is None else given_path("pool", given["pool"])
         control, own, redraw = given.get("control", "fdr"), given.get("own_pictures"), given.get("redraw", 0)
         draws = type(pictures) is not int or pictures != 0
         if not draws:
@@ -180,7 +179,7 @@ def run_audit(
     blank = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
     readout = readout_of(classifier, targets, blank)
     own = None if chosen.eye is None or isinstance(chosen.eye, str) else _own_sight(chosen.eye, asked, phrases, blank)
-    folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else Path(chosen.pool)
+    folder = cache_folder() / "pools" / pool_name(drawing) if chosen.pool is None else chosen.pool
     given, aside = found_by(explain, readout, pipeline), _aside(phrases, classifier, pipeline.device)
     pool = Pool(folder, drawing)
     sight = sight_of(asked, phrases, folder / _CAPTIONS) if isinstance(chosen.eye, str) else own

@@ -9,6 +9,7 @@ from PIL import Image
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.shipped import Segment, checked_segment, shipped_with
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.photographs.given import Given, given_pictures
 from diffexplain_fast.methods.photographs.photographs import photographs_of
@@ -95,9 +96,10 @@ def read_pictures(folder: str | Path) -> tuple[list[Image.Image], Sequence[str] 
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: no picture in it, a file that is not a picture, or pictures beside folders of pictures.
+        ValueError: an empty text, no picture in the folder, a file that is not a picture, or pictures beside folders of
+            pictures.
     """
-    place = Path(folder)
+    place = given_path("images", folder)
     if not place.is_dir():
         raise FileNotFoundError(f"images: wanted a folder of pictures, got {place}, which does not exist")
     paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())

@@ -11,7 +11,7 @@ import typer
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
-from diffexplain_fast.cli.output import check_folder
+from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
@@ -45,10 +45,16 @@ _Interventions = Annotated[
 FailOn = Annotated[
     list[str] | None, typer.Option(help='Exit with 3 where this is true, such as "spurious>0.5"; may be repeated.')
 ]
-_OUT = Path("audit")
+_OUT, _DIFFERENCE = Path("audit"), Path("audit_difference")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
 
 
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for report.html and the saved audit.", show_default=f"{_OUT}, or {_DIFFERENCE} for audit diff"
+    ),
+]
 _Pool = Annotated[Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")]
 _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
@@ -79,7 +85,7 @@ def audit(
     pictures: _Pictures = AuditOptions.pictures,
     minimal_effect: _MinimalEffect = AuditOptions.minimal_effect,
     level: Annotated[float, typer.Option(help="Rate of false findings.")] = AuditOptions.level,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and the saved audit.")] = _OUT,
+    out: _Out = None,
     images: Images = None,
     intervention: _Interventions = None,
     fail_on: FailOn = None,
@@ -109,9 +115,9 @@ def audit(
     _check_given(concepts, images)
     shares = _shares(weights)
     conditions, changes = checked(fail_on, images is not None, classifier == "diff"), _interventions(intervention)
-    check_folder(out, ["report.html"], ["audit"])
+    out = _checked_out(out or (_DIFFERENCE if classifier == "diff" else _OUT), images)
     if classifier == "diff":
-        return _finish(difference(target or ()), out, conditions)
+        return _finish(difference(target or (), out), out, conditions)
     place = str(chosen_device(device))
     with _explainer(pipeline, scheduler, classifier, seed, place) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
@@ -140,6 +146,13 @@ def _check_given(concepts: Path | None, images: Path | None) -> None:
     check_readable("--concepts", concepts, "a file of concepts")
     if images is not None and not images.is_dir():
         raise wrong_value("--images", "a folder of pictures, or of one folder for each label", f"{str(images)!r}")
+
+
+def _checked_out(out: Path, images: Path | None) -> Path:
+    """Return the folder of the results, in which nothing else, and no own picture, is replaced."""
+    check_folder(out, ["report.html"], ["audit"])
+    check_apart([out / "audit"], "--images", [images] if images else [])
+    return out
 
 
 def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, place: str) -> "Explainer":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from diffexplain_fast.cli.output import check_apart
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.decision import UNEXPLAINED, Decision, check_condition, check_of_difference
 
@@ -16,21 +17,26 @@ FAILED = 3
 """Exit code where a condition of ``--fail-on`` is true."""
 
 
-def difference(folders: Sequence[str]) -> "Audit":
+def difference(folders: Sequence[str], out: Path) -> "Audit":
     """Return how two saved audits differ, the first minus the second.
 
     Args:
         folders: two folders with saved audits, or the folders that ``audit --out`` wrote.
+        out: folder for the report and the difference.
 
     Raises:
-        ValueError: not two folders, or audits that share no row.
+        ValueError: not two folders, audits that share no row, or a difference that would replace one of them.
         CorruptFileError: a folder that is not a saved audit.
     """
     from diffexplain_fast.results.audit import Audit
 
     if len(folders) != 2:
         raise wrong_value("audit diff", "two folders with saved audits", f"{len(folders)}")
-    one, two = (Audit.load(_audit_in(Path(folder))) for folder in folders)
+    given = [_audit_in(Path(folder)) for folder in folders]
+    check_apart([out / "audit"], "the two audits", given)
+    if any(folder.resolve() == out.resolve() for folder in given):
+        raise wrong_value("--out", "another folder than those of the two audits", f"{out}")
+    one, two = map(Audit.load, given)
     return one.diff(two)
 
 

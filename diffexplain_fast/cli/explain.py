@@ -14,10 +14,11 @@ from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
+from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
-from diffexplain_fast.targets import parse_target
+from diffexplain_fast.targets import as_target, parse_target
 
 if TYPE_CHECKING:
     from diffexplain_fast.api.explainer import Explainer
@@ -104,6 +105,7 @@ def _explanations(
         out: folder of the command.
         names: of the classifier, the scheduler and the dtype, as the command line has them.
     """
+    from diffexplain_fast.evidence.identity import noise_of, pipeline_identity
     from diffexplain_fast.results.explanation import Explanation
 
     if not ranks.are_several():
@@ -112,11 +114,25 @@ def _explanations(
         return
     settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
     settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
-    settings["pipeline"] = explainer.pipeline.fingerprint()
-    ranks.divide(partial(_explained, explainer, search=search), targets, out, settings)
+    pipeline = explainer.pipeline
+    # The guidance is in the search; any but 1 has unconditional rows.
+    settings["pipeline"] = pipeline_identity(pipeline, 0.0, noise=noise_of(pipeline.scheduler))
+    run, there = partial(_explained, explainer, search=search), partial(_is_there, explainer)
+    places = ranks.divide(run, there, targets, out, settings)
     if ranks.is_first():
-        for folder in targets.values():
+        for folder in places.values():
             yield folder, Explanation.load(folder / "explanation")
+
+
+def _is_there(explainer: "Explainer", text: str, folder: Path) -> bool:
+    """Return whether a folder holds the explanation of a target."""
+    from diffexplain_fast.results.explanation import Explanation
+
+    wanted = as_target(parse_target(text, explainer.classifier.labels)).bind(explainer.classifier).describe()
+    try:
+        return Explanation.load(folder / "explanation").target == wanted
+    except (OSError, CorruptFileError, UnsafeFileError):
+        return False
 
 
 def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":

@@ -32,6 +32,24 @@ def check_folder(out: Path, files: Iterable[str] = (), explanations: Iterable[st
             raise ValueError(f"--out, {error}") from error
 
 
+def check_apart(places: Iterable[Path], given: str, inputs: Iterable[Path]) -> None:
+    """Refuse an output in the place of what the command reads, which would be lost.
+
+    Args:
+        places: folders and files that the command replaces.
+        given: name of the argument that names the inputs.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        ValueError: an input is one of the places, or lies in one; the message names ``--out``.
+    """
+    for place in places:
+        for path in inputs:
+            if path.resolve().is_relative_to(place.resolve()):
+                wanted = f"a folder in which nothing of {given} is replaced"
+                raise wrong_value("--out", wanted, f"{path}, which would be replaced by {place}")
+
+
 def check_file(out: Path) -> None:
     """Refuse a file that cannot be appended to.
 

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import seeded_generator, uniform
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.module_settings import settings_sha256
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
@@ -61,7 +62,11 @@ def _output_of(problem: Problem) -> JsonObject:
     return {} if output == SOFTMAX else {"output": output}
 
 
-NEWER = ("latents", "noise", "vae", "tokenizers", "spacing")
+_SETTINGS = "{}_settings"
+NEWER = (
+    *("latents", "noise", "vae", "tokenizers", "spacing"),
+    *(_SETTINGS.format(name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")),
+)
 """Keys of ``identity_of`` that checkpoints of explanations of release 0.1 lack."""
 _NOISE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr", "prediction_type")
 """Options of a scheduler that decide its noise levels, and what the denoiser predicts of them."""
@@ -80,6 +85,7 @@ def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) 
     """
     return {
         "pipeline_fingerprint": pipeline.fingerprint(),
+        **{_SETTINGS.format(name): settings_sha256(module) for name, module in pipeline.modules.items()},
         "latents": list(pipeline.latent_shape),
         "vae": {name: float(pipeline.vae.config.get(name) or 0.0) for name in _LATENTS},
         "tokenizers": _tokens_of(pipeline),

@@ -62,9 +62,8 @@ class Pipeline(ABC):
         self._texts = [ClipText(components[t], components[e], e, convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
             text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
-        modules = {"unet": self.unet, "vae": self.vae, **{e: components[e] for _, e in self.encoders}}
         self._hash = KeptHash()
-        devices = {key: next(module.parameters()).device for key, module in modules.items()}
+        devices = {key: next(module.parameters()).device for key, module in self.modules.items()}
         if len(set(devices.values())) > 1:
             raise wrong_value("pipeline", "all components on one device", devices)
         channels, config = self.vae.config.latent_channels, self.unet.config
@@ -78,6 +77,12 @@ class Pipeline(ABC):
     def components(cls) -> tuple[str, ...]:
         """Names of the components that such a pipeline must have."""
         return ("unet", "vae", "scheduler", *(attribute for pair in cls.encoders for attribute in pair))
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The denoiser, the autoencoder and the text encoders, by the names that diffusers gives them."""
+        texts = {name: text.encoder for (_, name), text in zip(self.encoders, self._texts, strict=True)}
+        return {"unet": self.unet, "vae": self.vae, **texts}
 
     @property
     def text_encoders(self) -> "tuple[CLIPTextModel | CLIPTextModelWithProjection, ...]":
@@ -288,9 +293,7 @@ class Pipeline(ABC):
 
     def fingerprint(self) -> str:
         """Return the sha256 over the weights of all components; only an edit makes it be computed again."""
-        modules = {"unet": self.unet, "vae": self.vae}
-        modules |= dict(zip((name for _, name in self.encoders), self.text_encoders, strict=True))
-        return self._hash.of(**modules)
+        return self._hash.of(**self.modules)
 
 
 # Where ``load_pipeline`` was before; the adapters import this file.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -35,6 +35,16 @@ _LATER: JsonObject = {"errors": {}}
 """Fields that files of earlier versions lack, with what they are then."""
 _LATER_OF_EDITS: JsonObject = {"points": None, "flipped": None}
 """The same of an edit."""
+
+
+class _Verified(TypedDict):
+    verifier: str | None
+
+
+class _Settings(_Verified, total=False):
+    """The settings that are read again; earlier versions have the first only."""
+
+    redraws_left_out: list[Count] | None
 
 
 class Kept(Protocol):
@@ -122,6 +132,7 @@ def read_files(folder: str | Path) -> dict[str, object]:
 
 def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: str) -> dict[str, object]:
     found = {name: read_as(kind, (_LATER | record)[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
+    read_as(_Settings, found["settings"], f"{place}, settings")
     images = pictures["images"]
     if len(found["captions"]) != len(images):
         wanted = f"{len(images)}, one for each picture"

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.records import Json
-from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
+from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
@@ -27,7 +27,8 @@ class Side:
     @property
     def of_trial(self) -> "Side":
         """The same without rows of interventions, which no trial has measured."""
-        trial = [row for row in self.rows if row.concept.partition(":")[0] not in (INTERVENTION, PLACEBO)]
+        names = {*self.concepts}
+        trial = [row for row in self.rows if row.concept in names]
         return replace(self, rows=trial)
 
     @property
@@ -36,10 +37,17 @@ class Side:
         levels = tuple(int(count) for count in self.outcomes["levels"])
         return Asked(self.outcomes["design"], levels, int(self.outcomes["groups"][0]), self.outcomes.get("weights"))
 
+    @property
+    def concepts(self) -> list[str]:
+        """The names of the concepts, in the order of the cells."""
+        asked = self.settings["concepts"]
+        grouped = [f"{group}:{value}" for group, values in asked["groups"].items() for value in values]
+        return [*grouped, *(f"word:{word}" for word in asked["words"])]
+
     def own(self, target: str) -> int | None:
         """Return the place of a target's own object among the concepts, None where there is none."""
-        rows = [row for row in self.rows if row.target == target]
-        return next((place for place, row in enumerate(rows) if row.declared_by == "label"), None)
+        own = (row.concept for row in self.rows if row.target == target and row.declared_by == "label")
+        return next((self.concepts.index(name) for name in own), None)
 
     def columns(self, targets: Sequence[str]) -> list[int]:
         """Return the places of targets in the arrays."""
@@ -60,10 +68,10 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     Raises:
         ValueError: the two have other concepts, share no target, or hold no trial: a difference, or ``pictures=0``.
     """
-    ours, theirs = ours.of_trial, theirs.of_trial
     for side in (ours, theirs):
         if "values" not in side.outcomes:
             raise wrong_value("other", "two audits of generated pictures", "one without a trial, or a difference")
+    ours, theirs = ours.of_trial, theirs.of_trial
     if ours.settings["concepts"] != theirs.settings["concepts"]:
         raise wrong_value("other", "an audit of the same concepts", "other concepts")
     # Audits of release 0.1 do not say their kind of output.
@@ -81,7 +89,9 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     judged = judge(ours.asked, estimated, rule, rule.level)
     second = {(row.target, row.concept): row for row in theirs.rows}
     rows = [row for target in targets for row in ours.rows if row.target == target]
-    names = list(dict.fromkeys(row.concept for row in rows))
+    names, rows = ours.concepts, [row for row in rows if (row.target, row.concept) in second]
+    if not rows:
+        raise wrong_value("other", "an audit that shares a row", "none")
     return [
         _difference(row, second[row.target, row.concept], judged, (names.index(row.concept), targets.index(row.target)))
         for row in rows

@@ -11,6 +11,7 @@ from PIL import Image
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.records import Json, JsonObject, as_json, read_as
 from diffexplain_fast.result_folder import read_folder, write_folder
+from diffexplain_fast.results.audit_checks import check_outcomes, check_pictures, check_settings, check_targets
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.results.images import png_bytes, read_png
 from diffexplain_fast.results.photographs import Photographs
@@ -104,7 +105,15 @@ def read_audit(folder: str | Path) -> AuditParts:
     if missing:
         raise CorruptFileError(describe(str(path), "the record of an audit", f"none of {', '.join(missing)}"))
     parts = {name: read_as(kind, record[name], f"{path}, {name}") for name, kind in _KINDS.items()}
-    tensors = parse_tensors(files[_TENSORS], Path(folder) / _TENSORS)
+    outcomes = {
+        name: tensor.numpy() for name, tensor in parse_tensors(files[_TENSORS], Path(folder) / _TENSORS).items()
+    }
+    settings, verdicts = parts["settings"], parts["verdicts"]
+    check_settings(settings, "values" in outcomes, f"{path}, settings")
+    rows = [*parts["rows"], *parts["interactions"], *parts["found"]]
+    check_targets(rows, verdicts, settings.get("targets"), str(path))
+    check_pictures(verdicts, len(parts["images"]), str(path))
+    check_outcomes(outcomes, settings, str(Path(folder) / _TENSORS))
     return AuditParts(
         classifier=parts["classifier"],
         rows=parts["rows"],
@@ -113,6 +122,6 @@ def read_audit(folder: str | Path) -> AuditParts:
         settings=parts["settings"],
         found=parts["found"],
         images=[read_png(folder, name, files) for name in parts["images"]],
-        outcomes={name: tensor.numpy() for name, tensor in tensors.items()},
+        outcomes=outcomes,
         photographs=parts["photographs"],
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, TypedDict, get_type_hints
 
 import torch
 from PIL import Image
@@ -234,6 +234,7 @@ class Explanation(Drawn):
                 apart = name in ("images", "prompt_embeds", "pictures", "others")
                 if not apart and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
+            read_as(_Settings, record["settings"], f"{path}, settings")
             read = cache(lambda name: read_png(folder, name, files))
             record["images"] = [read(name) for name in read_as(list[str], record["images"], f"{path}, images")]
             record["pictures"] = read_pictures(record.get("pictures", {}), read, f"{path}, pictures")
@@ -250,6 +251,18 @@ def first_words(explanation: Explanation) -> list[str]:
     if explanation.named is not None and explanation.named["words"]:
         return [*explanation.named["words"]]
     return [token[0].word for token in explanation.words if token]
+
+
+class _Found(TypedDict, total=False):
+    by: str | None
+    left_out: list[str] | None
+
+
+class _Settings(TypedDict, total=False):
+    """The settings that summaries and pages read again, each where it is there."""
+
+    found: _Found
+    to_be_beyond: Number
 
 
 def _check_rate(score: ActivationScore, place: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_value
 from diffexplain_fast.file_systems import claim, claimed, is_leftover, release
 from diffexplain_fast.records import Json, JsonObject, read_as
-from diffexplain_fast.storage import read_json, storage_error, write_bytes_atomic, write_json_atomic
+from diffexplain_fast.storage import parse_json, storage_error, write_bytes_atomic, write_json_atomic
 
 _IDENTITY, _LOCK, _WORKERS = "identity.json", ".diffexplain-lock", ".workers.lock"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -50,7 +50,8 @@ class SharedUnits:
                         write_json_atomic(self.folder / _IDENTITY, self.identity)
         except OSError as error:
             raise storage_error(self.folder, "a folder for shared units of work", error) from error
-        self._check_same(read_as(JsonObject, read_json(self.folder / _IDENTITY), str(self.folder / _IDENTITY)))
+        place = self.folder / _IDENTITY
+        self._check_same(read_as(JsonObject, parse_json(_content(place, "a file", ""), place), str(place)))
 
     def path(self, key: str) -> Path:
         """Return where a unit lies, or will lie."""
@@ -102,12 +103,9 @@ class SharedUnits:
         """Return the content of a unit.
 
         Raises:
-            CorruptFileError: there is none.
+            CorruptFileError: there is none, or something else has its name.
         """
-        try:
-            return self.path(key).read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptFileError(describe(str(self.path(key)), "a stored unit", "no file")) from error
+        return _content(self.path(key), "a stored unit", " (remove it, and the unit is made again)")
 
     def _by_workers(
         self,
@@ -167,6 +165,15 @@ class SharedUnits:
                 f"{key}: {_short(stored.get(key))}, not {_short(self.identity.get(key))}" for key in differing
             )
             raise wrong_value("folder", f"units of the same {' and '.join(differing)} in {self.folder}", got)
+
+
+def _content(path: Path, wanted: str, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorruptFileError(describe(str(path), wanted, "no file")) from error
+    except IsADirectoryError as error:
+        raise CorruptFileError(describe(str(path), wanted, f"a folder{remedy}")) from error
 
 
 def _short(value: Json) -> str:

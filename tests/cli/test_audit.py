@@ -9,7 +9,7 @@ from PIL import Image
 from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
-from tests.auditing import made_up
+from tests.auditing import drawn_audit, made_up
 from tests.cli.running import run
 from tests.tiny import LABELS
 
@@ -169,3 +169,30 @@ def test_a_folder_of_pictures_that_is_missing_is_named_before_a_model_is_loaded(
     options = ["--out", tmp_path / "out", "--images", tmp_path / "absent"]
     code, text = run("audit", "timm/there_is_none", *options)
     assert code == 2 and "--images: wanted a folder of pictures" in text and "absent" in text
+
+
+def test_a_difference_never_replaces_what_it_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("audit/audit", "other"):
+        drawn_audit().save(name)
+    Path("audit/report.html").write_text("of the first")
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for given, out in (("audit", "audit"), ("audit/audit", "audit"), ("other", "other"), ("other", "audit/../other")):
+        for order in ((given, "other"), ("other", given)):
+            code, text = run("audit", "diff", *order, "--out", out)
+            assert code == 2 and "--out: wanted " in text
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+    code, text = run("audit", "diff", "audit", "other")
+    assert code == 0 and f"Open {Path('audit_difference') / 'report.html'}" in text, text
+    assert "difference" in Audit.load("audit_difference/audit").settings
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_own_pictures_in_the_audit_that_would_be_replaced_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn_audit().save("audit/audit")
+    Path("audit/audit/images").mkdir(exist_ok=True)
+    code, text = run("audit", "tinyworld/background", "--images", "audit/audit/images")
+    assert code == 2 and "--out: wanted a folder in which nothing of --images is replaced" in text

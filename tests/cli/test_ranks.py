@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import diffexplain_fast as dx
 from diffexplain_fast.cli import audit, ranks
+from diffexplain_fast.cli.main import app
 from diffexplain_fast.environment import Ranks
 from diffexplain_fast.environment import ranks as found_ranks
 from tests.docs.reading import ROOT
@@ -64,14 +66,74 @@ def test_ranks_are_what_the_launchers_variables_say(
     assert ranks.is_first() is (expected.rank == 0) and ranks.are_several() is (expected.processes > 1)
 
 
+class Results:
+    """A command that writes the target into a file of its folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.done = out, list[str]()
+
+    def run(self, text: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result").write_text(text)
+        self.done.append(f"{text} {folder.name}")
+
+    def is_there(self, text: str, folder: Path) -> bool:
+        return (folder / "result").is_file() and (folder / "result").read_text() == text
+
+    def __call__(self, targets: dict[str, str], seed: int = 0) -> dict[str, str]:
+        """Return what the folder of each target holds."""
+        places = {text: self.out / name for text, name in targets.items()}
+        found = ranks.divide(self.run, self.is_there, places, self.out, {"seed": seed})
+        return {text: (folder / "result").read_text() for text, folder in found.items()}
+
+
 def test_a_target_that_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: Path) -> None:
-    done: list[str] = []
-    targets = {text: tmp_path / text for text in ("boat", "a:3 + b")}
+    results = Results(tmp_path)
     for _ in range(2):
-        ranks.divide(lambda text, folder: done.append(f"{text} {folder.name}"), targets, tmp_path, {"seed": 0})
-    assert done == ["boat boat", "a:3 + b a:3 + b"]
+        results({text: text for text in ("boat", "a:3 + b")})
+    assert results.done == ["boat boat", "a:3 + b a:3 + b"]
     with pytest.raises(ValueError, match="units of the same seed"):
-        ranks.divide(lambda text, folder: None, targets, tmp_path, {"seed": 1})
+        results({}, seed=1)
+
+
+def test_a_target_keeps_its_folder_and_gets_no_other_ones(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for lists in ({"f": "f", "-f": "f~2"}, {"-f": "f", "b": "b"}, {"/f": "f", "f": "f~2"}, {"b": "."}, {"c": "."}):
+        assert results(lists) == {text: text for text in lists}
+    assert [one.partition(" ")[0] for one in results.done] == ["f", "-f", "b", "/f", "c"], "each target once"
+    assert results({"d": "."}) == {"d": "d"} and results({"c": "."}) == {"c": "c"}
+
+
+@pytest.mark.parametrize("damage", ["removed", "other", "unreadable"])
+def test_a_target_whose_result_is_not_there_is_run_again(damage: str, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results({"boat": "boat", "fish": "fish"})
+    if damage == "removed":
+        (tmp_path / "boat" / "result").unlink()
+    elif damage == "other":
+        (tmp_path / "boat" / "result").write_text("house")
+    else:
+        for unit in (tmp_path / "ranks").glob("*.done"):
+            unit.write_text('{"target": "boat", "folder": "/elsewhere"}')
+    assert results({"boat": "." if damage == "unreadable" else "boat"}) == {"boat": "boat"}
+    assert results.done[2].startswith("boat")
+
+
+def test_one_of_several_targets_is_shown_alone(
+    models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RANK", 0), ("WORLD_SIZE", 2), ("LOCAL_RANK", 0)):
+        monkeypatch.setenv(name, str(value))
+    command = ["explain", models[0], "--pipeline", models[1], "--out", str(tmp_path / "out"), "--json"]
+    command += ["--iterations", "1", "--steps", "1", "--images", "1", "--batch", "1", "--candidates", "fish", "--"]
+    shown: dict[str, list[str]] = {}
+    for targets in (["logit:fish", "-logit:fish"], ["-logit:fish"]):
+        result = CliRunner().invoke(app, [*command, *targets])
+        assert result.exit_code == 0, result.output
+        records = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+        shown[" ".join(targets)] = [record["target"] for record in records]
+    names = ["ClassLogit(fish)", "-ClassLogit(fish)"]
+    assert shown == {"logit:fish -logit:fish": names, "-logit:fish": names[1:]}
 
 
 @pytest.mark.parametrize("rank", [0, 1])

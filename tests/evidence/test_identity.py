@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import AnotherRunError
 from diffexplain_fast.evidence.identity import answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.models.classifier import Classifier
@@ -139,4 +140,27 @@ def test_a_checkpoint_of_another_scale_of_latents_or_vocabulary_is_refused(tmp_p
         Explainer(pipe, function(1.0)) as explainer,
         pytest.raises(ValueError, match=r"^checkpoint: wanted a run of the same .* tokenizers: .*; vae: "),
     ):
+        explainer.explain("boat", **options)
+
+
+def test_a_checkpoint_of_equal_weights_that_are_used_otherwise_is_refused_by_name(tmp_path: Path) -> None:
+    options = {**QUICK, "iterations": 1, "checkpoint": tmp_path}
+    with Explainer(tiny_sd(), function(1.0)) as explainer:
+        explainer.explain("boat", **options)
+    pipe = tiny_sd()
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    pipe.vae.enable_tiling()
+    named = r"^checkpoint: wanted a run of the same configuration .*; unet_settings: [^;]*; vae_settings: [^;]*$"
+    with Explainer(pipe, function(1.0)) as explainer, pytest.raises(AnotherRunError, match=named):
+        explainer.explain("boat", **options)
+
+
+def test_a_checkpoint_of_a_version_without_settings_goes_on(tmp_path: Path) -> None:
+    options = {**QUICK, "iterations": 1, "checkpoint": tmp_path}
+    with Explainer(tiny_sd(), function(1.0)) as explainer:
+        explainer.explain("boat", **options)
+        latest = json.loads((tmp_path / "LATEST.json").read_text())
+        kept = {name: value for name, value in latest["config"].items() if not name.endswith("_settings")}
+        assert len(kept) == len(latest["config"]) - 3
+        (tmp_path / "LATEST.json").write_text(json.dumps(latest | {"config": kept}))
         explainer.explain("boat", **options)

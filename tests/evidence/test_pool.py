@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
@@ -12,7 +13,7 @@ from diffexplain_fast.errors import CorruptFileError, NonFiniteError
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.pool import UNIT, Pool, pool_name
 from diffexplain_fast.models.loading import load_pipeline
-from tests.tiny import tiny_sd, tiny_sd2
+from tests.tiny import seeded, tiny_sd, tiny_sd2
 
 CAPTIONS = tuple(f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("boat", "fish", "tree", "house")) * 4
 
@@ -94,6 +95,35 @@ def test_the_pool_of_another_pipeline_sampler_or_seed_is_refused(tmp_path: Path)
     with pytest.raises(ValueError, match=r"folder: wanted units of the same seed .*got seed: 0, not 1"):
         Pool(tmp_path, drawing(seed=1))
     assert torch.equal(all_pictures(Pool(tmp_path, drawing()), last=8), before)
+
+
+def adapted(scale: float, enabled: bool = True) -> object:
+    """Return a pipeline with a LoRA, whose weights are equal for every scale."""
+    pipe = tiny_sd()
+    seeded(lambda: pipe.unet.add_adapter(LoraConfig(lora_alpha=8 * scale, target_modules=["to_q"])))
+    if not enabled:
+        pipe.unet.disable_adapters()
+    return pipe
+
+
+def with_freeu() -> object:
+    """Return a pipeline with FreeU."""
+    pipe = tiny_sd()
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    return pipe
+
+
+def test_a_pool_of_equal_weights_that_are_used_otherwise_is_refused(tmp_path: Path) -> None:
+    Pool(tmp_path / "adapted", drawing(adapted(1.0)))
+    Pool(tmp_path / "usual", drawing())
+    refused = {"adapted": [adapted(0.1), adapted(1.0, enabled=False)], "usual": [with_freeu()]}
+    for name, pipes in refused.items():
+        for pipe in pipes:
+            with pytest.raises(ValueError, match="folder: wanted units of the same unet_settings in"):
+                Pool(tmp_path / name, drawing(pipe))
+    Pool(tmp_path / "adapted", drawing(adapted(1.0)))
+    names = {pool_name(drawing(pipe)) for pipe in (None, with_freeu(), adapted(1.0), *refused["adapted"])}
+    assert len(names) == 5
 
 
 def test_the_backend_does_not_matter_to_a_pool() -> None:

@@ -92,9 +92,19 @@ def _twice(record: JsonObject) -> None:
     record["counterfactuals"] *= 2
 
 
+def _without_verifier(record: JsonObject) -> None:
+    del record["settings"]["verifier"]
+
+
+def _left_out(record: JsonObject) -> None:
+    record["settings"]["redraws_left_out"] = -1
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (_without_verifier, "attribution.json, settings: wanted a dict of verifier"),
+        (_left_out, "attribution.json, settings, redraws_left_out: wanted list"),
         (_without_captions, "attribution.json, captions: wanted 1, one for each picture, got 0"),
         (_of_another_picture, "attribution.json, rows: wanted a picture below 1, got 7"),
         (_twice, "attribution.json"),

@@ -122,6 +122,17 @@ def test_a_missing_unit_and_a_wrong_key_are_named(tmp_path: Path) -> None:
         ours.path("../unit")
 
 
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    shared = units(tmp_path)
+    shared.path("unit-01").mkdir()
+    with pytest.raises(CorruptFileError, match=r"unit-01\.txt: wanted a stored unit, got a folder \(remove it"):
+        shared.read("unit-01")
+    (tmp_path / "identity.json").unlink()
+    (tmp_path / "identity.json").mkdir()
+    with pytest.raises(CorruptFileError, match=r"identity\.json: wanted a file, got a folder"):
+        units(tmp_path)
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_the_workers_of_one_process_are_waited_for_and_what_they_leave_is_made(tmp_path: Path, dies: bool) -> None:
     at_work, go_on = threading.Event(), threading.Event()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.single import SingleCalls
-from diffexplain_fast.errors import callers_level, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, unknown_name, wrong_value
 from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.budget import Budget
 from diffexplain_fast.methods.diffex.captions import source_captions
@@ -41,16 +42,16 @@ class Wishes(NamedTuple):
     checkpoint: str | Path | None = None
 
     def check(self) -> None:
-        """Refuse an editor that does not exist, and counts below 1.
+        """Refuse an editor that does not exist, counts below 1, and a checkpoint that no folder can be.
 
         Raises:
-            TypeError: a count that is not a whole number.
+            TypeError: a count that is not a whole number, or a checkpoint that is no path.
             ValueError: see above.
         """
         if self.editor not in EDITORS:
             raise unknown_name("editor", str(self.editor), EDITORS)
-        if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
-            raise wrong_type("checkpoint", "a folder, or None", self.checkpoint)
+        if self.checkpoint is not None:
+            given_path("checkpoint", self.checkpoint)
         for name in ("seeds", "beam_width"):
             if whole_number(name, value := getattr(self, name)) < 1:
                 raise wrong_value(name, "at least 1", value)

@@ -103,8 +103,9 @@ def test_another_question_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         next(brighter.parameters()).mul_(2)
     with pytest.raises(ValueError, match=r"checkpoint, .*same classifier"):
         quick_attribution(brighter, **options)
-    with pytest.raises(TypeError, match="checkpoint: wanted a folder"):
-        quick_attribution(images=pictures(1), checkpoint=3)
+    for wrong, error in ((3, TypeError), ("", ValueError), ("a\0b", ValueError)):
+        with pytest.raises(error, match="checkpoint: wanted a path"):
+            quick_attribution(images=pictures(1), checkpoint=wrong)
 
 
 def _other_noise() -> Any:
@@ -117,7 +118,16 @@ def _other_text() -> Pipeline:
     return load_pipeline(tiny_sd(), call_options={"clip_skip": 1})
 
 
-@pytest.mark.parametrize(("pipe", "named"), [(_other_noise, "noise"), (_other_text, "call_options")])
+def _other_settings() -> Any:
+    pipe = tiny_sd()
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("pipe", "named"),
+    [(_other_noise, "noise"), (_other_text, "call_options"), (_other_settings, "unet_settings")],
+)
 def test_a_pipeline_of_equal_weights_that_draws_otherwise_is_another_one(
     pipe: Callable[[], Any], named: str, tmp_path: Path
 ) -> None:
