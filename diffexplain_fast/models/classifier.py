@@ -10,6 +10,8 @@ from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.asking import answer_of, check_pixels, checked_values
+from diffexplain_fast.models.buffers import stored_buffers_kept
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.labels import checked_labels, find_label
@@ -27,8 +29,9 @@ from diffexplain_fast.views import View, Viewed
 class Classifier(Viewed):
     """Any model from pixels [B, 3, H, W] in [0, 1] to logits, probabilities or numbers [B, C].
 
-    The model runs in eval mode with frozen weights, and every call leaves it unchanged. It stays on its device. The
-    pixels are cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
+    The model runs in eval mode with frozen weights, and every call leaves its weights, buffers, modes and hooks
+    unchanged; buffers that are not in its ``state_dict`` are caches of its own. It stays on its device. The pixels are
+    cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object or dict with such ``logits``.
@@ -177,7 +180,7 @@ class Classifier(Viewed):
         Raises:
             ValueError: as calling the classifier; a stated kind that the answers contradict.
         """
-        self._check_pixels(pixels)
+        check_pixels(pixels, self.device)
         if self._classes is None and not pixels.is_meta:
             settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
             self.output, self._classes = settled
@@ -185,16 +188,10 @@ class Classifier(Viewed):
 
     def _values(self, pixels: Tensor) -> Tensor:
         """Return the output of the model [B, C]."""
-        with frozen(*self.modules):
-            copied = pixels.clone()  # the preprocessing and the model may work in place
-            seen: object = copied if self.preprocess is None else self.preprocess(copied)
-            if not isinstance(seen, Tensor):
-                raise wrong_type("preprocess", "a function that returns a tensor", seen)
-            dtype = next((weight.dtype for weight in self._weights() if weight.is_floating_point()), seen.dtype)
-            answer = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
-        if isinstance(answer, Mapping) and "logits" in answer:
-            answer = answer["logits"]
-        return self._checked_values(getattr(answer, "logits", answer), len(pixels))
+        weights = (weight.dtype for weight in self._weights() if weight.is_floating_point())
+        with frozen(*self.modules), stored_buffers_kept(self.modules):
+            answer = answer_of(self.model, self.preprocess, pixels, next(weights, None))
+        return checked_values(answer, len(pixels), self.labels)
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier and keep the outputs of some of its layers.
@@ -235,28 +232,6 @@ class Classifier(Viewed):
         if isinstance(self.model, nn.Module):
             yield from self.model.parameters()
             yield from self.model.buffers()
-
-    def _check_pixels(self, pixels: Tensor) -> None:
-        if not isinstance(pixels, Tensor):
-            raise wrong_type("pixels", "a tensor [B, 3, H, W] in [0, 1]", pixels)
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-            raise wrong_value("pixels", "shape [B, 3, H, W] with at least one image", list(pixels.shape))
-        if not pixels.is_floating_point():
-            raise wrong_value("pixels", "a floating point dtype, values in [0, 1]", pixels.dtype)
-        if self.device not in (None, pixels.device):
-            raise wrong_value("pixels", f"device {self.device}, that of the classifier", pixels.device)
-
-    def _checked_values(self, values: object, count: int) -> Tensor:
-        if not isinstance(values, Tensor):
-            raise wrong_type("model", "one that returns logits [B, C], or an object or dict with logits", values)
-        if values.ndim != 2 or len(values) != count or not values.is_floating_point():
-            got = f"{list(values.shape)} in {values.dtype}"
-            raise wrong_value("model", f"floating point logits [{count}, C]", got)
-        columns = values.shape[1]
-        named = None if self.labels is None else len(self.labels)
-        if named not in (None, columns) and not (columns == 1 and named == 2):
-            raise wrong_value("labels", f"one for each of the {columns} logits", f"{named} labels")
-        return values
 
     def label_index(self, label: int | str) -> int:
         """Return the index of a class from its label or index.
