@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
@@ -14,8 +13,9 @@ from diffexplain_fast.models.asking import answer_of, check_pixels, checked_valu
 from diffexplain_fast.models.buffers import stored_buffers_kept
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.hooked import outputs_of
 from diffexplain_fast.models.labels import checked_labels, find_label
-from diffexplain_fast.models.layers import checked_layers, first_tensor, named_layer
+from diffexplain_fast.models.layers import checked_layers, named_layer
 from diffexplain_fast.models.loading import load_parts
 from diffexplain_fast.models.outputs import settled_output, stated_output
 from diffexplain_fast.models.preprocess import Preprocess
@@ -196,6 +196,8 @@ class Classifier(Viewed):
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier and keep the outputs of some of its layers.
 
+        With layers, a compiled model runs uncompiled, because compiled code does not run the hooks that read them.
+
         Args:
             pixels: images [B, 3, H, W] in [0, 1].
             layers: dotted names or modules. A layer that runs several times gives its last output; from a tuple
@@ -206,23 +208,13 @@ class Classifier(Viewed):
 
         Raises:
             UnknownNameError: a layer that the model does not have.
-            ValueError: a layer that did not run; otherwise as calling the classifier.
+            ValueError: a layer that did not run, or one inside of a scripted or traced module, which runs no hooks;
+                otherwise as calling the classifier.
         """
-        wanted = checked_layers(layers)
+        wanted = {layer: self._submodule(layer) for layer in checked_layers(layers)}
         self.settle(pixels)  # before hooks exist, which would see the probe pictures
-        activations: dict[str | nn.Module, Tensor] = {}
-        handles: list[RemovableHandle] = []
-        try:
-            for layer in wanted:
-
-                def keep(module: nn.Module, args: object, output: object, layer: str | nn.Module = layer) -> None:
-                    activations[layer] = first_tensor(output, layer).clone()  # the next module may work in place
-
-                handles.append(self._submodule(layer).register_forward_hook(keep))
+        with outputs_of(wanted) as activations:
             logits = self(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
         for layer in wanted:
             if layer not in activations:
                 raise wrong_value("layer", "a module that runs when the model runs", f"{layer}, which did not")
@@ -254,7 +246,8 @@ class Classifier(Viewed):
         Raises:
             TypeError: neither a name nor a module.
             UnknownNameError: no such name; the message names the five nearest.
-            ValueError: a module that is not part of the model, or a model that has no modules.
+            ValueError: a module that is not part of the model, a layer inside of a scripted or traced module, or a
+                model that has no modules.
         """
         return named_layer(self.model, self.name, layer)[0]
 
