@@ -13,7 +13,7 @@ from diffexplain_fast.models.asking import answer_of, check_pixels, checked_valu
 from diffexplain_fast.models.buffers import stored_buffers_kept
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
-from diffexplain_fast.models.hooked import outputs_of
+from diffexplain_fast.models.hooked import Layer, have_rows, outputs_of
 from diffexplain_fast.models.labels import checked_labels, find_label
 from diffexplain_fast.models.layers import checked_layers, named_layer
 from diffexplain_fast.models.loading import load_parts
@@ -86,6 +86,7 @@ class Classifier(Viewed):
         self.name = name or getattr(model, "__qualname__", None) or type(model).__name__
         self.output = stated_output(output, model)
         self._classes: int | None = None
+        self._rows: dict[str, bool] = {}
 
     @classmethod
     @torch.inference_mode(False)
@@ -204,21 +205,35 @@ class Classifier(Viewed):
                 or dict, the first tensor is used.
 
         Returns:
-            Pixels, logits and the activations by the names or modules in ``layers``, all differentiable in the pixels.
+            Pixels, logits and the activations by the names or modules in ``layers``, all differentiable in the pixels,
+            and the layers whose rows are not the images; a layer's first use runs the model once more to tell.
 
         Raises:
             UnknownNameError: a layer that the model does not have.
             ValueError: a layer that did not run, or one inside of a scripted or traced module, which runs no hooks;
                 otherwise as calling the classifier.
         """
-        wanted = {layer: self._submodule(layer) for layer in checked_layers(layers)}
+        named = {layer: named_layer(self.model, self.name, layer) for layer in checked_layers(layers)}
         self.settle(pixels)  # before hooks exist, which would see the probe pictures
-        with outputs_of(wanted) as activations:
+        with outputs_of({layer: module for layer, (_, module) in named.items()}) as activations:
             logits = self(pixels)
-        for layer in wanted:
+        for layer in named:
             if layer not in activations:
                 raise wrong_value("layer", "a module that runs when the model runs", f"{layer}, which did not")
-        return Response(pixels, logits, activations, self.output or SOFTMAX)
+        apart = self._apart(named, activations, pixels)
+        return Response(pixels, logits, activations, self.output or SOFTMAX, apart)
+
+    def _apart(
+        self, named: Mapping[Layer, tuple[str, nn.Module]], found: Mapping[Layer, Tensor], pixels: Tensor
+    ) -> frozenset[Layer]:
+        """Return the layers whose outputs do not have one row for each image first: see ``hooked.have_rows``."""
+        count = len(pixels)
+        likely = {layer: named[layer] for layer in named if found[layer].shape[:1] == (count,)}
+        new = {name: module for name, module in likely.values() if name not in self._rows}
+        if new and not pixels.is_meta:
+            self._rows |= have_rows(new, self._values, pixels)
+        rows = {layer for layer, (name, _) in likely.items() if self._rows.get(name, True)}
+        return frozenset(named.keys() - rows)
 
     def _weights(self) -> Iterator[Tensor]:
         if isinstance(self.model, nn.Module):

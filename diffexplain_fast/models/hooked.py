@@ -2,8 +2,9 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.models.layers import first_tensor
 
-_Layer = str | nn.Module
+Layer = str | nn.Module
+_Key = TypeVar("_Key", bound=Layer)
 
 
 class _Switch:
@@ -55,7 +57,7 @@ def uncompiled() -> Iterator[None]:
 
 
 @contextmanager
-def outputs_of(layers: Mapping[_Layer, nn.Module]) -> Iterator[dict[_Layer, Tensor]]:
+def outputs_of(layers: Mapping[_Key, nn.Module]) -> Iterator[dict[_Key, Tensor]]:
     """Collect the outputs of modules while the context is open, under the keys of the modules.
 
     A module that runs several times gives its last output; from a tuple or dict, the first tensor is used.
@@ -66,12 +68,12 @@ def outputs_of(layers: Mapping[_Layer, nn.Module]) -> Iterator[dict[_Layer, Tens
     Raises:
         TypeError: in the run of a module, which returns no tensor.
     """
-    found: dict[_Layer, Tensor] = {}
+    found: dict[_Key, Tensor] = {}
     handles: list[RemovableHandle] = []
     try:
         for key, layer in layers.items():
 
-            def keep(module: nn.Module, args: object, output: object, key: _Layer = key) -> None:
+            def keep(module: nn.Module, args: object, output: object, key: _Key = key) -> None:
                 found[key] = first_tensor(output, key).clone()  # the next module may work in place
 
             handles.append(layer.register_forward_hook(keep))
@@ -80,3 +82,24 @@ def outputs_of(layers: Mapping[_Layer, nn.Module]) -> Iterator[dict[_Layer, Tens
     finally:
         for handle in handles:
             handle.remove()
+
+
+def have_rows(layers: Mapping[str, nn.Module], run: Callable[[Tensor], object], pixels: Tensor) -> dict[str, bool]:
+    """Return of each layer whether its output has one row for each image first, as one image more shows.
+
+    The output of a layer that has the sequence first, as most of ``nn.TransformerEncoderLayer``, may have as many rows
+    as there are images by chance. Where the model takes no other number of images, or the layer does not run, True.
+
+    Args:
+        layers: modules by name, whose outputs had as many rows as images.
+        run: runs the model, and draws random numbers of its own at most.
+        pixels: images [B, 3, H, W] that the model took.
+    """
+    more = torch.cat([pixels, pixels[:1]]).detach()
+    with torch.random.fork_rng(devices=[pixels.device] if pixels.device.type == "cuda" else []), torch.no_grad():
+        try:
+            with outputs_of(layers) as found:
+                run(more)
+        except Exception:  # the user's code may refuse another number of images with any error
+            return dict.fromkeys(layers, True)
+    return {layer: layer not in found or found[layer].shape[:1] == (len(more),) for layer in layers}
