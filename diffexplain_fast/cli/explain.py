@@ -74,11 +74,11 @@ def explain(
     search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
     numbers, place = chosen_dtype(dtype), str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place, numbers)
-    wanted = _folders(out, _targets(target, every, loaded.labels))
+    wanted = _folders(out, list(classes := _targets(target, every, loaded.labels)))
     models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
-        for folder, one in _explanations(explainer, wanted, search, out, [classifier, scheduler, dtype]):
+        for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
     if ranks.left_to_first():
@@ -91,6 +91,7 @@ def explain(
 def _explanations(
     explainer: "Explainer",
     targets: Mapping[str, Path],
+    classes: Mapping[str, int | None],
     search: Mapping[str, object],
     out: Path,
     names: list[str | None],
@@ -100,6 +101,7 @@ def _explanations(
     Args:
         explainer: of the classifier.
         targets: with their folders.
+        classes: their class indices, see ``_targets``.
         search: options of ``explain``.
         out: folder of the command.
         names: of the classifier, the scheduler and the dtype, as the command line has them.
@@ -108,21 +110,24 @@ def _explanations(
 
     if not ranks.are_several():
         for text, folder in targets.items():
-            yield folder, _explained(explainer, text, folder, search)
+            yield folder, _explained(explainer, text, folder, classes, search)
         return
     settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
     settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
     settings["pipeline"] = explainer.pipeline.fingerprint()
-    ranks.divide(partial(_explained, explainer, search=search), targets, out, settings)
+    ranks.divide(partial(_explained, explainer, classes=classes, search=search), targets, out, settings)
     if ranks.is_first():
         for folder in targets.values():
             yield folder, Explanation.load(folder / "explanation")
 
 
-def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":
+def _explained(
+    explainer: "Explainer", text: str, folder: Path, classes: Mapping[str, int | None], search: Mapping[str, object]
+) -> "Explanation":
     """Return the explanation of one target, saved in its folder; an interrupted one says how to go on."""
     run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
-    target, kept = parse_target(text, explainer.classifier.labels), folder / "checkpoint"
+    index, kept = classes[text], folder / "checkpoint"
+    target = parse_target(text, explainer.classifier.labels) if index is None else index
     try:
         with ProgressBars(text) as bars:
             explanation = run(target, checkpoint=kept, callback=bars, **search)
@@ -147,7 +152,11 @@ def _folders(out: Path, targets: Sequence[str]) -> dict[str, Path]:
     return dict(zip(targets, folders, strict=True))
 
 
-def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> list[str]:
+def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> dict[str, int | None]:
+    """Return the targets as text, each with its class index for ``--all``, None where the text decides.
+
+    A label may mean nothing as text, such as an empty one, or the class of another label.
+    """
     from diffexplain_fast.errors import wrong_value
     from diffexplain_fast.models.labels import told_apart
 
@@ -155,7 +164,9 @@ def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | N
         raise wrong_value("target", "targets or --all, not both", " ".join(given))
     if every and labels is None:
         raise wrong_value("--all", "a classifier with labels", "none")
-    wanted = told_apart(labels or ()) if every else list(dict.fromkeys(given or ()))
+    wanted: dict[str, int | None] = dict.fromkeys(() if every else given or ())
+    for index, label in enumerate(told_apart(labels or ()) if every else ()):
+        wanted[f"{label} ({index})" if label in wanted else label] = index
     if not wanted:
         raise wrong_value("target", "a class, a neuron or a sum of them, or --all", "nothing")
     return wanted
