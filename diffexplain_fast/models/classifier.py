@@ -1,6 +1,7 @@
 """Classifiers behind one interface: from pixels in [0, 1] to logits and activations; the models are never changed."""
 
 import hashlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diffexplain_fast.models.layers import checked_layers, named_layer
 from diffexplain_fast.models.loading import load_parts
 from diffexplain_fast.models.outputs import settled_output, stated_output
 from diffexplain_fast.models.preprocess import Preprocess
+from diffexplain_fast.models.reach import modules_in
 from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets import Response
 from diffexplain_fast.targets.neurons import units_of
@@ -30,8 +32,10 @@ class Classifier(Viewed):
     """Any model from pixels [B, 3, H, W] in [0, 1] to logits, probabilities or numbers [B, C].
 
     The model runs in eval mode with frozen weights, and every call leaves its weights, buffers, modes and hooks
-    unchanged; buffers that are not in its ``state_dict`` are caches of its own. It stays on its device. The pixels are
-    cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
+    unchanged; buffers that are not in its ``state_dict`` are caches of its own. The same holds for modules behind a
+    bound method, a ``functools.partial`` or a function that closes over them, and in the attributes of an object or a
+    module. The model stays on its device. The pixels are cast to the dtype of its weights; the model gets a copy, so it
+    cannot change the caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object or dict with such ``logits``.
@@ -87,6 +91,7 @@ class Classifier(Viewed):
         self.output = stated_output(output, model)
         self._classes: int | None = None
         self._rows: dict[str, bool] = {}
+        self._reached: tuple[tuple[object, object], list[nn.Module]] = (None, None), []
 
     @classmethod
     @torch.inference_mode(False)
@@ -139,8 +144,12 @@ class Classifier(Viewed):
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The model and its preprocessing, as far as they are torch modules."""
-        return [module for module in (self.model, self.preprocess) if isinstance(module, nn.Module)]
+        """The torch modules among the model and its preprocessing, or behind them: see ``reach.modules_in``."""
+        made_of = self.model, self.preprocess
+        # An object may make its modules in its first run, and a search takes longer than the run of a small model.
+        if self._classes is None or any(map(operator.is_not, made_of, self._reached[0])):
+            self._reached = made_of, modules_in(*made_of)
+        return self._reached[1]
 
     @property
     def device(self) -> torch.device | None:
@@ -185,12 +194,13 @@ class Classifier(Viewed):
         if self._classes is None and not pixels.is_meta:
             settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
             self.output, self._classes = settled
+            self._reached = (None, None), []
         return self.output or SOFTMAX
 
     def _values(self, pixels: Tensor) -> Tensor:
         """Return the output of the model [B, C]."""
-        weights = (weight.dtype for weight in self._weights() if weight.is_floating_point())
-        with frozen(*self.modules), stored_buffers_kept(self.modules):
+        weights, modules = (each.dtype for each in self._weights() if each.is_floating_point()), self.modules
+        with frozen(*modules), stored_buffers_kept(modules):
             answer = answer_of(self.model, self.preprocess, pixels, next(weights, None))
         return checked_values(answer, len(pixels), self.labels)
 
