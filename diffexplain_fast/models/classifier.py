@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.models.asking import answer_of, check_pixels, checked_values
+from diffexplain_fast.models.asking import answer_of, check_initialised, check_pixels, checked_values
 from diffexplain_fast.models.buffers import stored_buffers_kept
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
@@ -165,6 +165,7 @@ class Classifier(Viewed):
         negative of the first.
 
         Raises:
+            RefusedInputError: the model or the preprocess raised an error at what it was given; names its shape.
             TypeError: pixels that are not a tensor, or a model that does not return a tensor.
             ValueError: pixels of wrong rank, channels, dtype or device; logits of another rank, or of another
                 number than the labels; a model that passes no gradient to its pixels; a kind of output that contradicts
@@ -192,6 +193,7 @@ class Classifier(Viewed):
         """
         check_pixels(pixels, self.device)
         if self._classes is None and not pixels.is_meta:
+            check_initialised(self.modules)
             settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
             self.output, self._classes = settled
             self._reached = (None, None), []
@@ -284,10 +286,15 @@ class Classifier(Viewed):
         return units_of(self._submodule(layer))
 
     def fingerprint(self) -> str:
-        """Return the sha256 over weights and preprocessing, or the name of a function without weights."""
+        """Return the sha256 over weights and preprocessing, or the name of a function without weights.
+
+        Raises:
+            TypeError, ValueError: a state with an entry that has no content to hash, or is not initialised; names it.
+        """
         callables = {"model": self.model, "preprocess": self.preprocess}
         modules = {key: module for key, module in callables.items() if isinstance(module, nn.Module)}
         if "model" not in modules:
             return f"callable {getattr(self.model, '__module__', '')}.{self.name}"
+        check_initialised(modules.values())
         steps = repr(self.preprocess) if isinstance(self.preprocess, Preprocess) else ""
         return hashlib.sha256(f"{weights_sha256(**modules)} {steps}".encode()).hexdigest()
