@@ -32,6 +32,10 @@ class StorageError(OSError):
     """A result could not be written; files that were written before are intact."""
 
 
+class RefusedInputError(ValueError, RuntimeError):
+    """The user's own model or preprocess raised an error at its input; the message names both, the cause is chained."""
+
+
 class NonFiniteError(ArithmeticError):
     """A loss, gradient or image is NaN or infinite; the message names the iteration or step.
 

@@ -48,8 +48,17 @@ def test_a_target_is_named_by_index_label_neuron_or_object(x: Any, expected: Tar
 
 @pytest.mark.parametrize("x", [None, "", "  "])
 def test_an_empty_target_is_refused(x: Any) -> None:
+    for labels in (None, LABELS):
+        with pytest.raises(ValueError, match=r"^target: wanted a class index, .* got nothing: the target is empty"):
+            as_target(x).bind(Classifier(tiny_classifier(), labels=labels))
+
+
+def test_an_empty_label_is_a_target() -> None:
+    classifier = Classifier(tiny_classifier(), labels=["boat", "", " ", "fish"])
+    bound = [as_target(text).bind(classifier) for text in ("", " ")]
+    assert [target.label for target in bound] == [1, 2]
     with pytest.raises(ValueError, match="target is empty"):
-        as_target(x)
+        as_target("  ").bind(classifier)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffexplain_fast.cli import options
-from diffexplain_fast.cli.own_files import function_of
+from diffexplain_fast.cli.own_files import made_by
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.storage import sha256_file
 
@@ -36,7 +36,8 @@ def load_classifier(name: str, device: str, dtype: "torch.dtype | None" = None) 
 
     Raises:
         TypeError: the function returns no classifier.
-        ValueError: the file or the function does not exist; a name that means nothing, with what was probably meant.
+        ValueError: the file or the function does not exist, needs arguments or fails; a name that means nothing, with
+            what was probably meant.
     """
     import torch
 
@@ -60,7 +61,7 @@ def _made_by(name: str, device: str) -> "Classifier":
 
     from diffexplain_fast.models.classifier import Classifier
 
-    made = function_of("classifier", name)()
+    made = made_by("classifier", name)
     if isinstance(made, torch.nn.Module):
         made = Classifier(made.to(device).eval(), name=Path(name.rpartition(":")[0]).stem)
     if not isinstance(made, Classifier):

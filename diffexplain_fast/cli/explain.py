@@ -18,7 +18,7 @@ from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
-from diffexplain_fast.targets import as_target, parse_target
+from diffexplain_fast.targets import Target, as_target, parse_target
 
 if TYPE_CHECKING:
     from diffexplain_fast.api.explainer import Explainer
@@ -75,11 +75,11 @@ def explain(
     search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
     numbers, place = chosen_dtype(dtype), str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place, numbers)
-    wanted = _folders(out, _targets(target, every, loaded.labels))
+    wanted = _folders(out, list(classes := _targets(target, every, loaded.labels)))
     models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
-        for folder, one in _explanations(explainer, wanted, search, out, [classifier, scheduler, dtype]):
+        for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
     if ranks.left_to_first():
@@ -92,6 +92,7 @@ def explain(
 def _explanations(
     explainer: "Explainer",
     targets: Mapping[str, Path],
+    classes: Mapping[str, int | None],
     search: Mapping[str, object],
     out: Path,
     names: list[str | None],
@@ -101,6 +102,7 @@ def _explanations(
     Args:
         explainer: of the classifier.
         targets: with their folders.
+        classes: their class indices, see ``_targets``.
         search: options of ``explain``.
         out: folder of the command.
         names: of the classifier, the scheduler and the dtype, as the command line has them.
@@ -110,35 +112,43 @@ def _explanations(
 
     if not ranks.are_several():
         for text, folder in targets.items():
-            yield folder, _explained(explainer, text, folder, search)
+            yield folder, _explained(explainer, text, folder, classes, search)
         return
     settings: dict[str, Json] = {"names": [*names], "seed": explainer.seed, "search": json.dumps(search)}
     settings["classifier"] = classifiers.identity(str(names[0]), explainer.classifier)
     pipeline = explainer.pipeline
     # The guidance is in the search; any but 1 has unconditional rows.
     settings["pipeline"] = pipeline_identity(pipeline, 0.0, noise=noise_of(pipeline.scheduler))
-    run, there = partial(_explained, explainer, search=search), partial(_is_there, explainer)
+    run, there = partial(_explained, explainer, classes=classes, search=search), partial(_is_there, explainer, classes)
     places = ranks.divide(run, there, targets, out, settings)
     if ranks.is_first():
         for folder in places.values():
             yield folder, Explanation.load(folder / "explanation")
 
 
-def _is_there(explainer: "Explainer", text: str, folder: Path) -> bool:
+def _is_there(explainer: "Explainer", classes: Mapping[str, int | None], text: str, folder: Path) -> bool:
     """Return whether a folder holds the explanation of a target."""
     from diffexplain_fast.results.explanation import Explanation
 
-    wanted = as_target(parse_target(text, explainer.classifier.labels)).bind(explainer.classifier).describe()
+    wanted = as_target(_asked(explainer, classes, text)).bind(explainer.classifier).describe()
     try:
         return Explanation.load(folder / "explanation").target == wanted
     except (OSError, CorruptFileError, UnsafeFileError):
         return False
 
 
-def _explained(explainer: "Explainer", text: str, folder: Path, search: Mapping[str, object]) -> "Explanation":
+def _asked(explainer: "Explainer", classes: Mapping[str, int | None], text: str) -> int | str | Target:
+    """Return what is asked for by the text of the command, or by an index of all classes."""
+    index = classes[text]
+    return parse_target(text, explainer.classifier.labels) if index is None else index
+
+
+def _explained(
+    explainer: "Explainer", text: str, folder: Path, classes: Mapping[str, int | None], search: Mapping[str, object]
+) -> "Explanation":
     """Return the explanation of one target, saved in its folder; an interrupted one says how to go on."""
     run: Callable[..., Explanation] = explainer.explain  # explain() checks the kind of every option
-    target, kept = parse_target(text, explainer.classifier.labels), folder / "checkpoint"
+    target, kept = _asked(explainer, classes, text), folder / "checkpoint"
     try:
         with ProgressBars(text) as bars:
             explanation = run(target, checkpoint=kept, callback=bars, **search)
@@ -163,7 +173,11 @@ def _folders(out: Path, targets: Sequence[str]) -> dict[str, Path]:
     return dict(zip(targets, folders, strict=True))
 
 
-def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> list[str]:
+def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | None) -> dict[str, int | None]:
+    """Return the targets as text, each with its class index for ``--all``, None where the text decides.
+
+    A label may mean nothing as text, such as an empty one, or the class of another label.
+    """
     from diffexplain_fast.errors import wrong_value
     from diffexplain_fast.models.labels import told_apart
 
@@ -171,7 +185,9 @@ def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | N
         raise wrong_value("target", "targets or --all, not both", " ".join(given))
     if every and labels is None:
         raise wrong_value("--all", "a classifier with labels", "none")
-    wanted = told_apart(labels or ()) if every else list(dict.fromkeys(given or ()))
+    wanted: dict[str, int | None] = dict.fromkeys(() if every else given or ())
+    for index, label in enumerate(told_apart(labels or ()) if every else ()):
+        wanted[f"{label} ({index})" if label in wanted else label] = index
     if not wanted:
         raise wrong_value("target", "a class, a neuron or a sum of them, or --all", "nothing")
     return wanted

@@ -1,22 +1,26 @@
 """Classifiers behind one interface: from pixels in [0, 1] to logits and activations; the models are never changed."""
 
 import hashlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from diffexplain_fast.environment import check_device
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.asking import answer_of, check_initialised, check_pixels, checked_values
+from diffexplain_fast.models.buffers import stored_buffers_kept
 from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.hooked import Layer, have_rows, outputs_of
 from diffexplain_fast.models.labels import checked_labels, find_label
-from diffexplain_fast.models.layers import checked_layers, first_tensor, named_layer
+from diffexplain_fast.models.layers import checked_layers, named_layer
 from diffexplain_fast.models.loading import load_parts
 from diffexplain_fast.models.outputs import settled_output, stated_output
 from diffexplain_fast.models.preprocess import Preprocess
+from diffexplain_fast.models.reach import modules_in
 from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets import Response
 from diffexplain_fast.targets.neurons import units_of
@@ -27,8 +31,11 @@ from diffexplain_fast.views import View, Viewed
 class Classifier(Viewed):
     """Any model from pixels [B, 3, H, W] in [0, 1] to logits, probabilities or numbers [B, C].
 
-    The model runs in eval mode with frozen weights, and every call leaves it unchanged. It stays on its device. The
-    pixels are cast to the dtype of its weights; the model gets a copy, so it cannot change the caller's pixels.
+    The model runs in eval mode with frozen weights, and every call leaves its weights, buffers, modes and hooks
+    unchanged; buffers that are not in its ``state_dict`` are caches of its own. The same holds for modules behind a
+    bound method, a ``functools.partial`` or a function that closes over them, and in the attributes of an object or a
+    module. The model stays on its device. The pixels are cast to the dtype of its weights; the model gets a copy, so it
+    cannot change the caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object or dict with such ``logits``.
@@ -83,6 +90,8 @@ class Classifier(Viewed):
         self.name = name or getattr(model, "__qualname__", None) or type(model).__name__
         self.output = stated_output(output, model)
         self._classes: int | None = None
+        self._rows: dict[str, bool] = {}
+        self._reached: tuple[tuple[object, object], list[nn.Module]] = (None, None), []
 
     @classmethod
     @torch.inference_mode(False)
@@ -135,8 +144,12 @@ class Classifier(Viewed):
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The model and its preprocessing, as far as they are torch modules."""
-        return [module for module in (self.model, self.preprocess) if isinstance(module, nn.Module)]
+        """The torch modules among the model and its preprocessing, or behind them: see ``reach.modules_in``."""
+        made_of = self.model, self.preprocess
+        # An object may make its modules in its first run, and a search takes longer than the run of a small model.
+        if self._classes is None or any(map(operator.is_not, made_of, self._reached[0])):
+            self._reached = made_of, modules_in(*made_of)
+        return self._reached[1]
 
     @property
     def device(self) -> torch.device | None:
@@ -152,6 +165,7 @@ class Classifier(Viewed):
         negative of the first.
 
         Raises:
+            RefusedInputError: the model or the preprocess raised an error at what it was given; names its shape.
             TypeError: pixels that are not a tensor, or a model that does not return a tensor.
             ValueError: pixels of wrong rank, channels, dtype or device; logits of another rank, or of another
                 number than the labels; a model that passes no gradient to its pixels; a kind of output that contradicts
@@ -177,27 +191,25 @@ class Classifier(Viewed):
         Raises:
             ValueError: as calling the classifier; a stated kind that the answers contradict.
         """
-        self._check_pixels(pixels)
+        check_pixels(pixels, self.device)
         if self._classes is None and not pixels.is_meta:
+            check_initialised(self.modules)
             settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
             self.output, self._classes = settled
+            self._reached = (None, None), []
         return self.output or SOFTMAX
 
     def _values(self, pixels: Tensor) -> Tensor:
         """Return the output of the model [B, C]."""
-        with frozen(*self.modules):
-            copied = pixels.clone()  # the preprocessing and the model may work in place
-            seen: object = copied if self.preprocess is None else self.preprocess(copied)
-            if not isinstance(seen, Tensor):
-                raise wrong_type("preprocess", "a function that returns a tensor", seen)
-            dtype = next((weight.dtype for weight in self._weights() if weight.is_floating_point()), seen.dtype)
-            answer = self.model(seen.to(dtype) if seen.is_floating_point() else seen)
-        if isinstance(answer, Mapping) and "logits" in answer:
-            answer = answer["logits"]
-        return self._checked_values(getattr(answer, "logits", answer), len(pixels))
+        weights, modules = (each.dtype for each in self._weights() if each.is_floating_point()), self.modules
+        with frozen(*modules), stored_buffers_kept(modules):
+            answer = answer_of(self.model, self.preprocess, pixels, next(weights, None))
+        return checked_values(answer, len(pixels), self.labels)
 
     def respond(self, pixels: Tensor, layers: Iterable[str | nn.Module] = ()) -> Response:
         """Run the classifier and keep the outputs of some of its layers.
+
+        With layers, a compiled model runs uncompiled, because compiled code does not run the hooks that read them.
 
         Args:
             pixels: images [B, 3, H, W] in [0, 1].
@@ -205,58 +217,40 @@ class Classifier(Viewed):
                 or dict, the first tensor is used.
 
         Returns:
-            Pixels, logits and the activations by the names or modules in ``layers``, all differentiable in the pixels.
+            Pixels, logits and the activations by the names or modules in ``layers``, all differentiable in the pixels,
+            and the layers whose rows are not the images; a layer's first use runs the model once more to tell.
 
         Raises:
             UnknownNameError: a layer that the model does not have.
-            ValueError: a layer that did not run; otherwise as calling the classifier.
+            ValueError: a layer that did not run, or one inside of a scripted or traced module, which runs no hooks;
+                otherwise as calling the classifier.
         """
-        wanted = checked_layers(layers)
+        named = {layer: named_layer(self.model, self.name, layer) for layer in checked_layers(layers)}
         self.settle(pixels)  # before hooks exist, which would see the probe pictures
-        activations: dict[str | nn.Module, Tensor] = {}
-        handles: list[RemovableHandle] = []
-        try:
-            for layer in wanted:
-
-                def keep(module: nn.Module, args: object, output: object, layer: str | nn.Module = layer) -> None:
-                    activations[layer] = first_tensor(output, layer).clone()  # the next module may work in place
-
-                handles.append(self._submodule(layer).register_forward_hook(keep))
+        with outputs_of({layer: module for layer, (_, module) in named.items()}) as activations:
             logits = self(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
-        for layer in wanted:
+        for layer in named:
             if layer not in activations:
                 raise wrong_value("layer", "a module that runs when the model runs", f"{layer}, which did not")
-        return Response(pixels, logits, activations, self.output or SOFTMAX)
+        apart = self._apart(named, activations, pixels)
+        return Response(pixels, logits, activations, self.output or SOFTMAX, apart)
+
+    def _apart(
+        self, named: Mapping[Layer, tuple[str, nn.Module]], found: Mapping[Layer, Tensor], pixels: Tensor
+    ) -> frozenset[Layer]:
+        """Return the layers whose outputs do not have one row for each image first: see ``hooked.have_rows``."""
+        count = len(pixels)
+        likely = {layer: named[layer] for layer in named if found[layer].shape[:1] == (count,)}
+        new = {name: module for name, module in likely.values() if name not in self._rows}
+        if new and not pixels.is_meta:
+            self._rows |= have_rows(new, self._values, pixels)
+        rows = {layer for layer, (name, _) in likely.items() if self._rows.get(name, True)}
+        return frozenset(named.keys() - rows)
 
     def _weights(self) -> Iterator[Tensor]:
         if isinstance(self.model, nn.Module):
             yield from self.model.parameters()
             yield from self.model.buffers()
-
-    def _check_pixels(self, pixels: Tensor) -> None:
-        if not isinstance(pixels, Tensor):
-            raise wrong_type("pixels", "a tensor [B, 3, H, W] in [0, 1]", pixels)
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-            raise wrong_value("pixels", "shape [B, 3, H, W] with at least one image", list(pixels.shape))
-        if not pixels.is_floating_point():
-            raise wrong_value("pixels", "a floating point dtype, values in [0, 1]", pixels.dtype)
-        if self.device not in (None, pixels.device):
-            raise wrong_value("pixels", f"device {self.device}, that of the classifier", pixels.device)
-
-    def _checked_values(self, values: object, count: int) -> Tensor:
-        if not isinstance(values, Tensor):
-            raise wrong_type("model", "one that returns logits [B, C], or an object or dict with logits", values)
-        if values.ndim != 2 or len(values) != count or not values.is_floating_point():
-            got = f"{list(values.shape)} in {values.dtype}"
-            raise wrong_value("model", f"floating point logits [{count}, C]", got)
-        columns = values.shape[1]
-        named = None if self.labels is None else len(self.labels)
-        if named not in (None, columns) and not (columns == 1 and named == 2):
-            raise wrong_value("labels", f"one for each of the {columns} logits", f"{named} labels")
-        return values
 
     def label_index(self, label: int | str) -> int:
         """Return the index of a class from its label or index.
@@ -279,7 +273,8 @@ class Classifier(Viewed):
         Raises:
             TypeError: neither a name nor a module.
             UnknownNameError: no such name; the message names the five nearest.
-            ValueError: a module that is not part of the model, or a model that has no modules.
+            ValueError: a module that is not part of the model, a layer inside of a scripted or traced module, or a
+                model that has no modules.
         """
         return named_layer(self.model, self.name, layer)[0]
 
@@ -291,10 +286,15 @@ class Classifier(Viewed):
         return units_of(self._submodule(layer))
 
     def fingerprint(self) -> str:
-        """Return the sha256 over weights and preprocessing, or the name of a function without weights."""
+        """Return the sha256 over weights and preprocessing, or the name of a function without weights.
+
+        Raises:
+            TypeError, ValueError: a state with an entry that has no content to hash, or is not initialised; names it.
+        """
         callables = {"model": self.model, "preprocess": self.preprocess}
         modules = {key: module for key, module in callables.items() if isinstance(module, nn.Module)}
         if "model" not in modules:
             return f"callable {getattr(self.model, '__module__', '')}.{self.name}"
+        check_initialised(modules.values())
         steps = repr(self.preprocess) if isinstance(self.preprocess, Preprocess) else ""
         return hashlib.sha256(f"{weights_sha256(**modules)} {steps}".encode()).hexdigest()

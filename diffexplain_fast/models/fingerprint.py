@@ -2,27 +2,31 @@
 
 import hashlib
 
-import torch
 from torch import nn
 
+from diffexplain_fast.models.contents import add_content
 from diffexplain_fast.models.watch import Watch
 
 
 def weights_sha256(**modules: nn.Module) -> str:
-    """Return the sha256 over every parameter and stored buffer of named modules: names, dtypes, shapes, bytes.
+    """Return the sha256 over every entry of the states of named modules: names, dtypes, shapes, bytes.
+
+    Entries are parameters, stored buffers, and what else a module keeps in its state, such as its ``get_extra_state``
+    or the packed weights of a quantised layer.
 
     Args:
         modules: the modules by component name; their order does not matter.
 
     Returns:
         64 hexadecimal digits, equal on every device.
+
+    Raises:
+        TypeError: an entry that is neither a tensor nor made of numbers, texts, lists and dicts.
     """
     digest = hashlib.sha256()
     for component, module in sorted(modules.items()):
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{component}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(raw.numpy()))
+        for name, value in sorted(module.state_dict().items()):
+            add_content(digest.update, f"{component}.{name}", value)
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Generic, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
@@ -30,7 +31,8 @@ def frozen(*modules: nn.Module, but: Collection[Tensor] = ()) -> Iterator[None]:
         *modules: modules; the mode of every submodule and the flag of every parameter is restored at the end, also
             after an exception.
         but: parameters whose flag is not changed, see ``trainable``. Nor is the flag of a weight that has none of its
-            own: one that is computed from others, as by ``torch.func.functional_call``, or made in inference mode.
+            own: one that is computed from others, as by ``torch.func.functional_call``, made in inference mode, or not
+            initialised.
     """
     unchanged = {*map(id, but)}
     with ExitStack() as stack:
@@ -65,7 +67,7 @@ def _uncached() -> Iterator[None]:
 
 def _has_flag(weight: Tensor) -> bool:
     """Return whether torch lets the flag ``requires_grad`` of a weight be changed, and changed back."""
-    return weight.is_leaf and not weight.is_inference()
+    return not is_lazy(weight) and weight.is_leaf and not weight.is_inference()
 
 
 def copied(module: _Module, without: Collection[object] = ()) -> _Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
@@ -18,7 +19,8 @@ def named_layer(model: object, name: str, layer: str | nn.Module) -> tuple[str, 
     Raises:
         TypeError: neither a name nor a module.
         UnknownNameError: no such name; the message names the five nearest.
-        ValueError: a module that is not part of the model, or a model that has no modules.
+        ValueError: a module that is not part of the model, a layer inside of a scripted or traced module, which runs no
+            hooks, or a model that has no modules.
     """
     if not isinstance(layer, str | nn.Module):
         raise wrong_type("layer", "a dotted name or a module", layer)
@@ -28,11 +30,22 @@ def named_layer(model: object, name: str, layer: str | nn.Module) -> tuple[str, 
     if isinstance(layer, str):
         if layer not in names:
             raise unknown_name("layer", layer, names)
-        return layer, names[layer]
-    for known, module in names.items():
-        if module is layer:
-            return known, module
-    raise wrong_value("layer", f"a module inside {name}", f"a {type(layer).__name__} that is not part of it")
+        found = layer, names[layer]
+    else:
+        found = next(((known, module) for known, module in names.items() if module is layer), ("", layer))
+    if not found[0]:
+        raise wrong_value("layer", f"a module inside {name}", f"a {type(layer).__name__} that is not part of it")
+    parts = found[0].split(".")
+    around = [model, *(names.get(".".join(parts[:depth])) for depth in range(1, len(parts)))]
+    # Of the modules of torch.jit only one that was traced by itself runs hooks, and only its own.
+    if any(isinstance(each, torch.jit.ScriptModule) for each in around) or not runs_hooks(found[1]):
+        raise wrong_value("layer", "a layer of an ordinary module", f"{found[0]}, a scripted or traced one")
+    return found
+
+
+def runs_hooks(module: nn.Module) -> bool:
+    """Return whether a module runs its hooks if ordinary code calls it: any but a scripted one."""
+    return not isinstance(module, torch.jit.ScriptModule) or isinstance(module, torch.jit.TopLevelTracedModule)
 
 
 def checked_layers(layers: Iterable[str | nn.Module]) -> tuple[str | nn.Module, ...]:

@@ -1,7 +1,7 @@
 """Image classifiers in the transformers format: safetensors weights, preprocessing as a differentiable function."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, Aut
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
-from diffexplain_fast.errors import callers_level, describe, wrong_value
+from diffexplain_fast.errors import CorruptFileError, callers_level, describe, wrong_value
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.image_processors import REMEDY, preprocess_of
 from diffexplain_fast.models.labels import labels_of_config
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
@@ -24,19 +25,12 @@ from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets.outputs import SOFTMAX
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _CONFIG, _STEPS, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = [_CONFIG, _STEPS, _WEIGHTS, f"{_WEIGHTS}.index.json", "model-*.safetensors"]
-_MODES = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
-"""Interpolations of a resize by PIL's number and by torchvision's name."""
-_LARGE_CONVNEXT = 384
-"""Size in pixels from which ConvNext's processor resizes the whole image instead of cropping its centre."""
-_ORDINARY = ("Beit", "DINOv3ViT", "MobileNetV2", "MobileViT", "Segformer")
-"""Processors whose own code does not change resize, crop, scale and normalisation of an image."""
 _ANY_SIZE = 224
 """Side in pixels of the picture that tests a model if neither processor nor configuration names a size."""
-_REMEDY = "or load the model yourself and pass it to Classifier(model, preprocess=...)"
 
 
 def load_transformers(source: str | Path, *, revision: str | None, local_files_only: bool) -> Parts:
@@ -99,12 +93,18 @@ def _read_config(folder: Path, content: JsonObject) -> "PretrainedConfig":
         labels_of_config(names, 0)  # raises for a key that is not a class index
     try:
         config = AutoConfig.for_model(**content) if isinstance(names, list) else _from_folder(folder)
-    except ValueError as error:
-        wanted = f"a {_CONFIG} with a model_type of transformers"
-        raise wrong_value("classifier", wanted, f"{folder}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of the code of any configuration, on values of any file
+        wanted = f"a {_CONFIG} with a model_type of transformers, and values that it takes"
+        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise wrong_value("classifier", "an image classifier", f"the model_type {config.model_type!r} in {folder}")
+    config.return_dict = True  # a tuple has no place that says which of its parts are the logits
     return config
+
+
+def _first_line(error: Exception) -> str:
+    """Return what kind of error a library raised, and its first line."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _from_folder(folder: Path) -> "PretrainedConfig":
@@ -114,7 +114,7 @@ def _from_folder(folder: Path) -> "PretrainedConfig":
 def _check_channels(folder: Path, config: "PretrainedConfig") -> None:
     channels = getattr(config, "num_channels", 3)
     if channels != 3:
-        wanted = f"three channels, red, green and blue, {_REMEDY}"
+        wanted = f"three channels, red, green and blue, {REMEDY}"
         raise wrong_value("classifier", wanted, f"num_channels {channels} in {folder / _CONFIG}")
 
 
@@ -129,9 +129,9 @@ def _check_size(
     try:
         with frozen(model), torch.no_grad():
             answer = model(seen).logits
-    except (ValueError, RuntimeError, TypeError) as error:
+    except Exception as error:  # of the code of any model, on values of any configuration
         taken = f"pixels {list(seen.shape[1:])}, as {_STEPS} gives them"
-        got = f"a model in {folder} that does not: {str(error).strip().splitlines()[0]}"
+        got = f"a model in {folder} that does not: {_first_line(error)}"
         raise wrong_value("classifier", f"a model that takes {taken}", got) from error
     if answer.shape[1] != config.num_labels:
         wanted = f"one logit for each of the {config.num_labels} labels in {_CONFIG}"
@@ -139,16 +139,22 @@ def _check_size(
 
 
 def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
-    model, loading = AutoModelForImageClassification.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported together with the missing weights
-    )
+    try:
+        model, loading = AutoModelForImageClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported together with the missing weights
+        )
+    except (OSError, CorruptFileError):
+        raise
+    except Exception as error:  # of the code of any model, on values of any configuration
+        wanted = f"a {_CONFIG} with values of which transformers makes a model"
+        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
     missing = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     if missing:
         names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -164,10 +170,10 @@ def _read_preprocess(folder: Path, config: "PretrainedConfig") -> Preprocess | N
     read_object(folder / _STEPS)
     try:
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except ValueError as error:
-        wanted = f"a {_STEPS} of a transformers image processor, {_REMEDY}"
-        raise wrong_value("classifier", wanted, f"{folder}: {str(error).splitlines()[0]}") from error
-    return preprocess_of(processor)
+    except Exception as error:  # of the code of any processor, on options of any file
+        wanted = f"a {_STEPS} of a transformers image processor, {REMEDY}"
+        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
+    return preprocess_of(processor, str(folder / _STEPS))
 
 
 def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess | None:
@@ -176,7 +182,7 @@ def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess |
     A folder whose classes have names was made for use: its model gets pixels in [0, 1] of the size in the
     configuration, with a warning.
     """
-    wanted = f"a {_STEPS}, which says what the model does to pixels, {_REMEDY}"
+    wanted = f"a {_STEPS}, which says what the model does to pixels, {REMEDY}"
     if labels_of_config(config.id2label, config.num_labels) is None:
         raise wrong_value("classifier", wanted, f"none in {folder}")
     size = getattr(config, "image_size", None)
@@ -185,59 +191,3 @@ def _without_processor(folder: Path, config: "PretrainedConfig") -> Preprocess |
     got = f"none in {folder}: its model is given pixels in [0, 1] of {taken}, which is wrong if it normalises them"
     warnings.warn(describe("classifier", wanted, got), UserWarning, stacklevel=callers_level())
     return None if size is None else Preprocess(size=(size[0], size[1]))
-
-
-def preprocess_of(processor: "BaseImageProcessor") -> Preprocess:
-    """Return a transformers image processor as a function of pixels in [0, 1].
-
-    Raises:
-        ValueError: a step that is not a resize, centre crop, scale or normalisation.
-    """
-    kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast").removesuffix("ImageProcessor")
-    methods = ("resize", "center_crop", "rescale", "normalize", "_preprocess")
-    own_methods = [name for name in methods if ".models." in getattr(type(processor), name).__module__]
-    if kind != "ConvNext" and (getattr(processor, "do_pad", False) or (own_methods and kind not in _ORDINARY)):
-        wanted = f"only resize, centre crop, scale and normalisation, {_REMEDY}"
-        raise wrong_value(
-            "image processor", wanted, f"{type(processor).__name__}, which has its own {', '.join(own_methods)}"
-        )
-    size, crop = _size(processor) if processor.do_resize else None, None
-    if kind == "ConvNext" and isinstance(size, int):
-        large = size >= _LARGE_CONVNEXT
-        size, crop = ((size, size), None) if large else (int(size / processor.crop_pct), (size, size))
-    elif getattr(processor, "do_center_crop", False):
-        crop = processor.crop_size.height, processor.crop_size.width
-    smallest = 0 if size is None else size if isinstance(size, int) else min(size)
-    pads = crop is not None and smallest < max(crop)
-    scale = 255.0 * processor.rescale_factor if processor.do_rescale else 255.0
-    normalise = processor.do_normalize
-    return Preprocess(
-        size=size,
-        mode="bilinear" if size is None else _mode(processor.resample),
-        crop=crop,
-        more_before=pads and type(processor).__name__.endswith("Pil"),
-        scale=1.0 if abs(scale - 1) < 1e-6 else scale,
-        bgr=bool(getattr(processor, "do_flip_channel_order", False)),
-        mean=_per_channel(processor.image_mean) if normalise else None,
-        std=_per_channel(processor.image_std) if normalise else None,
-    )
-
-
-def _size(processor: "BaseImageProcessor") -> tuple[int, int] | int:
-    size = processor.size
-    if size.height and size.width:
-        return size.height, size.width
-    if size.shortest_edge and not size.longest_edge:
-        return size.shortest_edge
-    raise wrong_value("image processor size", "height and width, or shortest_edge", dict(size))
-
-
-def _mode(resample: object) -> str:
-    number = getattr(resample, "value", resample)
-    if number not in _MODES:
-        raise wrong_value("image processor resample", f"2 (bilinear) or 3 (bicubic), {_REMEDY}", resample)
-    return _MODES[number]
-
-
-def _per_channel(values: float | Iterable[float]) -> tuple[float, ...]:
-    return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.models.hooked import uncompiled
 from diffexplain_fast.models.labels import check_text
 from diffexplain_fast.ops._constants import constant
 
@@ -271,6 +272,8 @@ class ClipText:
         start = 1 + place + (length - len(bodies[0]) - _SPECIAL_SHARE if left else 0)
         with ExitStack() as stack:
             stack.enter_context(frozen(self.encoder))
+            if layer.skipped or soft is not None:
+                stack.enter_context(uncompiled())  # code that was compiled without these hooks would not run them
             entered = stack.enter_context(_entering(self._layer(layer)))
             if soft is not None:
                 stack.enter_context(soft_prompt(self.encoder, soft, start))

@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,12 +24,14 @@ class Response:
             outputs.
         activations: output of each requested layer, by the name or module that requested it.
         output: meaning of the logits, one of ``targets.outputs.OUTPUTS``.
+        apart: the requested layers whose outputs do not have one row for each image first, such as [T, B, D].
     """
 
     pixels: Tensor
     logits: Tensor
     activations: Mapping[str | nn.Module, Tensor] = field(default_factory=dict)
     output: str = SOFTMAX
+    apart: Collection[str | nn.Module] = ()
 
 
 class Bindable(Protocol):

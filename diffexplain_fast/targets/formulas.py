@@ -15,6 +15,10 @@ _TERMS = re.compile(r"\s+([+-])\s+")
 _FACTOR = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)", re.DOTALL)
 _SIGNED = re.compile(r"-\s*((?:logit|probability|neuron):.+)", re.DOTALL)
 _LONGEST_NUMBER = 18
+WANTED = "a class index, a label or a target"
+"""What a target has to be, in messages."""
+NOTHING = "nothing: the target is empty"
+"""What an empty text is called in messages."""
 
 
 def parse_target(text: str, labels: Collection[str] | None) -> int | str | Target:
@@ -29,11 +33,13 @@ def parse_target(text: str, labels: Collection[str] | None) -> int | str | Targe
         labels: names of the classes, None if they have none.
 
     Raises:
-        ValueError: a term of a sum that is none of these; the message names the term.
+        ValueError: an empty text, or a term of a sum that is none of these; the message names the term.
     """
     known = frozenset(labels or ())
     if text in known:
         return text
+    if not text.strip():
+        raise wrong_value("target", WANTED, NOTHING)
     if not is_formula(text):
         return _class_of(text, known)
     first, *rest = _TERMS.split(text.strip())

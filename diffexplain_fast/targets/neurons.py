@@ -115,7 +115,7 @@ class Neuron(Target):
 
     def __call__(self, response: Response) -> Tensor:
         output = response.activations[self.layer]
-        axis = self._axis(output, response.pixels)
+        axis = self._axis(output, response.pixels, apart=self.layer in response.apart)
         if self.unit >= output.shape[axis]:
             raise _unknown_unit(str(self.layer), self.unit, output.shape[axis])
         picked = output.select(axis, self.unit)
@@ -133,7 +133,7 @@ class Neuron(Target):
         index: tuple[slice | int, ...] = (slice(None), *at)
         return picked[index]
 
-    def _axis(self, output: Tensor, pixels: Tensor) -> int:
+    def _axis(self, output: Tensor, pixels: Tensor, *, apart: bool) -> int:
         batch, _, *picture = pixels.shape
         shape = list(output.shape)
         if self.channel is not None:
@@ -142,9 +142,10 @@ class Neuron(Target):
         elif not 2 <= output.ndim <= _MOST_AXES:
             wanted = "shape [B, C, H, W], [B, H, W, C], [B, T, D] or [B, D], or channel= with the axis of its units"
             raise wrong_value(f"output of {self.layer}", wanted, shape)
-        if shape[0] != batch:
+        if shape[0] != batch or apart:
             wanted = f"one row for each of the {batch} images first"
-            raise wrong_value(f"output of {self.layer}", wanted, f"shape {shape}")
+            got = f"shape {shape}" + (", whose first axis counts something else" if shape[0] == batch else "")
+            raise wrong_value(f"output of {self.layer}", wanted, got)
         if self.channel is not None:
             return self.channel
         layout = self.layout

@@ -43,3 +43,32 @@ def test_a_processor_of_another_size_than_the_model_is_refused_when_loaded(saved
 def test_names_as_a_list_or_in_any_order(copy: Path, names: Any) -> None:
     edit_json(copy / "config.json", id2label=names)
     assert Classifier.from_pretrained(copy).labels == LABELS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"do_center_crop": True}, "crop_size: wanted height and width, because do_center_crop is true, got None"),
+        ({"image_mean": None}, "image_mean: wanted a number, or one for each of three channels, got None"),
+        ({"image_mean": [0.5, 0.5]}, r"image_mean: wanted .*, got \[0.5, 0.5\]"),
+        ({"image_std": [0, 0, 0]}, r"image_std: wanted .*, got \[0, 0, 0\]"),
+        ({"rescale_factor": 0}, "rescale_factor: wanted a number above 0, got 0"),
+    ],
+)
+def test_a_value_of_a_processor_is_named_with_its_file(copy: Path, changes: dict, message: str) -> None:
+    edit_json(copy / STEPS, do_normalize=True, **changes)
+    with pytest.raises(ValueError, match=f"{copy / STEPS} {message}"):
+        Classifier.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(("name", "changes"), [(STEPS, {"size": "x"}), ("config.json", {"hidden_sizes": "x"})])
+def test_a_value_that_transformers_does_not_take_is_refused(copy: Path, name: str, changes: dict) -> None:
+    edit_json(copy / name, **changes)
+    with pytest.raises(ValueError, match=rf"^classifier: wanted a {name} .*, got {copy}: \w+: "):
+        Classifier.from_pretrained(copy)
+
+
+def test_a_model_that_returns_tuples_is_read(copy: Path) -> None:
+    expected = Classifier.from_pretrained(copy)(pixels())
+    edit_json(copy / "config.json", return_dict=False)
+    assert torch.equal(Classifier.from_pretrained(copy)(pixels()), expected)

@@ -1,5 +1,6 @@
 """Preprocessing as a function of pixels, compared with the image processors that it replaces, and its gradient."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from transformers.models.levit.image_processing_pil_levit import LevitImageProce
 from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
 from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
 from transformers.models.perceiver.image_processing_pil_perceiver import PerceiverImageProcessorPil
+from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from diffexplain_fast.models.image_processors import preprocess_of
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.transformers_classifiers import preprocess_of
 
 PROCESSORS: list[tuple[type, dict[str, Any]]] = [
     (ViTImageProcessorPil, {"size": {"height": 32, "width": 40}}),
@@ -37,6 +39,15 @@ PROCESSORS: list[tuple[type, dict[str, Any]]] = [
     (DeiTImageProcessorPil, {"size": 40, "crop_size": 32}),
     (ConvNextImageProcessorPil, {"size": {"shortest_edge": 32}, "crop_pct": 0.8}),
     (ConvNextImageProcessorPil, {"size": 384}),
+    (ConvNextImageProcessorPil, {"size": 384, "do_center_crop": True, "crop_size": 224}),
+    (
+        ConvNextImageProcessorPil,
+        {"size": 400, "resample": 2, "do_center_crop": True, "crop_size": {"height": 450, "width": 301}},
+    ),
+    (ConvNextImageProcessorPil, {"size": 40, "do_center_crop": True, "crop_size": 32}),
+    (ConvNextImageProcessorPil, {"do_resize": False, "do_center_crop": True, "crop_size": 32}),
+    (SegformerImageProcessorPil, {"size": 40}),
+    (SegformerImageProcessorPil, {"size": 40, "do_center_crop": True, "crop_size": 32}),
     (BeitImageProcessorPil, {"size": 32, "crop_size": 24, "do_center_crop": True}),
     (MobileNetV2ImageProcessorPil, {"size": {"shortest_edge": 40}, "crop_size": 32}),
     (MobileViTImageProcessorPil, {"size": {"shortest_edge": 40}, "crop_size": 32}),
@@ -139,6 +150,55 @@ def test_an_odd_padding_is_where_the_processor_puts_it(size: tuple[int, int]) ->
 def test_a_processor_of_other_steps_is_refused(processor: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preprocess_of(processor())
+
+
+PADDED = {"size": 32, "do_center_crop": True, "crop_size": 40}
+"""ConvNext crops to 32, and then pads to 40, which one resize and one crop cannot do."""
+
+
+class Brighter(ViTImageProcessorPil):
+    """A processor of a user, with a step of its own outside of the methods that are looked at."""
+
+    def _prepare_image_like_inputs(self, *args: Any, **options: Any) -> Any:
+        return [image // 2 for image in super()._prepare_image_like_inputs(*args, **options)]
+
+
+class Failing(ViTImageProcessorPil):
+    def _prepare_image_like_inputs(self, *args: Any, **options: Any) -> Any:
+        raise KeyError("pixels")
+
+
+@pytest.mark.parametrize(
+    ("processor", "got"),
+    [
+        (lambda: ConvNextImageProcessorPil(**PADDED), "ConvNextImageProcessorPil, whose picture of 61 x 75 differs by"),
+        (lambda: Brighter(), "Brighter, whose picture of 61 x 75 differs by"),
+        (lambda: Failing(), "Failing, whose picture of 61 x 75 ends in KeyError: 'pixels'"),
+    ],
+)
+def test_a_processor_that_does_something_else_is_refused(processor: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=f"image processor: wanted a processor that resizes, .* got .*{got}"):
+        preprocess_of(processor())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"do_center_crop": True}, "p crop_size: wanted height and width, because do_center_crop is true, got None"),
+        ({"image_mean": None}, "p image_mean: wanted a number, or one for each of three channels, got None"),
+        ({"image_mean": "x"}, "p image_mean: wanted .*, got 'x'"),
+        ({"image_mean": [0.5, 0.5]}, r"p image_mean: wanted .*, got \[0.5, 0.5\]"),
+        ({"image_std": [0.5, 0.5, 0]}, r"p image_std: wanted .*, none of them 0, got \[0.5, 0.5, 0\]"),
+        ({"image_std": math.nan}, "p image_std: wanted .*, got nan"),
+        ({"rescale_factor": 0}, "p rescale_factor: wanted a number above 0, got 0"),
+        ({"rescale_factor": None}, "p rescale_factor: wanted a number above 0, got None"),
+        ({"size": {"height": -3, "width": 32}}, "p size: wanted height and width of at least 1, got .*-3"),
+        ({"size": {"shortest_edge": -3}}, "p size: wanted a shortest_edge of at least 1, got -3"),
+    ],
+)
+def test_an_option_out_of_range_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preprocess_of(ViTImageProcessorPil(**options), "p")
 
 
 def test_the_gradient_of_preprocess_is_exact() -> None:

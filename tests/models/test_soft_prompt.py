@@ -254,3 +254,18 @@ def test_many_calls_leave_nothing_behind(pipe):
     for _ in range(50):
         pipeline.encode_soft(soft).prompt_embeds.sum().backward()
     assert state(pipe) == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_soft_tokens_reach_a_compiled_encoder():
+    pipe = tiny_sd()
+    pipeline = load_pipeline(pipe)
+    soft = pipeline.token_embeddings("red boat")
+    with torch.no_grad():
+        expected = pipeline.encode_soft(soft + 1)
+        pipe.text_encoder.compile(backend="eager")
+        pipeline = load_pipeline(pipe)
+        pipeline.encode_text(["a photo"])
+        torch.testing.assert_close(pipeline.encode_soft(soft + 1)[0], expected[0])
+    torch._dynamo.reset()

@@ -11,6 +11,8 @@ from torch.nn.functional import interpolate
 from diffexplain_fast.coloured import check_range
 from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.hooked import uncompiled
+from diffexplain_fast.models.layers import runs_hooks
 from diffexplain_fast.targets import ClassLogit, ClassProbability, as_target
 
 
@@ -76,8 +78,9 @@ def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str |
     with torch.inference_mode(False), torch.enable_grad():
         given = pixels.detach().clone()
         classifier.settle(given)  # before hooks exist, which would see the probe pictures
-        method = _method(asked, _chosen(classifier, asked, given[:1], layer))
-        found = method.attribute(given.requires_grad_(), relu_attributions=True).detach().float()
+        with uncompiled():  # which runs the hooks of captum, and ours
+            method = _method(asked, _chosen(classifier, asked, given[:1], layer))
+            found = method.attribute(given.requires_grad_(), relu_attributions=True).detach().float()
     found = interpolate(found, given.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     most = found.amax((1, 2), keepdim=True)
     scaled: np.ndarray = torch.where(most > 0, found / most, torch.zeros_like(found)).cpu().numpy()
@@ -109,8 +112,12 @@ def _chosen(
         found.append((module, output))
         return output.clone()  # as captum does: the next module may work in place
 
-    modules = dict(classifier.model.named_modules())
-    wanted = [*modules.values()] if layer is None else [modules[classifier.resolve_layer(layer)]]
+    modules = dict(classifier.model.named_modules(remove_duplicate=False))
+    wanted = (
+        filter(runs_hooks, dict.fromkeys(modules.values()))
+        if layer is None
+        else [modules[classifier.resolve_layer(layer)]]
+    )
     handles = [module.register_forward_hook(look) for module in wanted]
     try:
         score = asked(pixels.detach().clone().requires_grad_())

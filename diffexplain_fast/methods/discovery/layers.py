@@ -31,7 +31,7 @@ class Layers:
 
         Raises:
             UnknownNameError: no such layer.
-            ValueError: a layer whose modules do not show the axis of its units.
+            ValueError: a layer whose modules do not show the axis of its units, or whose rows are not the images.
         """
         name = self._classifier.resolve_layer(layer)
         return name, self._means(name, self._pool.as_pixels(self._pool.blank())).shape[1]
@@ -62,7 +62,10 @@ class Layers:
 
     @torch.no_grad()
     def _means(self, name: str, pixels: Tensor) -> np.ndarray:
-        activation = self._classifier.respond(pixels, [name]).activations[name]
+        response = self._classifier.respond(pixels, [name])
+        activation = response.activations[name]
+        if name in response.apart:
+            raise wrong_value("layer", "one whose output has one row for each image first", list(activation.shape))
         axis = channel_axis(
             activation.shape, layout_of(cast(nn.Module, self._classifier.model), name), pixels.shape[2:]
         )
