@@ -162,6 +162,10 @@ def processed(pipe):
     pipe.unet.set_attn_processor(SlicedAttnProcessor(1))
 
 
+def another_module(pipe):
+    pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[1] = torch.nn.Tanh()
+
+
 def tiny_decoder(pipe):
     pipe.vae = diffusers.AutoencoderTiny(
         latent_channels=4,
@@ -183,6 +187,7 @@ OWN_MODULES = {
     "hooks on a module": hooked,
     "methods replaced in a module or in its class, such as a convolution that tiles": replaced,
     "attention processors of your own": processed,
+    "modules of your own, such as an activation in place of a `Dropout`, or one more in a list": another_module,
     "another VAE, such as `AutoencoderTiny`": tiny_decoder,
     "trained weights, except LoRA on attention and feed-forward projections": trained,
 }
@@ -200,6 +205,18 @@ def test_models_that_the_engine_does_not_know_run_through_their_modules(name):
     prompt = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
     sampler(prompt, generator=torch.Generator().manual_seed(0)).sum().backward()
     assert prompt.grad.norm() > 0 and "runs through its own modules" in sampler.plan.note
+
+
+def test_adapters_of_parameters_have_a_gradient_but_no_memory_plan():
+    pipe, config = tiny_sd(), pytest.importorskip("peft").LoraConfig
+    pipe.unet.requires_grad_(False)
+    pipe.unet.add_adapter(config(r=2, target_modules=[], target_parameters=["attn1.to_q.weight"]))
+    sampler = accelerate(pipe, num_inference_steps=1, guidance_scale=1.0)
+    prompt = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    sampler(prompt, generator=torch.Generator().manual_seed(0)).sum().backward()
+    assert prompt.grad.norm() > 0
+    with pytest.raises(ValueError, match=r"^memory: wanted None, because a plan is counted on tensors without values"):
+        _ = sampler.plan
 
 
 def test_a_vae_of_more_than_colours_is_refused():
