@@ -7,40 +7,25 @@ where no words convince as the prompt does, and no word is in a name that convin
 well with others in its place (``replacing``).
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
-from itertools import combinations
-
 from diffexplain_fast.editing.likelihood import has_error
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
-from diffexplain_fast.methods.diffexplainer.dictionary import ranked, score_of
+from diffexplain_fast.methods.diffexplainer.dictionary import score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
 from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, Words, best_in_company, replaceable
 from diffexplain_fast.methods.diffexplainer.screening import (
     Start,
     look_again,
-    screen,
     soft_from_text,
-    with_few_steps,
 )
 from diffexplain_fast.methods.diffexplainer.telling import telling_words
-from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+from diffexplain_fast.methods.diffexplainer.texts import HOPE, PROPOSED, drawn_texts, tried
 from diffexplain_fast.results.named import Named
 
-_PROPOSED = 8
-"""Proposed words that are drawn, alone, in pairs, and as a third word."""
-_FINALISTS = 2
-"""Texts that are scored on the validation latents after each screening."""
 _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
-_HOPE = 0.25
-"""Mean probability of words below which no third word is tried, and a single word is not looked at again."""
 
 
 def can_name(problem: Problem, options: Options) -> bool:
@@ -73,7 +58,11 @@ def name_found(
     words = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else []
     words = words or proposed_words(problem, [found.soft])
     least = max(_LEAST, AS_WELL * score_of(found))
-    texts = _tried(problem, options, words, least, kept, drawn)
+    texts = tried(problem, options, words, least, kept, drawn)
+    if not drawn and has_error(problem.pipeline) and not (texts and score_of(texts[0][1]) >= least):
+        more = telling_words(problem, found.name, found.soft, kept, of_most=True)
+        words, more = [*dict.fromkeys([*words, *more])], [word for word in more if word not in words]
+        texts = _with_singles(problem, options, more, texts, kept)
     starts = [start for _, start in texts]
     is_name = bool(starts) and score_of(starts[0]) >= least
     if not is_name and problem.cost.is_at_limit:
@@ -97,38 +86,12 @@ def name_found(
     return named, [*([] if best is None else [best]), *rest]
 
 
-def _tried(
-    problem: Problem, options: Options, words: list[str], least: float, kept: Kept, drawn: bool
+def _with_singles(
+    problem: Problem, options: Options, words: list[str], texts: list[tuple[Words, Start]], kept: Kept
 ) -> list[tuple[Words, Start]]:
-    """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be."""
-
-    def with_more(texts: list[tuple[Words, Start]], more: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
-        words_of = {" ".join(said): said for said in more}
-        found = [(words_of[start.name], start) for start in _drawn(problem, options, [*words_of], kept, hope)]
-        return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
-
-    words = words[:_PROPOSED]
-    texts = [] if drawn else with_more([], [(word,) for word in words], _HOPE)
-    if not texts or score_of(texts[0][1]) < least:
-        texts = with_more(texts, combinations(words, 2), 0.0)
-    if texts and _HOPE <= score_of(texts[0][1]) < least:
-        first = texts[0][0]
-        texts = with_more(texts, [(*first, word) for word in words if word not in first], 0.0)
-    return texts
-
-
-def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float) -> list[Start]:
-    """Return the best of texts with a first score of at least ``hope``, scored on the validation latents."""
-    texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
-    if not texts or problem.cost.leaves_out(NAMING):
-        return []
-    # The pictures are of no use to the next target, so they are not kept.
-    alone, is_over = replace(kept, album=Album(room=0)), partial(problem.cost.leaves_out, NAMING)
-    quick = with_few_steps(problem, options)
-    starts = screen(quick, texts, options.n_tokens, alone, lambda done: None, is_over)
-    starts = [replace(start, origin="proposals") for start in new_ones(problem, starts)]
-    starts.sort(key=score_of, reverse=True)
-    return ranked(problem, options.n_validation, [one for one in starts if score_of(one) >= hope][:_FINALISTS], kept)
+    """Return texts and single words, the best first: where one of two things is enough, no word fits all pictures."""
+    singles = [((one.name,), one) for one in drawn_texts(problem, options, words[:PROPOSED], kept, HOPE)]
+    return sorted([*texts, *singles], key=lambda text: score_of(text[1]), reverse=True)
 
 
 def _needed(

@@ -2,8 +2,8 @@
 
 A word fits a picture where the denoiser's error on noisy samples of the picture falls when the caption says the word.
 It is asked in two stages. The gradient of the error with respect to the text of a neutral caption says for all words at
-once by how much each would lower it, to the first order, so that a vocabulary of thousands costs a few rows. For the
-words that promise most, the error itself is computed, on noisy samples that are the same for all of them.
+once by how much each would lower it, to the first order, so that thousands of words cost a few rows. For the words
+that promise most, the error itself is computed, on the same noisy samples.
 
 Source: Li, Prabhudesai, Duggal, Brown, Pathak, "Your Diffusion Model is Secretly a Zero-Shot Classifier"
 (arXiv 2303.16203), eq. 5, with shared noise as in section 3.3.
@@ -25,20 +25,14 @@ from diffexplain_fast.models.conditioning import Conditioning
 
 NAME = "naming"
 """Stage of the latents, and first part of keys."""
-PICTURES = 8
-"""Pictures of the prompt that are drawn; those that convince are asked about."""
-TOLD = 8
-"""Words that are returned, at most."""
-_GRADIENTS = 16
-"""Noisy samples behind the first-order estimate."""
-_PRESELECTED, _BETTER = 32, 12
-"""Words whose error is computed, and those of them for which more samples are."""
-_FEW, _MORE = 4, 8
-"""Noisy samples for each preselected word, and further ones for each of the better ones."""
+PICTURES, TOLD = 8, 8
+"""Pictures of the prompt that are drawn, of which those that convince are asked about, and words that are returned."""
+_GRADIENTS, _ENCODED = 16, 64
+"""Noisy samples behind the first-order estimate, and texts that are encoded at a time."""
+_PRESELECTED, _BETTER, _FEW, _MORE = 32, 12, 4, 8
+"""Words whose error is computed and those that go on; noisy samples of each word, and further ones of those."""
 _NOISIEST, _CLEAREST = 0.97, 0.85
 """Levels of noise between which a word tells most: below them the sample shows by itself what the word would say."""
-_ENCODED = 64
-"""Texts that are encoded at a time."""
 
 
 class _Samples:
@@ -78,7 +72,7 @@ class _Samples:
         return tuple(total)
 
 
-def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept) -> list[str]:
+def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept, of_most: bool = False) -> list[str]:
     """Return the words under which the denoiser knows convincing pictures best, the best first.
 
     Args:
@@ -86,6 +80,7 @@ def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept) -> list
         name: of the prompt, under which the words are kept.
         soft: the prompt's soft tokens [n, d].
         kept: results of an interrupted run; extended here.
+        of_most: leave out the third of the samples that a word fits worst: these pictures may show something else.
 
     Returns:
         At most ``TOLD`` words; none where hardly any picture of the prompt convinces.
@@ -93,13 +88,13 @@ def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept) -> list
     Raises:
         NonFiniteError: an error of the denoiser is NaN or infinite.
     """
-    names = problem.pipeline.words()
-    told = kept.scored([NAME, name], TOLD, lambda: _told(problem, soft, names))
+    names, key = problem.pipeline.words(), [NAME, name, *["most"] * of_most]
+    told = kept.scored(key, TOLD, lambda: _told(problem, soft, names, of_most))
     return [names[int(place)] for place in told if place >= 0]
 
 
 @torch.no_grad()
-def _told(problem: Problem, soft: Tensor, names: list[str]) -> Tensor:
+def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Tensor:
     """Return the places of words in the vocabulary [TOLD], the best first; -1 after the last of them."""
     told = torch.full((TOLD,), -1.0, dtype=torch.float64, device="cpu")
     pixels = problem.images(problem.encode_soft(soft), NAME, [*range(PICTURES)])
@@ -112,13 +107,13 @@ def _told(problem: Problem, soft: Tensor, names: list[str]) -> Tensor:
     softs = {place: _with_last(problem, neutral, [place])[0] for place in chosen}
     usual, gains = samples.errors(neutral, 0, _FEW + _MORE), dict[int, Tensor]()
     for first, count, among in ((0, _FEW, _PRESELECTED), (_FEW, _MORE, _BETTER)):
-        for place in sorted(gains, key=lambda place: -float(gains[place].mean()))[:among] if gains else chosen:
+        for place in sorted(gains, key=lambda place: -_mean(gains[place], of_most))[:among] if gains else chosen:
             if problem.cost.leaves_out(NAMING):
                 break
             gain = usual[first : first + count] - samples.errors(softs[place], first, count)
             gains[place] = torch.cat([gains[place], gain]) if place in gains else gain
     known = max(map(len, gains.values()), default=0)
-    means = {place: float(gain.mean()) for place, gain in gains.items() if len(gain) == known}
+    means = {place: _mean(gain, of_most) for place, gain in gains.items() if len(gain) == known}
     best = [place for place in sorted(means, key=lambda place: -means[place]) if means[place] > 0][:TOLD]
     told[: len(best)] = torch.tensor(best, dtype=torch.float64, device="cpu")
     return told
@@ -137,6 +132,10 @@ def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[s
     near = (normalize(soft.float(), dim=-1) @ problem.vocabulary[whole].T).amax(0)
     orders = [score.argsort(descending=True, stable=True).tolist() for score in (torch.cat(lowering), near)]
     return [*dict.fromkeys(whole[i] for both in zip(*orders, strict=True) for i in both)][:_PRESELECTED]
+
+
+def _mean(gains: Tensor, of_most: bool) -> float:
+    return float((gains.sort().values[len(gains) // 3 :] if of_most else gains).mean())
 
 
 def _parts(text: Conditioning) -> list[Tensor]:

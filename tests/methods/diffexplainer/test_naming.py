@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.search.cells import classifier_of
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer import naming, replacing, telling
+from diffexplain_fast.methods.diffexplainer import naming, replacing, telling, texts
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.naming import name_found
@@ -39,10 +39,11 @@ def named_as(
     prompt: float = 0.98,
     shown: Sequence[str] = SHOWN,
     exact: Mapping[str, float] | None = None,
+    in_most: Sequence[str] = (),
 ) -> Named:
     """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it.
 
-    Texts of ``exact`` convince with theirs.
+    Texts of ``exact`` convince with theirs. Words ``in_most`` are shown by most pictures, and those ``shown`` by all.
     """
 
     def score(text: str) -> float:
@@ -61,8 +62,8 @@ def named_as(
     def by_turns(problem: Problem, options: Options, texts: list[str]) -> Tensor:
         return torch.tensor([score(texts[i % len(texts)]) for i in range(options.n_validation)], dtype=torch.float64)
 
-    monkeypatch.setattr(naming, "telling_words", lambda *_: [*shown])
-    monkeypatch.setattr(naming, "screen", screen)
+    monkeypatch.setattr(naming, "telling_words", lambda *_, of_most=False: [*(in_most if of_most else shown)])
+    monkeypatch.setattr(texts, "screen", screen)
     monkeypatch.setattr(naming, "look_again", look)
     monkeypatch.setattr(replacing, "_scores", by_turns)
     monkeypatch.setattr("diffexplain_fast.methods.diffexplainer.dictionary.look_again", look)
@@ -78,6 +79,20 @@ def test_a_pair_is_named_with_what_each_word_is_worth(monkeypatch: pytest.Monkey
     assert name["words"] == ["blue", "desert"] and name["pictures"] == 8
     assert (name["probability"], name["prompt_probability"]) == pytest.approx((0.97, 0.98), abs=1e-9)
     assert name["without"] == pytest.approx({"blue": 0.02, "desert": 0.02}, abs=1e-9)
+
+
+def test_one_of_two_things_that_serve_is_named_though_not_all_pictures_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve, shown = {frozenset({"desert"}): 0.97, frozenset({"blue"}): 0.96}, ["tree", "house"]
+    name = named_as(monkeypatch, serve, shown=shown, in_most=["tree", "blue", "desert"])
+    assert name["words"] == ["desert"] and name["shown"] == ["tree", "house", "blue", "desert"]
+    assert named_as(monkeypatch, serve, shown=shown)["words"] == []
+    assert named_as(monkeypatch, serve, shown=["blue"], in_most=["desert"])["words"] == ["blue"]
+
+
+def test_words_of_most_pictures_leave_out_the_third_that_they_fit_worst() -> None:
+    gains = torch.tensor([45.0, -580.0, 58.0, 14.0, 17.0, -543.0])
+    assert telling._mean(gains, of_most=False) == pytest.approx(-164.8, abs=0.1)
+    assert telling._mean(gains, of_most=True) == pytest.approx(33.5)
 
 
 def test_an_entry_of_a_vocabulary_that_has_a_space_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""Texts of words that a prompt's pictures show, drawn to see whether they convince: single words, pairs, and threes."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+
+from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer.album import Album
+from diffexplain_fast.methods.diffexplainer.budget import NAMING
+from diffexplain_fast.methods.diffexplainer.dictionary import ranked, score_of
+from diffexplain_fast.methods.diffexplainer.kept import Kept
+from diffexplain_fast.methods.diffexplainer.likeness import new_ones
+from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.replacing import Words
+from diffexplain_fast.methods.diffexplainer.screening import Start, screen, with_few_steps
+from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+
+PROPOSED = 8
+"""Proposed words that are drawn, alone, in pairs, and as a third word."""
+_FINALISTS = 2
+"""Texts that are scored on the validation latents after each screening."""
+HOPE = 0.25
+"""Mean probability of words below which no third word is tried, and a single word is not looked at again."""
+
+
+def tried(
+    problem: Problem, options: Options, words: list[str], least: float, kept: Kept, drawn: bool
+) -> list[tuple[Words, Start]]:
+    """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be."""
+
+    def with_more(texts: list[tuple[Words, Start]], more: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
+        words_of = {" ".join(said): said for said in more}
+        found = [(words_of[start.name], start) for start in drawn_texts(problem, options, [*words_of], kept, hope)]
+        return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
+
+    words = words[:PROPOSED]
+    texts = [] if drawn else with_more([], [(word,) for word in words], HOPE)
+    if not texts or score_of(texts[0][1]) < least:
+        texts = with_more(texts, combinations(words, 2), 0.0)
+    if texts and HOPE <= score_of(texts[0][1]) < least:
+        first = texts[0][0]
+        texts = with_more(texts, [(*first, word) for word in words if word not in first], 0.0)
+    return texts
+
+
+def drawn_texts(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float) -> list[Start]:
+    """Return the best of texts with a first score of at least ``hope``, scored on the validation latents."""
+    texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
+    if not texts or problem.cost.leaves_out(NAMING):
+        return []
+    # The pictures are of no use to the next target, so they are not kept.
+    alone, is_over = replace(kept, album=Album(room=0)), partial(problem.cost.leaves_out, NAMING)
+    quick = with_few_steps(problem, options)
+    starts = screen(quick, texts, options.n_tokens, alone, lambda done: None, is_over)
+    starts = [replace(start, origin="proposals") for start in new_ones(problem, starts)]
+    starts.sort(key=score_of, reverse=True)
+    return ranked(problem, options.n_validation, [one for one in starts if score_of(one) >= hope][:_FINALISTS], kept)
