@@ -1,6 +1,7 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class Attribution(Drawn):
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
             edit of it was verified.
-        placebos: effects of edits that say the same again, by editor.
+        placebos: effects of edits that say the same again, by editor; empty where none was made, see ``unmeasured``.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.
         found: all edited pictures by number of the picture.
@@ -67,10 +68,16 @@ class Attribution(Drawn):
 
     @property
     def unmeasured(self) -> str:
-        """What the budget left out of ``errors``, as a sentence; "" where it left out nothing."""
+        """What of ``errors`` and ``placebos`` was not measured, in sentences; "" where nothing that counts is missing.
+
+        The budget may have left out errors. Without placebos, of which ``editor="guide"`` has none, p-values over
+        several pictures are those of Student's test alone.
+        """
         count = len(self.settings.get("redraws_left_out") or [])
         said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
-        return said if count else ""
+        several = max(Counter(row.concept for row in self.rows).values(), default=0) > 1
+        alone = "No placebo was made, so that p-values over pictures are those of Student's test alone."
+        return " ".join([said] * bool(count) + [alone] * (several and not any(self.placebos.values())))
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.

@@ -45,7 +45,7 @@ def decide(
             of the share of pictures without a target's own object that are answered with the target, by the lower end
             of its interval. "spurious": the largest effect of a shortcut, by the lower end of its interval. "findings":
             how many shortcuts. "worst_group": the lowest accuracy, of a label and a concept in own pictures with labels
-            by the upper end of its interval, or else in generated pictures with a concept that is a finding.
+            by the lowest upper end of an interval, or else in generated pictures with a concept that is a finding.
             "unexplained": how many classes in own pictures are answered for something that no concept names. A shortcut
             of a difference of two audits is one that the first relies on more.
         rows: of the audit.
@@ -140,8 +140,9 @@ def _findings(rows: Sequence[AuditRow], photographs: Photographs | None) -> tupl
 
 
 def _worst_group(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
-    if photographs is not None and photographs.worst_group is not None:
-        worst = photographs.worst_group
+    groups = [] if photographs is None else [part for part in photographs.slices if part.concept]
+    if groups:  # few pictures with a low accuracy do not hide many that are surely below the limit
+        worst = min(groups, key=lambda part: part.high)
         return worst.high, f"at most, in {worst.pictures} own pictures of {worst.label} with {worst.concept}"
     found = [(row.accuracy_with, row.concept, row.target) for row in rows if row.finding]
     found += [(row.accuracy_without, "the median of their group", row.target) for row in rows]

@@ -51,7 +51,8 @@ class Effect:
         low: lower end of the 95 % interval, over pictures; of one picture its own, which may be infinite.
         high: upper end.
         adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1 of
-            a single picture where a budget ended before that was measured.
+            a single picture where a budget ended before that was measured. Of several pictures without placebos it is
+            that of Student's test; see ``Attribution.unmeasured``.
         n: pictures with a verified edit.
         effect_all: the same mean over all pictures, verified or not.
         success: share of verified edits.

@@ -35,42 +35,87 @@ def clustered_effects(values: np.ndarray, donors: np.ndarray) -> Effects:
     """Return every value's effect against the median of its group, from pictures that each got every value.
 
     Outcomes of one picture share the picture, and outcomes of one donor share the donor, so the errors are clustered
-    both ways. Each picture's own mean is taken away first, because only differences between values are estimated. The
-    error of a value minus the weighted values in the middle of its group is multiplied by how much ``against_median``
-    adds to the same error without clusters, for the choice of the middle, and is never below that one. The degrees of
-    freedom are the number of clusters minus one, of pictures or of donors, whichever is smaller.
+    both ways. Each picture's own mean is taken away first, because only differences between values are estimated. A
+    donor's share in a value is measured against the mean of the other values, which holds all of it, and is divided by
+    what the mean over few donors hides of it. The error of a value minus the weighted values in the middle of its group
+    holds the donors of them all. It is multiplied by how much ``against_median`` adds to the same error without
+    clusters, for the choice of the middle, and is never below that one.
+
+    The degrees of freedom are Satterthwaite's, over the donors of each value with the squared weights of the values.
+    They are computed for variances as estimated and for donors that vary alike in all values, because a variance of
+    few donors may be small by chance; the smaller number counts, and at most the pictures minus one.
 
     Args:
         values: float [pictures, values, outcomes]: what was said of a picture with a value pasted into it; finite.
-        donors: int [pictures, values]: the picture from which the value was taken.
+        donors: int [pictures, values]: the picture from which the value was taken; it has no other value of the group.
 
     Raises:
         ImportError: statsmodels is missing; names the extra.
-        ValueError: shapes that do not fit, or fewer than two pictures or values.
+        ValueError: shapes that do not fit, or fewer than two pictures, values, or donors of a value.
 
     Source: A. C. Cameron, J. B. Gelbach and D. L. Miller, "Robust inference with multiway clustering", Journal of
-    Business and Economic Statistics 29 (2011), section 2, as statsmodels computes it.
+    Business and Economic Statistics 29 (2011), section 2, with one-way clusters as statsmodels computes them; degrees
+    of freedom, R. M. Bell and D. F. McCaffrey, "Bias reduction in standard errors for linear regression with
+    multi-stage samples", Survey Methodology 28 (2002).
     """
     if values.ndim != 3 or donors.shape != values.shape[:2] or min(values.shape[:2]) < 2:
         raise wrong_value("values", "[pictures, values, outcomes], at least two of each", list(values.shape))
+    few = [len(np.unique(column)) for column in donors.T]
+    if min(few) < 2:
+        raise wrong_value("donors", "at least two of every value", few)
     check_clustered()
     linear_model = importlib.import_module("statsmodels.regression.linear_model")
     pictures, levels, outcomes = values.shape
-    within = (values - values.mean(1, keepdims=True)).reshape(-1, outcomes)
+    apart = values - values.mean(1, keepdims=True)
+    within = apart.reshape(-1, outcomes)
     design = np.tile(np.arange(levels), pictures)[:, None]
     effects = against_median(least_squares(design, (levels,), within))
     columns = indicators(design, (levels,))
-    clusters = np.stack([np.repeat(np.arange(pictures), levels), donors.ravel()], 1)
-    error = np.empty_like(effects.error)
+    clusters = np.repeat(np.arange(pictures), levels)
+    parts = [_of_donors(apart[:, value] * levels / (levels - 1), donors[:, value]) for value in range(levels)]
+    added, whole, alike, known = (np.stack(some) for some in zip(*parts, strict=True))
+    error, freedom = np.empty_like(effects.error), np.empty_like(effects.freedom)
     for outcome in range(outcomes):
         model, contrast = linear_model.OLS(within[:, outcome], columns), np.eye(levels) - effects.middle[:, outcome]
         both = [model.fit(cov_type="cluster", cov_kwds={"groups": clusters}), model.fit(cov_type="HC3")]
         variance, plain = (np.einsum("vi,ij,vj->v", contrast, one.cov_params(), contrast) for one in both)
         more = effects.error[:, outcome] / np.sqrt(np.maximum(plain, 1e-300))
-        error[:, outcome] = np.sqrt(np.maximum(variance, 0)) * more
-    fewest = np.array([min(pictures, len(np.unique(donors[:, value]))) for value in range(levels)])
-    freedom = np.repeat(np.maximum(fewest - 1, 1)[:, None], outcomes, 1).astype(np.float64)
+        error[:, outcome] = np.sqrt(np.maximum(variance + contrast**2 @ added[:, outcome], 0)) * more
+        some = [_satterthwaite(contrast**2 * variances, known) for variances in (whole[:, outcome], alike)]
+        freedom[:, outcome] = np.clip(np.minimum(*some), 1, pictures - 1)
     return replace(effects, error=np.maximum(error, effects.error), freedom=freedom)
+
+
+def _of_donors(outcomes: np.ndarray, donors: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Return what the donors of one value do to the variance of the value's mean.
+
+    Sums over donors vary less around their common mean than around 0, by the same factor for donors that vary alike,
+    and as if there were fewer of them: with m the pictures of the n donors, p their sum, and A = diag(m) - m m' / p,
+    by |m|^2 / tr A^2, and with (tr A^2)^2 / tr A^4 degrees of freedom.
+
+    Args:
+        outcomes: float [pictures, outcomes]: of the value, against the other values of the picture.
+        donors: int [pictures]; at least two.
+
+    Returns:
+        What shared donors add to the variance that pictures without shared donors would have [outcomes], may be below
+        0; the variance with it [outcomes]; the variance where each donor has variance 1; and degrees of freedom.
+    """
+    pictures, outcomes = len(outcomes), outcomes - outcomes.mean(0)
+    here = donors[:, None] == np.unique(donors)  # [pictures, donors]
+    counts = here.sum(0).astype(np.float64)
+    hidden = np.diag(counts) - np.outer(counts, counts) / pictures
+    squares, size = float((hidden**2).sum()), float((counts**2).sum())
+    whole = size / squares * ((here.T @ outcomes) ** 2).sum(0)
+    alone = pictures / (pictures - 1) * (outcomes**2).sum(0)
+    freedom = squares**2 / float(((hidden @ hidden) ** 2).sum())
+    return (whole - alone) / pictures**2, whole / pictures**2, size / pictures**2, freedom
+
+
+def _satterthwaite(parts: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Return the degrees of freedom [contrasts] of sums of variances [contrasts, parts], infinite where all are 0."""
+    below = (parts**2 / freedom).sum(1)
+    return np.where(below > 0, parts.sum(1) ** 2 / np.where(below > 0, below, 1), np.inf)
 
 
 def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effects:

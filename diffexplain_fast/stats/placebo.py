@@ -29,7 +29,7 @@ def placebo_spread(placebos: Sequence[float], confidence: float = 0.95, twice: S
     """
     if not 0 < confidence < 1:
         raise wrong_value("confidence", "above 0 and below 1", confidence)
-    deviation, freedom = _error(placebos, twice)
+    deviation, freedom = _error((1, placebos), (2, twice))
     return float(t_quantile((1 + confidence) / 2, freedom)) * deviation if freedom else 0.0
 
 
@@ -41,8 +41,25 @@ def placebo_p(effect: float, placebos: Sequence[float], twice: Sequence[float] =
         placebos: effects of changes that change nothing, finite.
         twice: see ``placebo_spread``.
     """
-    deviation, freedom = _error(placebos, twice)
+    deviation, freedom = _error((1, placebos), (2, twice))
     return _two_sided(effect, deviation, freedom) if freedom else 1.0
+
+
+def mixed_placebo_p(effect: float, parts: Sequence[tuple[float, Sequence[float]]]) -> float:
+    """Return how probable an effect of at least this size is if it is one more placebo, of a kind drawn by its share.
+
+    Its variance is the mean of the kinds' by their shares, with Satterthwaite's degrees of freedom.
+
+    Args:
+        effect: measured.
+        parts: of every kind its share, above 0, all together 1, and its placebos, at least one, finite.
+
+    Raises:
+        ValueError: a kind without placebos.
+    """
+    if not parts or not all(some for _, some in parts):
+        raise wrong_value("parts", "placebos of every kind", [len(some) for _, some in parts])
+    return _two_sided(effect, *_error(*parts))
 
 
 def student_p(values: Sequence[float]) -> float:
@@ -62,11 +79,9 @@ def student_p(values: Sequence[float]) -> float:
     return _two_sided(float(sample.mean()), float(sample.std()) / math.sqrt(len(values)), len(values) - 1)
 
 
-def _error(placebos: Sequence[float], twice: Sequence[float]) -> tuple[float, float]:
-    """Return the deviation of an effect that is truly 0, and its degrees of freedom."""
-    parts = [
-        (factor * fmean(value**2 for value in some), len(some)) for some, factor in ((placebos, 1), (twice, 2)) if some
-    ]
+def _error(*kinds: tuple[float, Sequence[float]]) -> tuple[float, float]:
+    """Return the deviation of an effect that is truly 0, and its degrees of freedom, from factors and errors."""
+    parts = [(factor * fmean(value**2 for value in some), len(some)) for factor, some in kinds if some]
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return 0.0, sum(count for _, count in parts)

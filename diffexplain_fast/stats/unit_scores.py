@@ -4,6 +4,20 @@ import importlib
 
 import numpy as np
 
+_ROUNDED = 1e-12
+"""Spread in units of the largest value up to which a unit is constant: means of equal numbers are rounded."""
+
+
+def deviation(values: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of every outcome [outcomes]; exactly 0 where there is nothing but rounding.
+
+    Args:
+        values: float [pictures, outcomes], at least one picture.
+    """
+    found: np.ndarray = values.std(0)
+    least = max(_ROUNDED, 4 * float(np.finfo(found.dtype).eps))
+    return np.where(found > least * np.abs(values).max(0), found, 0.0)
+
 
 def correlation(named: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of every concept with every outcome, float [concepts, outcomes]; NaN without spread.
@@ -20,6 +34,7 @@ def correlation(named: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     one, two = (part - part.mean(0) for part in (named.astype(np.float64), values))
     size = np.sqrt((one**2).sum(0))[:, None] * np.sqrt((two**2).sum(0))[None]
+    size = np.where(deviation(values) > 0, size, 0)
     return np.asarray(np.where(size > 0, one.T @ two / np.where(size > 0, size, 1), np.nan))
 
 
@@ -43,6 +58,6 @@ def cosy_scores(named: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     if not len(inside) or not len(outside):
         return float("nan"), float("nan")
     u = importlib.import_module("scipy.stats").mannwhitneyu(inside, outside).statistic
-    spread = outside.std()
+    spread = float(deviation(outside[:, None])[0])
     mad = (inside.mean() - outside.mean()) / spread if spread > 0 else float("nan")
     return float(u / (len(inside) * len(outside))), float(mad)

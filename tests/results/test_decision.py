@@ -80,6 +80,13 @@ def test_the_worst_group_is_that_of_own_pictures_or_of_findings() -> None:
     assert decide("unexplained>0", ROWS, PHOTOGRAPHS)[0].sentence.startswith("unexplained is 1 (fish), above 0")
 
 
+def test_a_small_group_does_not_hide_a_large_one_that_is_surely_worse_than_the_limit() -> None:
+    small, large = Slice("fish", "background:snow", 6, 0.5, 0.19, 0.81), Slice("fish", "", 1006, 0.519, 0.488, 0.55)
+    slices = [small, large, replace(large, concept="background:desert", pictures=1000, accuracy=0.52, high=0.551)]
+    (one,) = decide("worst_group<0.7", ROWS, replace(PHOTOGRAPHS, slices=slices))
+    assert one.failed and one.value == 0.551 and "1000 own pictures of fish with background:desert" in one.sentence
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

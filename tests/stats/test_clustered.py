@@ -40,12 +40,55 @@ def test_intervals_cover_the_truth_where_donors_are_shared() -> None:
     assert np.mean(widths) < 0.3  # the spread of the pictures themselves, 3, is taken away
 
 
-def test_the_freedom_is_that_of_the_fewer_clusters() -> None:
+def pasted(rng: np.random.Generator, pictures: int, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return values without effects, of donors that differ; every value has its own number of donors."""
+    donors = np.stack([1000 * value + rng.permutation(pictures) % count for value, count in enumerate(counts)], 1)
+    of_donor = 0.5 * rng.standard_normal(1000 * len(counts))
+    noise = 0.3 * rng.standard_normal(donors.shape)
+    return (rng.standard_normal((pictures, 1)) + of_donor[donors] + noise)[:, :, None], donors
+
+
+@pytest.mark.parametrize("counts", [(40, 2), (40, 5), (10, 10), (40, 2, 2, 2)])
+def test_few_donors_of_any_value_of_the_contrast_are_counted(counts: tuple[int, ...]) -> None:
+    pytest.importorskip("statsmodels")
+    rng, missed, squares, drawn_effects = np.random.default_rng(0), [], [], []
+    for _ in range(200):
+        found = clustered_effects(*pasted(rng, 40, counts))
+        low, high = interval(found.estimate, found.error, found.freedom)
+        missed.append((low[:, 0] > 0) | (high[:, 0] < 0))
+        squares.append(found.error[:, 0] ** 2)
+        drawn_effects.append(found.estimate[:, 0])
+    assert np.mean(missed, 0).max() <= 0.09
+    assert (np.sqrt(np.mean(squares, 0)) > 0.85 * np.std(drawn_effects, 0)).all()
+
+
+def test_the_intervals_of_two_values_mirror_each_other() -> None:
+    pytest.importorskip("statsmodels")
+    found = clustered_effects(*pasted(np.random.default_rng(1), 40, (40, 2)))
+    low, high = interval(found.estimate, found.error, found.freedom)
+    assert low[0, 0] == pytest.approx(-high[1, 0]) and high[0, 0] == pytest.approx(-low[1, 0])
+
+
+def test_the_freedom_is_that_of_the_donors_with_the_weights_of_their_values() -> None:
+    pytest.importorskip("statsmodels")
+    values, donors = pasted(np.random.default_rng(1), 40, (40, 2))
+    most = (1 / 40 + 1 / 2) ** 2 / ((1 / 40) ** 2 / 39 + (1 / 2) ** 2)  # of donors that vary alike
+    assert (clustered_effects(values, donors).freedom <= most + 1e-9).all()
+    own = np.arange(80).reshape(40, 2)  # where no donor is shared, pictures are all there is
+    assert clustered_effects(values, own).freedom == pytest.approx(np.full((2, 1), 39.0))
+    values, donors = drawn(np.random.default_rng(1))
+    freedom = clustered_effects(values, donors).freedom
+    assert (freedom + 1e-9 >= DONORS - 1).all() and (freedom < PICTURES - 1).all()
+
+
+def test_what_has_no_error_is_refused() -> None:
     pytest.importorskip("statsmodels")
     values, donors = drawn(np.random.default_rng(1))
-    assert (clustered_effects(values, donors).freedom == DONORS - 1).all()
     with pytest.raises(ValueError, match="values: wanted"):
         clustered_effects(values[:1], donors[:1])
+    donors[:, 2] = 24
+    with pytest.raises(ValueError, match="donors: wanted at least two of every value"):
+        clustered_effects(values, donors)
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

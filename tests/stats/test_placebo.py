@@ -1,9 +1,10 @@
 """The null of placebos, Student's p-value and the adjustment for many tests, against known values."""
 
 import pytest
+import scipy.stats
 import torch
 
-from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, placebo_spread, student_p
+from diffexplain_fast.stats.placebo import adjusted_p, mixed_placebo_p, placebo_p, placebo_spread, student_p
 
 
 def test_the_spread_is_the_one_of_a_prediction_with_known_mean() -> None:
@@ -22,6 +23,17 @@ def test_one_more_placebo_is_seldom_significant_and_a_large_effect_is() -> None:
     assert 8 <= alarms <= 32  # 20 of 400 are expected
     assert placebo_p(2.570582 * 0.3, [0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(0.05, rel=1e-5)
     assert placebo_p(5.0, [0.1, -0.1, 0.05]) < 1e-4 and placebo_p(5.0, []) == 1.0
+
+
+def test_kinds_of_placebos_count_by_their_shares() -> None:
+    calm, wild = [0.1, -0.1, 0.1], [2.0, -2.0]
+    assert mixed_placebo_p(0.3, [(1.0, calm)]) == placebo_p(0.3, calm)
+    parts = 0.9 * 0.1**2, 0.1 * 2.0**2
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    wanted = 2 * float(scipy.stats.t.sf(1.5 / sum(parts) ** 0.5, freedom))
+    assert mixed_placebo_p(1.5, [(0.9, calm), (0.1, wild)]) == pytest.approx(wanted, rel=1e-6)
+    with pytest.raises(ValueError, match="parts: wanted placebos of every kind"):
+        mixed_placebo_p(1.5, [(0.9, calm), (0.1, [])])
 
 
 def test_students_p_value_agrees_with_tables() -> None:

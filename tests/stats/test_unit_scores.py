@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffexplain_fast.stats.unit_scores import correlation, cosy_scores
+from diffexplain_fast.stats.unit_scores import correlation, cosy_scores, deviation
 
 RNG = np.random.default_rng(0)
 NAMED = RNG.random((600, 40)) < 0.1
@@ -42,6 +42,15 @@ def test_the_auc_of_cosy_does_not_see_missing_labels() -> None:
     clean = auc(NAMED)
     assert (auc(extra(NAMED)) < clean - 0.1).mean() >= 0.95
     assert (auc(lost(NAMED)) < clean - 0.1).mean() <= 0.05  # which is why both families are reported
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 0.3, 0.7, -1 / 3, 1e3 + 0.1, 1e-9])
+def test_a_constant_has_no_spread_though_its_mean_is_rounded(constant: float) -> None:
+    values = np.full((600, 1), constant)
+    assert deviation(values)[0] == 0 and deviation(values.astype(np.float32))[0] == 0
+    assert np.isnan(correlation(NAMED[:, :1], values)).all() and np.isnan(cosy_scores(NAMED[:, 0], values[:, 0])[1])
+    values[::2] += max(abs(constant), 1e-3) * 1e-9
+    assert deviation(values)[0] == values[:, 0].std() > 0  # small, and no rounding
 
 
 def test_scores_are_those_of_their_definitions() -> None:

@@ -62,11 +62,11 @@ class Null:
         unknown = any(one.unknown and not found for one, found in zip(parts, drawn, strict=True))
         return Null(redraws, lost, self.placebos, unknown=unknown)
 
-    def spread(self, editor: str) -> float:
-        """Return the half-width of the 95 % interval of one effect by an editor, infinite where no error is known."""
-        values = self._values(editor)
-        known = not self.unknown and (values or self.autoencoder)
-        return placebo_spread(values, twice=self.autoencoder) if known else math.inf
+    def spread(self, *editors: str) -> float:
+        """Return the largest half-width of the 95 % interval of one effect by an editor, infinite if none is known."""
+        values = [self._values(editor) for editor in editors]
+        known = not self.unknown and (any(values) or self.autoencoder)
+        return max(placebo_spread(some, twice=self.autoencoder) for some in values) if known else math.inf
 
     def p(self, effect: float, editor: str) -> float:
         """Return how probable an effect of at least this size is where a concept does nothing; 1 if unknown."""

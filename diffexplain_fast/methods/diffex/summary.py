@@ -1,13 +1,15 @@
 """Trials become rows, and rows become effects over all pictures."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from diffexplain_fast.methods.diffex.kinds import null_of
 from diffexplain_fast.methods.diffex.nulls import Null, null_for
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
 from diffexplain_fast.stats.intervals import mean_interval
-from diffexplain_fast.stats.placebo import adjusted_p, placebo_p, student_p
+from diffexplain_fast.stats.placebo import adjusted_p, mixed_placebo_p, student_p
 
 
 def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
@@ -17,7 +19,8 @@ def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
     """
     verified = [trial for trial in trials if trial.verified]
     used = verified or list(trials)
-    middle, spread = fmean(trial.effect for trial in used), null.at(trials[0].job.names).spread(trials[-1].editor)
+    middle = fmean(trial.effect for trial in used)
+    spread = null.at(trials[0].job.names).spread(*{trial.editor for trial in used})
     low, high = mean_interval([trial.effect for trial in used]) or (middle, middle)
     points = fmean(trial.points for trial in used)
     return Row(
@@ -45,7 +48,8 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null]) -> list[Effect]:
     """Return the effect of each concept over all pictures, each of which counts once.
 
     The p-value over pictures is the larger one of two, so that an effect is nothing by chance in neither way: that of
-    Student's test, and that among the placebos. Of a single picture it is that of the picture's null.
+    Student's test, and that among the placebos of the editors that made its edits, by their shares; without placebos
+    it is Student's. Of a single picture it is that of the picture's null.
 
     Args:
         rows: of all pictures.
@@ -61,11 +65,25 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null]) -> list[Effect]:
         values = [row.effect for row in used]
         middle = fmean(values)
         low, high = mean_interval(values) or (used[0].low, used[0].high)
-        null, editor = nulls[used[0].image], used[0].editor
-        chance = placebo_p(middle, null_for(editor, null.placebos))
-        p_values.append(max(chance, student_p(values)) if len(values) > 1 else null.at((concept,)).p(middle, editor))
+        null, editors = nulls[used[0].image], [row.editor for row in used]
+        if len(values) > 1:
+            p_values.append(max(student_p(values), _placebo_p(middle, editors, null.placebos)))
+        else:
+            p_values.append(null.at((concept,)).p(middle, editors[0]))
         everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
         found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))
     for effect, p in zip(found, adjusted_p(p_values), strict=True):
         effect.adjusted_p = p
     return sorted(found, key=lambda effect: -abs(effect.effect))
+
+
+def _placebo_p(effect: float, editors: Sequence[str], placebos: Mapping[str, Sequence[float]]) -> float:
+    """Return how probable a mean effect over pictures is among placebos, from the editor of each; 0 without placebos.
+
+    Placebos belong to all pictures, so that any picture's null has the same.
+    """
+    if not any(placebos.values()):
+        return 0.0
+    counts = Counter(map(null_of, editors))
+    parts = [(counts[editor] / len(editors), null_for(editor, placebos)) for editor in sorted(counts)]
+    return mixed_placebo_p(effect, parts)

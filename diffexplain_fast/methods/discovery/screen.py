@@ -14,6 +14,7 @@ from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.regression import least_squares
+from diffexplain_fast.stats.unit_scores import deviation
 
 MOST = 200
 """Free words up to which none is screened."""
@@ -83,6 +84,7 @@ def strongest(asked: Asked, values: np.ndarray, count: int, always: np.ndarray) 
     """
     means = least_squares(asked.design, asked.levels, values).means
     effects = means[1::2] - means[::2]  # there, minus not there
-    merit = np.nan_to_num(np.abs(effects) / np.maximum(values.std(0), 1e-12)).max(1)
+    spread = deviation(values)
+    merit = np.nan_to_num(np.where(spread > 0, np.abs(effects) / np.where(spread > 0, spread, 1.0), 0.0)).max(1)
     best = np.argsort(-merit, kind="stable")[:count]
     return sorted({*best.tolist(), *np.flatnonzero(always).tolist()})

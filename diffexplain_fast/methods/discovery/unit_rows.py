@@ -10,7 +10,7 @@ from diffexplain_fast.results.audit_rows import UnitRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.decisions import findings, one_sided_tests, reported_interval
-from diffexplain_fast.stats.unit_scores import correlation, cosy_scores
+from diffexplain_fast.stats.unit_scores import correlation, cosy_scores, deviation
 
 
 def halves(pictures: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +53,8 @@ def feature_rows(
     Args:
         asked: what the captions of all pictures ask for.
         concepts: their names.
-        values: of the features, float [pictures, features].
+        values: of the features, float [pictures, features]; one that is constant but for rounding has no effect, and
+            a correlation and a MAD of NaN.
         names: of the features.
         minimal_effect: in standard deviations of a feature over all pictures, at least 0.
         level: rate of false findings, and error of the intervals.
@@ -63,8 +64,8 @@ def feature_rows(
     """
     check_features(asked, minimal_effect)
     first, second = halves(len(values))
-    spread = values.std(0)
-    scaled = values / np.where(spread > 0, spread, 1.0)
+    spread = deviation(values)
+    scaled = np.where(spread > 0, values / np.where(spread > 0, spread, 1.0), 0.0)
     chosen = concept_effects(asked.part(first), scaled[first])[1].estimate[asked.places]
     best = np.nan_to_num(np.abs(chosen)).argmax(0)
     effects = concept_effects(asked.part(second), scaled[second])[1]

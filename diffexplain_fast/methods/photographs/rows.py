@@ -14,6 +14,7 @@ from diffexplain_fast.stats.clustered import clustered_effects
 from diffexplain_fast.stats.decisions import classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import Effects
 from diffexplain_fast.stats.generator import widened
+from diffexplain_fast.stats.unit_scores import deviation
 
 Declared = Callable[[str, str], str | None]
 """Target and concept to what says that the concept is the target's own; None where nothing does."""
@@ -108,7 +109,7 @@ def agreement(pasted: Sequence[PastedRow], drawn: Sequence[AuditRow], own: Mappi
         return Agreement(len(pairs), None, None, None)
     ours, theirs = (np.array([pair[side].effect for pair in pairs]) for side in (0, 1))
     overlap = float(np.mean([one.low <= two.high and two.low <= one.high for one, two in pairs]))
-    if np.ptp(theirs) == 0 or np.ptp(ours) == 0:
+    if not deviation(np.stack([theirs, ours], 1)).all():
         return Agreement(len(pairs), None, None, overlap)
     line = importlib.import_module("scipy.stats").linregress(theirs, ours)
     return Agreement(len(pairs), float(line.rvalue), float(line.slope), overlap)

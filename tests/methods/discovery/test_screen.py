@@ -31,6 +31,14 @@ def test_planted_words_are_among_the_chosen_and_the_others_are_few() -> None:
     assert np.mean(found) >= 4.5
 
 
+def test_a_target_that_is_always_the_same_chooses_no_word() -> None:
+    bags = bag_design(8, 2, 96, 0)
+    asked = Asked(bags.astype(np.int64), (2,) * 8, 0)
+    values = np.random.default_rng(0).standard_normal((96, 1)) + 3.0 * bags[:, [6]]
+    constant = np.full((96, 1), 1e6 + 0.1) * (1 + 1e-15 * bags[:, [2]])  # rounding that goes with a word
+    assert strongest(asked, np.concatenate([values, constant], 1), 1, np.zeros(8, dtype=bool)) == [6]
+
+
 def see(pixels: Tensor) -> np.ndarray:
     """See every other word in every picture."""
     return np.tile([0.0, 1.0] * 3, (len(pixels), 1))

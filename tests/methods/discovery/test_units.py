@@ -44,6 +44,17 @@ def test_units_are_named_and_their_effects_have_no_optimism() -> None:
     assert all(row.correlation is not None and row.correlation > 0.3 and row.auc > 0.8 for row in rows)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("constant", [0.1, 0.3, 0.7, 1 / 3, 1e3 + 0.1, 1.7])
+def test_a_unit_that_is_constant_but_for_rounding_has_no_effect(constant: float) -> None:
+    values = np.stack(
+        [np.random.default_rng(1).standard_normal(len(ASKED.design)), np.full(len(ASKED.design), constant)], 1
+    )
+    row = feature_rows(ASKED, NAMES, values, ["noise", "dead"], 0.25, 0.05)[1]
+    assert (row.effect, row.chosen_effect, row.finding, row.auc) == (0, 0, False, 0.5)
+    assert max(abs(row.low), abs(row.high)) < 1e-9 and row.adjusted_p == 1
+    assert row.correlation is not None and np.isnan(row.correlation) and row.mad is not None and np.isnan(row.mad)
+
+
 def test_units_of_noise_give_no_finding_though_the_first_half_chooses_the_largest() -> None:
     values, _ = responses(0.0)
     rows = feature_rows(ASKED, NAMES, values, [f"unit {i}" for i in range(60)], 0.25, 0.05)
