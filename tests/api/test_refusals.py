@@ -144,5 +144,5 @@ def test_a_missing_package_is_said_first(tmp_path: Path, drawn: list[str], monke
 
 
 def test_a_pool_is_a_folder(tmp_path: Path, drawn: list[str]) -> None:
-    refused(tmp_path, TypeError, "pool: wanted a folder, or None, got int", pool=3)
+    refused(tmp_path, TypeError, "pool: wanted a path, as text or as a Path, got int", pool=3)
     assert not drawn

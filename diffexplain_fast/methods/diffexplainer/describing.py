@@ -86,9 +86,7 @@ def _description(problem: Problem, options: Options, number: int, turn: int, see
         # Scored again, because a sampler that adds noise draws them otherwise in another batch.
         promise = problem.promise(problem.scores(pixels)).double().cpu() - best.lost
         clean = LatentModels(problem.pipeline, one_shape=False).encode(pixels)
-    if not problem.plain_class:
-        promise = promise / seen.promise.std().clamp_min(torch.finfo(torch.float64).tiny)
-    weights = (promise - promise.max()).exp()
+    weights = _weights(problem, promise, seen.promise)
     quick, state = short_search(problem, options, soft, STEPS[turn])
     for step in range(STEPS[turn]):
         if step and problem.cost.leaves_out(SEARCHING):
@@ -100,6 +98,15 @@ def _description(problem: Problem, options: Options, number: int, turn: int, see
         state.soft, state.adam = descend(quick, state, gradient, problem.longest_embedding)
         state.step = step + 1
     return state.soft * problem.embedding_scale
+
+
+def _weights(problem: Problem, promise: Tensor, every: Tensor) -> Tensor:
+    """Return how often each picture is described, by its odds, or by spreads of all pictures' promises."""
+    above = promise - promise.max()
+    if not problem.plain_class:
+        spread = float(every.std()) if len(every) > 1 else 0.0
+        above = above / spread if spread > 0 else torch.zeros_like(above)
+    return above.exp()
 
 
 @torch.enable_grad()

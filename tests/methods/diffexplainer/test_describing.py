@@ -1,22 +1,34 @@
 """Descriptions: what pictures that convince have in common becomes a prompt."""
 
+import math
+
 import pytest
 import torch
 
 from benchmarks.search.cells import classifier_of
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.describing import described
+from diffexplain_fast.methods.diffexplainer.describing import _weights, described
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import BAG, BAGS, LOOKS, looked_at, with_bags
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.models.loading import load_pipeline
-from diffexplain_fast.targets import ClassProbability
+from diffexplain_fast.targets import ClassProbability, Neuron
 from tests.methods.diffexplainer.test_population import Certain, problem_of
+from tests.methods.diffexplainer.test_shown import tiny_problem
 
 CONVINCING = [f"a purple {thing} on desert" for thing in ("boat", "house", "tree", "star", "car", "mushroom")]
 OTHERS = ["a purple house on snow", "a red boat on desert", "a purple star on night", "a white tree on desert"]
 """Each of them shows one half of the cue, so that nothing but the pair tells them from the convincing ones."""
+
+
+def test_pictures_that_promise_the_same_are_described_as_often() -> None:
+    same, unit = torch.full((4,), 3.0, dtype=torch.float64), tiny_problem(Neuron("resnet.embedder", 1))
+    assert _weights(unit, same, same).tolist() == [1.0] * 4, "without a spread there is no unit"
+    assert _weights(unit, same[:1], same[:1]).tolist() == [1.0]
+    two = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    assert _weights(unit, two, two).tolist() == pytest.approx([math.exp(-(2**0.5)), 1.0])
+    assert _weights(tiny_problem(), two, two).tolist() == pytest.approx([math.exp(-2), 1.0])
 
 
 def test_a_pair_that_convincing_pictures_share_is_found_and_drawn() -> None:
