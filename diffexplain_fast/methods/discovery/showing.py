@@ -88,7 +88,8 @@ def shown_effects(
     freedom = np.where(disagree, pooled.freedom, effects.freedom)
     pairs = ((estimate, asking.estimate), (error, asking.error), (freedom, asking.freedom))
     estimate, error, freedom = (np.where(cells, new, old) for new, old in pairs)
-    joined = replace(asking, estimate=estimate, error=error, freedom=freedom)
+    fewest = np.where(cells, np.where(disagree, np.inf, effects.least_freedom), asking.least_freedom)
+    joined = replace(asking, estimate=estimate, error=error, freedom=freedom, fewest=fewest)
     return Shown(joined, low, high, tested, disagree, cells & ~disagree)
 
 
@@ -124,8 +125,7 @@ def with_showing(
     if found is None:
         return asking
     asked, places = plan.asked, plan.asked.places
-    tests = rule._replace(control="any" if rule.control == "family" else rule.control)
-    judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.shown, asking.found)
+    judged = judge(asked, replace(estimated, effects=found.effects, fit=None), rule, rule.shown, asking.found)
     here = found.here[places]
     return replace(
         judged,

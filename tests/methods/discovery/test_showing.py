@@ -14,6 +14,8 @@ from diffexplain_fast.methods.discovery.showing import with_showing
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
+from diffexplain_fast.stats.distributions import t_above
+from diffexplain_fast.stats.multiplicity import holm
 from tests.auditing import GROUPS, SPOKEN, AnyText
 
 CONCEPTS, PICTURES, EFFECT = Concepts(GROUPS), 768, 6.0
@@ -104,3 +106,23 @@ def test_showing_counts_a_target_s_own_object_there_and_not_there_equally(wrong:
         inside += ((found.low[:, 0] <= truth) & (truth <= found.high[:, 0]))[others].tolist()
     assert abs(np.mean(errors_of_mean)) < 0.1 * EFFECT  # pictures as they come would say half of it
     assert np.mean(inside) >= 0.9
+
+
+def test_the_family_of_effects_of_showing_is_adjusted_by_holm() -> None:
+    plan, shown = _drawn(0.4)
+    seen, errors = _seen(shown, 0.0)
+    values = 0.5 * np.random.default_rng(2).standard_normal((PICTURES, 2)) + EFFECT * (shown[:, [1]] == 0)
+    data = Measured(values, np.zeros((PICTURES, 2), dtype=bool), seen)
+    for own in (None, CONCEPTS.names.index("object:fish")):
+        estimated, rule = estimate(plan.asked, values, [own] * 2, PICTURES), RULE._replace(control="family")
+        asking = judge(plan.asked, estimated, rule, 0.02)
+        found = with_showing(plan, data, errors, estimated, asking, rule, CONCEPTS, [own] * 2)
+        effects = found.effects
+        p = t_above(
+            np.stack([effects.estimate, -effects.estimate]) / effects.error - 0.5 / effects.error,
+            effects.surest_freedom,
+        )
+        up = found.estimate >= 0
+        wanted = holm(p)[:, plan.asked.places]
+        assert np.allclose(found.adjusted, np.where(up, wanted[0], wanted[1]), rtol=1e-9)
+        assert (effects.surest_freedom < effects.freedom).any() == (own is not None)
