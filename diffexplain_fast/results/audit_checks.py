@@ -34,6 +34,8 @@ class _Settings(TypedDict, total=False):
     effective_pictures: Number | None
     decisions: list[Decision]
     difference: tuple[JsonObject, JsonObject]
+    asking_only: list[str]
+    showing: list[str]
 
 
 _OF_DRAWN = ("minimal_effect", "level", "eye")

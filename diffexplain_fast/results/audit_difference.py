@@ -44,6 +44,17 @@ class Side:
         grouped = [f"{group}:{value}" for group, values in asked["groups"].items() for value in values]
         return [*grouped, *(f"word:{word}" for word in asked["words"])]
 
+    @property
+    def showing(self) -> set[str]:
+        """Groups in which rows hold the effect of showing a value, not that of asking for it."""
+        redrawn = bool(self.settings.get("redraw"))  # there the effect of asking is that of the first draws
+        told = (
+            row.concept.partition(":")[0]
+            for row in self.of_trial.rows
+            if row.words_p is not None or row.words_disagree or (not redrawn and abs(row.effect - row.asked) > 0)
+        )
+        return {*self.settings.get("showing", ()), *told}
+
     def own(self, target: str) -> int | None:
         """Return the place of a target's own object among the concepts, None where there is none."""
         own = (row.concept for row in self.rows if row.target == target and row.declared_by == "label")
@@ -55,10 +66,21 @@ class Side:
         return [names.index(target) for target in targets]
 
 
+def asking_only(ours: Side, theirs: Side) -> list[str]:
+    """Return the groups whose differences are those of asking, although an audit reports effects of showing in them.
+
+    Args:
+        ours: the first audit.
+        theirs: the second audit.
+    """
+    return sorted(ours.showing | theirs.showing)
+
+
 def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     """Return the differences of all rows that both audits have, the first minus the second.
 
-    Where both used the same pictures the difference of the answers to each picture is regressed, so that what the two
+    Effects are those of asking, also in groups in which an audit reports effects of showing, see ``asking_only``. Where
+    both used the same pictures the difference of the answers to each picture is regressed, so that what the two
     share cancels; else the errors of both add up.
 
     Args:
