@@ -196,8 +196,10 @@ class Audit(Drawn):
 
         Returns:
             An audit whose rows hold the differences, this one minus the other: paired picture by picture where both
-            used the same pool, else as of independent samples. Effects are those of *asking* in every group, also where
-            the audits report effects of *showing*, which are larger the less a word is obeyed: such groups are in
+            used the same pool, else as of independent samples. Effects are those that the rows have: of *showing* a
+            value, with the values as instruments, in groups in which an audit reports such effects, else of *asking*.
+            Without what the pictures show (audits of earlier releases, by different eyes or one without an eye, and
+            words that disagree) they are of asking, which are smaller the less a word is obeyed: such groups are in
             ``settings["asking_only"]``, the page names them, and ``decide`` answers neither "spurious" nor "findings",
             whose limits are meant for effects of showing. The effects are those of the pictures that serve every
             class, without the ones of own objects beside them, which the two audits may have of other classes.

@@ -126,6 +126,8 @@ def check_outcomes(outcomes: Mapping[str, np.ndarray], settings: JsonObject, pla
     columns, pictures = len(sizes) + len(concepts["words"]), len(outcomes["values"])
     shapes = {"design": (pictures, columns), "values": (pictures, len(settings["targets"])), "levels": (columns,)}
     shapes |= {"groups": (1,)} | ({"weights": (pictures,)} if "weights" in outcomes else {})
+    for name in {"seen", "shown"} & outcomes.keys():
+        shapes[name] = (pictures, sum(sizes) + len(concepts["words"]))
     for name, shape in shapes.items():
         found = outcomes.get(name)
         if found is None or found.shape != shape:
