@@ -108,7 +108,9 @@ def _facts(audit: Audit) -> list[str]:
     if settings.get("pictures") == 0:
         return [f"{settings['own_pictures']} own pictures, each with and without every intervention"]
     if "pictures_used" not in settings:
-        return ["The difference of two audits: the first minus the second"]
+        asked = ", ".join(settings.get("asking_only", ()))
+        only = f"in {asked} effects of asking, where the audits have those of showing: smaller, as words are disobeyed"
+        return ["The difference of two audits: the first minus the second", *([only] if asked else [])]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
         *own_objects(audit),

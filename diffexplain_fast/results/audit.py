@@ -11,7 +11,7 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject, as_json
-from diffexplain_fast.results.audit_difference import Side, row_differences
+from diffexplain_fast.results.audit_difference import Side, asking_only, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict
 from diffexplain_fast.results.decision import Decision, decide
@@ -178,9 +178,10 @@ class Audit(Drawn):
 
         Raises:
             TypeError: no text.
-            ValueError: a text of another form, an unknown measure, or one that this audit does not have.
+            ValueError: a text of another form, an unknown measure, or one that this audit does not have; see ``diff``.
         """
-        return decide(conditions, self.rows, self.photographs, "difference" in self.settings)
+        asked = self.settings.get("asking_only", ())
+        return decide(conditions, self.rows, self.photographs, "difference" in self.settings, asked)
 
     def _features(self, argument: str) -> Hidden:
         if self._hidden is None:
@@ -195,7 +196,12 @@ class Audit(Drawn):
 
         Returns:
             An audit whose rows hold the differences, this one minus the other: paired picture by picture where both
-            used the same pool, else as of independent samples. The effects are those of the pictures that serve every
+            used the same pool, else as of independent samples. Effects are those that the rows have: of *showing* a
+            value, with the values as instruments, in groups in which an audit reports such effects, else of *asking*.
+            Without what the pictures show (audits of earlier releases, by different eyes or one without an eye, and
+            words that disagree) they are of asking, which are smaller the less a word is obeyed: such groups are in
+            ``settings["asking_only"]``, the page names them, and ``decide`` answers neither "spurious" nor "findings",
+            whose limits are meant for effects of showing. The effects are those of the pictures that serve every
             class, without the ones of own objects beside them, which the two audits may have of other classes.
 
         Raises:
@@ -206,7 +212,7 @@ class Audit(Drawn):
             raise wrong_type("other", "an Audit", other)
         ours, theirs = (Side(one.rows, one.outcomes, one.settings) for one in (self, other))
         rows = row_differences(ours, theirs)
-        settings = {"difference": [self.settings, other.settings]}
+        settings = {"difference": [self.settings, other.settings], "asking_only": asking_only(ours, theirs)}
         return Audit(f"{self.classifier} - {other.classifier}", rows, [], {}, settings)
 
     def save(self, folder: str | Path) -> Path:

@@ -34,6 +34,8 @@ class _Settings(TypedDict, total=False):
     effective_pictures: Number | None
     decisions: list[Decision]
     difference: tuple[JsonObject, JsonObject]
+    asking_only: list[str]
+    showing: list[str]
 
 
 _OF_DRAWN = ("minimal_effect", "level", "eye")
@@ -124,6 +126,8 @@ def check_outcomes(outcomes: Mapping[str, np.ndarray], settings: JsonObject, pla
     columns, pictures = len(sizes) + len(concepts["words"]), len(outcomes["values"])
     shapes = {"design": (pictures, columns), "values": (pictures, len(settings["targets"])), "levels": (columns,)}
     shapes |= {"groups": (1,)} | ({"weights": (pictures,)} if "weights" in outcomes else {})
+    for name in {"seen", "shown"} & outcomes.keys():
+        shapes[name] = (pictures, sum(sizes) + len(concepts["words"]))
     for name, shape in shapes.items():
         found = outcomes.get(name)
         if found is None or found.shape != shape:

@@ -1,6 +1,6 @@
 """How two audits differ, row by row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,8 @@ from diffexplain_fast.records import Json
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
+from diffexplain_fast.stats.effects import Effects, interval
+from diffexplain_fast.stats.told import Told, minus, told
 from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
@@ -44,6 +46,31 @@ class Side:
         grouped = [f"{group}:{value}" for group, values in asked["groups"].items() for value in values]
         return [*grouped, *(f"word:{word}" for word in asked["words"])]
 
+    @property
+    def showing(self) -> set[str]:
+        """Groups in which rows hold the effect of showing a value, not that of asking for it."""
+        redrawn = bool(self.settings.get("redraw"))  # there the effect of asking is that of the first draws
+        told = (
+            row.concept.partition(":")[0]
+            for row in self.of_trial.rows
+            if row.words_p is not None or row.words_disagree or (not redrawn and abs(row.effect - row.asked) > 0)
+        )
+        return {*self.settings.get("showing", ()), *told}
+
+    @property
+    def told(self) -> set[str]:
+        """Groups of which the arrays say what the pictures show."""
+        if "shown" not in self.outcomes:
+            return set()
+        known = np.isfinite(self.outcomes["shown"]).all(0)
+        return {name.partition(":")[0] for name, one in zip(self.concepts, known, strict=True) if one}
+
+    def shown(self, groups: Collection[str]) -> np.ndarray:
+        """Return what the pictures show in some groups, [pictures, concepts]; NaN in the others, or if not known."""
+        kept = [name.partition(":")[0] in groups for name in self.concepts]
+        shown = self.outcomes.get("shown", np.full(self.outcomes["seen"].shape, np.nan))
+        return np.where(kept, shown, np.nan)
+
     def own(self, target: str) -> int | None:
         """Return the place of a target's own object among the concepts, None where there is none."""
         own = (row.concept for row in self.rows if row.target == target and row.declared_by == "label")
@@ -55,10 +82,40 @@ class Side:
         return [names.index(target) for target in targets]
 
 
+def asking_only(ours: Side, theirs: Side) -> list[str]:
+    """Return the groups whose differences are those of asking, although an audit reports effects of showing in them.
+
+    These are groups of audits without what their pictures show, such as those of earlier releases, of audits by
+    different eyes, or one without an eye, and groups in which words disagree.
+
+    Args:
+        ours: the first audit.
+        theirs: the second audit.
+    """
+    return sorted((ours.showing | theirs.showing) - _told_groups(ours, theirs))
+
+
+def _told_groups(ours: Side, theirs: Side) -> set[str]:
+    """Return the groups whose differences are those of showing."""
+    eyes = {side.settings.get("eye") for side in (ours, theirs)}
+    if len(eyes) > 1 or None in eyes or any("seen" not in side.outcomes for side in (ours, theirs)):
+        return set()
+    told = ours.told | theirs.told
+    if not _paired(ours, theirs):
+        told -= (ours.showing - ours.told) | (theirs.showing - theirs.told)
+    return told - {row.concept.partition(":")[0] for side in (ours, theirs) for row in side.rows if row.words_disagree}
+
+
+def _paired(ours: Side, theirs: Side) -> bool:
+    return all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME)
+
+
 def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     """Return the differences of all rows that both audits have, the first minus the second.
 
-    Where both used the same pictures the difference of the answers to each picture is regressed, so that what the two
+    Effects are those of showing where the audits report such effects and say what their pictures show, else those of
+    asking, see ``asking_only``. Where
+    both used the same pictures the difference of the answers to each picture is regressed, so that what the two
     share cancels; else the errors of both add up.
 
     Args:
@@ -85,8 +142,7 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
         raise wrong_value("other", "an audit that shares a target", "none")
     settings = ours.settings
     rule = Rule((), settings["minimal_effect"], settings["level"], "fdr", settings["seed"])
-    estimated = _estimated(ours, theirs, targets)
-    judged = judge(ours.asked, estimated, rule, rule.level)
+    judged = _judged(ours, theirs, targets, rule)
     second = {(row.target, row.concept): row for row in theirs.rows}
     rows = [row for target in targets for row in ours.rows if row.target == target]
     names, rows = ours.concepts, [row for row in rows if (row.target, row.concept) in second]
@@ -98,28 +154,51 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     ]
 
 
-def _estimated(ours: Side, theirs: Side, targets: Sequence[str]) -> Estimated:
+def _judged(ours: Side, theirs: Side, targets: Sequence[str], rule: Rule) -> Judged:
+    found = _differences(ours, theirs, targets, rule.level)
+    judged = judge(ours.asked, Estimated(found.effects, None), rule, rule.level)
+    groups, places = _told_groups(ours, theirs), ours.asked.places
+    here = np.array([name.partition(":")[0] in groups for name in ours.concepts])[:, None]
+    low, high = (np.where(here, new[places], old) for new, old in ((found.low, judged.low), (found.high, judged.high)))
+    return replace(judged, low=low, high=high)
+
+
+def _differences(ours: Side, theirs: Side, targets: Sequence[str], level: float) -> Told:
+    groups = _told_groups(ours, theirs)
     first, second = (side.outcomes["values"][:, side.columns(targets)] for side in (ours, theirs))
     own = [ours.own(target) for target in targets]
     pictures = min(len(first), len(second))
-    if all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME):
-        asked = ours.asked.part(slice(pictures))
-        return estimate(asked, first[:pictures] - second[:pictures], own, pictures)
+    if _paired(ours, theirs):
+        asked, values = ours.asked.part(slice(pictures)), first[:pictures] - second[:pictures]
+        asking = estimate(asked, values, own, pictures).effects
+        one, two = (side.shown(groups)[:pictures] if groups else None for side in (ours, theirs))
+        shown = None if one is None or two is None else np.where(np.isfinite(one), one, two)
+        return _told(asked, ours, shown, values, own, asking, level)
     fewer = min(ours.asked, theirs.asked, key=lambda asked: len(asked.design))  # decides for both alike
-    one = estimate(ours.asked, first, own, len(first), fewer).effects
-    two = estimate(theirs.asked, second, own, len(second), fewer).effects
-    effects = replace(
-        one,
-        estimate=one.estimate - two.estimate,
-        error=np.hypot(one.error, two.error),
-        freedom=np.minimum(one.freedom, two.freedom),
-        pictures=np.minimum(one.pictures, two.pictures),
-    )
-    return Estimated(effects, None)
+    sides = []
+    for side, values in ((ours, first), (theirs, second)):
+        asking = estimate(side.asked, values, own, len(values), fewer).effects
+        sides.append(_told(side.asked, side, side.shown(groups) if groups else None, values, own, asking, level))
+    return minus(*sides)
+
+
+def _told(
+    asked: Asked,
+    side: Side,
+    shown: np.ndarray | None,
+    values: np.ndarray,
+    own: Sequence[int | None],
+    asking: Effects,
+    level: float,
+) -> Told:
+    if shown is None:
+        return Told(asking, *interval(asking.estimate, asking.error, asking.freedom, level))
+    return told(asked, shown, side.outcomes["seen"][: len(values)], values, own, asking, level)
 
 
 def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int, int]) -> AuditRow:
     found, points = int(judged.found[at]), _points(ours, theirs)
+    bounded = not (np.isinf(judged.low[at]) or np.isinf(judged.high[at]))
     return replace(
         ours,
         effect=float(judged.estimate[at]),
@@ -128,7 +207,7 @@ def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int,
         p=float(judged.p[at]),
         adjusted_p=float(judged.adjusted[at]),
         finding=bool(found),
-        role="more" if found > 0 else "less" if found < 0 else str(judged.names[at]),
+        role="more" if found > 0 else "less" if found < 0 else str(judged.names[at]) if bounded else "not drawable",
         asked=ours.asked - theirs.asked,
         obeyed=_minus(ours.obeyed, theirs.obeyed),
         answered_with=_minus(ours.answered_with, theirs.answered_with),

@@ -13,6 +13,7 @@ from diffexplain_fast.results.record import Record
 UNEXPLAINED = "unexplained"
 MEASURES = ("false_answers", "spurious", "findings", "worst_group", UNEXPLAINED)
 """What conditions may name."""
+_OF_EFFECTS = ("spurious", "findings")
 _OF_ONE_AUDIT = ("worst_group", UNEXPLAINED)
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _RAISES = ("spurious", "more")
@@ -36,7 +37,11 @@ class Decision(Record):
 
 
 def decide(
-    conditions: object, rows: Sequence[AuditRow], photographs: Photographs | None, difference: bool = False
+    conditions: object,
+    rows: Sequence[AuditRow],
+    photographs: Photographs | None,
+    difference: bool = False,
+    asking_only: Sequence[str] = (),
 ) -> list[Decision]:
     """Return whether conditions are true of an audit.
 
@@ -51,6 +56,7 @@ def decide(
         rows: of the audit.
         photographs: what own pictures say, or None.
         difference: whether the audit is a difference of two, which has neither groups nor own pictures.
+        asking_only: groups in which a difference is that of asking, although the audits report effects of showing.
 
     Raises:
         TypeError: no text.
@@ -60,24 +66,31 @@ def decide(
     if not isinstance(texts, Sequence) or not texts or any(not isinstance(text, str) for text in texts):
         raise wrong_type("conditions", 'texts such as "spurious>0.5"', conditions)
     for text in texts if difference else ():
-        check_of_difference("condition", text)
+        check_of_difference("condition", text, asking_only)
     real = [row for row in rows if not row.concept.startswith(f"{PLACEBO}:")]  # a placebo is never a finding
     return [_decided(text, real, photographs) for text in texts]
 
 
-def check_of_difference(argument: str, text: str) -> None:
+def check_of_difference(argument: str, text: str, asking_only: Sequence[str] = ()) -> None:
     """Refuse a condition that a difference of two audits cannot answer.
 
     Args:
         argument: name of the condition in the message.
         text: the condition.
+        asking_only: see ``decide``.
 
     Raises:
-        ValueError: "worst_group" or "unexplained".
+        ValueError: "worst_group" or "unexplained"; "spurious" or "findings", whose limits are in effects of showing,
+            where the difference has only those of asking in some groups.
     """
-    if check_condition(text)[0] in _OF_ONE_AUDIT:
-        measures = ", ".join(name for name in MEASURES if name not in _OF_ONE_AUDIT)
-        raise wrong_value(argument, f"{measures} for a difference of two audits", repr(text))
+    refused = (*_OF_ONE_AUDIT, *(_OF_EFFECTS if asking_only else ()))
+    if check_condition(text)[0] in refused:
+        wanted = ", ".join(name for name in MEASURES if name not in refused) + " for a difference of two audits"
+        if asking_only:
+            wanted += (
+                f" that have effects of showing in {', '.join(asking_only)}, where the difference is that of asking"
+            )
+        raise wrong_value(argument, wanted, repr(text))
 
 
 def check_condition(text: str) -> tuple[str, str, float]:

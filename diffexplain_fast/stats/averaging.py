@@ -13,11 +13,12 @@ _FEWEST = 4
 
 
 class Average(NamedTuple):
-    """Effects on one outcome, float [cells], NaN where there is none."""
+    """Effects on one outcome, float [cells], NaN where there is none; ``fewest`` as in ``Effects``."""
 
     estimate: np.ndarray
     error: np.ndarray
     freedom: np.ndarray
+    fewest: np.ndarray
 
 
 def averaged(small: Effects, large: Effects, cells: np.ndarray) -> list[Average]:
@@ -65,7 +66,8 @@ def _averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     below = sum(part**2 / one.freedom[:, 0] for part, one in zip(parts, (large, small), strict=True))
     freedom = np.where(below > 0, variance**2 / np.where(below > 0, below, 1), np.inf)
     estimate = b + weight * difference / 2
-    return Average(*(np.where(cells, array, np.nan) for array in (estimate, np.sqrt(variance), freedom)))
+    fewest = np.minimum(small.freedom[:, 0], large.freedom[:, 0])
+    return Average(*(np.where(cells, array, np.nan) for array in (estimate, np.sqrt(variance), freedom, fewest)))
 
 
 def _spread(difference: np.ndarray, noise: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

@@ -117,7 +117,8 @@ class Estimated:
 
     Attributes:
         effects: of all cells, averaged over the own object asked for and not asked for.
-        fit: the regression over all pictures as they are; None for a difference of two trials.
+        fit: the regression over all pictures as they are whose effects these are; None where some are averaged, are
+            those of showing, or of a difference of two trials.
     """
 
     effects: Effects
@@ -161,7 +162,7 @@ def estimate(
             found = [*averaged(small, large, cells & _said_enough(asked, mine))]
         for target, average in zip(targets, found, strict=True):
             effects = with_average(effects, target, cells, average)
-    return Estimated(effects, fit)
+    return Estimated(effects, fit if effects is base else None)
 
 
 def _said_enough(asked: Asked, mine: np.ndarray) -> np.ndarray:
@@ -200,7 +201,9 @@ def with_average(effects: Effects, target: int, cells: np.ndarray, found: Averag
     estimate[cells, target] = np.nan if found is None else found.estimate[cells]
     error[cells, target] = np.nan if found is None else found.error[cells]
     freedom[cells, target] = np.nan if found is None else found.freedom[cells]
-    return replace(effects, estimate=estimate, error=error, freedom=freedom)
+    fewest = effects.least_freedom.copy()
+    fewest[cells, target] = np.inf if found is None else found.fewest[cells]
+    return replace(effects, estimate=estimate, error=error, freedom=freedom, fewest=fewest)
 
 
 def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier: np.ndarray | None = None) -> Judged:
@@ -216,7 +219,7 @@ def judge(asked: Asked, estimated: Estimated, rule: Rule, spent: float, earlier:
     effects, places = estimated.effects, asked.places
     family = np.zeros(effects.estimate.shape, dtype=bool)
     family[places] = True
-    tests = one_sided_tests(effects, rule.delta, rule.control, family, estimated.fit, rule.seed)
+    tests = one_sided_tests(effects, rule.delta, rule.control, family, estimated.fit, rule.seed, spent)
     before = None
     if earlier is not None:
         before = np.zeros(effects.estimate.shape, dtype=np.int64)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.stats.bootstrap import family_adjusted, largest_t
+from diffexplain_fast.stats.bootstrap import draws_for, family_adjusted, largest_t
 from diffexplain_fast.stats.distributions import t_above
 from diffexplain_fast.stats.effects import Effects, interval
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, selected_level
@@ -82,6 +82,7 @@ def one_sided_tests(
     family: np.ndarray | None = None,
     fit: Fit | None = None,
     seed: int = 0,
+    level: float = 0.05,
 ) -> OneSided:
     """Return both tests of every cell against the minimal effect.
 
@@ -90,10 +91,14 @@ def one_sided_tests(
         delta: minimal effect, 0 or above, in the unit of the outcomes.
         control: "fdr", the rate of false ones among the findings (Benjamini and Hochberg); "any", the same under any
             dependence (Benjamini and Yekutieli, which is e-BH on their p-values, see ``e_values``); "family", any
-            false finding at all (largest t by wild bootstrap, or Holm's adjustment without a regression).
+            false finding at all: the largest t by wild bootstrap where the effects are those of a regression and the
+            level asks for at most 19,999 draws, else Holm's adjustment of p-values of ``surest_freedom``. The p-values
+            that are returned beside the adjusted ones are the same for every control.
         family: bool [cells, outcomes]: cells to be tested together; None for all.
-        fit: the regression, for ``control="family"``; None where there is none.
+        fit: the regression whose effects these are, for ``control="family"``; None where there is none, or some of
+            the effects are averaged or changed.
         seed: of the bootstrap.
+        level: at which adjusted p-values will be compared, in (0, 1): how many draws the bootstrap needs.
 
     Raises:
         ValueError: an argument out of its range.
@@ -113,7 +118,11 @@ def one_sided_tests(
     elif control == "any":
         adjusted = benjamini_yekutieli(p)
     elif control == "family":
-        adjusted = holm(p) if fit is None else family_adjusted(statistics, largest_t(fit, effects, tested, seed=seed))
+        draws = draws_for(level)
+        if fit is None or draws is None:
+            adjusted = holm(t_above(statistics, effects.surest_freedom))
+        else:
+            adjusted = family_adjusted(statistics, largest_t(fit, effects, tested, draws, seed))
     else:
         raise wrong_value("control", '"fdr", "any" or "family"', control)
     return OneSided(p[0], p[1], adjusted[0], adjusted[1])

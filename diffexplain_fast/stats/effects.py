@@ -35,6 +35,8 @@ class Effects:
         medians: float [cells, outcomes]: median of ``means`` over the values of the cell's group.
         middle: float [cells, outcomes]: weight of the cell in the median of its group.
         pictures: int [cells]: pictures whose captions name the value.
+        fewest: float [cells, outcomes]: degrees of freedom of the part of the pictures with the fewest, where an effect
+            is averaged over two parts, and infinity where it is not; None where no effect is averaged.
     """
 
     levels: tuple[int, ...]
@@ -45,6 +47,21 @@ class Effects:
     medians: np.ndarray
     middle: np.ndarray
     pictures: np.ndarray
+    fewest: np.ndarray | None = None
+
+    @property
+    def surest_freedom(self) -> np.ndarray:
+        """Degrees of freedom with which no tail is too light, float [cells, outcomes].
+
+        Those of an average are matched to its variance as if the shares of its parts were known. They are estimated
+        from the same pictures, so that far in the tail the average is as heavy as its smaller part.
+        """
+        return np.minimum(self.freedom, self.least_freedom)
+
+    @property
+    def least_freedom(self) -> np.ndarray:
+        """``fewest``, float [cells, outcomes]; infinity everywhere where no effect is averaged."""
+        return np.full_like(self.freedom, np.inf) if self.fewest is None else self.fewest
 
     @property
     def groups(self) -> np.ndarray:
@@ -59,7 +76,8 @@ class Effects:
     def of(self, outcomes: Sequence[int]) -> "Effects":
         """Return the effects on some of the outcomes."""
         names = ("estimate", "error", "freedom", "means", "medians", "middle")
-        return replace(self, **{name: getattr(self, name)[:, outcomes] for name in names})
+        fewest = None if self.fewest is None else self.fewest[:, outcomes]
+        return replace(self, fewest=fewest, **{name: getattr(self, name)[:, outcomes] for name in names})
 
 
 def joined(parts: Sequence[Effects]) -> Effects:

@@ -31,6 +31,26 @@ class Strata(NamedTuple):
     column: int
 
 
+def strata_of(asked: Asked, seen: np.ndarray, own: Sequence[int | None], groups: Sequence[int]) -> list[Strata | None]:
+    """Return the pictures with and without the own object of every target: asked for, and seen where the eye tells.
+
+    Args:
+        asked: what the captions ask for.
+        seen: what the eye saw, [pictures, concepts].
+        own: place of every target's own object among the concepts, None where there is none.
+        groups: that are told by what is shown.
+    """
+    found: list[Strata | None] = []
+    for place in own:
+        if place is None:
+            found.append(None)
+            continue
+        mine, column = asked.named[:, place], int(asked.columns[place])
+        there = seen[:, place] == 1 if column in groups else mine
+        found.append(Strata(mine & there, ~mine & ~there, column))
+    return found
+
+
 def averaged_showing(
     asked: Asked,
     words: Words,

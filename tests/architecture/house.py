@@ -209,6 +209,7 @@ DOORS = {
         "decisions": "methods api",
         "design": "methods",
         "effects": "methods results",
+        "told": "results",
         "exclusion": "methods",
         "generator": "methods results",
         "instruments": "methods",

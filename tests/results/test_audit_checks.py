@@ -1,8 +1,10 @@
 """Saved audits that contradict themselves are corrupt files, and differences leave out what one audit lacks."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,7 @@ SETTINGS = [
     *(("difference", wrong) for wrong in (3, [], [{}], [{"level": "x"}, {}])),
     *(("effective_pictures", wrong) for wrong in ("x", {})),
     *(("pictures", wrong) for wrong in ("x", -1)),
+    *((name, wrong) for name in ("asking_only", "showing") for wrong in ("x", [3])),
 ]
 
 
@@ -123,3 +126,27 @@ def test_a_difference_leaves_out_rows_that_only_one_has() -> None:
     theirs.rows = []
     with pytest.raises(ValueError, match="other: wanted an audit that shares a row, got none"):
         ours.diff(theirs)
+
+
+def test_a_difference_says_where_it_compares_effects_of_asking_in_place_of_showing(saved: Path, tmp_path: Path) -> None:
+    ours, theirs = drawn_audit(3.0), drawn_audit(1.0)
+    ours.rows[0] = replace(ours.rows[0], effect=math.nan, asked=math.nan)  # without an estimate
+    assert ours.diff(theirs).settings["asking_only"] == [] and ours.diff(theirs).decide("findings>99")
+    shown = [replace(row, effect=2 * row.effect) if row.concept.startswith("back") else row for row in ours.rows]
+    words = [replace(row, words_p=0.5) if row.concept.startswith("colour") else row for row in theirs.rows]
+    told = drawn_audit(3.0)
+    told.settings |= {"showing": ["object"], "redraw": 4}
+    for first, second, groups in [
+        (Audit("a", shown, [], {}, ours.settings, outcomes=ours.outcomes), theirs, ["background"]),
+        (ours, Audit("b", words, [], {}, theirs.settings, outcomes=theirs.outcomes), ["colour"]),
+        (told, theirs, ["object"]),
+    ]:
+        difference = Audit.load(first.diff(second).save(tmp_path / groups[0]))
+        assert difference.settings["asking_only"] == groups
+        for text in ("spurious>0.5", "findings>0"):
+            with pytest.raises(
+                ValueError, match=f"wanted false_answers for .* showing in {groups[0]}, where .* asking"
+            ):
+                difference.decide(text)
+        assert not difference.decide("false_answers>1")[0].failed
+        assert f"in {groups[0]} effects of asking" in difference.report(tmp_path / "page.html").read_text()

@@ -157,3 +157,30 @@ def test_every_look_decides_alike_which_words_are_averaged() -> None:
     assert np.isnan(early.estimate[others]).any()  # too early for an average, and nothing else takes its place
     averages = early.estimate[others][np.isfinite(early.estimate[others])]
     assert not np.isclose(averages, pooled.estimate[others][np.isfinite(early.estimate[others])]).any()
+
+
+def test_the_family_of_averaged_effects_stays_clean_where_they_differ_with_the_own_object() -> None:
+    # Beside the own object every value does the opposite of what it does elsewhere, so that no average is an effect.
+    levels, wrong, every = (6, 5, 5, 5, 5), [], []
+    design = balanced_design(levels, 96, 0)
+    captions, random = Asked(design, levels, 5), np.random.default_rng(1)
+    turned = np.where(captions.named[:, 0], 1.0, -1.0)[:, None]
+    for audit in range(60):
+        values = 0.5 * random.standard_normal((96, 4))
+        for group in range(1, 5):
+            added = random.standard_normal((5, 4))
+            values += turned * (added - np.median(added, 0))[design[:, group]]
+        estimated = estimate(captions, values, [0] * 4, 96)
+        judged = judge(captions, estimated, Rule((), 0.0, 0.05, "family", audit), 0.05)
+        wrong.append((judged.found[6:] != 0).any())
+        every.append(estimated.fit is None and estimated.effects.fewest is not None)
+    assert all(every) and np.mean(wrong) <= 0.05  # .67 against the largest t of the pooled regression
+    alone = estimate(captions, values, [None] * 4, 96)
+    assert alone.fit is not None and (alone.effects.surest_freedom == alone.effects.freedom).all()
+
+
+def test_an_average_is_no_surer_than_its_smaller_part() -> None:
+    captions = asked(96)
+    effects = estimate(captions, outcomes(captions, 0.0, 0.0, 0), [OWN], 96).effects
+    assert (effects.surest_freedom[8:, 0] < effects.freedom[8:, 0]).all()
+    assert np.isfinite(effects.surest_freedom).all() and effects.of([0]).fewest is not None

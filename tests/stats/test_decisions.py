@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffexplain_fast.stats.bootstrap import family_adjusted, largest_t
+from diffexplain_fast.stats.bootstrap import draws_for, family_adjusted, largest_t
 from diffexplain_fast.stats.decisions import classify, findings, looks, one_sided_tests, reported_interval
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import Effects, against_median
@@ -126,3 +126,15 @@ def test_names_of_cells() -> None:
     found = np.array([1, 0, 0, 0, 0, -1])
     names = classify(estimate, low, high, found, np.ones(6, dtype=bool))
     assert names.tolist() == ["finding", "none", "small", "undecided", "undecided", "finding"]
+
+
+def test_a_family_at_a_small_level_can_find_something() -> None:
+    design, random = balanced_design([4, 4], 192, 0), np.random.default_rng(0)
+    values = 0.1 * random.standard_normal((192, 1)) + 50 * (design[:, [1]] == 1)
+    fit = least_squares(design, [4, 4], values)
+    for level in (0.05, 0.005, 0.001, 0.0001):
+        tests = one_sided_tests(against_median(fit), 0.5, "family", fit=fit, level=level)
+        assert np.flatnonzero(findings(tests, level)[:, 0]).tolist() == [5]
+    assert [draws_for(level) for level in (0.5, 0.05, 0.02, 0.005, 0.001, 0.0009)] == [999, 999, 999, 3999, 19999, None]
+    many = largest_t(fit, against_median(fit), np.ones((8, 1), dtype=bool), 1500)
+    assert len(many) == 1500 and np.array_equal(many[:999], largest_t(fit, against_median(fit), np.ones((8, 1), bool)))

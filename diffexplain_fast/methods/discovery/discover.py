@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from diffexplain_fast.environment import device_record, versions
-from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups
+from diffexplain_fast.evidence.calibration import Errors
+from diffexplain_fast.methods.discovery.disobeyed import shown_concepts, told_groups
 from diffexplain_fast.methods.discovery.drawn import own_pictures, pictures_beside
 from diffexplain_fast.methods.discovery.found import found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
@@ -55,6 +56,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     )
     errors, used = None if sight is None else sight.errors, plan.first(len(data.values))
     judged = with_showing(*every, errors, estimated, asking, rule, concepts, own_places)
+    told = told_groups(*every, errors, concepts)
     own = own_pictures(prepared, heard)
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
@@ -70,7 +72,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         **_settings(prepared, used),
         "generator_error": {group: one._asdict() for group, one in error.items()},
         "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
-        "showing": [list(concepts.groups)[group] for group in disobeyed_groups(*every, errors)],
+        "showing": [list(concepts.groups)[group] for group in told],
         "pictures_drawn": pool.drawn,
         "own_objects": prepared.need,
         "pictures_beside": {readout.names[place]: count for place, count in more.items()},
@@ -84,7 +86,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         verdicts=verdicts,
         settings=settings,
         images=images,
-        outcomes=_arrays(used, data),
+        outcomes=_arrays(used, data, errors, told),
         _hidden=HiddenFeatures(question, used, rule.level),
     )
 
@@ -114,7 +116,7 @@ def _settings(prepared: Prepared, used: Plan) -> JsonObject:
     }
 
 
-def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
+def _arrays(plan: Plan, data: Measured, errors: list[Errors] | None, told: list[int]) -> dict[str, np.ndarray]:
     arrays = {
         "design": plan.asked.design,
         "phrasing": plan.phrasing,
@@ -124,4 +126,7 @@ def _arrays(plan: Plan, data: Measured) -> dict[str, np.ndarray]:
         "hits": data.hits,
     }
     arrays |= {} if plan.asked.weights is None else {"weights": plan.asked.weights}
-    return arrays if data.seen is None else {**arrays, "seen": data.seen}
+    if data.seen is None:
+        return arrays
+    shown = {"shown": shown_concepts(data.seen, errors, told)} if told and errors is not None else {}
+    return {**arrays, "seen": data.seen, **shown}

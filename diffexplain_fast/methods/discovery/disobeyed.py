@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffexplain_fast.evidence.calibration import Errors
+from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.methods.discovery.obedience import obedience
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.trial import Measured
@@ -31,6 +32,30 @@ def disobeyed_groups(plan: Plan, data: Measured, errors: Sequence[Errors] | None
         if seen_whole(plan, data, errors, group) and any(share is not None and share < _OBEYED for share in shares):
             found.append(group)
     return found
+
+
+def told_groups(plan: Plan, data: Measured, errors: Sequence[Errors] | None, concepts: Concepts) -> list[int]:
+    """Return the groups that are told by what is shown: disobeyed ones, and those with values of several words.
+
+    Args:
+        plan: the captions.
+        data: what was said of the pictures, and what the eye saw.
+        errors: of the eye in every group; None where they are not known.
+        concepts: what was asked for.
+    """
+    several = [
+        n for n, (group, values) in enumerate(concepts.groups.items()) if len(concepts.words_of(group)) > len(values)
+    ]
+    whole = [group for group in several if seen_whole(plan, data, errors, group)]
+    return sorted({*disobeyed_groups(plan, data, errors), *whole})
+
+
+def shown_concepts(seen: np.ndarray, errors: Sequence[Errors], groups: Sequence[int]) -> np.ndarray:
+    """Return what the pictures show, float [pictures, concepts]; NaN outside the groups. See ``shown_in``."""
+    shown = np.full(seen.shape, np.nan)
+    for group in groups:
+        shown[:, errors[group].places] = corrected(seen[:, errors[group].places], errors[group].matrix)
+    return shown
 
 
 def shown_in(

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups, seen_whole, shown_in
+from diffexplain_fast.methods.discovery.disobeyed import shown_in, told_groups
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.methods.discovery.wording import instruments_of
@@ -17,7 +17,7 @@ from diffexplain_fast.stats.effects import Effects
 from diffexplain_fast.stats.exclusion import exclusion
 from diffexplain_fast.stats.instruments import anderson_rubin
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
-from diffexplain_fast.stats.strata import Strata, averaged_showing, moved_interval
+from diffexplain_fast.stats.strata import averaged_showing, moved_interval, strata_of
 from diffexplain_fast.stats.words import Words
 
 
@@ -68,15 +68,12 @@ def shown_effects(
         families: targets of every classifier, whose tests are adjusted together; None for all targets of one.
     """
     said = instruments_of(plan.asked, plan.words, concepts)
-    many = [] if said is None else said.values
-    disobeyed = disobeyed_groups(plan, data, errors)
-    several = [group for group, values in enumerate(many) if len(values) > len({*values})]
-    groups = sorted({*disobeyed, *(group for group in several if seen_whole(plan, data, errors, group))})
+    groups = told_groups(plan, data, errors, concepts)
     if not groups or errors is None or data.seen is None:
         return None
     asked, shown = plan.asked, shown_in(data.seen, errors, groups, len(plan.asked.levels))
     words = Words.one_each(asked.design, asked.levels) if said is None else said
-    strata = _strata(plan, data.seen, own, groups)
+    strata = strata_of(asked, data.seen, own, groups)
     fit, pooled, effects = averaged_showing(asked, words, shown, data.values, strata)
     low, high = moved_interval(effects, pooled, *anderson_rubin(fit, pooled, level), level)
     cells = np.isin(effects.groups, groups)[:, None]
@@ -88,7 +85,8 @@ def shown_effects(
     freedom = np.where(disagree, pooled.freedom, effects.freedom)
     pairs = ((estimate, asking.estimate), (error, asking.error), (freedom, asking.freedom))
     estimate, error, freedom = (np.where(cells, new, old) for new, old in pairs)
-    joined = replace(asking, estimate=estimate, error=error, freedom=freedom)
+    fewest = np.where(cells, np.where(disagree, np.inf, effects.least_freedom), asking.least_freedom)
+    joined = replace(asking, estimate=estimate, error=error, freedom=freedom, fewest=fewest)
     return Shown(joined, low, high, tested, disagree, cells & ~disagree)
 
 
@@ -124,8 +122,7 @@ def with_showing(
     if found is None:
         return asking
     asked, places = plan.asked, plan.asked.places
-    tests = rule._replace(control="any" if rule.control == "family" else rule.control)
-    judged = judge(asked, replace(estimated, effects=found.effects), tests, rule.shown, asking.found)
+    judged = judge(asked, replace(estimated, effects=found.effects, fit=None), rule, rule.shown, asking.found)
     here = found.here[places]
     return replace(
         judged,
@@ -134,16 +131,3 @@ def with_showing(
         words_p=found.p[places],
         disagree=found.disagree[places],
     )
-
-
-def _strata(plan: Plan, seen: np.ndarray, own: Sequence[int | None], groups: Sequence[int]) -> list[Strata | None]:
-    """Return the pictures with and without the own object of every target: asked for, and seen where the eye tells."""
-    found: list[Strata | None] = []
-    for place in own:
-        if place is None:
-            found.append(None)
-            continue
-        asked, column = plan.asked.named[:, place], int(plan.asked.columns[place])
-        there = seen[:, place] == 1 if column in groups else asked
-        found.append(Strata(asked & there, ~asked & ~there, column))
-    return found

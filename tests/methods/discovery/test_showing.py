@@ -7,13 +7,16 @@ import pytest
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups
+from diffexplain_fast.methods.discovery.disobeyed import disobeyed_groups, shown_concepts, told_groups
 from diffexplain_fast.methods.discovery.obedience import obedience
 from diffexplain_fast.methods.discovery.plan import Plan, context_plan
-from diffexplain_fast.methods.discovery.showing import with_showing
+from diffexplain_fast.methods.discovery.showing import shown_effects, with_showing
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
+from diffexplain_fast.stats.distributions import t_above
+from diffexplain_fast.stats.multiplicity import holm
+from diffexplain_fast.stats.told import told
 from tests.auditing import GROUPS, SPOKEN, AnyText
 
 CONCEPTS, PICTURES, EFFECT = Concepts(GROUPS), 768, 6.0
@@ -104,3 +107,40 @@ def test_showing_counts_a_target_s_own_object_there_and_not_there_equally(wrong:
         inside += ((found.low[:, 0] <= truth) & (truth <= found.high[:, 0]))[others].tolist()
     assert abs(np.mean(errors_of_mean)) < 0.1 * EFFECT  # pictures as they come would say half of it
     assert np.mean(inside) >= 0.9
+
+
+def test_the_family_of_effects_of_showing_is_adjusted_by_holm() -> None:
+    plan, shown = _drawn(0.4)
+    seen, errors = _seen(shown, 0.0)
+    values = 0.5 * np.random.default_rng(2).standard_normal((PICTURES, 2)) + EFFECT * (shown[:, [1]] == 0)
+    data = Measured(values, np.zeros((PICTURES, 2), dtype=bool), seen)
+    for own in (None, CONCEPTS.names.index("object:fish")):
+        estimated, rule = estimate(plan.asked, values, [own] * 2, PICTURES), RULE._replace(control="family")
+        asking = judge(plan.asked, estimated, rule, 0.02)
+        found = with_showing(plan, data, errors, estimated, asking, rule, CONCEPTS, [own] * 2)
+        effects = found.effects
+        p = t_above(
+            np.stack([effects.estimate, -effects.estimate]) / effects.error - 0.5 / effects.error,
+            effects.surest_freedom,
+        )
+        up = found.estimate >= 0
+        wanted = holm(p)[:, plan.asked.places]
+        assert np.allclose(found.adjusted, np.where(up, wanted[0], wanted[1]), rtol=1e-9)
+        assert (effects.surest_freedom < effects.freedom).any() == (own is not None)
+
+
+@pytest.mark.parametrize("own", [None, CONCEPTS.names.index("object:fish")])
+def test_the_arrays_of_an_audit_tell_the_same_effects_of_showing(own: int | None) -> None:
+    plan, shown = _drawn(0.8)
+    seen, errors = _seen(shown, 0.1)
+    values = 0.5 * np.random.default_rng(2).standard_normal((PICTURES, 1)) + EFFECT * (shown[:, [1]] == 0)
+    data = Measured(values, np.zeros((PICTURES, 1), dtype=bool), seen)
+    estimated = estimate(plan.asked, values, [own], PICTURES)
+    wanted = shown_effects(plan, data, errors, estimated.effects, [own], 0.05, CONCEPTS)
+    kept = shown_concepts(seen, errors, told_groups(plan, data, errors, CONCEPTS))
+    found = told(plan.asked, kept, seen, values, [own], estimated.effects, 0.05)
+    assert wanted is not None and wanted.here.any()
+    for name in ("estimate", "error", "freedom", "surest_freedom"):
+        assert np.array_equal(getattr(found.effects, name), getattr(wanted.effects, name))
+    assert np.array_equal(found.low[wanted.here], wanted.low[wanted.here])
+    assert np.array_equal(found.high[wanted.here], wanted.high[wanted.here])

@@ -1,0 +1,97 @@
+"""A difference of two audits is one of the effects that their rows have: of showing, where words are disobeyed."""
+
+import numpy as np
+import pytest
+
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.stats.design import balanced_design
+
+LEVELS = (4, 4)
+GROUPS = {"object": ["a", "b", "c", "d"], "background": ["p", "q", "r", "s"]}
+NAMES = [f"{group}:{value}" for group, values in GROUPS.items() for value in values]
+PLACE = NAMES.index("background:p")
+
+
+def audit(effect: float, seed: int, pool: str, obeyed: float, own: bool = False, pictures: int = 384) -> Audit:
+    """Return an audit of one class, in whose pictures words of the background are obeyed in a share of them.
+
+    Args:
+        effect: of showing the first background.
+        seed: of the noise of the answers.
+        pool: whose pictures they are.
+        obeyed: share; the others show a background by chance.
+        own: whether the class is the first object.
+        pictures: of the trial.
+    """
+    design, random = balanced_design(LEVELS, pictures, 0), np.random.default_rng([*pool.encode()])
+    chance = random.random(pictures) > obeyed
+    backgrounds = np.where(chance, random.integers(0, 4, pictures), design[:, 1])
+    seen = np.concatenate([np.eye(4)[design[:, 0]], np.eye(4)[backgrounds]], 1)
+    noise = 0.3 * np.random.default_rng(seed).standard_normal((pictures, 1))
+    outcomes = {"design": design, "levels": np.array(LEVELS), "groups": np.array([2]), "seen": seen}
+    outcomes |= {
+        "values": effect * (backgrounds == 0)[:, None] + noise,
+        "shown": np.where(np.arange(8) < 4, np.nan, seen),
+    }
+    settings = {"pictures": pictures, "pictures_used": pictures, "minimal_effect": 0.5, "level": 0.05, "seed": 0}
+    settings |= {
+        "targets": ["a"],
+        "concepts": {"groups": GROUPS, "words": []},
+        "eye": "perfect",
+        "showing": ["background"],
+    }
+    settings |= {"pool": pool, "output": "softmax", "control": "fdr"}
+    numbers = {"p": 1.0, "adjusted_p": 1.0, "finding": False, "role": "none", "obeyed": None, "pictures": pictures // 4}
+    none = dict.fromkeys(("answered_with", "answered_without", "accuracy_with", "accuracy_without", "tipping_point"))
+    rows = [
+        AuditRow(
+            "a",
+            name,
+            0.0,
+            0.0,
+            0.0,
+            asked=0.0,
+            declared_by="label" if own and name == NAMES[0] else None,
+            **numbers,
+            **none,
+        )
+        for name in NAMES
+    ]
+    return Audit("by hand", rows, [], {}, settings, outcomes=outcomes)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("pools", [("x", "x"), ("x", "y")])
+def test_the_difference_is_that_of_showing(pools: tuple[str, str], own: bool) -> None:
+    inside = []
+    for seed in range(16):
+        one, two = (f"{pool}{seed}" for pool in pools)
+        ours, theirs = audit(3.0, 2 * seed, one, 0.5, own), audit(1.0, 2 * seed + 1, two, 0.5, own)
+        difference = ours.diff(theirs)
+        row = difference.rows[PLACE]
+        assert row.effect == pytest.approx(2.0, abs=0.6) and row.finding and row.role == "more"
+        inside.append(row.low <= 2.0 <= row.high)
+        assert [abs(other.effect) < 0.6 for other in difference.rows[4:]].count(False) == 1
+    assert np.mean(inside) >= 0.8
+    assert difference.settings["asking_only"] == [] and difference.decide("spurious>0.5")[0].failed
+
+
+def test_pools_that_obey_their_words_differently_are_not_two_classifiers_that_differ() -> None:
+    difference = audit(3.0, 0, "x", 0.9).diff(audit(3.0, 1, "y", 0.4))
+    assert not any(row.finding for row in difference.rows) and abs(difference.rows[PLACE].effect) < 0.5
+
+
+def test_what_no_audit_tells_is_asked() -> None:
+    ours, theirs = audit(3.0, 0, "x", 0.5), audit(0.0, 1, "x", 0.5)
+    theirs.settings["eye"] = "another"
+    difference = ours.diff(theirs)
+    assert difference.settings["asking_only"] == ["background"] and difference.rows[PLACE].effect < 2.4
+    earlier = audit(0.0, 1, "y", 0.5)
+    del earlier.outcomes["shown"]
+    assert ours.diff(earlier).settings["asking_only"] == ["background"]
+    same = audit(0.0, 1, "x", 0.5, pictures=192)  # of the same pictures one account is enough
+    del same.outcomes["shown"]
+    assert ours.diff(same).settings["asking_only"] == [] and ours.diff(same).rows[PLACE].effect == pytest.approx(
+        3, abs=0.5
+    )
