@@ -47,7 +47,7 @@ def explain_otherwise(
     """
     for number in range(1, modes):
         there = (first, *first.others)
-        before = [as_prompt(problem, found) for found in there]
+        before = [soft_of_name_or_prompt(problem, found) for found in there]
         other = problem.after(before, spent_by(there))
         if other.cost.leaves_out(MODES):
             first.settings["found"]["left_out"] += other.cost.left_out
@@ -56,7 +56,7 @@ def explain_otherwise(
         first.others.append(explain_target(other, options, folder, callback))
 
 
-def as_prompt(problem: Problem, found: Explanation) -> torch.Tensor:
+def soft_of_name_or_prompt(problem: Problem, found: Explanation) -> torch.Tensor:
     """Return soft tokens [n, d] that say what was found and nothing else: its name where it has one that convinces."""
     text, tokens = " ".join(found.named["words"]) if found.named else "", len(found.prompt_embeds)
     if text and fits(problem.pipeline, text, tokens):

@@ -38,6 +38,17 @@ def test_a_prompt_is_like_itself_and_unlike_another() -> None:
     assert problem.cost.rows == 0 < another.cost.rows, "only where there is something to compare with"
 
 
+def test_a_prompt_that_adds_more_beside_the_same_is_more_alike_than_one_that_adds_little_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = {1: [[1.0, 0.0]], 2: [[1.0, 3.0], [0.1, 0.3]]}  # of the one that is there, and of two of equal cosine
+    monkeypatch.setattr(likeness_module, "_answers", lambda _, softs: torch.tensor(answers[len(softs)]))
+    problem = problem_of()
+    soft = soft_from_text(problem.pipeline, "snow", 2)
+    more, little = penalty(problem.after([soft]), soft.expand(2, -1, -1)).tolist()
+    assert more == pytest.approx(10 * ((10**-0.25) - 0.3) / 0.3) and little == 0.0
+
+
 def test_prompts_that_draw_the_same_are_alike_whatever_their_words_are() -> None:
     pipeline, classifier = load_pipeline("tinyworld"), Classifier.from_pretrained("tinyworld/clean")
     sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=8, guidance_scale=4.0)

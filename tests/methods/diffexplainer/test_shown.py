@@ -8,9 +8,11 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.explain import as_prompt
+from diffexplain_fast.methods.diffexplainer import describing, explain
+from diffexplain_fast.methods.diffexplainer.explain import soft_of_name_or_prompt
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import looked_at
+from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.shown import lost, make_scale, shares
 from diffexplain_fast.models.classifier import Classifier
@@ -72,11 +74,37 @@ def test_what_has_a_name_counts_as_its_name_says() -> None:
     with quick_explainer() as explainer:
         found = explainer.explain("boat", **QUICK | {"n_tokens": 2})
     problem = problem_of()
-    assert torch.equal(as_prompt(problem, found), found.prompt_embeds)
+    assert torch.equal(soft_of_name_or_prompt(problem, found), found.prompt_embeds)
     named = replace(found, named={"words": ["snow"]})
-    assert torch.equal(as_prompt(problem, named), soft_from_text(problem.pipeline, "snow", 2))
+    assert torch.equal(soft_of_name_or_prompt(problem, named), soft_from_text(problem.pipeline, "snow", 2))
     for words in ([], ["snow"] * 3):  # no name, and one that does not fit
-        assert torch.equal(as_prompt(problem, replace(found, named={"words": words})), found.prompt_embeds)
+        assert torch.equal(soft_of_name_or_prompt(problem, replace(found, named={"words": words})), found.prompt_embeds)
+
+
+def test_a_further_explanation_looks_away_from_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with quick_explainer() as explainer:
+        found = explainer.explain("boat", **QUICK | {"n_tokens": 2})
+    problems: list[Problem] = []
+    monkeypatch.setattr(explain, "explain_target", lambda problem, *_: problems.append(problem) or found)
+    problem = problem_of()
+    explain.explain_otherwise(problem, Options(), replace(found, named={"words": ["snow"]}), 2)
+    assert torch.equal(problems[0].others[0], soft_from_text(problem.pipeline, "snow", 2))
+
+
+def test_a_description_is_of_what_is_not_explained_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = tiny_problem(dx.ClassLogit("star")).with_steps(2)
+    softs, promises = softs_of(problem, YELLOW[:1] + OTHER[:1]), list[torch.Tensor]()
+    plain = looked_at(problem, ["test"], softs, [0, 1], Kept(cost=problem.cost))
+    weights = describing._weights
+    monkeypatch.setattr(describing, "_weights", lambda *given: promises.append(given[1]) or weights(*given))
+    monkeypatch.setattr(describing, "STEPS", (1,))
+    for less in (torch.zeros(2), torch.tensor([8.0, 0.0])):
+        seen = plain._replace(promise=plain.promise - less.double(), lost=less.double())
+        describing.described(problem, Options(), 0, seen, 2, Kept(cost=problem.cost))
+    order = (plain.promise - torch.tensor([8.0, 0.0])).argsort(descending=True)
+    first = plain.promise.argsort(descending=True)
+    torch.testing.assert_close(promises[0], plain.promise[first], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(promises[1], (plain.promise - torch.tensor([8.0, 0.0]))[order], rtol=1e-3, atol=1e-3)
 
 
 def test_a_loss_is_in_log_odds_of_a_class_and_else_in_spreads_of_the_promises() -> None:
