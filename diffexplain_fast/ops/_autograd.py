@@ -110,7 +110,6 @@ def refuse_transforms(name: str, *tensors: object, modules: Iterable[nn.Module] 
     Raises:
         RuntimeError: a transform of ``torch.func`` is active, or a tensor has a tangent.
     """
-    # No tensor has a tangent outside of a dual level; torch has no public question for the level.
     weights = chain.from_iterable(module.parameters() for module in modules) if forward_ad._current_level >= 0 else ()
     if problem := transformed(*tensors, *weights):
         raise RuntimeError(describe(name, _WANTED, problem))
@@ -122,11 +121,15 @@ def transformed(*tensors: object) -> str:
     Args:
         *tensors: arguments of the call; those that are not tensors are ignored.
     """
-    if torch.compiler.is_compiling():
-        return ""
-    # torch.autograd.Function asks this function too; torch has no public one.
+    # torch.autograd.Function asks this function too; torch has no public one. torch.compile knows the answer while it
+    # traces, and traces again when the answer changes; without the question, gradients would silently be zero.
     if torch._C._are_functorch_transforms_active():
         return "a call inside torch.func (grad, vjp, jvp, vmap, jacrev or jacfwd)"
+    # No tensor has a tangent outside of a dual level; torch has no public question for the level.
+    if forward_ad._current_level < 0:
+        return ""
+    if torch.compiler.is_compiling():  # tangents cannot be seen while it traces
+        return "a compiled call inside of a dual level of forward mode"
     tangent = any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in tensors)
     return "a tensor with a tangent of forward mode" if tangent else ""
 
