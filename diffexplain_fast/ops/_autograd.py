@@ -75,20 +75,22 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
     """
 
     def decorated(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
-        eagerly = without_autocast(backward)  # a backward may run inside of autocast, though its forward did not
+        alone = without_autocast(backward)  # a backward may run inside of autocast, though its forward did not
 
         @functools.wraps(backward)
         def wrapper(ctx: Context, *cotangents: Tensor | None) -> Gradients:
             saved = ctx.saved_tensors
             if torch.compiler.is_compiling():
-                return backward(ctx, saved, *cotangents)
+                # Traced inside of the forward, where autocast is off; it may be on where the backward runs.
+                with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                    return backward(ctx, saved, *cotangents)
             if any(cotangent is not None and _batched(cotangent) for cotangent in cotangents):
                 raise RuntimeError(describe(name, _WANTED, "a batch of them: is_grads_batched, vectorize or vmap"))
             if not torch.is_grad_enabled():
-                return eagerly(ctx, saved, *cotangents)
+                return alone(ctx, saved, *cotangents)
             origins = [origin for origin in (*cotangents, *saved) if origin is not None and origin.requires_grad]
             with torch.no_grad():
-                result = eagerly(ctx, saved, *cotangents)
+                result = alone(ctx, saved, *cotangents)
             grads = result if isinstance(result, tuple) else (result,)
             refusing = iter(_Last.apply(name, len(origins), *origins, *(grad for grad in grads if grad is not None)))
             linked = tuple(None if grad is None else next(refusing) for grad in grads)
