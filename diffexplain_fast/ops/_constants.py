@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,28 +12,33 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-def kept(most: int) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Return a decorator for functions that create tensors: they run once for equal arguments.
+class Kept(Generic[_Arguments, _Result]):
+    """A function that creates tensors, and runs once for equal arguments.
 
     A call that ``torch.compile``, ``torch.export`` or another mode traces creates its tensors anew and keeps none:
     they have no numbers, so that every later call would answer without numbers too.
 
     Args:
-        most: how many results of the function are kept.
+        function: the function.
+        most: how many of its results are kept.
     """
 
-    def decorated(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-        remembered: Callable[..., _Result] = functools.lru_cache(maxsize=most)(function)
+    def __init__(self, function: Callable[_Arguments, _Result], most: int) -> None:
+        functools.update_wrapper(self, function)
+        remembered = functools.lru_cache(maxsize=most)(function)
+        self._function = function
+        self._remembered: Callable[..., _Result] = remembered
+        self.cache_clear = remembered.cache_clear
 
-        @functools.wraps(function)
-        def wrapper(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
-            if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-                return function(*arguments, **options)
-            return remembered(*arguments, **options)
+    def __call__(self, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+            return self._function(*arguments, **options)
+        return self._remembered(*arguments, **options)
 
-        return wrapper
 
-    return decorated
+def kept(most: int) -> Callable[[Callable[_Arguments, _Result]], Kept[_Arguments, _Result]]:
+    """Return a decorator that makes a function a ``Kept`` one, of which at most this many results are kept."""
+    return lambda function: Kept(function, most)
 
 
 @kept(128)
