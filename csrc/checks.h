@@ -63,11 +63,11 @@ inline void check(const char* name, const Tensor& tensor, const Tensor& like, Sc
   }
 }
 
-// Refuses per-channel weights unless they have the dtype of `x` or its wide type; any stride is accepted.
+// Refuses per-channel weights unless they have the dtype of `x` or float32; any stride is accepted.
 inline void check_weights(const char* name, const Tensor& weights, const Tensor& x,
                           std::initializer_list<int64_t> sizes) {
-  const bool wide = weights.scalar_type() == wide_type(x);
-  STD_TORCH_CHECK(wide || weights.scalar_type() == x.scalar_type(), name, ": wanted the dtype of x, or float32");
+  const bool known = weights.scalar_type() == ScalarType::Float || weights.scalar_type() == x.scalar_type();
+  STD_TORCH_CHECK(known, name, ": wanted the dtype of x, or float32");
   STD_TORCH_CHECK(weights.get_device_index() == x.get_device_index() && weights.is_cpu() == x.is_cpu(), name,
                   ": wanted the device of the other tensors");
   STD_TORCH_CHECK(weights.dim() == static_cast<int64_t>(sizes.size()), name, ": wanted ", sizes.size(), " dimensions");

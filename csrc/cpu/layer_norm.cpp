@@ -9,21 +9,34 @@
 namespace diffexplain {
 namespace {
 
+constexpr int64_t CHUNK = 4096;  // columns: few enough for a float32 sum in the lanes of a vector
 constexpr int SUMS = 4;  // sums that run in parallel
 constexpr int BLOCK = SUMS;  // rows that always go to one thread together, so that the grouping of rows never changes
 
-// Sums f(k, column) over the columns for each k below N.
+// Sums f(k, column) over the columns from first to end for each k below N.
 template <int N, class A, class F>
-INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
+INLINE void sums_of_chunk(int64_t first, int64_t end, A* total, F&& f) {
   A a = 0, b = 0, c = 0, d = 0;
 #pragma omp simd reduction(+ : a, b, c, d)
-  for (int64_t i = 0; i < width; ++i) {
+  for (int64_t i = first; i < end; ++i) {
     a += f(0, i);
     if constexpr (N > 1) b += f(1, i);
     if constexpr (N > 2) c += f(2, i), d += f(3, i);
   }
   const A all[SUMS] = {a, b, c, d};
   for (int k = 0; k < N; ++k) total[k] = all[k];
+}
+
+// Sums f(k, column) over the columns for each k below N: chunks in A, and their sums in double.
+template <int N, class A, class F>
+INLINE void sums_over_columns(int64_t width, A* total, F&& f) {
+  if (width <= CHUNK) return sums_of_chunk<N>(0, width, total, f);  // without the outer loop, which costs a seventh
+  double whole[N] = {};
+  for (int64_t first = 0; first < width; first += CHUNK) {
+    sums_of_chunk<N>(first, std::min(first + CHUNK, width), total, f);
+    for (int k = 0; k < N; ++k) whole[k] += total[k];
+  }
+  for (int k = 0; k < N; ++k) total[k] = static_cast<A>(whole[k]);
 }
 
 // Sets mean and rstd of a row whose sum or sum of squares overflows A; they are computed from numbers scaled by

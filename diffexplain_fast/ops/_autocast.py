@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -20,10 +20,14 @@ def without_autocast(function: Callable[_Arguments, _Result]) -> Callable[_Argum
 
     @functools.wraps(function)
     def wrapper(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
-        with ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return function(*arguments, **options)
+        with _off("cpu"), _off("cuda"):
             return function(*arguments, **options)
 
     return wrapper
+
+
+def _off(device: str) -> AbstractContextManager[object]:
+    """Return a context without autocast on a kind of device, in a form that ``torch.compile`` can trace."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

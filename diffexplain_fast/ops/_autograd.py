@@ -75,20 +75,22 @@ def first_order(name: str) -> Callable[[Callable[..., Gradients]], Callable[...,
     """
 
     def decorated(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
-        eagerly = without_autocast(backward)  # a backward may run inside of autocast, though its forward did not
+        alone = without_autocast(backward)  # a backward may run inside of autocast, though its forward did not
 
         @functools.wraps(backward)
         def wrapper(ctx: Context, *cotangents: Tensor | None) -> Gradients:
             saved = ctx.saved_tensors
             if torch.compiler.is_compiling():
-                return backward(ctx, saved, *cotangents)
+                # Traced inside of the forward, where autocast is off; it may be on where the backward runs.
+                with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                    return backward(ctx, saved, *cotangents)
             if any(cotangent is not None and _batched(cotangent) for cotangent in cotangents):
                 raise RuntimeError(describe(name, _WANTED, "a batch of them: is_grads_batched, vectorize or vmap"))
             if not torch.is_grad_enabled():
-                return eagerly(ctx, saved, *cotangents)
+                return alone(ctx, saved, *cotangents)
             origins = [origin for origin in (*cotangents, *saved) if origin is not None and origin.requires_grad]
             with torch.no_grad():
-                result = eagerly(ctx, saved, *cotangents)
+                result = alone(ctx, saved, *cotangents)
             grads = result if isinstance(result, tuple) else (result,)
             refusing = iter(_Last.apply(name, len(origins), *origins, *(grad for grad in grads if grad is not None)))
             linked = tuple(None if grad is None else next(refusing) for grad in grads)
@@ -110,7 +112,6 @@ def refuse_transforms(name: str, *tensors: object, modules: Iterable[nn.Module] 
     Raises:
         RuntimeError: a transform of ``torch.func`` is active, or a tensor has a tangent.
     """
-    # No tensor has a tangent outside of a dual level; torch has no public question for the level.
     weights = chain.from_iterable(module.parameters() for module in modules) if forward_ad._current_level >= 0 else ()
     if problem := transformed(*tensors, *weights):
         raise RuntimeError(describe(name, _WANTED, problem))
@@ -122,11 +123,15 @@ def transformed(*tensors: object) -> str:
     Args:
         *tensors: arguments of the call; those that are not tensors are ignored.
     """
-    if torch.compiler.is_compiling():
-        return ""
-    # torch.autograd.Function asks this function too; torch has no public one.
+    # torch.autograd.Function asks this function too; torch has no public one. torch.compile knows the answer while it
+    # traces, and traces again when the answer changes; without the question, gradients would silently be zero.
     if torch._C._are_functorch_transforms_active():
         return "a call inside torch.func (grad, vjp, jvp, vmap, jacrev or jacfwd)"
+    # No tensor has a tangent outside of a dual level; torch has no public question for the level.
+    if forward_ad._current_level < 0:
+        return ""
+    if torch.compiler.is_compiling():  # tangents cannot be seen while it traces
+        return "a compiled call inside of a dual level of forward mode"
     tangent = any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in tensors)
     return "a tensor with a tangent of forward mode" if tangent else ""
 

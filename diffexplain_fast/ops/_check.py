@@ -76,14 +76,13 @@ def check_positive(**values: object) -> None:
             raise wrong_value(name, "a number above 0", value)
 
 
-def check_frozen(**weights: Tensor | None) -> None:
-    """Refuse weights that require a gradient, because no op computes it.
+def check_frozen(**frozen: Tensor | None) -> None:
+    """Refuse weights and other tensors that require a gradient, because no op computes it.
 
     Raises:
-        ValueError: a weight requires grad while gradients are recorded.
+        ValueError: a tensor requires grad while gradients are recorded.
     """
-    for name, weight in weights.items():
-        if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-            raise wrong_value(
-                name, "a frozen weight: weight.detach() or requires_grad_(False)", "one that requires grad"
-            )
+    for name, tensor in frozen.items():
+        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            wanted = f"a frozen tensor: {name}.detach() or requires_grad_(False)"
+            raise wrong_value(name, wanted, "one that requires grad")

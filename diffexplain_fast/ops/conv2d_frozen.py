@@ -5,11 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._onednn import PackedWeight, applies, layout_bytes
 
 
+@without_autocast
 def conv2d_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
     """Convolve with a frozen weight.
 

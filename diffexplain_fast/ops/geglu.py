@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_tensors
 from diffexplain_fast.ops._impl import choose, raw
@@ -13,6 +14,7 @@ from diffexplain_fast.ops._register import register, rows
 from diffexplain_fast.ops.reference import geglu as reference
 
 
+@without_autocast
 def geglu(h: Tensor, *, impl: str = "auto") -> Tensor:
     """Return value * gelu(gate) of a packed projection h = (value, gate).
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_at_least, check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
@@ -13,6 +14,7 @@ from diffexplain_fast.ops._register import channels_last, register
 from diffexplain_fast.ops.reference import group_norm_silu as reference
 
 
+@without_autocast
 def group_norm_silu(
     x: Tensor,
     weight: Tensor,
@@ -99,7 +101,7 @@ def _check(x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor,
             raise wrong_value("skip", f"{x.dtype} on {x.device}, as x", f"{skip.dtype} on {skip.device}")
         channels += skip.shape[1]
     check_like(x, [channels], float32_too=True, weight=weight, bias=bias)
-    check_like(x, [len(x), channels], float32_too=True, shift=shift)
+    check_like(x, [x.shape[0], channels], float32_too=True, shift=shift)
     check_at_least(1, num_groups=num_groups)
     if channels % num_groups:
         raise wrong_value("num_groups", f"a divisor of {channels} channels", num_groups)
@@ -118,7 +120,7 @@ def _fake_fwd(
 def _fake_again(
     x: Tensor, skip: Tensor | None, shift: Tensor | None, weight: Tensor, *rest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    y = x.new_empty((len(x), weight.shape[0], *x.shape[2:])).contiguous(memory_format=torch.channels_last)
+    y = x.new_empty((x.shape[0], weight.shape[0], *x.shape[2:])).contiguous(memory_format=torch.channels_last)
     return y, x.new_empty(0) if rest[-1] is None else torch.empty_like(x)
 
 

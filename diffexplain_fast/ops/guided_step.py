@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
-from diffexplain_fast.ops._check import check_like, check_tensors
+from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import guided_step as reference
@@ -28,6 +29,7 @@ class GuidedStep(NamedTuple):
     data: Tensor
 
 
+@without_autocast
 def guided_step(
     sample: Tensor,
     output: Tensor,
@@ -55,7 +57,7 @@ def guided_step(
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: wrong shape, dtype or device, or an ``impl`` that cannot run.
+        ValueError: wrong shape, dtype or device, coefficients or noise that require grad, an ``impl`` that cannot run.
 
     Equivalent to: ``u + g * (c - u)`` followed by a diffusers scheduler's ``step``.
 
@@ -72,6 +74,7 @@ def guided_step(
         raise wrong_value("output", f"{[rows, *rest]} or {[2 * rows, *rest]}", list(output.shape))
     check_like(sample, [N_COEFFICIENTS], coefficients=coefficients)
     check_like(sample, sample.shape, before=before, noise=noise)
+    check_frozen(coefficients=coefficients, noise=noise)
     chosen = choose("guided_step", "reference" if sample.numel() == 0 else impl, sample.device, sample.dtype).impl
     tensors = (x if x is None else x.contiguous() for x in (sample, output, before, noise))
     return GuidedStep(*_GuidedStep.apply(*tensors, coefficients, chosen))
@@ -85,7 +88,7 @@ class _GuidedStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         forward = raw("guided_step_fwd", impl, reference.guided_step_fwd)
         ctx.save_for_backward(coefficients)
-        ctx.guided, ctx.impl, ctx.has_before = len(output) != len(sample), impl, before is not None
+        ctx.guided, ctx.impl, ctx.has_before = output.shape[0] != sample.shape[0], impl, before is not None
         ctx.like = output.dtype, output.device
         ctx.set_materialize_grads(False)
         return forward(sample, output, before, noise, coefficients)

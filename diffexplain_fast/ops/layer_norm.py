@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_positive, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
@@ -13,6 +14,7 @@ from diffexplain_fast.ops._register import register, rows
 from diffexplain_fast.ops.reference import layer_norm as reference
 
 
+@without_autocast
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, impl: str = "auto") -> Tensor:
     """Normalise the last dimension: y = (x - mean) rstd weight + bias.
 

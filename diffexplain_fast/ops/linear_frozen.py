@@ -4,10 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._onednn import PackedMatrix, applies, layout_bytes
 
 
+@without_autocast
 def linear_frozen(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply by a frozen weight: y = x W^T + b.
 
@@ -58,12 +60,12 @@ class PackedLinear:
         """Return x W^T + b [R, K] for x [R, C], without recording a graph."""
         if not applies(x):
             return F.linear(x, self.weight, self.bias)
-        self._forward = self._forward or PackedMatrix(self.weight, len(x))
+        self._forward = self._forward or PackedMatrix(self.weight, x.shape[0])
         return self._forward(x, self.bias)
 
     def backward(self, dy: Tensor) -> Tensor:
         """Return the gradient of x, dy W [R, C], for dy [R, K]."""
         if not applies(dy):
             return dy @ self.weight
-        self._backward = self._backward or PackedMatrix(self.weight.T, len(dy))
+        self._backward = self._backward or PackedMatrix(self.weight.T, dy.shape[0])
         return self._backward(dy, None)

@@ -1,6 +1,5 @@
 """Antialiased resizing as two matrix products: differentiable, and deterministic on every device."""
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.ops._autocast import without_autocast
-from diffexplain_fast.ops._constants import constant
+from diffexplain_fast.ops._constants import constant, kept
 
 MODES = ("bilinear", "bicubic")
 _DENSE = 2**22
@@ -30,7 +29,9 @@ def resize(pixels: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Ten
         mode: "bilinear" or "bicubic"; bicubic overshoots, and values are not clamped.
 
     Returns:
-        Images [..., *size], of the same dtype and device, differentiable in ``pixels``.
+        Images [..., *size], of the same dtype and device, differentiable in ``pixels``. A pixel that is infinite or NaN
+        makes new pixels NaN in its whole channel, or in a part of it if lines are long, because its product with a
+        weight of 0 is NaN; ``F.interpolate`` has NaN only in the reach of its filter.
 
     Raises:
         TypeError: ``pixels`` is not a tensor, or ``size`` is not a pair of whole numbers.
@@ -123,7 +124,7 @@ def _down(pixels: Tensor, blocks: Sequence[_Block]) -> Tensor:
     return resized[0] if len(resized) == 1 else torch.cat(resized, -2)
 
 
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def _weights(old: int, new: int, mode: str, dtype: torch.dtype, device: torch.device) -> tuple[_Block, ...]:
     """Return W [new, old] in blocks, computed in float64, which is more exact than torch's float32 weights."""
     scale = old / new

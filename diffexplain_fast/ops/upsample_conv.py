@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_frozen, check_like, check_tensors
 from diffexplain_fast.ops._impl import choose, raw
@@ -33,7 +34,7 @@ class SubpixelWeight(NamedTuple):
     def bias(self) -> Tensor | None:
         """Bias [K] of the 3 x 3 convolution, which each of the four channels has."""
         bias = self.convolution.bias
-        return None if bias is None else bias[: len(bias) // 4]
+        return None if bias is None else bias[: bias.shape[0] // 4]
 
     def adjoint(self, dy: Tensor, impl: str) -> Tensor:
         """Return the adjoint [N, C, H, W] of the input of ``upsample_conv``, or of some of its rows.
@@ -83,6 +84,7 @@ def pack_subpixel(weight: Tensor, bias: Tensor | None) -> SubpixelWeight:
     return SubpixelWeight(Convolution(channels_last(packed), None if bias is None else bias.repeat(4), 1, 1))
 
 
+@without_autocast
 def upsample_conv(x: Tensor, packed: SubpixelWeight, *, impl: str = "auto") -> Tensor:
     """Upsample by two (nearest) and convolve 3 x 3 with one pixel of padding.
 

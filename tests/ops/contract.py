@@ -173,6 +173,17 @@ class Contract:
         again, grads_again, _ = evaluate(self.by(impl), call, cotangents)
         assert all(torch.equal(*pair) for pair in zip((*made, *grads), (*again, *grads_again), strict=True))
 
+    def test_autocast_around_the_call_changes_nothing(self, case: str, impl: str) -> None:
+        call = self.at(case, torch.float32, device_of(impl))
+        made, grads, cotangents = evaluate(self.by(impl), call)
+
+        def mixed(**arguments: Any) -> Any:
+            with torch.autocast(device_of(impl).type, dtype=torch.bfloat16):
+                return self.by(impl)(**arguments)
+
+        again, grads_again, _ = evaluate(mixed, call, cotangents)
+        assert all(torch.equal(*pair) for pair in zip((*made, *grads), (*again, *grads_again), strict=True))
+
     def test_an_empty_batch_stays_empty(self, case: str, impl: str) -> None:
         call = self.at(case, torch.float32, device_of(impl), n=0)
         made, grads, _ = evaluate(self.by(impl), call)
@@ -216,6 +227,13 @@ class OwnBackward(Contract):
     """An op with an ``autograd.Function``."""
 
     linear: ClassVar[bool] = False
+
+    def test_autocast_around_the_backward_changes_nothing(self, impl: str) -> None:
+        call = self.at(self.first(), torch.float32, device_of(impl))
+        made, grads, cotangents = evaluate(self.by(impl), call)
+        with torch.autocast(device_of(impl).type, dtype=torch.bfloat16):
+            again, grads_again, _ = evaluate(self.by(impl), call, cotangents)
+        assert all(torch.equal(*pair) for pair in zip((*made, *grads), (*again, *grads_again), strict=True))
 
     @pytest.mark.parametrize("loss", [torch.sum, lambda y: y.square().sum()], ids=["sum", "squares"])
     def test_a_second_derivative_raises(self, impl: str, loss: Callable[[Tensor], Tensor]) -> None:

@@ -35,6 +35,21 @@ class Normalisation(OwnKernels):
         for got, wanted in zip((*made, *grads), (*expected, *expected_grads), strict=True):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
+    def test_float64_takes_float32_weights(self, case: str, impl: str) -> None:
+        """Also a shift, which for this op is an input."""
+        if impl in ("triton", "cuda"):
+            pytest.skip("float64 is for the CPU")
+        call = self.at(case, torch.float64)
+        for arguments in call:
+            arguments.update(
+                {name: arguments[name].float() for name in ("weight", "bias", "shift") if name in arguments}
+            )
+        made, grads, cotangents = evaluate(self.by(impl), call)
+        expected, expected_grads, _ = evaluate(self.plain, call.double(), cotangents)
+        for got, wanted in zip((*made, *grads), (*expected, *expected_grads), strict=True):
+            exact = 1e-12 if got.dtype == torch.float64 else 1e-6
+            torch.testing.assert_close(got.double(), wanted, rtol=exact, atol=exact)
+
     @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
     @pytest.mark.parametrize(
         ("precision", "size"), [(torch.float32, 1e30), (torch.bfloat16, 1e30), (torch.float64, 1e200)]

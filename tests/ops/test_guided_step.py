@@ -53,6 +53,18 @@ class TestGuidedStep(OwnKernels):
         "coefficients' dtype": ({"coefficients": lambda c: c.double()}, ValueError, "coefficients", "torch.float64"),
         "seven": ({"coefficients": lambda c: c[1:]}, ValueError, "coefficients", r"torch.float32 \[7\]"),
         "before": ({"before": lambda before: before[:1]}, ValueError, "before", r"torch.float32 \[1, 2, 3, 2\]"),
+        "noise, trained": (
+            {"noise": lambda noise: noise.requires_grad_()},
+            ValueError,
+            "noise",
+            "one that requires grad",
+        ),
+        "coefficients, trained": (
+            {"coefficients": lambda coefficients: coefficients.requires_grad_()},
+            ValueError,
+            "coefficients",
+            "one that requires grad",
+        ),
         "impl": ({"impl": "sdpa"}, ValueError, "impl", "'sdpa'"),
     }
 

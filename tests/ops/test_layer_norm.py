@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffexplain_fast.ops import layer_norm
 from diffexplain_fast.ops.reference import layer_norm as reference
-from tests.ops.calls import LENGTHS, SIDES, Call, size_of
+from tests.ops.calls import LENGTHS, SIDES, Call, evaluate, size_of, variants
 from tests.ops.normalisation import Normalisation
 
 
@@ -63,3 +63,20 @@ def test_layer_norm_takes_any_number_of_dimensions(shape: tuple[int, ...]) -> No
     x = torch.randn(shape, dtype=torch.float64)
     ones = torch.ones(7, dtype=torch.float64)
     torch.testing.assert_close(layer_norm(x, ones, 0 * ones), F.layer_norm(x, (7,)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("impl", variants("layer_norm"))
+@pytest.mark.parametrize(("mean", "of_cotangents"), [(1e4, 0.0), (0.0, 1e4)])
+def test_long_rows_keep_their_digits(impl: str, mean: float, of_cotangents: float) -> None:
+    """A float32 sum of a million numbers in the lanes of one vector is wrong in its third digit."""
+    if impl == "triton":
+        pytest.skip("a row is one block of Triton, which has fewer columns")
+    columns = 10**6
+    call = Call({"x": mean + torch.randn(1, columns)}, {"weight": torch.ones(columns), "bias": torch.zeros(columns)})
+    dy = of_cotangents + torch.randn(1, columns)
+    (y,), (dx,), _ = evaluate(lambda **given: layer_norm(**given, impl=impl), call, (dy,))
+    (truth,), (true_dx,), _ = evaluate(
+        lambda x, **frozen: F.layer_norm(x, (columns,), **frozen), call.double(), (dy.double(),)
+    )
+    bound = 16 * torch.finfo(torch.float32).eps * max(mean, of_cotangents)
+    assert (y - truth).abs().max() <= bound and (dx - true_dx).abs().max() <= bound

@@ -15,7 +15,7 @@ def _normalised(u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Ten
 
 def _grouped(u: Tensor, num_groups: int) -> Tensor:
     """Return [N, G, elements of a group]; a size of -1 would fail, because a batch may be empty."""
-    return u.reshape(len(u), num_groups, u.shape[1:].numel() // num_groups)
+    return u.reshape(u.shape[0], num_groups, u.shape[1:].numel() // num_groups)
 
 
 def _joined(x: Tensor, skip: Tensor | None, shift: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ def guided_step_fwd(
     """Return x_{i+1} and the prediction of the clean sample, both like ``sample``: see ``ops.guided_step``."""
     guidance, of_sample, of_output, of_before, of_noise, data_sample, data_output, _ = coefficients
     output = output.to(sample.dtype)
-    if len(output) == 2 * len(sample):
+    if output.shape[0] != sample.shape[0]:
         unconditional, conditional = output.chunk(2)
         output = unconditional + guidance * (conditional - unconditional)
     following = of_sample * sample + of_output * output
