@@ -1,5 +1,7 @@
 """Processors that count their calls are noticed, however small their part of the output is; honest ones never are."""
 
+import threading
+
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
@@ -191,3 +193,21 @@ def test_listening_is_no_edit_and_leaves_no_hook():
         assert not watch.edited() and not has_hooks(unet.mid_block)
         unet.conv_in(torch.ones(1, 4, 8, 8, dtype=torch.float64))
     assert len(seen) == 1 and not unet.conv_in._forward_hooks and "hook or a processor" in ANOTHER
+
+
+def test_a_run_in_another_thread_is_not_listened_to():
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda *_: None)
+    repeated, inputs = Repeated(nn.ModuleList([layer])), torch.randn(3, 2, 4)
+
+    def compute(other):
+        thread = threading.Thread(target=layer, args=(other,))
+        thread.start()
+        thread.join()
+        return layer(inputs[0])
+
+    with _listening([layer]) as seen:
+        compute(inputs[1])
+    assert len(seen) == 1
+    results = [repeated.run("part", lambda other=other: compute(other)) for other in inputs[1:]]
+    assert torch.equal(*results)
