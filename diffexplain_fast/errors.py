@@ -61,6 +61,11 @@ def wrong_type(argument: str, wanted: str, got: object) -> TypeError:
     return TypeError(describe(argument, wanted, f"{type(got).__name__}"))
 
 
+def first_line(error: BaseException) -> str:
+    """Return what kind of error other code raised, and the first line of its message if it has one."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
 def unknown_name(argument: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Return (not raise) an error that names the five known names nearest to ``name``, which may be of any kind."""
     options, text = list(known), str(name)[:_LONGEST]

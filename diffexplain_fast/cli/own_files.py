@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import first_line, wrong_value
 
 _FOLDERS = ("stdlib", "platstdlib", "purelib", "platlib")
 _LIBRARIES = ("<frozen", *(path for key, path in sysconfig.get_paths().items() if key in _FOLDERS))
@@ -107,5 +107,4 @@ def _own_code(argument: str, wanted: str) -> Iterator[None]:
         steps = traceback.extract_tb(error.__traceback__)[1:]
         last = next((step for step in reversed(steps) if not step.filename.startswith(_LIBRARIES)), None)
         place = "" if last is None else f" ({last.filename}, line {last.lineno})"
-        what = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise wrong_value(argument, wanted, f"{what}{place}") from error
+        raise wrong_value(argument, wanted, f"{first_line(error)}{place}") from error

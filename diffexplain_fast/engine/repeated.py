@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,18 @@ The same kernels give equal bits. Others, in a UNet and a decoder of four levels
 """
 
 
+class _Look(NamedTuple):
+    """What is kept of a tensor that a module returned.
+
+    Attributes:
+        numbers: some of its numbers.
+        graph: True if a graph was recorded of it.
+    """
+
+    numbers: Tensor
+    graph: bool
+
+
 class Repeated:
     """Runs parts of a call through a model of the user, and notices where a later run computes something else.
 
@@ -40,7 +53,7 @@ class Repeated:
     def __init__(self, model: nn.Module) -> None:
         self._parts = own_parts(model)
         self._dtypes = {weight.dtype for weight in model.parameters() if weight.dtype.itemsize > 1}
-        self._first: dict[Hashable, list[Tensor]] = {}
+        self._first: dict[Hashable, list[list[_Look]]] = {}
 
     def run(self, part: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """Return an output of the model.
@@ -55,7 +68,7 @@ class Repeated:
         """
         with _listening(self._parts) as seen:
             output = compute()
-        seen.append(_numbers(output))
+        seen.append(_looks(output))
         first = self._first.setdefault(part, seen)
         if first is not seen:
             dtypes = {output.dtype, *self._dtypes}
@@ -68,14 +81,17 @@ class Repeated:
 
 
 @contextmanager
-def _listening(parts: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Return a list that gets numbers of every output of some modules, in the order in which this thread runs them."""
-    seen: list[Tensor] = []
+def _listening(parts: Sequence[nn.Module]) -> Iterator[list[list[_Look]]]:
+    """Return a list that gets the looks at every output of some modules, in the order in which this thread runs them.
+
+    Outputs without a floating tensor are left out.
+    """
+    seen: list[list[_Look]] = []
     thread = threading.get_ident()
 
     def listen(output: object) -> None:
-        if threading.get_ident() == thread and (tensor := _first_tensor(output)) is not None:
-            seen.append(_numbers(tensor))
+        if threading.get_ident() == thread and (looks := _looks(output)):
+            seen.append(looks)
 
     listener = Listener(listen)
     handles = [part.register_forward_hook(listener) for part in parts]
@@ -86,25 +102,58 @@ def _listening(parts: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _first_tensor(output: object) -> Tensor | None:
-    """Return the first tensor of what a module returned, if it has floating numbers."""
-    while isinstance(output, dict | list | tuple) and output:
-        output = next(iter(output.values() if isinstance(output, dict) else output))
-    return output if isinstance(output, Tensor) and output.is_floating_point() else None
+def _looks(output: object) -> list[_Look]:
+    """Return a look at each floating tensor of what a module returned, at any depth."""
+    return [_Look(_numbers(tensor), tensor.requires_grad) for tensor in _floating(output)]
+
+
+def _floating(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, dict | list | tuple):
+        for each in output.values() if isinstance(output, dict) else output:
+            yield from _floating(each)
 
 
 def _numbers(output: Tensor) -> Tensor:
-    """Return some numbers of an output, at equal distances, in single precision or better."""
-    numbers = output.detach().flatten()[:: max(1, output.numel() // _NUMBERS)]
+    """Return some numbers of an output, at equal distances, in single precision or better.
+
+    The places do not depend on the order in memory, in which two runs may differ.
+    """
+    values, step = output.detach(), max(1, output.numel() // _NUMBERS)
+    if values.is_contiguous():
+        numbers = values.flatten()[::step]
+    else:  # ``flatten`` would copy all of it
+        places, indices = torch.arange(0, values.numel(), step, device=values.device), []
+        for size in reversed(values.shape):
+            indices.append(places % size)
+            places = places // size
+        numbers = values[tuple(reversed(indices))]
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32), copy=True)
 
 
-def _differ(first: Sequence[Tensor], again: Sequence[Tensor], bound: float) -> bool:
+def _differ(first: Sequence[list[_Look]], again: Sequence[list[_Look]], bound: float) -> bool:
     """Return whether the model's outputs, which are the last, or those of its modules are further apart than a bound.
 
     Where another number of modules ran, as of a processor that keeps a result, only the model's outputs are compared.
     """
-    pairs = list(zip(first, again, strict=True)) if len(first) == len(again) else [(first[-1], again[-1])]
-    pairs = [(before, now) for before, now in pairs if before.shape == now.shape]
+    outputs = list(zip(first, again, strict=True)) if len(first) == len(again) else [(first[-1], again[-1])]
+    pairs = [pair for before, now in outputs for pair in _compared(before, now)]
     apart = [(now - before).norm() > bound * before.norm() for before, now in pairs]
     return bool(apart) and bool(torch.stack(apart).any())
+
+
+def _compared(before: list[_Look], now: list[_Look]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the numbers of the tensors of one output that have to be the same in two runs.
+
+    These are the tensors with a graph. If there are none, they are all of more than one number: a single number may
+    be a count of the calls, which the model does not compute with.
+    """
+    if len(before) != len(now):
+        return
+    graph = any(look.graph for look in (*before, *now))
+    for one, other in zip(before, now, strict=True):
+        wanted = one.graph or other.graph if graph else one.numbers.numel() > 1
+        if wanted and one.numbers.shape == other.numbers.shape:
+            yield one.numbers, other.numbers

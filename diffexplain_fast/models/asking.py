@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from diffexplain_fast.errors import RefusedInputError, describe, wrong_type, wrong_value
+from diffexplain_fast.errors import RefusedInputError, describe, first_line, wrong_type, wrong_value
 
 
 def check_pixels(pixels: object, device: torch.device | None) -> None:
@@ -93,8 +93,7 @@ def _named(argument: str, function: object, given: Tensor, how: str) -> Iterator
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if _is_named(error):
             raise
-        what = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        got = f"{kind or type(function).__name__}, which raised {what}"
+        got = f"{kind or type(function).__name__}, which raised {first_line(error)}"
         raise RefusedInputError(describe(argument, wanted, got)) from error
 
 

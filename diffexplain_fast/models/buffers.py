@@ -33,9 +33,8 @@ class _Kept:
     compared: bool = False
 
     def take(self, buffer: Tensor) -> None:
-        """Copy a buffer, if it is another one or has changed since the last copy."""
-        if buffer is not self.buffer or _version(buffer) != self.version:
-            self.buffer, self.copy, self.version = buffer, buffer.detach().clone(), _version(buffer)
+        """Copy a buffer; an edit of ``buffer.data`` since the last copy would not show, and a comparison costs more."""
+        self.buffer, self.copy, self.version = buffer, buffer.detach().clone(), _version(buffer)
 
     def put_back(self) -> None:
         """Give the buffer the values of the copy, if they differ."""

@@ -1,7 +1,6 @@
 """Classifiers behind one interface: from pixels in [0, 1] to logits and activations; the models are never changed."""
 
 import hashlib
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from diffexplain_fast.models.layers import checked_layers, named_layer
 from diffexplain_fast.models.loading import load_parts
 from diffexplain_fast.models.outputs import settled_output, stated_output
 from diffexplain_fast.models.preprocess import Preprocess
-from diffexplain_fast.models.reach import modules_in
+from diffexplain_fast.models.reach import held_modules, modules_in
 from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets import Response
 from diffexplain_fast.targets.neurons import units_of
@@ -33,9 +32,9 @@ class Classifier(Viewed):
 
     The model runs in eval mode with frozen weights, and every call leaves its weights, buffers, modes and hooks
     unchanged; buffers that are not in its ``state_dict`` are caches of its own. The same holds for modules behind a
-    bound method, a ``functools.partial`` or a function that closes over them, and in the attributes of an object or a
-    module. The model stays on its device. The pixels are cast to the dtype of its weights; the model gets a copy, so it
-    cannot change the caller's pixels.
+    bound method, a ``functools.partial`` or a function that closes over them, and in the attributes of an object, or of
+    a module as they are after the first call. The model stays on its device. The pixels are cast to the dtype of its
+    weights; the model gets a copy, so it cannot change the caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object or dict with such ``logits``.
@@ -91,7 +90,7 @@ class Classifier(Viewed):
         self.output = stated_output(output, model)
         self._classes: int | None = None
         self._rows: dict[str, bool] = {}
-        self._reached: tuple[tuple[object, object], list[nn.Module]] = (None, None), []
+        self._reached: tuple[list[nn.Module], list[nn.Module]] = [], []
 
     @classmethod
     @torch.inference_mode(False)
@@ -145,10 +144,10 @@ class Classifier(Viewed):
     @property
     def modules(self) -> list[nn.Module]:
         """The torch modules among the model and its preprocessing, or behind them: see ``reach.modules_in``."""
-        made_of = self.model, self.preprocess
-        # An object may make its modules in its first run, and a search takes longer than the run of a small model.
-        if self._classes is None or any(map(operator.is_not, made_of, self._reached[0])):
-            self._reached = made_of, modules_in(*made_of)
+        held = held_modules(self.model, self.preprocess)
+        # A whole search takes longer than the run of a small model, and a module may make others in its first run.
+        if self._classes is None or [*map(id, held)] != [*map(id, self._reached[0])]:
+            self._reached = held, modules_in(*held)
         return self._reached[1]
 
     @property
@@ -196,7 +195,7 @@ class Classifier(Viewed):
             check_initialised(self.modules)
             settled = settled_output(self.output, self._values, pixels, self.labels, self.name)
             self.output, self._classes = settled
-            self._reached = (None, None), []
+            self._reached = [], []
         return self.output or SOFTMAX
 
     def _values(self, pixels: Tensor) -> Tensor:

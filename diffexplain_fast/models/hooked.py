@@ -94,12 +94,17 @@ def have_rows(layers: Mapping[str, nn.Module], run: Callable[[Tensor], object], 
         layers: modules by name, whose outputs had as many rows as images.
         run: runs the model, and draws random numbers of its own at most.
         pixels: images [B, 3, H, W] that the model took.
+
+    Raises:
+        torch.OutOfMemoryError, torch.AcceleratorError: of the run with one image more, which then tells nothing.
     """
     more = torch.cat([pixels, pixels[:1]]).detach()
     with torch.random.fork_rng(devices=[pixels.device] if pixels.device.type == "cuda" else []), torch.no_grad():
         try:
             with outputs_of(layers) as found:
                 run(more)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
         except Exception:  # the user's code may refuse another number of images with any error
             return dict.fromkeys(layers, True)
     return {layer: layer not in found or found[layer].shape[:1] == (len(more),) for layer in layers}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import first_line, wrong_value
 from diffexplain_fast.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def _compare(processor: "BaseImageProcessor", steps: Preprocess, name: str, heig
     try:
         theirs = torch.as_tensor(processor(Image.fromarray(seen), return_tensors="pt")["pixel_values"])
     except Exception as error:  # the code of any processor, on options of any file
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise wrong_value(name, wanted, f"{what} ends in {type(error).__name__}: {first}") from error
+        raise wrong_value(name, wanted, f"{what} ends in {first_line(error)}") from error
     ours = steps(pixels)
     if ours.shape != theirs.shape:
         raise wrong_value(name, wanted, f"{what} becomes {list(theirs.shape[1:])} and not {list(ours.shape[1:])}")

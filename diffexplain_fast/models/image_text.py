@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diffexplain_fast.endpoints import CAPTION, check_question, pictures_of
-from diffexplain_fast.errors import describe, wrong_type, wrong_value
+from diffexplain_fast.errors import describe, first_line, wrong_type, wrong_value
 from diffexplain_fast.models.frozen import frozen
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ImageTextToText:
             model = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True, dtype="auto", **safe)
         except (ValueError, OSError) as error:
             wanted = "an image-text-to-text model of transformers in safetensors, with its processor"
-            raise wrong_value("folder", wanted, f"{place}: {str(error).strip().splitlines()[0]}") from error
+            raise wrong_value("folder", wanted, f"{place}: {first_line(error)}") from error
         return cls(model, processor, tokens)
 
     @torch.no_grad()

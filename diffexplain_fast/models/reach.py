@@ -17,6 +17,15 @@ _MOST = 1000
 """Most values of a list or dict that are looked at."""
 
 
+def held_modules(*functions: object) -> list[nn.Module]:
+    """Return the modules that functions hold, see ``modules_in``, without those that these modules hold.
+
+    From the same modules, ``modules_in`` finds the same, unless an attribute of one of them that torch does not
+    register changes.
+    """
+    return [module for function in functions for module in _held(function)]
+
+
 def modules_in(*functions: object) -> list[nn.Module]:
     """Return the modules that functions run, as far as they hold them; none is a part of another one.
 
@@ -30,7 +39,7 @@ def modules_in(*functions: object) -> list[nn.Module]:
     found: dict[int, nn.Module] = {}
     parts: set[int] = set()
     known: set[int] = set()
-    waiting = [module for function in functions for module in _held(function)]
+    waiting = held_modules(*functions)
     for module in waiting:  # which grows
         if id(module) in known:
             continue

@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, Aut
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging
 
-from diffexplain_fast.errors import CorruptFileError, callers_level, describe, wrong_value
+from diffexplain_fast.errors import CorruptFileError, callers_level, describe, first_line, wrong_value
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.image_processors import REMEDY, preprocess_of
 from diffexplain_fast.models.labels import labels_of_config
@@ -95,16 +95,11 @@ def _read_config(folder: Path, content: JsonObject) -> "PretrainedConfig":
         config = AutoConfig.for_model(**content) if isinstance(names, list) else _from_folder(folder)
     except Exception as error:  # of the code of any configuration, on values of any file
         wanted = f"a {_CONFIG} with a model_type of transformers, and values that it takes"
-        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
+        raise wrong_value("classifier", wanted, f"{folder}: {first_line(error)}") from error
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise wrong_value("classifier", "an image classifier", f"the model_type {config.model_type!r} in {folder}")
     config.return_dict = True  # a tuple has no place that says which of its parts are the logits
     return config
-
-
-def _first_line(error: Exception) -> str:
-    """Return what kind of error a library raised, and its first line."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _from_folder(folder: Path) -> "PretrainedConfig":
@@ -131,7 +126,7 @@ def _check_size(
             answer = model(seen).logits
     except Exception as error:  # of the code of any model, on values of any configuration
         taken = f"pixels {list(seen.shape[1:])}, as {_STEPS} gives them"
-        got = f"a model in {folder} that does not: {_first_line(error)}"
+        got = f"a model in {folder} that does not: {first_line(error)}"
         raise wrong_value("classifier", f"a model that takes {taken}", got) from error
     if answer.shape[1] != config.num_labels:
         wanted = f"one logit for each of the {config.num_labels} labels in {_CONFIG}"
@@ -154,7 +149,7 @@ def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
         raise
     except Exception as error:  # of the code of any model, on values of any configuration
         wanted = f"a {_CONFIG} with values of which transformers makes a model"
-        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
+        raise wrong_value("classifier", wanted, f"{folder}: {first_line(error)}") from error
     missing = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     if missing:
         names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -172,7 +167,7 @@ def _read_preprocess(folder: Path, config: "PretrainedConfig") -> Preprocess | N
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of the code of any processor, on options of any file
         wanted = f"a {_STEPS} of a transformers image processor, {REMEDY}"
-        raise wrong_value("classifier", wanted, f"{folder}: {_first_line(error)}") from error
+        raise wrong_value("classifier", wanted, f"{folder}: {first_line(error)}") from error
     return preprocess_of(processor, str(folder / _STEPS))
 
 

@@ -175,9 +175,11 @@ def _equal_lists(now: list[object] | None, before: list[object] | None) -> bool:
 
 
 def _sample(weight: Tensor) -> Tensor:
-    """Return a few numbers of a weight, at equal distances in memory if it is dense."""
+    """Return a view of a few numbers of a weight, at equal distances in memory, or of the first if it is not dense."""
     dense = weight.permute(sorted(range(weight.ndim), key=weight.stride, reverse=True))
-    return dense.reshape(-1)[:: max(1, weight.numel() // _NUMBERS)] if dense.is_contiguous() else dense.flatten()[:1]
+    if dense.is_contiguous():
+        return dense.reshape(-1)[:: max(1, weight.numel() // _NUMBERS)]
+    return weight[(slice(1),) * weight.ndim].reshape(-1)  # ``flatten`` would copy, and a copy shows no edit
 
 
 def global_hooks() -> list[object]:

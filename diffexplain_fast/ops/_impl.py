@@ -8,7 +8,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import first_line, wrong_value
 from diffexplain_fast.ops._load import CPP_MISSING, CUDA_MISSING
 
 _P = ParamSpec("_P")
@@ -109,8 +109,7 @@ def triton_failure(device: str) -> str:
 
         right = torch.allclose(geglu.geglu_fwd(h), h[:, :4] * torch.nn.functional.gelu(h[:, 4:]), atol=1e-5)
     except Exception as error:  # any error of a compiler, a linker or a driver
-        first_line = str(error).strip().splitlines()[:1]
-        return f"its kernels do not run here: {': '.join([type(error).__name__, *first_line])}"
+        return f"its kernels do not run here: {first_line(error)}"
     return "" if right else "its kernels compute wrong results here"
 
 

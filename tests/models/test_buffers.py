@@ -108,6 +108,19 @@ def test_what_the_user_changes_between_calls_stays() -> None:
     assert float(model.runs) == 5
 
 
+@pytest.mark.parametrize("kind", [Counting, Replacing, Sideways])
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_edit_without_a_version_stays_too(kind: type[Counting], moved: bool) -> None:
+    model = kind().eval()
+    model.count = (lambda: None) if not moved else model.count
+    classifier = Classifier(model)
+    classifier(pixels())
+    model.runs.data.fill_(5.0)
+    vars(model).pop("count")
+    classifier(pixels())
+    assert float(model.runs) == 5
+
+
 def test_a_cache_belongs_to_the_model() -> None:
     class Caching(Counting):
         def count(self) -> None:

@@ -95,6 +95,24 @@ def test_a_preprocess_behind_an_object_is_frozen() -> None:
     assert steps.training and torch.equal(steps.running_mean, torch.zeros(3))
 
 
+@pytest.mark.parametrize("place", ["attribute", "list", "closure"])
+def test_a_module_that_the_user_replaces_after_a_call_is_frozen(place: str) -> None:
+    pixels, inside = torch.rand(4, 3, 8, 8), tiny_classifier()
+    held, listed = Held(net=inside), Held(nets=[inside])
+
+    def closed(x: Tensor) -> Tensor:
+        return inside(x)
+
+    other = tiny_classifier().train()
+    classifier = Classifier({"attribute": held, "list": listed, "closure": closed}[place], output="softmax")
+    classifier(pixels)
+    held.net, inside = other, other
+    vars(listed)["nets"][0] = other
+    logits = classifier(pixels)
+    assert other.training and torch.equal(other.layer1[1].running_mean, torch.zeros(8))
+    assert torch.equal(logits, tiny_classifier().eval()(pixels)), "eval mode"
+
+
 def test_a_module_that_the_first_run_makes_is_frozen_then() -> None:
     class Late(Held):
         def __call__(self, pixels: Tensor) -> Tensor:

@@ -65,6 +65,21 @@ def test_images_first_are_read(kind: Callable[..., nn.Module], batch: int) -> No
     torch.testing.assert_close(asked(model, "block", batch), kept[0].mean(1)[:, 1])
 
 
+def test_a_test_that_had_no_memory_is_no_answer() -> None:
+    model, left = Tokens(batch_first=False).eval(), [False]
+
+    def limited(module: nn.Module, given: tuple[Tensor]) -> None:
+        if len(given[0]) == 5 and not left[0]:
+            raise torch.OutOfMemoryError("no memory")
+
+    model.register_forward_pre_hook(limited)
+    classifier = Classifier(model, output="softmax")
+    with pytest.raises(torch.OutOfMemoryError, match="no memory"):
+        classifier.respond(pixels(4), ["block"])
+    left[0] = True
+    assert classifier.respond(pixels(4), ["block"]).apart == {"block"}
+
+
 def test_a_layer_is_tested_once_and_the_answer_says_which() -> None:
     model, sizes = Tokens(batch_first=False).eval(), []
     model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))

@@ -187,7 +187,8 @@ OWN_MODULES = {
     "hooks on a module": hooked,
     "methods replaced in a module or in its class, such as a convolution that tiles": replaced,
     "attention processors of your own": processed,
-    "modules of your own, such as an activation in place of a `Dropout`, or one more in a list": another_module,
+    "modules of your own, such as an activation in place of a `Dropout`, "
+    "one more in a list, or one that never runs": another_module,
     "another VAE, such as `AutoencoderTiny`": tiny_decoder,
     "trained weights, except LoRA on attention and feed-forward projections": trained,
 }

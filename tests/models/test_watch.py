@@ -222,3 +222,11 @@ def test_weights_of_eight_bits_are_watched_by_version() -> None:
     assert not watch.edited()
     layer.weight.copy_(torch.ones(2, 2))
     assert watch.edited()
+
+
+def test_an_edit_of_a_weight_that_has_gaps_in_memory_is_noticed():
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(torch.randn(4, 8)[:, ::2])
+    watch = Watch(layer)
+    layer.weight.data.neg_()
+    assert not layer.weight.is_contiguous() and watch.edited()

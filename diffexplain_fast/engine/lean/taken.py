@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from torch import nn
 
 _HOLDING = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-_NEUTRAL = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_NEUTRAL = (nn.Identity, *_DROPOUTS)
 """Modules that only hold others, and those that change nothing in eval mode."""
 _TAKEN: ContextVar[Counter[int] | None] = ContextVar("taken", default=None)
 """How many times each module was read, by id; None where nobody asks."""
@@ -22,8 +23,8 @@ class UnsupportedModelError(ValueError):
 def every_module_taken(model: nn.Module, *parts: nn.Module) -> Iterator[None]:
     """Refuse a model of which the code inside of the context does not ``take`` every module.
 
-    A module that stands in several places has to be taken as often. Modules that change nothing in eval mode, such as
-    ``torch.nn.Dropout``, need not be taken.
+    A module that stands in several places of the parts has to be taken as often. Modules that change nothing in eval
+    mode, such as ``torch.nn.Dropout``, need not be taken.
 
     Args:
         model: the model; messages name its modules.
@@ -38,12 +39,13 @@ def every_module_taken(model: nn.Module, *parts: nn.Module) -> Iterator[None]:
         yield
     finally:
         _TAKEN.reset(token)
-    inside = {id(child) for part in (parts or (model,)) for child in part.modules()}
-    for name, module in model.named_modules(remove_duplicate=False):
-        counts[id(module)] -= 1
-        if id(module) in inside and counts[id(module)] < 0 and type(module) not in (*_HOLDING, *_NEUTRAL):
-            kind = type(module)
-            raise UnsupportedModelError(f"{name} is a {kind.__module__}.{kind.__name__}, which is not known there")
+    names = {id(module): name for name, module in model.named_modules()}
+    for part in parts or (model,):
+        for within, module in part.named_modules(remove_duplicate=False):
+            counts[id(module)] -= 1
+            if counts[id(module)] < 0 and type(module) not in (*_HOLDING, *_NEUTRAL):
+                kind, name = type(module), ".".join(filter(None, (names[id(part)], within)))
+                raise UnsupportedModelError(f"{name} is a {kind.__module__}.{kind.__name__}, which is not known there")
 
 
 def take(*modules: object) -> None:

@@ -1,11 +1,13 @@
 """Processors that count their calls are noticed, however small their part of the output is; honest ones never are."""
 
+import threading
+
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
-from diffexplain_fast.engine.repeated import ANOTHER, _listening
+from diffexplain_fast.engine.repeated import _NUMBERS, ANOTHER, Repeated, _listening, _numbers
 from diffexplain_fast.models.watch import Watch, has_hooks, own_parts
 from tests.engine.fast.cases import inputs_of
 from tests.engine.fast.trained import models_of, sampler_of
@@ -34,6 +36,25 @@ class Counting(Fading):
         self.calls += 1
         kernel = AttnProcessor() if torch.is_grad_enabled() else super(Fading, self)
         return kernel.__call__(*arguments, **options)
+
+
+class Statistic(nn.Module):
+    """Returns what it got, and counts its calls in a number of which the model computes nothing."""
+
+    def __init__(self, fades):
+        super().__init__()
+        self.calls, self.fades = 0, fades
+
+    def forward(self, x):
+        self.calls += 1
+        return {"calls": torch.tensor(float(self.calls)), "x": (x / self.calls if self.fades else x,)}
+
+
+class Noting(AttnProcessor2_0):
+    """Hands its result through a ``Statistic``."""
+
+    def __call__(self, attention, *arguments, **options):
+        return attention.statistic(super().__call__(attention, *arguments, **options))["x"][0]
 
 
 def models_with(processor, dtype, share=1.0):
@@ -103,6 +124,50 @@ def test_another_kernel_in_the_backward_is_no_other_result(dtype, backend, gradi
     assert relative(got.double(), wanted.double()) <= 100 * torch.finfo(dtype).eps ** 0.75
 
 
+@pytest.mark.parametrize(("backend", "gradient"), RECOMPUTED)
+@pytest.mark.parametrize("fades", [False, True])
+def test_a_count_of_which_nothing_is_computed_is_no_other_result(fades, backend, gradient):
+    models = models_with(Noting, torch.float64, 1e-12)
+    for module in models.unet.modules():
+        if type(module).__name__ == "Attention":
+            module.statistic = Statistic(fades)
+    if fades:
+        with pytest.raises(RuntimeError, match="computed something else"):
+            gradient_of(models, backend, gradient, torch.float64)
+    else:
+        assert gradient_of(models, backend, gradient, torch.float64).norm() > 0
+
+
+def test_a_module_without_a_graph_is_compared_too():
+    fixed, calls = nn.Linear(4, 4).requires_grad_(False), []
+    fixed.register_forward_hook(lambda part, given, output: calls.append(part) or output * len(calls))
+    model = nn.ModuleList([fixed])
+    repeated, x = Repeated(model), torch.ones(2, 4)
+
+    def compute():
+        return x + 1e-12 * fixed(torch.ones(2, 4))
+
+    repeated.run("part", compute)
+    x.requires_grad_()
+    with pytest.raises(RuntimeError, match="computed something else"):
+        repeated.run("part", compute)
+
+
+@pytest.mark.parametrize("view", [lambda x: x.transpose(1, 3), lambda x: x[..., ::2], lambda x: x[:, :1].expand_as(x)])
+def test_the_numbers_are_the_same_in_every_order_in_memory(view):
+    output = view(torch.randn(2, 6, 20, 30))
+    wanted = output.contiguous().flatten()[:: output.numel() // _NUMBERS]
+    assert torch.equal(_numbers(output), wanted) and torch.equal(_numbers(output.contiguous()), wanted)
+    assert torch.equal(_numbers(output.to(memory_format=torch.channels_last)), wanted)
+
+
+def test_a_few_numbers_of_a_large_output_need_no_copy_of_it():
+    output = torch.randn(1, 64, 256, 256).to(memory_format=torch.channels_last)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        _numbers(output)
+    assert max(event.self_cpu_memory_usage for event in profile.key_averages()) < 100_000
+
+
 def test_autocast_around_the_reference_is_no_other_result():
     models = models_with(Counting, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -128,3 +193,21 @@ def test_listening_is_no_edit_and_leaves_no_hook():
         assert not watch.edited() and not has_hooks(unet.mid_block)
         unet.conv_in(torch.ones(1, 4, 8, 8, dtype=torch.float64))
     assert len(seen) == 1 and not unet.conv_in._forward_hooks and "hook or a processor" in ANOTHER
+
+
+def test_a_run_in_another_thread_is_not_listened_to():
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda *_: None)
+    repeated, inputs = Repeated(nn.ModuleList([layer])), torch.randn(3, 2, 4)
+
+    def compute(other):
+        thread = threading.Thread(target=layer, args=(other,))
+        thread.start()
+        thread.join()
+        return layer(inputs[0])
+
+    with _listening([layer]) as seen:
+        compute(inputs[1])
+    assert len(seen) == 1
+    results = [repeated.run("part", lambda other=other: compute(other)) for other in inputs[1:]]
+    assert torch.equal(*results)

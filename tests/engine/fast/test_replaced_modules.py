@@ -78,7 +78,7 @@ def test_a_module_where_the_lean_model_has_none_is_run(pipe, place, when):
 def test_a_module_that_does_nothing_there_is_left_out(pipe, place):
     sampler = sampler_of(pipe, backend="fast")
     before = run(sampler)
-    for module in (nn.Dropout(0.5), nn.Identity()):
+    for module in (nn.Dropout(0.5), nn.FeatureAlphaDropout(0.5), nn.Identity()):
         PLACES[place](pipe, module)
         assert all(map(torch.equal, run(sampler), before)) and not sampler._engine.unknown
 
@@ -124,3 +124,18 @@ def test_a_block_that_stands_in_two_places_is_read_in_both(pipe):
     for got, wanted in zip(run(sampler), run(sampler_of(pipe, backend="reference")), strict=True):
         assert relative(got, wanted) <= 1e-10
     assert not sampler._engine.unknown
+
+
+def test_a_module_that_the_encoder_has_too_is_read_in_the_decoder(pipe):
+    pipe.vae.encoder.conv_act = pipe.vae.decoder.conv_act
+    for block in (*pipe.vae.encoder.mid_block.resnets, *pipe.vae.decoder.mid_block.resnets):
+        block.nonlinearity = pipe.vae.decoder.conv_act
+    sampler = sampler_of(pipe, backend="fast")
+    for got, wanted in zip(run(sampler), run(sampler_of(pipe, backend="reference")), strict=True):
+        assert relative(got, wanted) <= 1e-10
+    assert not sampler._engine.unknown
+
+
+def test_a_module_that_never_runs_is_named(pipe):
+    pipe.unet.teacher = Half()
+    assert_own(sampler_of(pipe, backend="fast"), pipe, "teacher")
