@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
 from diffexplain_fast.models.module_settings import settings_sha256
-from tests.models.test_module_settings import EDITS, Edit, attention, settings, unet
+from tests.models.test_module_settings import EDITS, Edit, adapted, attention, settings, unet
 
 
 def counted() -> Callable[..., None]:
@@ -122,3 +122,16 @@ def test_many_processors_that_share_a_controller_are_told_quickly() -> None:
     began = time.process_time()
     settings_sha256(model)
     assert time.process_time() - began < 2.0  # without memory of what was told, minutes
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
+def test_another_scale_of_an_adapter_between_two_runs_is_noticed_and_a_count_is_not() -> None:
+    model, found = unet(), []
+    together(model)
+    adapted(model)
+    for scale in (0.5, 0.5, 0.7):
+        model.set_adapters(["first"], scale)
+        found.append(settings_sha256(model))
+        with torch.no_grad():
+            model(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 7, model.config.cross_attention_dim))
+    assert found[0] == found[1] != found[2]
