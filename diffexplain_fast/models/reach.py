@@ -83,12 +83,13 @@ def _behind(function: "MethodType | functools.partial[object] | FunctionType") -
         return (function.__self__, function.__func__)
     if isinstance(function, functools.partial):
         return (function.func, *function.args, *function.keywords.values())
-    cells = (_content(cell) for cell in function.__closure__ or ())
+    cells = (content_of(cell) for cell in function.__closure__ or ())
     return (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
 
 
-def _content(cell: CellType) -> object:
+def content_of(cell: CellType) -> object:
+    """Return the value of a variable that a function closes over, or None while it has none."""
     try:
         return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
+    except ValueError:
         return None

@@ -208,15 +208,15 @@ def own_parts(model: nn.Module) -> list[nn.Module]:
 
 
 def _own_kind(kind: type) -> bool:
-    packages = {_package(base.__module__) for base in kind.__mro__}
+    packages = {package_of(base.__module__) for base in kind.__mro__}
     changed = any(foreign(function, packages) for function in methods_of(kind).values())
-    return changed or _package(kind.__module__) not in _LIBRARIES
+    return changed or package_of(kind.__module__) not in _LIBRARIES
 
 
 def _own_instance(module: nn.Module) -> bool:
     attributes = vars(module)
     processor = attributes.get("processor")
-    own = processor is not None and _package(type(processor).__module__) not in _LIBRARIES
+    own = processor is not None and package_of(type(processor).__module__) not in _LIBRARIES
     return own or has_hooks(module) or not attributes.keys().isdisjoint(methods_of(type(module)))
 
 
@@ -240,7 +240,7 @@ def replaced_method(module: nn.Module) -> tuple[str, str]:
     own = [name for name in methods if name in vars(module)]
     if own:
         return own[0], ""
-    packages = {_package(base.__module__) for base in type(module).__mro__}
+    packages = {package_of(base.__module__) for base in type(module).__mro__}
     by = {name: foreign(function, packages) for name, function in methods.items()}
     return next(((name, found) for name, found in by.items() if found), ("", ""))
 
@@ -256,15 +256,21 @@ def foreign(function: object, packages: Collection[str]) -> str:
     layer: object = function
     while layer is not None:
         layer = getattr(layer, "__func__", layer)  # a method's function
-        module = str(getattr(layer, "__globals__", {}).get("__name__") or getattr(layer, "__module__", ""))
-        if _package(module) not in packages:
+        module = home_of(layer)
+        if package_of(module) not in packages:
             name = getattr(getattr(layer, "__code__", None), "co_qualname", type(layer).__qualname__)
             return f"{module}.{name}"
         layer = getattr(layer, "__wrapped__", None)
     return ""
 
 
-def _package(module: str) -> str:
+def home_of(function: object) -> str:
+    """Return the name of the module that a function's own code comes from, or that a class or an object names."""
+    return str(getattr(function, "__globals__", {}).get("__name__") or getattr(function, "__module__", ""))
+
+
+def package_of(module: str) -> str:
+    """Return the first part of a module's name."""
     return module.partition(".")[0]
 
 

@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import AnotherRunError
+from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.identity import answers_of, identity_of
+from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets import Disagreement, as_target
-from tests.explaining import QUICK
+from tests.explaining import QUICK, quick_explainer
 from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd
 
 WEIGHTS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
@@ -164,3 +167,56 @@ def test_a_checkpoint_of_a_version_without_settings_goes_on(tmp_path: Path) -> N
         assert len(kept) == len(latest["config"]) - 3
         (tmp_path / "LATEST.json").write_text(json.dumps(latest | {"config": kept}))
         explainer.explain("boat", **options)
+
+
+class Logging(AttnProcessor2_0):
+    """A processor that counts its calls, and computes what diffusers' own does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __call__(self, *given: Any, **options: Any) -> Tensor:
+        """Return the usual output."""
+        self.calls += 1
+        return super().__call__(*given, **options)
+
+
+def logging() -> Any:
+    pipe = tiny_sd()
+    pipe.unet.set_attn_processor(Logging())
+    return pipe
+
+
+def drawn(pipe: Any) -> Drawing:
+    loaded = load_pipeline(pipe)
+    return Drawing(loaded, DifferentiableSampler.from_pipe(loaded, num_inference_steps=2, guidance_scale=1.0), 0)
+
+
+def test_a_pool_is_the_same_after_a_processor_counted_its_calls(tmp_path: Path) -> None:
+    pipe = logging()
+    drawing = drawn(pipe)
+    name = pool_name(drawing)
+    pictures = torch.cat(list(Pool(tmp_path, drawing).pictures("context", ("a boat",), 0, 1)))
+    again = Pool(tmp_path, drawn(pipe))
+    assert pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.processor.calls > 0
+    assert pool_name(drawing) == pool_name(drawn(pipe)) == name
+    assert torch.equal(torch.cat(list(again.pictures("context", ("a boat",), 0, 1))), pictures) and again.drawn == 0
+    pipe.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    assert pool_name(drawing) != name
+
+
+def test_the_second_of_two_explanations_resumes_with_a_processor_that_counts(tmp_path: Path) -> None:
+    phases: list[str] = []
+
+    def stop(event: Any) -> None:
+        phases.append(event.phase)
+        if event.phase == "optimise" and "evaluate" in phases:
+            raise InterruptedError
+
+    with quick_explainer(pipe=logging()) as explainer, pytest.raises(InterruptedError):
+        explainer.explain("boat", checkpoint=tmp_path, modes=2, callback=stop, **QUICK)
+    pipe = logging()
+    for _ in range(2):  # resumed, and read again in the same session
+        with quick_explainer(pipe=pipe) as explainer:
+            assert explainer.explain("boat", checkpoint=tmp_path, modes=2, **QUICK)

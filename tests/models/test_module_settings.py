@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -103,6 +104,7 @@ EDITS: dict[str, Edit] = {
     "other partial": lambda model: setattr(model.conv_in, "forward", functools.partial(torch.mul, other=4.0)),
     "method": lambda model: setattr(model.conv_in, "forward", MethodType(lambda self, x: x * 2, model.conv_in)),
     "attribute": lambda model: setattr(model, "strength", 0.1),
+    "function as a key": lambda model: setattr(model, "table", {(lambda x: x): 0.5}),
     "private fraction": lambda model: setattr(model, "_strengths", {"size": (8, 8), "args": {"ratio": 0.5}}),
 }
 """Edits that leave every weight as it is."""
@@ -110,6 +112,7 @@ EDITS: dict[str, Edit] = {
 
 def test_edits_that_leave_the_weights_are_told_apart() -> None:
     found = {name: settings(edit) for name, edit in EDITS.items()} | {"none": settings()}
+    assert found["function as a key"] == settings(EDITS["function as a key"])
     same = {name: [other for other in found if found[other] == found[name]] for name in found}
     assert same == {name: [name] for name in found} | {name: ["hook", "hook's number"] for name in same["hook"]}
 
@@ -138,6 +141,7 @@ def test_what_changes_no_result_or_is_only_remembered_is_left_out() -> None:
         lambda model: model.register_to_config(_name_or_path="elsewhere"),
         lambda model: setattr(model, "_steps", 3),
         lambda model: setattr(model, "_seen", {"size": (8, 8), "losses": [0.5]}),
+        lambda model: setattr(model, "started", time.time()),
         lambda model: model.half(),
         lambda model: model.requires_grad_(False),
     ]
@@ -151,6 +155,25 @@ def test_what_hooks_remember_of_a_run_is_left_out() -> None:
     with torch.no_grad():
         model(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 7, model.config.cross_attention_dim))
     assert hook.calls == len(hook.seen) == 1 and settings_sha256(model) == before
+
+
+def test_a_hook_of_accelerate_changes_nothing_also_when_it_was_removed() -> None:
+    hooks = pytest.importorskip("accelerate.hooks")
+    model = unet()
+    hooks.add_hook_to_module(model.conv_in, hooks.AlignDevicesHook("cpu", io_same_device=True))
+    assert settings_sha256(model) == settings()
+    hooks.remove_hook_from_module(model.conv_in)
+    assert "forward" in vars(model.conv_in) and settings_sha256(model) == settings()
+
+
+def test_only_options_of_a_text_encoder_that_compute_something_count() -> None:
+    encoder = tiny_sd().text_encoder
+    before, config = settings_sha256(encoder), encoder.config
+    config.id2label, config.return_dict, config.output_hidden_states = {0: "ship"}, False, True
+    config.initializer_factor, config.problem_type = 0.5, "regression"
+    assert settings_sha256(encoder) == before
+    config.eos_token_id += 1
+    assert settings_sha256(encoder) != before
 
 
 @pytest.mark.parametrize("make", [tiny_sd, tiny_sdxl])
