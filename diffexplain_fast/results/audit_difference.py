@@ -114,9 +114,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     """Return the differences of all rows that both audits have, the first minus the second.
 
     Effects are those of showing where the audits report such effects and say what their pictures show, else those of
-    asking, see ``asking_only``. Where
-    both used the same pictures the difference of the answers to each picture is regressed, so that what the two
-    share cancels; else the errors of both add up.
+    asking, see ``asking_only``. Where both used the same pictures the difference of the answers to each picture is
+    regressed, so that what the two share cancels; else the errors of both add up.
 
     Args:
         ours: the first audit.

@@ -15,13 +15,9 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
 from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, Words, best_in_company, replaceable
-from diffexplain_fast.methods.diffexplainer.screening import (
-    Start,
-    look_again,
-    soft_from_text,
-)
+from diffexplain_fast.methods.diffexplainer.screening import Start, look_again, soft_from_text
 from diffexplain_fast.methods.diffexplainer.telling import telling_words
-from diffexplain_fast.methods.diffexplainer.texts import HOPE, PROPOSED, drawn_texts, tried
+from diffexplain_fast.methods.diffexplainer.texts import HOPE, PROPOSED, tried, with_more
 from diffexplain_fast.results.named import Named
 
 _LEAST = 0.5
@@ -62,7 +58,8 @@ def name_found(
     if not drawn and has_error(problem.pipeline) and not (texts and score_of(texts[0][1]) >= least):
         more = telling_words(problem, found.name, found.soft, kept, of_most=True)
         words, more = [*dict.fromkeys([*words, *more])], [word for word in more if word not in words]
-        texts = _with_singles(problem, options, more, texts, kept)
+        # Where one of two things is enough, no word fits all pictures.
+        texts = with_more(problem, options, texts, [(word,) for word in more[:PROPOSED]], kept, HOPE)
     starts = [start for _, start in texts]
     is_name = bool(starts) and score_of(starts[0]) >= least
     if not is_name and problem.cost.is_at_limit:
@@ -84,14 +81,6 @@ def name_found(
     )
     rest = [start for start in starts if best is None or start.name != best.name]
     return named, [*([] if best is None else [best]), *rest]
-
-
-def _with_singles(
-    problem: Problem, options: Options, words: list[str], texts: list[tuple[Words, Start]], kept: Kept
-) -> list[tuple[Words, Start]]:
-    """Return texts and single words, the best first: where one of two things is enough, no word fits all pictures."""
-    singles = [((one.name,), one) for one in drawn_texts(problem, options, words[:PROPOSED], kept, HOPE)]
-    return sorted([*texts, *singles], key=lambda text: score_of(text[1]), reverse=True)
 
 
 def _needed(

@@ -29,22 +29,29 @@ def tried(
 ) -> list[tuple[Words, Start]]:
     """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be."""
 
-    def with_more(texts: list[tuple[Words, Start]], more: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
-        words_of = {" ".join(said): said for said in more}
-        found = [(words_of[start.name], start) for start in drawn_texts(problem, options, [*words_of], kept, hope)]
-        return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
+    def more(texts: list[tuple[Words, Start]], said: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
+        return with_more(problem, options, texts, said, kept, hope)
 
     words = words[:PROPOSED]
-    texts = [] if drawn else with_more([], [(word,) for word in words], HOPE)
+    texts = [] if drawn else more([], [(word,) for word in words], HOPE)
     if not texts or score_of(texts[0][1]) < least:
-        texts = with_more(texts, combinations(words, 2), 0.0)
+        texts = more(texts, combinations(words, 2), 0.0)
     if texts and HOPE <= score_of(texts[0][1]) < least:
         first = texts[0][0]
-        texts = with_more(texts, [(*first, word) for word in words if word not in first], 0.0)
+        texts = more(texts, [(*first, word) for word in words if word not in first], 0.0)
     return texts
 
 
-def drawn_texts(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float) -> list[Start]:
+def with_more(
+    problem: Problem, options: Options, texts: list[tuple[Words, Start]], more: Iterable[Words], kept: Kept, hope: float
+) -> list[tuple[Words, Start]]:
+    """Return texts, and the best of more words with a first score of at least ``hope``, all of them the best first."""
+    words_of = {" ".join(said): said for said in more}
+    found = [(words_of[start.name], start) for start in _drawn(problem, options, [*words_of], kept, hope)]
+    return sorted([*texts, *found], key=lambda text: score_of(text[1]), reverse=True)
+
+
+def _drawn(problem: Problem, options: Options, texts: list[str], kept: Kept, hope: float) -> list[Start]:
     """Return the best of texts with a first score of at least ``hope``, scored on the validation latents."""
     texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
     if not texts or problem.cost.leaves_out(NAMING):
