@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
-_LIBRARY = torch.library.Library("diffexplain_fast", "FRAGMENT")
+_LIBRARY = library.Library("diffexplain_fast", "FRAGMENT")
 _KERNELS: dict[str, Callable[[], ModuleType]] = {}
 
 
@@ -26,7 +26,7 @@ def register(name: str, schema: str, fake: Callable[..., object], kernels: Calla
     _LIBRARY.define(f"{name}{schema}")
     _LIBRARY.define(f"{name}_triton{schema}")
     for full in (name, f"{name}_triton"):
-        torch.library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
+        library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
 
     _KERNELS[name] = kernels
 

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, library
 from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -264,7 +264,7 @@ class OwnKernels(OwnBackward):
 
     def test_registered_functions_pass_opcheck(self, case: str, kernel: str) -> None:
         for name, (_, arguments) in self.raw(self.at(case, torch.float32, device_of(kernel))).items():
-            torch.library.opcheck(raw(name, kernel, self.run).default, arguments)
+            library.opcheck(raw(name, kernel, self.run).default, arguments)
 
     def test_the_reference_ends_in_no_call_that_returns_its_input(self, case: str) -> None:
         """For example .to() with its own dtype: torch 2.11 compiles a gradient of zero for a custom backward."""
