@@ -30,15 +30,15 @@ torch.distributed.init_process_group("gloo")
 log, plain = Path(sys.argv.pop(1)), explain._explained
 
 
-def logged(explainer, text, folder, search):
+def logged(explainer, text, folder, **settings):
     (log / f"{ranks().rank}-{text}").touch()
     torch.distributed.barrier() if not any(log.glob(f"{ranks().rank}-*-seen")) else None
     (log / f"{ranks().rank}-{text}-seen").touch()
-    return plain(explainer, text, folder, search)
+    return plain(explainer, text, folder, **settings)
 
 
 explain._explained = logged
-main.app(standalone_mode=False)
+sys.exit(main.app(standalone_mode=False))
 """
 """The command line among ranks that have a process group of their own. Each waits at its first target for the other, so
 that a fast rank cannot take all of them before a slow one has loaded its models."""
