@@ -2,7 +2,7 @@
 
 Cells are the classes of the truth suite for which one of two values is enough (``any_of``). Each is explained with
 ``modes=2``, without any word and with the labels as the only words. Both are found where the two explanations are of
-different values: each convinces, as in ``benchmarks.search``, and shows its value in more than half of 16 unseen draws,
+different values: each convinces, as in ``benchmarks.search``, and shows its value in more than half of 32 unseen draws,
 as the tiny world's probe sees them. Rows are appended to a file of JSON lines; rows that are there are not measured
 again.
 """
@@ -29,7 +29,7 @@ from diffexplain_fast.stats.intervals import wilson_interval
 from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 
 RESULT = Path(__file__).parents[1] / "results" / "either.jsonl"
-_DRAWS = 16
+_DRAWS = 32
 _OPTIONS: dict[str, dict[str, Any]] = {CLOSED: {"start": "gradient"}, LABELS: {}}
 
 

@@ -10,6 +10,8 @@ they convince, as in reward-weighted regression (Lee et al., "Aligning Text-to-I
 arXiv 2302.12192), eq. 3, with odds for rewards.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,24 @@ BEST = 8
 """Pictures that are described, at most: those that promise most."""
 _LEAST_NOISE = 0.3
 """Level of noise below which text says nothing that the sample does not show by itself."""
+
+
+class Turn(NamedTuple):
+    """One description of pictures.
+
+    Attributes:
+        population: its number.
+        what: "description", or another name of noise and of kept results.
+        number: of the turn.
+        steps: of Adam.
+        pictures: that are described, at most: those that promise most.
+    """
+
+    population: int
+    what: str
+    number: int
+    steps: int
+    pictures: int
 
 
 def can_describe(problem: Problem) -> bool:
@@ -63,11 +83,7 @@ def described(
         if problem.cost.leaves_out(SEARCHING):
             break
 
-        def moved(turn: int = turn, soft: Tensor = soft, seen: Seen = seen) -> Tensor:
-            return _description(problem, options, number, turn, seen, soft).cpu().flatten()
-
-        values = kept.scored([SEARCH, number, "described", turn], soft.numel(), moved)
-        soft = torch.tensor(values, device=soft.device, dtype=soft.dtype).reshape(soft.shape)
+        soft = moved(problem, options, Turn(number, "description", turn, STEPS[turn], BEST), seen, soft, kept)
         key, latents = [SEARCH, number, "description", turn], [*range(latent, latent + DRAWN)]
         shown = looked_at(problem, key, soft.expand(DRAWN, *soft.shape), latents, kept)
         seen, latent = seen.and_also(shown), latent + DRAWN
@@ -78,20 +94,30 @@ def described(
     return softs, means
 
 
-def _description(problem: Problem, options: Options, number: int, turn: int, seen: Seen, soft: Tensor) -> Tensor:
+def moved(problem: Problem, options: Options, turn: Turn, seen: Seen, soft: Tensor, kept: Kept) -> Tensor:
     """Return soft tokens [n, d] under which the denoiser knows the best pictures better than under ``soft``."""
+    values = kept.scored(
+        [SEARCH, turn.population, f"prompt of {turn.what}", turn.number],
+        soft.numel(),
+        lambda: _description(problem, options, turn, seen, soft).cpu().flatten(),
+    )
+    return torch.tensor(values, device=soft.device, dtype=soft.dtype).reshape(soft.shape)
+
+
+def _description(problem: Problem, options: Options, turn: Turn, seen: Seen, soft: Tensor) -> Tensor:
+    """Return what ``moved`` keeps."""
     with torch.no_grad():
-        best = seen.best(BEST)
+        best = seen.best(turn.pictures)
         pixels = best.drawn(problem)
         # Scored again, because a sampler that adds noise draws them otherwise in another batch.
         promise = problem.promise(problem.scores(pixels)).double().cpu() - best.lost
         clean = LatentModels(problem.pipeline, one_shape=False).encode(pixels)
     weights = _weights(problem, promise, seen.promise)
-    quick, state = short_search(problem, options, soft, STEPS[turn])
-    for step in range(STEPS[turn]):
+    quick, state = short_search(problem, options, soft, turn.steps)
+    for step in range(turn.steps):
         if step and problem.cost.leaves_out(SEARCHING):
             break
-        generator = seeded_generator(problem.seed, f"description {number}/{turn}", step)
+        generator = seeded_generator(problem.seed, f"{turn.what} {turn.population}/{turn.number}", step)
         chosen = torch.multinomial(weights, ROWS, replacement=True, generator=generator).to(clean.device)
         levels = _LEAST_NOISE + (1 - _LEAST_NOISE) * uniform(generator, ROWS)
         gradient = _gradient(problem, state.soft, clean[chosen], levels, normal(generator, ROWS, *clean.shape[1:]))

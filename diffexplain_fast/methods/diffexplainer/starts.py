@@ -27,6 +27,7 @@ from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text, with_few_steps
+from diffexplain_fast.methods.diffexplainer.sharpening import sharpened
 from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
 
 _SPREAD = 0.1
@@ -108,8 +109,9 @@ def _search(
             report(number * STEPS + done, tries * STEPS)
 
         left = search_population(quick, options, number, [] if number else members, kept, shifted)
-        left = new_ones(problem, left) or left[:1]
-        found = sorted([*found, *ranked(problem, options.n_validation, left, kept)], key=score_of, reverse=True)
+        left = ranked(problem, options.n_validation, new_ones(problem, left) or left[:1], kept)
+        again = sharpened(problem, quick, options, number, left[0], kept)
+        found = sorted([*found, *left, *again], key=score_of, reverse=True)
         enough = not problem.plain_class or score_of(found[0]) >= options.restart_below
         if enough or (number + 1 < tries and problem.cost.leaves_out(SEARCHING)):
             break
