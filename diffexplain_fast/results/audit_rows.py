@@ -196,7 +196,7 @@ class UnitRow(Record):
         correlation: of asking for the concept with the feature, in the second half.
         auc: CoSy's probability that a picture with the concept has more of the feature than one without.
         mad: CoSy's difference of the means, in standard deviations without the concept.
-        contribution: weight x activation of the unit for a class, where a class was asked for.
+        contribution: weight x activation, as the last linear layer takes it, for a class, where one was asked for.
     """
 
     unit: Count
