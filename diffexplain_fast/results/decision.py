@@ -174,6 +174,9 @@ def _worst_group(rows: Sequence[AuditRow], photographs: Photographs | None) -> t
 def _unexplained(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
     if photographs is None:
         raise wrong_value("condition", "own pictures (images=), for unexplained", "an audit without")
+    if not photographs.explained:
+        wanted = "a class with which some own pictures are answered and some are not, and an eye, for unexplained"
+        raise wrong_value("condition", wanted, "an audit without")
     names = photographs.unexplained
     return float(len(names)), ", ".join(names) or f"of {len(photographs.explained)} classes"
 

@@ -77,7 +77,7 @@ def photographs_of(
         rows=rows,
         agreement=agreement(rows, audit.rows, _own_shares(seen, concepts, audit, declared)),
         explained=explained,
-        slices=_slices(labels, hits, seen, concepts, notes),
+        slices=_slices(labels, readout, hits, seen, concepts, notes),
         groups=training_groups(labels.given, seen, concepts, shortcuts) if labels.given else [],
         notes=notes,
     )
@@ -119,8 +119,13 @@ def _own_shares(
     return found
 
 
-def _slices(labels: Labels, hits: np.ndarray, seen: np.ndarray, concepts: Concepts, notes: list[str]) -> list[Slice]:
+def _slices(
+    labels: Labels, readout: Readout, hits: np.ndarray, seen: np.ndarray, concepts: Concepts, notes: list[str]
+) -> list[Slice]:
     """Return the accuracies of the pictures whose label is a target; of others nobody has asked whether it is right."""
+    if not readout.answers:
+        notes += ["The classifier answers with numbers, so that its answers have no accuracy"] if labels.given else []
+        return []
     there = [i for i, label in enumerate(labels.given) if label in labels.places]
     notes += labels.notes
     right = np.array([hits[i, labels.places[labels.given[i]]].any() for i in there], dtype=bool)

@@ -16,6 +16,7 @@ from diffexplain_fast.methods.photographs.slices import slices_of, training_grou
 from diffexplain_fast.methods.photographs.tools import Tools
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.decision import decide
 from diffexplain_fast.results.photographs import Photographs
 from tests.auditing import made_up
 
@@ -91,3 +92,13 @@ def test_shared_names_are_values_and_have_shortcuts_of_their_own() -> None:
     audit = Audit("three", [weak, strong], [], {}, {})
     every = shortcuts_of(audit, readout, read_labels(["fish", "fish (0)"], readout))
     assert every == {"fish (0)": "background:sea", "fish (2)": "background:desert", "fish": "background:desert"}
+
+
+def test_numbers_have_no_accuracy_and_no_condition_on_it_is_passed() -> None:
+    found = told(of_three("regression", targets=[0, 1]), ["fish (0)"] * 20 + ["boat"] * 20)
+    assert found.slices == [] and found.worst_group is None and len(found.groups) == 40
+    assert "The classifier answers with numbers, so that its answers have no accuracy" in found.notes
+    numbers = [replace(row, accuracy_with=None, accuracy_without=None) for row in rows_of(made_up({}))]
+    for text, wanted in (("worst_group<0.5", "own pictures with labels"), ("unexplained>0", "a class with which some")):
+        with pytest.raises(ValueError, match=f"condition: wanted {wanted}"):
+            decide(text, numbers, found)
