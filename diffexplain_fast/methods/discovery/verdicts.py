@@ -86,6 +86,8 @@ def _without_findings(trial: Trial, place: int, rows: Sequence[AuditRow]) -> tup
             return "not elicited", note
     decided = all(row.role in ("none", "not drawable") for row in rows)
     left = "no concept has an effect above the minimal one" if decided else "the pictures do not suffice"
+    if label is None or not trial.readout.answers:
+        return "undecided", left
     return "undecided", f"{left}, and {answered} of {pictures} pictures are answered {target}"
 
 

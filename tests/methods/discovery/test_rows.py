@@ -1,5 +1,7 @@
 """Rows, verdicts and sentences of trials whose truth is made up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit_rows import AuditRow
 from tests.auditing import GROUPS, made_up
 
@@ -123,6 +126,16 @@ def test_a_class_that_is_never_answered_is_not_elicited() -> None:
     trial = made_up({("house", "object:house"): 0.0, ("house", "background:desert"): 0.0}, noise=0.3)
     trial.data.hits[:, 3] = False
     assert verdicts_of(trial, rows_of(trial), [])["house"].kind == "not elicited"
+
+
+@pytest.mark.parametrize("change", [{"labels": (None,) * 4}, {"classifier": Classifier(abs, output="regression")}])
+def test_a_target_without_answers_has_none_in_its_sentence(change: dict) -> None:
+    trial = made_up({("house", "object:house"): 0.0}, noise=0.3)
+    trial.data.hits[:, trial.readout.names.index("house")] = True
+    assert "pictures are answered house" in verdicts_of(trial, rows_of(trial), [])["house"].sentence
+    number = replace(trial, readout=replace(trial.readout, **change))
+    sentence = verdicts_of(number, rows_of(number), [])["house"].sentence
+    assert sentence == "house: Undecided: no concept has an effect above the minimal one."
 
 
 def test_free_words_are_compared_with_their_absence() -> None:
