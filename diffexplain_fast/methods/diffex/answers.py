@@ -81,11 +81,19 @@ class Answers:
                 [self._classifier.label_name(i) for i in logits.argmax(1).tolist()],
             )
         else:
-            name = self._classifier.label_name(label)
-            own, names = logits[:, label], [name if one else f"not {name}" for one in hit.tolist()]
+            own, name, other = logits[:, label], self._classifier.label_name(label), self._opposite(logits, label)
+            names = [name if one else other for one in hit.tolist()]
         if not isinstance(self._target, ClassLogit | ClassProbability):
             self._check("target", "finite scores", score, own := score)
         return Said(own, log_probability(logits, label, output).exp(), hit, names)
+
+    def _opposite(self, logits: Tensor, label: int) -> str:
+        """Return what pictures are that are not answered with a class that is there or not.
+
+        A single logit with two labels has become two, the second the negative of the first: there it is the other one.
+        """
+        two = logits.shape[1] == 2 and torch.equal(logits[:, 0], -logits[:, 1])
+        return self._classifier.label_name(1 - label) if two else f"not {self._classifier.label_name(label)}"
 
     def _check_logits(self, logits: Tensor, label: int, output: str) -> None:
         """Refuse a target's logit that is not finite, and where one class is right any that is NaN or inf."""
