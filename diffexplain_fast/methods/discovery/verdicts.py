@@ -9,6 +9,7 @@ from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.methods.discovery.sentences import verdict_sentence
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.stats.intervals import wilson_interval
+from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _ELICITED = 0.2
 """Share of answers below which a class is not elicited, by the upper end of its interval."""
@@ -68,7 +69,8 @@ def _verdict(
     concepts = [name for pair in pairs for name in (pair.concept_a, pair.concept_b)]
     concepts = list(dict.fromkeys([*concepts, *(row.concept for row in shown)]))
     of_two = [group for group, values in trial.concepts.groups.items() if len(values) == 2]
-    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two)
+    unit = UNITS[trial.readout.classifier.output or SOFTMAX]
+    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two, unit)
     return Verdict(kind, concepts, sentence, [row.concept for row in suppressed])
 
 
