@@ -9,7 +9,7 @@ from diffexplain_fast.errors import NonFiniteError, describe
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.base import checked_score
-from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, is_hit, log_probability
+from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, UNITS, is_hit, log_probability
 
 _BATCH, _SHOWN = 32, 8
 """Pictures that are asked about at once, and numbers that a message has at most."""
@@ -50,6 +50,20 @@ class Answers:
         label = self._target.label
         known = label is not None and self._classifier.output != REGRESSION
         return self._classifier.label_index(label) if known and label is not None else None
+
+    @property
+    def name(self) -> str:
+        """What the target is called: an output of a regression by its label, any other target by its description."""
+        target = self._target
+        if self._classifier.output == REGRESSION and isinstance(target, ClassLogit | ClassProbability):
+            return str(target.name or target.label)
+        return target.describe()
+
+    @property
+    def unit(self) -> str:
+        """The unit of values: of the classifier's kind of output, or of a target without a class its own."""
+        known = self._target.label is not None
+        return UNITS[self._classifier.output or SOFTMAX] if known else "the unit of the target"
 
     @torch.no_grad()
     def ask(self, pixels: Tensor) -> Said:

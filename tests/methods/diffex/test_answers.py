@@ -91,3 +91,19 @@ def test_masked_classes_do_not_stop_an_attribution(tmp_path: Path) -> None:
     found = quick_attribution(**options, checkpoint=tmp_path / "c")
     assert any(row.effect for row in found.rows)
     assert quick_attribution(**options, checkpoint=tmp_path / "c").to_json() == found.to_json()
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "name", "unit"),
+    [
+        ("regression", "age", "age", "units of the outputs"),
+        ("regression", -dx.ClassLogit("age"), "-ClassLogit(age)", "the unit of the target"),
+        ("sigmoid", "age", "ClassProbability(age)", "log-odds"),
+        ("softmax", "age", "ClassProbability(age)", "logits"),
+        ("softmax", lambda response: response.logits[:, 0], None, "the unit of the target"),
+    ],
+)
+def test_a_target_has_a_name_and_a_unit(output: str, target: object, name: str | None, unit: str) -> None:
+    classifier = Classifier(Fixed(1.0), labels=["age", "size"], output=output)
+    found = Answers(classifier, as_target(target).bind(classifier))
+    assert found.unit == unit and (name is None or found.name == name)
