@@ -104,7 +104,7 @@ class Attributing:
                 found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width, report)
             label = setup.lab.answers.label
         return Attribution(
-            target=bound.describe(),
+            target=setup.lab.answers.name,
             label=None if label is None else self.classifier.label_name(label),
             images=[as_image(one) for one in pixels],
             captions=setup.captions,
@@ -112,7 +112,8 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
-            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
+            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed}
+            | {"unit": setup.lab.answers.unit},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )

@@ -15,6 +15,7 @@ from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_p
 from diffexplain_fast.report.plots import plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
+from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ class Section(NamedTuple):
     anchor: str
     result: Attribution
     title: str
+    unit: str
     verdict: str
     cases: list[Case]
     effects: list[Effect]
@@ -112,8 +114,13 @@ def _section(result: Attribution, number: int) -> Section:
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
     title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
-    verdict = _verdict(title, effects)
-    return Section(f"attribution-{number}", result, title, verdict, cases, effects, largest, placebo, settings)
+    verdict, unit = _verdict(title, effects), _unit(result)
+    return Section(f"attribution-{number}", result, title, unit, verdict, cases, effects, largest, placebo, settings)
+
+
+def _unit(result: Attribution) -> str:
+    """Return the unit of effects; files of earlier versions do not have it, and are taken for those of logits."""
+    return str(result.settings.get("unit", UNITS[SOFTMAX]))
 
 
 def _verdict(title: str, effects: Sequence[Effect]) -> str:

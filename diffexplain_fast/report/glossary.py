@@ -95,8 +95,8 @@ GLOSSARY = {
     ),
     "edit effect": Entry(
         "effect of an edit",
-        "The change of the class's score when the picture is edited to show the concept, in logits (without a unit): "
-        "the mean of the verified edits, and the mean of all edits.",
+        "The change of the target's score when the picture is edited to show the concept, in the unit that stands "
+        "above the table: the mean of the verified edits, and the mean of all edits.",
     ),
     "verified": Entry(
         "verified", "Share of the edits in which another model than the classifier sees the concept that was asked for."

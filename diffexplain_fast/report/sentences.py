@@ -197,10 +197,11 @@ def _describe_number(explanation: Explanation, score: ActivationScore, baseline:
         return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
     within = "" if score.interval is None else f" [{score.interval[0]:.4g}, {score.interval[1]:.4g}]"
     sentence = f"The mean {explanation.label or 'output'} is {score.mean_logit:.4g}{within} over {score.n} unseen draws"
-    if baseline is None or explanation.reached is None:
+    usual = explanation.settings.get("to_be_beyond", math.nan)
+    if baseline is None or explanation.reached is None or usual is None:
         return f"{sentence}; an output without a name has no pictures of its name to compare with."
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
-    beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
+    beyond = f"{usual:.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
     name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
     return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."

@@ -106,7 +106,8 @@ class Audit(Drawn):
             top: how many rows at most, the strongest first.
             units: numbers of units, which are reported in this order; None for the strongest.
             target: label of a class: the units with the largest weight x activation for it, over the pictures that are
-                answered with it; the layer is the one before the last linear layer. None for no class.
+                answered with it. The layer is the one whose units the last linear layer reads one by one, as they are
+                or after pooling, an activation or dropout, whose results then are the activation. None for no class.
             minimal_effect: in standard deviations of a unit over the pool, at least 0.
 
         Returns:
@@ -114,7 +115,7 @@ class Audit(Drawn):
 
         Raises:
             ValueError: an audit that was loaded, which has no classifier; a layer, unit or class that does not exist;
-                too few pictures for two halves.
+                a layer that the last linear layer does not read, with a target; too few pictures for two halves.
         """
         if isinstance(top, bool) or not isinstance(top, int):
             raise wrong_type("top", "a whole number", top)

@@ -38,8 +38,8 @@ class AuditRow(Record):
         declared_by: what says that the concept is the target's own: "label", "user", "similarity" of
             texts, or None where nothing does.
         answered_with: share of the pictures with the concept and without the target's own object that are answered with
-            the target; None for a target that is no class.
-        answered_without: the same for the median value of the group.
+            the target, for an intervention of all pictures; None for a target that is no class.
+        answered_without: the same for the median value of the group, or without the intervention.
         accuracy_with: share of the pictures of the target's own object that are answered with the target, with the
             concept; None where no picture asks for the object.
         accuracy_without: the same for the median value of the group.
@@ -196,7 +196,7 @@ class UnitRow(Record):
         correlation: of asking for the concept with the feature, in the second half.
         auc: CoSy's probability that a picture with the concept has more of the feature than one without.
         mad: CoSy's difference of the means, in standard deviations without the concept.
-        contribution: weight x activation of the unit for a class, where a class was asked for.
+        contribution: weight x activation, as the last linear layer takes it, for a class, where one was asked for.
     """
 
     unit: Count

@@ -47,12 +47,13 @@ def decide(
 
     Args:
         conditions: one or several, a measure, "<" or ">", and a number. "false_answers": the largest rise by a shortcut
-            of the share of pictures without a target's own object that are answered with the target, by the lower end
-            of its interval. "spurious": the largest effect of a shortcut, by the lower end of its interval. "findings":
-            how many shortcuts. "worst_group": the lowest accuracy, of a label and a concept in own pictures with labels
-            by the lowest upper end of an interval, or else in generated pictures with a concept that is a finding.
-            "unexplained": how many classes in own pictures are answered for something that no concept names. A shortcut
-            of a difference of two audits is one that the first relies on more.
+            of the share of pictures without a target's own object, or by an intervention of all pictures, that are
+            answered with the target, by the lower end of its interval. "spurious": the largest effect of a shortcut, by
+            the lower end of its interval. "findings": how many shortcuts. "worst_group": the lowest accuracy, of a
+            label and a concept in own pictures with labels by the lowest upper end of an interval, or else in generated
+            pictures with a concept that is a finding. "unexplained": how many classes in own pictures are answered for
+            something that no concept names. A shortcut of a difference of two audits is one that the first relies on
+            more.
         rows: of the audit.
         photographs: what own pictures say, or None.
         difference: whether the audit is a difference of two, which has neither groups nor own pictures.
@@ -134,11 +135,14 @@ def _shortcuts(rows: Sequence[AuditRow]) -> list[AuditRow]:
 
 
 def _false_answers(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
-    ends = [(row.points_low, row) for row in _shortcuts(rows) if row.points_low is not None]
+    of_classes = [row for row in _shortcuts(rows) if row.answered_with is not None]
+    ends = [(row.points_low, row) for row in of_classes if row.points_low is not None]
+    left = len(of_classes) - len(ends)
+    unknown = f"; the answers of {left} shortcut{'s' if left > 1 else ''} have no interval" if left else ""
     if not ends:
-        return 0.0, "no shortcut is found that raises answers"
+        return 0.0, f"no shortcut is found that raises answers{unknown}"
     low, row = max(ends, key=lambda end: end[0])
-    return low, f"{row.target} in pictures with {row.concept}"
+    return low, f"{row.target} in pictures with {row.concept}{unknown}"
 
 
 def _spurious(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
@@ -170,6 +174,9 @@ def _worst_group(rows: Sequence[AuditRow], photographs: Photographs | None) -> t
 def _unexplained(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
     if photographs is None:
         raise wrong_value("condition", "own pictures (images=), for unexplained", "an audit without")
+    if not photographs.explained:
+        wanted = "a class with which some own pictures are answered and some are not, and an eye, for unexplained"
+        raise wrong_value("condition", wanted, "an audit without")
     names = photographs.unexplained
     return float(len(names)), ", ".join(names) or f"of {len(photographs.explained)} classes"
 

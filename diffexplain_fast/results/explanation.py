@@ -262,7 +262,7 @@ class _Settings(TypedDict, total=False):
     """The settings that summaries and pages read again, each where it is there."""
 
     found: _Found
-    to_be_beyond: Number
+    to_be_beyond: Number | None
 
 
 def _check_rate(score: ActivationScore, place: str) -> None:

@@ -1,6 +1,7 @@
 """Effects of values that were pasted from donors into pictures, with errors clustered by picture and by donor."""
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from diffexplain_fast.stats.intervals import wilson_of_rate
 from diffexplain_fast.stats.regression import least_squares
 
 _NEEDED = 'audits of own pictures need statsmodels: pip install "diffexplain-fast[photographs]"'
+_NORMAL = 1e9
+"""Degrees of freedom with which Student's distribution is the normal one."""
 
 
 def check_clustered(models: bool = True) -> None:
@@ -157,11 +160,49 @@ def clustered_rate(hits: np.ndarray, clusters: np.ndarray, confidence: float = 0
     """
     if not len(hits):
         raise wrong_value("hits", "at least 1 trial", 0)
-    rate, count = float(hits.mean()), len(np.unique(clusters))
-    if count == 1 or rate in (0.0, 1.0):
-        return wilson_of_rate(rate, count, confidence)
-    sums = np.array([(hits[clusters == one] - rate).sum() for one in np.unique(clusters)])
-    variance = float((sums**2).sum()) * count / (count - 1) / len(hits) ** 2
-    worth = rate * (1 - rate) / max(variance, rate * (1 - rate) / len(hits))
-    normal, student = (float(t_quantile((1 + confidence) / 2, freedom)) for freedom in (1e9, count - 1))
-    return wilson_of_rate(rate, worth * (normal / student) ** 2, confidence)
+    return wilson_of_rate(float(hits.mean()), _worth(hits, clusters, confidence), confidence)
+
+
+def clustered_change(
+    after: np.ndarray, before: np.ndarray, clusters: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of how much a share changes between two states of the same trials, in clusters.
+
+    With n the trials' worth in independent ones (see ``clustered_rate``, here for the changes -1, 0 and 1), and u and d
+    the shares of the trials that change up and down, p = (n u + 1) / (n + 2), q = (n d + 1) / (n + 2):
+
+        p - q -+ z sqrt((p + q - (p - q)^2) / (n + 2))
+
+    It has a width where all trials change alike, or none, stays in [-1, 1], and holds the change that was seen.
+
+    Args:
+        after: bool [trials], whether each is a success in the second state.
+        before: the same in the first state.
+        clusters: int [trials], the cluster of each.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        ValueError: no trial.
+
+    Source: D. G. Bonett and R. M. Price, "Adjusted Wald confidence interval for a difference of binomial proportions
+    based on paired data", Journal of Educational and Behavioral Statistics 37 (2012).
+    """
+    if not len(after):
+        raise wrong_value("after", "at least 1 trial", 0)
+    change = after.astype(np.float64) - before.astype(np.float64)
+    worth = _worth(change, clusters, confidence)
+    up, down = ((worth * float(moved.mean()) + 1) / (worth + 2) for moved in (change > 0, change < 0))
+    error = math.sqrt((up + down - (up - down) ** 2) / (worth + 2))
+    half, seen = float(t_quantile((1 + confidence) / 2, _NORMAL)) * error, float(change.mean())
+    return max(min(up - down - half, seen), -1.0), min(max(up - down + half, seen), 1.0)
+
+
+def _worth(outcomes: np.ndarray, clusters: np.ndarray, confidence: float) -> float:
+    """Return how many independent trials the trials are worth, with Student's quantile in place of the normal one."""
+    mean, spread, count = float(outcomes.mean()), float(outcomes.var()), len(np.unique(clusters))
+    if count == 1 or (outcomes == outcomes[0]).all():
+        return count
+    sums = np.array([(outcomes[clusters == one] - mean).sum() for one in np.unique(clusters)])
+    variance = float((sums**2).sum()) * count / (count - 1) / len(outcomes) ** 2
+    normal, student = (float(t_quantile((1 + confidence) / 2, freedom)) for freedom in (_NORMAL, count - 1))
+    return spread / max(variance, spread / len(outcomes)) * (normal / student) ** 2

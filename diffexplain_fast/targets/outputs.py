@@ -24,8 +24,8 @@ def as_logits(values: Tensor, output: str) -> Tensor:
     """Return the output of a model [B, C] as logits: probabilities become their logarithm or log-odds.
 
     A probability p becomes log p for exclusive classes (whose softmax is p again), and log p - log(1 - p) for
-    independent classes (whose sigmoid is p again). Zero and one are replaced by the nearest numbers that have a
-    logarithm.
+    independent classes (whose sigmoid is p again). Zero and one are replaced by the nearest numbers of the model's
+    dtype that have a logarithm in at least float32: a 1 that was rounded says no more.
 
     Args:
         values: output of the model [B, C].
@@ -34,10 +34,11 @@ def as_logits(values: Tensor, output: str) -> Tensor:
     if output not in (PROBABILITIES, INDEPENDENT):
         return values
     exact = values.to(torch.promote_types(values.dtype, torch.float32))
-    least = torch.finfo(exact.dtype).tiny
+    own = torch.finfo(values.dtype)
+    least = max(own.tiny * own.eps, torch.finfo(exact.dtype).tiny)
     if output == PROBABILITIES:
         return exact.clamp_min(least).log()
-    return exact.clamp_min(least).log() - (1 - exact).clamp_min(torch.finfo(exact.dtype).eps / 2).log()
+    return exact.clamp_min(least).log() - (1 - exact).clamp_min(own.eps / 2).log()
 
 
 def log_probability(logits: Tensor, label: int, output: str) -> Tensor:

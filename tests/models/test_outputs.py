@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,10 @@ def test_a_regression_reports_its_mean(target: Any, sign: int, monkeypatch: pyte
     assert ("not reached" in words) == (not found.reached)
 
 
-def test_a_regression_without_a_name_is_compared_with_nothing() -> None:
+def test_a_regression_without_a_name_is_compared_with_nothing(tmp_path: Path) -> None:
     found = explained(classifier(one, labels=None, output="regression"), 0)
+    loaded = Explanation.load(found.save(tmp_path / "number"))
+    assert loaded.settings == found.settings and loaded.settings["to_be_beyond"] is None
+    assert describe_outcome(loaded) == describe_outcome(found)
     assert found.reached is None and "class_name" not in found.activation and found.activation["held_out"].interval
     assert "without a name has no pictures" in describe_outcome(found)

@@ -42,6 +42,14 @@ def attribution(word: str = "snow", label: str = "boat") -> dx.Attribution:
     )
 
 
+def test_effects_stand_in_the_unit_of_the_output(tmp_path: Path) -> None:
+    found = replace(attribution(), target="age", label=None)
+    for settings, unit in (({}, "logits"), ({"unit": "units of the outputs"}, "units of the outputs")):
+        text = replace(found, settings=found.settings | settings).report(tmp_path / "report.html").read_text()
+        assert f"What each concept does to the score, in {unit}, over 1 picture<" in text
+        assert "without a unit" not in text and "lowers the score of age the most" in text
+
+
 def test_it_says_what_the_attribution_holds(tmp_path: Path) -> None:
     text = attribution().report(tmp_path / "deep" / "report.html").read_text()
     Page(text)  # elements nest

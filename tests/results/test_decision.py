@@ -56,6 +56,16 @@ def test_a_condition_that_passes_for_want_of_pictures_says_so() -> None:
     assert low.failed and "undecided" not in low.sentence
 
 
+def test_shortcuts_whose_answers_have_no_interval_are_told() -> None:
+    blind = replace(DESERT, points_low=None, points_high=None)
+    (one,) = decide("false_answers>0.05", [blind], None)
+    assert "no shortcut is found that raises answers; the answers of 1 shortcut have no interval" in one.sentence
+    (one,) = decide("false_answers>0.05", [DESERT, blind, blind], None)
+    assert one.failed and "; the answers of 2 shortcuts have no interval" in one.sentence
+    (one,) = decide("false_answers>0.05", [replace(blind, answered_with=None, answered_without=None)], None)
+    assert "interval" not in one.sentence  # a target that is no class has no answers
+
+
 def test_more_reliance_than_before_is_a_shortcut_of_a_difference() -> None:
     assert decide("findings>0", [replace(DESERT, role="more")], None, difference=True)[0].failed
     for text in ("worst_group<0.5", "unexplained>0"):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from diffexplain_fast.stats.clustered import check_clustered, clustered_effects
+from diffexplain_fast.stats.clustered import check_clustered, clustered_change, clustered_effects
 from diffexplain_fast.stats.effects import against_median, interval
 from diffexplain_fast.stats.regression import least_squares
 
@@ -95,3 +95,29 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "statsmodels", None)
     with pytest.raises(ImportError, match=r"diffexplain-fast\[photographs\]"):
         check_clustered()
+
+
+def test_a_change_of_a_share_has_an_interval_where_all_or_none_change() -> None:
+    none, every, alone = np.zeros(24, dtype=bool), np.ones(24, dtype=bool), np.arange(24)
+    # p = 25 / 26 and q = 1 / 26 of the source's formula, with z = 1.96.
+    low, high = clustered_change(every, none, alone)
+    assert (low, high) == (pytest.approx(24 / 26 - 1.96 * np.sqrt((1 - (24 / 26) ** 2) / 26), abs=1e-4), 1)
+    assert clustered_change(none, every, alone) == pytest.approx((-1, -low))
+    low, high = clustered_change(every, every, alone)
+    assert high == -low == pytest.approx(1.96 * np.sqrt(2) / 26, abs=1e-4)
+    assert clustered_change(every, none, alone // 6)[0] < clustered_change(every, none, alone)[0] - 0.2
+    with pytest.raises(ValueError, match="after: wanted at least 1 trial, got 0"):
+        clustered_change(none[:0], none[:0], alone[:0])
+
+
+@pytest.mark.parametrize(("up", "down"), [(0.02, 0.0), (0.3, 0.1), (0.95, 0.0), (0.1, 0.1)])
+def test_intervals_of_changes_cover_the_truth_in_clusters(up: float, down: float) -> None:
+    rng, inside, clusters = np.random.default_rng(0), [], np.arange(90) // 3
+    for _ in range(400):
+        drawn = rng.random(30)[clusters]  # pictures of one photograph mostly change alike
+        drawn = np.where(rng.random(90) < 0.2, rng.random(90), drawn)
+        after, before = drawn < up, (drawn >= up) & (drawn < up + down)
+        low, high = clustered_change(after, before, clusters)
+        inside.append(low <= up - down <= high)
+        assert -1 <= low <= after.mean() - before.mean() <= high <= 1
+    assert np.mean(inside) >= 0.93

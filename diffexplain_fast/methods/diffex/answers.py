@@ -9,7 +9,7 @@ from diffexplain_fast.errors import NonFiniteError, describe
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
 from diffexplain_fast.targets.base import checked_score
-from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, is_hit, log_probability
+from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, UNITS, is_hit, log_probability
 
 _BATCH, _SHOWN = 32, 8
 """Pictures that are asked about at once, and numbers that a message has at most."""
@@ -51,6 +51,20 @@ class Answers:
         known = label is not None and self._classifier.output != REGRESSION
         return self._classifier.label_index(label) if known and label is not None else None
 
+    @property
+    def name(self) -> str:
+        """What the target is called: an output of a regression by its label, any other target by its description."""
+        target = self._target
+        if self._classifier.output == REGRESSION and isinstance(target, ClassLogit | ClassProbability):
+            return str(target.name or target.label)
+        return target.describe()
+
+    @property
+    def unit(self) -> str:
+        """The unit of values: of the classifier's kind of output, or of a target without a class its own."""
+        known = self._target.label is not None
+        return UNITS[self._classifier.output or SOFTMAX] if known else "the unit of the target"
+
     @torch.no_grad()
     def ask(self, pixels: Tensor) -> Said:
         """Return what the classifier says of pictures [B, 3, H, W] in [0, 1].
@@ -81,11 +95,19 @@ class Answers:
                 [self._classifier.label_name(i) for i in logits.argmax(1).tolist()],
             )
         else:
-            name = self._classifier.label_name(label)
-            own, names = logits[:, label], [name if one else f"not {name}" for one in hit.tolist()]
+            own, name, other = logits[:, label], self._classifier.label_name(label), self._opposite(logits, label)
+            names = [name if one else other for one in hit.tolist()]
         if not isinstance(self._target, ClassLogit | ClassProbability):
             self._check("target", "finite scores", score, own := score)
         return Said(own, log_probability(logits, label, output).exp(), hit, names)
+
+    def _opposite(self, logits: Tensor, label: int) -> str:
+        """Return what pictures are that are not answered with a class that is there or not.
+
+        A single logit with two labels has become two, the second the negative of the first: there it is the other one.
+        """
+        two = logits.shape[1] == 2 and torch.equal(logits[:, 0], -logits[:, 1])
+        return self._classifier.label_name(1 - label) if two else f"not {self._classifier.label_name(label)}"
 
     def _check_logits(self, logits: Tensor, label: int, output: str) -> None:
         """Refuse a target's logit that is not finite, and where one class is right any that is NaN or inf."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.methods.discovery.linear_runs import inputs_of
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.targets.neurons import channel_axis, layout_of
@@ -34,7 +35,7 @@ class Layers:
             ValueError: a layer whose modules do not show the axis of its units, or whose rows are not the images.
         """
         name = self._classifier.resolve_layer(layer)
-        return name, self._means(name, self._pool.as_pixels(self._pool.blank())).shape[1]
+        return name, self._means(name, self.blank()).shape[1]
 
     def activations(self, name: str) -> np.ndarray:
         """Return the mean over positions of every unit, float64 [pictures, units]."""
@@ -43,22 +44,33 @@ class Layers:
         return self._known[name]
 
     @torch.no_grad()
-    def answered(self, values: np.ndarray, target: str) -> np.ndarray:
-        """Return the mean of every unit over the pictures that are answered with a class, or over all without any.
+    def read(self, module: nn.Module, target: str) -> np.ndarray:
+        """Return the mean of what a linear layer takes, over the pictures that are answered with a class.
 
-        The pictures count as much as they do in the trial.
+        The pictures count as much as they do in the trial; without any that is answered with the class, all count.
 
         Args:
-            values: from ``activations``.
+            module: the linear layer, or convolution of one pixel.
             target: label of the class.
+
+        Returns:
+            float64 [units].
         """
-        index, hits = self._classifier.label_index(target), []
-        for pixels in self._pictures():
-            response = self._classifier.respond(pixels)
-            hits.append(is_hit(response.logits, index, response.output).cpu().numpy())
+        index = self._classifier.label_index(target)
+        hits: list[np.ndarray] = []
+        with inputs_of(module) as taken:
+            for pixels in self._pictures():
+                response = self._classifier.respond(pixels)
+                taken[len(hits) :] = taken[-1:]
+                hits.append(is_hit(response.logits, index, response.output).cpu().numpy())
+        values = np.concatenate([part.double().cpu().numpy() for part in taken])
         rows, weights = np.concatenate(hits), self._plan.asked.weights
         rows = rows if rows.any() else np.ones_like(rows)
         return np.asarray(np.average(values[rows], 0, None if weights is None else weights[rows]))
+
+    def blank(self) -> Tensor:
+        """Return one black picture [1, 3, H, W]."""
+        return self._pool.as_pixels(self._pool.blank())
 
     @torch.no_grad()
     def _means(self, name: str, pixels: Tensor) -> np.ndarray:

@@ -3,18 +3,22 @@
 from collections.abc import Collection, Sequence
 
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction
+from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _MOST = 3
 """Concepts that a sentence names with their numbers."""
 
 
-def effect_clause(row: AuditRow, of_two: bool = False) -> str:
+def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX]) -> str:
     """Return what one concept does, such as "answers fish in 64 % of desert pictures and in 2 % of others without a
     fish (+62 points [55, 69])"; for a target without answers the effect in its own unit.
+
+    Where the interval of the points holds 0, they are no evidence, and the effect that was tested stands beside them.
 
     Args:
         row: of the audit.
         of_two: whether the group has one other value only, so that the median is over both.
+        unit: of the effect of a class, such as "log-odds".
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
@@ -26,9 +30,12 @@ def effect_clause(row: AuditRow, of_two: bool = False) -> str:
     others += "" if row.declared_by == "label" else f" without a {row.target}"
     points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
     interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
+    effect = (
+        f"; {row.effect:+.2f} {unit} [{row.low:.2f}, {row.high:.2f}]" if row.points_low <= 0 <= row.points_high else ""
+    )
     return (
         f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
-        f"({points} {interval})"
+        f"({points} {interval}{effect})"
     ).replace("%", " %")
 
 
@@ -40,6 +47,7 @@ def verdict_sentence(
     suppressed: Sequence[AuditRow],
     note: str = "",
     pairs_of_values: Collection[str] = (),
+    unit: str = UNITS[SOFTMAX],
 ) -> str:
     """Return a verdict in words.
 
@@ -51,9 +59,10 @@ def verdict_sentence(
         suppressed: rows of concepts that lower the target, the strongest first.
         note: what else is to be said, for verdicts without findings.
         pairs_of_values: groups of two values.
+        unit: of the effects of a class.
     """
     clauses = [_pair_clause(pair) for pair in pairs[:1]]
-    clauses += [effect_clause(row, row.concept.partition(":")[0] in pairs_of_values) for row in named[:_MOST]]
+    clauses += [effect_clause(row, row.concept.partition(":")[0] in pairs_of_values, unit) for row in named[:_MOST]]
     begin = {
         "core": "Its own object decides",
         "spurious": "A shortcut",

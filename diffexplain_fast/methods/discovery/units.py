@@ -13,7 +13,7 @@ from diffexplain_fast.methods.discovery.layers import Layers
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.question import Question
 from diffexplain_fast.methods.discovery.salient import agreement_with, judged_units
-from diffexplain_fast.methods.discovery.unit_heads import class_weights
+from diffexplain_fast.methods.discovery.unit_heads import head_of
 from diffexplain_fast.methods.discovery.unit_rows import check_features, feature_rows, halves
 from diffexplain_fast.results.audit_rows import UnitRow
 from diffexplain_fast.results.salient import SalientAgreement
@@ -54,9 +54,10 @@ class HiddenFeatures:
         """
         name, count = self._checked(layer, minimal_effect)
         wanted = None if units is None else _numbers(units, count)
-        weights = None if target is None else class_weights(self._question.readout.classifier, target, count)
+        classifier = self._question.readout.classifier
+        head = None if target is None else head_of(classifier, target, name, self._layers.blank())
         values = self._layers.activations(name)
-        shares = None if weights is None or target is None else weights * self._layers.answered(values, target)
+        shares = None if head is None or target is None else head.weights * self._layers.read(head.module, target)
         chosen = np.arange(count) if wanted is None else wanted
         if shares is not None and wanted is None:
             chosen = np.argsort(-shares, kind="stable")[:top]

@@ -9,6 +9,7 @@ from diffexplain_fast.methods.discovery.rows import Trial
 from diffexplain_fast.methods.discovery.sentences import verdict_sentence
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.stats.intervals import wilson_interval
+from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _ELICITED = 0.2
 """Share of answers below which a class is not elicited, by the upper end of its interval."""
@@ -68,7 +69,8 @@ def _verdict(
     concepts = [name for pair in pairs for name in (pair.concept_a, pair.concept_b)]
     concepts = list(dict.fromkeys([*concepts, *(row.concept for row in shown)]))
     of_two = [group for group, values in trial.concepts.groups.items() if len(values) == 2]
-    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two)
+    unit = UNITS[trial.readout.classifier.output or SOFTMAX]
+    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two, unit)
     return Verdict(kind, concepts, sentence, [row.concept for row in suppressed])
 
 
@@ -86,6 +88,8 @@ def _without_findings(trial: Trial, place: int, rows: Sequence[AuditRow]) -> tup
             return "not elicited", note
     decided = all(row.role in ("none", "not drawable") for row in rows)
     left = "no concept has an effect above the minimal one" if decided else "the pictures do not suffice"
+    if label is None or not trial.readout.answers:
+        return "undecided", left
     return "undecided", f"{left}, and {answered} of {pictures} pictures are answered {target}"
 
 

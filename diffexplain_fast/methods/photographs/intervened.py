@@ -10,7 +10,7 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
 from diffexplain_fast.methods.photographs.sentences import intervention_clause, joined_sentence, raises, with_shortcut
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
-from diffexplain_fast.stats.clustered import cluster_means
+from diffexplain_fast.stats.clustered import cluster_means, clustered_change
 from diffexplain_fast.stats.decisions import Control, classify, findings, one_sided_tests, reported_interval
 from diffexplain_fast.stats.effects import interval
 
@@ -86,7 +86,8 @@ def _table(
         answers = readout.labels[column] is not None and readout.answers
         for place, one in enumerate(paired):
             at, real = (place, column), kind == INTERVENTION
-            role = role_of(str(names[at]), int(found[at]), None)
+            hits = one.with_it[:, column], one.without[:, column]
+            points = clustered_change(*hits, clusters, 1 - level) if answers else (None, None)
             rows.append(
                 AuditRow(
                     target=target,
@@ -97,16 +98,18 @@ def _table(
                     p=float(p[at]),
                     adjusted_p=float(adjusted_p[at]),
                     finding=bool(found[at]) and real,
-                    role="small" if found[at] and not real else role,
+                    role="small" if found[at] and not real else role_of(str(names[at]), int(found[at]), None),
                     asked=float(effects.estimate[at]),
                     obeyed=one.changed,
                     declared_by=None,
-                    answered_with=float(one.with_it[:, column].mean()) if answers else None,
-                    answered_without=float(one.without[:, column].mean()) if answers else None,
+                    answered_with=float(hits[0].mean()) if answers else None,
+                    answered_without=float(hits[1].mean()) if answers else None,
                     accuracy_with=None,
                     accuracy_without=None,
                     tipping_point=None,
                     pictures=len(one.change),
+                    points_low=points[0],
+                    points_high=points[1],
                 )
             )
     return rows, found

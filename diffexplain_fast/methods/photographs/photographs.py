@@ -1,12 +1,14 @@
 """The audit of the user's own pictures: paste, compare with the generator, and say what concepts do not explain."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.given import Given, batches
+from diffexplain_fast.methods.photographs.labels import Labels, read_labels, shortcuts_of
 from diffexplain_fast.methods.photographs.pasting import pastable, regions_of
 from diffexplain_fast.methods.photographs.rows import agreement, pasted_rows
 from diffexplain_fast.methods.photographs.slices import slices_of, training_groups
@@ -15,9 +17,6 @@ from diffexplain_fast.methods.photographs.trial import Pasted, paste_group
 from diffexplain_fast.methods.photographs.unexplained import unexplained
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.photographs import Photographs, Slice
-
-_NAMED = 5
-"""Labels of pictures that a note names at most."""
 
 
 def photographs_of(
@@ -43,7 +42,8 @@ def photographs_of(
         ImportError: a package is missing, see ``check_tools``.
         NonFiniteError: an answer with NaN or infinity.
     """
-    settings, notes = audit.settings, []
+    settings, notes, labels = audit.settings, [], read_labels(given.labels, readout)
+    given = replace(given, labels=labels.names)
     hits = np.concatenate([readout(part)[1] for part in batches(given.pixels)])
     classes = [place for place, index in enumerate(readout.classes) if index is not None]
     if tools.sight is None:
@@ -67,7 +67,7 @@ def photographs_of(
         settings["minimal_effect"],
         settings["level"],
     )
-    explained = []
+    explained, shortcuts = [], shortcuts_of(audit, readout, labels)
     if tools.sight is not None and concepts.groups and readout.answers and classes:
         levels = [len(values) for values in concepts.groups.values()]
         names = [readout.names[place] for place in classes]
@@ -77,8 +77,8 @@ def photographs_of(
         rows=rows,
         agreement=agreement(rows, audit.rows, _own_shares(seen, concepts, audit, declared)),
         explained=explained,
-        slices=_slices(given, readout, hits, seen, concepts, notes),
-        groups=training_groups(given.labels, seen, concepts, _shortcuts(audit, readout)) if given.labels else [],
+        slices=_slices(labels, readout, hits, seen, concepts, notes),
+        groups=training_groups(labels.given, seen, concepts, shortcuts) if labels.given else [],
         notes=notes,
     )
 
@@ -120,24 +120,14 @@ def _own_shares(
 
 
 def _slices(
-    given: Given, readout: Readout, hits: np.ndarray, seen: np.ndarray, concepts: Concepts, notes: list[str]
+    labels: Labels, readout: Readout, hits: np.ndarray, seen: np.ndarray, concepts: Concepts, notes: list[str]
 ) -> list[Slice]:
     """Return the accuracies of the pictures whose label is a target; of others nobody has asked whether it is right."""
-    places = {str(label): place for place, label in enumerate(readout.labels) if label is not None}
-    there = [i for i, label in enumerate(given.labels) if label in places]
-    if len(there) < len(given.labels):
-        others = ", ".join(list(dict.fromkeys(label for label in given.labels if label not in places))[:_NAMED])
-        left = f"{len(given.labels) - len(there)} pictures have a label that is no target of the audit ({others})"
-        notes.append(f"{left}: their accuracy is not counted")
-    labels = [given.labels[i] for i in there]
-    return slices_of(labels, hits[there, [places[label] for label in labels]], seen[there], concepts)
-
-
-def _shortcuts(audit: Audit, readout: Readout) -> dict[str, str]:
-    """Return label to the strongest concept that the audit calls a shortcut of the label."""
-    found = {}
-    for name, label in zip(readout.names, readout.labels, strict=True):
-        rows = [row for row in audit.findings if row.target == name and row.role == "spurious"]
-        if label is not None and rows:
-            found[label] = rows[0].concept
-    return found
+    if not readout.answers:
+        notes += ["The classifier answers with numbers, so that its answers have no accuracy"] if labels.given else []
+        return []
+    there = [i for i, label in enumerate(labels.given) if label in labels.places]
+    notes += labels.notes
+    right = np.array([hits[i, labels.places[labels.given[i]]].any() for i in there], dtype=bool)
+    told, names = ([part[i] for i in there] for part in (labels.given, labels.names))
+    return slices_of(told, right, seen[there], concepts, names)

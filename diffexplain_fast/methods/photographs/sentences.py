@@ -36,7 +36,9 @@ def raises(row: AuditRow) -> bool:
 
 
 def intervention_clause(row: AuditRow, same: Mapping[str, float]) -> str:
-    """Return what an intervention does; "lowers it by" is told without a minus sign, and so are its interval's ends.
+    """Return what an intervention does, and to the answers of a class.
+
+    "Lowers it by" is told without a minus sign, and so are its interval's ends; so are "points fewer".
 
     Args:
         row: of the intervention.
@@ -49,7 +51,18 @@ def intervention_clause(row: AuditRow, same: Mapping[str, float]) -> str:
     change = f"{verb} it by {sign * row.effect:{form}} [{ends[0]:.2f}, {ends[1]:.2f}]"
     told = [f"{other} does the same ({sign * effect:{form}})" for other, effect in same.items()]
     null = ", and ".join(told) if told else "neither its mirror image nor a blank one does the same"
-    return f"{row.value} {change} in {row.pictures} pictures; {null}."
+    return f"{row.value} {change} in {row.pictures} pictures; {null}{_answers(row)}."
+
+
+def _answers(row: AuditRow) -> str:
+    """Return how many of the pictures are answered with the target without an intervention and with it, or nothing."""
+    known = row.answered_with, row.answered_without, row.points_low, row.points_high
+    if None in known:
+        return ""
+    after, before, low, high = (100 * share for share in known if share is not None)
+    more, ends = ("more", (low, high)) if after >= before else ("fewer", (-high, -low))
+    points = f"{abs(after - before):.0f} points {more} [{ends[0]:.0f}, {ends[1]:.0f}]"
+    return f"; {before:.0f} % are answered {row.target} without it and {after:.0f} % with it, {points}"
 
 
 def joined_sentence(target: str, known: Verdict, kind: str, clauses: str) -> str:

@@ -12,7 +12,13 @@ LEAST = 6
 """Pictures below which a slice is not reported."""
 
 
-def slices_of(labels: Sequence[str], right: np.ndarray, seen: np.ndarray, concepts: Concepts) -> list[Slice]:
+def slices_of(
+    labels: Sequence[str],
+    right: np.ndarray,
+    seen: np.ndarray,
+    concepts: Concepts,
+    names: Sequence[str] | None = None,
+) -> list[Slice]:
     """Return the accuracy of every label with every concept, the lowest first.
 
     Args:
@@ -20,13 +26,16 @@ def slices_of(labels: Sequence[str], right: np.ndarray, seen: np.ndarray, concep
         right: whether it is answered with its label, bool [N].
         seen: from ``Given.seen``.
         concepts: whose values are slices.
+        names: of every picture, what its label is called among the concepts; None for the label.
     """
-    of_label, found = np.array(labels), []
+    of_label, found, called = np.array(labels), [], dict(zip(labels, labels if names is None else names, strict=True))
     for label in dict.fromkeys(labels):
         mine = of_label == label
         found.append(_slice(label, "", mine, right))
         for group, (name, values) in enumerate(concepts.groups.items()):
-            if any(value.lower() == label.lower() for value in values):  # the label's own group has one value in it
+            if any(
+                value.lower() == called[label].lower() for value in values
+            ):  # the label's own group has one value in it
                 continue
             for place, value in enumerate(values):
                 part = mine & (seen[:, group] == place)

@@ -45,6 +45,22 @@ def test_a_masked_class_counts_neither_in_the_mean_nor_in_the_probability() -> N
     assert torch.allclose(alone.value, 20 * pictures().mean((1, 2, 3)).double())
 
 
+@pytest.mark.parametrize("target", ["fish", "no fish"])
+def test_the_second_label_of_one_logit_is_what_pictures_are_that_are_not_of_the_first(target: str) -> None:
+    def light(pixels: Tensor) -> Tensor:
+        return pixels.mean((1, 2, 3))[:, None] - 0.5
+
+    shown = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    for model, labels, names in (
+        (light, ["fish", "no fish"], ["no fish", "fish"]),
+        (light, ["fish"], ["not fish", "fish"]),
+        (lambda pixels: light(pixels).repeat(1, 2), ["fish", "no fish"], [f"not {target}", target]),
+    ):
+        classifier = Classifier(model, labels=labels, output="sigmoid")
+        if target in labels:
+            assert Answers(classifier, as_target(target).bind(classifier)).ask(shown).names == names
+
+
 @pytest.mark.parametrize("others", [(NAN, 1.0), (INF, 1.0), (1.0, -INF)])
 def test_what_is_no_number_is_refused(others: tuple[float, ...]) -> None:
     target = 2 if others[1] == -INF else 0
@@ -75,3 +91,19 @@ def test_masked_classes_do_not_stop_an_attribution(tmp_path: Path) -> None:
     found = quick_attribution(**options, checkpoint=tmp_path / "c")
     assert any(row.effect for row in found.rows)
     assert quick_attribution(**options, checkpoint=tmp_path / "c").to_json() == found.to_json()
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "name", "unit"),
+    [
+        ("regression", "age", "age", "units of the outputs"),
+        ("regression", -dx.ClassLogit("age"), "-ClassLogit(age)", "the unit of the target"),
+        ("sigmoid", "age", "ClassProbability(age)", "log-odds"),
+        ("softmax", "age", "ClassProbability(age)", "logits"),
+        ("softmax", lambda response: response.logits[:, 0], None, "the unit of the target"),
+    ],
+)
+def test_a_target_has_a_name_and_a_unit(output: str, target: object, name: str | None, unit: str) -> None:
+    classifier = Classifier(Fixed(1.0), labels=["age", "size"], output=output)
+    found = Answers(classifier, as_target(target).bind(classifier))
+    assert found.unit == unit and (name is None or found.name == name)

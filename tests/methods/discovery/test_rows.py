@@ -1,5 +1,7 @@
 """Rows, verdicts and sentences of trials whose truth is made up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from diffexplain_fast.methods.discovery.own import own_concept, spoken
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit_rows import AuditRow
 from tests.auditing import GROUPS, made_up
 
@@ -85,6 +88,18 @@ def test_the_sentence_says_the_numbers_of_the_row(rows: dict[tuple[str, str], Au
     assert "of others (" in effect_clause(rows["tree", "object:tree"])
 
 
+def test_points_that_may_be_0_are_told_with_the_effect_that_was_tested(
+    rows: dict[tuple[str, str], AuditRow], trial: Trial
+) -> None:
+    row = replace(rows["fish", "background:desert"], effect=5.79, low=5.5, high=6.0, points_low=-0.08, points_high=0.12)
+    assert effect_clause(row, unit="log-odds").endswith(" [-8, 12]; +5.79 log-odds [5.50, 6.00])")
+    assert "log-odds" not in effect_clause(replace(row, points_low=0.02), unit="log-odds")
+    blind = [replace(one, points_low=-0.1, points_high=0.9) if one.finding else one for one in rows.values()]
+    several = replace(trial, readout=replace(trial.readout, classifier=Classifier(abs, output="sigmoid")))
+    sentence = verdicts_of(several, blind, [])["fish"].sentence
+    assert f"; {rows['fish', 'background:desert'].effect:+.2f} log-odds [" in sentence
+
+
 def test_of_two_values_the_sentence_does_not_take_the_median_for_the_other_one() -> None:
     concepts = Concepts({"object": ["fish", "tree", "boat"], "background": ["desert", "snow"]})
     trial = made_up({("fish", "background:desert"): 9.0}, concepts=concepts)
@@ -123,6 +138,16 @@ def test_a_class_that_is_never_answered_is_not_elicited() -> None:
     trial = made_up({("house", "object:house"): 0.0, ("house", "background:desert"): 0.0}, noise=0.3)
     trial.data.hits[:, 3] = False
     assert verdicts_of(trial, rows_of(trial), [])["house"].kind == "not elicited"
+
+
+@pytest.mark.parametrize("change", [{"labels": (None,) * 4}, {"classifier": Classifier(abs, output="regression")}])
+def test_a_target_without_answers_has_none_in_its_sentence(change: dict) -> None:
+    trial = made_up({("house", "object:house"): 0.0}, noise=0.3)
+    trial.data.hits[:, trial.readout.names.index("house")] = True
+    assert "pictures are answered house" in verdicts_of(trial, rows_of(trial), [])["house"].sentence
+    number = replace(trial, readout=replace(trial.readout, **change))
+    sentence = verdicts_of(number, rows_of(number), [])["house"].sentence
+    assert sentence == "house: Undecided: no concept has an effect above the minimal one."
 
 
 def test_free_words_are_compared_with_their_absence() -> None:

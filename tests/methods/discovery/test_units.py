@@ -1,5 +1,6 @@
 """Hidden features with planted responses: chosen on one half, measured on the other."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.methods.discovery.directions import chosen_directions
 from diffexplain_fast.methods.discovery.layers import Layers
-from diffexplain_fast.methods.discovery.unit_heads import class_weights
+from diffexplain_fast.methods.discovery.unit_heads import head_of
 from diffexplain_fast.methods.discovery.unit_rows import feature_rows
 from diffexplain_fast.methods.discovery.weights import picture_weights, shares_of
 from diffexplain_fast.models.classifier import Classifier
@@ -121,15 +122,65 @@ def test_wrong_directions_are_refused(given: object, message: str) -> None:
         chosen_directions("background:desert", values, ASKED.named, NAMES)
 
 
+def weights_of(model: nn.Module, target: str | int, layer: str, **options: Any) -> np.ndarray:
+    """Return the weights with which the last linear layer reads a layer."""
+    return head_of(Classifier(model, **options), target, layer, torch.zeros(1, 3, 8, 8)).weights  # type: ignore[arg-type]
+
+
 def test_the_weights_of_a_class_are_those_of_the_last_linear_layer() -> None:
     model = tiny_classifier()
-    classifier = Classifier(model, labels=LABELS)
-    assert np.allclose(class_weights(classifier, "fish", 12), model.head.weight[1].double().detach().numpy())
-    with pytest.raises(ValueError, match="layer: wanted the layer before the last linear one"):
-        class_weights(classifier, "fish", 8)
-    pixel = Classifier(nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), output="softmax")
-    pixel(torch.zeros(1, 3, 4, 4))
-    assert class_weights(pixel, 2, 3).shape == (3,)  # type: ignore[arg-type]
+    assert np.allclose(weights_of(model, "fish", "layer2", labels=LABELS), model.head.weight[1].detach())
+    assert np.allclose(weights_of(model, "fish", "layer2.0", labels=LABELS), model.head.weight[1].detach())
+    for layer in ("layer1", "head"):
+        with pytest.raises(ValueError, match="layer: wanted the layer before the last linear one"):
+            weights_of(model, "fish", layer, labels=LABELS)
+    pixel = nn.Sequential(nn.Identity(), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    row = pixel[1].weight[2].detach().flatten()  # type: ignore[index]
+    assert np.allclose(weights_of(pixel, 2, "0", output="softmax"), row)
+
+
+class Parts(nn.Module):
+    """Layers of one width: a map, its mean, a hidden layer, and a head that may pick, turn or squash its numbers."""
+
+    def __init__(self, rows: int, after: Callable[[Tensor], Tensor] = lambda logits: logits) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.mid, self.mixed = nn.Conv2d(3, 16, 3), nn.Linear(16, 16), nn.Identity()
+        self.pooled, self.drop, self.norm = nn.Identity(), nn.Dropout(0.5), nn.BatchNorm1d(16)
+        self.head, self.after = nn.Linear(16, rows), after
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the numbers [B, C]."""
+        pooled = self.pooled(self.stem(pixels).relu().mean((2, 3)))
+        both = self.mixed(pooled) + self.mid(pooled).relu()
+        return self.after(self.head(self.drop(self.norm(both))))
+
+
+@pytest.mark.parametrize("layer", ["stem", "pooled", "mid", "mixed"])
+def test_a_layer_that_the_head_does_not_read_alone_is_refused_though_it_has_as_many_units(layer: str) -> None:
+    with pytest.raises(ValueError, match=f"layer: wanted the layer before .* got {layer}, which it does not read"):
+        weights_of(Parts(3), 1, layer, output="softmax")
+    model = Parts(3)
+    for read in ("norm", "drop"):
+        assert np.allclose(weights_of(model, 1, read, output="softmax"), model.head.weight[1].detach())
+
+
+def test_the_second_of_two_labels_has_the_negative_weights_of_the_only_row() -> None:
+    model, two = Parts(1), {"labels": ["defect", "no defect"], "output": "sigmoid"}
+    row = model.head.weight[0].detach()
+    assert np.allclose(weights_of(model, "defect", "norm", **two), row)
+    assert np.allclose(weights_of(model, "no defect", "norm", **two), -row)
+    turned = Parts(1, lambda logits: -2 * logits)
+    assert np.allclose(weights_of(turned, "defect", "norm", **two), -turned.head.weight[0].detach())
+
+
+def test_numbers_after_the_head_are_followed_or_refused() -> None:
+    squashed = Parts(3, lambda logits: logits.softmax(1))
+    found = weights_of(squashed, 2, "norm", output="probabilities")
+    assert np.allclose(found, squashed.head.weight[2].detach())
+    for after in (lambda logits: logits.flip(1), lambda logits: logits[:, :1] - logits[:, 1:2], torch.cos):
+        with pytest.raises(ValueError, match="target: wanted a class whose logit is a row of a linear layer, got 0"):
+            weights_of(Parts(3, after), 0, "norm", output="sigmoid")
 
 
 def test_independent_classes_are_answered_above_one_half(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Interventions with known effects, their placebos, and the clusters of their pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from diffexplain_fast.methods.photographs.intervened import Intervened, interven
 from diffexplain_fast.methods.photographs.interventions import checked_interventions, paired_answers
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit_rows import Verdict
-from diffexplain_fast.stats.clustered import cluster_means
+from diffexplain_fast.results.decision import decide
+from diffexplain_fast.stats.clustered import cluster_means, clustered_change
 from diffexplain_fast.stats.effects import interval
 
 CORE = Verdict("core", ["object:corner"], "corner: Its own object decides: answers corner in 64 %.")
@@ -61,13 +64,31 @@ def test_a_mark_is_told_from_its_mirror_image_and_a_hue_is_not() -> None:
     assert found.flagged["light, blank"] > 0 and not any(row.finding for row in found.rows if row.concept[0] == "p")
 
 
+def test_answers_that_an_intervention_raises_have_an_interval_and_fail_a_gate() -> None:
+    found = measured(mark=marked)
+    row = next(row for row in found.rows if (row.target, row.concept) == ("corner", "intervention:mark"))
+    assert (row.answered_with, row.answered_without, row.points_high) == (1, 0, 1)
+    low, _ = clustered_change(np.ones(24, dtype=bool), np.zeros(24, dtype=bool), np.arange(24) // 3)
+    assert row.points_low == low and 0.4 < low < 0.6  # eight clusters that all change
+    assert (
+        f"; 0 % are answered corner without it and 100 % with it, 100 points more [{100 * low:.0f}, 100]."
+        in (found.sentences["corner"])
+    )
+    (one,) = decide("false_answers>0.1", found.rows, None)
+    assert one.failed and one.value == low and "corner in pictures with intervention:mark" in one.sentence
+    number = replace(READOUT, classifier=Classifier(answers, labels=LABELS, output="regression"))
+    paired = paired_answers([torch.rand(24, 3, 8, 8)], number, {"mark": marked}, lambda done: None)
+    rows = intervened(paired, np.arange(24), number, 0.5, 0.05).rows
+    assert {(row.answered_with, row.points_low, row.points_high) for row in rows} == {(None, None, None)}
+
+
 def test_verdicts_name_what_was_found() -> None:
     found = measured(mark=marked)
     verdicts = with_sentences({"corner": CORE}, found)
     assert verdicts["corner"].concepts == ["object:corner", "intervention:mark"] and verdicts["corner"].kind == "both"
     assert verdicts["corner"].sentence.startswith("corner: mark raises it by +5")
     assert verdicts["corner"].sentence.endswith(
-        "does the same. Without interventions its own object decides: answers corner in 64 %."
+        "100]. Without interventions its own object decides: answers corner in 64 %."
     )
     known = Verdict("spurious", ["background:sea"], "corner: A shortcut: answers corner in 64 %.")
     spurious = with_sentences({"corner": known}, found)["corner"]
@@ -88,7 +109,8 @@ def test_what_lowers_a_target_suppresses_it_and_is_no_shortcut() -> None:
         one = with_sentences(known, found)["bright"]
         assert (one.kind, one.concepts) == ("undecided", [])
         assert one.suppressed_by == ["intervention:dark", "intervention:light"]
-        assert one.sentence.startswith(told) and "-" not in one.sentence
+        assert one.sentence.startswith(told) and "-" not in one.sentence.partition("; 100 % are answered bright")[0]
+        assert "; 100 % are answered bright without it and 100 % with it, 0 points more [-28, 28]." in one.sentence
     one = with_sentences({"bright": Verdict("core", ["object:bright"], "bright: It decides.", ["colour:red"])}, found)[
         "bright"
     ]
