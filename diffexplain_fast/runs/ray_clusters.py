@@ -1,11 +1,13 @@
 """Clusters of Ray: which one a process joins, and how many workers its nodes hold."""
 
 import importlib
+import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
+from diffexplain_fast.environment import ray_address
 from diffexplain_fast.errors import wrong_value
 
 _PATIENCE = 10.0
@@ -90,17 +92,23 @@ def joined(ray: ModuleType, address: str) -> bool:
         address: see ``RayWorkers``.
 
     Raises:
-        ValueError: nobody answers at the address.
+        ValueError: nobody answers at the address, or this process has already joined another cluster.
     """
     if ray.is_initialized():
+        _check_same(ray, address)
         return False
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    _check_answers(address)
+    named = found = ray_address() or address if address == "auto" else address
     try:
-        ray.init(address=address, **quiet)
+        if named == "auto":
+            # Of a cluster that has ended, Ray may still know the address, and waits for it many minutes.
+            found = importlib.import_module("ray._private.services").canonicalize_bootstrap_address("auto")
+        _check_answers(found)
+        ray.init(address=found, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if address != "auto":
-            raise wrong_value("ray", "the address of a running cluster", f"{address}: {error}") from error
+        if named != "auto":
+            given = named if named == address else f"{named} in RAY_ADDRESS"
+            raise wrong_value("ray", "the address of a running cluster", f"{given}: {error}") from error
         ray.init(address="local", include_dashboard=False, **quiet)
     return True
 
@@ -137,7 +145,7 @@ def _check_answers(address: str) -> None:
     """Refuse an address at which nobody answers, for which Ray itself waits many minutes.
 
     Raises:
-        ValueError: see above.
+        ConnectionError: see above.
     """
     host, port = _parts(address)
     if port is None:  # "auto" and other names
@@ -145,10 +153,38 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_PATIENCE).close()
     except (OSError, OverflowError) as error:
-        raise wrong_value("ray", "the address of a running cluster", f"{address}: {error}") from error
+        raise ConnectionError(str(error)) from error
+
+
+def _check_same(ray: ModuleType, address: str) -> None:
+    """Refuse an address of another cluster than the one that this process has joined.
+
+    Raises:
+        ValueError: see above; names both.
+    """
+    running: str = ray.get_runtime_context().gcs_address
+    if address in ("auto", running):
+        return
+    (host, port), (there, its_port) = _parts(address), _parts(running)
+    # The port of a client is not that of the cluster.
+    same_port = port is not None and (port == its_port or address.startswith("ray://"))
+    if not (same_port and _numbers(ray, host) & _numbers(ray, there)):
+        wanted = f'"auto", or the address of the cluster that this process has joined, {running}'
+        raise wrong_value("ray", wanted, f"{address} (ray.shutdown() leaves the cluster)")
 
 
 def _parts(address: str) -> tuple[str, int | None]:
     """Return host and port of an address, None as the port of "auto" and other names."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     return host.strip("[]"), int(port) if colon and port.isdecimal() else None
+
+
+def _numbers(ray: ModuleType, host: str) -> set[str]:
+    """Return the addresses of a host in numbers; this machine has those of its loopback and of its node."""
+    try:
+        found = {str(known[4][0]).partition("%")[0] for known in socket.getaddrinfo(host, None)}
+    except OSError:
+        return {host}
+    here: str = ray.util.get_node_ip_address()
+    local = here in found or any(ipaddress.ip_address(number).is_loopback for number in found)
+    return found | {here, "127.0.0.1"} if local else found

@@ -26,7 +26,8 @@ class RayWorkers:
 
     Args:
         address: "auto" for the cluster of this machine or, without one, for this machine alone; or the address of a
-            cluster, such as "ray://head:10001" or "head:6379".
+            cluster, such as "ray://head:10001" or "head:6379". In a process that has joined a cluster, "auto" is
+            that one, and the address of another one is refused.
         make: function of a device, "cpu" or "cuda", that returns the pipeline in a worker; it must be importable there.
             None sends the pipeline itself, which works on the CPU only.
 
@@ -109,7 +110,7 @@ class Actors:
 
     Raises:
         ImportError: Ray is not installed; names the extra.
-        ValueError: no cluster at the address; no node with a GPU where workers need
+        ValueError: no cluster at the address, or Ray runs here with another one; no node with a GPU where workers need
             one, or none with a processor.
     """
 

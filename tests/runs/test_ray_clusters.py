@@ -1,11 +1,13 @@
 """Which cluster of Ray a process joins, and how many workers its nodes or its placement group hold."""
 
+import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from diffexplain_fast.runs.ray_clusters import places_of
+from diffexplain_fast.runs.ray_clusters import joined, places_of
 
 HERE, THERE = "192.0.2.7", "198.51.100.9"
 
@@ -67,3 +69,38 @@ def test_workers_of_a_trial_are_in_its_placement_group_where_that_has_room_besid
     assert places_of(cluster(node, bundles=[{"CPU": 8}, {"CPU": 1}]), False, 2).group is None
     together = places_of(cluster(node, bundles=[{"CPU": 1}, {"CPU": 1}, {"CPU": 2}]), False, 1)
     assert together.count == 3 and together.group is not None
+
+
+@pytest.mark.parametrize("address", ["auto", f"{HERE}:6379", "127.0.0.1:6379", "localhost:6379", f"ray://{HERE}:10001"])
+def test_a_cluster_that_is_joined_already_is_taken_by_its_addresses(address: str) -> None:
+    assert not joined(cluster(), address), "what was there before is not left"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", f"{THERE}:6379", f"ray://{THERE}:10001", "local", "[::1]:1"])
+def test_another_address_than_that_of_the_joined_cluster_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=f"has joined, {HERE}:6379, got ") as refused:
+        joined(cluster(), address)
+    assert address in str(refused.value)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_auto_is_the_last_cluster_of_this_machine_only_while_that_answers(
+    running: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", lambda: set())
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    begun: list[str] = []
+    ray: Any = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **options: begun.append(address))
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
+        if running:
+            assert joined(ray, "auto") and [one.rpartition(":")[2] for one in begun] == [str(port)]
+    if not running:  # the cluster was killed, and its address is left
+        assert joined(ray, "auto") and begun == ["local"]
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(ValueError, match=f"ray: wanted the address .*, got 127.0.0.1:{port} in RAY_ADDRESS: "):
+            joined(ray, "auto")

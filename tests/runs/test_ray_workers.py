@@ -161,3 +161,17 @@ def test_a_worker_without_a_free_place_is_waited_for_only_where_no_other_one_wor
             assert dict(actors.made(UNITS)) == wanted
     finally:
         ray.shutdown()
+
+
+def test_another_cluster_than_the_joined_one_is_refused(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    ray.init(address="local", num_cpus=1, **QUIET)
+    try:
+        running = ray.get_runtime_context().gcs_address
+        for address in ("127.0.0.1:1", "ray://192.0.2.77:10001"):
+            with pytest.raises(ValueError, match=f"ray: wanted .*{running}, got {address}"):
+                Actors(address, Doubling, (str(tmp_path), 0, False), gpu=False, threads=1)
+        for address in (running, f"127.0.0.1:{running.rpartition(':')[2]}"):
+            Actors(address, Doubling, (str(tmp_path), 0, False), gpu=False, threads=1).close()
+    finally:
+        ray.shutdown()
