@@ -155,6 +155,11 @@ def without_usage_reports() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def ray_address() -> str | None:
+    """Return the address of a cluster of Ray that the environment names, which "auto" then means, or None."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
 def share_processors() -> None:
     """Let torch's threads fit a machine that others use too, and a container with a quota; before torch is imported.
 

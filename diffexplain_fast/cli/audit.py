@@ -133,7 +133,7 @@ def audit(
             pool=pool,
             weights=shares,
             redraw=redraw,
-            ray=None if ray is None else RayWorkers(ray, partial(_models, pipeline, scheduler)),
+            ray=None if ray is None else RayWorkers(ray, partial(_models, _from_anywhere(pipeline), scheduler)),
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,
@@ -167,6 +167,14 @@ def _models(pipeline: str, scheduler: str | None, place: str) -> object:
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
 
     return load_with_scheduler(pipeline, scheduler, device=place)
+
+
+def _from_anywhere(pipeline: str) -> str:
+    """Return a name of the same pipeline for a process that runs in another folder."""
+    from diffexplain_fast.tinyworld.store import PIPELINES
+
+    folder = Path(pipeline).expanduser()
+    return str(folder.absolute()) if pipeline not in PIPELINES and folder.is_dir() else pipeline
 
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:

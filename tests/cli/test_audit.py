@@ -1,7 +1,9 @@
 """``diffexplain-fast audit`` on tiny real models: what it prints, writes and refuses."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -163,6 +165,26 @@ def test_workers_of_ray_draw_the_same_pictures(models: tuple[str, str], tmp_path
         assert code == 0, text
         rows.append(repr(Audit.load(tmp_path / name / "audit").rows))
     assert rows[0] == rows[1]
+
+
+def test_workers_in_another_folder_get_the_same_pipeline(
+    models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Callable[[str], Any]] = []
+
+    def workers(address: str, make: Callable[[str], Any]) -> None:
+        sent.append(make)
+        raise ValueError("sent")
+
+    monkeypatch.setattr("diffexplain_fast.cli.audit.RayWorkers", workers)
+    monkeypatch.setenv("HOME", str(Path(models[1]).parent))
+    (tmp_path / "tinyworld").mkdir()  # the name of a pipeline that ships is no folder
+    for name in (Path(models[1]).name, models[1], f"~/{Path(models[1]).name}", "tinyworld"):
+        monkeypatch.chdir(tmp_path if name == "tinyworld" else Path(models[1]).parent)
+        assert run("audit", models[0], "fish", "--pipeline", name, "--ray", "auto") == (2, "diffexplain-fast: sent\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [make("cpu").name for make in sent] == 3 * [Path(models[1]).name] + ["tinyworld"]
 
 
 def test_a_folder_of_pictures_that_is_missing_is_named_before_a_model_is_loaded(tmp_path: Path) -> None:
