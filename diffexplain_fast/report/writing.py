@@ -16,6 +16,7 @@ from diffexplain_fast.results.attribution import Attribution, interval_text
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.targets import shown_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def summarise(result: Drawn) -> str:
         return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
     if isinstance(result, Attribution):
         strongest = [f"{row.concept}: {row.effect:+.2f} {interval_text(row)}" for row in result.effects]
-        found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
+        found = f"Attribution of {shown_target(result.target, result.label)} on {len(result.images)} pictures; effects:"
         return "\n  ".join([found, *strongest[:_SENTENCES], *filter(None, [result.unmeasured])])
     return summarise_explanation(_explanation(result))
 
