@@ -79,6 +79,7 @@ def explain(
     models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
+        _check_targets(explainer, classes)
         for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
@@ -87,6 +88,32 @@ def explain(
     report = write_report(found, out / "report.html")
     if not as_json:
         print(f"Open {report}")
+
+
+def _check_targets(explainer: "Explainer", classes: Mapping[str, int | None]) -> None:
+    """Refuse a target that the classifier does not have before any is explained, which may take hours.
+
+    All are asked of one black picture: what names alone do not show, such as a unit that a layer does not have, shows
+    there.
+
+    Args:
+        explainer: of the classifier.
+        classes: the targets and their class indices, see ``_targets``.
+
+    Raises:
+        ValueError: a target that means nothing for the classifier; the message names it.
+    """
+    import torch
+
+    classifier, pipeline = explainer.classifier, explainer.pipeline
+    pixels = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
+    classifier.settle(pixels)  # before binding, which the kind of output may refuse
+    targets = [as_target(_asked(explainer, classes, text)).bind(classifier) for text in classes]
+    devices = [pixels.device] if pixels.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():  # a model may draw random numbers
+        response = classifier.respond(pixels, dict.fromkeys(layer for target in targets for layer in target.layers))
+        for target in targets:
+            target(response)
 
 
 def _explanations(
