@@ -74,8 +74,8 @@ def attribute(
     if ranks.left_to_first():
         return
     result.save(out / "attribution")
-    print(summary(result))
-    print(f"Open {result.report(out / 'report.html')}")
+    report = result.report(out / "report.html")
+    print(f"{summary(result)}\nOpen {report}")
 
 
 def summary(result: Attribution) -> str:

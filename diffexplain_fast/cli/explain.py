@@ -79,7 +79,6 @@ def explain(
     models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
-        _check_targets(explainer, classes)
         for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
@@ -137,6 +136,7 @@ def _explanations(
     from diffexplain_fast.evidence.identity import noise_of, pipeline_identity
     from diffexplain_fast.results.explanation import Explanation
 
+    _check_targets(explainer, classes)
     if not ranks.are_several():
         for text, folder in targets.items():
             yield folder, _explained(explainer, text, folder, classes, search)
