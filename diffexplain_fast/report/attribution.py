@@ -12,7 +12,7 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
-from diffexplain_fast.report.plots import plain
+from diffexplain_fast.report.plots import new_figure, plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.targets import shown_target
@@ -85,12 +85,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     Raises:
         ImportError: matplotlib is not installed; names the extra.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
-        raise ImportError(remedy) from error
-    figure = Figure(figsize=(8, 1 + 0.25 * max(len(result.effects), 4)), layout="constrained")
+    figure = new_figure(8, 1 + 0.25 * max(len(result.effects), 4))
     axes: dict[str, Axes] = {"effects": figure.subplots()}
     axis = axes["effects"]
     for place, effect in enumerate(result.effects):
