@@ -13,7 +13,7 @@ from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution, interval_text
 from diffexplain_fast.runs.bars import ProgressBars
-from diffexplain_fast.targets import parse_target
+from diffexplain_fast.targets import parse_target, shown_target
 
 _OUT = Path("attribution")
 _SHOWN = 10
@@ -74,8 +74,8 @@ def attribute(
     if ranks.left_to_first():
         return
     result.save(out / "attribution")
-    print(summary(result))
-    print(f"Open {result.report(out / 'report.html')}")
+    report = result.report(out / "report.html")
+    print(f"{summary(result)}\nOpen {report}")
 
 
 def summary(result: Attribution) -> str:
@@ -84,7 +84,8 @@ def summary(result: Attribution) -> str:
     Args:
         result: the attribution.
     """
-    lines = [f"{result.label or result.target}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
+    name = shown_target(result.target, result.label)
+    lines = [f"{name}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
     for effect in result.effects[:_SHOWN]:
         note = "" if effect.n else "  (no edit was verified)"
         lines.append(f"  {effect.concept:28} {effect.effect:+7.2f}  {interval_text(effect)}{note}")

@@ -89,6 +89,32 @@ def explain(
         print(f"Open {report}")
 
 
+def _check_targets(explainer: "Explainer", classes: Mapping[str, int | None]) -> None:
+    """Refuse a target that the classifier does not have before any is explained, which may take hours.
+
+    All are asked of one black picture: what names alone do not show, such as a unit that a layer does not have, shows
+    there.
+
+    Args:
+        explainer: of the classifier.
+        classes: the targets and their class indices, see ``_targets``.
+
+    Raises:
+        ValueError: a target that means nothing for the classifier; the message names it.
+    """
+    import torch
+
+    classifier, pipeline = explainer.classifier, explainer.pipeline
+    pixels = torch.zeros(1, 3, *pipeline.image_size, device=pipeline.device, dtype=pipeline.dtype)
+    classifier.settle(pixels)  # before binding, which the kind of output may refuse
+    targets = [as_target(_asked(explainer, classes, text)).bind(classifier) for text in classes]
+    devices = [pixels.device] if pixels.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():  # a model may draw random numbers
+        response = classifier.respond(pixels, dict.fromkeys(layer for target in targets for layer in target.layers))
+        for target in targets:
+            target(response)
+
+
 def _explanations(
     explainer: "Explainer",
     targets: Mapping[str, Path],
@@ -110,6 +136,7 @@ def _explanations(
     from diffexplain_fast.evidence.identity import noise_of, pipeline_identity
     from diffexplain_fast.results.explanation import Explanation
 
+    _check_targets(explainer, classes)
     if not ranks.are_several():
         for text, folder in targets.items():
             yield folder, _explained(explainer, text, folder, classes, search)

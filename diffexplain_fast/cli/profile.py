@@ -50,6 +50,6 @@ def profile(
     sampling = SamplerOptions(num_inference_steps=steps, guidance_scale=guidance, backend=backend, memory=memory)
     iteration = Iteration(models, classifier, batch=batch, device=place, graphs=graphs, **sampling)
     profile = profile_iteration(iteration, out)
-    print(profile_text(profile))
     render_profile(profile, page)
+    print(profile_text(profile))
     print(f"\nOpen {out / _PAGE}; for Perfetto or chrome://tracing: {out / TRACE}")

@@ -121,8 +121,14 @@ class _Attend:
     """diffusers' plain attention processor over one kernel: cuDNN's, which torch took where the stack was measured."""
 
     def __call__(
-        self, attn: _Projections, hidden: Tensor, encoder_hidden_states: Tensor | None = None, **unused: object
+        self,
+        attn: _Projections,
+        hidden: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        temb: Tensor | None = None,
+        **unused: object,
     ) -> Tensor:
+        # diffusers passes the embedding of the time too, and warns of a processor whose signature does not have it
         shape, residual = hidden.shape, hidden
         if hidden.ndim == 4:
             hidden = attn.group_norm(hidden.flatten(2)).transpose(1, 2)

@@ -12,9 +12,10 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
-from diffexplain_fast.report.plots import plain
+from diffexplain_fast.report.plots import new_figure, plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
+from diffexplain_fast.targets import shown_target
 from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _SHOWN_EDITS = 8
 """Strongest edits whose pictures are shown for each picture."""
-_TERMS = ("edit effect", "verified", "interval", "adjusted p", "interaction", "flips")
+_TERMS = ("target", "edit effect", "verified", "interval", "adjusted p", "interaction", "flips")
 _MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 _LIT, _MOST_LIT = "#ff6a00", 200
 """Colour of a map of pixels, and how much of it covers a pixel at most, of 255."""
@@ -86,12 +87,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     Raises:
         ImportError: matplotlib is not installed; names the extra.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
-        raise ImportError(remedy) from error
-    figure = Figure(figsize=(8, 1 + 0.25 * max(len(result.effects), 4)), layout="constrained")
+    figure = new_figure(8, 1 + 0.25 * max(len(result.effects), 4))
     axes: dict[str, Axes] = {"effects": figure.subplots()}
     axis = axes["effects"]
     for place, effect in enumerate(result.effects):
@@ -100,7 +96,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
             axis.plot((effect.low, effect.high), (place, place), color="black")
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
-    name = plain(result.label or result.target)
+    name = plain(shown_target(result.target, result.label))
     axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified")
     return figure, axes
 
@@ -113,8 +109,9 @@ def _section(result: Attribution, number: int) -> Section:
         f"{editor}: {max(map(abs, values)):.2f}" for editor, values in result.placebos.items() if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
-    title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
-    verdict, unit = _verdict(title, effects), _unit(result)
+    title, unit = shown_target(result.target, result.label), _unit(result)
+    effects = sorted(result.effects, key=lambda one: -abs(one.effect))
+    verdict = _verdict(title, effects)
     return Section(f"attribution-{number}", result, title, unit, verdict, cases, effects, largest, placebo, settings)
 
 

@@ -144,6 +144,12 @@ def _unit(audit: Audit) -> str:
     return f"{unit}, of targets that are no classes in their own units" if others else unit
 
 
+def measured_in(audit: Audit) -> str:
+    """Return what the effects of an audit are measured in, and which interval they have, for the axis of a figure."""
+    effect = "first effect minus second" if "difference" in audit.settings else "effect"
+    return f"{effect} in {_unit(audit)}, {_interval(audit)}"
+
+
 def _deciding(audit: Audit) -> JsonObject:
     """Return the settings that decided about the rows: of a difference those of its first audit."""
     compared = audit.settings.get("difference")

@@ -7,6 +7,7 @@ from diffexplain_fast.report.page import Inlined, inline_pictures
 from diffexplain_fast.report.sentences import is_number
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
+from diffexplain_fast.targets import shown_target
 
 
 class Card(NamedTuple):
@@ -58,8 +59,8 @@ def evidence_of(explanation: Explanation) -> Evidence:
     number = is_number(explanation) or explanation.label is None
     return Evidence(
         drawn=drawn,
-        named=_cards(explanation, named, sources, "drawn from only the name of"),
-        failures=_cards(explanation, failures, sources, "that is not recognised, drawn by the explanation of"),
+        named=_cards(explanation, named, sources, f"drawn from only the name of {explanation.label or 'the class'}"),
+        failures=_cards(explanation, failures, sources, f"that is not recognised, {_drawn_by(explanation)}"),
         failed=failed,
         answered=bool(shown),
         percent="" if number else ", and the probability of the class in question",
@@ -75,20 +76,22 @@ def _describe_failures(missed: int, n: int, above: int, here: int) -> str:
 
 def _drawn_cards(explanation: Explanation, sources: Mapping[int, Inlined]) -> list[Card]:
     if held_out := explanation.pictures.get("held_out"):
-        return _cards(explanation, held_out, sources, "drawn by the explanation of")
-    name = explanation.label or explanation.target
-    alts = [f"Picture {i} drawn by the explanation of {name}" for i in range(1, len(explanation.images) + 1)]
+        return _cards(explanation, held_out, sources, _drawn_by(explanation))
+    alts = [f"Picture {i} {_drawn_by(explanation)}" for i in range(1, len(explanation.images) + 1)]
     return [Card(*sources[id(image)], alt, "", None) for image, alt in zip(explanation.images, alts, strict=True)]
+
+
+def _drawn_by(explanation: Explanation) -> str:
+    return f"drawn by the explanation of {shown_target(explanation.target, explanation.label)}"
 
 
 def _cards(
     explanation: Explanation, pictures: Sequence[Picture], sources: Mapping[int, Inlined], kind: str
 ) -> list[Card]:
-    name = explanation.label or explanation.target
     return [
         Card(
             *sources[id(picture.image)],
-            f"Picture {i} {kind} {name}",
+            f"Picture {i} {kind}",
             _describe_answer(explanation, picture.answer),
             picture.answer.hit,
         )

@@ -22,6 +22,7 @@ from diffexplain_fast.report.sentences import (
 )
 from diffexplain_fast.report.truth import TruthRow, truth_rows
 from diffexplain_fast.results.explanation import Explanation, Word
+from diffexplain_fast.targets import shown_target
 
 __all__ = ["build_section", "describe_outcome", "describe_steps", "nearest_words", "render_report"]
 
@@ -125,7 +126,7 @@ def build_section(explanation: Explanation, number: int, mode: int = 1) -> Secti
     return Section(
         anchor=f"explanation-{number}",
         classifier=str(explanation.settings.get("classifier", "")),
-        title=(explanation.label or explanation.target) + (f", explanation {mode}" if mode > 1 else ""),
+        title=shown_target(explanation.target, explanation.label) + (f", explanation {mode}" if mode > 1 else ""),
         target=explanation.target,
         verdict=verdict_of(explanation),
         evidence=evidence_of(explanation),
@@ -151,7 +152,7 @@ def _headings(explanation: Explanation) -> Headings:
     yes = "with a probability above 0.5 of" if independent else "answered"
     scale = "log-odds" if independent else "logit"
     mean, term = ("score", "target") if explanation.label is None else (scale, scale)
-    share = f"{yes} “{explanation.label or explanation.target}”"
+    share = f"{yes} “{explanation.label or explanation.target}”"  # what counts as a hit, also for a sum
     return Headings(share, "The target is not a class, so its pictures have no rate.", mean, term, scale)
 
 

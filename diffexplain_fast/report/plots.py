@@ -57,6 +57,24 @@ def fit_curve(values: Sequence[float], width: float, height: float) -> Curve | N
     return Curve(points, x_ticks, [Tick(height * share, f"{high - span * share:.3g}") for share in shares])
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure that pyplot does not hold.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed; names the extra.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
+        raise ImportError(remedy) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]]":
     """Draw images, scores and loss in one figure.
 
@@ -69,12 +87,7 @@ def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]
     Raises:
         ImportError: matplotlib is not installed; names the extra.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "plot() needs matplotlib: pip install 'diffexplain-fast[plot]'; report() does without"
-        raise ImportError(remedy) from error
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = new_figure(10, 5)
     axes: dict[str, Axes] = figure.subplot_mosaic([["images", "images"], ["activation", "loss"]])
     words = ", ".join(first_words(explanation))
     figure.suptitle(plain(f"{explanation.target}: {words}" if words else explanation.target))

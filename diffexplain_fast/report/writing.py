@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffexplain_fast.errors import wrong_type
+from diffexplain_fast.errors import describe, wrong_type
 from diffexplain_fast.report.attribution import plot_attribution, render_attributions
 from diffexplain_fast.report.audit import effective_size, render_audits
+from diffexplain_fast.report.audit_plot import plot_audit
 from diffexplain_fast.report.evidence import evidence_of
 from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
@@ -16,6 +17,7 @@ from diffexplain_fast.results.attribution import Attribution, interval_text
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
+from diffexplain_fast.targets import shown_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,25 +48,29 @@ def write_report(results: Drawn | Sequence[Drawn], path: str | Path, *, title: s
     sequence = [results] if isinstance(results, Drawn) else results
     if not isinstance(sequence, Sequence) or isinstance(sequence, str | bytes):
         raise wrong_type("results", "a result, or a sequence of results", results)
-    if attributions := [result for result in sequence if isinstance(result, Attribution)]:
-        if len(attributions) < len(sequence):
-            raise wrong_type("results", "results of one kind on a page", sequence[0])
+    kinds = dict.fromkeys(type(_result(result)).__name__ for result in sequence)
+    attributions = [result for result in sequence if isinstance(result, Attribution)]
+    if attributions and len(attributions) == len(sequence):
         return render_attributions(attributions, path, title)
     audits = [result for result in sequence if isinstance(result, Audit)]
     if audits and len(audits) == len(sequence):
         return render_audits(audits, path, _AUDIT_TITLE if title == _TITLE else title)
-    return render_report([_explanation(result) for result in sequence], path, title)
+    explanations = [result for result in sequence if isinstance(result, Explanation)]
+    if len(explanations) < len(sequence):
+        raise TypeError(describe("results", "results of one kind on a page", " and ".join(kinds)))
+    return render_report(explanations, path, title)
 
 
 def summarise(result: Drawn) -> str:
     """Return what a result says, in a few lines.
 
     Args:
-        result: an explanation or an audit.
+        result: an explanation, an attribution or an audit.
 
     Raises:
         TypeError: another value.
     """
+    result = _result(result)
     if isinstance(result, Audit):
         said = [verdict.sentence for verdict in result.verdicts.values()]
         found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
@@ -72,16 +78,16 @@ def summarise(result: Drawn) -> str:
         return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
     if isinstance(result, Attribution):
         strongest = [f"{row.concept}: {row.effect:+.2f} {interval_text(row)}" for row in result.effects]
-        found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
+        found = f"Attribution of {shown_target(result.target, result.label)} on {len(result.images)} pictures; effects:"
         return "\n  ".join([found, *strongest[:_SENTENCES], *filter(None, [result.unmeasured])])
-    return summarise_explanation(_explanation(result))
+    return summarise_explanation(result)
 
 
 def notebook_view(result: Drawn) -> str:
     """Return the summary of a result as HTML for a notebook, with the pictures of an explanation.
 
     Args:
-        result: an explanation or an audit.
+        result: an explanation, an attribution or an audit.
 
     Raises:
         TypeError: another value.
@@ -94,20 +100,24 @@ def plot(result: Drawn) -> "tuple[Figure, dict[str, Axes]]":
     """Draw a result with matplotlib.
 
     Args:
-        result: an explanation, or an attribution.
+        result: an explanation: pictures, scores and loss; an attribution: the effect of every concept; or an audit, or
+            the difference of two: the strongest effects by target. Effects have their intervals.
 
     Returns:
-        A figure that pyplot does not hold, and its axes by name: "images", "activation" and "loss"; of an attribution
-        "effects".
+        A figure that pyplot does not hold, and its axes by name: "images", "activation" and "loss" of an explanation;
+        "effects" of the others.
 
     Raises:
         TypeError: something that is not a result.
         ImportError: matplotlib is not installed; names the extra.
     """
-    return plot_attribution(result) if isinstance(result, Attribution) else plot_explanation(_explanation(result))
+    shown = _result(result)
+    if isinstance(shown, Audit):
+        return plot_audit(shown)
+    return plot_attribution(shown) if isinstance(shown, Attribution) else plot_explanation(shown)
 
 
-def _explanation(result: object) -> Explanation:
-    if not isinstance(result, Explanation):
-        raise wrong_type("results", "an Explanation or an Attribution", result)
+def _result(result: object) -> Explanation | Attribution | Audit:
+    if not isinstance(result, Explanation | Attribution | Audit):
+        raise wrong_type("results", "an Explanation, an Attribution or an Audit", result)
     return result

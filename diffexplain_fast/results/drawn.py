@@ -27,10 +27,14 @@ class Drawn:
         return notebook_view(self)
 
     def plot(self) -> "tuple[Figure, dict[str, Axes]]":
-        """Draw images, scores and loss with matplotlib.
+        """Draw the result with matplotlib.
+
+        An explanation draws its pictures, scores and loss ("images", "activation", "loss"); an attribution the effect
+        of every concept, and an audit, or the difference of two, the strongest effects by target, with their intervals
+        ("effects").
 
         Returns:
-            Figure, and its axes by name.
+            Figure that pyplot does not hold, and its axes by name.
 
         Raises:
             ImportError: matplotlib is not installed; names the extra.

@@ -1,7 +1,7 @@
 """Targets of an explanation: small differentiable scores of a classifier's response, which add and scale."""
 
 from diffexplain_fast.targets.base import Combination, FunctionTarget, Response, Target
-from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement
+from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement, shown_target
 from diffexplain_fast.targets.formulas import parse_target
 from diffexplain_fast.targets.naming import as_target
 from diffexplain_fast.targets.neurons import Neuron
@@ -18,5 +18,6 @@ __all__ = [
     "Target",
     "as_target",
     "parse_target",
+    "shown_target",
     "whole_number",
 ]

@@ -1,5 +1,6 @@
 """Targets of classes: their logit, their probability, and the disagreement of two classifiers."""
 
+import re
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -136,6 +137,25 @@ def class_name(classifier: Bindable, index: int) -> str:
 def with_index(label: str, index: int) -> str:
     """Return the text that names one of several classes with the same label."""
     return f"{label} ({index})"
+
+
+def shown_target(described: str, label: str | None) -> str:
+    """Return the name of a result's target for a reader.
+
+    Args:
+        described: the formula of a bound target, as ``describe`` gives it.
+        label: of the class whose recognition counts as a hit, None without one.
+
+    Returns:
+        The class where the target is one class's logit or probability by itself; the formula of any other target, which
+        may have a label too: that of ``ClassLogit(fish) - 10 * ClassLogit(boat)`` is "fish".
+    """
+    for kind in (ClassLogit, ClassProbability):
+        if label is not None and described == f"{kind.__name__}({label})":
+            return label
+        if label is not None and re.fullmatch(rf"{kind.__name__}\({re.escape(label)} \(\d+\)\)", described):
+            return described[len(kind.__name__) + 1 : -1]
+    return described
 
 
 def _checked_index(logits: Tensor, label: int | str | None) -> int:

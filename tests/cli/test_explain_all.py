@@ -1,6 +1,8 @@
-"""``explain --all``: every class is asked for, whatever its label is as text."""
+"""Several targets: ``--all`` asks for every class, whatever its label is, and a wrong one is refused first."""
 
 from pathlib import Path
+
+import pytest
 
 from diffexplain_fast.cli.explain import _targets
 from diffexplain_fast.results.explanation import Explanation
@@ -26,3 +28,22 @@ def test_all_asks_for_every_class_whatever_its_label(models: tuple[str, str], tm
     assert code == 0, text
     found = [Explanation.load(out / folder / "explanation").label for folder in ("1", "target", "logit-1")]
     assert found == ["1", "", "logit:1"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message", "several"),
+    [
+        ("boot", "nearest: boat", False),
+        ("neuron:resnet.encoder:0,99,99", "99", False),
+        ("logit:boat - 0.5*logit:fisch", "nearest: fish", True),
+    ],
+)
+def test_a_wrong_target_is_refused_before_any_is_explained(
+    wrong: str, message: str, several: bool, models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if several:
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("diffexplain_fast.cli.explain._explained", lambda *_, **__: pytest.fail("explained"))
+    code, text = run("explain", models[0], "boat", wrong, "--pipeline", models[1], "--out", tmp_path, *QUICK)
+    assert code == 2 and message in text, text

@@ -1,16 +1,19 @@
 """The page of an audit shows verdicts, evidence and tables on the design of all pages."""
 
+import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import diffexplain_fast as dx
 from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import Verdict
 from tests.auditing import made_up
-from tests.report.pages import Page, audit_example
+from tests.report.pages import Page, audit_example, example
 
 ATTACK = '<script>alert("x")</script>'
 
@@ -134,3 +137,41 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     verdicts = {"boat": Verdict("both", [ATTACK], ATTACK, [], [0, 1])}
     page = page_of(tmp_path, classifier=ATTACK, verdicts=verdicts)
     assert page.tags.count("script") == 1 and page.text.count(ATTACK) >= 3
+
+
+def test_the_figure_has_the_strongest_effects_by_target(tmp_path: Path) -> None:
+    found = audit_example()
+    figure, axes = found.plot()
+    figure.savefig(tmp_path / "audit.png")
+    names = [text.get_text() for text in axes["effects"].get_yticklabels()]
+    assert names[:5] == ["boat", "object:boat", "colour:red", "background:snow", "texture:14"] and "fish" not in names
+    widths = [bar.get_width() for bar in axes["effects"].patches]
+    assert widths[:4] == [6.0, -3.0, 2.5, 0.14] and len(widths) == 18
+    assert list(axes["effects"].lines[0].get_xdata()) == [5.5, 6.5]
+    assert axes["effects"].get_xlabel().startswith("effect in logits, 95 % interval")
+    assert "1 of 19 rows are not drawn" in axes["effects"].get_xlabel()
+    many = [replace(row, target=f"{row.target} {i}") for i in range(9) for row in found.rows]
+    drawn = replace(found, rows=many).plot()[1]["effects"]
+    assert len(drawn.patches) == 24  # every one a finding
+    for rows in ([], [row for row in found.rows if math.isnan(row.effect)]):
+        assert not replace(found, rows=rows).plot()[1]["effects"].patches
+
+
+def test_a_difference_is_drawn_as_one() -> None:
+    settings = audit_example().settings
+    label = audit_example(settings={"difference": [settings, settings]}).plot()[1]["effects"].get_xlabel()
+    assert label.startswith("first effect minus second in logits, 95 % interval")
+
+
+def test_matplotlib_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for result in (audit_example(), example()):
+        with pytest.raises(ImportError, match=r"pip install 'diffexplain-fast\[plot\]'"):
+            result.plot()
+
+
+def test_results_of_different_kinds_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="results of one kind on a page, got Explanation and Audit"):
+        dx.write_report([example(), audit_example()], tmp_path / "r.html")
+    with pytest.raises(TypeError, match="wanted an Explanation, an Attribution or an Audit, got"):
+        dx.write_report([audit_example(), 3], tmp_path / "r.html")  # type: ignore[list-item]

@@ -254,7 +254,8 @@ def test_labels_with_dollars_are_plotted_as_they_are(tmp_path: Path) -> None:
         figure.savefig(tmp_path / "a.png")
         assert figure.get_suptitle().replace("\\$", "$") == f"{label}: {label}"
         result = quick_attribution(images=pictures(1), beam_width=1)
-        result.label, result.effects = label, [replace(one, concept=label) for one in result.effects]
+        result.target, result.label = f"ClassLogit({label})", label
+        result.effects = [replace(one, concept=label) for one in result.effects]
         figure, axes = result.plot()
         figure.savefig(tmp_path / "a.png")
         assert label in axes["effects"].get_xlabel().replace("\\$", "$")
