@@ -19,7 +19,7 @@ VOID = {"meta", "img", "input", "br"}
 def example(**changes: Any) -> Explanation:
     """Return an explanation of a class whose shortcut is known."""
     values: dict[str, Any] = {
-        "target": "ClassProbability(boat)",
+        "target": f"ClassProbability({changes.get('label', 'boat')})",
         "label": "boat",
         "images": [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")],
         "prompt_embeds": torch.zeros(2, 4),
