@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
 from diffexplain_fast.report.plots import plain
@@ -108,7 +109,9 @@ def _section(result: Attribution, number: int) -> Section:
     ends = [abs(value) for effect in result.effects for value in (effect.effect, effect.low, effect.high)]
     largest = max(filter(math.isfinite, ends), default=1.0) or 1.0
     placebo = ", ".join(
-        f"{editor}: {max(map(abs, values)):.2f}" for editor, values in result.placebos.items() if values
+        f"{editor}: {effect_text(max(map(abs, values)), signs='')}"
+        for editor, values in result.placebos.items()
+        if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
     title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
@@ -123,7 +126,7 @@ def _verdict(title: str, effects: Sequence[Effect]) -> str:
         return f"No concept has a verified effect on the score of {title}."
     first = sure[0]
     verb = "lowers" if first.effect < 0 else "raises"
-    return f"{first.concept} {verb} the score of {title} the most, by {abs(first.effect):.2f}."
+    return f"{first.concept} {verb} the score of {title} the most, by {effect_text(abs(first.effect), signs='')}."
 
 
 def _lit(image: Image.Image, places: np.ndarray) -> Image.Image:
@@ -143,7 +146,7 @@ def _case(result: Attribution, i: int) -> Case:
         shown.append((flip.image, "its counterfactual", f"{verb} with {', '.join(flip.changes)}"))
     for edit in edits:
         named, checked = ", ".join(edit.concepts), "" if edit.verified else ", not verified"
-        shown.append((edit.image, f"edited to show {named}", f"{named}: {edit.effect:+.2f}{checked}"))
+        shown.append((edit.image, f"edited to show {named}", f"{named}: {effect_text(edit.effect)}{checked}"))
     inlined = inline_pictures([image for image, _, _ in shown], SECTION_BYTES // max(len(result.images), 1))
     alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
     cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import share_text
 from diffexplain_fast.report.page import Inlined, inline_pictures
 from diffexplain_fast.report.sentences import is_number
 from diffexplain_fast.results.explanation import Explanation
@@ -99,7 +100,7 @@ def _cards(
 def _describe_answer(explanation: Explanation, answer: Answer) -> str:
     if answer.probability is None:
         return f"{answer.logit:.4g}"
-    name, share = explanation.label or "the class", f"{100 * answer.probability:.0f}\N{NO-BREAK SPACE}%"
+    name, share = explanation.label or "the class", share_text(answer.probability).replace(" ", "\N{NO-BREAK SPACE}")
     if answer.hit or answer.label is None:
         return f"{name} {share}"
     return f"{answer.label} ({name} {share})"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import effect_texts
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 
@@ -45,7 +46,8 @@ def heat_map(audit: Audit) -> HeatMap | None:
     if len(names) < 2 or not concepts:
         return None
     shown = names[:_MOST_TARGETS]
-    known = {(row.target, row.concept): _cell(row) for row in rows}
+    largest = max((abs(row.effect) for row in rows if math.isfinite(row.effect)), default=0.0)
+    known = {(row.target, row.concept): _cell(row, largest) for row in rows}
     none = HeatCell("-", 0, False, False)
     table = [(name, [known.get((target, name), none) for target in shown]) for name in concepts[:_MOST_CONCEPTS]]
     return HeatMap(shown, table, len(names) - len(shown))
@@ -62,8 +64,8 @@ def _points(row: AuditRow) -> float:
     return abs(row.answered_with - row.answered_without)
 
 
-def _cell(row: AuditRow) -> HeatCell:
+def _cell(row: AuditRow, largest: float) -> HeatCell:
     if math.isnan(row.effect):
         return HeatCell("-", 0, False, False)
     shade = round(100 * min(max(row.effect, 0.0) / _SPAN, 1.0))
-    return HeatCell(f"{row.effect:+.1f}", shade, row.declared_by is not None, row.finding)
+    return HeatCell(effect_texts(row.effect, largest, digits=1)[0], shade, row.declared_by is not None, row.finding)

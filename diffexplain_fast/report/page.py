@@ -12,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image, features
 
 from diffexplain_fast.given_files import given_path
+from diffexplain_fast.number_texts import effect_text, effect_texts, interval_texts, points_text, share_text
 from diffexplain_fast.report.glossary import GLOSSARY
 from diffexplain_fast.storage import write_bytes_atomic
 
@@ -45,6 +46,8 @@ def load_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    texts = (effect_text, effect_texts, interval_texts, points_text, share_text)
+    environment.globals.update({text.__name__: text for text in texts})
     return environment.get_template(name)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import share_text
 from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
@@ -164,7 +165,7 @@ def _compare(score: ActivationScore, baseline: ActivationScore | None) -> list[s
 
 
 def _count(hits: int, score: ActivationScore) -> str:
-    return f"{hits} of {score.n} ({100 * hits / score.n:.0f} %)"
+    return f"{hits} of {score.n} ({share_text(hits / score.n)})"
 
 
 def _first_lower(text: str) -> str:

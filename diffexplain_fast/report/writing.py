@@ -12,7 +12,7 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
 from diffexplain_fast.report.sentences import summarise_explanation
-from diffexplain_fast.results.attribution import Attribution, interval_text
+from diffexplain_fast.results.attribution import Attribution, said_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
@@ -71,7 +71,7 @@ def summarise(result: Drawn) -> str:
         more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
         return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
     if isinstance(result, Attribution):
-        strongest = [f"{row.concept}: {row.effect:+.2f} {interval_text(row)}" for row in result.effects]
+        strongest = [f"{row.concept}: {' '.join(said_of(row))}" for row in result.effects]
         found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
         return "\n  ".join([found, *strongest[:_SENTENCES], *filter(None, [result.unmeasured])])
     return summarise_explanation(_explanation(result))

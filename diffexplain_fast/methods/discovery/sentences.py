@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from diffexplain_fast.number_texts import interval_texts, shares_and_points
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction
 
 _MOST = 3
@@ -18,18 +19,15 @@ def effect_clause(row: AuditRow, of_two: bool = False) -> str:
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
-        change = f"{row.effect:+.2f} [{row.low:.2f}, {row.high:.2f}]"
-        return f"gives {row.target} {change} in {pictures}, against the median of their group"
+        change, interval = interval_texts(row.effect, row.low, row.high, signs="")
+        return f"gives {row.target} {change} {interval} in {pictures}, against the median of their group"
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
     others = f"those with either {row.concept.partition(':')[0]}" if of_two else "others"
     others += "" if row.declared_by == "label" else f" without a {row.target}"
-    points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
-    interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
-    return (
-        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
-        f"({points} {interval})"
-    ).replace("%", " %")
+    shares = (row.answered_with, row.answered_without)
+    one, two, points, interval = shares_and_points(*shares, row.points_low, row.points_high)
+    return f"answers {row.target} in {one} of {pictures} and in {two} of {others} ({points} {interval})"
 
 
 def verdict_sentence(
@@ -80,7 +78,7 @@ def _pictures(row: AuditRow) -> str:
 
 def _pair_clause(pair: Interaction) -> str:
     names = [name.partition(":")[2] for name in (pair.concept_a, pair.concept_b)]
-    together = f"{pair.effect:+.1f} [{pair.low:.1f}, {pair.high:.1f}]"
+    together = " ".join(interval_texts(pair.effect, pair.low, pair.high, digits=1, signs=""))
     if pair.kind == "or":
         return f"{names[0]} or {names[1]} raises {pair.target}, both together no further ({together} beyond their sum)"
     return f"{names[0]} and {names[1]} together raise {pair.target} by {together} beyond the sum of their own effects"
