@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
@@ -21,7 +22,9 @@ _TERMS = (
     *("target", "logit", "log-odds", "interval", "trial effect", "core", "spurious", "suppresses", "undecided"),
     *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
 )
-_TERMS_OF_TWO = ("more", "less")
+_TERMS_OF_TWO = ("more", "less", "answered difference", "obeyed difference")
+_NOTHING = 1e-6
+"""Effects up to this part of the minimal effect are no lengths: numbers of 32 bits are rounded there."""
 _MOST_TARGETS = 60
 """Targets with a section of their own: those with findings come first."""
 
@@ -45,6 +48,7 @@ class AuditSection(NamedTuple):
     """What the template shows of one audit.
 
     Attributes:
+        compared: whether it is the difference of two audits.
         drawn: whether a diffusion model drew pictures for it.
         intervened: whether it has rows of interventions.
         interval: what its intervals are called, such as "95 % interval".
@@ -53,6 +57,7 @@ class AuditSection(NamedTuple):
 
     classifier: str
     facts: list[str]
+    compared: bool
     drawn: bool
     intervened: bool
     interval: str
@@ -90,6 +95,7 @@ def _section(number: int, audit: Audit) -> AuditSection:
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
+        compared="difference" in audit.settings,
         drawn=audit.settings.get("pictures") != 0,
         intervened=any(row.concept.startswith(f"{INTERVENTION}:") for row in audit.rows),
         interval=_interval(audit),
@@ -177,7 +183,6 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
     pictures = inline_pictures([] if verdict is None else [audit.images[place] for place in verdict.pictures])
     concept = verdict.concepts[0] if verdict is not None and verdict.concepts else ""
     half = len(pictures) // 2
-    ends = (abs(end) for row in rows for end in (row.effect, row.low, row.high))
     return TargetSection(
         name=name,
         verdict=verdict,
@@ -188,8 +193,15 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,
-        largest=max(filter(math.isfinite, ends), default=1.0) or 1.0,
+        largest=_largest(rows, _deciding(audit).get("minimal_effect") or 0.0),
     )
+
+
+def _largest(rows: Sequence[AuditRow], minimal: float) -> float:
+    """Return what the bars of a target's rows are drawn against; where all are rounding of zero, none has a length."""
+    ends = (abs(end) for row in rows for end in (row.effect, row.low, row.high))
+    largest = max(filter(math.isfinite, ends), default=0.0)
+    return largest if largest > max(NOISE, _NOTHING * minimal) else 1.0
 
 
 def _cards(pictures: Sequence[Inlined], kind: str) -> list[Card]:

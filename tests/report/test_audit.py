@@ -130,6 +130,44 @@ def test_the_words_of_a_difference_are_explained_where_there_is_one(tmp_path: Pa
     assert "term-more" not in {value for name, value in page_of(tmp_path).values if name == "id"}
 
 
+def difference(effect: float = 1.0) -> dict[str, object]:
+    """Return what makes the example the difference of two audits."""
+    rows = [
+        replace(
+            row,
+            effect=effect * row.effect,
+            low=effect * row.low,
+            high=effect * row.high,
+            obeyed=-0.001,
+            answered_with=0.0,
+            answered_without=-0.02,
+        )
+        for row in audit_example().rows
+    ]
+    return {"rows": rows, "settings": {"difference": [{"level": 0.05, "minimal_effect": 1.0}] * 2}}
+
+
+def test_a_difference_has_differences_of_shares_and_no_shares(tmp_path: Path) -> None:
+    text = " ".join(page_of(tmp_path, **difference()).text.split())
+    assert "difference of shares: answered with +0 points, without -2 points; obeyed -0.1 points; adjusted p" in text
+    assert "difference of shares answered with, without" in text and "-0.1 points" in text
+    assert "-2 %" not in text and "-0 %" not in text and "of 40 pictures" not in text
+    assert "answered with 90 %, without 25 %; obeyed 98 % of 40 pictures" in " ".join(page_of(tmp_path).text.split())
+
+
+def test_bars_of_rounding_have_no_length(tmp_path: Path) -> None:
+    def lengths(effect: float) -> list[float]:
+        styles = [value for name, value in page_of(tmp_path, **difference(effect)).values if name == "style"]
+        return [
+            float(style.split("width:")[1].rstrip("%"))
+            for style in styles
+            if style.startswith("left:") and "width" in style
+        ]
+
+    assert max(lengths(1.0)) > 20 and max(lengths(1e-15)) < 1e-3 and max(lengths(1e-9)) < 1e-3
+    assert max(lengths(1e-3)) > 20
+
+
 def test_everything_is_escaped(tmp_path: Path) -> None:
     verdicts = {"boat": Verdict("both", [ATTACK], ATTACK, [], [0, 1])}
     page = page_of(tmp_path, classifier=ATTACK, verdicts=verdicts)
