@@ -30,11 +30,16 @@ _LIT, _MOST_LIT = "#ff6a00", 200
 
 
 class Case(NamedTuple):
-    """One picture: its number from 0, its caption, and cards of itself, its counterfactual and its strongest edits."""
+    """One picture: its number from 0, its caption, and cards of itself, its counterfactual and its strongest edits.
+
+    ``edits`` is how many edits of one concept there are, and ``shown`` how many of them have a card.
+    """
 
     number: int
     caption: str
     cards: list[Card]
+    edits: int
+    shown: int
 
 
 class Section(NamedTuple):
@@ -150,4 +155,4 @@ def _case(result: Attribution, i: int) -> Case:
     inlined = inline_pictures([image for image, _, _ in shown], SECTION_BYTES // max(len(result.images), 1))
     alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
     cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]
-    return Case(i, result.captions[i], cards)
+    return Case(i, result.captions[i], cards, len(singles), len(edits))

@@ -52,6 +52,7 @@ class AuditSection(NamedTuple):
         drawn: whether a diffusion model drew pictures for it.
         intervened: whether it has rows of interventions.
         interval: what its intervals are called, such as "95 % interval".
+        findings: those that move most answers; ``all_findings`` is how many there are.
         unit: of its effects, such as "logits".
     """
 
@@ -65,6 +66,7 @@ class AuditSection(NamedTuple):
     decisions: list[Decision]
     photographs: Photographs | None
     findings: list[AuditRow]
+    all_findings: int
     heat: HeatMap | None
     targets: list[TargetSection]
     left_out: int
@@ -103,6 +105,7 @@ def _section(number: int, audit: Audit) -> AuditSection:
         decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
         photographs=audit.photographs,
         findings=most_points_first(audit.rows)[:_SHOWN],
+        all_findings=len(audit.findings),
         heat=heat_map(audit),
         targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),

@@ -42,6 +42,15 @@ def attribution(word: str = "snow", label: str = "boat") -> dx.Attribution:
     )
 
 
+def test_pictures_of_edits_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    result = attribution()
+    edit = result.found[0][0]
+    many = replace(result, found={0: [replace(edit, concepts=(f"ground:{i}",)) for i in range(11)]})
+    text = " ".join(many.report(tmp_path / "many.html").read_text().split())
+    assert "The 8 strongest of 11 edits; the others are in the saved attribution." in text
+    assert "strongest of" not in result.report(tmp_path / "one.html").read_text()
+
+
 def test_it_says_what_the_attribution_holds(tmp_path: Path) -> None:
     text = attribution().report(tmp_path / "deep" / "report.html").read_text()
     Page(text)  # elements nest
