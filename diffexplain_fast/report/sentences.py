@@ -50,17 +50,9 @@ def verdict_of(explanation: Explanation) -> Verdict:
     hits, low = round(score.rate * score.n), (score.interval or (score.rate, score.rate))[0]
     level = YES if low >= 0.5 else SOME if hits else NO
     name, (words, near) = explanation.label or explanation.target, _named_and_near(explanation)
-    pictures = f"pictures of “{' '.join(words)}”" if words else "the pictures of the explanation"
-    every = f"{score.n} {pictures}" if words else f"the {score.n} pictures of the explanation"
-    answers = f"The classifier answers “{name}” to"
-    if has_independent_classes(explanation):
-        answers = f"The classifier sees “{name}” in"
-    counted = f"{_count(hits, score)} from unseen start noise"
-    headline = {
-        YES: f"{answers} {pictures}: {counted}.",
-        SOME: f"{answers} only some {pictures if words else 'of ' + pictures}: {counted}.",
-        NO: f"No convincing pictures were found: {_first_lower(answers)} none of {every}.",
-    }[level]
+    shown = f"“{' '.join(words)}”" if words else "the explanation"
+    verb = ("see", f"“{name}” in") if has_independent_classes(explanation) else ("answer", f"“{name}” to")
+    headline = _headline(level, hits, score, verb, shown, named=bool(words))
     compared = _compare(score, explanation.activation.get("class_name"))
     more = [*compared, *_describe_name(explanation), *_describe_shortcuts(shortcuts)]
     if near:
@@ -69,18 +61,46 @@ def verdict_of(explanation: Explanation) -> Verdict:
     return Verdict(level, headline, more, f"{hits} of {score.n}", shortcuts)
 
 
+def _headline(level: str, hits: int, score: ActivationScore, verb: tuple[str, str], shown: str, named: bool) -> str:
+    """Return the answer in a sentence, whose words fit its count.
+
+    Args:
+        level: of the verdict.
+        hits: pictures that convince.
+        score: of all pictures.
+        verb: what the classifier does, such as "answer" and "“fish” to".
+        shown: what the pictures are of.
+        named: whether that is words, of which there are more pictures than these.
+    """
+    answers, pictures = f"The classifier {verb[0]}s {verb[1]}", f"pictures of {shown}"
+    counted = f"{_count(hits, score)} from unseen start noise"
+    if level == NO and score.n == 1:
+        return f"No convincing picture was found: the classifier does not {' '.join(verb)} the only picture of {shown}."
+    if level == NO:
+        every = f"{score.n} {pictures}" if named else f"the {score.n} {pictures}"
+        return f"No convincing pictures were found: {_first_lower(answers)} none of {every}."
+    if level == YES:
+        return f"{answers} {pictures if named else 'the ' + pictures}: {counted}."
+    of = pictures if named else f"of the {pictures}"
+    if 2 * hits <= score.n:
+        return f"{answers} only some {of}: {counted}."
+    much = f"the only picture of {shown}" if score.n == 1 else f"{'all' if hits == score.n else 'most'} {of}"
+    return f"{answers} {much}: {counted}, too few to be sure of more than half of all such pictures."
+
+
 def summarise_explanation(explanation: Explanation) -> str:
     """Return the verdict, the words, the steps and the time of an explanation, in a few lines."""
     verdict, settings = verdict_of(explanation), explanation.settings
     words = " | ".join(", ".join(f"{w.word} {w.similarity:.2f}" for w in token[:3]) for token in explanation.words)
     seconds = settings.get("seconds", {}).get("all") if isinstance(settings.get("seconds"), dict) else None
     took = "" if seconds is None else f" It took {seconds:.0f} s."
+    pictures = f"{len(explanation.images)} picture{'' if len(explanation.images) == 1 else 's'}"
     lines = [
         f"Explanation of {explanation.target}, classifier {settings.get('classifier', 'unknown')}",
         " ".join([verdict.headline, *verdict.more]),
         *([f"Nearest words of each soft token, with cosine similarity: {words}"] if words else []),
         f"{describe_steps(explanation)}{took}",
-        f"{len(explanation.images)} pictures; report(path) writes a page, save(folder) keeps everything",
+        f"{pictures}; report(path) writes a page, save(folder) keeps everything",
     ]
     return "\n  ".join(lines)
 

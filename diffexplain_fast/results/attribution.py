@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+UNVERIFIED = "  (no edit was verified)"
+"""What lines of text say of an effect of unverified edits."""
+
+
 @dataclass(eq=False, repr=False)
 class Attribution(Drawn):
     """What semantics do to a classifier's answer on given pictures.

@@ -174,7 +174,8 @@ class FoundFeature(Record):
         """What the tokens do, in words."""
         words = f"tokens near {' '.join(self.words)}" if self.words else "tokens"
         effect, interval = interval_texts(self.effect, self.low, self.high, digits=1, signs="")
-        text = f"{words} raise {self.target} by {effect} {interval} in fresh pictures"
+        verb = "raise" if self.effect >= 0 else "change"
+        text = f"{words} {verb} {self.target} by {effect} {interval} in fresh pictures"
         if self.named is not None:
             text += f"; the concepts explain {share_text(min(max(self.named, 0), 1))} of it"
         return text + _FEATURES.get(self.kind, "")

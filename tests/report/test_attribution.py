@@ -42,6 +42,15 @@ def attribution(word: str = "snow", label: str = "boat") -> dx.Attribution:
     )
 
 
+def test_the_summary_marks_unverified_effects_and_counts_those_that_are_left_out() -> None:
+    verified, unverified = attribution().effects
+    effects = [*(replace(unverified, concept=f"ground:{i}", effect=9.0 - i / 9) for i in range(14)), verified]
+    lines = [line.strip() for line in replace(attribution(), effects=effects).summary().splitlines()]
+    assert lines[1] == "ground:snow: -2.50 [-2.60, -2.40]"
+    assert lines[2] == "ground:0: +9.00 [+0.40, +0.60]  (no edit was verified)"
+    assert lines[13] == "... and 3 concepts more"
+
+
 def test_pictures_of_edits_that_are_left_out_are_counted(tmp_path: Path) -> None:
     result = attribution()
     edit = result.found[0][0]

@@ -81,4 +81,5 @@ def _pair_clause(pair: Interaction) -> str:
     together = " ".join(interval_texts(pair.effect, pair.low, pair.high, digits=1, signs=""))
     if pair.kind == "or":
         return f"{names[0]} or {names[1]} raises {pair.target}, both together no further ({together} beyond their sum)"
-    return f"{names[0]} and {names[1]} together raise {pair.target} by {together} beyond the sum of their own effects"
+    verb = "raise" if pair.effect >= 0 else "change"
+    return f"{names[0]} and {names[1]} together {verb} {pair.target} by {together} beyond the sum of their own effects"
