@@ -43,7 +43,10 @@ class Case(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the template shows of one attribution; the largest effects of either sign come first."""
+    """What the template shows of one attribution; the largest effects of either sign come first.
+
+    ``words`` is what the page's filter finds it by, beside title and verdict: sure effects and captions.
+    """
 
     anchor: str
     result: Attribution
@@ -54,6 +57,7 @@ class Section(NamedTuple):
     largest: float
     placebo: str
     settings: str
+    words: str
 
 
 def render_attributions(results: Sequence[Attribution], path: str | Path, title: str) -> Path:
@@ -120,13 +124,14 @@ def _section(result: Attribution, number: int) -> Section:
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
     title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
-    verdict = _verdict(title, effects)
-    return Section(f"attribution-{number}", result, title, verdict, cases, effects, largest, placebo, settings)
-
-
-def _verdict(title: str, effects: Sequence[Effect]) -> str:
-    """Return a sentence: the verified concept with the largest effect whose interval excludes zero."""
     sure = [one for one in effects if one.n and (one.low > 0 or one.high < 0)]
+    words = " ".join([*(one.concept for one in sure), *result.captions])
+    verdict, anchor = _verdict(title, sure), f"attribution-{number}"
+    return Section(anchor, result, title, verdict, cases, effects, largest, placebo, settings, words)
+
+
+def _verdict(title: str, sure: Sequence[Effect]) -> str:
+    """Return a sentence: the verified concept with the largest effect whose interval excludes zero, the first one."""
     if not sure:
         return f"No concept has a verified effect on the score of {title}."
     first = sure[0]

@@ -30,7 +30,7 @@ _MOST_TARGETS = 60
 
 
 class TargetSection(NamedTuple):
-    """What the template shows of one target."""
+    """What the template shows of one target; ``words`` is what the page's filter finds it by, beside its name."""
 
     name: str
     verdict: Verdict | None
@@ -41,6 +41,7 @@ class TargetSection(NamedTuple):
     with_it: list[Card]
     without_it: list[Card]
     anchor: str
+    words: str
     largest: float
 
 
@@ -196,6 +197,7 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,
+        words=" ".join([*([verdict.sentence] if verdict else []), *(row.concept for row in rows if row.finding)]),
         largest=_largest(rows, _deciding(audit).get("minimal_effect") or 0.0),
     )
 

@@ -136,6 +136,29 @@ def test_the_filter_hides_other_results(started: Any, page_file: Path) -> None:
         assert page.locator("main section:visible").count() == 4 and page.inner_text("#filter-status") == ""
 
 
+def test_the_filter_finds_the_words_of_verdicts_and_findings(started: Any, tmp_path: Path) -> None:
+    file = audit_example().report(tmp_path / "audit.html")
+    with opened(started, file) as page:
+        for wanted in ("SNOW", "own object", "colour:red"):
+            page.fill("#filter", wanted)
+            assert page.inner_text("#filter-status") == "1 of 2 shown"
+            assert page.locator("[data-entry]:visible").inner_text().startswith("boat")
+        page.fill("#filter", "suffice")
+        assert page.locator("[data-entry]:visible").inner_text().startswith("fish")
+    with opened(started, write_report([attribution(), attribution("sea", "fish")], file)) as page:
+        page.fill("#filter", "ground:sea")
+        assert page.locator("[data-entry]:visible").inner_text().startswith("fish")
+
+
+def test_paper_says_that_a_filter_hides_results(started: Any, page_file: Path) -> None:
+    with opened(started, page_file) as page:
+        assert not page.is_visible("#filter-status")
+        page.fill("#filter", "fish")
+        page.emulate_media(media="print")
+        assert page.is_visible("#filter-status") and page.inner_text("#filter-status") == "1 of 4 shown"
+        assert not page.is_visible("label[for=filter]") and not page.is_visible("#filter")
+
+
 def test_without_script_everything_is_there_except_the_filter(started: Any, page_file: Path) -> None:
     with opened(started, page_file, java_script_enabled=False) as page:
         assert page.locator("main section:visible").count() == 4 and not page.is_visible("#filter")
