@@ -63,6 +63,11 @@ def _effect_text(value: float, digits: int, signs: str) -> str:
     return f"{value:{signs}.1g}" if abs(value) > NOISE else f"{0.0:{signs}.{digits}f}"
 
 
+def output_text(value: float) -> str:
+    """Return a mean output of a regression with four digits, such as "0.01234"; a zero has no minus."""
+    return f"{value + 0.0:.4g}"
+
+
 def share_text(share: float | None) -> str:
     """Return a share from 0 to 1 as "64 %"; "under 1 %" and "over 99 %" where it would look like none or all.
 

@@ -9,6 +9,7 @@ from diffexplain_fast.number_texts import (
     effect_text,
     effect_texts,
     interval_texts,
+    output_text,
     points_text,
     share_text,
     shares_and_points,
@@ -40,6 +41,7 @@ def test_small_numbers_do_not_look_like_zero() -> None:
 def test_rounding_of_zero_is_zero_without_a_minus() -> None:
     assert effect_texts(-0.0, 1e-16, -3e-15) == ["+0.00"] * 3
     assert effect_text(-0.0, signs="") == "0.00" and points_text(-0.0) == "+0 points"
+    assert output_text(-0.0) == "0" and output_text(-0.012345) == "-0.01235"
 
 
 def test_large_numbers_and_open_ends() -> None:

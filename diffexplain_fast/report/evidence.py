@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from diffexplain_fast.number_texts import share_text
+from diffexplain_fast.number_texts import output_text, share_text
 from diffexplain_fast.report.page import Inlined, inline_pictures
 from diffexplain_fast.report.sentences import is_number
 from diffexplain_fast.results.explanation import Explanation
@@ -99,7 +99,7 @@ def _cards(
 
 def _describe_answer(explanation: Explanation, answer: Answer) -> str:
     if answer.probability is None:
-        return f"{answer.logit:.4g}"
+        return output_text(answer.logit)
     name, share = explanation.label or "the class", share_text(answer.probability).replace(" ", "\N{NO-BREAK SPACE}")
     if answer.hit or answer.label is None:
         return f"{name} {share}"

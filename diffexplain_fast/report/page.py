@@ -12,7 +12,14 @@ from markupsafe import Markup
 from PIL import Image, features
 
 from diffexplain_fast.given_files import given_path
-from diffexplain_fast.number_texts import effect_text, effect_texts, interval_texts, points_text, share_text
+from diffexplain_fast.number_texts import (
+    effect_text,
+    effect_texts,
+    interval_texts,
+    output_text,
+    points_text,
+    share_text,
+)
 from diffexplain_fast.report.glossary import GLOSSARY
 from diffexplain_fast.storage import write_bytes_atomic
 
@@ -46,7 +53,7 @@ def load_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    texts = (effect_text, effect_texts, interval_texts, points_text, share_text)
+    texts = (effect_text, effect_texts, interval_texts, output_text, points_text, share_text)
     environment.globals.update({text.__name__: text for text in texts})
     return environment.get_template(name)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from diffexplain_fast.number_texts import share_text
+from diffexplain_fast.number_texts import effect_text, output_text, share_text
 from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
@@ -215,15 +215,16 @@ def describe_outcome(explanation: Explanation) -> str:
 
 def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
     if not is_number(explanation):
-        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
-    within = "" if score.interval is None else f" [{score.interval[0]:.4g}, {score.interval[1]:.4g}]"
-    sentence = f"The mean {explanation.label or 'output'} is {score.mean_logit:.4g}{within} over {score.n} unseen draws"
+        return f"Mean target score {effect_text(score.mean_logit, signs='')} over {score.n} unseen draws."
+    within = "" if score.interval is None else f" [{output_text(score.interval[0])}, {output_text(score.interval[1])}]"
+    mean = f"{output_text(score.mean_logit)}{within} over {score.n} unseen draws"
+    sentence = f"The mean {explanation.label or 'output'} is {mean}"
     if baseline is None or explanation.reached is None:
         return f"{sentence}; an output without a name has no pictures of its name to compare with."
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
     beyond = f"{explanation.settings.get('to_be_beyond', math.nan):.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
-    name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
+    name = f"only the name as the prompt gives {output_text(baseline.mean_logit)}"
     return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
 
 

@@ -72,7 +72,8 @@ def summarise(result: Drawn) -> str:
     if isinstance(result, Attribution):
         ordered = sorted(result.effects, key=lambda row: not row.n)  # what no edit was verified of comes last
         effects = [f"{row.concept}: {' '.join(said_of(row))}{'' if row.n else UNVERIFIED}" for row in ordered]
-        found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
+        pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
+        found = f"Attribution of {result.label or result.target} on {pictures}; effects:"
         return "\n  ".join([found, *_first(effects, "concepts"), *filter(None, [result.unmeasured])])
     return summarise_explanation(_explanation(result))
 

@@ -51,6 +51,20 @@ def test_the_summary_marks_unverified_effects_and_counts_those_that_are_left_out
     assert lines[13] == "... and 3 concepts more"
 
 
+def test_the_known_end_of_an_interval_is_said(tmp_path: Path) -> None:
+    base, inf = attribution().effects[0], float("inf")
+    ends = {"at least -3.00": (-3.0, inf), "at most -1.00": (-inf, -1.0), "interval unknown": (-inf, inf)}
+    effects = [replace(base, concept=said, low=low, high=high) for said, (low, high) in ends.items()]
+    result = replace(attribution(), effects=effects)
+    page = Page(result.report(tmp_path / "ends.html").read_text())
+    text = " ".join(page.text.split())
+    assert all(text.count(f"-2.50 {said}") == 1 for said in ends)
+    kinds = [value for name, value in page.values if name == "class" and value.startswith("whisker")]
+    assert kinds == ["whisker open-high", "whisker open-low"]
+    assert not any("inf" in value for name, value in page.values if name == "style")
+    assert "[-3.00, unknown]" in result.summary() and "[unknown]" in result.summary()
+
+
 def test_pictures_of_edits_that_are_left_out_are_counted(tmp_path: Path) -> None:
     result = attribution()
     edit = result.found[0][0]

@@ -12,6 +12,7 @@ from diffexplain_fast.results.audit_rows import Verdict
 from tests.auditing import made_up
 from tests.report.pages import Page, audit_example
 
+INF = float("inf")
 ATTACK = '<script>alert("x")</script>'
 
 
@@ -153,6 +154,21 @@ def test_a_difference_has_differences_of_shares_and_no_shares(tmp_path: Path) ->
     assert "difference of shares answered with, without" in text and "-0.1 points" in text
     assert "-2 %" not in text and "-0 %" not in text and "of 40 pictures" not in text
     assert "answered with 90 %, without 25 %; obeyed 98 % of 40 pictures" in " ".join(page_of(tmp_path).text.split())
+
+
+def test_an_end_without_a_bound_is_open_at_the_edge_and_said(tmp_path: Path) -> None:
+    ends = [(1.0, INF), (-INF, 3.0), (-INF, INF)]
+    rows = [replace(audit_example().rows[0], effect=2.5, low=low, high=high) for low, high in ends]
+    page = page_of(tmp_path, rows=rows, verdicts={})
+    text = " ".join(page.text.split())
+    for said in ("+2.50 [+1.00, unbounded]", "+2.50 [unbounded, +3.00]", "+2.50 [unbounded]"):
+        assert said in text
+    styles = [value for name, value in page.values if name == "style"]
+    assert not any("inf" in style or "nan" in style for style in styles)
+    kinds = [value for name, value in page.values if name == "class" and value.startswith("whisker")]
+    assert kinds == ["whisker open-high", "whisker open-low", "whisker open-low open-high"]
+    whole = [style for style in styles if style.startswith("left:0.0%")]
+    assert "left:0.0%;width:100.0%" in whole and len(whole) == 2
 
 
 def test_bars_of_rounding_have_no_length(tmp_path: Path) -> None:
