@@ -12,7 +12,7 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.report.evidence import Card
-from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
+from diffexplain_fast.report.page import inline_pictures, section_bytes, write_page
 from diffexplain_fast.report.plots import plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
@@ -77,7 +77,8 @@ def render_attributions(results: Sequence[Attribution], path: str | Path, title:
     """
     if not results:
         raise wrong_value("results", "at least one", "none")
-    sections = [_section(result, number) for number, result in enumerate(results, start=1)]
+    limit = section_bytes(len(results))
+    sections = [_section(result, number, limit) for number, result in enumerate(results, start=1)]
     located = ("grad-cam",) if any(result.gradcam is not None for result in results) else ()
     return write_page("attribution.html", path, title, (*_TERMS, *located), sections=sections)
 
@@ -113,8 +114,8 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     return figure, axes
 
 
-def _section(result: Attribution, number: int) -> Section:
-    cases = [_case(result, i) for i in range(len(result.images))]
+def _section(result: Attribution, number: int, limit: int) -> Section:
+    cases = [_case(result, i, limit // max(len(result.images), 1)) for i in range(len(result.images))]
     ends = [abs(value) for effect in result.effects for value in (effect.effect, effect.low, effect.high)]
     largest = max(filter(math.isfinite, ends), default=1.0) or 1.0
     placebo = ", ".join(
@@ -145,7 +146,7 @@ def _lit(image: Image.Image, places: np.ndarray) -> Image.Image:
     return Image.composite(colour, grey, Image.fromarray((places * _MOST_LIT).astype("u1")))
 
 
-def _case(result: Attribution, i: int) -> Case:
+def _case(result: Attribution, i: int, limit: int) -> Case:
     singles = [edit for edit in result.found.get(i, []) if len(edit.concepts) == 1]
     edits = sorted(singles, key=lambda edit: -abs(edit.effect))[:_SHOWN_EDITS]
     shown = [(result.images[i], "not edited", "the picture")]
@@ -157,7 +158,7 @@ def _case(result: Attribution, i: int) -> Case:
     for edit in edits:
         named, checked = ", ".join(edit.concepts), "" if edit.verified else ", not verified"
         shown.append((edit.image, f"edited to show {named}", f"{named}: {effect_text(edit.effect)}{checked}"))
-    inlined = inline_pictures([image for image, _, _ in shown], SECTION_BYTES // max(len(result.images), 1))
+    inlined = inline_pictures([image for image, _, _ in shown], limit)
     alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
     cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]
     return Case(i, result.captions[i], cards, len(singles), len(edits))

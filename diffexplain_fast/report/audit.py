@@ -9,7 +9,7 @@ from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
-from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
+from diffexplain_fast.report.page import Inlined, inline_pictures, section_bytes, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import INTERVENTION, AuditRow, Interaction, Verdict
 from diffexplain_fast.results.decision import Decision
@@ -88,10 +88,13 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
         StorageError: no space or no permission.
     """
     terms = (*_TERMS, *(_TERMS_OF_TWO if any("difference" in audit.settings for audit in audits) else ()))
-    return write_page("audit.html", path, title, terms, audits=[_section(*numbered) for numbered in enumerate(audits)])
+    with_pictures = [sum(bool(verdict.pictures) for verdict in audit.verdicts.values()) for audit in audits]
+    limit = section_bytes(sum(min(count, _MOST_TARGETS) for count in with_pictures))
+    sections = [_section(number, audit, limit) for number, audit in enumerate(audits)]
+    return write_page("audit.html", path, title, terms, audits=sections)
 
 
-def _section(number: int, audit: Audit) -> AuditSection:
+def _section(number: int, audit: Audit, limit: int) -> AuditSection:
     names = list(dict.fromkeys(row.target for row in audit.rows))
     found = {row.target for row in audit.rows if row.finding}
     ordered = sorted(names, key=lambda name: name not in found)
@@ -108,7 +111,7 @@ def _section(number: int, audit: Audit) -> AuditSection:
         findings=most_points_first(audit.rows)[:_SHOWN],
         all_findings=len(audit.findings),
         heat=heat_map(audit),
-        targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
+        targets=[_target(audit, name, f"target-{number}-{i}", limit) for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )
 
@@ -178,13 +181,13 @@ def effective_size(audit: Audit) -> list[str]:
     )
 
 
-def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
+def _target(audit: Audit, name: str, anchor: str, limit: int) -> TargetSection:
     rows = sorted(
         (row for row in audit.rows if row.target == name),
         key=lambda row: (not row.finding, math.isnan(row.effect), -abs(row.effect)),
     )
     verdict = audit.verdicts.get(name)
-    pictures = inline_pictures([] if verdict is None else [audit.images[place] for place in verdict.pictures])
+    pictures = inline_pictures([audit.images[place] for place in verdict.pictures] if verdict else [], limit)
     concept = verdict.concepts[0] if verdict is not None and verdict.concepts else ""
     half = len(pictures) // 2
     return TargetSection(

@@ -1,12 +1,17 @@
 """The page of an audit shows verdicts, evidence and tables on the design of all pages."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.methods.discovery.rows import rows_of
+from diffexplain_fast.report.page import SECTION_BYTES, section_bytes
+from diffexplain_fast.report.writing import write_report
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import Verdict
 from tests.auditing import made_up
@@ -169,6 +174,24 @@ def test_an_end_without_a_bound_is_open_at_the_edge_and_said(tmp_path: Path) -> 
     assert kinds == ["whisker open-high", "whisker open-low", "whisker open-low open-high"]
     whole = [style for style in styles if style.startswith("left:0.0%")]
     assert "left:0.0%;width:100.0%" in whole and len(whole) == 2
+
+
+def test_the_sections_of_a_page_share_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert section_bytes(1) == section_bytes(8) == SECTION_BYTES
+    assert 60 * section_bytes(60) <= 6e6 and 1000 * section_bytes(1000) <= 6e6
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (192, 192, 3), dtype=np.uint8)) for _ in range(2)]
+    base, names = audit_example().rows[0], [f"class {i}" for i in range(8)]
+    rows = [replace(base, target=name) for name in names]
+    verdicts = {name: Verdict("spurious", ["background:0"], f"{name}: A shortcut.", [], [0, 1]) for name in names}
+    audit = Audit("resnet", rows, [], verdicts, audit_example().settings, noise)
+    assert audit.report(tmp_path / "large.html").stat().st_size > 250_000
+    monkeypatch.setattr("diffexplain_fast.report.page._PAGE_BYTES", 100_000)
+    for results in ([audit], [audit, audit]):
+        path = write_report(results, tmp_path / "small.html")
+        text = path.read_text()
+        assert sum(map(len, re.findall(r"data:image/[^\"]*", text))) <= 100_000
+        assert text.count("<img") == 16 * len(results)
 
 
 def test_bars_of_rounding_have_no_length(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reports in a real browser: phone, tablet and desk, light and dark, keyboard, screen reader and print."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,39 @@ def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, any_page: Pa
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
         assert dark == (theme == "dark")
         assert violations(page) == []
+
+
+def test_long_names_and_large_numbers_fit_on_a_small_phone(started: Any, tmp_path: Path) -> None:
+    rows = audit_example().rows
+    rows += [replace(row, concept=f"background:{LONG}", target=LONG, effect=1e15, high=2e15) for row in rows[:2]]
+    result = attribution(LONG)
+    result.effects[0].effect, result.effects[0].success = -1e15, 0.004
+    for file in (
+        audit_example(rows=rows).report(tmp_path / "audit.html"),
+        write_report([result, attribution()], tmp_path / "attribution.html"),
+        render_report(results(), tmp_path / "report.html"),
+    ):
+        for width in (320, 390):
+            with opened(started, file, width) as page:
+                page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (file.name, width)
+
+
+def test_names_break_after_their_group_before_they_break_within_a_word(started: Any, tmp_path: Path) -> None:
+    result = attribution()
+    edits = [
+        replace(one, concepts=("background:snowfield",), verified=True, points=-40.0, flipped=True)
+        for one in result.found[0]
+    ]
+    file = write_report([replace(result, found={0: edits}), result], tmp_path / "attribution.html")
+    with opened(started, file, 768) as page:
+        lines = page.evaluate(
+            "(() => { const cell = [...document.querySelectorAll('tbody th')].find(e => e.textContent.includes("
+            "'background:snowfield')), range = document.createRange(); range.selectNodeContents(cell);"
+            " const tops = [...range.getClientRects()].map(r => r.top);"
+            " return [new Set(tops).size, cell.querySelectorAll('wbr').length] })()"
+        )
+    assert lines[0] <= 2 and lines[1] == 1
 
 
 def test_a_name_of_a_group_is_not_broken_on_a_phone(started: Any, tmp_path: Path) -> None:
