@@ -15,6 +15,7 @@ from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
+from diffexplain_fast.number_texts import interval_texts, share_text
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
@@ -240,9 +241,9 @@ def findings_table(audit: "Audit") -> str:
 
 def _cells(row: "AuditRow") -> tuple[str, ...]:
     def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0%}"
+        return share_text(value).replace(" %", "%")
 
-    effect, interval = f"{row.effect:+.2f}", f"[{row.low:.2f}, {row.high:.2f}]"
+    effect, interval = interval_texts(row.effect, row.low, row.high, signs="")
     shares = (share(row.answered_with), share(row.answered_without), share(row.obeyed))
     role = f"{row.role} (its words carry something else)" if row.words_disagree else row.role
     return (row.target, row.concept, effect, interval, role, *shares)

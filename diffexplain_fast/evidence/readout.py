@@ -1,5 +1,6 @@
 """What a classifier says of many pictures at once: one number for every target, and which target each picture has."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Response, Target, as_target
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Response, Target, as_target
+from diffexplain_fast.targets.base import terms_of
 from diffexplain_fast.targets.classes import class_name
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
 
@@ -72,6 +74,17 @@ class Readout:
         """Whether the classifier answers with classes: a regression does not."""
         return self.classifier.output != REGRESSION
 
+    @property
+    def logits(self) -> np.ndarray:
+        """What one logit is in the unit of every target, float [targets]; NaN for a target that is not in logits.
+
+        It is 1 for a class, and the root of the sum of the squared weights for a sum of classes, such as a margin.
+        Outputs of a regression, neurons and functions are not in logits.
+        """
+        if self.classifier.output == REGRESSION:
+            return np.full(len(self.names), np.nan)
+        return np.array([_logits(self.others[i]) if i in self.others else 1.0 for i in range(len(self.names))])
+
 
 def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Readout:
     """Return what reads targets from a classifier.
@@ -112,6 +125,13 @@ def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Reado
 def _class_of(target: Target) -> int | None:
     plain = isinstance(target, ClassLogit | ClassProbability)
     return int(target.label) if plain and target.label is not None else None
+
+
+def _logits(target: Target) -> float:
+    """Return what one logit is in the unit of a target; NaN where a part of it is not in logits."""
+    terms = terms_of(target)
+    in_logits = all(isinstance(term, ClassLogit | ClassProbability | Disagreement) for _, term in terms)
+    return math.hypot(*(weight for weight, _ in terms)) if in_logits else math.nan
 
 
 def _score(target: Target, response: Response) -> np.ndarray:

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.report.evidence import Card
-from diffexplain_fast.report.page import SECTION_BYTES, inline_pictures, write_page
+from diffexplain_fast.report.page import inline_pictures, section_bytes, write_page
 from diffexplain_fast.report.plots import new_figure, plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
@@ -31,15 +32,23 @@ _LIT, _MOST_LIT = "#ff6a00", 200
 
 
 class Case(NamedTuple):
-    """One picture: its number from 0, its caption, and cards of itself, its counterfactual and its strongest edits."""
+    """One picture: its number from 0, its caption, and cards of itself, its counterfactual and its strongest edits.
+
+    ``edits`` is how many edits of one concept there are, and ``shown`` how many of them have a card.
+    """
 
     number: int
     caption: str
     cards: list[Card]
+    edits: int
+    shown: int
 
 
 class Section(NamedTuple):
-    """What the template shows of one attribution; the largest effects of either sign come first."""
+    """What the template shows of one attribution; the largest effects of either sign come first.
+
+    ``words`` is what the page's filter finds it by, beside title and verdict: sure effects and captions.
+    """
 
     anchor: str
     result: Attribution
@@ -51,6 +60,7 @@ class Section(NamedTuple):
     largest: float
     placebo: str
     settings: str
+    words: str
 
 
 def render_attributions(results: Sequence[Attribution], path: str | Path, title: str) -> Path:
@@ -70,7 +80,8 @@ def render_attributions(results: Sequence[Attribution], path: str | Path, title:
     """
     if not results:
         raise wrong_value("results", "at least one", "none")
-    sections = [_section(result, number) for number, result in enumerate(results, start=1)]
+    limit = section_bytes(len(results))
+    sections = [_section(result, number, limit) for number, result in enumerate(results, start=1)]
     located = ("grad-cam",) if any(result.gradcam is not None for result in results) else ()
     return write_page("attribution.html", path, title, (*_TERMS, *located), sections=sections)
 
@@ -101,18 +112,21 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     return figure, axes
 
 
-def _section(result: Attribution, number: int) -> Section:
-    cases = [_case(result, i) for i in range(len(result.images))]
+def _section(result: Attribution, number: int, limit: int) -> Section:
+    cases = [_case(result, i, limit // max(len(result.images), 1)) for i in range(len(result.images))]
     ends = [abs(value) for effect in result.effects for value in (effect.effect, effect.low, effect.high)]
     largest = max(filter(math.isfinite, ends), default=1.0) or 1.0
     placebo = ", ".join(
-        f"{editor}: {max(map(abs, values)):.2f}" for editor, values in result.placebos.items() if values
+        f"{editor}: {effect_text(max(map(abs, values)), signs='')}"
+        for editor, values in result.placebos.items()
+        if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
-    title, unit = shown_target(result.target, result.label), _unit(result)
-    effects = sorted(result.effects, key=lambda one: -abs(one.effect))
-    verdict = _verdict(title, effects)
-    return Section(f"attribution-{number}", result, title, unit, verdict, cases, effects, largest, placebo, settings)
+    title, effects = shown_target(result.target, result.label), sorted(result.effects, key=lambda one: -abs(one.effect))
+    sure = [one for one in effects if one.n and (one.low > 0 or one.high < 0)]
+    words = " ".join([*(one.concept for one in sure), *result.captions])
+    verdict, anchor, unit = _verdict(title, sure), f"attribution-{number}", _unit(result)
+    return Section(anchor, result, title, unit, verdict, cases, effects, largest, placebo, settings, words)
 
 
 def _unit(result: Attribution) -> str:
@@ -120,14 +134,13 @@ def _unit(result: Attribution) -> str:
     return str(result.settings.get("unit", UNITS[SOFTMAX]))
 
 
-def _verdict(title: str, effects: Sequence[Effect]) -> str:
-    """Return a sentence: the verified concept with the largest effect whose interval excludes zero."""
-    sure = [one for one in effects if one.n and (one.low > 0 or one.high < 0)]
+def _verdict(title: str, sure: Sequence[Effect]) -> str:
+    """Return a sentence: the verified concept with the largest effect whose interval excludes zero, the first one."""
     if not sure:
         return f"No concept has a verified effect on the score of {title}."
     first = sure[0]
     verb = "lowers" if first.effect < 0 else "raises"
-    return f"{first.concept} {verb} the score of {title} the most, by {abs(first.effect):.2f}."
+    return f"{first.concept} {verb} the score of {title} the most, by {effect_text(abs(first.effect), signs='')}."
 
 
 def _lit(image: Image.Image, places: np.ndarray) -> Image.Image:
@@ -136,7 +149,7 @@ def _lit(image: Image.Image, places: np.ndarray) -> Image.Image:
     return Image.composite(colour, grey, Image.fromarray((places * _MOST_LIT).astype("u1")))
 
 
-def _case(result: Attribution, i: int) -> Case:
+def _case(result: Attribution, i: int, limit: int) -> Case:
     singles = [edit for edit in result.found.get(i, []) if len(edit.concepts) == 1]
     edits = sorted(singles, key=lambda edit: -abs(edit.effect))[:_SHOWN_EDITS]
     shown = [(result.images[i], "not edited", "the picture")]
@@ -147,8 +160,8 @@ def _case(result: Attribution, i: int) -> Case:
         shown.append((flip.image, "its counterfactual", f"{verb} with {', '.join(flip.changes)}"))
     for edit in edits:
         named, checked = ", ".join(edit.concepts), "" if edit.verified else ", not verified"
-        shown.append((edit.image, f"edited to show {named}", f"{named}: {edit.effect:+.2f}{checked}"))
-    inlined = inline_pictures([image for image, _, _ in shown], SECTION_BYTES // max(len(result.images), 1))
+        shown.append((edit.image, f"edited to show {named}", f"{named}: {effect_text(edit.effect)}{checked}"))
+    inlined = inline_pictures([image for image, _, _ in shown], limit)
     alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
     cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]
-    return Case(i, result.captions[i], cards)
+    return Case(i, result.captions[i], cards, len(singles), len(edits))

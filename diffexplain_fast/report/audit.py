@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.heat import HeatMap, heat_map, most_points_first
-from diffexplain_fast.report.page import Inlined, inline_pictures, write_page
+from diffexplain_fast.report.page import Inlined, inline_pictures, section_bytes, write_page
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import INTERVENTION, AuditRow, Interaction, Verdict
 from diffexplain_fast.results.decision import Decision
@@ -21,13 +22,15 @@ _TERMS = (
     *("target", "logit", "log-odds", "interval", "trial effect", "core", "spurious", "suppresses", "undecided"),
     *("not drawable", "answered", "obeyed", "adjusted p", "tipping point", "interaction"),
 )
-_TERMS_OF_TWO = ("more", "less")
+_TERMS_OF_TWO = ("more", "less", "answered difference", "obeyed difference")
+_NOTHING = 1e-6
+"""Effects up to this part of the minimal effect are no lengths: numbers of 32 bits are rounded there."""
 _MOST_TARGETS = 60
 """Targets with a section of their own: those with findings come first."""
 
 
 class TargetSection(NamedTuple):
-    """What the template shows of one target."""
+    """What the template shows of one target; ``words`` is what the page's filter finds it by, beside its name."""
 
     name: str
     verdict: Verdict | None
@@ -38,6 +41,7 @@ class TargetSection(NamedTuple):
     with_it: list[Card]
     without_it: list[Card]
     anchor: str
+    words: str
     largest: float
 
 
@@ -45,14 +49,17 @@ class AuditSection(NamedTuple):
     """What the template shows of one audit.
 
     Attributes:
+        compared: whether it is the difference of two audits.
         drawn: whether a diffusion model drew pictures for it.
         intervened: whether it has rows of interventions.
         interval: what its intervals are called, such as "95 % interval".
+        findings: those that move most answers; ``all_findings`` is how many there are.
         unit: of its effects, such as "logits".
     """
 
     classifier: str
     facts: list[str]
+    compared: bool
     drawn: bool
     intervened: bool
     interval: str
@@ -60,6 +67,7 @@ class AuditSection(NamedTuple):
     decisions: list[Decision]
     photographs: Photographs | None
     findings: list[AuditRow]
+    all_findings: int
     heat: HeatMap | None
     targets: list[TargetSection]
     left_out: int
@@ -80,16 +88,20 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
         StorageError: no space or no permission.
     """
     terms = (*_TERMS, *(_TERMS_OF_TWO if any("difference" in audit.settings for audit in audits) else ()))
-    return write_page("audit.html", path, title, terms, audits=[_section(*numbered) for numbered in enumerate(audits)])
+    with_pictures = [sum(bool(verdict.pictures) for verdict in audit.verdicts.values()) for audit in audits]
+    limit = section_bytes(sum(min(count, _MOST_TARGETS) for count in with_pictures))
+    sections = [_section(number, audit, limit) for number, audit in enumerate(audits)]
+    return write_page("audit.html", path, title, terms, audits=sections)
 
 
-def _section(number: int, audit: Audit) -> AuditSection:
+def _section(number: int, audit: Audit, limit: int) -> AuditSection:
     names = list(dict.fromkeys(row.target for row in audit.rows))
     found = {row.target for row in audit.rows if row.finding}
     ordered = sorted(names, key=lambda name: name not in found)
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
+        compared="difference" in audit.settings,
         drawn=audit.settings.get("pictures") != 0,
         intervened=any(row.concept.startswith(f"{INTERVENTION}:") for row in audit.rows),
         interval=_interval(audit),
@@ -97,8 +109,9 @@ def _section(number: int, audit: Audit) -> AuditSection:
         decisions=[Decision(**one) for one in audit.settings.get("decisions", [])],
         photographs=audit.photographs,
         findings=most_points_first(audit.rows)[:_SHOWN],
+        all_findings=len(audit.findings),
         heat=heat_map(audit),
-        targets=[_target(audit, name, f"target-{number}-{i}") for i, name in enumerate(ordered[:_MOST_TARGETS])],
+        targets=[_target(audit, name, f"target-{number}-{i}", limit) for i, name in enumerate(ordered[:_MOST_TARGETS])],
         left_out=max(0, len(names) - _MOST_TARGETS),
     )
 
@@ -174,16 +187,15 @@ def effective_size(audit: Audit) -> list[str]:
     )
 
 
-def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
+def _target(audit: Audit, name: str, anchor: str, limit: int) -> TargetSection:
     rows = sorted(
         (row for row in audit.rows if row.target == name),
         key=lambda row: (not row.finding, math.isnan(row.effect), -abs(row.effect)),
     )
     verdict = audit.verdicts.get(name)
-    pictures = inline_pictures([] if verdict is None else [audit.images[place] for place in verdict.pictures])
+    pictures = inline_pictures([audit.images[place] for place in verdict.pictures] if verdict else [], limit)
     concept = verdict.concepts[0] if verdict is not None and verdict.concepts else ""
     half = len(pictures) // 2
-    ends = (abs(end) for row in rows for end in (row.effect, row.low, row.high))
     return TargetSection(
         name=name,
         verdict=verdict,
@@ -194,8 +206,16 @@ def _target(audit: Audit, name: str, anchor: str) -> TargetSection:
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,
-        largest=max(filter(math.isfinite, ends), default=1.0) or 1.0,
+        words=" ".join([*([verdict.sentence] if verdict else []), *(row.concept for row in rows if row.finding)]),
+        largest=_largest(rows, _deciding(audit).get("minimal_effect") or 0.0),
     )
+
+
+def _largest(rows: Sequence[AuditRow], minimal: float) -> float:
+    """Return what the bars of a target's rows are drawn against; where all are rounding of zero, none has a length."""
+    ends = (abs(end) for row in rows for end in (row.effect, row.low, row.high))
+    largest = max(filter(math.isfinite, ends), default=0.0)
+    return largest if largest > max(NOISE, _NOTHING * minimal) else 1.0
 
 
 def _cards(pictures: Sequence[Inlined], kind: str) -> list[Card]:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from diffexplain_fast.report.page import Inlined, inline_pictures
+from diffexplain_fast.number_texts import output_text, share_text
+from diffexplain_fast.report.page import SECTION_BYTES, Inlined, inline_pictures
 from diffexplain_fast.report.sentences import is_number
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
@@ -41,17 +42,18 @@ class Evidence(NamedTuple):
     percent: str
 
 
-def evidence_of(explanation: Explanation) -> Evidence:
+def evidence_of(explanation: Explanation, limit: int = SECTION_BYTES) -> Evidence:
     """Return the pictures of an explanation, inside the page, with the classifier's answers if the result has them.
 
     Args:
         explanation: the explanation.
+        limit: bytes that its pictures may have in the file.
     """
     shown, score = explanation.pictures, explanation.activation.get("held_out")
     named, failures = shown.get("class_name", []), shown.get("failures", [])
     images = [*explanation.images, *(p.image for group in shown.values() for p in group)]
     unique = list({id(image): image for image in images}.values())
-    sources = dict(zip(map(id, unique), inline_pictures(unique), strict=True))
+    sources = dict(zip(map(id, unique), inline_pictures(unique, limit), strict=True))
     drawn, failed = _drawn_cards(explanation, sources), ""
     if score is not None and score.rate is not None:
         missed = score.n - round(score.rate * score.n)
@@ -101,8 +103,8 @@ def _cards(
 
 def _describe_answer(explanation: Explanation, answer: Answer) -> str:
     if answer.probability is None:
-        return f"{answer.logit:.4g}"
-    name, share = explanation.label or "the class", f"{100 * answer.probability:.0f}\N{NO-BREAK SPACE}%"
+        return output_text(answer.logit)
+    name, share = explanation.label or "the class", share_text(answer.probability).replace(" ", "\N{NO-BREAK SPACE}")
     if answer.hit or answer.label is None:
         return f"{name} {share}"
     return f"{answer.label} ({name} {share})"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.report.evidence import Evidence, evidence_of
-from diffexplain_fast.report.page import write_page
+from diffexplain_fast.report.page import SECTION_BYTES, section_bytes, write_page
 from diffexplain_fast.report.plots import Curve, fit_curve
 from diffexplain_fast.report.rows import ScoreRow, score_rows
 from diffexplain_fast.report.sentences import (
@@ -104,18 +104,20 @@ def render_report(
     if not explanations:
         raise wrong_value("results", "at least one", "none")
     named = [(one, i) for first in explanations for i, one in enumerate([first, *first.others], start=1)]
-    sections = [build_section(one, number, mode) for number, (one, mode) in enumerate(named, start=1)]
+    limit = section_bytes(len(named))
+    sections = [build_section(one, number, mode, limit) for number, (one, mode) in enumerate(named, start=1)]
     size = {"width": CURVE_WIDTH, "height": CURVE_HEIGHT}
     return write_page("report.html", path, title, _TERMS, sections=sections, **size)
 
 
-def build_section(explanation: Explanation, number: int, mode: int = 1) -> Section:
+def build_section(explanation: Explanation, number: int, mode: int = 1, limit: int = SECTION_BYTES) -> Section:
     """Return the values of an explanation that the template shows.
 
     Args:
         explanation: the explanation.
         number: its position in the report, from 1.
         mode: its position among several explanations of the same target, from 1.
+        limit: bytes that its pictures may have in the file.
     """
     rows, zero = truth_rows(explanation.truth or {})
     roles = {row.value.lower(): row.role for row in rows if row.role != "none"}
@@ -129,7 +131,7 @@ def build_section(explanation: Explanation, number: int, mode: int = 1) -> Secti
         title=shown_target(explanation.target, explanation.label) + (f", explanation {mode}" if mode > 1 else ""),
         target=explanation.target,
         verdict=verdict_of(explanation),
-        evidence=evidence_of(explanation),
+        evidence=evidence_of(explanation, limit),
         words=words,
         coloured=any(word.role for token in words for word in token),
         scores=scores,

@@ -118,6 +118,16 @@ GLOSSARY = {
         "Share of the pictures that asked for the concept in which another model sees it. For an intervention, the "
         "share of the pictures that it changes.",
     ),
+    "answered difference": Entry(
+        "difference of shares answered with, without",
+        "Share of the pictures that are answered with the target in the first audit minus that in the second, in "
+        "points of percent: with the concept, and with the median value of its group.",
+    ),
+    "obeyed difference": Entry(
+        "difference of shares obeyed",
+        "Share of the pictures that asked for the concept in which another model sees it, in the first audit minus the "
+        "second, in points of percent.",
+    ),
     "adjusted p": Entry(
         "adjusted p",
         "How often chance alone would give such a finding, counted over all rows together: 0.01 is once in a hundred.",

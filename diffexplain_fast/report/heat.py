@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import effect_texts
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 
@@ -22,15 +23,25 @@ class HeatCell(NamedTuple):
 
 
 class HeatMap(NamedTuple):
-    """A table of effects: names of classes, and of each concept its name and a cell for every class."""
+    """A table of effects.
+
+    Attributes:
+        targets: names of classes.
+        rows: of each concept its name and a cell for every class.
+        left_out: number of classes that are not in the table.
+        concepts_left_out: number of concepts that are not in the table.
+    """
 
     targets: list[str]
     rows: list[tuple[str, list[HeatCell]]]
     left_out: int
+    concepts_left_out: int
 
 
 def heat_map(audit: Audit) -> HeatMap | None:
-    """Return the map of an audit, with the classes that have findings first; None for fewer than two classes.
+    """Return the map of an audit, with the classes and the concepts that have findings first.
+
+    Other concepts follow by their largest effect. None for fewer than two classes.
 
     Args:
         audit: any; the rows of placebos are left out.
@@ -41,14 +52,25 @@ def heat_map(audit: Audit) -> HeatMap | None:
         if row.finding:
             points[row.target] = max(points[row.target], 1 + _points(row))
     names = sorted(points, key=lambda name: -points[name])
-    concepts = list(dict.fromkeys(row.concept for row in rows))
+    concepts = _strongest_first(rows)
     if len(names) < 2 or not concepts:
         return None
     shown = names[:_MOST_TARGETS]
-    known = {(row.target, row.concept): _cell(row) for row in rows}
+    largest = max((abs(row.effect) for row in rows if math.isfinite(row.effect)), default=0.0)
+    known = {(row.target, row.concept): _cell(row, largest) for row in rows}
     none = HeatCell("-", 0, False, False)
     table = [(name, [known.get((target, name), none) for target in shown]) for name in concepts[:_MOST_CONCEPTS]]
-    return HeatMap(shown, table, len(names) - len(shown))
+    return HeatMap(shown, table, len(names) - len(shown), len(concepts) - len(table))
+
+
+def _strongest_first(rows: Sequence[AuditRow]) -> list[str]:
+    """Return the concepts, those with findings first, then those with the largest effects of either sign."""
+    rank: dict[str, tuple[bool, float]] = {}
+    for row in rows:
+        size = 0.0 if math.isnan(row.effect) else abs(row.effect)
+        found, largest = rank.get(row.concept, (False, 0.0))
+        rank[row.concept] = (found or row.finding, max(largest, size))
+    return sorted(rank, key=lambda concept: (not rank[concept][0], -rank[concept][1]))
 
 
 def most_points_first(rows: Sequence[AuditRow]) -> list[AuditRow]:
@@ -62,8 +84,8 @@ def _points(row: AuditRow) -> float:
     return abs(row.answered_with - row.answered_without)
 
 
-def _cell(row: AuditRow) -> HeatCell:
+def _cell(row: AuditRow, largest: float) -> HeatCell:
     if math.isnan(row.effect):
         return HeatCell("-", 0, False, False)
     shade = round(100 * min(max(row.effect, 0.0) / _SPAN, 1.0))
-    return HeatCell(f"{row.effect:+.1f}", shade, row.declared_by is not None, row.finding)
+    return HeatCell(effect_texts(row.effect, largest, digits=1)[0], shade, row.declared_by is not None, row.finding)

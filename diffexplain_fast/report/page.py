@@ -3,15 +3,24 @@
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image, features
 
 from diffexplain_fast.given_files import given_path
+from diffexplain_fast.number_texts import (
+    effect_text,
+    effect_texts,
+    interval_texts,
+    output_text,
+    points_text,
+    share_text,
+)
 from diffexplain_fast.report.glossary import GLOSSARY
 from diffexplain_fast.storage import write_bytes_atomic
 
@@ -22,6 +31,8 @@ _EXACT_SIDE = 128
 """Pictures that were never larger than this are stored without loss."""
 SECTION_BYTES = 320_000
 """Bytes that the pictures of one section may have in the file, so that eight sections stay under 3 MB."""
+_PAGE_BYTES = 6_000_000
+"""Bytes that the pictures of all sections of a page may have together, so that the page stays under 10 MB."""
 
 
 class Inlined(NamedTuple):
@@ -45,6 +56,9 @@ def load_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    texts = (effect_text, effect_texts, interval_texts, output_text, points_text, share_text)
+    environment.filters["breakable"] = breakable
+    environment.globals.update({text.__name__: text for text in texts})
     return environment.get_template(name)
 
 
@@ -72,6 +86,20 @@ def write_page(name: str, path: str | Path, title: str, terms: Sequence[str] = (
     page = load_template(name).render(shared, glossary={term: GLOSSARY[term] for term in terms}, **values)
     write_bytes_atomic(place, page.encode(errors="backslashreplace"))  # a label may hold half a surrogate pair
     return place
+
+
+def section_bytes(sections: int) -> int:
+    """Return how many bytes the pictures of each section may have, so that all together keep within those of a page.
+
+    Args:
+        sections: number of sections with pictures.
+    """
+    return min(SECTION_BYTES, _PAGE_BYTES // max(sections, 1))
+
+
+def breakable(name: object) -> Markup:
+    """Return a name, escaped, that breaks after ":" and "_" before it breaks within a word."""
+    return Markup(re.sub("([:_])(?=.)", r"\1<wbr>", str(escape(name))))
 
 
 def inline_pictures(images: Sequence[Image.Image], limit: int = SECTION_BYTES) -> list[Inlined]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from diffexplain_fast.number_texts import effect_text, output_text, share_text
 from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
@@ -49,17 +50,9 @@ def verdict_of(explanation: Explanation) -> Verdict:
     hits, low = round(score.rate * score.n), (score.interval or (score.rate, score.rate))[0]
     level = YES if low >= 0.5 else SOME if hits else NO
     name, (words, near) = explanation.label or explanation.target, _named_and_near(explanation)
-    pictures = f"pictures of “{' '.join(words)}”" if words else "the pictures of the explanation"
-    every = f"{score.n} {pictures}" if words else f"the {score.n} pictures of the explanation"
-    answers = f"The classifier answers “{name}” to"
-    if has_independent_classes(explanation):
-        answers = f"The classifier sees “{name}” in"
-    counted = f"{_count(hits, score)} from unseen start noise"
-    headline = {
-        YES: f"{answers} {pictures}: {counted}.",
-        SOME: f"{answers} only some {pictures if words else 'of ' + pictures}: {counted}.",
-        NO: f"No convincing pictures were found: {_first_lower(answers)} none of {every}.",
-    }[level]
+    shown = f"“{' '.join(words)}”" if words else "the explanation"
+    verb = ("see", f"“{name}” in") if has_independent_classes(explanation) else ("answer", f"“{name}” to")
+    headline = _headline(level, hits, score, verb, shown, named=bool(words))
     compared = _compare(score, explanation.activation.get("class_name"))
     more = [*compared, *_describe_name(explanation), *_describe_shortcuts(shortcuts)]
     if near:
@@ -68,18 +61,46 @@ def verdict_of(explanation: Explanation) -> Verdict:
     return Verdict(level, headline, more, f"{hits} of {score.n}", shortcuts)
 
 
+def _headline(level: str, hits: int, score: ActivationScore, verb: tuple[str, str], shown: str, named: bool) -> str:
+    """Return the answer in a sentence, whose words fit its count.
+
+    Args:
+        level: of the verdict.
+        hits: pictures that convince.
+        score: of all pictures.
+        verb: what the classifier does, such as "answer" and "“fish” to".
+        shown: what the pictures are of.
+        named: whether that is words, of which there are more pictures than these.
+    """
+    answers, pictures = f"The classifier {verb[0]}s {verb[1]}", f"pictures of {shown}"
+    counted = f"{_count(hits, score)} from unseen start noise"
+    if level == NO and score.n == 1:
+        return f"No convincing picture was found: the classifier does not {' '.join(verb)} the only picture of {shown}."
+    if level == NO:
+        every = f"{score.n} {pictures}" if named else f"the {score.n} {pictures}"
+        return f"No convincing pictures were found: {_first_lower(answers)} none of {every}."
+    if level == YES:
+        return f"{answers} {pictures if named else 'the ' + pictures}: {counted}."
+    of = pictures if named else f"of the {pictures}"
+    if 2 * hits <= score.n:
+        return f"{answers} only some {of}: {counted}."
+    much = f"the only picture of {shown}" if score.n == 1 else f"{'all' if hits == score.n else 'most'} {of}"
+    return f"{answers} {much}: {counted}, too few to be sure of more than half of all such pictures."
+
+
 def summarise_explanation(explanation: Explanation) -> str:
     """Return the verdict, the words, the steps and the time of an explanation, in a few lines."""
     verdict, settings = verdict_of(explanation), explanation.settings
     words = " | ".join(", ".join(f"{w.word} {w.similarity:.2f}" for w in token[:3]) for token in explanation.words)
     seconds = settings.get("seconds", {}).get("all") if isinstance(settings.get("seconds"), dict) else None
     took = "" if seconds is None else f" It took {seconds:.0f} s."
+    pictures = f"{len(explanation.images)} picture{'' if len(explanation.images) == 1 else 's'}"
     lines = [
         f"Explanation of {explanation.target}, classifier {settings.get('classifier', 'unknown')}",
         " ".join([verdict.headline, *verdict.more]),
         *([f"Nearest words of each soft token, with cosine similarity: {words}"] if words else []),
         f"{describe_steps(explanation)}{took}",
-        f"{len(explanation.images)} pictures; report(path) writes a page, save(folder) keeps everything",
+        f"{pictures}; report(path) writes a page, save(folder) keeps everything",
     ]
     return "\n  ".join(lines)
 
@@ -164,7 +185,7 @@ def _compare(score: ActivationScore, baseline: ActivationScore | None) -> list[s
 
 
 def _count(hits: int, score: ActivationScore) -> str:
-    return f"{hits} of {score.n} ({100 * hits / score.n:.0f} %)"
+    return f"{hits} of {score.n} ({share_text(hits / score.n)})"
 
 
 def _first_lower(text: str) -> str:
@@ -194,16 +215,17 @@ def describe_outcome(explanation: Explanation) -> str:
 
 def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
     if not is_number(explanation):
-        return f"Mean target score {score.mean_logit:.2f} over {score.n} unseen draws."
-    within = "" if score.interval is None else f" [{score.interval[0]:.4g}, {score.interval[1]:.4g}]"
-    sentence = f"The mean {explanation.label or 'output'} is {score.mean_logit:.4g}{within} over {score.n} unseen draws"
+        return f"Mean target score {effect_text(score.mean_logit, signs='')} over {score.n} unseen draws."
+    within = "" if score.interval is None else f" [{output_text(score.interval[0])}, {output_text(score.interval[1])}]"
+    mean = f"{output_text(score.mean_logit)}{within} over {score.n} unseen draws"
+    sentence = f"The mean {explanation.label or 'output'} is {mean}"
     usual = explanation.settings.get("to_be_beyond", math.nan)
     if baseline is None or explanation.reached is None or usual is None:
         return f"{sentence}; an output without a name has no pictures of its name to compare with."
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
     beyond = f"{usual:.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
-    name = f"only the name as the prompt gives {baseline.mean_logit:.4g}"
+    name = f"only the name as the prompt gives {output_text(baseline.mean_logit)}"
     return f"{sentence}; {name}. The target is {reached}, beyond 95 % of the pictures of the name."
 
 

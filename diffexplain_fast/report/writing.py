@@ -13,7 +13,7 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
 from diffexplain_fast.report.sentences import summarise_explanation
-from diffexplain_fast.results.attribution import Attribution, interval_text
+from diffexplain_fast.results.attribution import UNVERIFIED, Attribution, said_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TITLE = "What does the classifier look for?"
 _SENTENCES = 12
-"""Verdicts of an audit that its summary repeats."""
+"""Verdicts of an audit, or effects of an attribution, that its summary repeats."""
 _AUDIT_TITLE = "What does the classifier answer to?"
 
 
@@ -74,13 +74,20 @@ def summarise(result: Drawn) -> str:
     if isinstance(result, Audit):
         said = [verdict.sentence for verdict in result.verdicts.values()]
         found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
-        more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
-        return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
+        return "\n  ".join([found, *effective_size(result), *_first(said, "verdicts")])
     if isinstance(result, Attribution):
-        strongest = [f"{row.concept}: {row.effect:+.2f} {interval_text(row)}" for row in result.effects]
-        found = f"Attribution of {shown_target(result.target, result.label)} on {len(result.images)} pictures; effects:"
-        return "\n  ".join([found, *strongest[:_SENTENCES], *filter(None, [result.unmeasured])])
+        ordered = sorted(result.effects, key=lambda row: not row.n)  # what no edit was verified of comes last
+        effects = [f"{row.concept}: {' '.join(said_of(row))}{'' if row.n else UNVERIFIED}" for row in ordered]
+        pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
+        found = f"Attribution of {shown_target(result.target, result.label)} on {pictures}; effects:"
+        return "\n  ".join([found, *_first(effects, "concepts"), *filter(None, [result.unmeasured])])
     return summarise_explanation(result)
+
+
+def _first(lines: Sequence[str], what: str) -> list[str]:
+    """Return the first lines, and how many more there are."""
+    more = len(lines) - _SENTENCES
+    return [*lines[:_SENTENCES], *([f"... and {more} {what} more"] if more > 0 else [])]
 
 
 def notebook_view(result: Drawn) -> str:

@@ -1,6 +1,5 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from PIL import Image
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_path
+from diffexplain_fast.number_texts import UNBOUNDED, interval_texts
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
@@ -24,6 +24,10 @@ from diffexplain_fast.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     import pandas
+
+
+UNVERIFIED = "  (no edit was verified)"
+"""What lines of text say of an effect of unverified edits."""
 
 
 @dataclass(eq=False, repr=False)
@@ -213,6 +217,7 @@ class Attribution(Drawn):
         return cls(**cast(dict[str, Any], read_files(given_path("folder", folder))))
 
 
-def interval_text(one: Row | Effect | Interaction) -> str:
-    """Return the ends of an interval in brackets, or that it is unknown."""
-    return f"[{one.low:+.2f}, {one.high:+.2f}]" if math.isfinite(one.high - one.low) else "[unknown]"
+def said_of(one: Row | Effect | Interaction) -> tuple[str, str]:
+    """Return an effect as text, and the ends of its interval in brackets; an end without a bound is unknown."""
+    effect, interval = interval_texts(one.effect, one.low, one.high)
+    return effect, interval.replace(UNBOUNDED, "unknown")

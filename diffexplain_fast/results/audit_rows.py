@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from diffexplain_fast.number_texts import interval_texts, share_text
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
@@ -172,9 +173,11 @@ class FoundFeature(Record):
     def sentence(self) -> str:
         """What the tokens do, in words."""
         words = f"tokens near {' '.join(self.words)}" if self.words else "tokens"
-        text = f"{words} raise {self.target} by {self.effect:+.1f} [{self.low:.1f}, {self.high:.1f}] in fresh pictures"
+        effect, interval = interval_texts(self.effect, self.low, self.high, digits=1, signs="")
+        verb = "raise" if self.effect >= 0 else "change"
+        text = f"{words} {verb} {self.target} by {effect} {interval} in fresh pictures"
         if self.named is not None:
-            text += f"; the concepts explain {min(max(self.named, 0), 1):.0%} of it".replace("%", " %")
+            text += f"; the concepts explain {share_text(min(max(self.named, 0), 1))} of it"
         return text + _FEATURES.get(self.kind, "")
 
 

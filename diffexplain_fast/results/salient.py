@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from diffexplain_fast.number_texts import share_text
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
@@ -79,8 +80,9 @@ class SalientAgreement(Record):
         left = len(self.pairs) - self.all.pairs
         if self.all.rate is None or self.usual is None:
             return f"no pair of class and unit is decided, {left} are undecided"
-        agreed = f"{self.all.rate:.0%} [{self.all.low:.0%}, {self.all.high:.0%}] of {self.all.pairs} pairs"
+        rate, low, high = (share_text(one) for one in (self.all.rate, self.all.low, self.all.high))
+        agreed = f"{rate} [{low}, {high}] of {self.all.pairs} pairs"
         text = (
             f"agrees with the workers of Salient ImageNet in {agreed}, where their more frequent answer alone does in "
         )
-        return f"{text}{self.usual:.0%}; {left} pairs are undecided".replace("%", " %")
+        return f"{text}{share_text(self.usual)}; {left} pairs are undecided"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from diffexplain_fast.number_texts import share_text
 from diffexplain_fast.records import Count, Number
 from diffexplain_fast.results.record import Record
 
@@ -70,8 +71,8 @@ def texture_sentence(texture: PrefixRow, shape: PrefixRow) -> str:
     if texture.rate is None or shape.rate is None or None in (texture.low, texture.high, shape.low, shape.high):
         return f"{texture.target}: it has no answers, so that textures and shapes cannot be compared."
     assert texture.low is not None and shape.high is not None and texture.high is not None and shape.low is not None
-    said = f"{texture.target}: answered in {texture.rate:.0%} of pictures of {texture.prefix!r}"
-    said = f"{said} and in {shape.rate:.0%} of {shape.prefix!r}".replace("%", " %")
+    said = f"{texture.target}: answered in {share_text(texture.rate)} of pictures of {texture.prefix!r}"
+    said = f"{said} and in {share_text(shape.rate)} of {shape.prefix!r}"
     if texture.low > shape.high:
         return f"{said}: a texture is enough, as in a texture bias."
     if shape.low > texture.high:

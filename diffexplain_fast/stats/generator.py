@@ -15,14 +15,19 @@ LEAST_PHRASINGS = 4
 
 
 class GeneratorError(NamedTuple):
-    """Standard deviation of measured minus true effects, apart from sampling: sqrt(a^2 + (b effect)^2)."""
+    """Standard deviation of measured minus true effects, apart from sampling: sqrt(a^2 + (b effect)^2), a in logits."""
 
     a: float
     b: float
 
-    def deviation(self, effect: np.ndarray) -> np.ndarray:
-        """Return the standard deviation at an effect, shape of ``effect``."""
-        return np.sqrt(self.a**2 + (self.b * np.asarray(effect)) ** 2)
+    def deviation(self, effect: np.ndarray, unit: np.ndarray | float = 1.0) -> np.ndarray:
+        """Return the standard deviation at an effect, shape of ``effect``.
+
+        Args:
+            effect: float, in any unit.
+            unit: what one logit is in that unit, 0 or above; broadcast to the shape of ``effect``.
+        """
+        return np.sqrt((self.a * np.asarray(unit)) ** 2 + (self.b * np.asarray(effect)) ** 2)
 
 
 def fit_generator_error(estimate: np.ndarray, truth: np.ndarray, error: np.ndarray) -> GeneratorError:

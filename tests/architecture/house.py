@@ -5,7 +5,16 @@ RANKS = {
     **dict.fromkeys(
         (
             *("errors", "environment", "lazy", "records", "targets", "stats", "file_systems", "storage"),
-            *("coloured", "endpoints", "given_files", "public_names", "semantic_tree", "taxonomy", "views"),
+            *(
+                "coloured",
+                "endpoints",
+                "given_files",
+                "number_texts",
+                "public_names",
+                "semantic_tree",
+                "taxonomy",
+                "views",
+            ),
         ),
         0,
     ),

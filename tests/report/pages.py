@@ -13,7 +13,7 @@ from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction, Verdict
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
 
-VOID = {"meta", "img", "input", "br"}
+VOID = {"meta", "img", "input", "br", "wbr"}
 
 
 def example(**changes: Any) -> Explanation:

@@ -50,6 +50,38 @@ def test_effects_stand_in_the_unit_of_the_output(tmp_path: Path) -> None:
         assert "without a unit" not in text and "lowers the score of age the most" in text
 
 
+def test_the_summary_marks_unverified_effects_and_counts_those_that_are_left_out() -> None:
+    verified, unverified = attribution().effects
+    effects = [*(replace(unverified, concept=f"ground:{i}", effect=9.0 - i / 9) for i in range(14)), verified]
+    lines = [line.strip() for line in replace(attribution(), effects=effects).summary().splitlines()]
+    assert lines[1] == "ground:snow: -2.50 [-2.60, -2.40]"
+    assert lines[2] == "ground:0: +9.00 [+0.40, +0.60]  (no edit was verified)"
+    assert lines[13] == "... and 3 concepts more"
+
+
+def test_the_known_end_of_an_interval_is_said(tmp_path: Path) -> None:
+    base, inf = attribution().effects[0], float("inf")
+    ends = {"at least -3.00": (-3.0, inf), "at most -1.00": (-inf, -1.0), "interval unknown": (-inf, inf)}
+    effects = [replace(base, concept=said, low=low, high=high) for said, (low, high) in ends.items()]
+    result = replace(attribution(), effects=effects)
+    page = Page(result.report(tmp_path / "ends.html").read_text())
+    text = " ".join(page.text.split())
+    assert all(text.count(f"-2.50 {said}") == 1 for said in ends)
+    kinds = [value for name, value in page.values if name == "class" and value.startswith("whisker")]
+    assert kinds == ["whisker open-high", "whisker open-low"]
+    assert not any("inf" in value for name, value in page.values if name == "style")
+    assert "[-3.00, unknown]" in result.summary() and "[unknown]" in result.summary()
+
+
+def test_pictures_of_edits_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    result = attribution()
+    edit = result.found[0][0]
+    many = replace(result, found={0: [replace(edit, concepts=(f"ground:{i}",)) for i in range(11)]})
+    text = " ".join(many.report(tmp_path / "many.html").read_text().split())
+    assert "The 8 strongest of 11 edits; the others are in the saved attribution." in text
+    assert "strongest of" not in result.report(tmp_path / "one.html").read_text()
+
+
 def test_it_says_what_the_attribution_holds(tmp_path: Path) -> None:
     text = attribution().report(tmp_path / "deep" / "report.html").read_text()
     Page(text)  # elements nest

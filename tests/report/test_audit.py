@@ -1,20 +1,26 @@
 """The page of an audit shows verdicts, evidence and tables on the design of all pages."""
 
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import diffexplain_fast as dx
 from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.methods.discovery.rows import rows_of
+from diffexplain_fast.report.page import SECTION_BYTES, section_bytes
+from diffexplain_fast.report.writing import write_report
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import Verdict
 from tests.auditing import made_up
 from tests.report.pages import Page, audit_example, example
 
+INF = float("inf")
 ATTACK = '<script>alert("x")</script>'
 
 
@@ -131,6 +137,77 @@ def test_the_words_of_a_difference_are_explained_where_there_is_one(tmp_path: Pa
     used = {value for name, value in page.values if name == "popovertarget"}
     assert {"term-more", "term-less"} <= used <= {value for name, value in page.values if name == "id"}
     assert "term-more" not in {value for name, value in page_of(tmp_path).values if name == "id"}
+
+
+def difference(effect: float = 1.0) -> dict[str, object]:
+    """Return what makes the example the difference of two audits."""
+    rows = [
+        replace(
+            row,
+            effect=effect * row.effect,
+            low=effect * row.low,
+            high=effect * row.high,
+            obeyed=-0.001,
+            answered_with=0.0,
+            answered_without=-0.02,
+        )
+        for row in audit_example().rows
+    ]
+    return {"rows": rows, "settings": {"difference": [{"level": 0.05, "minimal_effect": 1.0}] * 2}}
+
+
+def test_a_difference_has_differences_of_shares_and_no_shares(tmp_path: Path) -> None:
+    text = " ".join(page_of(tmp_path, **difference()).text.split())
+    assert "difference of shares: answered with +0 points, without -2 points; obeyed -0.1 points; adjusted p" in text
+    assert "difference of shares answered with, without" in text and "-0.1 points" in text
+    assert "-2 %" not in text and "-0 %" not in text and "of 40 pictures" not in text
+    assert "answered with 90 %, without 25 %; obeyed 98 % of 40 pictures" in " ".join(page_of(tmp_path).text.split())
+
+
+def test_an_end_without_a_bound_is_open_at_the_edge_and_said(tmp_path: Path) -> None:
+    ends = [(1.0, INF), (-INF, 3.0), (-INF, INF)]
+    rows = [replace(audit_example().rows[0], effect=2.5, low=low, high=high) for low, high in ends]
+    page = page_of(tmp_path, rows=rows, verdicts={})
+    text = " ".join(page.text.split())
+    for said in ("+2.50 [+1.00, unbounded]", "+2.50 [unbounded, +3.00]", "+2.50 [unbounded]"):
+        assert said in text
+    styles = [value for name, value in page.values if name == "style"]
+    assert not any("inf" in style or "nan" in style for style in styles)
+    kinds = [value for name, value in page.values if name == "class" and value.startswith("whisker")]
+    assert kinds == ["whisker open-high", "whisker open-low", "whisker open-low open-high"]
+    whole = [style for style in styles if style.startswith("left:0.0%")]
+    assert "left:0.0%;width:100.0%" in whole and len(whole) == 2
+
+
+def test_the_sections_of_a_page_share_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert section_bytes(1) == section_bytes(8) == SECTION_BYTES
+    assert 60 * section_bytes(60) <= 6e6 and 1000 * section_bytes(1000) <= 6e6
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (192, 192, 3), dtype=np.uint8)) for _ in range(2)]
+    base, names = audit_example().rows[0], [f"class {i}" for i in range(8)]
+    rows = [replace(base, target=name) for name in names]
+    verdicts = {name: Verdict("spurious", ["background:0"], f"{name}: A shortcut.", [], [0, 1]) for name in names}
+    audit = Audit("resnet", rows, [], verdicts, audit_example().settings, noise)
+    assert audit.report(tmp_path / "large.html").stat().st_size > 250_000
+    monkeypatch.setattr("diffexplain_fast.report.page._PAGE_BYTES", 100_000)
+    for results in ([audit], [audit, audit]):
+        path = write_report(results, tmp_path / "small.html")
+        text = path.read_text()
+        assert sum(map(len, re.findall(r"data:image/[^\"]*", text))) <= 100_000
+        assert text.count("<img") == 16 * len(results)
+
+
+def test_bars_of_rounding_have_no_length(tmp_path: Path) -> None:
+    def lengths(effect: float) -> list[float]:
+        styles = [value for name, value in page_of(tmp_path, **difference(effect)).values if name == "style"]
+        return [
+            float(style.split("width:")[1].rstrip("%"))
+            for style in styles
+            if style.startswith("left:") and "width" in style
+        ]
+
+    assert max(lengths(1.0)) > 20 and max(lengths(1e-15)) < 1e-3 and max(lengths(1e-9)) < 1e-3
+    assert max(lengths(1e-3)) > 20
 
 
 def test_everything_is_escaped(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reports in a real browser: phone, tablet and desk, light and dark, keyboard, screen reader and print."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,39 @@ def test_nothing_overflows_and_axe_objects_to_nothing(started: Any, any_page: Pa
         assert violations(page) == []
 
 
+def test_long_names_and_large_numbers_fit_on_a_small_phone(started: Any, tmp_path: Path) -> None:
+    rows = audit_example().rows
+    rows += [replace(row, concept=f"background:{LONG}", target=LONG, effect=1e15, high=2e15) for row in rows[:2]]
+    result = attribution(LONG)
+    result.effects[0].effect, result.effects[0].success = -1e15, 0.004
+    for file in (
+        audit_example(rows=rows).report(tmp_path / "audit.html"),
+        write_report([result, attribution()], tmp_path / "attribution.html"),
+        render_report(results(), tmp_path / "report.html"),
+    ):
+        for width in (320, 390):
+            with opened(started, file, width) as page:
+                page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (file.name, width)
+
+
+def test_names_break_after_their_group_before_they_break_within_a_word(started: Any, tmp_path: Path) -> None:
+    result = attribution()
+    edits = [
+        replace(one, concepts=("background:snowfield",), verified=True, points=-40.0, flipped=True)
+        for one in result.found[0]
+    ]
+    file = write_report([replace(result, found={0: edits}), result], tmp_path / "attribution.html")
+    with opened(started, file, 768) as page:
+        lines = page.evaluate(
+            "(() => { const cell = [...document.querySelectorAll('tbody th')].find(e => e.textContent.includes("
+            "'background:snowfield')), range = document.createRange(); range.selectNodeContents(cell);"
+            " const tops = [...range.getClientRects()].map(r => r.top);"
+            " return [new Set(tops).size, cell.querySelectorAll('wbr').length] })()"
+        )
+    assert lines[0] <= 2 and lines[1] == 1
+
+
 def test_a_name_of_a_group_is_not_broken_on_a_phone(started: Any, tmp_path: Path) -> None:
     groups = [*GROUPS, "companion", "intervention"]
     effects = [
@@ -134,6 +168,29 @@ def test_the_filter_hides_other_results(started: Any, page_file: Path) -> None:
         assert page.locator("[data-entry]:visible").count() == 1
         page.fill("#filter", "")
         assert page.locator("main section:visible").count() == 4 and page.inner_text("#filter-status") == ""
+
+
+def test_the_filter_finds_the_words_of_verdicts_and_findings(started: Any, tmp_path: Path) -> None:
+    file = audit_example().report(tmp_path / "audit.html")
+    with opened(started, file) as page:
+        for wanted in ("SNOW", "own object", "colour:red"):
+            page.fill("#filter", wanted)
+            assert page.inner_text("#filter-status") == "1 of 2 shown"
+            assert page.locator("[data-entry]:visible").inner_text().startswith("boat")
+        page.fill("#filter", "suffice")
+        assert page.locator("[data-entry]:visible").inner_text().startswith("fish")
+    with opened(started, write_report([attribution(), attribution("sea", "fish")], file)) as page:
+        page.fill("#filter", "ground:sea")
+        assert page.locator("[data-entry]:visible").inner_text().startswith("fish")
+
+
+def test_paper_says_that_a_filter_hides_results(started: Any, page_file: Path) -> None:
+    with opened(started, page_file) as page:
+        assert not page.is_visible("#filter-status")
+        page.fill("#filter", "fish")
+        page.emulate_media(media="print")
+        assert page.is_visible("#filter-status") and page.inner_text("#filter-status") == "1 of 4 shown"
+        assert not page.is_visible("label[for=filter]") and not page.is_visible("#filter")
 
 
 def test_without_script_everything_is_there_except_the_filter(started: Any, page_file: Path) -> None:

@@ -14,12 +14,30 @@ ROWS = rows_of(made_up({("fish", "background:desert"): 5.0, ("tree", "colour:red
 def test_classes_with_findings_come_first_and_cells_are_those_of_the_rows() -> None:
     found = heat_map(Audit("tiny", ROWS, [], {}, {}))
     assert found is not None and set(found.targets[:2]) <= {"fish", "tree", "boat", "house"} and found.left_out == 0
-    assert [name for name, _ in found.rows] == list(dict.fromkeys(row.concept for row in ROWS))
+    assert {name for name, _ in found.rows} == {row.concept for row in ROWS} and found.concepts_left_out == 0
     desert = dict(found.rows)["background:desert"][found.targets.index("fish")]
     row = next(row for row in ROWS if (row.target, row.concept) == ("fish", "background:desert"))
     assert desert.text == f"{row.effect:+.1f}" and desert.shade == 100 and desert.finding and not desert.own
     assert dict(found.rows)["background:desert"][found.targets.index("boat")].shade == 0  # it lowers boats
     assert heat_map(Audit("tiny", [row for row in ROWS if row.target == "fish"], [], {}, {})) is None
+
+
+def test_what_is_cut_off_is_counted_and_findings_come_first(tmp_path: Path) -> None:
+    base = ROWS[0]
+    rows = [
+        replace(base, target=target, concept=f"word:w{i}", effect=i / 100, finding=i < 20, role="none")
+        for i in range(200)
+        for target in ("boat", "fish")
+    ]
+    audit = Audit("tiny", rows, [], {}, {"difference": []})
+    found = heat_map(audit)
+    assert found is not None and len(found.rows) == 80 and found.concepts_left_out == 120
+    names = [int(name.removeprefix("word:w")) for name, _ in found.rows]
+    assert names == [*range(19, -1, -1), *range(199, 139, -1)]
+    page = audit.report(tmp_path / "audit.html").read_text()
+    assert "The strongest effects: 2 classes, 80 of 200 concepts" in page
+    assert "findings are bold; 120 more concepts are in the saved audit" in page
+    assert "12 of 40 findings, those that move most answers first" in page
 
 
 def test_findings_are_ranked_by_the_answers_that_they_move() -> None:

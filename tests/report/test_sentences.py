@@ -4,6 +4,7 @@ import pytest
 
 from diffexplain_fast.report.explanation import describe_outcome
 from diffexplain_fast.report.sentences import nearest_words, verdict_of
+from diffexplain_fast.results.audit_rows import FoundFeature
 from diffexplain_fast.results.explanation import ActivationScore, Word, first_words
 from diffexplain_fast.results.named import Named
 from tests.explaining import NAMED
@@ -60,6 +61,38 @@ def test_pictures_without_a_name_are_counted_in_a_sentence_too(hits: int, said: 
     scores = {"held_out": ActivationScore(32, hits / 32, (0.9 * hits / 32, hits / 32 or 0.1), 0.0, 0.5)}
     verdict = verdict_of(example(words=[[Word("snow", 0.3)]], activation=scores))
     assert said in verdict.headline
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "said"),
+    [
+        (3, 3, "to all of the pictures of the explanation: 3 of 3 (100 %) from unseen start noise, too few to be sure"),
+        (5, 8, "to most of the pictures of the explanation: 5 of 8 (62 %) from unseen start noise, too few to be sure"),
+        (4, 8, "to only some of the pictures of the explanation: 4 of 8 (50 %) from unseen start noise."),
+        (1, 1, "to the only picture of the explanation: 1 of 1 (100 %) from unseen start noise, too few to be sure"),
+        (0, 1, "found: the classifier does not answer “boat” to the only picture of the explanation."),
+        (0, 2, "found: the classifier answers “boat” to none of the 2 pictures of the explanation."),
+    ],
+)
+def test_the_words_of_a_verdict_fit_its_count(hits: int, n: int, said: str) -> None:
+    scores = {"held_out": ActivationScore(n, hits / n, (0.3 * hits / n, 1.0), 0.0, 0.5)}
+    assert said in verdict_of(example(words=[[Word("snow", 0.3)]], activation=scores)).headline
+
+
+def test_the_words_of_a_verdict_fit_its_count_for_named_pictures_and_independent_classes() -> None:
+    scores = {"held_out": ActivationScore(3, 1.0, (0.4, 1.0), 0.0, 0.5)}
+    headline = verdict_of(example(activation=scores, output="sigmoid")).headline
+    assert headline.startswith("The classifier sees “boat” in all pictures of “snow boat”: 3 of 3 (100 %)")
+    none = {"held_out": ActivationScore(1, 0.0, (0.0, 0.8), 0.0, 0.5)}
+    headline = verdict_of(example(activation=none, output="sigmoid")).headline
+    assert headline.endswith("the classifier does not see “boat” in the only picture of “snow boat”.")
+
+
+@pytest.mark.parametrize(("effect", "verb"), [(2.4, "raise fish by +2.4"), (-2.4, "change fish by -2.4")])
+def test_a_negative_effect_does_not_raise(effect: float, verb: str) -> None:
+    ends = (effect, effect - 1, effect + 1)
+    feature = FoundFeature("fish", ["sea"], *ends, *[None] * 7, [], "not confirmed")
+    assert feature.sentence.startswith(f"tokens near sea {verb} [")
 
 
 def test_a_name_of_two_words_that_count_together_is_a_shortcut() -> None:

@@ -13,7 +13,7 @@ from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.methods.discovery.disobeyed import shown_concepts, told_groups
 from diffexplain_fast.methods.discovery.drawn import own_pictures, pictures_beside
 from diffexplain_fast.methods.discovery.found import found_features
-from diffexplain_fast.methods.discovery.generator import generator_errors, with_generator_error
+from diffexplain_fast.methods.discovery.generator import generator_errors
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.pairs import interactions_of
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
@@ -23,6 +23,7 @@ from diffexplain_fast.methods.discovery.redraw import asking_first, redraws
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.showing import with_showing
 from diffexplain_fast.methods.discovery.shown import with_pictures
+from diffexplain_fast.methods.discovery.target_units import target_units, with_generator_error
 from diffexplain_fast.methods.discovery.trial import Measured, run_trial
 from diffexplain_fast.methods.discovery.units import HiddenFeatures
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
@@ -61,16 +62,18 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
     limits = (options.minimal_effect, options.level)
     trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
-    error = generator_errors(pool, used, concepts, question.aside, first, errors)
-    phrasing = phrasing_errors(used, data.values, concepts)
+    error, spread = generator_errors(pool, used, concepts, question.aside, first, errors)
+    units = target_units(readout, data.values, spread)
+    phrasing = phrasing_errors(used, data.values, concepts, units)
     grown = replace(trial, plan=every[0], data=every[1], first=None) if more else trial
-    rows = rows_of(grown, with_generator_error(judged, used, concepts, together(error, phrasing)))
+    rows = rows_of(grown, with_generator_error(judged, used, concepts, together(error, phrasing), units))
     pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
     found = found_features(question, trial, rows, counter(callback, "found"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
         **_settings(prepared, used),
         "generator_error": {group: one._asdict() for group, one in error.items()},
+        "generator_spread": spread,
         "phrasing_error": {group: one._asdict() for group, one in phrasing.items()},
         "showing": [list(concepts.groups)[group] for group in told],
         "pictures_drawn": pool.drawn,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from diffexplain_fast.evidence.readout import Readout, readout_of
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.showing import shown_effects
+from diffexplain_fast.methods.discovery.target_units import usual_spread
 from diffexplain_fast.methods.discovery.trial import Measured
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.stats.cells import Judged, estimate
-from diffexplain_fast.stats.generator import GeneratorError, fit_generator_error, widened
+from diffexplain_fast.stats.cells import estimate
+from diffexplain_fast.stats.generator import GeneratorError, fit_generator_error
 
 _LEAST = 24
 """Cells of a group from which its error is fitted."""
@@ -30,9 +32,21 @@ Aside = Sequence[Classifier]
 """Classifiers with measured truth that are not audited."""
 
 
+class Fitted(NamedTuple):
+    """The generator's error in every group, in logits, and the usual standard deviation of the logits it is fitted on.
+
+    Attributes:
+        errors: of every group that tells something.
+        spread: median over the classes of the classifiers, over the pictures of the audit; 1 where nothing is known.
+    """
+
+    errors: dict[str, GeneratorError]
+    spread: float
+
+
 def generator_errors(
     pool: Pool, plan: Plan, concepts: Concepts, aside: Aside, drawn: Measured, eye: Sequence[Errors] | None
-) -> dict[str, GeneratorError]:
+) -> Fitted:
     """Return the generator's error in every group, from classifiers that are kept aside.
 
     Their effects are estimated as those of the audit: of showing where words are disobeyed.
@@ -46,7 +60,7 @@ def generator_errors(
         eye: errors of the eye in every group; None where they are not known.
     """
     if not aside:
-        return {}
+        return Fitted({}, 1.0)
     groups, places = np.array([name.partition(":")[0] for name in concepts.names]), plan.asked.places
     readouts = [readout_of(classifier, "all", pool.as_pixels(pool.blank())) for classifier in aside]
     edges = np.cumsum([0, *(len(readout.labels) for readout in readouts)]).tolist()
@@ -74,7 +88,8 @@ def generator_errors(
                 truth[place, target] = np.nan
         parts.append((measured_effects, truth, effects.error[places][:, targets]))
     cells = {group: _cells(parts, groups == group) for group in dict.fromkeys(groups.tolist())}
-    return fitted_errors({group: own for group, own in cells.items() if len(own[0]) >= _LEAST})
+    fitted = fitted_errors({group: own for group, own in cells.items() if len(own[0]) >= _LEAST})
+    return Fitted(fitted, usual_spread(said.values, np.concatenate([readout.logits for readout in readouts])))
 
 
 def _said(pool: Pool, plan: Plan, readouts: Sequence[Readout], seen: np.ndarray | None) -> Measured:
@@ -124,22 +139,3 @@ def _among_known(estimate: np.ndarray, truth: np.ndarray, groups: np.ndarray) ->
         for target in np.flatnonzero(np.isfinite(known).any(0)):
             found[rows, target] = estimate[rows, target] - np.nanmedian(known[:, target])
     return found
-
-
-def with_generator_error(judged: Judged, plan: Plan, concepts: Concepts, errors: dict[str, GeneratorError]) -> Judged:
-    """Return the cells with intervals that hold the generator's error too; what is found stays as it is.
-
-    Args:
-        judged: the cells.
-        plan: the captions.
-        concepts: what was asked for.
-        errors: of the generator in some groups.
-    """
-    groups = [name.partition(":")[0] for name in concepts.names]
-    none = GeneratorError(0.0, 0.0)
-    deviation = np.stack([errors.get(group, none).deviation(judged.estimate[i]) for i, group in enumerate(groups)])
-    full = np.zeros(judged.effects.estimate.shape)
-    full[plan.asked.places] = deviation
-    low, high = judged.interval_of(widened(judged.effects, full), plan.asked.places)
-    # An interval of showing may be wider than that, or unbounded.
-    return replace(judged, low=np.minimum(low, judged.low), high=np.maximum(high, judged.high))

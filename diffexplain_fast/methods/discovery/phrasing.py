@@ -18,7 +18,9 @@ _LEAST = 24
 """Differences of a group from which its error is fitted."""
 
 
-def phrasing_errors(plan: Plan, values: np.ndarray, concepts: Concepts) -> dict[str, GeneratorError]:
+def phrasing_errors(
+    plan: Plan, values: np.ndarray, concepts: Concepts, units: np.ndarray | float = 1.0
+) -> dict[str, GeneratorError]:
     """Return the error of the mean over the phrasings that were used, in every group.
 
     Phrasings are random draws from all that people may say. The effect of a word within each phrasing is its own
@@ -29,15 +31,16 @@ def phrasing_errors(plan: Plan, values: np.ndarray, concepts: Concepts) -> dict[
         plan: the captions of the pictures that were used.
         values: of the targets, float [pictures, targets].
         concepts: what was asked for.
+        units: what counts as one logit in the unit of every target, [targets]; a target with 0 does not change.
 
     Returns:
-        The errors; none where there are fewer than 4 phrasings, or too few pictures of one.
+        The errors, in logits; none where there are fewer than 4 phrasings, or too few pictures of one.
     """
     numbers = np.unique(plan.phrasing)
     counts = [int((plan.phrasing == number).sum()) for number in numbers]
     if len(numbers) < LEAST_PHRASINGS or min(counts) < plan.asked.terms + _SPARE:
         return {}
-    places, parts = plan.asked.places, []
+    places, parts, values = plan.asked.places, [], values / np.where(np.asarray(units) > 0, units, 1.0)
     for number in numbers:
         rows = plan.phrasing == number
         parts.append(concept_effects(plan.asked.part(rows), values[rows])[1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from diffexplain_fast.number_texts import interval_texts, shares_and_points
 from diffexplain_fast.results.audit_rows import AuditRow, Interaction
 from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
@@ -22,21 +23,17 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
-        change = f"{row.effect:+.2f} [{row.low:.2f}, {row.high:.2f}]"
-        return f"gives {row.target} {change} in {pictures}, against the median of their group"
+        change, interval = interval_texts(row.effect, row.low, row.high, signs="")
+        return f"gives {row.target} {change} {interval} in {pictures}, against the median of their group"
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
     others = f"those with either {row.concept.partition(':')[0]}" if of_two else "others"
     others += "" if row.declared_by == "label" else f" without a {row.target}"
-    points = f"{100 * (row.answered_with - row.answered_without):+.0f} points"
-    interval = f"[{100 * row.points_low:.0f}, {100 * row.points_high:.0f}]"
-    effect = (
-        f"; {row.effect:+.2f} {unit} [{row.low:.2f}, {row.high:.2f}]" if row.points_low <= 0 <= row.points_high else ""
-    )
-    return (
-        f"answers {row.target} in {row.answered_with:.0%} of {pictures} and in {row.answered_without:.0%} of {others} "
-        f"({points} {interval}{effect})"
-    ).replace("%", " %")
+    shares = (row.answered_with, row.answered_without)
+    one, two, points, interval = shares_and_points(*shares, row.points_low, row.points_high)
+    change, ends = interval_texts(row.effect, row.low, row.high, signs="")
+    effect = f"; {change} {unit} {ends}" if row.points_low <= 0 <= row.points_high else ""
+    return f"answers {row.target} in {one} of {pictures} and in {two} of {others} ({points} {interval}{effect})"
 
 
 def verdict_sentence(
@@ -89,7 +86,8 @@ def _pictures(row: AuditRow) -> str:
 
 def _pair_clause(pair: Interaction) -> str:
     names = [name.partition(":")[2] for name in (pair.concept_a, pair.concept_b)]
-    together = f"{pair.effect:+.1f} [{pair.low:.1f}, {pair.high:.1f}]"
+    together = " ".join(interval_texts(pair.effect, pair.low, pair.high, digits=1, signs=""))
     if pair.kind == "or":
         return f"{names[0]} or {names[1]} raises {pair.target}, both together no further ({together} beyond their sum)"
-    return f"{names[0]} and {names[1]} together raise {pair.target} by {together} beyond the sum of their own effects"
+    verb = "raise" if pair.effect >= 0 else "change"
+    return f"{names[0]} and {names[1]} together {verb} {pair.target} by {together} beyond the sum of their own effects"

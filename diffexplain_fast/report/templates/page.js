@@ -1,5 +1,5 @@
 "use strict";
-// The page works without this script: it filters the list of results, and opens folded parts for printing.
+// The page works without this script: it filters the list of results by their text and by the words of data-words, and opens folded parts for printing.
 const field = document.getElementById("filter");
 if (field) {
   const entries = [...document.querySelectorAll("[data-entry]")];
@@ -8,7 +8,7 @@ if (field) {
     const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const entry of entries) {
-      const text = entry.textContent.toLowerCase();
+      const text = `${entry.textContent} ${entry.dataset.words ?? ""}`.toLowerCase();
       const fits = wanted.every((word) => text.includes(word));
       entry.hidden = !fits;
       document.getElementById(entry.dataset.entry).hidden = !fits;

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.generator import with_generator_error
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import CONTEXT, Plan
+from diffexplain_fast.methods.discovery.target_units import with_generator_error
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from diffexplain_fast.stats.decisions import looks
