@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
@@ -14,6 +15,7 @@ from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
+from diffexplain_fast.methods.diffexplainer.shown import is_shown
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
 from diffexplain_fast.results.explanation import Explanation, Word
@@ -37,6 +39,9 @@ def explain_otherwise(
 ) -> None:
     """Add further explanations of the same target, each with words or pictures of its own, to ``first.others``.
 
+    One that says what nearly all pictures of an earlier one show is no other explanation: it is looked for once more,
+    away from what both say.
+
     Args:
         problem: as in ``explain_target``.
         options: as there.
@@ -53,7 +58,27 @@ def explain_otherwise(
             first.settings["found"]["left_out"] += other.cost.left_out
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
-        first.others.append(explain_target(other, options, folder, callback))
+        found = explain_target(other, options, folder, callback)
+        said = soft_of_name_or_prompt(problem, found)
+        asked = problem.after([said], spent_by((*there, found)))
+        if not asked.cost.is_at_limit and any(is_shown(asked, one.images) for one in there):
+            again, repeated = problem.after([*before, said], spent_by((*there, found))), found
+            folder = None if folder is None else folder.with_name(f"{folder.name}-again")
+            found = explain_target(again, options, folder, callback)
+            _add_cost(found, repeated.settings["found"]["cost"])
+        _add_cost(found, asked.cost.record())
+        first.others.append(found)
+
+
+def _add_cost(found: Explanation, more: Spent) -> None:
+    """Count to an explanation what was spent on it elsewhere."""
+    cost: Spent = found.settings["found"]["cost"]
+    total = Spent(
+        forward=cost["forward"] + more["forward"],
+        gradient=cost["gradient"] + more["gradient"],
+        seconds=cost["seconds"] + more["seconds"],
+    )
+    found.settings["found"]["cost"] = total
 
 
 def soft_of_name_or_prompt(problem: Problem, found: Explanation) -> torch.Tensor:

@@ -10,11 +10,15 @@ Source: denoising errors under two prompts as a likelihood ratio, Li et al., "Yo
 Zero-Shot Classifier" (arXiv 2303.16203), eq. 6.
 """
 
+from collections.abc import Sequence
+
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
-from diffexplain_fast.editing.likelihood import denoising_error
+from diffexplain_fast.editing.likelihood import denoising_error, has_error
+from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
@@ -26,6 +30,8 @@ _OWN, _RANDOM, _WORDS = 8, 16, 5
 """Pictures of an earlier explanation and of random words that make the scale, and words of each of these."""
 _HOPE = -3.0
 """Promise, in log-odds of a class, below which a picture is not asked about: it counts as shown already."""
+_NEARLY_ALL = 0.9
+"""Share of an explanation's pictures that show what it is of."""
 _LOST, _SPREADS = 8.0, 3.0
 """What a picture loses that shows what an earlier explanation shows: log-odds of a class, or so many times the spread
 of all pictures' promises where the target is no class."""
@@ -65,6 +71,25 @@ def shares(problem: Problem, pixels: Tensor, promise: Tensor) -> Tensor:
         share = torch.where(high > low, share, 0.0)  # a denoiser that does not know its own pictures says nothing
         found[asked] = share.clamp(0, 1).amax(1).double()
     return found
+
+
+@torch.no_grad()
+def is_shown(problem: Problem, pictures: Sequence[Image.Image]) -> bool:
+    """Return whether nearly all pictures show what the explanation is of that counts as there already.
+
+    Two prompts may be unlike and say the same, where one says other things beside it. Its pictures tell. What came by
+    chance is in some of them only.
+
+    Args:
+        problem: what is explained, after that explanation.
+        pictures: of another explanation.
+    """
+    if not problem.plain_class or not has_error(problem.pipeline):
+        return False
+    make_scale(problem)
+    pixels = as_pixels(pictures, problem.pipeline.image_size, problem.pipeline.device)
+    share = shares(problem, pixels, torch.zeros(len(pixels)))
+    return float((share > 0.5).double().mean()) >= _NEARLY_ALL
 
 
 def lost(problem: Problem, promise: Tensor, share: Tensor) -> Tensor:

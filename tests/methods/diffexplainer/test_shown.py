@@ -1,5 +1,6 @@
 """Pictures that show what an earlier explanation shows lose, and a further explanation is another one."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import diffexplain_fast as dx
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.evidence.evaluation import pictures_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import describing, explain
 from diffexplain_fast.methods.diffexplainer.explain import soft_of_name_or_prompt
@@ -14,7 +16,7 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import looked_at
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
-from diffexplain_fast.methods.diffexplainer.shown import lost, make_scale, shares
+from diffexplain_fast.methods.diffexplainer.shown import is_shown, lost, make_scale, shares
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import ClassProbability, Neuron
@@ -54,6 +56,36 @@ def test_pictures_show_what_is_explained_already_by_chance_too() -> None:
     assert float((share[:4] > 0.5).sum() + (share[4:] < 0.5).sum()) >= 7
     rows = yellow.cost.rows
     assert shares(yellow, pixels, torch.full((8,), -9.0)).tolist() == [1.0] * 8 and yellow.cost.rows == rows
+
+
+def test_an_explanation_is_shown_by_pictures_that_nearly_all_show_it() -> None:
+    problem = tiny_problem().with_steps(4)
+    yellow = problem.after([soft_from_text(problem.pipeline, "yellow", 4)])
+    for text, expected in (("yellow house", True), ("house with flag", False)):
+        softs = softs_of(problem, (text,) * 6)
+        with torch.no_grad():
+            pixels = problem.images(problem.encode_soft(softs), "test", range(6))
+        assert is_shown(yellow, pictures_of(pixels)) is expected, text
+    unit = replace(yellow, target=Neuron("resnet.embedder", 1).bind(yellow.classifier))
+    rows = unit.cost.rows
+    assert not is_shown(unit, []) and unit.cost.rows == rows, "a target without a class is not asked about"
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_an_explanation_that_repeats_an_earlier_one_is_looked_for_again(
+    repeats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with quick_explainer() as explainer:
+        first, second = (explainer.explain("boat", **QUICK | {"n_tokens": 2, "start": text}) for text in ("boat", "snow"))
+    found, problems, spent = [second, deepcopy(second)], list[Problem](), deepcopy(second.settings["found"]["cost"])
+    monkeypatch.setattr(explain, "explain_target", lambda problem, *_: problems.append(problem) or found.pop(0))
+    monkeypatch.setattr(explain, "is_shown", lambda *_: repeats)
+    explain.explain_otherwise(problem_of(), Options(), first, 2)
+    said = [one.prompt_embeds for one in (first, second)]
+    assert [len(one.others) for one in problems] == ([1, 2] if repeats else [1])
+    assert all(torch.equal(one, other) for one, other in zip(problems[-1].others, said, strict=False))
+    (other,) = first.others
+    assert other.settings["found"]["cost"]["forward"] == (2 if repeats else 1) * spent["forward"]
 
 
 def test_looks_count_what_is_not_explained_yet() -> None:

@@ -93,7 +93,7 @@ def test_points_that_may_be_0_are_told_with_the_effect_that_was_tested(
     rows: dict[tuple[str, str], AuditRow], trial: Trial
 ) -> None:
     row = replace(rows["fish", "background:desert"], effect=5.79, low=5.5, high=6.0, points_low=-0.08, points_high=0.12)
-    assert effect_clause(row, unit="log-odds").endswith(" [-8, 12]; +5.79 log-odds [5.50, 6.00])")
+    assert effect_clause(row, unit="log-odds").endswith(" [-8.0, 12.0]; +5.79 log-odds [5.50, 6.00])")
     assert "log-odds" not in effect_clause(replace(row, points_low=0.02), unit="log-odds")
     blind = [replace(one, points_low=-0.1, points_high=0.9) if one.finding else one for one in rows.values()]
     several = replace(trial, readout=replace(trial.readout, classifier=Classifier(abs, output="sigmoid")))
