@@ -175,7 +175,8 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
     forward = sum(cost[level].forward for cost, level in zip(costs, levels, strict=True))
     peak = weights + max(working, kept + head.working)
-    return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
+    time = sum(cost.time for cost in chosen)
+    return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note, time)
 
 
 def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, list[Tensor], Request]:

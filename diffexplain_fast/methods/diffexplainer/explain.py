@@ -1,6 +1,7 @@
 """One explanation from start to end: choose the starts, optimise, and score on unseen draws."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+from diffexplain_fast.records import Json
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -34,6 +36,7 @@ def explain_otherwise(
     modes: int,
     checkpoint: str | Path | None = None,
     callback: Callback | None = None,
+    asked: Mapping[str, Json] | None = None,
 ) -> None:
     """Add further explanations of the same target, each with words or pictures of its own, to ``first.others``.
 
@@ -44,6 +47,7 @@ def explain_otherwise(
         modes: explanations in all, ``first`` counted; none begins when those before have spent the budget.
         checkpoint: folder of the first; each of the others has a folder in it.
         callback: as there.
+        asked: as there.
     """
     for number in range(1, modes):
         there = (first, *first.others)
@@ -53,7 +57,7 @@ def explain_otherwise(
             first.settings["found"]["left_out"] += other.cost.left_out
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
-        first.others.append(explain_target(other, options, folder, callback))
+        first.others.append(explain_target(other, options, folder, callback, asked))
 
 
 def soft_of_name_or_prompt(problem: Problem, found: Explanation) -> torch.Tensor:
@@ -69,6 +73,7 @@ def explain_target(
     options: Options,
     checkpoint: str | Path | None = None,
     callback: Callback | None = None,
+    asked: Mapping[str, Json] | None = None,
 ) -> Explanation:
     """Find a soft prompt whose pictures maximise a target, and score it on unseen draws.
 
@@ -77,6 +82,7 @@ def explain_target(
         options: how to optimise and to score.
         checkpoint: folder to resume from and to write checkpoints to; None for none.
         callback: receives a ``Progress`` after every step; None for nobody.
+        asked: options as the caller gave them where ``options`` have what came of them, for settings and checkpoints.
 
     Returns:
         The explanation.
@@ -91,13 +97,14 @@ def explain_target(
     problem.cost.limit = read_limit(options.budget)
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
-        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
+        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER, asked)
     state = optimised(problem, options, checkpoints, callback)
     name_result(problem, options, state, checkpoints, callback)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     counts = (options.n_score, min(options.n_score, used), options.n_images)
     found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
+    given = {"asked": {**asked}} if asked else {}
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(
         target=problem.target.describe(),
@@ -107,7 +114,11 @@ def explain_target(
         activation=found.activation,
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(state.best, _NEAREST)],
         history=list(state.history),
-        settings=identity | settings_of(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
+        settings=identity
+        | settings_of(problem, options, state, class_prompt)
+        | given
+        | {"seconds": seconds}
+        | found.settings,
         truth=truth,
         output=problem.classifier.output or SOFTMAX,
         reached=found.reached,
