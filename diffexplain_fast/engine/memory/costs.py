@@ -12,6 +12,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.lean.shelf import Shelf
+from diffexplain_fast.engine.memory.columns import column_dtypes
 from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow, unwatched
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
@@ -102,7 +103,8 @@ def count_levels(
     if request.cublas is not None:
         weights["cuBLAS's workspaces"] = request.cublas
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
-    results: Results = {}
+    results = Results()
+    results.columns = column_dtypes(request.sample.device)
     try:
         steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
         heads = _heads(*_hollow(decoder, modules[1], request), fastest, results)
