@@ -166,7 +166,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
         number = list(levels).count(level)
         if number:
             size = sum(cost[level].kept for cost, name in zip(costs, levels, strict=True) if name == level)
-            parts[f"{number} steps, {level}"] = size
+            parts[f"{number} {'step' if number == 1 else 'steps'}, {level}"] = size
     parts[f"decoder, {decoder}"] = head.working
     chosen = [head, *(cost[level] for cost, level in zip(costs, levels, strict=True))]
     if "cuBLAS's workspaces" in parts:
