@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import ParamSpec, TypeVar
 
 from diffexplain_fast.errors import unknown_name
@@ -57,7 +57,9 @@ def takes(options: type) -> Callable[[F], F]:
         known = inspect.signature(function)
         own = [one for one in known.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         kind = inspect.Parameter.KEYWORD_ONLY
-        more = [inspect.Parameter(one.name, kind, default=one.default, annotation=one.type) for one in fields(options)]
+        more = [
+            inspect.Parameter(one.name, kind, default=one.default, annotation=_kinds(one)) for one in fields(options)
+        ]
         vars(function)["__signature__"] = known.replace(parameters=[*own, *more])
         if function.__doc__ and options.__doc__:  # python -OO has none
             text, entries = inspect.cleandoc(function.__doc__), _entries(options)
@@ -65,6 +67,11 @@ def takes(options: type) -> Callable[[F], F]:
         return function
 
     return document
+
+
+def _kinds(option: "Field[object]") -> object:
+    """Return the kinds that the function takes for an option, where they are more than the option's own."""
+    return option.metadata.get("given", option.type)
 
 
 def _entries(options: type) -> str:

@@ -13,11 +13,12 @@ import torch
 from diffexplain_fast.api.attributing import Attributing
 from diffexplain_fast.api.auditing import Auditing, Chosen, run_audit
 from diffexplain_fast.api.documented import names_nearest, takes
+from diffexplain_fast.api.fitting import Fitting
 from diffexplain_fast.api.gathering import Gathering
 from diffexplain_fast.api.intervening import Intervening
 from diffexplain_fast.api.picturing import Picturing
 from diffexplain_fast.api.segmenting import Segmenting
-from diffexplain_fast.engine.checks import check_guidance, is_limited
+from diffexplain_fast.engine.checks import check_guidance
 from diffexplain_fast.engine.gradients import GradientMode
 from diffexplain_fast.engine.graphs.function import Graphed
 from diffexplain_fast.engine.options import SamplerOptions
@@ -27,9 +28,9 @@ from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import explain_otherwise, explain_target
-from diffexplain_fast.methods.diffexplainer.options import Options, options_from
-from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
+from diffexplain_fast.methods.diffexplainer.explain import explain_target
+from diffexplain_fast.methods.diffexplainer.options import AUTO, Options, is_auto, options_from
+from diffexplain_fast.methods.diffexplainer.otherwise import explain_otherwise
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
@@ -38,7 +39,7 @@ from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.runs.progress import Progress
-from diffexplain_fast.targets import Target, as_target, whole_number
+from diffexplain_fast.targets import as_target, whole_number
 
 _OTHER_OPTIONS = ("num_inference_steps", "guidance_scale", "modes", "checkpoint", "callback", "progress")
 _COMPONENTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -169,12 +170,16 @@ class Explainer(Attributing, Gathering, Segmenting):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             self._check_length(chosen)
-            sampler = self._sampler(num_inference_steps, guidance_scale, self._reserve(bound, chosen))
+            sampler = self._shared_sampler(num_inference_steps, guidance_scale)
+            fitting = Fitting(sampler, self.pipeline, self.classifier, bound, self._sampler_options)
+            asked = {"images_per_step": AUTO} if is_auto(options) else None
+            chosen = fitting.with_pictures(chosen, checkpoint) if asked else chosen
+            fitting.reserve(chosen)
             text = self._text(chosen.prefix, sampler)
             problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
             with bars_beside(callback, progress, bound.describe()) as report:
-                found = explain_target(problem, chosen, checkpoint, report)
-                explain_otherwise(problem, chosen, found, count, checkpoint, report)
+                found = explain_target(problem, chosen, checkpoint, report, asked)
+                explain_otherwise(problem, chosen, found, count, checkpoint, report, asked)
             return found
 
     @names_nearest(Auditing.__annotations__)
@@ -240,15 +245,14 @@ class Explainer(Attributing, Gathering, Segmenting):
         size, device, dtype = self.pipeline.image_size, self.pipeline.device, self.pipeline.dtype
         self.classifier.settle(torch.zeros(1, 3, *size, device=device, dtype=dtype))
 
-    def _reserve(self, target: Target, options: Options) -> int | None:
-        """Return the bytes that a limited sampler must leave free, or None without a limit."""
-        memory = self._sampler_options["memory"]
-        if not is_limited(self._sampler_options["backend"], memory, self.pipeline.device):
-            return None
-        # Free memory does not contain weights, so they do not count.
-        return reserved_bytes(self.pipeline, self.classifier, target, options, weights=memory != "auto")
+    def _sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler:
+        """Return a sampler that reserves nothing for others."""
+        sampler = self._shared_sampler(steps, guidance)
+        if sampler.plans_memory:
+            sampler.reserve(None)
+        return sampler
 
-    def _sampler(self, steps: int | None, guidance: float | None, reserve: int | None = None) -> DifferentiableSampler:
+    def _shared_sampler(self, steps: int | None, guidance: float | None) -> DifferentiableSampler:
         usual = self.pipeline.usual_sampling
         count = usual.steps if steps is None else whole_number("num_inference_steps", steps)
         scale = usual.guidance_scale if guidance is None else check_guidance(guidance)
@@ -262,10 +266,7 @@ class Explainer(Attributing, Gathering, Segmenting):
             self._current = None  # the plan of a sampler does not count packed weights and recordings of others
             options = self._sampler_options | {"num_inference_steps": count, "guidance_scale": scale}
             self._current = key, DifferentiableSampler.from_pipe(self.pipeline, **options)
-        sampler = self._current[1]
-        if sampler.plans_memory:
-            sampler.reserve(reserve)
-        return sampler
+        return self._current[1]
 
     def _calls(self) -> SingleCalls:
         """Return the denoiser and decoder of a sampler, whose steps do not matter for single calls."""

@@ -38,7 +38,7 @@ def explain(
     n_tokens: Annotated[int, typer.Option(help="Number of tokens to search.")] = Options.n_tokens,
     iterations: Annotated[int, typer.Option(help="Optimisation steps of one attempt.")] = Options.iterations,
     lr: Annotated[float, typer.Option(help="Step size.")] = Options.lr,
-    batch: Annotated[int, typer.Option(help="Pictures of one optimisation step.")] = Options.images_per_step,
+    batch: options.Batch = str(Options.images_per_step),
     images: Annotated[int, typer.Option(help="Pictures in the result.")] = Options.n_images,
     candidates: options.Candidates = None,
     budget: options.Budget = None,
@@ -67,9 +67,9 @@ def explain(
     from diffexplain_fast.engine.scheduler_names import load_with_scheduler
     from diffexplain_fast.report.writing import write_report
 
-    search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr, "images_per_step": batch}
+    search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr}
     search |= {"n_images": images, "n_score": max(images, Options.n_score), "budget": budget}
-    search |= {"candidates": _words(candidates)}
+    search |= {"images_per_step": _number(batch), "candidates": _words(candidates)}
     options_from(search)  # options and folders are refused before anything is loaded
     _folders(out, [""])
     search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
@@ -228,6 +228,11 @@ def _folder_names(targets: Sequence[str]) -> list[str]:
         same = [name for name in names if name == plain or re.fullmatch(re.escape(plain) + r"~\d+", name)]
         names.append(f"{plain}~{len(same) + 1}" if same else plain)
     return names
+
+
+def _number(text: str) -> int | str:
+    """Return the number that a text is, and other text, such as "auto", as it is."""
+    return int(text) if re.fullmatch("[+-]?[0-9]{1,9}", text.strip()) else text
 
 
 def _words(text: str | None) -> list[str] | None:

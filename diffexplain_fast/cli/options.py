@@ -26,6 +26,10 @@ Targets = Annotated[
 ]
 Every = Annotated[bool, typer.Option("--all", help="Explain every class.")]
 Prefix = Annotated[str, typer.Option(help='Words before the searched tokens, such as "a texture of".')]
+Batch = Annotated[
+    str,
+    typer.Option(help='Pictures of one optimisation step; "auto" takes as many as the limit of --memory gives.'),
+]
 Candidates = Annotated[
     str | None, typer.Option(help='Words to try first, separated by commas, or "@words.txt" with one a line.')
 ]

@@ -17,6 +17,8 @@ from diffexplain_fast.models.xl import pooled_width
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
+SIZES = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds", "time_ids", "negative_time_ids")
+"""Inputs of Stable Diffusion XL, in the order in which they are read."""
 Generators = Sequence[torch.Generator]
 """One generator for all images, or a generator for each image."""
 

@@ -13,10 +13,11 @@ from diffexplain_fast.engine.checks import check_eta, check_guidance, check_modu
 from diffexplain_fast.engine.courses import Courses
 from diffexplain_fast.engine.fast.engine import FastEngine
 from diffexplain_fast.engine.gradients import GradientMode, parse_gradient
-from diffexplain_fast.engine.inputs import Unseeded, read_inputs
+from diffexplain_fast.engine.inputs import SIZES, Unseeded, read_inputs
 from diffexplain_fast.engine.lifetime import Closing
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.options import SamplerOptions
+from diffexplain_fast.engine.planned import Planned
 from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
 from diffexplain_fast.engine.shown import ViewedSampler
 from diffexplain_fast.engine.single import SingleCalls
@@ -30,10 +31,8 @@ from diffexplain_fast.ops._autograd import refuse_transforms
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 
-_SIZES = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds", "time_ids", "negative_time_ids")
 
-
-class DifferentiableSampler(ViewedSampler, Closing):
+class DifferentiableSampler(ViewedSampler, Planned, Closing):
     """Text-to-image sampling as a function whose gradient reaches prompt embeddings, start latents and trained weights.
 
     Args:
@@ -208,7 +207,7 @@ class DifferentiableSampler(ViewedSampler, Closing):
         schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, timesteps, sigmas))
         scale = self.guidance_scale if guidance_scale is None else check_guidance(guidance_scale)
         rescale = self.guidance_rescale if guidance_rescale is None else check_rescale(guidance_rescale)
-        sizes = dict(zip(_SIZES, more, strict=True))
+        sizes = dict(zip(SIZES, more, strict=True))
         inputs = read_inputs(self._modules, schedule, scale, prompts, latents, generator, sizes, self._unseeded)
         conditions, start, noises, constant = inputs
         if (engine := self._backend.running()) is not None:

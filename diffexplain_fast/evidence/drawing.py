@@ -53,11 +53,9 @@ class Drawing:
         Returns:
             Pixels [B, 3, H, W] in [0, 1], differentiable in the conditioning.
         """
-        size, device = len(indices), self.pipeline.device
+        device, negative = self.pipeline.device, self.negative if guided else None
         noise = [normal(seeded_generator(self.seed, stage, i), *self.pipeline.latent_shape) for i in indices]
-        embeds = conditioning.prompt_embeds.expand(size, -1, -1)
-        pooled = None if conditioning.pooled is None else conditioning.pooled.expand(size, -1)
-        negative = self.negative if guided else None
+        embeds, pooled = _rows(conditioning, len(indices))
         pixels = self.sampler(
             embeds,
             None if negative is None else negative.prompt_embeds,
@@ -67,6 +65,34 @@ class Drawing:
             negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
             num_inference_steps=steps,
             guidance_scale=None if guided else 1.0,
-            **self.pipeline.extras(conditioning, size),
+            **self.pipeline.extras(conditioning, len(indices)),
         )
         return pixels.clamp(0, 1)
+
+    @torch.no_grad()
+    def planned_time(self, conditioning: Conditioning, size: int) -> float | None:
+        """Return the FLOP of ``size`` images with a gradient under the sampler's memory limit; None without a plan.
+
+        Args:
+            conditioning: prompt embeddings of 1 or ``size`` prompts.
+            size: images at once.
+
+        Raises:
+            ValueError: so many images do not fit into the limit.
+        """
+        (embeds, pooled), negative = _rows(conditioning, size), self.negative
+        plan = self.sampler.plan_for(
+            embeds,
+            None if negative is None else negative.prompt_embeds,
+            embeds.new_zeros(size, *self.pipeline.latent_shape),
+            pooled_prompt_embeds=pooled,
+            negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            **self.pipeline.extras(conditioning, size),
+        )
+        return None if plan is None else plan.time
+
+
+def _rows(conditioning: Conditioning, size: int) -> Conditioning:
+    """Return a row for each of ``size`` images."""
+    embeds, pooled = conditioning
+    return Conditioning(embeds.expand(size, -1, -1), None if pooled is None else pooled.expand(size, -1))

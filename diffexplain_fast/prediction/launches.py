@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch._ops import OpOverload
 
-from diffexplain_fast.engine.memory.counting import Counting, Options
+from diffexplain_fast.engine.memory.counting import Counting, Options, Results
 from diffexplain_fast.engine.memory.flop import Arguments, flop
 from diffexplain_fast.ops._precompile import launches_of
 
@@ -50,7 +50,7 @@ class Launches(Counting):
     apart = True
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__(Results())
         self.noted: list[Launch] = []
 
     def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:

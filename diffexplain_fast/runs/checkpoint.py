@@ -61,6 +61,12 @@ class _Latest(TypedDict):
     checkpoints: list[_Entry]
 
 
+class _Begun(TypedDict):
+    """What is read of screening.json before its scores are."""
+
+    config: JsonObject
+
+
 @dataclass(frozen=True)
 class StateFiles(Generic[State]):
     """The functions by which a method stores its state in a safetensors file and a JSON file.
@@ -74,6 +80,21 @@ class StateFiles(Generic[State]):
     read: Callable[[Path, Path, torch.device], State]
 
 
+def configuration_in(folder: str | Path) -> JsonObject | None:
+    """Return the configuration of the run that a folder holds, also of one that has no state yet; None without a run.
+
+    Raises:
+        CorruptFileError: a damaged file.
+    """
+    place = given_path("checkpoint", folder)
+    for path, kind in ((place / _LATEST, _Latest), (place / _SCREENING, _Begun)):
+        try:
+            return read_as(kind, read_json(path), str(path))["config"]
+        except FileNotFoundError:  # also if another run has just saved its first state
+            pass
+    return None
+
+
 class Checkpoints(Generic[State]):
     """The checkpoints of one run in one folder.
 
@@ -84,6 +105,8 @@ class Checkpoints(Generic[State]):
         answers: function that asks the classifier about fixed pictures. It is called once, and only if everything else
             matches, because a configuration does not cover all computations of a classifier.
         newer: keys of the configuration that checkpoints of earlier versions lack; they are compared where they are.
+        asked: what the caller asked for where the configuration has what came of it, such as {"images_per_step":
+            "auto"}; written beside the configuration, and not compared.
 
     Raises:
         StorageError: the folder cannot be created.
@@ -96,9 +119,10 @@ class Checkpoints(Generic[State]):
         files: StateFiles[State],
         answers: Callable[[], Answers],
         newer: Collection[str] = (),
+        asked: Mapping[str, Json] | None = None,
     ) -> None:
         self.folder, self._files, self._ask, self._newer = given_path("checkpoint", folder), files, answers, newer
-        self.config = json.loads(json.dumps(config))
+        self.config, self._asked = json.loads(json.dumps(config)), {"asked": {**asked}} if asked else {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -180,7 +204,7 @@ class Checkpoints(Generic[State]):
         return StoredScores(path, self._run(), scores)
 
     def _run(self) -> JsonObject:
-        return {"config": self.config, "answers": self._answers.values}
+        return {"config": self.config, "answers": self._answers.values, **self._asked}
 
     def _listed(self) -> list["_Entry"]:
         path = self.folder / _LATEST

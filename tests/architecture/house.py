@@ -154,7 +154,13 @@ DOORS = {
     ),
     "methods/segments": {"segments": "api"},
     "methods/diffex": dict.fromkeys(("answers", "attribute", "gradcam", "gradient", "setup"), "api"),
-    "methods/diffexplainer": {"explain": "api", "loss": "measuring", "options": ANY, "reserve": "api"},
+    "methods/diffexplainer": {
+        "explain": "api",
+        "loss": "measuring",
+        "options": ANY,
+        "otherwise": "api",
+        "reserve": "api",
+    },
     "models": {
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",

@@ -73,8 +73,8 @@ def test_profile_shows_where_time_and_memory_went(models: tuple[str, str], tmp_p
     classifier, pipeline = models
     short = ["--steps", "1", "--guidance", "1", "--batch", "1", "--device", "cpu", "--dtype", "bfloat16"]
     code, text = run("profile", "--pipeline", pipeline, "--classifier", classifier, "--out", tmp_path / "out", *short)
-    words = ("text encoder", "steps, backward", "convolution", "operator calls", "weights, denoiser", "peak, measured")
-    words = (*words, "GFLOP/s in a bfloat16 product", "kept, most at once")
+    words = ("text encoder", "1 step, backward", "convolution", "operator calls", "weights, denoiser", "peak, counted")
+    words = (*words, "GFLOP/s in a bfloat16 product", "kept, most at once", "its weights included", "1 step, keep")
     assert code == 0 and all(word in text for word in words)
     assert sorted(os.listdir(tmp_path / "out")) == ["profile.html", "profile.json", "trace.json"]
 

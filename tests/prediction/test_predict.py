@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.engine.lean.levels import LEVELS
+from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.prediction.launches import Launch, by_family
 from diffexplain_fast.prediction.parts import prepare
-from diffexplain_fast.prediction.predict import _step
+from diffexplain_fast.prediction.predict import Prediction, _step
 from diffexplain_fast.prediction.rates import GPUS, by_kernel, microseconds, milliseconds
 
 pytest.importorskip("triton", reason="triton is not installed; its launchers say how often they launch")
@@ -115,6 +116,36 @@ def test_the_model_reproduces_the_measured_stack_and_prices_memory() -> None:
     for way in ("forward", "backward"):
         assert sum(kernel[way] for kernel in free["kernels"]) == free[f"launches_{way}"]
     assert record("--gpu", "rtx4090", "--no-check")["ms"] > free["ms"]
+
+
+def test_numbers_of_images_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its levels, memory and time; one that does not fit says what is needed."""
+
+    def found(model: str, gpu: str, *, batch: int, memory: int, **how: object) -> Prediction:
+        if batch > 2:
+            raise ValueError("memory: wanted at least 7 bytes")
+        plan = Plan(("keep", "keep"), {}, batch * 2**30, memory, 0.0)
+        return Prediction(plan, 100.0 + 50 * batch, 1, 1, 2, {"norm": 1.0}, [])
+
+    monkeypatch.setattr("diffexplain_fast.prediction.predict.predict", found)
+    options = ["bench", "model", "--no-check", "--memory", "4GiB", *(f"--batch={size}" for size in (1, 2, 4))]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    at = lines.index("images GiB ms ms a picture levels")
+    levels = "1 step at keep, the decoder at keep, 0 % computed again"
+    assert lines[at + 1 : at + 4] == [
+        f"1 1.00 150 150.0 {levels}",
+        f"2 2.00 200 100.0 {levels}",
+        "4 memory: wanted at least 7 bytes",
+    ]
+    told = json.loads(CliRunner().invoke(app, [*options, "--json"]).output)
+    assert (told["ms"], told["gib"], told["plan"], told["launches"]) == (150.0, 1.0, levels, 2)
+    rows = [{"batch": size, "gib": float(size), "ms": 100.0 + 50 * size, "plan": levels} for size in (1, 2)]
+    rows = [row | {"ms_a_picture": row["ms"] / row["batch"]} for row in rows]
+    assert told["batches"] == [*rows, {"batch": 4, "refused": "memory: wanted at least 7 bytes"}]
+    done = CliRunner().invoke(app, ["bench", "model", "--no-check", "--memory", "4GiB", "--batch", "4"])
+    assert done.exit_code == 2 and "memory: wanted at least 7 bytes" in done.output
 
 
 def test_an_unknown_card_is_answered_with_the_known_ones() -> None:

@@ -171,7 +171,7 @@ class FastEngine:
         """Plan later calls with another number of bytes reserved for the caller."""
         if reserve != self._limits.reserve:
             self._limits.reserve = reserve
-            self._planning.forget_counts()
+            self._planning.forget_plans()
 
     def _keep_less(self) -> None:
         """Plan the next calls with less memory, because memory ran out."""
@@ -244,6 +244,25 @@ class FastEngine:
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
         return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every)
+
+    @without_autocast
+    @torch.no_grad()
+    def plan_for(
+        self,
+        schedule: Schedule,
+        conditions: Conditions,
+        guidance_scale: float,
+        constant_negative: bool,
+        start: Tensor,
+        mode: Differentiated,
+    ) -> Plan:
+        """Return the plan of a call with a gradient of its embeddings, without running it; see ``run`` for the rest."""
+        self.refresh()
+        split = guidance_scale != 1.0 and constant_negative and self._splits(self._trained)
+        text, steps = self.denoiser.project(conditions.embeds), len(schedule.steps)
+        shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
+        with determinism(self._deterministic):
+            return self._planning.plan_for(start, text, shifts[: len(shifts) // steps], steps, mode, split)
 
     def _runner(self, job: Job, tensors: CallTensors) -> Runner:
         """Return the runner of a call, replayed or eager, inside the runners of the options."""

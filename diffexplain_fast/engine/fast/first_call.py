@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.fast.trajectory import Job, Trajectory
 from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.counting import Counting, Options, hollow, meta_twin, unwatched
+from diffexplain_fast.engine.memory.counting import Counting, Options, Results, hollow, meta_twin, unwatched
 from diffexplain_fast.engine.memory.flop import Arguments
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.environment import may_precompile, processors
@@ -119,7 +119,7 @@ class _Launchers(Counting):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__(Results())
         self.launches: list[Launched] = []
 
     def run(self, func: "OpOverload", args: Arguments, kwargs: Options) -> object:

@@ -12,6 +12,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.modules import fallback_notes
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser, EngineModel
 from diffexplain_fast.engine.lean.shelf import Shelf
+from diffexplain_fast.engine.memory.columns import column_dtypes
 from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow, unwatched
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
@@ -102,7 +103,8 @@ def count_levels(
     if request.cublas is not None:
         weights["cuBLAS's workspaces"] = request.cublas
     weights["text, time, latents, and their gradients"] = _leaf_bytes(request)
-    results: Results = {}
+    results = Results()
+    results.columns = column_dtypes(request.sample.device)
     try:
         steps = _step_costs(*_hollow(denoiser, modules[0], request), fastest, results)
         heads = _heads(*_hollow(decoder, modules[1], request), fastest, results)
@@ -164,7 +166,7 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
         number = list(levels).count(level)
         if number:
             size = sum(cost[level].kept for cost, name in zip(costs, levels, strict=True) if name == level)
-            parts[f"{number} steps, {level}"] = size
+            parts[f"{number} {'step' if number == 1 else 'steps'}, {level}"] = size
     parts[f"decoder, {decoder}"] = head.working
     chosen = [head, *(cost[level] for cost, level in zip(costs, levels, strict=True))]
     if "cuBLAS's workspaces" in parts:
@@ -175,7 +177,8 @@ def _describe(counted: Counted, levels: Sequence[str], decoder: str, limit: int 
     again = sum(cost[level].again for cost, level in zip(costs, levels, strict=True))
     forward = sum(cost[level].forward for cost, level in zip(costs, levels, strict=True))
     peak = weights + max(working, kept + head.working)
-    return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note)
+    time = sum(cost.time for cost in chosen)
+    return Plan((*levels, decoder), parts, peak, limit, again / max(forward, 1.0), counted.note, time)
 
 
 def _hollow(model: Model, module: nn.Module, request: Request) -> tuple[Model, list[Tensor], Request]:

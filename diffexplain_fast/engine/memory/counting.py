@@ -15,6 +15,7 @@ from torch.overrides import _pop_mode_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import diffexplain_fast.ops  # noqa: F401 - defines the operations that are counted
+from diffexplain_fast.engine.memory.columns import column_bytes, column_dtypes
 from diffexplain_fast.engine.memory.flop import Arguments, flop
 from diffexplain_fast.engine.memory.interrupts import uninterrupted
 from diffexplain_fast.engine.memory.schemas import functional, in_place, several
@@ -50,15 +51,16 @@ class Count(NamedTuple):
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all storages that operations make while it is open, and the most at once.
 
-    Signals wait until it is closed, see ``uninterrupted``.
+    Signals wait until it is closed, see ``uninterrupted``. Convolutions of the dtypes ``columns`` take columns too.
 
     Attributes:
         now: bytes alive.
         peak: most bytes alive at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: frozenset[torch.dtype] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._columns = columns
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._signals = ExitStack()
@@ -87,7 +89,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if (storage := tensor.untyped_storage()) not in self._seen:
                 self._seen.add(storage)
                 self.born(tensor)
-        self.peak = max(self.peak, self.now)
+        self.peak = max(self.peak, self.now + column_bytes(func, args, out, self._columns))
         return out
 
     def run(self, func: OpOverload, args: Arguments, kwargs: Options) -> object:
@@ -110,8 +112,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 _Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
-Results = dict[Hashable, tuple[list[_Form], int]]
-"""Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments."""
+
+
+class Results(dict[Hashable, tuple[list[_Form], int]]):
+    """Shape, strides and dtype of each result, and the FLOP, by an operation and its arguments; see ``LiveBytes``."""
+
+    columns = frozenset[torch.dtype]()
 
 
 class Counting(LiveBytes):  # type: ignore[no-untyped-call]
@@ -126,7 +132,7 @@ class Counting(LiveBytes):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, results: Results) -> None:
-        super().__init__()
+        super().__init__(results.columns)
         self.flop = self.operands = 0
         self._results = results
 
@@ -237,7 +243,7 @@ def count(
             # A view of a weight becomes a fake tensor, so the fakes of the weights are made beforehand.
             weights = [fake.from_tensor(weight) for weight in weights]
         inputs = [torch.empty(each.shape, dtype=each.dtype, device=each.device).requires_grad_() for each in like]
-        live = stack.enter_context(Counting({} if results is None else results))
+        live = stack.enter_context(Counting(Results() if results is None else results))
         outside = [*inputs, *weights]
         live.known(*outside)
         arguments = {tensor.untyped_storage()._cdata for tensor in outside}
@@ -288,5 +294,5 @@ def meta_twin(tensor: Tensor) -> Tensor:
 @contextmanager
 def live_bytes() -> Iterator[LiveBytes]:
     """Count the bytes of a real computation while the context is open."""
-    with LiveBytes() as live:
+    with LiveBytes(column_dtypes(torch.device("cpu"))) as live:
         yield live

@@ -56,6 +56,8 @@ class Plan(Viewed):
         recompute: FLOP that are computed again, as a share of the steps' forward; above 1 where a step is computed
             again and its products once more.
         note: remark for the reader, such as a model that runs through its own modules.
+        time: forward and backward of all steps and the decoder, in FLOP; a copy to host memory that nothing hides
+            counts the FLOP that take as long.
     """
 
     levels: tuple[str, ...]
@@ -64,6 +66,7 @@ class Plan(Viewed):
     limit: int | None
     recompute: float
     note: str = ""
+    time: float = 0.0
 
     @property
     def summary(self) -> str:

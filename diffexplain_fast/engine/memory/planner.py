@@ -98,6 +98,35 @@ class Planning:
         Raises:
             ValueError: no plan fits into the limit.
         """
+        self._key = self._kind(start, text, shifts, steps, mode, split_guidance)
+        if self._requests[self._key][1] is None and self._limits.eased == 1.0:
+            # Counting takes longer than a small model's step, and there is nothing to choose.
+            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
+            return self._possible([*[steps_level] * steps, decoder])
+        return self._planned(self._key).levels
+
+    def plan_for(
+        self,
+        start: Tensor,
+        text: Sequence[Tensor],
+        shifts: Sequence[Tensor],
+        steps: int,
+        mode: Differentiated,
+        split_guidance: bool,
+    ) -> Plan:
+        """Return the plan that a call would have; the arguments and errors are those of ``levels``."""
+        return self._planned(self._kind(start, text, shifts, steps, mode, split_guidance))
+
+    def _kind(
+        self,
+        start: Tensor,
+        text: Sequence[Tensor],
+        shifts: Sequence[Tensor],
+        steps: int,
+        mode: Differentiated,
+        split_guidance: bool,
+    ) -> Hashable:
+        """Return a key for all calls that share a plan, and remember the request and the limit of such a call."""
         limits, limit = self._limits, self._limits.device
         if limits.free and (free := available_bytes(start.device)) is not None:
             held = weight_bytes(self._modules) + layout_bytes((self._denoiser, self._decoder), self._modules)
@@ -106,23 +135,14 @@ class Planning:
         settings = kernel_settings(start.device)
         rate = self._rate(settings) if limits.host else None
         options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)
-        self._key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options, settings)
+        key = (start.shape, start.dtype, text[0].shape, text[0].dtype, options, settings)
         libraries = cublas_bytes(start.device)
-        self._requests[self._key] = Request(groups[0][0], groups[1], groups[2], *options, libraries), limit
-        if limit is None and limits.eased == 1.0:
-            # Counting takes longer than a small model's step, and there is nothing to choose.
-            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
-            return self._possible([*[steps_level] * steps, decoder])
-        return self._planned(self._key).levels
+        self._requests[key] = Request(groups[0][0], groups[1], groups[2], *options, libraries), limit
+        return key
 
     def forget_plans(self) -> None:
-        """Forget the plans, because the limits changed."""
+        """Forget the plans, because the limits or the reserve changed; what was counted stays."""
         self._plans.clear()
-
-    def forget_counts(self) -> None:
-        """Forget the plans and the counts, because the reserve changed."""
-        self._plans.clear()
-        self._counted.clear()
 
     def _rate(self, settings: Hashable) -> float | None:
         """Return the FLOP for each byte that is moved, measured once under the current settings of torch."""
@@ -143,7 +163,7 @@ class Planning:
             return None
         request, limit = self._requests[key]
         try:
-            return make_plan(self._count(request, fastest=True), limit)
+            return make_plan(self._beside(self._count(request, fastest=True)), limit)
         except ValueError:
             return None
 
@@ -151,7 +171,7 @@ class Planning:
         request, limit = self._requests[key]
         if key not in self._counted:
             self._counted[key] = self._count(request)
-        counted, eased = self._counted[key], self._limits.eased
+        counted, eased = self._beside(self._counted[key]), self._limits.eased
         if eased < 1.0:
             whole = make_plan(counted, None).peak if limit is None else limit
             weights = sum(counted.weights.values())
@@ -159,7 +179,10 @@ class Planning:
         return make_plan(counted, limit, self._limits.host)
 
     def _count(self, request: Request, fastest: bool = False) -> Counted:
-        counted = count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
+        return count_levels(self._denoiser, self._decoder, self._modules, request, fastest)
+
+    def _beside(self, counted: Counted) -> Counted:
+        """Return the counts with the bytes that no part of a call takes: gradients of weights, and the reserve."""
         more = {"gradients of trainable weights": self._trained_bytes, "reserve": self._limits.reserve}
         return counted._replace(weights={**counted.weights, **{name: size for name, size in more.items() if size}})
 

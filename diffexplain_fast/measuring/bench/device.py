@@ -122,7 +122,7 @@ def needs(make: Make, dtype: torch.dtype, device: torch.device) -> Count | None:
 
 def counted(workload: Workload) -> Count:
     """Return the count of an iteration, where all steps cost the same: those of one and two are counted."""
-    known: Results = {}
+    known = Results()
 
     def of(steps: int) -> Count:
         short = workload.with_options(steps=steps)

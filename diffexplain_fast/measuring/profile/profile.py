@@ -104,7 +104,7 @@ def merge_steps(parts: Sequence[Share]) -> list[Share]:
         merged.setdefault(re.sub(r"^step \d+", "steps", part.name), []).append(part)
     return [
         Share(
-            f"{len(group)} {name}" if name.startswith("steps") else name,
+            f"{len(group)} step{name[5:] if len(group) == 1 else name[4:]}" if name.startswith("steps") else name,
             sum(part.seconds for part in group),
             sum(part.launches for part in group),
             _in_order({kind: sum(part.families.get(kind, 0.0) for part in group) for kind in FAMILIES}),

@@ -1,23 +1,18 @@
 """One explanation from start to end: choose the starts, optimise, and score on unseen draws."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer.budget import MODES
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
-from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
-from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of, spent_by
-from diffexplain_fast.methods.diffexplainer.shown import is_shown
+from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
-from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+from diffexplain_fast.records import Json
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -29,71 +24,12 @@ _NEAREST = 5
 """Vocabulary words reported for each soft token."""
 
 
-def explain_otherwise(
-    problem: Problem,
-    options: Options,
-    first: Explanation,
-    modes: int,
-    checkpoint: str | Path | None = None,
-    callback: Callback | None = None,
-) -> None:
-    """Add further explanations of the same target, each with words or pictures of its own, to ``first.others``.
-
-    One that says what nearly all pictures of an earlier one show is no other explanation: it is looked for once more,
-    away from what both say.
-
-    Args:
-        problem: as in ``explain_target``.
-        options: as there.
-        first: what ``explain_target`` returned; extended here.
-        modes: explanations in all, ``first`` counted; none begins when those before have spent the budget.
-        checkpoint: folder of the first; each of the others has a folder in it.
-        callback: as there.
-    """
-    for number in range(1, modes):
-        there = (first, *first.others)
-        before = [soft_of_name_or_prompt(problem, found) for found in there]
-        other = problem.after(before, spent_by(there))
-        if other.cost.leaves_out(MODES):
-            first.settings["found"]["left_out"] += other.cost.left_out
-            return
-        folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
-        found = explain_target(other, options, folder, callback)
-        said = soft_of_name_or_prompt(problem, found)
-        asked = problem.after([said], spent_by((*there, found)))
-        if not asked.cost.is_at_limit and any(is_shown(asked, one.images) for one in there):
-            again, repeated = problem.after([*before, said], spent_by((*there, found))), found
-            folder = None if folder is None else folder.with_name(f"{folder.name}-again")
-            found = explain_target(again, options, folder, callback)
-            _add_cost(found, repeated.settings["found"]["cost"])
-        _add_cost(found, asked.cost.record())
-        first.others.append(found)
-
-
-def _add_cost(found: Explanation, more: Spent) -> None:
-    """Count to an explanation what was spent on it elsewhere."""
-    cost: Spent = found.settings["found"]["cost"]
-    total = Spent(
-        forward=cost["forward"] + more["forward"],
-        gradient=cost["gradient"] + more["gradient"],
-        seconds=cost["seconds"] + more["seconds"],
-    )
-    found.settings["found"]["cost"] = total
-
-
-def soft_of_name_or_prompt(problem: Problem, found: Explanation) -> torch.Tensor:
-    """Return soft tokens [n, d] that say what was found and nothing else: its name where it has one that convinces."""
-    text, tokens = " ".join(found.named["words"]) if found.named else "", len(found.prompt_embeds)
-    if text and fits(problem.pipeline, text, tokens):
-        return soft_from_text(problem.pipeline, text, tokens)
-    return found.prompt_embeds.to(problem.pipeline.device)
-
-
 def explain_target(
     problem: Problem,
     options: Options,
     checkpoint: str | Path | None = None,
     callback: Callback | None = None,
+    asked: Mapping[str, Json] | None = None,
 ) -> Explanation:
     """Find a soft prompt whose pictures maximise a target, and score it on unseen draws.
 
@@ -102,6 +38,7 @@ def explain_target(
         options: how to optimise and to score.
         checkpoint: folder to resume from and to write checkpoints to; None for none.
         callback: receives a ``Progress`` after every step; None for nobody.
+        asked: options as the caller gave them where ``options`` have what came of them, for settings and checkpoints.
 
     Returns:
         The explanation.
@@ -116,13 +53,14 @@ def explain_target(
     problem.cost.limit = read_limit(options.budget)
     if checkpoint is not None:
         configuration = configuration_of(problem, options)
-        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
+        checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER, asked)
     state = optimised(problem, options, checkpoints, callback)
     name_result(problem, options, state, checkpoints, callback)
     class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     counts = (options.n_score, min(options.n_score, used), options.n_images)
     found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
+    given = {"asked": {**asked}} if asked else {}
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(
         target=problem.target.describe(),
@@ -132,7 +70,11 @@ def explain_target(
         activation=found.activation,
         words=[[Word(*pair) for pair in token] for token in problem.pipeline.nearest_words(state.best, _NEAREST)],
         history=list(state.history),
-        settings=identity | settings_of(problem, options, state, class_prompt) | {"seconds": seconds} | found.settings,
+        settings=identity
+        | settings_of(problem, options, state, class_prompt)
+        | given
+        | {"seconds": seconds}
+        | found.settings,
         truth=truth,
         output=problem.classifier.output or SOFTMAX,
         reached=found.reached,

@@ -1,12 +1,14 @@
 """The options of an explanation, checked once and early."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
 from diffexplain_fast.methods.diffexplainer.checks import check_candidates, checked_count, checked_number
 from diffexplain_fast.models.labels import check_text
 from diffexplain_fast.runs.spending import read_limit
+
+AUTO, _PICTURES = "auto", "images_per_step"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,9 @@ class Options:
         iterations: optimisation steps of one attempt, at least 1.
         lr: step size of Adam in units of the root mean square of the vocabulary's embeddings, so that it means the
             same for every text encoder.
-        images_per_step: start latents of one step, at least 1.
+        images_per_step: start latents of one step, at least 1. ``explain`` also takes "auto": of 1, 2, 4 and 8 the
+            number that takes the least time for each picture under the limit ``memory``, the largest of those that take
+            nearly the same. Without a limit nothing decides, so it is the default. A run that resumes keeps its number.
         start: "auto" (screened words and the class name, the best first; where they do not suffice, or there are too
             many words, a search with gradients), "screen" (screened words), "gradient" (a search without any word),
             "class_name", "random" (near the mean of the vocabulary), or the words to start from.
@@ -60,7 +64,7 @@ class Options:
     n_tokens: int = 3
     iterations: int = 30
     lr: float = 0.05
-    images_per_step: int = 2
+    images_per_step: int = field(default=2, metadata={"given": int | str})
     start: str = "auto"
     restarts: int = 1
     restart_below: float = 0.75
@@ -118,11 +122,16 @@ class Options:
         object.__setattr__(self, name, value)
 
 
+def is_auto(given: Mapping[str, object]) -> bool:
+    """Whether the caller leaves the pictures of a step to the memory."""
+    return given.get(_PICTURES) == AUTO
+
+
 def options_from(given: Mapping[str, object], others: Sequence[str] = ()) -> Options:
     """Return options by name.
 
     Args:
-        given: values by name of option.
+        given: values by name of option; for images_per_step "auto" the default stands until ``is_auto`` is answered.
         others: names that are known beside the options, for the message.
 
     Raises:
@@ -130,6 +139,10 @@ def options_from(given: Mapping[str, object], others: Sequence[str] = ()) -> Opt
         ValueError: an option out of its range.
     """
     known = [option.name for option in fields(Options)]
+    if isinstance(pictures := given.get(_PICTURES), str):
+        if pictures != AUTO:
+            raise wrong_value(_PICTURES, f'a whole number of at least 1, or "{AUTO}"', repr(pictures))
+        given = {name: value for name, value in given.items() if name != _PICTURES}
     for name in given:
         if name not in known:
             raise TypeError(str(unknown_name("option", name, [*known, *others])))

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.shelf import Shelf
 from diffexplain_fast.engine.lean.unet import LeanUNet
-from diffexplain_fast.engine.memory.counting import Counting, live_bytes
+from diffexplain_fast.engine.memory.counting import Counting, Results, live_bytes
 from diffexplain_fast.engine.memory.tape import Memory
 from tests.tiny import tiny_sd
 
@@ -85,7 +85,7 @@ def test_a_step_keeps_what_its_shelf_counts_and_computes_no_kept_result_again() 
             assert kept is not None
             if kept.shelf is not None:
                 assert live.now == kept.shelf.nbytes + out.nbytes
-        with Counting({}) as counting:
+        with Counting(Results()) as counting:
             gradients[name] = memory.backward(part, level, [kept], [sample, *text], [torch.ones_like(out)])
         flop[name] = counting.flop
         assert kept.shelf is None or kept.shelf.nbytes == 0

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffexplain_fast.engine.memory.counting import Counting, count, hollow, live_bytes
+from diffexplain_fast.engine.memory.counting import Counting, Results, count, hollow, live_bytes
 from diffexplain_fast.ops.attention import attention
 
 SIZE, FLOAT = 1024, 4
@@ -116,7 +116,7 @@ def test_meta_tensors_count_as_fake_ones_do():
 
 def test_results_of_another_count_change_nothing_but_the_time():
     forward, weights = small_model()
-    twins, results = [weight.to("meta") for weight in weights], {}
+    twins, results = [weight.to("meta") for weight in weights], Results()
     shapes = [torch.empty(1, 8, size, size, device="meta") for size in (6, 9, 6)]
     alone = [count(lambda pixels: forward(pixels, *twins), [x], twins) for x in shapes]
     assert [count(lambda pixels: forward(pixels, *twins), [x], twins, results) for x in shapes] == alone
@@ -124,7 +124,7 @@ def test_results_of_another_count_change_nothing_but_the_time():
 
 
 def test_a_list_of_results_stays_a_list_when_it_is_known_from_before():
-    tensors, results = [torch.empty(2, device="meta"), torch.empty(3, device="meta")], {}
+    tensors, results = [torch.empty(2, device="meta"), torch.empty(3, device="meta")], Results()
     shapes = []
     with Counting(results):
         for _ in range(2):
@@ -182,7 +182,7 @@ def test_the_largest_convolutions_operands_are_counted():
     with torch.device("meta"):
         image, small, large = torch.empty(1, 4, 8, 8), torch.empty(2, 4, 3, 3), torch.empty(6, 2, 3, 3)
     weights = [small, large]
-    results = {}
+    results = Results()
     for _ in range(2):  # the second time from the operations that are known
         found = count(lambda x: F.conv2d(F.conv2d(x, small, padding=1), large), [image], weights, results)
         assert found.operands == FLOAT * max(4 * 64 + 72 + 2 * 64, 2 * 64 + 108 + 6 * 36)

@@ -47,3 +47,16 @@ def test_a_deterministic_call_is_planned_for_its_own_kernels(counted: list[bool]
     with torch.autocast("cpu", torch.bfloat16):
         assert sampler.plan is not None
     assert counted and all(counted)
+
+
+def test_another_reserve_is_planned_without_counting_again(counted: list[bool]) -> None:
+    sampler = sampler_for(Case(steps=2), "fast", torch.float32, memory="1GiB")
+    inputs = inputs_of("sd15", dtype=torch.float32)
+    results(sampler, inputs, ("prompt_embeds",))
+    assert sampler.plan is not None and sampler._engine is not None
+    spare = 2**30 - sampler.plan.peak * 9 // 10  # so that something is computed again
+    for reserve in (spare, spare + 1, None):
+        sampler.reserve(reserve)
+        results(sampler, inputs, ("prompt_embeds",))
+        assert sampler.plan.parts.get("reserve") == reserve and sampler.plan.peak <= 2**30
+    assert len(counted) == 3  # the plan that keeps everything, which does not fit, and all levels once

@@ -84,5 +84,5 @@ def test_steps_merge_into_one_share_each_way() -> None:
     assert merge_steps(parts) == [
         Share("2 steps", 3.0, 5, {"norm": 1.5, "host": 1.5}),
         parts[2],
-        Share("1 steps, backward", 1.0, 1, {}),
+        Share("1 step, backward", 1.0, 1, {}),
     ]

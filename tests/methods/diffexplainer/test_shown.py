@@ -10,11 +10,11 @@ import diffexplain_fast as dx
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.evaluation import pictures_of
 from diffexplain_fast.evidence.problem import Problem
-from diffexplain_fast.methods.diffexplainer import describing, explain
-from diffexplain_fast.methods.diffexplainer.explain import soft_of_name_or_prompt
+from diffexplain_fast.methods.diffexplainer import describing, otherwise
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.looking import looked_at
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.otherwise import soft_of_name_or_prompt
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.shown import is_shown, lost, make_scale, shares
 from diffexplain_fast.models.classifier import Classifier
@@ -76,11 +76,13 @@ def test_an_explanation_that_repeats_an_earlier_one_is_looked_for_again(
     repeats: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with quick_explainer() as explainer:
-        first, second = (explainer.explain("boat", **QUICK | {"n_tokens": 2, "start": text}) for text in ("boat", "snow"))
+        first, second = (
+            explainer.explain("boat", **QUICK | {"n_tokens": 2, "start": text}) for text in ("boat", "snow")
+        )
     found, problems, spent = [second, deepcopy(second)], list[Problem](), deepcopy(second.settings["found"]["cost"])
-    monkeypatch.setattr(explain, "explain_target", lambda problem, *_: problems.append(problem) or found.pop(0))
-    monkeypatch.setattr(explain, "is_shown", lambda *_: repeats)
-    explain.explain_otherwise(problem_of(), Options(), first, 2)
+    monkeypatch.setattr(otherwise, "explain_target", lambda problem, *_: problems.append(problem) or found.pop(0))
+    monkeypatch.setattr(otherwise, "is_shown", lambda *_: repeats)
+    otherwise.explain_otherwise(problem_of(), Options(), first, 2)
     said = [one.prompt_embeds for one in (first, second)]
     assert [len(one.others) for one in problems] == ([1, 2] if repeats else [1])
     assert all(torch.equal(one, other) for one, other in zip(problems[-1].others, said, strict=False))
@@ -117,9 +119,9 @@ def test_a_further_explanation_looks_away_from_the_name(monkeypatch: pytest.Monk
     with quick_explainer() as explainer:
         found = explainer.explain("boat", **QUICK | {"n_tokens": 2})
     problems: list[Problem] = []
-    monkeypatch.setattr(explain, "explain_target", lambda problem, *_: problems.append(problem) or found)
+    monkeypatch.setattr(otherwise, "explain_target", lambda problem, *_: problems.append(problem) or found)
     problem = problem_of()
-    explain.explain_otherwise(problem, Options(), replace(found, named={"words": ["snow"]}), 2)
+    otherwise.explain_otherwise(problem, Options(), replace(found, named={"words": ["snow"]}), 2)
     assert torch.equal(problems[0].others[0], soft_from_text(problem.pipeline, "snow", 2))
 
 
