@@ -113,7 +113,7 @@ def test_a_rung_ends_where_every_picture_of_a_prompt_convinces() -> None:
     problem = problem_of(Certain())
     kept = Kept(cost=problem.cost)
     found = search(problem, kept, stop_probability=0.9)
-    description = torch.tensor(kept.scores['["search", 0, "described", 0]']).reshape(1, 2, -1)
+    description = torch.tensor(kept.scores['["search", 0, "prompt of description", 0]']).reshape(1, 2, -1)
     assert found[0].origin == "description"
     known = torch.cat([description, random_prompts(problem, 2, 0)])
     assert all(bool((known - start.soft).abs().amax((1, 2)).min() < 1e-6) for start in found), "none has moved"
