@@ -112,6 +112,7 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
+            | {"screened_only": sum(row.screened for row in found.rows)}
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},

@@ -86,7 +86,7 @@ def summary(result: Attribution) -> str:
     """
     lines = [f"{result.label or result.target}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
     for effect in result.effects[:_SHOWN]:
-        note = "" if effect.n else "  (no edit was verified)"
+        note = "" if effect.n else f"  ({'screened only, not edited' if effect.screened else 'no edit was verified'})"
         lines.append(f"  {effect.concept:28} {effect.effect:+7.2f}  {interval_text(effect)}{note}")
     for i, flip in enumerate(result.counterfactuals):
         if flip is not None and flip.flipped:

@@ -99,7 +99,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
     name = plain(result.label or result.target)
-    axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified")
+    axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified, or none was made")
     return figure, axes
 
 
@@ -111,7 +111,10 @@ def _section(result: Attribution, number: int) -> Section:
         f"{editor}: {max(map(abs, values)):.2f}" for editor, values in result.placebos.items() if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
-    title, effects = result.label or result.target, sorted(result.effects, key=lambda one: -abs(one.effect))
+    title, effects = (
+        result.label or result.target,
+        sorted(result.effects, key=lambda one: (one.screened, -abs(one.effect))),
+    )
     verdict = _verdict(title, effects)
     return Section(f"attribution-{number}", result, title, verdict, cases, effects, largest, placebo, settings)
 

@@ -71,7 +71,11 @@ def summarise(result: Drawn) -> str:
         more = [f"... and {len(said) - _SENTENCES} verdicts more"] if len(said) > _SENTENCES else []
         return "\n  ".join([found, *effective_size(result), *said[:_SENTENCES], *more])
     if isinstance(result, Attribution):
-        strongest = [f"{row.concept}: {row.effect:+.2f} {interval_text(row)}" for row in result.effects]
+        strongest = [
+            f"{row.concept}: {row.effect:+.2f} "
+            + ("(screened only, not edited)" if row.screened else interval_text(row))
+            for row in result.effects
+        ]
         found = f"Attribution of {result.label or result.target} on {len(result.images)} pictures; effects:"
         return "\n  ".join([found, *strongest[:_SENTENCES], *filter(None, [result.unmeasured])])
     return summarise_explanation(_explanation(result))

@@ -37,7 +37,7 @@ class Attribution(Drawn):
         captions: of the pictures, as edits used them.
         taxonomy: the concepts.
         rows: one for each picture and concept that the picture does not show already.
-        effects: over all pictures, the largest first.
+        effects: over all pictures, the largest first; concepts that were only screened come last.
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
             edit of it was verified.
@@ -68,16 +68,23 @@ class Attribution(Drawn):
 
     @property
     def unmeasured(self) -> str:
-        """What of ``errors`` and ``placebos`` was not measured, in sentences; "" where nothing that counts is missing.
+        """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
-        The budget may have left out errors. Without placebos, of which ``editor="guide"`` has none, p-values over
-        several pictures are those of Student's test alone.
+        The budget may have left out errors. Of many concepts most are only screened on a picture. Without placebos, of
+        which ``editor="guide"`` has none, p-values over several pictures are those of Student's test alone.
         """
         count = len(self.settings.get("redraws_left_out") or [])
         said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
-        several = max(Counter(row.concept for row in self.rows).values(), default=0) > 1
+        edited = Counter(row.concept for row in self.rows if not row.screened)
+        several = max(edited.values(), default=0) > 1
         alone = "No placebo was made, so that p-values over pictures are those of Student's test alone."
-        return " ".join([said] * bool(count) + [alone] * (several and not any(self.placebos.values())))
+        screened = sum(row.screened for row in self.rows)
+        quick = (
+            f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "
+            "their effects are rough and not checked, and how far they err is not known."
+        )
+        alone_too = several and not any(self.placebos.values())
+        return " ".join([said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -133,9 +140,11 @@ class Attribution(Drawn):
     def tree(self) -> list[tuple[tuple[str, ...], float, float, float]]:
         """Return each inner node of the taxonomy with mean, least and largest effect of the concepts below it.
 
+        Concepts that were only screened are left out, and nodes below which no concept was edited.
+
         Source: DiffEx (CVPR 2025), section 3.2: a parent's effect is the distribution of its children's.
         """
-        known = {effect.concept: effect.effect for effect in self.effects}
+        known = {effect.concept: effect.effect for effect in self.effects if not effect.screened}
         found = []
         for path in self.taxonomy.inner:
             values = [known[concept.name] for concept in self.taxonomy.below(path) if concept.name in known]

@@ -8,20 +8,15 @@ from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
-from diffexplain_fast.methods.diffex.kinds import SWAP, place_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
-from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.screening import expected_rows, finalists
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work, measure_nulls
-from diffexplain_fast.records import Json
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.taxonomy import Concept, Taxonomy
-
-SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
-"""Above so many concepts all are screened in so few steps, and the strongest are edited in full."""
 
 
 class Findings(NamedTuple):
@@ -68,10 +63,10 @@ def attribute(
         work.append(Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := lab.jobs.of(scene, (concept,))) is not None]
         if i == 0 and jobs:
-            lab.budget.require(lab.least_rows(jobs[0]))
-        telling.rows = seeds * _expected(lab, jobs)
+            lab.budget.require(lab.rows(jobs[:1]))
+        telling.rows = seeds * expected_rows(lab, jobs)
         for seed in range(seeds):
-            some, beside = _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
+            some, beside = finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
     placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
@@ -87,39 +82,11 @@ def attribute(
     return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
 
 
-def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
-    """Return the jobs that are edited in full: all of a few, of many those that a quick edit finds strongest."""
-    rows = len(jobs) * SCREENING_STEPS
-    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
-        return jobs
-    before = lab.answers.ask(work.scene.decoded).value
-
-    def quick() -> Tensor:
-        return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
-
-    names: list[Json] = [job.names[0] for job in jobs]
-    sizes = lab.numbers("quick", work.scene, quick, steps=SCREENING_STEPS, concepts=names)
-    order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
-    work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
-    work.acting = {jobs[i].names[0]: place_of(jobs[i].changes) for i in order[FINALISTS:]}
-    return [jobs[i] for i in sorted(order[:FINALISTS])]
-
-
-def _expected(lab: Lab, jobs: list[Job]) -> int:
-    """Return about how many rows the edits of jobs take."""
-    if len(jobs) <= SCREENED_ABOVE:
-        return lab.drawing.rows(jobs, 0)
-    return len(jobs) * SCREENING_STEPS + lab.drawing.rows(jobs[:FINALISTS], 0)
-
-
 def _rows(work: Sequence[Work]) -> list[Row]:
     found = []
     for one in work:
         found += [row_of(one.scene.index, trials, one.null) for names, trials in one.trials.items() if len(names) == 1]
-        found += [
-            screened_row(one.scene.index, name, effect, one.null.at((name,)).spread(SWAP))
-            for name, effect in one.screened.items()
-        ]
+        found += [screened_row(one.scene.index, name, effect) for name, effect in one.screened.items()]
     return found
 
 

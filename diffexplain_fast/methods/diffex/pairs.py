@@ -22,7 +22,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
 
     All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
     other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone. Concepts without any
-    verified edit have no verified interaction, so they are left out if there are others.
+    verified edit have no verified interaction, so they are left out if there are others; those that were only screened
+    always are.
 
     Args:
         concepts: that were measured.
@@ -30,7 +31,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
         width: of the beam, at least 1.
     """
     sizes = {effect.concept: abs(effect.effect) for effect in effects}
-    drawn = {effect.concept for effect in effects if effect.n} or sizes.keys()
+    edited = {effect.concept for effect in effects if not effect.screened}
+    drawn = {effect.concept for effect in effects if effect.n} or edited
     known = [concept for concept in concepts if concept.name in drawn]
     pairs = [(a, b) for a, b in itertools.combinations(known, 2) if slot_of(a) != slot_of(b)]
     if len(pairs) > width**2:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.budget import Budget
+from diffexplain_fast.methods.diffex.costs import rows_of_try
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye
@@ -76,9 +77,9 @@ class Lab(NamedTuple):
         """Return whether a rejection by the verifier says that an edit has failed, and not that it is unsure."""
         return not any(name in self.eye.unsure for name in job.changes)
 
-    def least_rows(self, job: Job) -> int:
-        """Return the rows without which not even one try of a job can be drawn."""
-        return self.drawing.rows([job], 0)
+    def rows(self, jobs: Sequence[Job], attempt: int = 0) -> int:
+        """Return the rows that a try of jobs takes."""
+        return rows_of_try(self.drawing, jobs, attempt)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **given: Json | Tensor) -> list[float]:
         """Return numbers [n] that a step finds.
@@ -97,14 +98,14 @@ class Lab(NamedTuple):
     def _fitting(self, jobs: Sequence[Job], attempt: int) -> int:
         """Return of how many jobs, the first ones, the budget allows a try."""
         counts = range(len(jobs), 0, -1)
-        return next((n for n in counts if self.budget.allows(self.drawing.rows(jobs[:n], attempt))), 0)
+        return next((n for n in counts if self.budget.allows(self.rows(jobs[:n], attempt))), 0)
 
     def _kept(self, scene: Scene, jobs: Sequence[Job], beside: Sequence[Job]) -> int:
         """Return of how many jobs the budget allows a first try and the redraws, and keep the rows of these back."""
         before, regions = dict(self.budget.kept), self.drawing.regions
         for n in range(len(jobs), 0, -1):
             self.budget.kept = before | {scene.index: redraw_rows(regions, scene, [*beside, *jobs[:n]])}
-            if self.budget.allows(self.drawing.rows(jobs[:n], 0)):
+            if self.budget.allows(self.rows(jobs[:n])):
                 return n
         if before:
             self.budget.kept = before

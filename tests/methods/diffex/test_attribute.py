@@ -147,10 +147,10 @@ def test_captions_nobody_gave_are_chosen_by_the_denoisers_error() -> None:
 
 
 def test_many_concepts_are_screened_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffexplain_fast.methods.diffex import attribute
+    from diffexplain_fast.methods.diffex import screening
 
-    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
-    monkeypatch.setattr(attribute, "FINALISTS", 2)
+    monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(screening, "FINALISTS", 2)
     found = quick_attribution(
         taxonomy={"ground": ["snow", "desert", "tree", "house"]}, images=pictures(1), captions=["a fish"]
     )

@@ -76,10 +76,10 @@ def test_a_time_keeps_back_what_the_errors_take(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_concepts_that_were_only_screened_have_no_known_interval_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffexplain_fast.methods.diffex import attribute
+    from diffexplain_fast.methods.diffex import screening
 
-    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
-    monkeypatch.setattr(attribute, "FINALISTS", 1)
+    monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(screening, "FINALISTS", 1)
     found = attribution(budget=20)
     assert all(row.editor == "screening" and row.high == math.inf for row in found.rows if not row.n)
     assert all(effect.adjusted_p == 1 for effect in found.effects)
