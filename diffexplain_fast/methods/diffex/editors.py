@@ -38,7 +38,7 @@ class Editors:
     def edited(self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, quick: bool = False) -> Tensor:
         """Return the latents [B, c, h, w] of jobs that one editor draws."""
         if editor == kinds.GUIDE:
-            inversion = self.inversion(scene, "", kinds.QUICK_STEPS if quick else kinds.STEPS[editor], noise)
+            inversion = self.inversion(scene, "", kinds.steps_of(editor, quick)[0], noise)
             said = [[scene.said.get(name, "") for name in job.changes] for job in jobs]
             added = self._models.text([" ".join(job.changes.values()) for job in jobs])
             return guide(self._models, inversion, added, self._models.text([" ".join(words) for words in said]))
@@ -49,15 +49,12 @@ class Editors:
         self, scene: Scene, jobs: Sequence[Job], editor: str, noise: int, regions: Tensor, quick: bool = False
     ) -> Tensor:
         """Run an editor that replaces the caption, on regions [B, 1, h, w] where it has any."""
-        target, steps = self._models.text([job.caption for job in jobs]), kinds.STEPS[editor]
-        scales = kinds.GUIDANCE
-        if quick:
-            steps, scales = kinds.QUICK_STEPS, kinds.QUICK_GUIDANCE
+        target = self._models.text([job.caption for job in jobs])
+        steps, guidance = kinds.steps_of(editor, quick)
         if editor == kinds.INPAINT:
             # Fresh noise is drawn inside, so every try can share the picture's own noisy samples.
             table = ancestral_steps(self._models.pipeline.scheduler, steps)
             return inpaint(self._models, noised(table, scene.clean, self._seed), target, regions, seed=noise)
-        guidance = scales.get(editor, ())
         inversion = self.inversion(scene, scene.caption, steps, noise, guidance)
         strength = kinds.STRENGTH if editor == kinds.STRONGER else 1.0
         return swap(self._models, inversion, target, strength, regions if guidance else None)

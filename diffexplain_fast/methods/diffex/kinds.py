@@ -23,9 +23,6 @@ STRENGTH = 1.5
 """Of a stronger swap."""
 GROW = 2
 """Latents by which a region that is drawn anew is grown, and pixels by which one that is pasted is."""
-_ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, EARLY: 10, INPAINT: 10, GUIDE: 24}
-_ROWS_BEFORE = {**STEPS, GUIDED: 12, EARLY: 10, INPAINT: 0}
-_QUICK_ROWS = {SWAP: 3, GUIDED: 4, EARLY: 4, GUIDE: 9}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -116,29 +113,22 @@ def editors_record() -> JsonObject:
     }
 
 
-def rows_of(editor: str) -> int:
-    """Return the rows of the denoiser that one edit takes."""
-    return _ROWS[editor]
+def steps_of(editor: str, quick: bool = False) -> tuple[int, tuple[float, ...]]:
+    """Return the number of an editor's steps and their scales of guidance, () for none."""
+    if quick:
+        return QUICK_STEPS, QUICK_GUIDANCE.get(editor, ())
+    return STEPS[editor], GUIDANCE.get(editor, ())
 
 
-def rows_before(editor: str) -> int:
-    """Return the rows of the inversion that all edits of an editor share."""
-    return _ROWS_BEFORE[editor]
+def calls_of(editor: str, quick: bool = False) -> int:
+    """Return how often an edit asks the denoiser, without its inversion: its rows, where no batch is filled up."""
+    steps, scales = steps_of(editor, quick)
+    return steps * {STRONGER: 2, INPAINT: 2, GUIDE: 3}.get(editor, 1) + sum(scale != 1.0 for scale in scales)
 
 
 def quick_of(editor: str) -> str:
     """Return the editor whose quick version ranks the concepts of another one: as guided, and in as many steps."""
     return {STRONGER: SWAP, INPAINT: GUIDED}.get(editor, editor)
-
-
-def quick_rows(editor: str) -> tuple[int, int]:
-    """Return the rows of the denoiser that one quick edit takes, and those of the inversion that all of them share.
-
-    Args:
-        editor: that ``quick_of`` returns.
-    """
-    rows = _QUICK_ROWS[editor]
-    return rows, QUICK_STEPS if editor == GUIDE else rows
 
 
 def null_of(editor: str) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffexplain_fast.methods.diffex.costs import rows_of_placebo, rows_of_redraws
 from diffexplain_fast.methods.diffex.errors_at import NEW, has_redraws, place_at, redraws_at
-from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_before, rows_of
+from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -87,7 +88,7 @@ def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
     some = [trials[i] for i in np.random.default_rng(scene.index).permutation(len(trials))[:_PLACEBOS]]
     for editor in dict.fromkeys(null_of(trial.editor) for trial in some):
         masks = torch.stack([one.mask for one in some if null_of(one.editor) == editor])
-        if editor != GUIDE and lab.budget.allows((rows_of(editor) + rows_before(editor)) * len(masks)):
+        if editor != GUIDE and lab.budget.allows(rows_of_placebo(lab.drawing.models, editor) * len(masks)):
             run = partial(_placebos, lab, scene, editor, masks)
             found[editor] = lab.numbers("placebo", scene, run, editor=editor, masks=masks)
     return found
@@ -113,7 +114,7 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
     for kind, count in redraws_at(kinds).items():
         some = [trial for trial, its in zip(trials, kinds, strict=True) if its == kind]
         some = some[:: len(some) // count][:count]  # evenly from all of them
-        rows = rows_of(INPAINT) * count if has_redraws(lab.drawing.regions, kind) else 0
+        rows = rows_of_redraws(lab.drawing.models, count) if has_redraws(lab.drawing.regions, kind) else 0
         allowed = rows <= kept or lab.budget.allows(rows)
         kept -= min(rows, kept)
         places[kind] = _null_at(lab, scene, some, kind, bool(rows) and allowed)

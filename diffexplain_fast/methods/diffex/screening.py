@@ -20,7 +20,7 @@ def finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
 
     What the screening finds of the others is noted in the work.
     """
-    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows_of_screening(lab.drawing, jobs)):
+    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows_of_screening(lab.drawing, jobs, _AT_ONCE)):
         return jobs
 
     def quick() -> Tensor:
@@ -37,7 +37,7 @@ def expected_rows(lab: Lab, jobs: list[Job]) -> int:
     """Return about how many rows the edits of jobs take."""
     if len(jobs) <= SCREENED_ABOVE:
         return lab.rows(jobs)
-    return rows_of_screening(lab.drawing, jobs) + lab.rows(jobs[:FINALISTS])
+    return rows_of_screening(lab.drawing, jobs, _AT_ONCE) + lab.rows(jobs[:FINALISTS])
 
 
 def _sizes(lab: Lab, work: Work, jobs: list[Job]) -> Tensor:

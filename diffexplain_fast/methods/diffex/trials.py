@@ -8,9 +8,8 @@ from torch import Tensor
 
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.budget import Budget
-from diffexplain_fast.methods.diffex.costs import rows_of_try
+from diffexplain_fast.methods.diffex.costs import redraw_rows, rows_of_try
 from diffexplain_fast.methods.diffex.drawing import Drawing
-from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye
 from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import TRIES
@@ -78,8 +77,8 @@ class Lab(NamedTuple):
         return not any(name in self.eye.unsure for name in job.changes)
 
     def rows(self, jobs: Sequence[Job], attempt: int = 0) -> int:
-        """Return the rows that a try of jobs takes."""
-        return rows_of_try(self.drawing, jobs, attempt)
+        """Return the rows that a try of jobs takes, at most."""
+        return rows_of_try(self.drawing, self.eye, jobs, attempt)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **given: Json | Tensor) -> list[float]:
         """Return numbers [n] that a step finds.
@@ -102,9 +101,9 @@ class Lab(NamedTuple):
 
     def _kept(self, scene: Scene, jobs: Sequence[Job], beside: Sequence[Job]) -> int:
         """Return of how many jobs the budget allows a first try and the redraws, and keep the rows of these back."""
-        before, regions = dict(self.budget.kept), self.drawing.regions
+        before = dict(self.budget.kept)
         for n in range(len(jobs), 0, -1):
-            self.budget.kept = before | {scene.index: redraw_rows(regions, scene, [*beside, *jobs[:n]])}
+            self.budget.kept = before | {scene.index: redraw_rows(self.drawing, scene, [*beside, *jobs[:n]])}
             if self.budget.allows(self.rows(jobs[:n])):
                 return n
         if before:

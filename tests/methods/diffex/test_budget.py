@@ -18,8 +18,8 @@ QUESTION: dict[str, Any] = {
     "captions": ["a red fish on grass"],
     "editor": "swap",
 }
-FIRST = 16
-"""Rows of the first edit: eight steps of the inversion, which all share, and its own eight."""
+FIRST = 24
+"""Rows of the first edit: eight steps of the inversion, which all share, its own eight, and eight of its check."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,6 @@ def test_concepts_that_were_only_screened_have_no_known_interval_either(monkeypa
 
     monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
     monkeypatch.setattr(screening, "FINALISTS", 1)
-    found = attribution(budget=20)
+    found = attribution(budget=FIRST)
     assert all(row.editor == "screening" and row.high == math.inf for row in found.rows if not row.n)
     assert all(effect.adjusted_p == 1 for effect in found.effects)

@@ -107,4 +107,7 @@ def test_a_screening_runs_as_many_rows_as_are_reckoned(asked: str) -> None:
     scene = drawing.scene(0, pictures(1), "a fish")
     jobs = [job for one in taxonomy.concepts if (job := job_of(scene, (one,), wording)) is not None]
     drawn = drawing.quick(scene, jobs)
-    assert models.denoiser_rows == rows_of_screening(drawing, jobs) and len(drawn.pixels) == len(jobs) == 5
+    assert (
+        models.denoiser_rows == rows_of_screening(drawing, jobs, at_once=len(jobs))
+        and len(drawn.pixels) == len(jobs) == 5
+    )
