@@ -61,15 +61,19 @@ class Lab(NamedTuple):
         found: dict[int, Trial] = {}
         todo = list(range(len(jobs)))
         for attempt in range(tries):
-            some = [jobs[i] for i in todo]
-            fits = self._fitting(some, attempt) if attempt or beside is None else self._kept(scene, some, beside)
-            todo = todo[:fits]
-            if not todo:
-                break
-            for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
-                if trial.verified or attempt == 0:
-                    found[i] = trial
-            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
+            left, todo = todo, []
+            while left:
+                some = [jobs[i] for i in left[: self.budget.at_once(len(left))]]
+                if attempt or beside is None:
+                    fits = self._fitting(some, attempt)
+                else:
+                    fits = self._kept(scene, some, [*beside, *(jobs[i] for i in found)])
+                now, left = left[:fits], left[fits:] if fits == len(some) else []
+                if now:
+                    for i, trial in zip(now, self._once(scene, some[:fits], attempt, seed), strict=True):
+                        if trial.verified or attempt == 0:
+                            found[i] = trial
+                todo += [i for i in now if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
         return [found[i] for i in sorted(found)]
 
     def believes(self, job: Job) -> bool:

@@ -27,7 +27,7 @@ def tried(unsure: tuple[str, ...], appears_at: dict[str, int]) -> dict[str, int]
             good = [attempt >= appears_at[job.changes[0]] for job in jobs]
             return [SimpleNamespace(verified=one, verdict=Verdict(one)) for one in good]
 
-    budget = SimpleNamespace(allows=lambda rows: True)
+    budget = SimpleNamespace(allows=lambda rows: True, at_once=lambda jobs: jobs)
     lab: Any = Counted(None, SimpleNamespace(unsure=unsure), None, budget, None, None)  # type: ignore[arg-type]
     lab.run(None, [SimpleNamespace(changes=(name,)) for name in appears_at])
     return counts
