@@ -86,7 +86,11 @@ def _rows(work: Sequence[Work]) -> list[Row]:
     found = []
     for one in work:
         found += [row_of(one.scene.index, trials, one.null) for names, trials in one.trials.items() if len(names) == 1]
-        found += [screened_row(one.scene.index, name, effect) for name, effect in one.screened.items()]
+        found += [
+            screened_row(one.scene.index, name, effect)
+            for name, effect in one.screened.items()
+            if (name,) not in one.trials
+        ]
     return found
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.costs import rows_of_screening
+from diffexplain_fast.methods.diffex.costs import redraw_rows, rows_of_screening
 from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work
@@ -18,9 +18,13 @@ _AT_ONCE = 32
 def finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     """Return the jobs that are edited in full: all of a few, of many those that a quick edit finds strongest.
 
-    What the screening finds of the others is noted in the work.
+    They come in the order of their strength, so that a budget leaves out the weakest; what the screening finds of all
+    jobs is noted in the work. Where it would leave no rows for one edit with its errors, nothing is screened.
     """
-    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows_of_screening(lab.drawing, jobs, _AT_ONCE)):
+    if len(jobs) <= SCREENED_ABOVE:
+        return jobs
+    one = max(lab.rows([job]) + redraw_rows(lab.drawing, work.scene, [job]) for job in jobs)
+    if not lab.budget.allows(rows_of_screening(lab.drawing, jobs, _AT_ONCE) + one):
         return jobs
 
     def quick() -> Tensor:
@@ -29,8 +33,8 @@ def finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     names: list[Json] = [job.names[0] for job in jobs]
     sizes = lab.numbers("screening", work.scene, quick, concepts=names)
     order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
-    work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
-    return [jobs[i] for i in sorted(order[:FINALISTS])]
+    work.screened = {jobs[i].names[0]: sizes[i] for i in order}
+    return [jobs[i] for i in order[:FINALISTS]]
 
 
 def expected_rows(lab: Lab, jobs: list[Job]) -> int:

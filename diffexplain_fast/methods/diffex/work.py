@@ -13,7 +13,7 @@ from diffexplain_fast.methods.diffex.trials import Lab
 
 @dataclass
 class Work:
-    """One picture's trials by names of concepts, what was only screened, and the null of all."""
+    """One picture's trials by names of concepts, what a screening found, and the null of all."""
 
     scene: Scene
     trials: dict[Names, list[Trial]] = field(default_factory=dict)
@@ -51,6 +51,7 @@ def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling) -> Placebos:
     for one in telling.each("placebo", work):
         # Redraws first: rows are kept back for them, and placebos may take what is left.
         one.null = null_of_picture(lab, one.scene, one.all)
+        one.null.unknown = one.null.unknown or bool(one.screened and not one.trials)
         for editor, values in placebos_of(lab, one.scene, one.all).items():
             placebos.setdefault(editor, []).extend(values)
     for one in work:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from diffexplain_fast import tinyworld
 from diffexplain_fast.cli.attribute import summary
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
-from diffexplain_fast.methods.diffex import screening
+from diffexplain_fast.methods.diffex import screening, setup
 from diffexplain_fast.methods.diffex.costs import rows_of_screening
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.kinds import EDITORS
@@ -19,7 +20,9 @@ from diffexplain_fast.methods.diffex.nulls import Null
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
 from diffexplain_fast.methods.diffex.scene import job_of
 from diffexplain_fast.methods.diffex.summary import effects_of, screened_row
+from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.wording import PlainWording
+from diffexplain_fast.methods.diffex.work import Work, measure_nulls
 from diffexplain_fast.models.loading import load_pipeline
 from tests.methods.diffex.test_summary import rows_by
 from tests.methods.diffex.worlds import Left, pictures, quick_attribution
@@ -111,3 +114,29 @@ def test_a_screening_runs_as_many_rows_as_are_reckoned(asked: str) -> None:
         models.denoiser_rows == rows_of_screening(drawing, jobs, at_once=len(jobs))
         and len(drawn.pixels) == len(jobs) == 5
     )
+
+
+@pytest.mark.usefixtures("few")
+def test_rows_for_an_edit_and_its_errors_are_kept_back_before_a_screening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "FINALISTS", 2)
+    monkeypatch.setattr(setup, "shipped_with", lambda _: Shipped(segmenter=Left()))  # type: ignore[arg-type]
+    question = QUESTION | {"taxonomy": {"background": WORDS}, "captions": ["a fish on grass"]}
+    whole = quick_attribution(**question)
+    screened, one = 4 * 4 + 4, 10 + 10 + 8 + 10
+    strongest = [row.concept for row in whole.rows if row.screened is False]
+    for budget in (one, screened + one - 1, screened + one, screened + one + 10):
+        found = quick_attribution(**question, budget=budget)
+        edited = [row.concept for row in found.rows if not row.screened]
+        assert edited and found.denoiser_rows <= budget and found.settings["redraws_left_out"] == []
+        if budget < screened + one:
+            assert edited[0] == "background:snow" and len(edited) == len(found.rows)  # nothing was screened
+        else:
+            assert edited == strongest[:1] and len(found.rows) == 4
+
+
+def test_a_picture_that_was_only_screened_has_unmeasured_errors() -> None:
+    null = Null()
+    lab: Any = SimpleNamespace(budget=SimpleNamespace(release=lambda picture: 0))
+    work = Work(SimpleNamespace(index=0), screened={"a": 1.0})  # type: ignore[arg-type]
+    measure_nulls(lab, [work], Telling(None, None))  # type: ignore[arg-type]
+    assert work.null.left_out and not null.left_out
