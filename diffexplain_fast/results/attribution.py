@@ -71,13 +71,13 @@ class Attribution(Drawn):
         """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
         The budget may have left out errors. Of many concepts most are only screened on a picture. Without placebos, of
-        which ``editor="guide"`` has none, p-values over several pictures are those of Student's test alone.
+        which ``editor="guide"`` has none, p-values over pictures are of Student's test and the errors of edits alone.
         """
         count = len(self.settings.get("redraws_left_out") or [])
         said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
         edited = Counter(row.concept for row in self.rows if not row.screened)
         several = max(edited.values(), default=0) > 1
-        alone = "No placebo was made, so that p-values over pictures are those of Student's test alone."
+        alone = "No placebo was made: p-values over pictures come from Student's test and the errors of edits alone."
         screened = sum(row.screened for row in self.rows)
         quick = (
             f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "

@@ -55,14 +55,14 @@ class Effect:
         concept: its name.
         effect: mean over the pictures with a verified edit, over all pictures where there is none. Of a concept that
             was only screened, and edited on no picture, it is the mean of what quick edits have shown.
-        low: lower end of the 95 % interval, over pictures; of one picture its own, which may be infinite. It is
-            infinite of a concept that was only screened.
+        low: lower end of the 95 % interval, over pictures, and no nearer than the errors of edits on each picture
+            allow; of one picture its own, which may be infinite. It is infinite of a concept that was only screened.
         high: upper end.
         adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1 of
             a single picture where a budget ended before that was measured, and of a concept that was only screened,
-            because nothing was tested. Of several pictures without placebos it is that of Student's test; see
-            ``Attribution.unmeasured``.
-        n: pictures with a verified edit.
+            because nothing was tested. Of several pictures without placebos it is that of Student's test and of the
+            errors of edits; see ``Attribution.unmeasured``.
+        n: pictures with a verified edit; equal pictures are one.
         effect_all: the same mean over all pictures with an edit, verified or not.
         success: share of verified edits; None of a concept that was only screened.
     """

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
@@ -70,12 +71,13 @@ def attribute(
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
     placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
-    effects = effects_of(rows, nulls)
+    same = [next(j for j in range(i + 1) if torch.equal(pixels[j], pixels[i])) for i in range(len(pixels))]
+    effects = effects_of(rows, nulls, same)
     pairs = chosen_pairs(taxonomy.concepts, effects, beam_width)
     for one in telling.each("joint", work):
         _draw_pairs(lab, one, pairs)
     flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
-    interactions = interactions_of([one.trials for one in work], nulls)
+    interactions = interactions_of([one.trials for one in work], nulls, same)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
     found = {i: _edits(lab, one) for i, one in enumerate(work)}

@@ -15,7 +15,7 @@ from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
-from diffexplain_fast.stats.placebo import placebo_p, placebo_spread
+from diffexplain_fast.stats.placebo import Error, placebo_error
 
 _PLACEBOS = 2
 """Placebos of each picture, made as edits chosen by chance were: so editors have the share that they have of edits."""
@@ -65,16 +65,18 @@ class Null:
 
     def spread(self, *editors: str) -> float:
         """Return the largest half-width of the 95 % interval of one effect by an editor, infinite if none is known."""
-        values = [self._values(editor) for editor in editors]
-        known = not self.unknown and (any(values) or self.autoencoder)
-        return max(placebo_spread(some, twice=self.autoencoder) for some in values) if known else math.inf
+        errors = [error for editor in editors if (error := self.error(editor)) is not None]
+        return max((error.spread() for error in errors), default=math.inf)
+
+    def error(self, editor: str) -> Error | None:
+        """Return the error of one effect by an editor, None if it is not known."""
+        found = placebo_error(self.redraws or null_for(editor, self.placebos), self.autoencoder)
+        return None if self.unknown or not found.freedom else found
 
     def p(self, effect: float, editor: str) -> float:
         """Return how probable an effect of at least this size is where a concept does nothing; 1 if unknown."""
-        return 1.0 if self.unknown else placebo_p(effect, self._values(editor), self.autoencoder)
-
-    def _values(self, editor: str) -> Sequence[float]:
-        return self.redraws or null_for(editor, self.placebos)
+        error = self.error(editor)
+        return error.p(effect) if error is not None else 1.0
 
 
 def null_for(editor: str, placebos: Mapping[str, Sequence[float]]) -> Sequence[float]:

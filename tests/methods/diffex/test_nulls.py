@@ -72,8 +72,11 @@ def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_studen
     null = Null([0.3, -0.3, 0.3])
     (one,) = interactions_of([found], [null])
     assert one.effect == 1 and one.high - 1 == pytest.approx(3**0.5 * T3 * 0.3, rel=1e-6)
-    (two,) = interactions_of([found, found], [null, Null([9.0])])
-    assert (two.low, two.high) == (1, 1)  # both pictures agree
+    (two,) = interactions_of([found, found], [null, null])
+    half = scipy.stats.t.ppf(0.975, 18) * (3 * 0.3**2 / 2) ** 0.5  # both pictures agree better than each is right
+    assert (two.low, two.high) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+    (two,) = interactions_of([found, found], [Null(unknown=True)] * 2)
+    assert (two.low, two.high) == (1, 1)
 
 
 def test_an_interaction_has_the_errors_of_the_picture_that_it_is_of() -> None:
