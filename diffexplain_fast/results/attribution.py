@@ -47,6 +47,8 @@ class Attribution(Drawn):
         found: all edited pictures by number of the picture.
         errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
             come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
+        recognised: numbers of the pictures that the classifier recognises as the target class; None in an attribution
+            that was saved by a version that did not keep it.
         gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
     """
 
@@ -65,6 +67,7 @@ class Attribution(Drawn):
     found: dict[int, list[Edit]]
     errors: dict[str, list[float]] = field(default_factory=dict)
     gradcam: np.ndarray | None = None
+    recognised: list[int] | None = None
 
     @property
     def unmeasured(self) -> str:
@@ -83,8 +86,10 @@ class Attribution(Drawn):
             f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "
             "their effects are rough and not checked, and how far they err is not known."
         )
+        whole = not self.rows and not any(self.settings.get(key) for key in ("budget_used_up", "captions_too_long"))
+        shown = "Nothing was edited: every picture shows all concepts already."
         alone_too = several and not any(self.placebos.values())
-        return " ".join([said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
+        return " ".join([shown] * whole + [said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -171,7 +176,7 @@ class Attribution(Drawn):
         """
         if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
-        return flips_of(self.found, top)
+        return flips_of(self.found, top, None if self.recognised is None else len(self.recognised))
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return ``rows`` as a table of pandas.

@@ -30,6 +30,7 @@ class Findings(NamedTuple):
     placebos: dict[str, list[float]]
     errors: dict[str, list[float]]
     found: dict[int, list[Edit]]
+    recognised: list[int]
     work: list[Work]
 
 
@@ -58,12 +59,13 @@ def attribute(
 
     Source: DiffEx (CVPR 2025), algorithm 1, with leaves that are screened instead of pruned by their parents.
     """
-    work, telling = [], Telling(lab.drawing.models, callback)
+    work, required, telling = [], False, Telling(lab.drawing.models, callback)
     for i, caption in telling.edits([*enumerate(captions)]):
         scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
         work.append(Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := lab.jobs.of(scene, (concept,))) is not None]
-        if i == 0 and jobs:
+        if jobs and not required:
+            required = True
             lab.budget.require(lab.rows(jobs[:1]))
         telling.rows = seeds * expected_rows(lab, jobs)
         for seed in range(seeds):
@@ -81,7 +83,8 @@ def attribute(
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
     found = {i: _edits(lab, one) for i, one in enumerate(work)}
-    return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
+    recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
+    return Findings(rows, effects, interactions, flips, placebos, errors, found, recognised, work)
 
 
 def _rows(work: Sequence[Work]) -> list[Row]:
