@@ -1,5 +1,6 @@
 """Pictures that a caller gives: of any mode in colours of 8 bits, and pixels in their range."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,10 +31,41 @@ def in_colour(image: Image.Image) -> Image.Image:
         if not np.isfinite(values).all():
             raise ValueError("numbers that are not finite")
         image = Image.fromarray((255 * values / max(float(values.max()), 1.0)).clip(0, 255).astype(np.uint8))
+    if image.mode == "La":
+        image = image.convert("LA")
     if "A" in image.getbands() or "transparency" in image.info:
         whole = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", whole.size, (*_PAPER, 255)), whole)
     return image.convert("RGB")
+
+
+@contextmanager
+def first_picture(image: Image.Image) -> Iterator[Image.Image]:
+    """Give the first picture of an animation, or of a file of several pages; it stays where the caller left it.
+
+    Args:
+        image: any picture, which may have one frame only.
+
+    Raises:
+        OSError: a file that is cut off; ``reading`` names the argument.
+    """
+    frame, file = image.tell(), getattr(image, "_fp", None)
+    if not frame:
+        yield image
+    elif image.format == "PNG" and file is not None:
+        # Pillow does not find the second picture of a PNG again after the first one.
+        place = file.tell()
+        file.seek(0)
+        whole = io.BytesIO(file.read())
+        file.seek(place)
+        with Image.open(whole) as first:
+            yield first
+    else:
+        image.seek(0)
+        try:
+            yield image
+        finally:
+            image.seek(frame)
 
 
 @contextmanager

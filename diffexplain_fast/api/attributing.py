@@ -62,7 +62,8 @@ class Attributing:
                 concept whose word does not fit into the text encoder beside a long caption is left out, with a warning.
             checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result.
                 One of more seeds keeps what there is, one of a larger budget the pictures of which every concept was
-                edited: the concepts of the one at which the budget ended are edited anew. None to keep nothing.
+                edited: the concepts of the one at which the budget ended are edited anew. A time budget draws
+                in small batches, which only runs with a time keep. None to keep nothing.
             gradcam: whether Grad-CAM, which says where and not what, is computed beside it; or a layer for it. See
                 ``maps.gradcam``.
             callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
@@ -112,6 +113,7 @@ class Attributing:
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes)
             | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
+            | {"screened_only": sum(row.screened for row in found.rows)}
             | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed}
             | {"unit": setup.lab.answers.unit},
             gradcam=where,

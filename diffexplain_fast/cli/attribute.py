@@ -11,7 +11,7 @@ from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.results.attribution import UNVERIFIED, Attribution, said_of
+from diffexplain_fast.results.attribution import Attribution, note_of, said_of
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target, shown_target
 
@@ -88,8 +88,7 @@ def summary(result: Attribution) -> str:
     lines = [f"{name}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
     for effect in result.effects[:_SHOWN]:
         said, interval = said_of(effect)
-        note = "" if effect.n else UNVERIFIED
-        lines.append(f"  {effect.concept:28} {said:>7}  {interval}{note}")
+        lines.append(f"  {effect.concept:28} {said:>7}  {interval}{note_of(effect)}")
     if len(result.effects) > _SHOWN:
         lines.append(f"  ... and {len(result.effects) - _SHOWN} concepts more")
     for i, flip in enumerate(result.counterfactuals):

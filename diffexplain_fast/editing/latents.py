@@ -131,6 +131,11 @@ class LatentModels:
 
         return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
 
+    def counted(self, count: int) -> int:
+        """Return the rows that the denoiser runs for so many at once, those that fill up a batch included."""
+        last = count % self.rows
+        return count - last + (self._shape(last, self.pipeline.dtype, self.pipeline.device) if last else 0)
+
     def _batched(
         self, run: Callable[..., Tensor], module: nn.Module, rows: Tensor, *others: Tensor, cast: bool = True
     ) -> Tensor:

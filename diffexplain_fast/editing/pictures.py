@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffexplain_fast.coloured import check_range, in_colour, reading
+from diffexplain_fast.coloured import check_range, first_picture, in_colour, reading
 from diffexplain_fast.errors import wrong_type, wrong_value
 
 
@@ -18,7 +18,7 @@ def as_pixels(
 
     A picture of another size is scaled so that it covers the size, and what is too long is cut off on both sides. Grey
     becomes colour, transparent places become white, of an animation the first picture counts, and a picture that a
-    camera has marked as turned is turned back.
+    camera has marked as turned is turned back. A picture of the caller's stays as it is, an animation at its frame.
 
     Args:
         images: a PIL image, a sequence of them, or pixels [3, H, W] or [B, 3, H, W] in [0, 1].
@@ -64,8 +64,8 @@ def _checked(pixels: Tensor, name: str) -> Tensor:
 
 
 def _read(image: Image.Image, size: tuple[int, int], name: str, number: int | None) -> Tensor:
-    with reading(name, image, number):
-        colour = in_colour(ImageOps.exif_transpose(image))
+    with reading(name, image, number), first_picture(image) as first:
+        colour = in_colour(ImageOps.exif_transpose(first))
     colour = ImageOps.fit(colour, (size[1], size[0]), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(colour)).permute(2, 0, 1).float() / 255
 

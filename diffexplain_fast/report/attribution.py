@@ -108,7 +108,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
     name = plain(shown_target(result.target, result.label))
-    axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified")
+    axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified, or none was made")
     return figure, axes
 
 
@@ -122,7 +122,8 @@ def _section(result: Attribution, number: int, limit: int) -> Section:
         if values
     )
     settings = json.dumps(result.settings, indent=1, ensure_ascii=False, default=str)
-    title, effects = shown_target(result.target, result.label), sorted(result.effects, key=lambda one: -abs(one.effect))
+    title = shown_target(result.target, result.label)
+    effects = sorted(result.effects, key=lambda one: (one.screened, -abs(one.effect)))
     sure = [one for one in effects if one.n and (one.low > 0 or one.high < 0)]
     words = " ".join([*(one.concept for one in sure), *result.captions])
     verdict, anchor, unit = _verdict(title, sure), f"attribution-{number}", _unit(result)

@@ -13,7 +13,7 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
 from diffexplain_fast.report.sentences import summarise_explanation
-from diffexplain_fast.results.attribution import UNVERIFIED, Attribution, said_of
+from diffexplain_fast.results.attribution import Attribution, note_of, said_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.explanation import Explanation
@@ -77,7 +77,7 @@ def summarise(result: Drawn) -> str:
         return "\n  ".join([found, *effective_size(result), *_first(said, "verdicts")])
     if isinstance(result, Attribution):
         ordered = sorted(result.effects, key=lambda row: not row.n)  # what no edit was verified of comes last
-        effects = [f"{row.concept}: {' '.join(said_of(row))}{'' if row.n else UNVERIFIED}" for row in ordered]
+        effects = [f"{row.concept}: {' '.join(said_of(row))}{note_of(row)}" for row in ordered]
         pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
         found = f"Attribution of {shown_target(result.target, result.label)} on {pictures}; effects:"
         return "\n  ".join([found, *_first(effects, "concepts"), *filter(None, [result.unmeasured])])

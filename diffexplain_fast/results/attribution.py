@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     import pandas
 
 
-UNVERIFIED = "  (no edit was verified)"
-"""What lines of text say of an effect of unverified edits."""
-
-
 @dataclass(eq=False, repr=False)
 class Attribution(Drawn):
     """What semantics do to a classifier's answer on given pictures.
@@ -41,7 +37,7 @@ class Attribution(Drawn):
         captions: of the pictures, as edits used them.
         taxonomy: the concepts.
         rows: one for each picture and concept that the picture does not show already.
-        effects: over all pictures, the largest first.
+        effects: over all pictures, the largest first; concepts that were only screened come last.
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
             edit of it was verified.
@@ -51,6 +47,8 @@ class Attribution(Drawn):
         found: all edited pictures by number of the picture.
         errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
             come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
+        recognised: numbers of the pictures that the classifier recognises as the target class; None in an attribution
+            that was saved by a version that did not keep it.
         gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
     """
 
@@ -69,19 +67,29 @@ class Attribution(Drawn):
     found: dict[int, list[Edit]]
     errors: dict[str, list[float]] = field(default_factory=dict)
     gradcam: np.ndarray | None = None
+    recognised: list[int] | None = None
 
     @property
     def unmeasured(self) -> str:
-        """What of ``errors`` and ``placebos`` was not measured, in sentences; "" where nothing that counts is missing.
+        """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
-        The budget may have left out errors. Without placebos, of which ``editor="guide"`` has none, p-values over
-        several pictures are those of Student's test alone.
+        The budget may have left out errors. Of many concepts most are only screened on a picture. Without placebos, of
+        which ``editor="guide"`` has none, p-values over pictures are of Student's test and the errors of edits alone.
         """
         count = len(self.settings.get("redraws_left_out") or [])
         said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
-        several = max(Counter(row.concept for row in self.rows).values(), default=0) > 1
-        alone = "No placebo was made, so that p-values over pictures are those of Student's test alone."
-        return " ".join([said] * bool(count) + [alone] * (several and not any(self.placebos.values())))
+        edited = Counter(row.concept for row in self.rows if not row.screened)
+        several = max(edited.values(), default=0) > 1
+        alone = "No placebo was made: p-values over pictures come from Student's test and the errors of edits alone."
+        screened = sum(row.screened for row in self.rows)
+        quick = (
+            f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "
+            "their effects are rough and not checked, and how far they err is not known."
+        )
+        whole = not self.rows and not any(self.settings.get(key) for key in ("budget_used_up", "captions_too_long"))
+        shown = "Nothing was edited: every picture shows all concepts already."
+        alone_too = several and not any(self.placebos.values())
+        return " ".join([shown] * whole + [said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -137,9 +145,11 @@ class Attribution(Drawn):
     def tree(self) -> list[tuple[tuple[str, ...], float, float, float]]:
         """Return each inner node of the taxonomy with mean, least and largest effect of the concepts below it.
 
+        Concepts that were only screened are left out, and nodes below which no concept was edited.
+
         Source: DiffEx (CVPR 2025), section 3.2: a parent's effect is the distribution of its children's.
         """
-        known = {effect.concept: effect.effect for effect in self.effects}
+        known = {effect.concept: effect.effect for effect in self.effects if not effect.screened}
         found = []
         for path in self.taxonomy.inner:
             values = [known[concept.name] for concept in self.taxonomy.below(path) if concept.name in known]
@@ -166,7 +176,7 @@ class Attribution(Drawn):
         """
         if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
-        return flips_of(self.found, top)
+        return flips_of(self.found, top, None if self.recognised is None else len(self.recognised))
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return ``rows`` as a table of pandas.
@@ -221,3 +231,10 @@ def said_of(one: Row | Effect | Interaction) -> tuple[str, str]:
     """Return an effect as text, and the ends of its interval in brackets; an end without a bound is unknown."""
     effect, interval = interval_texts(one.effect, one.low, one.high)
     return effect, interval.replace(UNBOUNDED, "unknown")
+
+
+def note_of(effect: Effect) -> str:
+    """Return what a line of text says behind an effect that no verified edit measured, "" for another."""
+    if effect.n:
+        return ""
+    return f"  ({'screened only, not edited' if effect.screened else 'no edit was verified'})"

@@ -28,10 +28,11 @@ _PLAIN = {
     "placebos": dict[str, list[Number]],
     "errors": dict[str, list[Number]],
     "denoiser_rows": Count,
+    "recognised": list[Count] | None,
     "settings": JsonObject,
 }
 """Fields that are values of JSON, with their types."""
-_LATER: JsonObject = {"errors": {}}
+_LATER: JsonObject = {"errors": {}, "recognised": None}
 """Fields that files of earlier versions lack, with what they are then."""
 _LATER_OF_EDITS: JsonObject = {"points": None, "flipped": None}
 """The same of an edit."""
@@ -139,6 +140,8 @@ def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: s
         raise CorruptFileError(describe(f"{place}, captions", wanted, len(found["captions"])))
     for row in found["rows"]:
         _known(row.image, images, f"{place}, rows")
+    for number in found["recognised"] or []:
+        _known(number, images, f"{place}, recognised")
     edits: dict[int, list[Edit]] = {i: [] for i in range(len(images))}
     kept = [_LATER_OF_EDITS | one if isinstance(one, dict) else one for one in record["edits"]]
     stored = read_as(list[_Edit], kept, f"{place}, edits")

@@ -15,17 +15,18 @@ class Row:
         image: number of the picture.
         concept: name of the concept, such as "background:desert".
         effect: change of the target's score: for a class its logit minus the mean of all logits, or its log-odds where
-            each class is there or not. Mean of the verified edits; where none is verified, of all.
+            each class is there or not. Mean of the verified edits; where none is verified, of all. Of a concept that
+            was only screened it is that of a quick edit of a few steps, which nothing has checked.
         low: lower end of the 95 % interval.
         high: upper end; both come from what the tools of an edit do to the picture where nothing is to change, see
             ``Attribution.errors``, and are no nearer to the effect than Student's interval over seeds. Both are
-            infinite where a budget ended before that was measured.
-        success: share of edits that another model than the classifier has verified.
+            infinite where a budget ended before that was measured, and where the concept was only screened.
+        success: share of edits that another model than the classifier has verified; None without an edit.
         n: edits, one for each seed; 0 for a concept that was only screened.
-        effect_all: the same effect over all edits, verified or not.
-        points: change of the class's probability in percent, None for a target without a class.
-        unchanged: share of edits in which the verifier saw no other category change.
-        editor: editor of the last edit.
+        effect_all: the same effect over all edits, verified or not; without an edit it is ``effect``.
+        points: change of the class's probability in percent; None for a target without a class, and without an edit.
+        unchanged: share of edits in which the verifier saw no other category change; None without an edit.
+        editor: editor of the last edit; "screening" without an edit.
     """
 
     image: Count
@@ -33,29 +34,37 @@ class Row:
     effect: Number
     low: Number
     high: Number
-    success: Share
+    success: Share | None
     n: Count
     effect_all: Number
     points: Number | None
-    unchanged: Share
+    unchanged: Share | None
     editor: str
+
+    @property
+    def screened(self) -> bool:
+        """Whether the concept was only screened on the picture, and not edited in full."""
+        return self.n == 0
 
 
 @dataclass
 class Effect:
-    """What a concept does over all pictures: each picture counts once.
+    """What a concept does over the pictures on which it was edited: each picture counts once.
 
     Attributes:
         concept: its name.
-        effect: mean over the pictures with a verified edit, over all pictures where there is none.
-        low: lower end of the 95 % interval, over pictures; of one picture its own, which may be infinite.
+        effect: mean over the pictures with a verified edit, over all pictures where there is none. Of a concept that
+            was only screened, and edited on no picture, it is the mean of what quick edits have shown.
+        low: lower end of the 95 % interval, over pictures, and no nearer than the errors of edits on each picture
+            allow; of one picture its own, which may be infinite. It is infinite of a concept that was only screened.
         high: upper end.
         adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1 of
-            a single picture where a budget ended before that was measured. Of several pictures without placebos it is
-            that of Student's test; see ``Attribution.unmeasured``.
-        n: pictures with a verified edit.
-        effect_all: the same mean over all pictures, verified or not.
-        success: share of verified edits.
+            a single picture where a budget ended before that was measured, and of a concept that was only screened,
+            because nothing was tested. Of several pictures without placebos it is that of Student's test and of the
+            errors of edits; see ``Attribution.unmeasured``.
+        n: pictures with a verified edit; equal pictures are one.
+        effect_all: the same mean over all pictures with an edit, verified or not.
+        success: share of verified edits; None of a concept that was only screened.
     """
 
     concept: str
@@ -65,7 +74,12 @@ class Effect:
     adjusted_p: Number
     n: Count
     effect_all: Number
-    success: Share
+    success: Share | None
+
+    @property
+    def screened(self) -> bool:
+        """Whether the concept was only screened, and edited in full on no picture."""
+        return self.success is None
 
 
 @dataclass

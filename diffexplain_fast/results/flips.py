@@ -7,7 +7,7 @@ from diffexplain_fast.results.effects import Edit, Flip
 from diffexplain_fast.stats.intervals import wilson_interval
 
 
-def flips_of(found: Mapping[int, Sequence[Edit]], top: int) -> list[Flip]:
+def flips_of(found: Mapping[int, Sequence[Edit]], top: int, recognised: int | None = None) -> list[Flip]:
     """Return the concepts in the order in which they change the most decisions that none before has changed.
 
     A concept changes the decision on a picture where it does so in at least half of its verified edits. Of concepts
@@ -16,13 +16,15 @@ def flips_of(found: Mapping[int, Sequence[Edit]], top: int) -> list[Flip]:
     Args:
         found: edited pictures by number of the picture.
         top: how many concepts at most.
+        recognised: pictures that the classifier recognises; None where nobody has kept it: those of them with an edit.
 
     Source: O. Lang et al., "Explaining in Style: Training a GAN to explain a classifier in StyleSpace" (ICCV 2021),
     algorithm 1 (AttFind) and table 3; of edits that another model has verified.
     """
     changed: dict[str, dict[int, bool]] = {}
     points: dict[str, list[float]] = {}
-    recognised = sum(any(edit.flipped is not None for edit in edits) for edits in found.values())
+    with_edits = sum(any(edit.flipped is not None for edit in edits) for edits in found.values())
+    whole = with_edits if recognised is None else recognised
     for image, edits in found.items():
         single: dict[str, list[Edit]] = {}
         for edit in edits:
@@ -40,5 +42,5 @@ def flips_of(found: Mapping[int, Sequence[Edit]], top: int) -> list[Flip]:
         done |= new[concept]
         low, high = wilson_interval(sum(own.values()), len(own))
         share = fmean(own.values())
-        table.append(Flip(concept, fmean(points[concept]), share, low, high, len(own), len(done) / recognised))
+        table.append(Flip(concept, fmean(points[concept]), share, low, high, len(own), len(done) / whole))
     return table

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,21 @@ import torch
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.distributions import t_above, t_quantile
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
+
+
+class Error(NamedTuple):
+    """The error of an effect: its standard deviation, and the degrees of freedom of that; 0 where nothing is known."""
+
+    deviation: float
+    freedom: float
+
+    def spread(self, confidence: float = 0.95) -> float:
+        """Return the half-width of the interval of an effect."""
+        return float(t_quantile((1 + confidence) / 2, self.freedom)) * self.deviation if self.freedom else 0.0
+
+    def p(self, effect: float) -> float:
+        """Return how probable an effect of at least this size is by such an error alone; 1 where nothing is known."""
+        return _two_sided(effect, self.deviation, self.freedom) if self.freedom else 1.0
 
 
 def placebo_spread(placebos: Sequence[float], confidence: float = 0.95, twice: Sequence[float] = ()) -> float:
@@ -31,6 +47,23 @@ def placebo_spread(placebos: Sequence[float], confidence: float = 0.95, twice: S
         raise wrong_value("confidence", "above 0 and below 1", confidence)
     deviation, freedom = _error((1, placebos), (2, twice))
     return float(t_quantile((1 + confidence) / 2, freedom)) * deviation if freedom else 0.0
+
+
+def placebo_error(placebos: Sequence[float], twice: Sequence[float] = ()) -> Error:
+    """Return the error of one effect; see ``placebo_spread``."""
+    return Error(*_error((1, placebos), (2, twice)))
+
+
+def error_of_sum(errors: Sequence[Error]) -> Error:
+    """Return the error of the sum of effects whose errors are independent, with Satterthwaite's degrees of freedom.
+
+    Args:
+        errors: of each effect, at least one, of which something is known.
+    """
+    variance = sum(one.deviation**2 for one in errors)
+    if variance == 0:
+        return Error(0.0, sum(one.freedom for one in errors))
+    return Error(math.sqrt(variance), variance**2 / sum(one.deviation**4 / one.freedom for one in errors))
 
 
 def placebo_p(effect: float, placebos: Sequence[float], twice: Sequence[float] = ()) -> float:

@@ -28,6 +28,7 @@ def test_each_concept_counts_what_those_above_it_left() -> None:
     # "a" and "b" change two each, "b" in three pictures; of equal ones the name decides.
     assert [(one.concept, one.n) for one in table] == [("b", 3), ("a", 4), ("c", 4)]
     assert [one.together for one in table] == [0.5, 0.75, 0.75]
+    assert [one.together for one in flips_of(found, 10, recognised=6)] == [2 / 6, 3 / 6, 3 / 6]
     assert [one.flipped for one in table] == [pytest.approx(2 / 3), 0.5, 0.25]
     assert all(one.low < one.flipped < one.high for one in table)
     assert table[2].points == pytest.approx(-10.75) and len(flips_of(found, 1)) == 1

@@ -4,24 +4,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
-from diffexplain_fast.methods.diffex.kinds import SWAP, place_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
-from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.screening import expected_rows, finalists
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.telling import Telling
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work, measure_nulls
-from diffexplain_fast.records import Json
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.taxonomy import Concept, Taxonomy
-
-SCREENED_ABOVE, SCREENING_STEPS, FINALISTS = 40, 3, 10
-"""Above so many concepts all are screened in so few steps, and the strongest are edited in full."""
 
 
 class Findings(NamedTuple):
@@ -34,6 +30,7 @@ class Findings(NamedTuple):
     placebos: dict[str, list[float]]
     errors: dict[str, list[float]]
     found: dict[int, list[Edit]]
+    recognised: list[int]
     work: list[Work]
 
 
@@ -62,54 +59,32 @@ def attribute(
 
     Source: DiffEx (CVPR 2025), algorithm 1, with leaves that are screened instead of pruned by their parents.
     """
-    work, telling = [], Telling(lab.drawing.models, callback)
+    work, required, telling = [], False, Telling(lab.drawing.models, callback)
     for i, caption in telling.edits([*enumerate(captions)]):
         scene = lab.drawing.scene(i, pixels[i : i + 1], caption)
         work.append(Work(scene))
         jobs = [job for concept in taxonomy.concepts if (job := lab.jobs.of(scene, (concept,))) is not None]
-        if i == 0 and jobs:
-            lab.budget.require(lab.least_rows(jobs[0]))
-        telling.rows = seeds * _expected(lab, jobs)
+        if jobs and not required:
+            required = True
+            lab.budget.require(lab.rows(jobs[:1]))
+        telling.rows = seeds * expected_rows(lab, jobs)
         for seed in range(seeds):
-            some, beside = _finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
+            some, beside = finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
     placebos = measure_nulls(lab, work, telling)
     rows, nulls = _rows(work), [one.null for one in work]
-    effects = effects_of(rows, nulls)
+    same = [next(j for j in range(i + 1) if torch.equal(pixels[j], pixels[i])) for i in range(len(pixels))]
+    effects = effects_of(rows, nulls, same)
     pairs = chosen_pairs(taxonomy.concepts, effects, beam_width)
     for one in telling.each("joint", work):
         _draw_pairs(lab, one, pairs)
     flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
-    interactions = interactions_of([one.trials for one in work], nulls)
+    interactions = interactions_of([one.trials for one in work], nulls, same)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
     found = {i: _edits(lab, one) for i, one in enumerate(work)}
-    return Findings(rows, effects, interactions, flips, placebos, errors, found, work)
-
-
-def _finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
-    """Return the jobs that are edited in full: all of a few, of many those that a quick edit finds strongest."""
-    rows = len(jobs) * SCREENING_STEPS
-    if len(jobs) <= SCREENED_ABOVE or not lab.budget.allows(rows):
-        return jobs
-    before = lab.answers.ask(work.scene.decoded).value
-
-    def quick() -> Tensor:
-        return lab.answers.ask(lab.drawing.quick(work.scene, jobs, SCREENING_STEPS)).value - before
-
-    names: list[Json] = [job.names[0] for job in jobs]
-    sizes = lab.numbers("quick", work.scene, quick, steps=SCREENING_STEPS, concepts=names)
-    order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
-    work.screened = {jobs[i].names[0]: sizes[i] for i in order[FINALISTS:]}
-    work.acting = {jobs[i].names[0]: place_of(jobs[i].changes) for i in order[FINALISTS:]}
-    return [jobs[i] for i in sorted(order[:FINALISTS])]
-
-
-def _expected(lab: Lab, jobs: list[Job]) -> int:
-    """Return about how many rows the edits of jobs take."""
-    if len(jobs) <= SCREENED_ABOVE:
-        return lab.drawing.rows(jobs, 0)
-    return len(jobs) * SCREENING_STEPS + lab.drawing.rows(jobs[:FINALISTS], 0)
+    recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
+    return Findings(rows, effects, interactions, flips, placebos, errors, found, recognised, work)
 
 
 def _rows(work: Sequence[Work]) -> list[Row]:
@@ -117,8 +92,9 @@ def _rows(work: Sequence[Work]) -> list[Row]:
     for one in work:
         found += [row_of(one.scene.index, trials, one.null) for names, trials in one.trials.items() if len(names) == 1]
         found += [
-            screened_row(one.scene.index, name, effect, one.null.at((name,)).spread(SWAP))
+            screened_row(one.scene.index, name, effect)
             for name, effect in one.screened.items()
+            if (name,) not in one.trials
         ]
     return found
 

@@ -28,6 +28,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
+        self._looked, self._seconds_a_row = (self._began, self.models.denoiser_rows), 0.0
 
     @classmethod
     def of(cls, models: LatentModels, given: object) -> "Budget":
@@ -38,6 +39,7 @@ class Budget:
     def late_by(self, seconds: float) -> None:
         """Count time that an interrupted run has spent before."""
         self._began -= seconds
+        self._looked = self._looked[0] - seconds, self._looked[1]
 
     def release(self, picture: int) -> int:
         """Return the rows that are kept back for the redraws of a picture, and no longer keep them back."""
@@ -53,14 +55,28 @@ class Budget:
             wanted = f"enough for the caption and one edit, which take {self.models.denoiser_rows + rows} rows"
             raise wrong_value("budget", wanted, self.rows if self.seconds is None else f"{self.seconds} s")
 
+    def at_once(self, jobs: int) -> int:
+        """Return how many of some edits are made before a time is looked at again; all of them without one."""
+        if self.seconds is None:
+            return jobs
+        return min(jobs, self.models.rows if self.models.denoiser_rows else 1)
+
     def allows(self, rows: int) -> bool:
         """Return whether so many more rows may be run beside those kept back, and remember where they may not.
 
-        The time that rows kept back will take is guessed from that of all rows so far.
+        The time that rows will take is guessed from that of the latest ones; before the first row it is not known.
         """
         done, kept = self.models.denoiser_rows, sum(self.kept.values())
-        seconds = (time.perf_counter() - self._began) * (1 + kept / done if done else 1)
+        seconds = self._passed() + self._seconds_a_row * (rows + kept)
         spent = self.rows is not None and done + rows + kept > self.rows
         late = self.seconds is not None and seconds > self.seconds
         self.used_up = self.used_up or spent or late
         return not (spent or late)
+
+    def _passed(self) -> float:
+        """Return the seconds since the beginning, and remember how long the rows since the last time took."""
+        now, done = time.perf_counter(), self.models.denoiser_rows
+        if done > self._looked[1]:
+            self._seconds_a_row = (now - self._looked[0]) / (done - self._looked[1])
+        self._looked = now, done
+        return now - self._began

@@ -1,8 +1,8 @@
-"""Where the errors of a picture are measured: how many regions of each kind of place are drawn anew, and their rows."""
+"""Where the errors of a picture are measured: how many regions of each kind of place are drawn anew."""
 
 from collections.abc import Sequence
 
-from diffexplain_fast.methods.diffex.kinds import INPAINT, place_of, rows_of
+from diffexplain_fast.methods.diffex.kinds import place_of
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
@@ -31,15 +31,3 @@ def redraws_at(places: Sequence[str]) -> dict[str, int]:
 def has_redraws(regions: Regions, place: str) -> bool:
     """Return whether regions of a kind of place can be drawn anew: not the whole picture, which would be another."""
     return regions.known and bool(place)
-
-
-def redraw_rows(regions: Regions, scene: Scene, jobs: Sequence[Job]) -> int:
-    """Return the rows of the denoiser that the redraws of a picture take.
-
-    Args:
-        regions: of pictures.
-        scene: the picture.
-        jobs: one for each of its edits.
-    """
-    counts = redraws_at([place_at(regions, scene, job) for job in jobs])
-    return sum(rows_of(INPAINT) * count for place, count in counts.items() if has_redraws(regions, place))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
-from diffexplain_fast.methods.diffex.errors_of_denoiser import denoiser_errors
+from diffexplain_fast.methods.diffex.errors_of_denoiser import LEVELS, denoiser_errors
 from diffexplain_fast.methods.diffex.kinds import slot_of
 from diffexplain_fast.methods.diffex.scene import Job, Scene, same_word
 from diffexplain_fast.models.seeing import Captioner, Similarity
@@ -34,6 +34,9 @@ class Eye(Protocol):
 
     name: str
     unsure: Sequence[str]
+
+    def rows(self, count: int) -> int:
+        """Return the rows of the denoiser that a check of so many edits runs."""
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
@@ -67,6 +70,10 @@ class CaptionEye:
     def __init__(self, captioner: Captioner, wording: Wording, values: Values) -> None:
         self._captioner, self._wording, self._values = captioner, wording, values
 
+    def rows(self, count: int) -> int:
+        """Return 0: the denoiser is not asked."""
+        return 0
+
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
         found = []
@@ -86,6 +93,10 @@ class SimilarityEye:
 
     def __init__(self, similarity: Similarity, wording: Wording, values: Values, unsure: Sequence[str] = ()) -> None:
         self._similarity, self._wording, self._values, self.unsure = similarity, wording, values, unsure
+
+    def rows(self, count: int) -> int:
+        """Return 0: the denoiser is not asked."""
+        return 0
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
@@ -120,6 +131,10 @@ class DenoiserEye:
 
     def __init__(self, models: LatentModels) -> None:
         self._models = models
+
+    def rows(self, count: int) -> int:
+        """Return the rows of the denoiser that a check of so many edits runs: two captions at each level of noise."""
+        return count * LEVELS * self._models.counted(2)
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""

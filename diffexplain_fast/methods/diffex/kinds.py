@@ -10,17 +10,19 @@ SWAP, STRONGER, GUIDED, EARLY = "swap", "stronger swap", "guided swap", "early g
 INPAINT, GUIDE = "inpaint", "guide"
 STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, EARLY: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
-GUIDANCE = {
+GUIDANCE: dict[str, tuple[float, ...]] = {
     GUIDED: (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0),
     EARLY: (4.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
 }
 """Of the steps of guided swaps: the noisiest decide what is drawn, and the first two what is behind it."""
+QUICK_STEPS = 3
+"""Of the quick version of an edit, which is enough to rank many concepts and shows none of them well."""
+QUICK_GUIDANCE: dict[str, tuple[float, ...]] = {GUIDED: (3.0, 1.0, 1.0), EARLY: (4.0, 1.0, 1.0)}
+"""Of the steps of quick guided swaps."""
 STRENGTH = 1.5
 """Of a stronger swap."""
 GROW = 2
 """Latents by which a region that is drawn anew is grown, and pixels by which one that is pasted is."""
-_ROWS = {SWAP: 8, STRONGER: 16, GUIDED: 12, EARLY: 10, INPAINT: 10, GUIDE: 24}
-_ROWS_BEFORE = {**STEPS, GUIDED: 12, EARLY: 10, INPAINT: 0}
 EDITORS = ("auto", "swap", "inpaint", "guide")
 """What a caller may ask for; "auto" chooses by kind and tries another one where an edit fails."""
 TRIES = 3
@@ -104,20 +106,29 @@ def editors_record() -> JsonObject:
     return {
         "steps": dict(STEPS),
         "guidance": {name: list(scales) for name, scales in GUIDANCE.items()},
+        "quick": {"steps": QUICK_STEPS, **{name: list(scales) for name, scales in QUICK_GUIDANCE.items()}},
         "strength": STRENGTH,
         "grow": GROW,
         "kinds": kinds,
     }
 
 
-def rows_of(editor: str) -> int:
-    """Return the rows of the denoiser that one edit takes."""
-    return _ROWS[editor]
+def steps_of(editor: str, quick: bool = False) -> tuple[int, tuple[float, ...]]:
+    """Return the number of an editor's steps and their scales of guidance, () for none."""
+    if quick:
+        return QUICK_STEPS, QUICK_GUIDANCE.get(editor, ())
+    return STEPS[editor], GUIDANCE.get(editor, ())
 
 
-def rows_before(editor: str) -> int:
-    """Return the rows of the inversion that all edits of an editor share."""
-    return _ROWS_BEFORE[editor]
+def calls_of(editor: str, quick: bool = False) -> int:
+    """Return how often an edit asks the denoiser, without its inversion: its rows, where no batch is filled up."""
+    steps, scales = steps_of(editor, quick)
+    return steps * {STRONGER: 2, INPAINT: 2, GUIDE: 3}.get(editor, 1) + sum(scale != 1.0 for scale in scales)
+
+
+def quick_of(editor: str) -> str:
+    """Return the editor whose quick version ranks the concepts of another one: as guided, and in as many steps."""
+    return {STRONGER: SWAP, INPAINT: GUIDED}.get(editor, editor)
 
 
 def null_of(editor: str) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffexplain_fast.methods.diffex.costs import rows_of_placebo, rows_of_redraws
 from diffexplain_fast.methods.diffex.errors_at import NEW, has_redraws, place_at, redraws_at
-from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of, rows_before, rows_of
+from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
-from diffexplain_fast.stats.placebo import placebo_p, placebo_spread
+from diffexplain_fast.stats.placebo import Error, placebo_error
 
 _PLACEBOS = 2
 """Placebos of each picture, made as edits chosen by chance were: so editors have the share that they have of edits."""
@@ -64,16 +65,18 @@ class Null:
 
     def spread(self, *editors: str) -> float:
         """Return the largest half-width of the 95 % interval of one effect by an editor, infinite if none is known."""
-        values = [self._values(editor) for editor in editors]
-        known = not self.unknown and (any(values) or self.autoencoder)
-        return max(placebo_spread(some, twice=self.autoencoder) for some in values) if known else math.inf
+        errors = [error for editor in editors if (error := self.error(editor)) is not None]
+        return max((error.spread() for error in errors), default=math.inf)
+
+    def error(self, editor: str) -> Error | None:
+        """Return the error of one effect by an editor, None if it is not known."""
+        found = placebo_error(self.redraws or null_for(editor, self.placebos), self.autoencoder)
+        return None if self.unknown or not found.freedom else found
 
     def p(self, effect: float, editor: str) -> float:
         """Return how probable an effect of at least this size is where a concept does nothing; 1 if unknown."""
-        return 1.0 if self.unknown else placebo_p(effect, self._values(editor), self.autoencoder)
-
-    def _values(self, editor: str) -> Sequence[float]:
-        return self.redraws or null_for(editor, self.placebos)
+        error = self.error(editor)
+        return error.p(effect) if error is not None else 1.0
 
 
 def null_for(editor: str, placebos: Mapping[str, Sequence[float]]) -> Sequence[float]:
@@ -87,7 +90,7 @@ def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:
     some = [trials[i] for i in np.random.default_rng(scene.index).permutation(len(trials))[:_PLACEBOS]]
     for editor in dict.fromkeys(null_of(trial.editor) for trial in some):
         masks = torch.stack([one.mask for one in some if null_of(one.editor) == editor])
-        if editor != GUIDE and lab.budget.allows((rows_of(editor) + rows_before(editor)) * len(masks)):
+        if editor != GUIDE and lab.budget.allows(rows_of_placebo(lab.drawing.models, editor) * len(masks)):
             run = partial(_placebos, lab, scene, editor, masks)
             found[editor] = lab.numbers("placebo", scene, run, editor=editor, masks=masks)
     return found
@@ -113,7 +116,7 @@ def null_of_picture(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Null:
     for kind, count in redraws_at(kinds).items():
         some = [trial for trial, its in zip(trials, kinds, strict=True) if its == kind]
         some = some[:: len(some) // count][:count]  # evenly from all of them
-        rows = rows_of(INPAINT) * count if has_redraws(lab.drawing.regions, kind) else 0
+        rows = rows_of_redraws(lab.drawing.models, count) if has_redraws(lab.drawing.regions, kind) else 0
         allowed = rows <= kept or lab.budget.allows(rows)
         kept -= min(rows, kept)
         places[kind] = _null_at(lab, scene, some, kind, bool(rows) and allowed)

@@ -3,13 +3,13 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 from diffexplain_fast.methods.diffex.kinds import slot_of
 from diffexplain_fast.methods.diffex.nulls import Null
+from diffexplain_fast.methods.diffex.several import Measured, mean_of
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
-from diffexplain_fast.stats.intervals import mean_interval
+from diffexplain_fast.stats.placebo import error_of_sum
 from diffexplain_fast.taxonomy import Concept
 
 Names = tuple[str, ...]
@@ -22,7 +22,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
 
     All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
     other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone. Concepts without any
-    verified edit have no verified interaction, so they are left out if there are others.
+    verified edit have no verified interaction, so they are left out if there are others; those that were only screened
+    always are.
 
     Args:
         concepts: that were measured.
@@ -30,7 +31,8 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
         width: of the beam, at least 1.
     """
     sizes = {effect.concept: abs(effect.effect) for effect in effects}
-    drawn = {effect.concept for effect in effects if effect.n} or sizes.keys()
+    edited = {effect.concept for effect in effects if not effect.screened}
+    drawn = {effect.concept for effect in effects if effect.n} or edited
     known = [concept for concept in concepts if concept.name in drawn]
     pairs = [(a, b) for a, b in itertools.combinations(known, 2) if slot_of(a) != slot_of(b)]
     if len(pairs) > width**2:
@@ -40,27 +42,30 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
     return pairs[: width**2]
 
 
-def interactions_of(found: Sequence[Found], nulls: Sequence[Null]) -> list[Interaction]:
+def interactions_of(found: Sequence[Found], nulls: Sequence[Null], same: Sequence[int] = ()) -> list[Interaction]:
     """Return the interaction of every pair that was drawn: effect of both, minus the effects of each.
 
     Args:
         found: trials of each picture.
         nulls: of each picture; the interval of a single picture is three of its errors, added as independent ones are.
+        same: of each picture the first one that is equal to it; () where no two are equal.
     """
-    values: dict[Names, list[tuple[float, bool, float]]] = {}
-    for trials, null in zip(found, nulls, strict=True):
+    values: dict[Names, list[tuple[Measured, bool]]] = {}
+    for i, (trials, null) in enumerate(zip(found, nulls, strict=True)):
         for names, both in trials.items():
             singles = [trials.get((name,), ()) for name in names]
             if len(names) == 2 and both and all(singles):
                 value = both[0].effect - sum(single[0].effect for single in singles)
-                errors = [null.at(one[0].job.names).spread(one[0].editor) for one in (both, *singles)]
-                good = all(one[0].verified for one in (both, *singles))
-                values.setdefault(names, []).append((value, good, math.hypot(*errors)))
+                three = [one[0] for one in (both, *singles)]
+                half = math.hypot(*(null.at(one.job.names).spread(one.editor) for one in three))
+                own = [error for one in three if (error := null.at(one.job.names).error(one.editor)) is not None]
+                error = error_of_sum(own) if len(own) == len(three) else None
+                one = Measured(same[i] if same else i, value, value - half, value + half, error)
+                values.setdefault(names, []).append((one, all(trial.verified for trial in three)))
     rows = []
     for (a, b), measured in values.items():
-        verified = [one for one in measured if one[1]]
-        used = verified or measured
-        middle, half = fmean(value for value, _, _ in used), used[0][2]
-        low, high = mean_interval([value for value, _, _ in used]) or (middle - half, middle + half)
-        rows.append(Interaction(a, b, middle, low, high, len(verified), fmean(value for value, _, _ in measured)))
+        verified, everything = [one for one, good in measured if good], [one for one, _ in measured]
+        mean, of_all = mean_of(verified or everything), mean_of(everything)
+        n = mean.pictures if verified else 0
+        rows.append(Interaction(a, b, mean.value, mean.low, mean.high, n, of_all.value))
     return sorted(rows, key=lambda row: -abs(row.effect))

@@ -1,15 +1,17 @@
 """Trials become rows, and rows become effects over all pictures."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from diffexplain_fast.methods.diffex.kinds import null_of
 from diffexplain_fast.methods.diffex.nulls import Null, null_for
+from diffexplain_fast.methods.diffex.several import Measured, mean_of, once
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
 from diffexplain_fast.stats.intervals import mean_interval
-from diffexplain_fast.stats.placebo import adjusted_p, mixed_placebo_p, student_p
+from diffexplain_fast.stats.placebo import adjusted_p, mixed_placebo_p
 
 
 def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
@@ -38,43 +40,56 @@ def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
     )
 
 
-def screened_row(image: int, concept: str, effect: float, spread: float) -> Row:
-    """Return the row of a concept that was only screened, in a few steps and without a check."""
-    low, high = effect - spread, effect + spread
-    return Row(image, concept, effect, low, high, 0.0, 0, effect, None, 0.0, "screening")
+def screened_row(image: int, concept: str, effect: float) -> Row:
+    """Return the row of a concept that was only screened by a quick edit: nobody knows how far that errs."""
+    return Row(image, concept, effect, -math.inf, math.inf, None, 0, effect, None, None, "screening")
 
 
-def effects_of(rows: Sequence[Row], nulls: Sequence[Null]) -> list[Effect]:
-    """Return the effect of each concept over all pictures, each of which counts once.
+def effects_of(rows: Sequence[Row], nulls: Sequence[Null], same: Sequence[int] = ()) -> list[Effect]:
+    """Return the effect of each concept over all pictures, each of which counts once; see ``several.mean_of``.
 
-    The p-value over pictures is the larger one of two, so that an effect is nothing by chance in neither way: that of
-    Student's test, and that among the placebos of the editors that made its edits, by their shares; without placebos
-    it is Student's. Of a single picture it is that of the picture's null.
+    The p-value over pictures is the largest of three, so that an effect is nothing by chance in no way: that of
+    Student's test, that of the pictures' own errors, and that among the placebos of the editors that made its edits, by
+    their shares; without placebos of the other two. Of a single picture it is that of the picture's null. Pictures on
+    which a concept was only screened count for nothing beside those on which it was edited; without any of these
+    nothing was tested, and p is 1.
 
     Args:
         rows: of all pictures.
         nulls: of each picture.
+        same: of each picture the first one that is equal to it; () where no two are equal.
     """
-    by_concept: dict[str, list[Row]] = {}
+    picture = same or range(len(nulls))
+    edited, screened = dict[str, list[Row]](), dict[str, list[Row]]()
     for row in rows:
-        by_concept.setdefault(row.concept, []).append(row)
+        (screened if row.screened else edited).setdefault(row.concept, []).append(row)
     found, p_values = [], []
-    for concept, some in by_concept.items():
-        verified = [row for row in some if row.success > 0]
+    for concept, some in edited.items():
+        verified = [row for row in some if row.success]
         used = verified or some
-        values = [row.effect for row in used]
-        middle = fmean(values)
-        low, high = mean_interval(values) or (used[0].low, used[0].high)
+        measured = [_measured(row, picture[row.image], nulls[row.image]) for row in used]
+        mean = mean_of(measured)
         null, editors = nulls[used[0].image], [row.editor for row in used]
-        if len(values) > 1:
-            p_values.append(max(student_p(values), _placebo_p(middle, editors, null.placebos)))
+        if mean.pictures > 1:
+            p_values.append(max(mean.p, _placebo_p(mean.value, editors, null.placebos)))
         else:
-            p_values.append(null.at((concept,)).p(middle, editors[0]))
-        everything, success = fmean(row.effect_all for row in some), fmean(row.success for row in some)
-        found.append(Effect(concept, middle, low, high, 1.0, len(verified), everything, success))
+            p_values.append(null.at((concept,)).p(mean.value, editors[0]))
+        pictures = [picture[row.image] for row in some]
+        everything = once(pictures, [row.effect_all for row in some])
+        success = once(pictures, [row.success or 0.0 for row in some])
+        n = mean.pictures if verified else 0
+        found.append(Effect(concept, mean.value, mean.low, mean.high, 1.0, n, everything, success))
+    for concept in (name for name in screened if name not in edited):
+        middle = fmean(row.effect for row in screened[concept])
+        found.append(Effect(concept, middle, -math.inf, math.inf, 1.0, 0, middle, None))
+        p_values.append(1.0)
     for effect, p in zip(found, adjusted_p(p_values), strict=True):
         effect.adjusted_p = p
-    return sorted(found, key=lambda effect: -abs(effect.effect))
+    return sorted(found, key=lambda effect: (effect.screened, -abs(effect.effect)))
+
+
+def _measured(row: Row, picture: int, null: Null) -> Measured:
+    return Measured(picture, row.effect, row.low, row.high, null.at((row.concept,)).error(row.editor))
 
 
 def _placebo_p(effect: float, editors: Sequence[str], placebos: Mapping[str, Sequence[float]]) -> float:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.budget import Budget
+from diffexplain_fast.methods.diffex.costs import redraw_rows, rows_of_try
 from diffexplain_fast.methods.diffex.drawing import Drawing
-from diffexplain_fast.methods.diffex.errors_at import redraw_rows
 from diffexplain_fast.methods.diffex.eyes import Eye
 from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import TRIES
@@ -61,24 +61,28 @@ class Lab(NamedTuple):
         found: dict[int, Trial] = {}
         todo = list(range(len(jobs)))
         for attempt in range(tries):
-            some = [jobs[i] for i in todo]
-            fits = self._fitting(some, attempt) if attempt or beside is None else self._kept(scene, some, beside)
-            todo = todo[:fits]
-            if not todo:
-                break
-            for i, trial in zip(todo, self._once(scene, [jobs[i] for i in todo], attempt, seed), strict=True):
-                if trial.verified or attempt == 0:
-                    found[i] = trial
-            todo = [i for i in todo if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
+            left, todo = todo, []
+            while left:
+                some = [jobs[i] for i in left[: self.budget.at_once(len(left))]]
+                if attempt or beside is None:
+                    fits = self._fitting(some, attempt)
+                else:
+                    fits = self._kept(scene, some, [*beside, *(jobs[i] for i in found)])
+                now, left = left[:fits], left[fits:] if fits == len(some) else []
+                if now:
+                    for i, trial in zip(now, self._once(scene, some[:fits], attempt, seed), strict=True):
+                        if trial.verified or attempt == 0:
+                            found[i] = trial
+                todo += [i for i in now if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
         return [found[i] for i in sorted(found)]
 
     def believes(self, job: Job) -> bool:
         """Return whether a rejection by the verifier says that an edit has failed, and not that it is unsure."""
         return not any(name in self.eye.unsure for name in job.changes)
 
-    def least_rows(self, job: Job) -> int:
-        """Return the rows without which not even one try of a job can be drawn."""
-        return self.drawing.rows([job], 0)
+    def rows(self, jobs: Sequence[Job], attempt: int = 0) -> int:
+        """Return the rows that a try of jobs takes, at most."""
+        return rows_of_try(self.drawing, self.eye, jobs, attempt)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **given: Json | Tensor) -> list[float]:
         """Return numbers [n] that a step finds.
@@ -97,14 +101,14 @@ class Lab(NamedTuple):
     def _fitting(self, jobs: Sequence[Job], attempt: int) -> int:
         """Return of how many jobs, the first ones, the budget allows a try."""
         counts = range(len(jobs), 0, -1)
-        return next((n for n in counts if self.budget.allows(self.drawing.rows(jobs[:n], attempt))), 0)
+        return next((n for n in counts if self.budget.allows(self.rows(jobs[:n], attempt))), 0)
 
     def _kept(self, scene: Scene, jobs: Sequence[Job], beside: Sequence[Job]) -> int:
         """Return of how many jobs the budget allows a first try and the redraws, and keep the rows of these back."""
-        before, regions = dict(self.budget.kept), self.drawing.regions
+        before = dict(self.budget.kept)
         for n in range(len(jobs), 0, -1):
-            self.budget.kept = before | {scene.index: redraw_rows(regions, scene, [*beside, *jobs[:n]])}
-            if self.budget.allows(self.drawing.rows(jobs[:n], 0)):
+            self.budget.kept = before | {scene.index: redraw_rows(self.drawing, scene, [*beside, *jobs[:n]])}
+            if self.budget.allows(self.rows(jobs[:n])):
                 return n
         if before:
             self.budget.kept = before

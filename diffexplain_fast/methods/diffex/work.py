@@ -13,12 +13,11 @@ from diffexplain_fast.methods.diffex.trials import Lab
 
 @dataclass
 class Work:
-    """One picture's trials by names of concepts, what was only screened, where that acts, and the null of all."""
+    """One picture's trials by names of concepts, what a screening found, and the null of all."""
 
     scene: Scene
     trials: dict[Names, list[Trial]] = field(default_factory=dict)
     screened: dict[str, float] = field(default_factory=dict)
-    acting: dict[str, str] = field(default_factory=dict)
     null: Null = field(default_factory=Null)
 
     @property
@@ -52,7 +51,7 @@ def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling) -> Placebos:
     for one in telling.each("placebo", work):
         # Redraws first: rows are kept back for them, and placebos may take what is left.
         one.null = null_of_picture(lab, one.scene, one.all)
-        one.null.where = {name: kind for name, kind in one.acting.items() if kind in one.null.places} | one.null.where
+        one.null.unknown = one.null.unknown or bool(one.screened and not one.trials)
         for editor, values in placebos_of(lab, one.scene, one.all).items():
             placebos.setdefault(editor, []).extend(values)
     for one in work:

@@ -99,10 +99,9 @@ def test_a_budget_is_kept_and_what_does_not_fit_is_left_out(result: dx.Attributi
     assert not result.settings["budget_used_up"]
     found = quick_attribution(budget=100)
     assert found.settings["budget_used_up"] and 0 < len(found.rows) <= len(result.rows)
-    # A verifier that is the denoiser itself runs rows after the edit that it checks.
-    assert found.denoiser_rows <= 100 + 8 * len(found.rows)
+    assert found.denoiser_rows <= 100  # the rows of the verifier, which is the denoiser itself, included
     with pytest.raises(
-        ValueError, match=r"budget: wanted enough for the caption and one edit, which take 16 rows, got 10"
+        ValueError, match=r"budget: wanted enough for the caption and one edit, which take 24 rows, got 10"
     ):
         quick_attribution(budget=10)
     with pytest.raises(ValueError, match=r"budget: .* got 0\.001 s"):
@@ -147,10 +146,10 @@ def test_captions_nobody_gave_are_chosen_by_the_denoisers_error() -> None:
 
 
 def test_many_concepts_are_screened_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffexplain_fast.methods.diffex import attribute
+    from diffexplain_fast.methods.diffex import screening
 
-    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
-    monkeypatch.setattr(attribute, "FINALISTS", 2)
+    monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(screening, "FINALISTS", 2)
     found = quick_attribution(
         taxonomy={"ground": ["snow", "desert", "tree", "house"]}, images=pictures(1), captions=["a fish"]
     )
@@ -225,3 +224,33 @@ def test_a_callback_that_raises_stops_the_attribution() -> None:
         quick_attribution(callback=3)
     with pytest.raises(TypeError, match="progress: wanted True, False or None, got str"):
         quick_attribution(progress="bars")
+
+
+SHOWN = {"taxonomy": {"ground": ["snow"]}, "captions": ["a fish on snow", "a boat"]}
+
+
+def test_a_budget_is_refused_at_the_first_picture_that_is_edited() -> None:
+    with pytest.raises(ValueError, match=r"budget: .* one edit, which take 24 rows, got 10"):
+        quick_attribution(**SHOWN, budget=10)
+    found = quick_attribution(**SHOWN, budget=24)
+    assert [row.image for row in found.rows] == [1]
+
+
+def test_pictures_that_show_all_concepts_already_are_said_to_do_so() -> None:
+    said = "Nothing was edited: every picture shows all concepts already."
+    found = quick_attribution(**SHOWN | {"captions": ["a fish on snow"]}, images=pictures(1), budget=10)
+    assert not found.rows and found.unmeasured == said and said in found.summary()
+    assert said not in quick_attribution(**SHOWN).summary()
+
+
+def test_the_table_of_flips_is_over_all_pictures_that_are_recognised(tmp_path) -> None:
+    one, other = Brightness(), pictures(2)
+    given = (other + 0.5005 - other.mean((1, 2, 3), keepdim=True)).clamp(0, 1)
+    options = {"taxonomy": TAXONOMY, "captions": ["a boat", "a fish on snow"], "budget": 60}
+    with dx.Explainer(tiny_sd(), dx.Classifier(one, labels=("light", "dark"))) as explainer:
+        found = explainer.attribute(given, "light", **options)
+        dark = explainer.attribute(given, "dark", **options)
+    assert found.recognised == [0, 1] and dark.recognised == [] == dark.flips()
+    assert not found.found[1] and found.found[0]  # the budget left out the second picture
+    assert max(flip.together for flip in found.flips()) <= 0.5
+    assert dx.Attribution.load(found.save(tmp_path / "a")).recognised == [0, 1]

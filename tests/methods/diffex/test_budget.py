@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 import diffexplain_fast as dx
 from diffexplain_fast.cli.attribute import summary
+from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped
 from diffexplain_fast.methods.diffex import setup
 from diffexplain_fast.report.writing import write_report
@@ -18,8 +20,8 @@ QUESTION: dict[str, Any] = {
     "captions": ["a red fish on grass"],
     "editor": "swap",
 }
-FIRST = 16
-"""Rows of the first edit: eight steps of the inversion, which all share, and its own eight."""
+FIRST = 24
+"""Rows of the first edit: eight steps of the inversion, which all share, its own eight, and eight of its check."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +78,29 @@ def test_a_time_keeps_back_what_the_errors_take(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_concepts_that_were_only_screened_have_no_known_interval_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffexplain_fast.methods.diffex import attribute
+    from diffexplain_fast.methods.diffex import screening
 
-    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
-    monkeypatch.setattr(attribute, "FINALISTS", 1)
-    found = attribution(budget=20)
+    monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(screening, "FINALISTS", 1)
+    found = attribution(budget=FIRST)
     assert all(row.editor == "screening" and row.high == math.inf for row in found.rows if not row.n)
     assert all(effect.adjusted_p == 1 for effect in found.effects)
+
+
+def test_a_time_is_looked_at_between_a_few_edits_and_not_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("diffexplain_fast.methods.diffex.budget.time.perf_counter", lambda: now[0])
+    real = LatentModels.predict
+
+    def predict(self: LatentModels, sample: Tensor, *given: Any) -> Tensor:
+        now[0] += 0.1 * len(sample)  # a tenth of a second a row
+        return real(self, sample, *given)
+
+    monkeypatch.setattr(LatentModels, "predict", predict)
+    words = ["snow", "desert", "boat", "house", "tree", "fish", "red", "blue"]
+    options: dict[str, Any] = {"taxonomy": {"background": words}, "beam_width": 1}
+    for seconds, least in ((5, 1), (12, 3), (18, 5)):
+        now[0] = 0.0
+        found = attribution(1, budget=f"{seconds} s", **options)
+        assert now[0] <= seconds + 0.1 and len(found.rows) >= least and found.settings["budget_used_up"]
+        assert all(math.isfinite(row.high - row.low) for row in found.rows)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.evidence.shipped import Shipped
-from diffexplain_fast.methods.diffex import kinds, resuming, setup
+from diffexplain_fast.methods.diffex import resuming, setup
+from diffexplain_fast.methods.diffex.costs import rows_of_try
 from diffexplain_fast.methods.diffex.layers import layer_of
 from diffexplain_fast.methods.diffex.moving import Moving, part_moved, scale_between, shift_between
 from diffexplain_fast.methods.diffex.scene import Job
@@ -241,11 +242,11 @@ def drawing(monkeypatch: pytest.MonkeyPatch, shipped: Shipped, **wishes: Any) ->
 
 def test_what_is_behind_a_thing_is_in_the_rows_only_where_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     seeing: Any = Shipped(segmenter=Bright())  # type: ignore[arg-type]
-    own = kinds.rows_of("swap") + kinds.rows_before("swap")
-    behind = kinds.rows_of("guided swap") + kinds.rows_before("guided swap")
-    assert drawing(monkeypatch, seeing).rows([job(place="left")], 0) == own + behind
-    assert drawing(monkeypatch, seeing, editor="swap").rows([job(place="left")], 0) == own
-    assert drawing(monkeypatch, Shipped()).rows([job(place="left")], 0) == own
+    own, behind = 8 + 8, 12 + 12
+    eye: Any = SimpleNamespace(rows=lambda count: 0)
+    assert rows_of_try(drawing(monkeypatch, seeing), eye, [job(place="left")], 0) == own + behind
+    assert rows_of_try(drawing(monkeypatch, seeing, editor="swap"), eye, [job(place="left")], 0) == own
+    assert rows_of_try(drawing(monkeypatch, Shipped()), eye, [job(place="left")], 0) == own
 
 
 def test_what_is_behind_a_thing_is_drawn_once_though_the_run_was_killed(

@@ -16,7 +16,8 @@ import diffexplain_fast as dx
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped
 from diffexplain_fast.methods.diffex import setup
-from diffexplain_fast.methods.diffex.errors_at import REDRAWS, redraw_rows, redraws_at
+from diffexplain_fast.methods.diffex.costs import redraw_rows
+from diffexplain_fast.methods.diffex.errors_at import REDRAWS, redraws_at
 from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.nulls import Null, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import interactions_of
@@ -71,8 +72,11 @@ def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_studen
     null = Null([0.3, -0.3, 0.3])
     (one,) = interactions_of([found], [null])
     assert one.effect == 1 and one.high - 1 == pytest.approx(3**0.5 * T3 * 0.3, rel=1e-6)
-    (two,) = interactions_of([found, found], [null, Null([9.0])])
-    assert (two.low, two.high) == (1, 1)  # both pictures agree
+    (two,) = interactions_of([found, found], [null, null])
+    half = scipy.stats.t.ppf(0.975, 18) * (3 * 0.3**2 / 2) ** 0.5  # both pictures agree better than each is right
+    assert (two.low, two.high) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+    (two,) = interactions_of([found, found], [Null(unknown=True)] * 2)
+    assert (two.low, two.high) == (1, 1)
 
 
 def test_an_interaction_has_the_errors_of_the_picture_that_it_is_of() -> None:
@@ -216,7 +220,8 @@ def test_editors_have_the_share_of_the_placebos_that_they_have_of_the_edits(
         asked[editor] += len(masks)
         return [0.0] * len(masks)
 
-    lab = SimpleNamespace(budget=SimpleNamespace(allows=lambda rows: True), numbers=counted)
+    budget = SimpleNamespace(allows=lambda rows: True)
+    lab = SimpleNamespace(budget=budget, numbers=counted, drawing=world.lab.drawing)
     editors = ["swap"] * 12 + ["guided swap"] * 5 + ["early guided swap"] * 10 + ["inpaint"] * 3
     trials: Any = [SimpleNamespace(mask=world.left, editor=editor) for editor in editors]
     for index in range(300):
@@ -251,7 +256,7 @@ def test_rows_that_are_kept_back_for_redraws_are_theirs(world: Any) -> None:
     budget, jobs = world.lab.budget, [one.job for one in world.trials]
     budget.rows = world.lab.drawing.models.denoiser_rows + 59
     ten = replace(world.scene, index=1)
-    budget.kept = {0: redraw_rows(world.lab.drawing.regions, world.scene, jobs), 1: 30}
+    budget.kept = {0: redraw_rows(world.lab.drawing, world.scene, jobs), 1: 30}
     assert budget.kept[0] == 30 and not budget.allows(0) and budget.used_up
     assert not null_of_picture(world.lab, world.scene, world.trials).left_out and budget.kept == {1: 30}
     assert null_of_picture(world.lab, replace(ten, index=2), world.trials).unknown  # what is left is another picture's

@@ -13,7 +13,7 @@ import diffexplain_fast as dx
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import CorruptFileError
 from diffexplain_fast.evidence.shipped import Shipped
-from diffexplain_fast.methods.diffex import attribute, kinds, resuming
+from diffexplain_fast.methods.diffex import kinds, resuming, screening
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from tests.methods.diffex.worlds import pictures, quick_attribution
@@ -77,8 +77,8 @@ def test_what_is_done_is_not_run_again(whole: dx.Attribution, tmp_path: Path, mo
 
 
 def test_screened_concepts_and_budgets_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribute, "SCREENED_ABOVE", 3)
-    monkeypatch.setattr(attribute, "FINALISTS", 2)
+    monkeypatch.setattr(screening, "SCREENED_ABOVE", 3)
+    monkeypatch.setattr(screening, "FINALISTS", 2)
     options = {"taxonomy": {"ground": ["snow", "desert", "tree", "house"]}, "images": pictures(1), "budget": 90}
     options["captions"] = ["a fish"]
     wanted = quick_attribution(**options)

@@ -1,10 +1,15 @@
 """Effects over pictures: which placebos they are compared with, and what is said where there are none."""
 
+from dataclasses import replace
+
 import pytest
+import scipy.stats
 
 from diffexplain_fast.methods.diffex.nulls import Null
+from diffexplain_fast.methods.diffex.pairs import interactions_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of
 from diffexplain_fast.results.effects import Row
+from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.stats.placebo import placebo_p, student_p
 from tests.methods.diffex.test_nulls import trial
 from tests.methods.diffex.worlds import pictures, quick_attribution
@@ -44,6 +49,50 @@ def test_an_attribution_without_placebos_says_that_p_values_are_students() -> No
     one = quick_attribution(images=pictures(1), **question)
     two = quick_attribution(images=pictures(2), **question | {"captions": question["captions"] * 2})
     assert one.placebos == two.placebos == {} and one.unmeasured == ""
-    assert "p-values over pictures are those of Student's test alone" in two.unmeasured
+    assert "p-values over pictures come from Student's test and the errors of edits alone" in two.unmeasured
     assert two.unmeasured in two.summary()
-    assert [effect.adjusted_p for effect in two.effects] == [student_p([row.effect for row in two.rows])]
+    (effect,) = two.effects
+    assert effect.adjusted_p >= student_p([row.effect for row in two.rows])
+
+
+def test_equal_pictures_are_one() -> None:
+    null, others = Null([0.3, -0.3, 0.3], [0.2, -0.2]), Null([0.1, -0.1, 0.2], [0.1, -0.1])
+    row = row_of(0, [trial(1.0)], null)
+    (one,) = effects_of([row], [null])
+    (twice,) = effects_of([row, replace(row, image=1)], [null, null], [0, 0])
+    assert twice == one
+    far = row_of(2, [trial(-2.0)], others)
+    (two,) = effects_of([row, far], [null, null, others])
+    (three,) = effects_of([row, replace(row, image=1), far], [null, null, others], [0, 0, 2])
+    assert (three.effect, three.effect_all, three.n) == (-0.5, -0.5, 2) and three == two
+    both = {("a",): [trial(1.0)], ("b",): [trial(2.0, ("b",))], ("a", "b"): [trial(4.0, ("a", "b"))]}
+    assert interactions_of([both, both], [null, null], [0, 0]) == interactions_of([both], [null])
+
+
+def test_pictures_that_agree_better_than_each_is_right_have_the_interval_of_their_errors() -> None:
+    null = Null([0.3, -0.3, 0.3], [0.2, -0.2, 0.2])
+    error = null.error("swap")
+    assert error is not None
+    rows = [row_of(i, [trial(1 + 0.001 * i)], null) for i in range(3)]
+    (effect,) = effects_of(rows, [null] * 3)
+    half = scipy.stats.t.ppf(0.975, 3 * error.freedom) * error.deviation / 3**0.5
+    assert (effect.low, effect.high) == pytest.approx((1.001 - half, 1.001 + half), rel=1e-6)
+    wanted = 2 * scipy.stats.t.sf(1.001 / (error.deviation / 3**0.5), 3 * error.freedom)
+    assert effect.adjusted_p == pytest.approx(wanted, rel=1e-5)
+    parts = [
+        {("a",): [trial(1.0)], ("b",): [trial(2.0, ("b",))], ("a", "b"): [trial(4.0 + i / 1000, ("a", "b"))]}
+        for i in range(3)
+    ]
+    (pair,) = interactions_of(parts, [null] * 3)
+    assert pair.high - pair.effect == pytest.approx(scipy.stats.t.ppf(0.975, 9 * error.freedom) * error.deviation)
+    far = [row_of(i, [trial(9.0 * i)], null) for i in range(3)]  # these vary more than they err
+    (apart,) = effects_of(far, [null] * 3)
+    assert (apart.low, apart.high) == pytest.approx(mean_interval([0.0, 9.0, 18.0]))
+
+
+def test_the_same_picture_twice_is_no_evidence_of_two() -> None:
+    question = {"captions": ["a fish"], "taxonomy": {"ground": ["snow"], "thing": ["boat"]}, "beam_width": 1}
+    one = quick_attribution(images=pictures(1), **question)
+    two = quick_attribution(images=pictures(1).repeat(2, 1, 1, 1), **question | {"captions": ["a fish"] * 2})
+    for single, double in zip(one.effects, two.effects, strict=True):
+        assert double.n <= 1 and double.high - double.low >= 0.9 * (single.high - single.low) > 0

@@ -18,14 +18,17 @@ def tried(unsure: tuple[str, ...], appears_at: dict[str, int]) -> dict[str, int]
     class Counted(Lab):
         """A lab whose edits are verdicts only."""
 
+        def rows(self, jobs: Any, attempt: int = 0) -> int:
+            return 0
+
         def _once(self, scene: Any, jobs: Any, attempt: int, seed: int) -> list[Any]:
             for job in jobs:
                 counts[job.changes[0]] += 1
             good = [attempt >= appears_at[job.changes[0]] for job in jobs]
             return [SimpleNamespace(verified=one, verdict=Verdict(one)) for one in good]
 
-    drawing, budget = SimpleNamespace(rows=lambda *_: 0), SimpleNamespace(allows=lambda rows: True)
-    lab: Any = Counted(drawing, SimpleNamespace(unsure=unsure), None, budget, None, None)  # type: ignore[arg-type]
+    budget = SimpleNamespace(allows=lambda rows: True, at_once=lambda jobs: jobs)
+    lab: Any = Counted(None, SimpleNamespace(unsure=unsure), None, budget, None, None)  # type: ignore[arg-type]
     lab.run(None, [SimpleNamespace(changes=(name,)) for name in appears_at])
     return counts
 

@@ -1,0 +1,78 @@
+"""What drawing and checking cost, in rows of the denoiser: never fewer than are run, so that a budget is a limit.
+
+A batch that is filled up costs as many rows as it is filled up to; see ``LatentModels.counted``.
+"""
+
+from collections.abc import Sequence
+
+from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.methods.diffex import kinds
+from diffexplain_fast.methods.diffex.drawing import Drawing
+from diffexplain_fast.methods.diffex.errors_at import has_redraws, place_at, redraws_at
+from diffexplain_fast.methods.diffex.eyes import Eye
+from diffexplain_fast.methods.diffex.scene import Job, Scene
+
+
+def rows_of_try(drawing: Drawing, eye: Eye, jobs: Sequence[Job], attempt: int) -> int:
+    """Return the rows of a try of jobs, with an inversion for each editor and a check of each edit.
+
+    What is behind a thing that is moved is a drawing too.
+    """
+    behind = any(map(drawing.moves, jobs)) * _rows(drawing.models, [kinds.GUIDED])
+    return _rows(drawing.models, [drawing.editor(job, attempt) for job in jobs]) + behind + eye.rows(len(jobs))
+
+
+def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> int:
+    """Return the rows of the quick edits of jobs, with an inversion for each editor.
+
+    Args:
+        drawing: runs editors.
+        jobs: any number.
+        at_once: jobs of one call.
+    """
+    editors = [kinds.quick_of(drawing.editor(job, 0)) for job in jobs]
+    shared = sum(_before(drawing.models, editor, quick=True) for editor in dict.fromkeys(editors))
+    parts = [editors[i : i + at_once] for i in range(0, len(editors), at_once)]
+    return shared + sum(_edits(drawing.models, part, quick=True) for part in parts)
+
+
+def rows_of_placebo(models: LatentModels, editor: str) -> int:
+    """Return the rows of one placebo, which has an inversion of its own."""
+    return _rows(models, [editor])
+
+
+def rows_of_redraws(models: LatentModels, count: int) -> int:
+    """Return the rows of so many regions that are drawn anew at once."""
+    return _edits(models, [kinds.INPAINT] * count)
+
+
+def redraw_rows(drawing: Drawing, scene: Scene, jobs: Sequence[Job]) -> int:
+    """Return the rows of all redraws of a picture.
+
+    Args:
+        drawing: runs editors.
+        scene: the picture.
+        jobs: one for each of its edits.
+    """
+    regions = drawing.regions
+    counts = redraws_at([place_at(regions, scene, job) for job in jobs])
+    drawn = [count for place, count in counts.items() if has_redraws(regions, place)]
+    return sum(rows_of_redraws(drawing.models, count) for count in drawn)
+
+
+def _rows(models: LatentModels, editors: Sequence[str]) -> int:
+    return _edits(models, editors) + sum(_before(models, editor) for editor in dict.fromkeys(editors))
+
+
+def _edits(models: LatentModels, editors: Sequence[str], quick: bool = False) -> int:
+    """Return the rows of edits, those of one editor in common batches, without inversions."""
+    counts = {editor: editors.count(editor) for editor in editors}
+    return sum(kinds.calls_of(editor, quick) * models.counted(count) for editor, count in counts.items())
+
+
+def _before(models: LatentModels, editor: str, quick: bool = False) -> int:
+    """Return the rows of the inversion that all edits of an editor share."""
+    if editor == kinds.INPAINT:
+        return 0
+    steps, scales = kinds.steps_of(editor, quick)
+    return models.counted(steps) + models.counted(sum(scale != 1.0 for scale in scales))
