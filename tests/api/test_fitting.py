@@ -18,7 +18,7 @@ from tests.tiny import tiny_sd, tiny_sdxl
 MIB = 2**20
 SHORT: dict[str, Any] = {**QUICK, "iterations": 2}
 AUTO: dict[str, Any] = {**SHORT, "images_per_step": "auto"}
-ROOMY, TIGHT = "64MiB", 5 * MIB
+ROOMY, TIGHT = "64MiB", 9 * MIB // 2
 
 
 def explained(memory: int | str | None, **options: Any) -> Explanation:
