@@ -8,6 +8,7 @@ import typer
 from PIL import Image
 
 from diffexplain_fast.cli import classifiers, options, ranks
+from diffexplain_fast.cli.json_line import attribution_record, print_json
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
@@ -36,6 +37,7 @@ def attribute(
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
     device: options.Device = None,
+    as_json: options.OneJson = False,
 ) -> None:
     """Edit your pictures, and measure what each edit changes.
 
@@ -73,9 +75,17 @@ def attribute(
             raise
     if ranks.left_to_first():
         return
+    _finish(result, out, as_json)
+
+
+def _finish(result: Attribution, out: Path, as_json: bool) -> None:
+    """Save an attribution with its page, and print it."""
     result.save(out / "attribution")
     report = result.report(out / "report.html")
-    print(f"{summary(result)}\nOpen {report}")
+    if as_json:
+        print_json(attribution_record(result, out / "attribution", report))
+    else:
+        print(f"{summary(result)}\nOpen {report}")
 
 
 def summary(result: Attribution) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffexplain_fast.cli import classifiers, options, ranks
-from diffexplain_fast.cli.audit_difference import checked, difference, stop_if_failed
+from diffexplain_fast.cli.audit_difference import checked, difference, print_decisions, stop_if_failed
 from diffexplain_fast.cli.device import chosen_device
+from diffexplain_fast.cli.json_line import audit_record, print_json
 from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
@@ -100,6 +101,7 @@ def audit(
     guidance: options.Guidance = None,
     seed: options.Seed = 0,
     device: options.Device = None,
+    as_json: options.OneJson = False,
 ) -> None:
     """Measure which concepts a classifier answers to.
 
@@ -118,9 +120,8 @@ def audit(
     conditions, changes = checked(fail_on, images is not None, classifier == "diff"), _interventions(intervention)
     out = _checked_out(out or (_DIFFERENCE if classifier == "diff" else _OUT), images)
     if classifier == "diff":
-        return _finish(difference(target or (), out), out, conditions)
-    place = str(chosen_device(device))
-    with _explainer(pipeline, scheduler, classifier, seed, place) as explainer, ProgressBars(classifier) as bars:
+        return _finish(difference(target or (), out), out, conditions, as_json)
+    with _explainer(pipeline, scheduler, classifier, seed, device) as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
             concepts,
@@ -139,7 +140,7 @@ def audit(
             guidance_scale=guidance,
             callback=bars,
         )
-    _finish(found, out, conditions)
+    _finish(found, out, conditions, as_json)
 
 
 def _check_given(concepts: Path | None, images: Path | None) -> None:
@@ -156,10 +157,10 @@ def _checked_out(out: Path, images: Path | None) -> Path:
     return out
 
 
-def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, place: str) -> "Explainer":
+def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, device: str | None) -> "Explainer":
     from diffexplain_fast.api.explainer import Explainer
 
-    loaded = classifiers.load_classifier(classifier, place)
+    loaded = classifiers.load_classifier(classifier, place := str(chosen_device(device)))
     return Explainer(_models(pipeline, scheduler, place), loaded, seed=seed, device=place)
 
 
@@ -178,7 +179,7 @@ def _from_anywhere(pipeline: str) -> str:
     return str(folder.absolute()) if pipeline not in PIPELINES and folder.is_dir() else pipeline
 
 
-def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
+def _finish(found: "Audit", out: Path, conditions: Sequence[str], as_json: bool) -> None:
     """Save an audit with its decisions, print it, and stop where a condition is true; of several ranks, the first."""
     if ranks.left_to_first():
         return
@@ -189,8 +190,12 @@ def _finish(found: "Audit", out: Path, conditions: Sequence[str]) -> None:
         found.settings["decisions"] = [asdict(one) for one in decisions]
         found.save(out / "audit")
         report = found.report(out / "report.html")
-    _print(found)
-    print(f"Open {report}; all rows: {out / 'audit' / 'audit.json'}")
+    if as_json:
+        print_json(audit_record(found, decisions, out / "audit", report))
+    else:
+        _print(found)
+        print(f"Open {report}; all rows: {out / 'audit' / 'audit.json'}")
+        print_decisions(decisions)
     stop_if_failed(decisions)
 
 

@@ -64,13 +64,17 @@ def checked(conditions: Sequence[str] | None, pictures_of_own: bool, difference:
     return list(conditions or ())
 
 
+def print_decisions(decisions: Sequence[Decision]) -> None:
+    """Print what the conditions of ``--fail-on`` say of an audit."""
+    for one in decisions:
+        print(f"{'FAILED' if one.failed else 'passed'}: {one.sentence}")
+
+
 def stop_if_failed(decisions: Sequence[Decision]) -> None:
-    """Print what the conditions of ``--fail-on`` say of an audit.
+    """Stop where an audit fails.
 
     Raises:
         typer.Exit: with code 3, a condition is true.
     """
-    for one in decisions:
-        print(f"{'FAILED' if one.failed else 'passed'}: {one.sentence}")
     if any(one.failed for one in decisions):
         raise typer.Exit(FAILED)

@@ -1,12 +1,12 @@
 """``diffexplain-fast bench model``: where the milliseconds of an iteration would go on a card that is not here."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffexplain_fast.cli import options
+from diffexplain_fast.cli.json_line import print_json
 
 if TYPE_CHECKING:
     from diffexplain_fast.prediction.predict import Prediction
@@ -58,7 +58,7 @@ def model(
     if stack is not None:
         record["compiled_stack"] = {"predicted_ms": stack, "measured_ms": MEASURED_MS, "gpu": "h200"}
     if as_json:
-        print(json.dumps(record))
+        print_json(record)
         return
     print(found.plan)
     each = f"{found.ms:.0f} ms an iteration, {found.ms / batch[0]:.0f} ms a picture"

@@ -1,12 +1,12 @@
 """The classifiers of the command line: a name that the library knows, or a function in the user's own file."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffexplain_fast.cli import options
+from diffexplain_fast.cli.json_line import print_json
 from diffexplain_fast.cli.own_files import made_by
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.storage import sha256_file
@@ -98,7 +98,7 @@ def classes(classifier: Name, as_json: options.OneJson = False) -> None:
             {"index": i, "label": label, "target": target}
             for i, (label, target) in enumerate(zip(loaded.labels, targets, strict=True))
         ]
-        print(json.dumps({"classifier": loaded.name, "classes": rows}))
+        print_json({"classifier": loaded.name, "classes": rows})
         return
     for i, target in enumerate(targets):
         print(f"{i:>5}  {target}")
@@ -119,7 +119,7 @@ def layers(classifier: Name, as_json: options.OneJson = False) -> None:
     found = {name: type(module).__name__ for name, module in loaded.model.named_modules() if name}
     if as_json:
         rows = [{"name": name, "kind": kind} for name, kind in found.items()]
-        print(json.dumps({"classifier": loaded.name, "layers": rows}))
+        print_json({"classifier": loaded.name, "layers": rows})
         return
     for name, kind in found.items():
         print(f"{name}  ({kind})")

@@ -1,8 +1,7 @@
 """``diffexplain-fast doctor``: installed libraries, devices, and the implementation of each op."""
 
-import json
-
 from diffexplain_fast.cli import options
+from diffexplain_fast.cli.json_line import print_json
 
 _BACKEND = "fast for Stable Diffusion 1.x, 2.x, XL and tinyworld, else reference; a result says why"
 
@@ -18,7 +17,7 @@ def doctor(as_json: options.OneJson = False) -> None:
     record, ops = device_record(), implementations()
     if as_json:
         found = {"versions": versions(), **record, "device": str(default_device()), "kernels": kernel_status()}
-        print(json.dumps(found | {"tinyworld": _tinyworld(), "backend": _BACKEND, "ops": ops}))
+        print_json(found | {"tinyworld": _tinyworld(), "backend": _BACKEND, "ops": ops})
         return
     rows = [(name, version or "not installed") for name, version in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]

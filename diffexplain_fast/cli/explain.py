@@ -12,6 +12,7 @@ import typer
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
+from diffexplain_fast.cli.json_line import print_json
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
@@ -81,7 +82,7 @@ def explain(
     with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
         for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
-            print(json.dumps(_record(one, folder)) if as_json else _summaries(one))
+            print_json(_record(one, folder)) if as_json else print(_summaries(one))
     if ranks.left_to_first():
         return
     report = write_report(found, out / "report.html")

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from diffexplain_fast.errors import UnknownNameError, unknown_name, wrong_type, wrong_value
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json
 
 _NAME = re.compile(r"[^\s:,{}][^:,{}]*")
@@ -90,3 +91,23 @@ def listed(argument: str, values: object) -> tuple[str, ...]:
     if twice:
         raise wrong_value(argument, "every value once", f"{', '.join(twice)} twice")
     return tuple(values)
+
+
+def check_told_apart(lists: Iterable[Sequence[str]], pipeline: Pipeline) -> None:
+    """Refuse two words of one list that the pipeline reads as the same, such as those that differ in capitals only.
+
+    Args:
+        lists: words of one group, or free words, each as it is said.
+        pipeline: its tokenizer reads them.
+
+    Raises:
+        ValueError: names both.
+    """
+    for words in lists:
+        read: dict[tuple[tuple[int, ...], ...], str] = {}
+        for word in words:
+            ids = (read_by(word, add_special_tokens=False, verbose=False).input_ids for read_by in pipeline.tokenizers)
+            first = read.setdefault(tuple(map(tuple, ids)), word)
+            if first != word:
+                wanted = f"every value once, as the tokenizer of {pipeline.name} reads it"
+                raise wrong_value("concepts", wanted, f"{first!r} and {word!r}, which are the same tokens")

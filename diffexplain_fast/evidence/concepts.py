@@ -10,6 +10,7 @@ from pathlib import Path
 from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
 from diffexplain_fast.evidence.concept_names import (
     by_name,
+    check_told_apart,
     checked_name,
     checked_values,
     listed,
@@ -216,7 +217,7 @@ class Concepts:
         return record | ({"similar": similar} if similar else {})
 
     def check(self, pipeline: Pipeline) -> None:
-        """Refuse words that the pipeline's tokenizers cut into letters or do not know.
+        """Refuse words that the pipeline's tokenizers cut into letters, do not know, or read as the same word.
 
         Args:
             pipeline: draws the pictures.
@@ -230,6 +231,7 @@ class Concepts:
         if cut:
             wanted = f"words that the tokenizer of {pipeline.name} knows"
             raise wrong_value("concepts", wanted, f"{', '.join(cut)}, cut into letters or unknown")
+        check_told_apart([self.words, *([word for word, _ in self.words_of(name)] for name in self.groups)], pipeline)
 
     def check_labels(self, labels: Sequence[str] | None) -> None:
         """Warn of ``core`` of labels that a classifier does not have: misspelt ones, or those of another classifier.

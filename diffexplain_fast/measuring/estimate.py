@@ -23,8 +23,8 @@ class Card(NamedTuple):
 
 
 CARDS = {"rtx3060": Card(12, 25.5), "rtx3090": Card(24, 71.0), "rtx4090": Card(24, 165.2), "rtx5090": Card(32, 209.5)}
-CARDS |= {"a100": Card(80, 312.0), "h100": Card(80, 990.0), "h200": Card(141, 990.0)}
-"""GeForce figures are third parties' tables; none is measured here."""
+CARDS |= {"rtx4070": Card(12, 58.3), "a100": Card(80, 312.0), "h100": Card(80, 990.0), "h200": Card(141, 990.0)}
+"""The cards of ``prediction.rates``. GeForce figures are third parties' tables; none is measured here."""
 
 
 class Estimate(NamedTuple):

@@ -114,8 +114,9 @@ class Audit(Drawn):
             A row for each unit and its strongest concept; effects are in standard deviations of the unit.
 
         Raises:
-            ValueError: an audit that was loaded, which has no classifier; a layer, unit or class that does not exist;
-                a layer that the last linear layer does not read, with a target; too few pictures for two halves.
+            ValueError: an audit that was loaded, which has no classifier; one that drew no pictures, which has no
+                pool; a layer, unit or class that does not exist; a layer that the last linear layer does not read, with
+                a target; too few pictures for two halves.
         """
         if isinstance(top, bool) or not isinstance(top, int):
             raise wrong_type("top", "a whole number", top)
@@ -186,7 +187,9 @@ class Audit(Drawn):
 
     def _features(self, argument: str) -> Hidden:
         if self._hidden is None:
-            raise wrong_value(argument, "an audit of this session, with its classifier and its pool", "a loaded audit")
+            drew_none = self.settings.get("pictures") == 0
+            got = "an audit that drew no pictures" if drew_none else "a loaded audit, or a difference of two"
+            raise wrong_value(argument, "an audit of this session, with its classifier and its pool", got)
         return self._hidden
 
     def diff(self, other: "Audit") -> "Audit":

@@ -42,6 +42,9 @@ def test_nothing_is_drawn_for_own_pictures_and_interventions_only(tmp_path: Path
     assert found.rows == audit.rows and set(audit.settings["placebos_flagged"]) == {"mark, mirrored", "mark, blank"}
     assert "16 own pictures" in audit.report(tmp_path / "audit.html").read_text()
     assert audit.decide("findings>0")[0].value == len(audit.findings)
+    for ask in (lambda: audit.units("layer2"), lambda: audit.directions("layer2", 1)):
+        with pytest.raises(ValueError, match=r"wanted an audit of this session, .* that drew no pictures"):
+            ask()
 
 
 def test_pictures_keep_their_size_where_all_have_the_same() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import diffexplain_fast as dx
+from diffexplain_fast.cli.main import app
 from tests.cli.running import run
 from tests.tiny import tiny_sd
 
@@ -41,6 +43,13 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
     assert "ground:desert" in (out / "report.html").read_text()
     code, again = run("attribute", "tinyworld/clean", "boat", picture, *arguments, "--device", "cpu")
     assert code == 0 and said(again) == said(text)  # from what is done already
+    words = ("attribute", "tinyworld/clean", "boat", picture, *arguments, "--device", "cpu", "--json")
+    printed = CliRunner().invoke(app, [*map(str, words)])
+    assert printed.exit_code == 0 and printed.stdout.count("\n") == 1, printed.output
+    told = json.loads(printed.stdout, parse_constant=lambda name: pytest.fail(name))
+    assert told["label"] == "boat" and told["denoiser_rows"] == result.denoiser_rows
+    assert [(one["concept"], one["effect"]) for one in told["effects"]] == [("ground:desert", result.effects[0].effect)]
+    assert dx.Attribution.load(told["folder"]).target == told["target"] and Path(told["report"]).is_file()
     code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
     assert code == 2 and "checkpoint" in text and "same target" in text
 

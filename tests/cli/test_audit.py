@@ -1,5 +1,6 @@
 """``diffexplain-fast audit`` on tiny real models: what it prints, writes and refuses."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from diffexplain_fast.cli.audit import findings_table
+from diffexplain_fast.cli.main import app
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
 from tests.auditing import drawn_audit, made_up
@@ -27,8 +30,12 @@ def test_audit_writes_everything(models: tuple[str, str], tmp_path: Path) -> Non
     assert sorted(os.listdir(tmp_path / "out")) == ["audit", "report.html"]
     audit = Audit.load(tmp_path / "out" / "audit")
     assert {row.target for row in audit.rows} == {"fish"} and len(audit.rows) == 4
-    again = run("audit", models[0], "1", "--pipeline", models[1], *folders, *QUICK)
-    assert again[0] == 0 and Audit.load(tmp_path / "out" / "audit").settings["pictures_drawn"] == 0
+    words = ["audit", models[0], "1", "--pipeline", models[1], *folders, *QUICK, "--json"]
+    again = CliRunner().invoke(app, [*map(str, words)])
+    assert again.exit_code == 0 and again.stdout.count("\n") == 1, again.output
+    told = json.loads(again.stdout)
+    assert told["verdicts"]["fish"]["sentence"] in text and told["decisions"] == [] and len(told["rows"]) == 4
+    assert Audit.load(tmp_path / "out" / "audit").settings["pictures_drawn"] == 0
 
 
 def test_a_distribution_of_the_users_own_is_read_from_a_file(models: tuple[str, str], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_rows_without_such_a_share_are_refused(tmp_path, other):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gpu", "rtx4091"], "gpu: wanted one of 7 known names, nearest: rtx4090"),
+        (["--gpu", "rtx4091"], "gpu: wanted one of 8 known names, nearest: rtx4090"),
         (["--model", "sd3"], "model: wanted one of 3 known names"),
         (["--memory", "8 apples"], "memory: wanted"),
         (["--memory", "900GiB"], "memory: wanted at most the 12 GiB of rtx3060, got '900GiB'"),

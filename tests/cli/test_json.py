@@ -1,14 +1,21 @@
 """Commands that list something print one JSON object, and nothing else, with ``--json``."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from typer.testing import CliRunner
 
+from diffexplain_fast.cli.json_line import audit_record, print_json
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.environment import versions
 from diffexplain_fast.ops.doctor import implementations, kernel_status
+from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import AuditRow
+from tests.auditing import drawn_audit
 
 
 def printed(*arguments: str) -> Any:
@@ -16,6 +23,31 @@ def printed(*arguments: str) -> Any:
     result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0 and result.stdout.count("\n") == 1
     return json.loads(result.stdout)
+
+
+def test_numbers_that_json_has_not_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"row": {"low": -math.inf, "p": np.float32("nan")}, "points": (1, 0.5, np.inf), "none": None})
+    assert capsys.readouterr().out == '{"row": {"low": null, "p": null}, "points": [1, 0.5, null], "none": null}\n'
+
+
+def test_a_difference_of_audits_with_its_decisions(tmp_path: Path) -> None:
+    drawn_audit(3.0).save(tmp_path / "a")
+    drawn_audit(0.0).save(tmp_path / "b")
+    words = ["audit", "diff", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, [*words, "--fail-on", "findings>0", "--fail-on", "findings>40"])
+    assert result.exit_code == 3 and result.stdout.count("\n") == 1
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(name))
+    saved = Audit.load(found["folder"])
+    assert found["findings"][0]["concept"] == "background:desert" and len(found["rows"]) == len(saved.rows)
+    assert [set(row) for row in found["rows"]] == [set(AuditRow.names())] * len(saved.rows)
+    told = [(one["measure"], one["sign"], one["limit"], one["failed"]) for one in found["decisions"]]
+    assert told == [("findings", ">", 0.0, True), ("findings", ">", 40.0, False)]
+    assert Path(found["report"]).is_file() and found["verdicts"] == {}
+
+
+def test_verdicts_of_an_audit_have_their_kind_and_sentence(tmp_path: Path) -> None:
+    record = audit_record(drawn_audit(), [], tmp_path, tmp_path / "report.html")
+    assert record["verdicts"]["fish"]["kind"] == "spurious" and record["verdicts"]["fish"]["sentence"] == "A shortcut."
 
 
 def test_doctor_says_all_that_it_says_in_lines() -> None:

@@ -89,6 +89,19 @@ def test_words_that_the_tokenizer_cuts_are_named(pipeline: Pipeline, world: Pipe
         concepts_of(["snow", "lighthouse"], world)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["desert", "snow", "Desert"],
+        {"background": ["desert", "snow", "Desert"]},
+        Concepts({"background": ["desert", "snow"]}, synonyms={"background:snow": ["Desert"]}),
+    ],
+)
+def test_words_that_the_tokenizer_reads_as_the_same_are_refused(given: Any, world: Pipeline) -> None:
+    with pytest.raises(ValueError, match=r"every value once, as the .* got 'desert' and 'Desert', which are the same"):
+        concepts_of(given, world)
+
+
 def test_a_taxonomy_gives_its_categories_as_groups_and_other_leaves_as_words(pipeline: Pipeline) -> None:
     tree = Taxonomy({"background": {"land": ["desert"], "cold": ["snow", "red"]}, "thing": ["boat"]})
     found = concepts_of(tree, pipeline)

@@ -6,6 +6,7 @@ import torch
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.measuring.estimate import CARDS, GIB, estimate
 from diffexplain_fast.models.public import PUBLIC, public_models
+from diffexplain_fast.prediction.rates import GPUS
 
 PARAMETERS = {"sd15": (859_520_964, 83_653_863), "sd21": (865_910_724, 83_653_863), "sdxl": (2_567_463_684, 83_653_863)}
 """Of the published UNets and VAEs."""
@@ -34,3 +35,9 @@ def test_unknown_models_are_named():
 
 def test_cards_have_memory_and_speed():
     assert all(card.gib > 4 and card.tflops > 10 for card in CARDS.values())
+
+
+def test_both_commands_know_the_same_cards_at_the_same_speed():
+    assert CARDS.keys() == GPUS.keys()
+    speeds = {name: card.tflops / CARDS["h200"].tflops for name, card in CARDS.items()}
+    assert speeds == pytest.approx({name: gpu.compute for name, gpu in GPUS.items()})
