@@ -40,7 +40,7 @@ def align(
     rewards = []
     for step in range(steps):
         images = sampler(prompt, negative, latents=noise).clamp(0, 1)
-        reward = classifier(images).softmax(-1)[:, classifier.labels.index(LABEL)].mean()
+        reward = classifier(images).softmax(-1)[:, classifier.label_index(LABEL)].mean()
         optimizer.zero_grad()
         (-reward.log()).backward()
         optimizer.step()

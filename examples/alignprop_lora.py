@@ -31,7 +31,7 @@ def align(steps: int = 12, batch: int = 2, rank: int = 4, sampling_steps: int = 
         last = numbers.randint(1, sampling_steps)
         sampler = dx.accelerate(pipe, num_inference_steps=sampling_steps, guidance_scale=3.0, gradient=f"last:{last}")
         images = sampler(prompt, negative, latents=noise).clamp(0, 1)
-        reward = classifier(images).softmax(-1)[:, classifier.labels.index(LABEL)].mean()
+        reward = classifier(images).softmax(-1)[:, classifier.label_index(LABEL)].mean()
         optimizer.zero_grad()
         (-reward.log()).backward()
         optimizer.step()

@@ -24,7 +24,7 @@ def search_noise(steps: int = 12, sampling_steps: int = 4, rate: float = 60.0, k
     rewards = []
     for step in range(steps):
         image = sampler(prompt, latents=noise).clamp(0, 1)
-        reward = classifier(image).log_softmax(-1)[0, classifier.labels.index(LABEL)]
+        reward = classifier(image).log_softmax(-1)[0, classifier.label_index(LABEL)]
         # Noise of another length than that of normal noise is no start that the sampler was trained for.
         too_long = (noise.norm() - math.sqrt(noise.numel())).square()
         optimizer.zero_grad()

@@ -1,6 +1,8 @@
 """The examples run, and have the effect that they state."""
 
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,11 @@ def test_reno_raises_the_reward() -> None:
 def test_digin_raises_the_neuron() -> None:
     activations = _function("digin_neuron.py", "raise_neuron")(steps=4, sampling_steps=2)
     assert activations[-1] > 1.1 * activations[0] > 0
+
+
+@pytest.mark.slow
+def test_types_of_the_examples_are_right() -> None:
+    pytest.importorskip("mypy", reason="the extra dev is not installed")
+    files = [str(file) for file in sorted((ROOT / "examples").glob("*.py"))]
+    done = subprocess.run([sys.executable, "-m", "mypy", *files], cwd=ROOT, capture_output=True, text=True)
+    assert files and done.returncode == 0, done.stdout + done.stderr
