@@ -127,6 +127,7 @@ def _value(concept: str) -> str:
 
 def summary(explanation: "Explanation") -> str:
     """Return one line: target, nearest words, rates of agreement, and time."""
+    from diffexplain_fast.number_texts import share_text
     from diffexplain_fast.report.explanation import describe_outcome, describe_steps, nearest_words
     from diffexplain_fast.targets.outputs import REGRESSION
 
@@ -135,7 +136,7 @@ def summary(explanation: "Explanation") -> str:
     for name, score in explanation.activation.items():
         if score.rate is not None and name != "train":
             prompt = "pictures of the explanation" if name == "held_out" else "pictures of the class name"
-            parts.append(f"{prompt} recognised {score.rate:.0%} of {score.n}")
+            parts.append(f"{prompt} recognised {share_text(score.rate)} of {score.n}")
     if explanation.output == REGRESSION:
         parts.append(describe_outcome(explanation).removesuffix("."))
     return f"{'; '.join(parts)}. {describe_steps(explanation)}"

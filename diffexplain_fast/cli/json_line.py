@@ -52,6 +52,7 @@ def audit_record(audit: "Audit", decisions: Sequence["Decision"], folder: Path, 
         "decisions": [_decision_record(one) for one in decisions],
         "effective_pictures": audit.settings.get("effective_pictures"),
         "rows": [asdict(row) for row in audit.rows],
+        "photographs": None if audit.photographs is None else asdict(audit.photographs),
         "folder": str(folder),
         "report": str(report),
     }

@@ -13,7 +13,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import inline_pictures, section_bytes, write_page
-from diffexplain_fast.report.plots import new_figure, plain
+from diffexplain_fast.report.plots import draw_intervals, new_figure, plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.targets import shown_target
@@ -103,10 +103,9 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     axis = axes["effects"]
     for place, effect in enumerate(result.effects):
         axis.barh(place, effect.effect, color=_MAIN if effect.n else _SOFT)
-        if math.isfinite(effect.high - effect.low):
-            axis.plot((effect.low, effect.high), (place, place), color="black")
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
+    draw_intervals(axis, [(place, effect.low, effect.high) for place, effect in enumerate(result.effects)])
     name = plain(shown_target(result.target, result.label))
     axis.set(xlabel=f"change of the score of {name}; grey: no edit was verified, or none was made")
     return figure, axes

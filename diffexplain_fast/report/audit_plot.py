@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.report.audit import measured_in
-from diffexplain_fast.report.plots import new_figure, plain
+from diffexplain_fast.report.plots import draw_intervals, new_figure, plain
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 24
 """Rows that are drawn, of all targets together."""
-_NOTHING = 1e-9
-"""Effect below which there is only rounding."""
 _MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 
 
@@ -46,14 +45,13 @@ def plot_audit(audit: Audit) -> "tuple[Figure, dict[str, Axes]]":
     for place, row in places:
         if row is not None:
             axis.barh(place, row.effect, color=_MAIN if row.finding else _SOFT)
-            if math.isfinite(row.high - row.low):
-                axis.plot((row.low, row.high), (place, place), color="black")
+    draw_intervals(axis, [(place, row.low, row.high) for place, row in places if row is not None])
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), [plain(name) for name in names])
     for label, (_, row) in zip(axis.get_yticklabels(), places, strict=True):
         label.set_fontweight("bold" if row is None else "normal")
     axis.set_ylim(max(len(names), 1) - 0.4, -0.8)
-    if max(map(abs, axis.get_xlim())) < _NOTHING:  # an audit minus itself
+    if max(map(abs, axis.get_xlim())) < NOISE:  # an audit minus itself
         axis.set_xlim(-1, 1)
     left_out = len(audit.rows) - len(rows)
     more = f"; {left_out} of {len(audit.rows)} rows are not drawn" if left_out else ""

@@ -75,6 +75,21 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def draw_intervals(axis: "Axes", intervals: Sequence[tuple[int, float, float]]) -> None:
+    """Draw a line for each interval over bars that are drawn already; an end without a bound goes to the edge.
+
+    Args:
+        axis: with horizontal bars.
+        intervals: place, lower and upper end of each; one that is unknown on both sides has no line.
+    """
+    left, right = axis.get_xlim()
+    ends = [end for _, *both in intervals for end in both if math.isfinite(end)]
+    left, right = min([left, *ends]), max([right, *ends])
+    for place, low, high in intervals:
+        if math.isfinite(low) or math.isfinite(high):
+            axis.plot((max(low, left), min(high, right)), (place, place), color="black")
+
+
 def plot_explanation(explanation: Explanation) -> "tuple[Figure, dict[str, Axes]]":
     """Draw images, scores and loss in one figure.
 

@@ -175,7 +175,8 @@ def _unexplained(rows: Sequence[AuditRow], photographs: Photographs | None) -> t
     if photographs is None:
         raise wrong_value("condition", "own pictures (images=), for unexplained", "an audit without")
     if not photographs.explained:
-        wanted = "a class with which some own pictures are answered and some are not, and an eye, for unexplained"
+        enough = "a class with which 8 own pictures or more are answered and 8 or more are not"
+        wanted = f"an eye, groups of concepts, and {enough}, for unexplained"
         raise wrong_value("condition", wanted, "an audit without")
     names = photographs.unexplained
     return float(len(names)), ", ".join(names) or f"of {len(photographs.explained)} classes"

@@ -1,6 +1,7 @@
 """What changes that change nothing look like: a null for effects, and decisions about many of them at once."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -45,8 +46,7 @@ def placebo_spread(placebos: Sequence[float], confidence: float = 0.95, twice: S
     """
     if not 0 < confidence < 1:
         raise wrong_value("confidence", "above 0 and below 1", confidence)
-    deviation, freedom = _error((1, placebos), (2, twice))
-    return float(t_quantile((1 + confidence) / 2, freedom)) * deviation if freedom else 0.0
+    return placebo_error(placebos, twice).spread(confidence)
 
 
 def placebo_error(placebos: Sequence[float], twice: Sequence[float] = ()) -> Error:
@@ -54,16 +54,21 @@ def placebo_error(placebos: Sequence[float], twice: Sequence[float] = ()) -> Err
     return Error(*_error((1, placebos), (2, twice)))
 
 
-def error_of_sum(errors: Sequence[Error]) -> Error:
-    """Return the error of the sum of effects whose errors are independent, with Satterthwaite's degrees of freedom.
+def error_of_sum(errors: Sequence[Error], shared: bool = False) -> Error:
+    """Return the error of the sum of effects that err independently, with Satterthwaite's degrees of freedom.
+
+    Errors that are equal are one estimate, such as those of pictures that share their placebos, and have its degrees of
+    freedom once.
 
     Args:
         errors: of each effect, at least one, of which something is known.
+        shared: whether all are estimated from the same numbers, so that together they have the fewest degrees of
+            freedom of one of them.
     """
-    variance = sum(one.deviation**2 for one in errors)
-    if variance == 0:
-        return Error(0.0, sum(one.freedom for one in errors))
-    return Error(math.sqrt(variance), variance**2 / sum(one.deviation**4 / one.freedom for one in errors))
+    variance, least = sum(one.deviation**2 for one in errors), min(one.freedom for one in errors)
+    parts = [(one.deviation**2 * count, one.freedom) for one, count in Counter(errors).items()]
+    uncertain = sum(part**2 / freedom for part, freedom in parts)
+    return Error(math.sqrt(variance), least if shared or uncertain == 0 else variance**2 / uncertain)
 
 
 def placebo_p(effect: float, placebos: Sequence[float], twice: Sequence[float] = ()) -> float:
@@ -74,8 +79,7 @@ def placebo_p(effect: float, placebos: Sequence[float], twice: Sequence[float] =
         placebos: effects of changes that change nothing, finite.
         twice: see ``placebo_spread``.
     """
-    deviation, freedom = _error((1, placebos), (2, twice))
-    return _two_sided(effect, deviation, freedom) if freedom else 1.0
+    return placebo_error(placebos, twice).p(effect)
 
 
 def mixed_placebo_p(effect: float, parts: Sequence[tuple[float, Sequence[float]]]) -> float:

@@ -242,7 +242,7 @@ DOORS = {
     "targets": {
         "__init__": ANY,
         "base": "evidence methods",
-        "classes": "evidence models",
+        "classes": "evidence methods models",
         "neurons": "models methods",
         "outputs": ANY,
     },

@@ -1,10 +1,20 @@
 """The null of placebos, Student's p-value and the adjustment for many tests, against known values."""
 
+import math
+
 import pytest
 import scipy.stats
 import torch
 
-from diffexplain_fast.stats.placebo import adjusted_p, mixed_placebo_p, placebo_p, placebo_spread, student_p
+from diffexplain_fast.stats.placebo import (
+    Error,
+    adjusted_p,
+    error_of_sum,
+    mixed_placebo_p,
+    placebo_p,
+    placebo_spread,
+    student_p,
+)
 
 
 def test_the_spread_is_the_one_of_a_prediction_with_known_mean() -> None:
@@ -53,3 +63,16 @@ def test_the_adjustment_is_the_one_of_benjamini_and_hochberg() -> None:
     values = [0.01, 0.04, 0.03, 0.005, 0.8]
     assert adjusted_p(values) == pytest.approx([0.025, 0.05, 0.05, 0.025, 0.8])
     assert adjusted_p([]) == []
+
+
+def test_errors_that_are_one_estimate_have_its_freedom_once() -> None:
+    one, other = Error(0.5, 3.0), Error(0.4, 8.0)
+    assert error_of_sum([one] * 4) == (pytest.approx(1.0), pytest.approx(3.0)), "four pictures share their placebos"
+    apart = error_of_sum([one, other])
+    assert apart.deviation == pytest.approx(math.hypot(0.5, 0.4))
+    assert apart.freedom == pytest.approx((0.25 + 0.16) ** 2 / (0.25**2 / 3 + 0.16**2 / 8)) and apart.freedom > 3
+    assert error_of_sum([one, other], shared=True) == (apart.deviation, 3.0)
+    assert (
+        error_of_sum([Error(1e-90, 3.0)]) == (pytest.approx(1e-90), 3.0)
+        and error_of_sum([Error(0.0, 2.0)]).freedom == 2
+    )

@@ -59,7 +59,7 @@ def interactions_of(found: Sequence[Found], nulls: Sequence[Null], same: Sequenc
                 three = [one[0] for one in (both, *singles)]
                 half = math.hypot(*(null.at(one.job.names).spread(one.editor) for one in three))
                 own = [error for one in three if (error := null.at(one.job.names).error(one.editor)) is not None]
-                error = error_of_sum(own) if len(own) == len(three) else None
+                error = error_of_sum(own, shared=True) if len(own) == len(three) else None
                 one = Measured(same[i] if same else i, value, value - half, value + half, error)
                 values.setdefault(names, []).append((one, all(trial.verified for trial in three)))
     rows = []

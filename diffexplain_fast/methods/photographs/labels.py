@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.targets.classes import with_index
 
 _NAMED = 5
 """Labels of pictures that a note names at most."""
@@ -55,7 +56,8 @@ def read_labels(given: Sequence[str], readout: Readout) -> Labels:
             classes = [readout.names[place] for place in places[label]]
             told = f"the name of {len(classes)} classes, and an answer with any of them counts as right"
             notes.append(f'{label} is {told}: labels such as "{classes[0]}" tell them apart')
-    names = tuple(label if label in every else bare.get(label, label) for label in given)
+    indexed = {with_index(name, i): name for i, name in enumerate(readout.classifier.labels or ())}
+    names = tuple(label if label in every else bare.get(label, indexed.get(label, label)) for label in given)
     return Labels(tuple(given), names, {label: places[label] for label in there}, notes)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from diffexplain_fast.number_texts import effect_text, effect_texts, shares_and_points
 from diffexplain_fast.results.audit_rows import AuditRow, Verdict
 from diffexplain_fast.results.photographs import Photographs
 
@@ -38,31 +39,30 @@ def raises(row: AuditRow) -> bool:
 def intervention_clause(row: AuditRow, same: Mapping[str, float]) -> str:
     """Return what an intervention does, and to the answers of a class.
 
-    "Lowers it by" is told without a minus sign, and so are its interval's ends; so are "points fewer".
+    "Lowers it by" is told without a minus sign, and so are its interval's ends.
 
     Args:
         row: of the intervention.
         same: placebos that do nearly the same, to their effects.
     """
     if raises(row):
-        sign, form, verb, ends = 1, "+.2f", "raises", (row.low, row.high)
+        sign, signs, verb, ends = 1, "+", "raises", (row.low, row.high)
     else:
-        sign, form, verb, ends = -1, ".2f", "lowers", (-row.high, -row.low)
-    change = f"{verb} it by {sign * row.effect:{form}} [{ends[0]:.2f}, {ends[1]:.2f}]"
-    told = [f"{other} does the same ({sign * effect:{form}})" for other, effect in same.items()]
+        sign, signs, verb, ends = -1, "", "lowers", (-row.high, -row.low)
+    size, (low, high) = sign * row.effect, effect_texts(sign * row.effect, *ends, signs="")[1:]
+    change = f"{verb} it by {effect_texts(size, *ends, signs=signs)[0]} [{low}, {high}]"
+    told = [f"{other} does the same ({effect_text(sign * effect, signs=signs)})" for other, effect in same.items()]
     null = ", and ".join(told) if told else "neither its mirror image nor a blank one does the same"
     return f"{row.value} {change} in {row.pictures} pictures; {null}{_answers(row)}."
 
 
 def _answers(row: AuditRow) -> str:
     """Return how many of the pictures are answered with the target without an intervention and with it, or nothing."""
-    known = row.answered_with, row.answered_without, row.points_low, row.points_high
-    if None in known:
+    after, before, low, high = row.answered_with, row.answered_without, row.points_low, row.points_high
+    if after is None or before is None or low is None or high is None:
         return ""
-    after, before, low, high = (100 * share for share in known if share is not None)
-    more, ends = ("more", (low, high)) if after >= before else ("fewer", (-high, -low))
-    points = f"{abs(after - before):.0f} points {more} [{ends[0]:.0f}, {ends[1]:.0f}]"
-    return f"; {before:.0f} % are answered {row.target} without it and {after:.0f} % with it, {points}"
+    with_it, without, points, ends = shares_and_points(after, before, low, high)
+    return f"; {without} are answered {row.target} without it and {with_it} with it ({points} {ends})"
 
 
 def joined_sentence(target: str, known: Verdict, kind: str, clauses: str) -> str:

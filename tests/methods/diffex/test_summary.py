@@ -75,16 +75,16 @@ def test_pictures_that_agree_better_than_each_is_right_have_the_interval_of_thei
     assert error is not None
     rows = [row_of(i, [trial(1 + 0.001 * i)], null) for i in range(3)]
     (effect,) = effects_of(rows, [null] * 3)
-    half = scipy.stats.t.ppf(0.975, 3 * error.freedom) * error.deviation / 3**0.5
+    half = scipy.stats.t.ppf(0.975, error.freedom) * error.deviation / 3**0.5  # of one estimate
     assert (effect.low, effect.high) == pytest.approx((1.001 - half, 1.001 + half), rel=1e-6)
-    wanted = 2 * scipy.stats.t.sf(1.001 / (error.deviation / 3**0.5), 3 * error.freedom)
+    wanted = 2 * scipy.stats.t.sf(1.001 / (error.deviation / 3**0.5), error.freedom)
     assert effect.adjusted_p == pytest.approx(wanted, rel=1e-5)
     parts = [
         {("a",): [trial(1.0)], ("b",): [trial(2.0, ("b",))], ("a", "b"): [trial(4.0 + i / 1000, ("a", "b"))]}
         for i in range(3)
     ]
     (pair,) = interactions_of(parts, [null] * 3)
-    assert pair.high - pair.effect == pytest.approx(scipy.stats.t.ppf(0.975, 9 * error.freedom) * error.deviation)
+    assert pair.high - pair.effect == pytest.approx(scipy.stats.t.ppf(0.975, error.freedom) * error.deviation)
     far = [row_of(i, [trial(9.0 * i)], null) for i in range(3)]  # these vary more than they err
     (apart,) = effects_of(far, [null] * 3)
     assert (apart.low, apart.high) == pytest.approx(mean_interval([0.0, 9.0, 18.0]))

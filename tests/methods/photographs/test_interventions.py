@@ -71,7 +71,7 @@ def test_answers_that_an_intervention_raises_have_an_interval_and_fail_a_gate() 
     low, _ = clustered_change(np.ones(24, dtype=bool), np.zeros(24, dtype=bool), np.arange(24) // 3)
     assert row.points_low == low and 0.4 < low < 0.6  # eight clusters that all change
     assert (
-        f"; 0 % are answered corner without it and 100 % with it, 100 points more [{100 * low:.0f}, 100]."
+        f"; 0 % are answered corner without it and 100 % with it (+100 points [{100 * low:.0f}, 100])."
         in (found.sentences["corner"])
     )
     (one,) = decide("false_answers>0.1", found.rows, None)
@@ -88,7 +88,7 @@ def test_verdicts_name_what_was_found() -> None:
     assert verdicts["corner"].concepts == ["object:corner", "intervention:mark"] and verdicts["corner"].kind == "both"
     assert verdicts["corner"].sentence.startswith("corner: mark raises it by +5")
     assert verdicts["corner"].sentence.endswith(
-        "100]. Without interventions its own object decides: answers corner in 64 %."
+        "100]). Without interventions its own object decides: answers corner in 64 %."
     )
     known = Verdict("spurious", ["background:sea"], "corner: A shortcut: answers corner in 64 %.")
     spurious = with_sentences({"corner": known}, found)["corner"]
@@ -110,7 +110,7 @@ def test_what_lowers_a_target_suppresses_it_and_is_no_shortcut() -> None:
         assert (one.kind, one.concepts) == ("undecided", [])
         assert one.suppressed_by == ["intervention:dark", "intervention:light"]
         assert one.sentence.startswith(told) and "-" not in one.sentence.partition("; 100 % are answered bright")[0]
-        assert "; 100 % are answered bright without it and 100 % with it, 0 points more [-28, 28]." in one.sentence
+        assert "; 100 % are answered bright without it and 100 % with it (+0 points [-28, 28])." in one.sentence
     one = with_sentences({"bright": Verdict("core", ["object:bright"], "bright: It decides.", ["colour:red"])}, found)[
         "bright"
     ]

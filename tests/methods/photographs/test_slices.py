@@ -99,6 +99,9 @@ def test_numbers_have_no_accuracy_and_no_condition_on_it_is_passed() -> None:
     assert found.slices == [] and found.worst_group is None and len(found.groups) == 40
     assert "The classifier answers with numbers, so that its answers have no accuracy" in found.notes
     numbers = [replace(row, accuracy_with=None, accuracy_without=None) for row in rows_of(made_up({}))]
-    for text, wanted in (("worst_group<0.5", "own pictures with labels"), ("unexplained>0", "a class with which some")):
+    for text, wanted in (
+        ("worst_group<0.5", "own pictures with labels"),
+        ("unexplained>0", "an eye, groups of concepts, and a class with which 8"),
+    ):
         with pytest.raises(ValueError, match=f"condition: wanted {wanted}"):
             decide(text, numbers, found)
