@@ -142,7 +142,7 @@ def test_of_several_ranks_only_the_first_writes_an_audit(
 ) -> None:
     for name, value in (("RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_RANK", rank)):
         monkeypatch.setenv(name, str(value))
-    audit._finish(audit_example(), tmp_path / "out", [])
+    audit._finish(audit_example(), tmp_path / "out", [], as_json=False)
     assert (tmp_path / "out" / "report.html").exists() is (rank == 0)
     said = capsys.readouterr()
     assert bool(said.out) is (rank == 0) and ("rank 1 of 2" in said.err) is (rank == 1)
