@@ -5,6 +5,7 @@ import torch
 
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import sharpening
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, look_again
@@ -15,7 +16,7 @@ from diffexplain_fast.targets import ClassProbability, Neuron
 from tests.methods.diffexplainer.test_population import problem_of
 
 
-def test_what_a_prompt_says_too_weakly_is_said_louder() -> None:
+def test_what_a_prompt_says_too_weakly_is_said_louder(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, classifier = load_pipeline("tinyworld"), Classifier.from_pretrained("tinyworld/background")
     sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=4, guidance_scale=4.0)
     problem = Problem(pipeline, sampler, classifier, ClassProbability("fish").bind(classifier), "", 0)
@@ -32,6 +33,8 @@ def test_what_a_prompt_says_too_weakly_is_said_louder() -> None:
     assert problem.cost.rows == rows, "an interrupted run finds what it kept"
     assert [start.score for start in again] == [start.score for start in found]
     same = problem.after([found[-1].soft])
+    monkeypatch.setattr(sharpening, "moved", lambda *_: found[-1].soft)
+    monkeypatch.setattr(sharpening, "_DRAWN", 2)
     assert not sharpened(same, same, options, 1, weak, Kept()), "it would explain what is explained already"
 
 
