@@ -73,7 +73,11 @@ def test_an_interaction_of_one_picture_has_three_errors_and_over_pictures_studen
     (one,) = interactions_of([found], [null])
     assert one.effect == 1 and one.high - 1 == pytest.approx(3**0.5 * T3 * 0.3, rel=1e-6)
     (two,) = interactions_of([found, found], [null, null])
-    half = scipy.stats.t.ppf(0.975, 18) * (3 * 0.3**2 / 2) ** 0.5  # both pictures agree better than each is right
+    half = T3 * (3 * 0.3**2 / 2) ** 0.5  # both pictures agree better than each is right, by one estimate
+    assert (two.low, two.high) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+    (two,) = interactions_of([found, found], [null, Null([0.4, -0.4, 0.4])])
+    freedom = (0.09 + 0.16) ** 2 / (0.09**2 / 3 + 0.16**2 / 3)  # of two estimates
+    half = scipy.stats.t.ppf(0.975, freedom) * (3 * (0.09 + 0.16)) ** 0.5 / 2
     assert (two.low, two.high) == pytest.approx((1 - half, 1 + half), rel=1e-6)
     (two,) = interactions_of([found, found], [Null(unknown=True)] * 2)
     assert (two.low, two.high) == (1, 1)
