@@ -82,8 +82,8 @@ def attribute(
     interactions = interactions_of([one.trials for one in work], nulls, same)
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
-    found = {i: _edits(lab, one) for i, one in enumerate(work)}
     recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
+    found = {i: _edits(one, i in recognised) for i, one in enumerate(work)}
     return Findings(rows, effects, interactions, flips, placebos, errors, found, recognised, work)
 
 
@@ -115,8 +115,8 @@ def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:
     return found
 
 
-def _edits(lab: Lab, work: Work) -> list[Edit]:
-    recognised, edits = bool(lab.answers.ask(work.scene.pixels).hit[0]), []
+def _edits(work: Work, recognised: bool) -> list[Edit]:
+    edits = []
     for trial in work.all:
         points = None if math.isnan(trial.points) else trial.points
         flipped = not trial.hit if recognised and points is not None else None
