@@ -23,7 +23,7 @@ from diffexplain_fast.engine.lean.modules import NOT_TRAINED, Trained, fallback_
 from diffexplain_fast.engine.lean.savings import parse_savings
 from diffexplain_fast.engine.memory.host import storage_key
 from diffexplain_fast.engine.memory.plan import Plan, parse_bytes
-from diffexplain_fast.engine.memory.planner import Limits, Planning
+from diffexplain_fast.engine.memory.planner import Call, Limits, Planning
 from diffexplain_fast.engine.memory.resident import held_tensors
 from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
@@ -222,7 +222,7 @@ class FastEngine:
         if recording and not repeated:
             first_split = split and not (start.requires_grad and mode.first_step == 0)
             with determinism(self._deterministic):  # under which other kernels run, which keep other tensors
-                levels = self._planning.levels(start, text, shifts[: len(shifts) // steps], steps, mode, first_split)
+                levels = self._planning.levels(Call(start, text, shifts, steps, mode, first_split))
         job = Job(
             denoiser=self.denoiser,
             decoder=self.decoder,
@@ -262,7 +262,7 @@ class FastEngine:
         text, steps = self.denoiser.project(conditions.embeds), len(schedule.steps)
         shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         with determinism(self._deterministic):
-            return self._planning.plan_for(start, text, shifts[: len(shifts) // steps], steps, mode, split)
+            return self._planning.plan_for(Call(start, text, shifts, steps, mode, split))
 
     def _runner(self, job: Job, tensors: CallTensors) -> Runner:
         """Return the runner of a call, replayed or eager, inside the runners of the options."""

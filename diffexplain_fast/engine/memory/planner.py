@@ -6,6 +6,7 @@ torch is of another kind.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,25 @@ class Limits:
         self.eased *= _EASE
 
 
+class Call(NamedTuple):
+    """What the plan of a call follows from, beside the settings of torch; values of tensors do not matter.
+
+    Attributes:
+        start: start latents [B, c, h, w].
+        text, steps: see ``Request``.
+        shifts: of all steps, of which the first ones are those of ``Request``.
+        mode: which part of the loop is differentiated.
+        split_guidance: see ``Request``.
+    """
+
+    start: Tensor
+    text: Sequence[Tensor]
+    shifts: Sequence[Tensor]
+    steps: int
+    mode: Differentiated
+    split_guidance: bool
+
+
 class Planning:
     """Plans over one pair of models.
 
@@ -80,58 +100,31 @@ class Planning:
         """Plan of the last call, counted when this is read, under the settings of torch at that time; None before."""
         return None if self._key is None else self._planned(self._key)
 
-    def levels(
-        self,
-        start: Tensor,
-        text: Sequence[Tensor],
-        shifts: Sequence[Tensor],
-        steps: int,
-        mode: Differentiated,
-        split_guidance: bool,
-    ) -> Sequence[str]:
+    def levels(self, call: Call) -> Sequence[str]:
         """Return the storage level of each step, the decoder's last.
-
-        Args:
-            start: start latents [B, c, h, w]; the arguments not listed here are those of ``Request``.
-            mode: which part of the loop is differentiated.
 
         Raises:
             ValueError: no plan fits into the limit.
         """
-        self._key = self._kind(start, text, shifts, steps, mode, split_guidance)
+        self._key = self._kind(call)
         if self._requests[self._key][1] is None and self._limits.eased == 1.0:
             # Counting takes longer than a small model's step, and there is nothing to choose.
-            steps_level, decoder = ("step", "block") if mode.checkpointed else ("keep", "keep")
-            return self._possible([*[steps_level] * steps, decoder])
+            steps_level, decoder = ("step", "block") if call.mode.checkpointed else ("keep", "keep")
+            return self._possible([*[steps_level] * call.steps, decoder])
         return self._planned(self._key).levels
 
-    def plan_for(
-        self,
-        start: Tensor,
-        text: Sequence[Tensor],
-        shifts: Sequence[Tensor],
-        steps: int,
-        mode: Differentiated,
-        split_guidance: bool,
-    ) -> Plan:
-        """Return the plan that a call would have; the arguments and errors are those of ``levels``."""
-        return self._planned(self._kind(start, text, shifts, steps, mode, split_guidance))
+    def plan_for(self, call: Call) -> Plan:
+        """Return the plan that a call would have; its errors are those of ``levels``."""
+        return self._planned(self._kind(call))
 
-    def _kind(
-        self,
-        start: Tensor,
-        text: Sequence[Tensor],
-        shifts: Sequence[Tensor],
-        steps: int,
-        mode: Differentiated,
-        split_guidance: bool,
-    ) -> Hashable:
+    def _kind(self, call: Call) -> Hashable:
         """Return a key for all calls that share a plan, and remember the request and the limit of such a call."""
+        start, text, shifts, steps, mode, split_guidance = call
         limits, limit = self._limits, self._limits.device
         if limits.free and (free := available_bytes(start.device)) is not None:
             held = weight_bytes(self._modules) + layout_bytes((self._denoiser, self._decoder), self._modules)
             limit = int(_SHARE * free) + held
-        groups = [[_hollow(tensor) for tensor in group] for group in ([start], text, shifts)]
+        groups = [[_hollow(tensor) for tensor in group] for group in ([start], text, shifts[: len(shifts) // steps])]
         settings = kernel_settings(start.device)
         rate = self._rate(settings) if limits.host else None
         options = (steps, mode.first_step, split_guidance, mode.checkpointed, rate)

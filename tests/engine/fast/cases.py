@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.lean.levels import LEVELS
-from diffexplain_fast.engine.memory.planner import Planning
+from diffexplain_fast.engine.memory.planner import Call, Planning
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.plain import make_scheduler, relative
@@ -132,9 +132,9 @@ def levels(*names: str, decoder: str = "keep") -> Iterator[None]:
     block of a decoder is small.
     """
 
-    def chosen(planning: Planning, *arguments: Any) -> list[str]:
-        steps, mode = arguments[3:5]
-        return [names[i % len(names)] if i >= mode.first_step else "step" for i in range(steps)] + [decoder]
+    def chosen(planning: Planning, call: Call) -> list[str]:
+        first = call.mode.first_step
+        return [names[i % len(names)] if i >= first else "step" for i in range(call.steps)] + [decoder]
 
     small = {name: replace(LEVELS[name], costly=0.0) for name in ("costly", "tight")}
     small |= {name: replace(LEVELS[name], hidden=torch.inf) for name in ("slim", "apart")}
