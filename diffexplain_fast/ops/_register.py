@@ -9,7 +9,6 @@ from types import ModuleType
 import torch
 from torch import Tensor, library
 
-_LIBRARY = library.Library("diffexplain_fast", "FRAGMENT")
 _KERNELS: dict[str, Callable[[], ModuleType]] = {}
 
 
@@ -23,18 +22,17 @@ def register(name: str, schema: str, fake: Callable[..., object], kernels: Calla
         kernels: function that imports the module with the Triton launcher ``name``; it is called at the first launch,
             because the package must import without Triton.
     """
-    _LIBRARY.define(f"{name}{schema}")
-    _LIBRARY.define(f"{name}_triton{schema}")
-    for full in (name, f"{name}_triton"):
-        library.register_fake(f"diffexplain_fast::{full}", fake, lib=_LIBRARY)
+    triton = f"diffexplain_fast::{name}_triton"
+    for full in (f"diffexplain_fast::{name}", triton):
+        library.define(full, schema)
+        library.register_fake(full, fake)
 
     _KERNELS[name] = kernels
 
     def launch(*arguments: object) -> object:
         return launcher(name)(*arguments)
 
-    _LIBRARY.impl(f"{name}_triton", launch, "CUDA")
-    _LIBRARY.impl(f"{name}_triton", launch, "CPU")  # in the interpreter
+    library.impl(triton, ("cuda", "cpu"), launch)  # on the CPU in the interpreter
 
 
 def launcher(name: str) -> Callable[..., object]:
