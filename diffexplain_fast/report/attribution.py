@@ -13,7 +13,7 @@ from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import inline_pictures, section_bytes, write_page
-from diffexplain_fast.report.plots import draw_intervals, new_figure, plain
+from diffexplain_fast.report.plots import MAIN, SOFT, draw_intervals, new_figure, plain
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.targets import shown_target
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SHOWN_EDITS = 8
 """Strongest edits whose pictures are shown for each picture."""
 _TERMS = ("target", "edit effect", "verified", "interval", "adjusted p", "interaction", "flips")
-_MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 _LIT, _MOST_LIT = "#ff6a00", 200
 """Colour of a map of pixels, and how much of it covers a pixel at most, of 255."""
 
@@ -102,7 +101,7 @@ def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":
     axes: dict[str, Axes] = {"effects": figure.subplots()}
     axis = axes["effects"]
     for place, effect in enumerate(result.effects):
-        axis.barh(place, effect.effect, color=_MAIN if effect.n else _SOFT)
+        axis.barh(place, effect.effect, color=MAIN if effect.n else SOFT)
     axis.set_yticks(range(len(result.effects)), [plain(effect.concept) for effect in result.effects])
     axis.invert_yaxis()
     draw_intervals(axis, [(place, effect.low, effect.high) for place, effect in enumerate(result.effects)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.report.audit import measured_in
-from diffexplain_fast.report.plots import draw_intervals, new_figure, plain
+from diffexplain_fast.report.plots import MAIN, SOFT, draw_intervals, new_figure, plain
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import PLACEBO, AuditRow
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 24
 """Rows that are drawn, of all targets together."""
-_MAIN, _SOFT = "#2f6fb3", "#a3abb5"
 
 
 def plot_audit(audit: Audit) -> "tuple[Figure, dict[str, Axes]]":
@@ -44,7 +43,7 @@ def plot_audit(audit: Audit) -> "tuple[Figure, dict[str, Axes]]":
     axis = axes["effects"]
     for place, row in places:
         if row is not None:
-            axis.barh(place, row.effect, color=_MAIN if row.finding else _SOFT)
+            axis.barh(place, row.effect, color=MAIN if row.finding else SOFT)
     draw_intervals(axis, [(place, row.low, row.high) for place, row in places if row is not None])
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), [plain(name) for name in names])

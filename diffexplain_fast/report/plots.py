@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAIN, SOFT = "#2f6fb3", "#a3abb5"
+"""Colours of bars that count, and of the others."""
 _TICKS = 3
 _NAMES = {"held_out": "explanation,\nunseen draws", "train": "explanation,\ntraining draws", "class_name": "class name"}
 

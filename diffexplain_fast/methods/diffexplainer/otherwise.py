@@ -51,13 +51,13 @@ def explain_otherwise(
             return
         folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
         found = explain_target(other, options, folder, callback, asked)
-        said = soft_of_name_or_prompt(problem, found)
-        after = problem.after([said], spent_by((*there, found)))
+        said, spent = soft_of_name_or_prompt(problem, found), spent_by((*there, found))
+        after = problem.after([said], spent)
         if not after.cost.is_at_limit and any(is_shown(after, one.images) for one in there):
-            again, repeated = problem.after([*before, said], spent_by((*there, found))), found
             folder = None if folder is None else folder.with_name(f"{folder.name}-again")
-            found = explain_target(again, options, folder, callback, asked)
-            _add_cost(found, repeated.settings["found"]["cost"])
+            more: Spent = found.settings["found"]["cost"]
+            found = explain_target(problem.after([*before, said], spent), options, folder, callback, asked)
+            _add_cost(found, more)
         _add_cost(found, after.cost.record())
         first.others.append(found)
 

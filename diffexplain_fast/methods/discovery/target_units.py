@@ -60,9 +60,8 @@ def with_generator_error(
     groups = [name.partition(":")[0] for name in concepts.names]
     none = GeneratorError(0.0, 0.0)
     rows = zip(groups, judged.estimate, strict=True)
-    deviation = np.stack([errors.get(group, none).deviation(row, units) for group, row in rows])
     full = np.zeros(judged.effects.estimate.shape)
-    full[plan.asked.places] = deviation
+    full[plan.asked.places] = [errors.get(group, none).deviation(row, units) for group, row in rows]
     low, high = judged.interval_of(widened(judged.effects, full), plan.asked.places)
     # An interval of showing may be wider than that, or unbounded.
     return replace(judged, low=np.minimum(low, judged.low), high=np.maximum(high, judged.high))

@@ -30,12 +30,10 @@ def slices_of(
     """
     of_label, found, called = np.array(labels), [], dict(zip(labels, labels if names is None else names, strict=True))
     for label in dict.fromkeys(labels):
-        mine = of_label == label
+        mine, own = of_label == label, called[label].lower()
         found.append(_slice(label, "", mine, right))
         for group, (name, values) in enumerate(concepts.groups.items()):
-            if any(
-                value.lower() == called[label].lower() for value in values
-            ):  # the label's own group has one value in it
+            if any(value.lower() == own for value in values):  # the label's own group has one value in it
                 continue
             for place, value in enumerate(values):
                 part = mine & (seen[:, group] == place)
