@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.search import either
+from benchmarks.search import either, rivals
 from benchmarks.search.__main__ import says_cue_first, table
 from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
-from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
+from benchmarks.search.rivals import RIVALS, Tried
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
@@ -77,13 +77,29 @@ def test_composed_classifiers_answer_to_both_and_to_either() -> None:
     torch.testing.assert_close(either.softmax(1)[:, labels.index("fish")], fish + star, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("rival", [random_words, pez, gumbel, evolution])
-def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(rival) -> None:
-    with quick_explainer() as explainer:
-        found = rival(explainer, "boat", "open", "100 rows")
-        again = rival(explainer, "boat", "open", "100 rows")
+RIVALS_OF_THEIR_OWN = ("random words", "pez", "gumbel", "evolution", "cma-es", "class tokens", "dpo-diff")
+
+
+@pytest.mark.parametrize("name", RIVALS_OF_THEIR_OWN)
+def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(name: str) -> None:
+    if name == "cma-es":
+        pytest.importorskip("cma")
+    rival = RIVALS[name]
+    with quick_explainer(gradient=rival.gradient) as explainer:
+        found = rival.search(explainer, "boat", "open", "100 rows")
+        again = rival.search(explainer, "boat", "open", "100 rows")
     assert 100 <= found.forward + found.gradient < 100 + 16 * 2 * 10 * 2
     assert torch.equal(found.soft, again.soft) and found.soft.shape[0] == len(found.words)
+
+
+def test_class_tokens_keep_the_class_name_and_children_are_words_of_their_parents_or_drawn() -> None:
+    with quick_explainer(gradient="last:1") as explainer:
+        found = RIVALS["class tokens"].search(explainer, "boat", "open", "100 rows")
+        assert torch.equal(found.soft[-1], explainer.pipeline.token_embeddings("boat")[-1].float())
+    parents, chances = torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.eye(7)[[6, 6, 6]]
+    children = rivals.children(parents, chances)
+    allowed = [{0, 3, 6}, {1, 4, 6}, {2, 5, 6}]
+    assert all(set(column.tolist()) <= words for column, words in zip(children.T, allowed, strict=True))
 
 
 def test_a_rival_without_a_budget_is_refused() -> None:
