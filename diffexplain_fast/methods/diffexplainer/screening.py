@@ -58,6 +58,13 @@ def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 
+def with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
+    """Return soft tokens [P, n, d] of which the last is the word at a place of the vocabulary, after neutral ones."""
+    softs = neutral.expand(len(places), -1, -1).clone()
+    softs[:, -1] = problem.pipeline.word_table().detach().float()[places]
+    return softs
+
+
 def with_few_steps(problem: Problem, options: Options) -> Problem:
     """Return the problem with pictures of few denoising steps, for looks at many prompts; see ``search_steps``."""
     usual = problem.sampler.num_inference_steps

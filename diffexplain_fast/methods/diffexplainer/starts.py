@@ -23,7 +23,7 @@ from diffexplain_fast.methods.diffexplainer.dictionary import (
 )
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import new_ones
-from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
+from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text, with_few_steps
@@ -82,8 +82,9 @@ def choose_starts(
         return [*finalists, *rest, _random_start(problem, n, 0)]
     found = _search(problem, options, finalists[:_MEMBERS], tries, kept, report_search)
     named = list[Start]()
-    drawn, best_word = vocabulary_is_small(pipeline), max(map(score_of, finalists), default=-math.inf)
-    if can_name(problem, options) and not (drawn and score_of(found[0]) <= best_word):
+    drawn = vocabulary_is_small(pipeline) and not options.candidates
+    best_word = max(map(score_of, finalists), default=-math.inf)
+    if problem.plain_class and not (drawn and score_of(found[0]) <= best_word):
         name, named = name_found(problem, options, found[0], kept, drawn)
         found = [replace(found[0], named=name), *found[1:]]
         named = [replace(start, named=name if name and name["words"] else None) for start in named[:1]]
