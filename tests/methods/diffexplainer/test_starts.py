@@ -7,6 +7,7 @@ from torch import Tensor
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import starts as choosing
 from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -52,6 +53,21 @@ def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem
         [start.score for start in found[4:-1] if start.name != "boat"],
     ):
         assert scores == sorted(scores, reverse=True), [(start.name, start.score) for start in found]
+
+
+@pytest.mark.parametrize(
+    ("of_words", "of_prompt", "first"),
+    [(0.98, 0.99, "words"), (0.86, 0.99, "prompt"), (0.91, 0.99, "words"), (0.99, 0.9, "words"), (0.5, 0.99, "prompt")],
+    ids=["equal", "lucky", "within a tenth", "better", "worse"],
+)
+def test_words_go_first_where_a_prompt_beats_them_by_little_and_by_chance(
+    problem: Problem, of_words: float, of_prompt: float, first: str
+) -> None:
+    each = torch.tensor([0.0, *[1.0] * 11])
+    words = Start("words", torch.zeros(1, 2), of_words, of_words - each.mean() + each)
+    prompt = Start("prompt", torch.zeros(1, 2), of_prompt, torch.full((12,), of_prompt))
+    assert choosing._words_first(problem, [words], [prompt])[0].name == first
+    assert choosing._words_first(problem, [], [prompt]) == [prompt]
 
 
 def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) -> None:
