@@ -27,7 +27,7 @@ class Options:
         start: "auto" (screened words and the class name, the best first; where they do not suffice, or there are too
             many words, a search with gradients), "screen" (screened words), "gradient" (a search without any word),
             "class_name", "random" (near the mean of the vocabulary), or the words to start from.
-        restarts: further starts, and populations of a search, while fewer than ``restart_below`` of validation are hits.
+        restarts: further starts, and populations of a search, if fewer than ``restart_below`` of validation are hits.
         budget: what the search of all explanations of a call may spend, as 2000 or "2000 rows" of the denoiser, with
             and without gradient, or "40 s", "5 min" on the wall; None is no limit. It is looked at between batches and
             steps. The best start is validated in any case, one step is taken, and the result is validated and scored
