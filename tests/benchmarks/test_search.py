@@ -12,15 +12,15 @@ from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
 from tests.explaining import quick_explainer
 
-ROW = {"method": "ours", "mode": "closed", "kind": "single", "words drawn": 0}
+ROW = {"method": "ours", "cue": "red", "mode": "closed", "kind": "single", "words drawn": 0}
 COSTS = {"rows with gradient": 10, "CPU seconds": 1.0, "naming CPU seconds": 0.5}
 
 
 def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
-    rows = [{**ROW, **COSTS, "success": i > 0, "rows forward": 100 * i, "cue first": i == 3} for i in range(4)]
+    rows = [{**ROW, **COSTS, "success": i > 0, "rows forward": 100 * i, "words": ["red"] * i} for i in range(4)]
     line, total = (line.split() for line in table([*rows, {**rows[0], "kind": "clean"}]).splitlines()[2:])
     assert line[:10] == ["ours", "closed", "single", "4", "0.75", "0.30", "150", "10", "1.0", "0.5"]
-    assert line[-1] == "0.25"
+    assert line[-1] == "0.75"
     assert total[:5] == ["ours", "closed", "all", "5", "0.60"]
 
 
@@ -32,6 +32,9 @@ def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
         ("desert a blue blue house", "blue desert", True),
         ("blue blue blue", "blue desert", False),
         ("blue house desert", "blue desert", False),
+        ("sky night", "night", True),
+        ("water red", "red sea", True),
+        ("land", "desert", False),
         ("", "desert", False),
     ],
 )
