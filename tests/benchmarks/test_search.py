@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.search import either, rivals
+from benchmarks.search import either, rivals, units
 from benchmarks.search.__main__ import says_cue_first, table
 from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
 from benchmarks.search.rivals import RIVALS, Tried
@@ -147,3 +147,17 @@ def test_the_table_of_either_has_shares_and_medians() -> None:
         for i in (0, 1, 4)
     ]
     assert either.table(rows).splitlines()[1].split() == ["closed", "3", "0.67", "0.21", "150", "1.0"]
+
+
+def test_units_are_spread_over_those_that_respond() -> None:
+    high = torch.tensor([1.0, 0.0, 2.0, 0.01, 1.5, 1.0, 3.0])
+    rows = {"colour:red": high, "colour:blue": torch.zeros(7)}
+    assert units.chosen_units(rows, 2) == [0, 4] and units.chosen_units(rows, 9) == [0, 2, 4, 5, 6]
+
+
+def test_the_table_of_units_has_shares_and_how_far_they_come() -> None:
+    rows = [
+        {"mode": "closed", "success": i > 0, "of the maximum": 0.5 * i, "rows": 100 * i, "CPU seconds": i}
+        for i in (0, 2, 4)
+    ]
+    assert units.table(rows).splitlines()[1].split() == ["closed", "3", "0.67", "0.21", "1.00", "200", "2.0"]
