@@ -111,15 +111,16 @@ def screen(
     return [Start(word, soft, mean) for word, soft, mean in zip(words[:done], softs[:done], means, strict=True)]
 
 
-def look_again(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
-    """Return a start with its score on ``count`` validation latents."""
+def look_again(problem: Problem, start: Start, count: int, kept: Kept, stage: str = "validation") -> Start:
+    """Return a start with its score on ``count`` latents of a stage."""
 
     @torch.no_grad()
     def score() -> Tensor:
         conditioning = problem.encode_soft(start.soft)
-        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)])
+        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, stage, count)])
 
-    each = torch.tensor(kept.scored(["look again", start.name, count], count, score), dtype=torch.float64, device="cpu")
+    key = ["look again", start.name, count, *([] if stage == "validation" else [stage])]
+    each = torch.tensor(kept.scored(key, count, score), dtype=torch.float64, device="cpu")
     return replace(start, score=float(each.mean()), each=each)
 
 
