@@ -31,6 +31,7 @@ class Pipeline(ABC):
 
     Attributes:
         call_options: the options that are not None.
+        convert: function from prompt and tokenizer to the prompt that is drawn; None for none.
 
     Raises:
         TypeError: an option of another kind.
@@ -58,8 +59,8 @@ class Pipeline(ABC):
         self.vae: AutoencoderKL = components["vae"]
         self.scheduler: SchedulerMixin = components["scheduler"]
         self.call_options = check_call_options(call_options, self.known_options)
-        convert = getattr(parts, "maybe_convert_prompt", None)
-        self._texts = [ClipText(components[t], components[e], e, convert, self.masks) for t, e in self.encoders]
+        self.convert = getattr(parts, "maybe_convert_prompt", None)
+        self._texts = [ClipText(components[t], components[e], e, self.convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
             text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
         self._hash = KeptHash()
@@ -126,8 +127,7 @@ class Pipeline(ABC):
     @property
     def usual_sampling(self) -> Sampling:
         """Steps and guidance scale that suit the pipeline: its scheduler decides, because LCM needs few steps."""
-        scheduler = type(self.scheduler).__name__
-        return OF_SCHEDULER.get(scheduler) or OF_PIPELINE.get(self.name) or Sampling()
+        return OF_SCHEDULER.get(type(self.scheduler).__name__) or OF_PIPELINE.get(self.name) or Sampling()
 
     @property
     def embedding_dim(self) -> int:

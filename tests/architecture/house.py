@@ -173,6 +173,7 @@ DOORS = {
         "module_settings": "evidence",
         "pipeline": ANY,
         "preprocess": "api",
+        "rewritten": "evidence",
         "text_to_image": "engine",
         "xl": "engine methods",
         "public": "measuring prediction",
