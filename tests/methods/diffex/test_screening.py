@@ -97,7 +97,7 @@ def test_pairs_are_drawn_of_concepts_that_were_edited() -> None:
     for row, concept in zip(rows, concepts, strict=False):
         row.concept, row.success = concept.name, 0.0
     effects = effects_of([*rows, screened_row(0, concepts[2].name, 9.0)], [Null()])
-    ((one, other),) = chosen_pairs(concepts, effects, width=1)
+    ((one, other),) = chosen_pairs(concepts, effects, 1, PlainWording(concepts))
     assert {one.name, other.name} == {"ground:snow", "thing:boat"}
 
 
