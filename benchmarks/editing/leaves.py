@@ -237,7 +237,7 @@ def record_of(scenes: Sequence[Sequence[Case]], sizes: Sequence[int], rows: Sequ
         "search": both,
         "search, where the best effect exceeds .5": figures([some for some in clear if some]),
         "same best leaf": share([case.same for case in cases]),
-        "bar": bool(good and both["share of the exhaustive rows, most"] <= MOST_ROWS),
+        "bar": bool(good and both["share of the exhaustive rows, mean"] <= MOST_ROWS),
         "by number of finalists": {
             str(count): figures(scenes, count) for count in _COUNTS if all(count in case.kept for case in cases)
         },

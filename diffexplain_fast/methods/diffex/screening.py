@@ -11,8 +11,8 @@ from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work
 from diffexplain_fast.records import Json
 
-SCREENED_ABOVE, FINALISTS = 40, 10
-"""Above so many concepts all are screened, and so many of them are edited in full."""
+SCREENED_ABOVE, FINALISTS, ONE_IN = 40, 10, 10
+"""Above so many concepts all are screened, and so many of them are edited in full, of many one in so many."""
 AT_ONCE = 32
 """Pictures of quick edits that are held at once."""
 
@@ -45,14 +45,19 @@ def by_strength(sizes: Sequence[float]) -> list[int]:
 
 def strongest(sizes: Sequence[float]) -> list[int]:
     """Return the places of the concepts that are edited in full, by the effects of their quick edits."""
-    return by_strength(sizes)[:FINALISTS]
+    return by_strength(sizes)[: finalists_of(len(sizes))]
+
+
+def finalists_of(concepts: int) -> int:
+    """Return how many of so many concepts are edited in full: among more leaves more are stronger by chance."""
+    return max(FINALISTS, concepts // ONE_IN)
 
 
 def expected_rows(lab: Lab, jobs: list[Job]) -> int:
     """Return about how many rows the edits of jobs take."""
     if len(jobs) <= SCREENED_ABOVE:
         return lab.rows(jobs)
-    return rows_of_screening(lab.drawing, jobs, AT_ONCE) + lab.rows(jobs[:FINALISTS])
+    return rows_of_screening(lab.drawing, jobs, AT_ONCE) + lab.rows(jobs[: finalists_of(len(jobs))])
 
 
 def _sizes(lab: Lab, work: Work, jobs: list[Job]) -> Tensor:

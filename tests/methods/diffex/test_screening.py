@@ -140,3 +140,9 @@ def test_a_picture_that_was_only_screened_has_unmeasured_errors() -> None:
     work = Work(SimpleNamespace(index=0), screened={"a": 1.0})  # type: ignore[arg-type]
     measure_nulls(lab, [work], Telling(None, None))  # type: ignore[arg-type]
     assert work.null.left_out and not null.left_out
+
+
+def test_of_many_concepts_one_in_ten_is_edited() -> None:
+    assert [screening.finalists_of(count) for count in (41, 100, 109, 210)] == [10, 10, 10, 21]
+    sizes = [float(i % 7) for i in range(210)]
+    assert len(screening.strongest(sizes)) == 21 and {sizes[i] for i in screening.strongest(sizes)} == {6.0}
