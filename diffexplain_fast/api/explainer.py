@@ -238,7 +238,8 @@ class Explainer(Attributing, Gathering, Segmenting):
                 self.explain, num_inference_steps=steps, guidance_scale=guidance, callback=report, progress=False
             )
             asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
-            return run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)
+            audit = run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)
+        return replace(audit, _editing=self.attribute)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""

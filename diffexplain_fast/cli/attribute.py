@@ -13,6 +13,7 @@ from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution, note_of, said_of
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target, shown_target
 
@@ -26,6 +27,7 @@ def attribute(
     images: Annotated[list[Path], typer.Argument(help="Pictures, of any size.")],
     pipeline: options.Pipeline = "tinyworld",
     taxonomy: Annotated[Path | None, typer.Option(help="JSON of a taxonomy; by default the pipeline's own.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="A saved audit: what it found is edited, and compared.")] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
@@ -51,7 +53,7 @@ def attribute(
 
     check_folder(out, ["report.html"], ["attribution"])
     check_folder(kept := out / "checkpoint")
-    check_readable("--taxonomy", taxonomy, "a JSON file")
+    concepts = _concepts(taxonomy, audit)
     pictures = [_picture(path) for path in images]
     place = str(chosen_device(device))
     loaded = classifiers.load_classifier(classifier, place)
@@ -60,7 +62,7 @@ def attribute(
             result = explainer.attribute(
                 pictures,
                 parse_target(target, explainer.classifier.labels),
-                taxonomy=taxonomy,
+                taxonomy=concepts,
                 editor=editor,
                 seeds=seeds,
                 beam_width=beam_width,
@@ -76,6 +78,16 @@ def attribute(
     if ranks.left_to_first():
         return
     _finish(result, out, as_json)
+
+
+def _concepts(taxonomy: Path | None, audit: Path | None) -> Path | Audit | None:
+    """Return what is edited: a file, what an audit has found, or None for the pipeline's own."""
+    check_readable("--taxonomy", taxonomy, "a JSON file")
+    if audit is None:
+        return taxonomy
+    if taxonomy is not None:
+        raise wrong_value("--audit", "no --taxonomy beside it, because the audit says what is edited", str(taxonomy))
+    return Audit.load(audit)
 
 
 def _finish(result: Attribution, out: Path, as_json: bool) -> None:
@@ -104,6 +116,7 @@ def summary(result: Attribution) -> str:
     for i, flip in enumerate(result.counterfactuals):
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
+    lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]
     return "\n".join([*lines, *filter(None, [result.unmeasured])])
 
 

@@ -81,6 +81,7 @@ def attribution_record(result: "Attribution", folder: Path, report: Path) -> Jso
         "effects": [asdict(effect) for effect in result.effects],
         "interactions": [asdict(pair) for pair in result.interactions],
         "counterfactuals": flips,
+        "audited": None if result.audited is None else asdict(result.audited),
         "unmeasured": result.unmeasured,
         "denoiser_rows": result.denoiser_rows,
         "folder": str(folder),

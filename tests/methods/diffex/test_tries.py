@@ -7,6 +7,7 @@ from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.kinds import editor_for
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
 from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -56,7 +57,7 @@ def test_pairs_are_of_concepts_that_some_edit_has_shown() -> None:
 
     def names(verified: dict[str, int]) -> set[frozenset[str]]:
         effects = [Effect(c.name, 1.0, 0.0, 2.0, 0.5, verified.get(c.name, 0), 1.0, 0.5) for c in concepts]
-        return {frozenset((a.word, b.word)) for a, b in chosen_pairs(concepts, effects, 4)}
+        return {frozenset((a.word, b.word)) for a, b in chosen_pairs(concepts, effects, 4, PlainWording(concepts))}
 
     assert names({"a:x": 1, "b:u": 2, "b:v": 1}) == {frozenset("xu"), frozenset("xv")}
     assert len(names({})) == 4  # nothing is verified: all are drawn, and none is believed
