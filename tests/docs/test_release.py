@@ -24,5 +24,5 @@ def test_all_is_every_extra_that_the_package_itself_may_import() -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (line,) = known.pop("all")
     (names,) = re.findall(r"^diffexplain-fast\[([\w,]+)\]$", line)
-    others = {"xformers", "ray", "quantus", "imagenet", "browser", "test", "dev", "docs"}
+    others = {"xformers", "ray", "quantus", "imagenet", "search", "browser", "test", "dev", "docs"}
     assert {*names.split(",")} | others == set(known) and not {*names.split(",")} & others
