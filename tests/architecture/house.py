@@ -174,6 +174,7 @@ DOORS = {
         "pipeline": ANY,
         "preprocess": "api",
         "text_to_image": "engine",
+        "undisturbed": "api methods",
         "xl": "engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
