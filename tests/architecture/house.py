@@ -11,6 +11,7 @@ RANKS = {
                 "given_files",
                 "number_texts",
                 "public_names",
+                "quiet",
                 "semantic_tree",
                 "taxonomy",
                 "views",
