@@ -34,6 +34,7 @@ from diffexplain_fast.methods.diffexplainer.otherwise import explain_otherwise
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.together import checked_together
 from diffexplain_fast.models.undisturbed import undisturbed
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
@@ -291,8 +292,7 @@ class Explainer(Attributing, Gathering, Segmenting):
             raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
 
     def _frozen(self, *functions: object) -> AbstractContextManager[None]:
-        models = (*self.pipeline.modules.values(), *self.classifier.modules)
-        return undisturbed(models, *functions)
+        return undisturbed((*checked_together(self.pipeline.modules), *self.classifier.modules), *functions)
 
 
 def _components(pipeline: object) -> list[object]:

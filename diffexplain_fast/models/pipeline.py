@@ -13,7 +13,7 @@ from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
 from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
 from diffexplain_fast.models.fingerprint import KeptHash
-from diffexplain_fast.models.together import check_together
+from diffexplain_fast.models.together import checked_together
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates, Tokenizer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Pipeline(ABC):
         for text in self._texts:
             text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
         self._hash = KeptHash()
-        check_together(self.modules)
+        checked_together(self.modules)
         channels, config = self.vae.config.latent_channels, self.unet.config
         if config.in_channels != channels:
             wanted = f"{channels} input channels, as many as the vae's latents have"
@@ -256,7 +256,6 @@ class Pipeline(ABC):
         return self._conditioning(states)
 
     def _checked_layer(self, clip_skip: int | None) -> Layer:
-        check_together(self.modules)  # which the caller may have moved or cast
         if clip_skip is None:
             return self._layer(check_clip_skip(self.call_options.get("clip_skip", 0)))
         layer = self._layer(check_clip_skip(clip_skip))

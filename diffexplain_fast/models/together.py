@@ -7,8 +7,8 @@ from torch import nn
 from diffexplain_fast.errors import wrong_value
 
 
-def check_together(modules: Mapping[str, nn.Module]) -> None:
-    """Refuse components on several devices, and a denoiser and text encoders in several dtypes.
+def checked_together(modules: Mapping[str, nn.Module]) -> list[nn.Module]:
+    """Return components, of which all are on one device, and the denoiser and the text encoders in one dtype.
 
     The dtype of the autoencoder may be another one.
 
@@ -25,3 +25,4 @@ def check_together(modules: Mapping[str, nn.Module]) -> None:
     dtypes = {name: weight.dtype for name, weight in weights.items() if name != "vae"}
     if len(set(dtypes.values())) > 1:
         raise wrong_value("pipeline", "the unet and every text encoder in one dtype", dtypes)
+    return list(modules.values())

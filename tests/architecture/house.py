@@ -175,6 +175,7 @@ DOORS = {
         "pipeline": ANY,
         "preprocess": "api",
         "text_to_image": "engine",
+        "together": "api",
         "undisturbed": "api methods",
         "xl": "engine methods",
         "public": "measuring prediction",

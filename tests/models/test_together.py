@@ -1,4 +1,4 @@
-"""Components that do not fit together are refused when a pipeline is read, and when it encodes a prompt."""
+"""Components that do not fit together are refused when a pipeline is read, and when an explainer is asked."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from diffexplain_fast.models.loading import load_pipeline
+from tests.explaining import QUICK, quick_explainer
 from tests.tiny import tiny_sd, tiny_sdxl
 
 
@@ -31,11 +32,10 @@ def test_a_denoiser_and_text_encoders_in_several_dtypes_are_refused_by_their_nam
     with pytest.raises(ValueError, match=message):
         load_pipeline(cast)
     later = make()
-    adapter = load_pipeline(later)
-    getattr(later, part).half()  # after the pipeline was read
-    for encode in (lambda: adapter.encode_text(["boat"]), lambda: adapter.encode_soft(adapter.word_table()[:1])):
+    with quick_explainer(pipe=later) as explainer:
+        getattr(later, part).half()  # after the pipeline was read
         with pytest.raises(ValueError, match=message):
-            encode()
+            explainer.explain("boat", **QUICK)
 
 
 def test_an_autoencoder_in_another_dtype_is_taken() -> None:
