@@ -98,7 +98,7 @@ class Attributing:
             raise wrong_value("gradcam", "True, False or the name of a layer", "an empty name")
         check_bars(callback, progress)
         self._follow()
-        with self._frozen():
+        with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
@@ -168,7 +168,7 @@ class Attributing:
         if isinstance(distance, bool) or not isinstance(distance, int | float) or not 0 <= distance < math.inf:
             raise wrong_value("distance", "a number of at least 0", distance)
         self._follow()
-        with self._frozen():
+        with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(image, self.pipeline.image_size, self.pipeline.device, "image")
