@@ -9,6 +9,7 @@ from PIL import Image
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.json_line import attribution_record, print_json
+from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
@@ -26,6 +27,7 @@ def attribute(
     target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
     images: Annotated[list[Path], typer.Argument(help="Pictures, of any size.")],
     pipeline: options.Pipeline = "tinyworld",
+    scheduler: options.Scheduler = None,
     taxonomy: Annotated[Path | None, typer.Option(help="JSON of a taxonomy; by default the pipeline's own.")] = None,
     audit: Annotated[Path | None, typer.Option(help="A saved audit: what it found is edited, and compared.")] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
@@ -36,8 +38,10 @@ def attribute(
     ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     gradcam: Annotated[bool, typer.Option("--gradcam", help="Show Grad-CAM of each picture; needs captum.")] = False,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
+    backend: options.Backend = "auto",
+    dtype: options.Dtype = "float32",
     device: options.Device = None,
     as_json: options.OneJson = False,
 ) -> None:
@@ -48,16 +52,11 @@ def attribute(
 
     Example: diffexplain-fast attribute tinyworld/background fish fish.png
     """
-    from diffexplain_fast.api.explainer import Explainer
-    from diffexplain_fast.cli.device import chosen_device
-
     check_folder(out, ["report.html"], ["attribution"])
     check_folder(kept := out / "checkpoint")
     concepts = _concepts(taxonomy, audit)
-    pictures = [_picture(path) for path in images]
-    place = str(chosen_device(device))
-    loaded = classifiers.load_classifier(classifier, place)
-    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer, ProgressBars(target) as bars:
+    pictures, models = [_picture(path) for path in images], Models(pipeline, scheduler, dtype, device)
+    with models.explainer(models.classifier(classifier), seed, backend) as explainer, ProgressBars(target) as bars:
         try:
             result = explainer.attribute(
                 pictures,
