@@ -11,7 +11,7 @@ from diffexplain_fast.engine.lean.norms import group_normed
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import add_product, conv, known, linear, norm, silu
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError
-from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
+from diffexplain_fast.ops._autograd import Context, PairFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.raw import RawOps
@@ -97,14 +97,23 @@ class Resnet:
         """
         if skip is not None and self.shortcut is None:
             x, skip = torch.cat([x, skip], 1), None
-        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self, level)
+        return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self, level)[0]
+
+    def forked(self, x: Tensor, shift: Tensor | None, level: Level) -> tuple[Tensor, Tensor]:
+        """Return the same for one tensor, and the tensor itself for a skip connection.
+
+        The first norm adds the gradient of the skip connection, which autograd would do in a launch of its own.
+        """
+        return _Resnet.apply(channels_last(x), None, shift, self, level)
 
 
-class _Resnet(TensorFunction):
+class _Resnet(PairFunction):
+    """The block's output, and x, for what else reads it."""
+
     @staticmethod
     def forward(
         ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet, level: Level
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         added = block.offset if shift is None else shift
         rows = None if added is None else block.raw.shift_rows(added, len(x))
         flop1, flop2 = _flop(block.conv1), _flop(block.conv2)
@@ -113,11 +122,16 @@ class _Resnet(TensorFunction):
         kept = (h,) if flop1 >= level.hidden else ()
         ctx.save_for_backward(x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept)
         ctx.block = block
-        return out
+        ctx.set_materialize_grads(False)
+        return out, x[:]  # ``view_as`` would lose the layout of one image
 
     @staticmethod
     @first_order("the sampler's residual block")
-    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor | None, beside: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return beside, None, None, None, None
         x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept = saved
         block, dy = ctx.block, channels_last(dy)
         h = kept.pop() if kept else _hidden(block, x, skip, (mean1, rstd1))
@@ -131,11 +145,16 @@ class _Resnet(TensorFunction):
             dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
         width = x.shape[1] + (0 if skip is None else skip.shape[1])
         da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
-        if block.shortcut is None:  # and then there is no skip connection
-            return raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy), None, dshift, None, None
-        dx, dskip = raw.group_norm_bwd(
-            da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True
-        )
+        beside = None if beside is None else channels_last(beside)
+        if block.shortcut is None:  # and then there is no second tensor
+            dx = raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy, beside)
+            return dx, None, dshift, None, None
+        if beside is not None:  # nor is there one here
+            dx, dskip = raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, beside), None
+        else:
+            dx, dskip = raw.group_norm_bwd(
+                da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True
+            )
         for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
             add_product(_pixels(half), _pixels(dy), weight)
         return dx, None if skip is None else dskip, dshift, None, None
