@@ -112,7 +112,7 @@ def test_the_model_reproduces_the_measured_stack_and_prices_memory() -> None:
     assert free["launches_forward"] == tight["launches_forward"] and free["launches"] < tight["launches"]
     # Lower these when a launch or time is saved; a convolution's bias, which torch adds apart from cuDNN, is counted.
     assert free["launches_forward"] <= 415 and free["launches_backward"] <= 468
-    assert free["ms"] <= 314 and tight["ms"] <= 377.5
+    assert free["ms"] <= 307.5 and tight["ms"] <= 370.1
     for way in ("forward", "backward"):
         assert sum(kernel[way] for kernel in free["kernels"]) == free[f"launches_{way}"]
     assert record("--gpu", "rtx4090", "--no-check")["ms"] > free["ms"]
