@@ -148,7 +148,6 @@ class Explainer(Attributing, Gathering, Segmenting):
                 unless there is a callback.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
                 n_score and the others of ``Options``.
-
         Returns:
             Images of held-out latents, soft prompt, activation scores, nearest words, history and settings.
 
