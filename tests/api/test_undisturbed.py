@@ -86,14 +86,14 @@ def test_a_function_as_a_target_of_other_tools(own: Counting) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"eye": look}, {"interventions": {"mark": marked}}, {"targets": ["boat", score]}], ids=str
+    "options", [{"eye": look}, {"interventions": {"mark": marked}}, {"targets": ["boat", score]}], ids=" ".join
 )
 def test_functions_of_an_audit(own: Counting, tmp_path: Path, options: dict) -> None:
     quick_audit(tmp_path, **options)
     assert_undisturbed(own)
 
 
-@pytest.mark.parametrize("options", [{"see": see, "each": 4}, {"embed": embed}], ids=str)
+@pytest.mark.parametrize("options", [{"see": see, "each": 4}, {"embed": embed}], ids=" ".join)
 def test_functions_of_candidates(own: Counting, options: dict) -> None:
     with quick_explainer() as explainer, suppress(ValueError):  # no word is left, because nothing is seen
         explainer.candidates(["boat", "desert"], **options)
