@@ -5,13 +5,14 @@ from typing import Any
 
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.rewording import world_taxonomy
-from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, COMPANIONS, NOTHING, OBJECTS, SIZES, TEXTURES
+from diffexplain_fast.tinyworld.words import BACKGROUNDS, COLOURS, COMPANIONS, GROUPS, NOTHING, OBJECTS, SIZES, TEXTURES
 
 _GROUPS = {
-    "object": {"animal": ("fish", "bird"), "plant": ("tree", "mushroom"), "artefact": ("boat", "car", "house", "star")},
-    "colour": {"warm": ("red", "yellow"), "cold": ("green", "blue", "purple"), "pale": ("white",)},
-    "background": {"land": ("grass", "desert", "snow"), "water": ("sea",), "sky": ("night",)},
+    "object": ("animal", "plant", "artefact"),
+    "colour": ("warm", "cold", "pale"),
+    "background": ("land", "water", "sky"),
 }
+"""Group words that have each value once."""
 
 
 def leaves(words: Sequence[str]) -> Taxonomy:
@@ -22,7 +23,7 @@ def leaves(words: Sequence[str]) -> Taxonomy:
     """
 
     def below(name: str, phrases: dict[str, list[str]]) -> dict[str, Any]:
-        return {group: {value: phrases[value] for value in values} for group, values in _GROUPS[name].items()}
+        return {group: {value: phrases[value] for value in GROUPS[name][group]} for group in _GROUPS[name]}
 
     single = world_taxonomy(words).to_json()
     companions = (*COMPANIONS, NOTHING)

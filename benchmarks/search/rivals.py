@@ -180,11 +180,16 @@ def gumbel(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(explainer.seed)
         while tried.goes_on:
-            soft = gumbel_softmax(logits, tau=1.0, hard=True) @ tried.table
-            (logits.grad,) = torch.autograd.grad(-tried.promise(soft[None]).sum(), logits)
-            optimiser.step()
+            _gumbel_step(tried, logits, optimiser)
             drawn += _TOKENS
     return tried.found("gumbel", drawn)
+
+
+def _gumbel_step(tried: Tried, logits: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """Draw a prompt of words by their logits [n, V], and move these along its gradient."""
+    soft = gumbel_softmax(logits, tau=1.0, hard=True) @ tried.table
+    (logits.grad,) = torch.autograd.grad(-tried.promise(soft[None]).sum(), logits)
+    optimiser.step()
 
 
 @torch.no_grad()
@@ -253,16 +258,13 @@ def dpo_diff(explainer: dx.Explainer, label: str, mode: str, budget: str | None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(explainer.seed)
         while tried.goes_on and tried.problem.cost.rows < half:
-            soft = gumbel_softmax(logits, tau=1.0, hard=True) @ tried.table
-            (logits.grad,) = torch.autograd.grad(-tried.promise(soft[None]).sum(), logits)
-            optimiser.step()
+            _gumbel_step(tried, logits, optimiser)
         drawn, chances = _TOKENS * _POPULATION, logits.detach().softmax(1)
         words = torch.multinomial(chances, _POPULATION, replacement=True).T
         parents, values = words[:0], torch.zeros(0)
         while tried.goes_on:
             with torch.no_grad():
-                found = tried.promise(tried.table[words])
-            best = torch.cat([values, found]).topk(_ELITE)
+                best = torch.cat([values, tried.promise(tried.table[words])]).topk(_ELITE)
             parents, values = torch.cat([parents, words])[best.indices], best.values
             words, drawn = children(parents, chances), drawn + _TOKENS * _POPULATION
     return tried.found("dpo-diff", drawn)

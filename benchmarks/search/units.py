@@ -18,10 +18,10 @@ import torch
 
 import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, LABELS
+from benchmarks.search.tables import by_mode
 from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
 from diffexplain_fast.recipe.classifiers import SHIPPED
 from diffexplain_fast.recipe.responses import unit_layers
-from diffexplain_fast.stats.intervals import wilson_interval
 
 RESULT = Path(__file__).parents[1] / "results" / "search_units.jsonl"
 _OPTIONS: dict[str, dict[str, Any]] = {CLOSED: {"start": "gradient"}, LABELS: {}}
@@ -64,12 +64,11 @@ def measure(explainer: dx.Explainer, layer: str, unit: int, rows: dict[str, torc
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a line for each mode: units, share at their maximum, its lower Wilson bound, how far, and costs."""
     lines = ["mode    units  at maximum  at least  of the maximum  rows   CPU s"]
-    for mode in dict.fromkeys(row["mode"] for row in rows):
-        group = [row for row in rows if row["mode"] == mode]
-        hits, n = sum(row["success"] for row in group), len(group)
+    for mode, group, share, least in by_mode(rows, "success"):
         far, spent, seconds = (median(row[key] for row in group) for key in ("of the maximum", "rows", "CPU seconds"))
-        least = wilson_interval(hits, n)[0]
-        lines.append(f"{mode:7} {n:5d}  {hits / n:10.2f}  {least:8.2f}  {far:14.2f}  {spent:5.0f}  {seconds:5.1f}")
+        lines.append(
+            f"{mode:7} {len(group):5d}  {share:10.2f}  {least:8.2f}  {far:14.2f}  {spent:5.0f}  {seconds:5.1f}"
+        )
     return "\n".join(lines) + "\n"
 
 

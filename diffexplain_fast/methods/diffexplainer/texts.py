@@ -1,5 +1,6 @@
 """Texts of words that a prompt's pictures show, drawn to see whether they convince: single words, pairs, and threes."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -43,14 +44,17 @@ def tried(
     def more(texts: list[tuple[Words, Start]], said: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
         return with_more(problem, options, texts, said, kept, hope)
 
+    def best(texts: list[tuple[Words, Start]]) -> float:
+        return score_of(texts[0][1]) if texts else -math.inf
+
     words, texts = words[:PROPOSED], list[tuple[Words, Start]]()
     for alone in () if drawn else (words, others):
-        if not texts or score_of(texts[0][1]) < least:
+        if best(texts) < least:
             texts = more(texts, [(word,) for word in alone], HOPE)
-    if not texts or score_of(texts[0][1]) < least:
+    if best(texts) < least:
         words = [*dict.fromkeys([*words, *(word for said, _ in texts[:_FINALISTS] for word in said)])]
         texts = more(texts, combinations(words, 2), 0.0)
-    if texts and HOPE <= score_of(texts[0][1]) < least:
+    if HOPE <= best(texts) < least:
         first = texts[0][0]
         texts = more(texts, [(*first, word) for word in words if word not in first], 0.0)
     return texts
