@@ -1,4 +1,4 @@
-# An image with the command line. There was no Docker where it was written: only its steps were tried, with the CPU build of torch.
+# An image with the command line. There was no Docker where it was written: only the install of a wheel without its extras was tried, with Python 3.11 and the CPU build of torch.
 #   make wheel && docker build -t diffexplain-fast . && docker run --rm diffexplain-fast
 #   docker run --rm --gpus all -v "$PWD:/home/user/work" diffexplain-fast explain tinyworld/background fish --out fish
 # torch comes as its publisher offers it by default, which on Linux is a build for CUDA that runs on a CPU too; for a

@@ -144,7 +144,7 @@ class Explainer(Attributing, Gathering, Segmenting):
                 one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
-            progress: True for bars on stderr, False for none; None: in a terminal or notebook, without callback.
+            progress: True for bars on stderr, False for none; None for them in a terminal or notebook without callback.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
                 n_score and the others of ``Options``.
 
