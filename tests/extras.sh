@@ -55,6 +55,7 @@ extra torchvision torchvision tests/models/test_optional_classifiers.py::test_to
 extra wandb wandb tests/runs/test_callbacks.py::test_wandb_keeps_the_steps_and_the_result_in_a_folder
 extra quantus quantus tests/api/test_maps.py::test_quantus_measures_our_maps
 extra ray ray tests/api/test_crew.py tests/runs/test_ray_workers.py tests/cli/test_audit.py::test_workers_of_ray_draw_the_same_pictures
+extra search cma tests/benchmarks/test_search.py::test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt
 extra imagenet "efficientnet_lite_pytorch, imagenet_w, skimage" tests/benchmarks/test_audit_imagenet.py
 if chromium; then
   axe || left_out axe-core
