@@ -41,8 +41,7 @@ def check_modules(unet: object, vae: object) -> None:
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
     if type(vae).__name__ == "AutoencoderKLTemporalDecoder":  # fits a UNet, but draws the frames of a video
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
-    check_weights("unet", unet)
-    check_weights("vae", vae)
+    check_weights(unet=unet, vae=vae)
     config: Any = unet.config
     for option, wanted in _ABSENT.items():
         if getattr(config, option, None) is not None:

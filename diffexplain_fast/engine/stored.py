@@ -18,32 +18,41 @@ _UNHOOKED = f"pipe.remove_all_hooks() and pipe.to(device); {_LIMIT}"
 """What undoes the offloading of accelerate."""
 
 
-def check_weights(name: str, module: nn.Module) -> None:
-    """Refuse weights that are stored in another dtype, or at another place, than the one where the module computes.
+def check_weights(**modules: nn.Module) -> None:
+    """Refuse weights that are stored in another dtype, or at another place, than the one where the models compute.
+
+    Models that are on the meta device as a whole compute there, where only shapes and operations are counted.
 
     Args:
-        name: "unet" or "vae".
-        module: the UNet or the VAE.
+        **modules: the models of a sampler, "unet" and "vae".
 
     Raises:
         ValueError: weights of a dtype in which torch does not compute, or that every run converts (layerwise casting),
             or that every run fetches from elsewhere (the offloading of accelerate and of diffusers), or without values.
     """
+    stored = {name: _stored(module) for name, module in modules.items()}
+    counted = all(weight.is_meta for weights, _ in stored.values() for weight in weights)
+    for name, (weights, hooks) in stored.items():
+        dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
+        if dtype not in (None, *_DTYPES) or any(kind == "layerwise_casting" for kind, _ in hooks):
+            names = ", ".join(str(each).removeprefix("torch.") for each in _DTYPES)
+            wanted = f"weights in one of {names} (a {name} loaded without enable_layerwise_casting)"
+            raise wrong_value(name, wanted, f"{dtype}, which every run converts" if dtype in _DTYPES else dtype)
+        if problem := _elsewhere(() if counted else weights, hooks):
+            got, remedy = problem
+            raise wrong_value(name, f"weights that stay on the device where they compute ({remedy})", got)
+
+
+def _stored(module: nn.Module) -> tuple[list["Tensor"], list[tuple[str, object]]]:
+    """Return the weights of a model, and the hooks of other libraries on its parts; before every call, in one round."""
     weights: list[Tensor] = []
     hooks: list[tuple[str, object]] = []
-    for part in module.modules():  # before every call, so in one round
+    for part in module.modules():
         attributes = vars(part)
         weights += [weight for weight in attributes["_parameters"].values() if weight is not None]
         if "_hf_hook" in attributes or "_diffusers_hook" in attributes:
             hooks += _hooks(attributes)
-    dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
-    if dtype not in (None, *_DTYPES) or any(kind == "layerwise_casting" for kind, _ in hooks):
-        names = ", ".join(str(each).removeprefix("torch.") for each in _DTYPES)
-        wanted = f"weights in one of {names} (a {name} loaded without enable_layerwise_casting)"
-        raise wrong_value(name, wanted, f"{dtype}, which every run converts" if dtype in _DTYPES else dtype)
-    if problem := _elsewhere(weights, hooks):
-        got, remedy = problem
-        raise wrong_value(name, f"weights that stay on the device where they compute ({remedy})", got)
+    return weights, hooks
 
 
 def _elsewhere(weights: Iterable["Tensor"], hooks: Collection[tuple[str, object]]) -> tuple[str, ...]:

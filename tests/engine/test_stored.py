@@ -67,3 +67,13 @@ def test_a_hook_that_moves_no_weight_is_allowed():
     hooks.add_hook_to_module(pipe.unet, hooks.AlignDevicesHook(execution_device="cpu"))
     images = accelerate(pipe, memory=None, num_inference_steps=2)(embeds(), embeds(seed=1))
     assert images.isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_models_that_are_on_the_meta_device_as_a_whole_draw_images_without_values(backend):
+    pipe = tiny_sd()
+    for part in (pipe.unet, pipe.vae):
+        part.to("meta")
+    sampler = accelerate(pipe, backend=backend, memory=None, num_inference_steps=2)
+    images = sampler(embeds().to("meta"), embeds(seed=1).to("meta"), torch.ones(1, 4, 8, 8, device="meta"))
+    assert images.is_meta and images.shape[:2] == (1, 3)
