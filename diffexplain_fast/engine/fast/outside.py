@@ -52,6 +52,16 @@ class Outside:
         self._passing: dict[Hashable, int] = {}
         self._doors: list[_Door] = []
         self._kinds: dict[int, tuple[bool, bool]] = {}
+        self._origins: Sequence[Tensor] = ()
+        self._origin: Tensor | None = None
+
+    def begin(self, *inputs: Tensor) -> None:
+        """Take the inputs of the call, with the caller's graph, to which the graphs of kept tensors have to lead.
+
+        A gradient of chosen tensors runs only what leads to them, so it would else pass by what has to raise.
+        """
+        if self._asked and not self._settled:
+            self._origins = [each for each in (*inputs, *self._trained) if each.requires_grad]
 
     def settled(self) -> Sequence[Tensor]:
         """Return the tensors at the end of the call, after which no part may read another one."""
@@ -94,9 +104,10 @@ class Outside:
             self._doors.append(door := _Door())
             sample = sample if again or not moving else sample.detach().requires_grad_()
             with torch.enable_grad(), nullcontext() if again else door.saving():
-                given = [_entered(value, door) for value in (sample, *arguments)]
+                behind = self._behind(again)
+                given = [_entered(value, door, behind) for value in (sample, *arguments)]
                 output = model(*given)
-            unknown = _unknown(output, (sample, *arguments), weights)
+            unknown = _unknown(output, weights)
             if part not in self._passing or not again:
                 found = [*map(weakref.ref, unknown)]
                 if not again:
@@ -111,6 +122,17 @@ class Outside:
             return output
 
         return watched
+
+    def _behind(self, again: bool) -> Sequence[Tensor]:
+        """Return what an entrance leads to, so that a gradient of it comes past the entrance.
+
+        Where a part runs again, that must not be a tensor of which the part's own backward asks the gradient.
+        """
+        if again and (self.leaves or self._trained):
+            return ()
+        if self._origin is None and self._origins:
+            self._origin = _Origin.apply(*self._origins)
+        return self.leaves if self._origin is None else (self._origin, *self.leaves)
 
     def _add(self, leaves: Sequence[Tensor]) -> None:
         new = [leaf for leaf in leaves if not _among(leaf, self.leaves)]
@@ -160,15 +182,27 @@ class _Entrance(TensorFunction):
     """The place where a model's input enters its graph."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, door: _Door) -> Tensor:
-        ctx.door = door
+    def forward(ctx: Context, x: Tensor, door: _Door, *behind: Tensor) -> Tensor:
+        ctx.door, ctx.count = door, len(behind)
         return x.clone()  # a module may write into its input
 
     @staticmethod
-    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.door.closed:
             raise RuntimeError(KEPT)
-        return dy, None
+        return dy, None, *[None] * ctx.count
+
+
+class _Origin(TensorFunction):
+    """A number behind which the inputs of a call are, and through which there is no gradient."""
+
+    @staticmethod
+    def forward(ctx: Context, *inputs: Tensor) -> Tensor:
+        return inputs[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Context, dy: Tensor) -> tuple[None, ...]:
+        raise RuntimeError(KEPT)
 
 
 def _reads_more(model: nn.Module) -> bool:
@@ -176,23 +210,21 @@ def _reads_more(model: nn.Module) -> bool:
     return bool(own_parts(model)) or any(buffer.requires_grad for buffer in model.buffers())
 
 
-def _entered(value: object, door: _Door) -> object:
+def _entered(value: object, door: _Door, behind: Sequence[Tensor]) -> object:
     if isinstance(value, Tensor):
-        return _Entrance.apply(value, door) if value.requires_grad else value
-    return [_entered(each, door) for each in value] if isinstance(value, list | tuple) else value
+        return _Entrance.apply(value, door, *behind) if value.requires_grad else value
+    return [_entered(each, door, behind) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _unknown(output: Tensor, given: Sequence[object], weights: Sequence[Tensor]) -> list[Tensor]:
+def _unknown(output: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """Return the leaves of a model's output that are neither weights nor behind the model's inputs."""
-    inputs = [each for value in given for each in (value if isinstance(value, list | tuple) else [value])]
-    known = _leaves([each for each in inputs if isinstance(each, Tensor)], ())
-    leaves = _leaves([output], [weight.grad_fn for weight in weights if weight.grad_fn is not None])
-    ids = {*map(id, known), *map(id, weights)}
-    return [leaf for leaf in leaves if id(leaf) not in ids]
+    leaves = _leaves([output], [each.grad_fn for each in weights if each.grad_fn is not None])
+    known = {*map(id, weights)}
+    return [leaf for leaf in leaves if id(leaf) not in known]
 
 
 def _leaves(tensors: Collection[Tensor], ends: Collection[Node]) -> list[Tensor]:
-    """Return the leaves of the graphs of tensors, without those that are only behind some nodes."""
+    """Return the leaves of the graphs of tensors, without those that are only behind some nodes or an entrance."""
     nodes = [get_gradient_edge(tensor).node for tensor in tensors if tensor.requires_grad]
     seen, found = {*ends}, []
     while nodes:
@@ -201,7 +233,8 @@ def _leaves(tensors: Collection[Tensor], ends: Collection[Node]) -> list[Tensor]
             seen.add(node)
             if type(node).__name__ == "AccumulateGrad":
                 found.append(node.variable)  # type: ignore[attr-defined]
-            nodes += [following for following, _ in node.next_functions if following is not None]
+            if not isinstance(getattr(node, "door", None), _Door):
+                nodes += [following for following, _ in node.next_functions if following is not None]
     return found
 
 

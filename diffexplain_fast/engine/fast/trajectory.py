@@ -93,6 +93,7 @@ class Trajectory:
             shifts: the denoiser's time shifts in one list, equally many for each step.
         """
         job = self._job
+        job.outside.begin(start, *text, *shifts)
         inputs = [leaf.detach().requires_grad_(job.recording and leaf.requires_grad) for leaf in (*text, *shifts)]
         self._text, self._shifts, self._leaves = inputs[: len(text)], inputs[len(text) :], [*inputs, *job.trained.unet]
         self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)

@@ -121,23 +121,61 @@ def test_such_a_tensor_beside_trained_weights():
     assert_same(gradients(install, "fast"), gradients(install, "reference"))
 
 
-def loss_of_activations(backend, part, change=lambda output: output):
+def the_prompt(models, given):
+    return [given["prompt_embeds"]]
+
+
+def a_later_weight(models, given):
+    """Reaches what the hook keeps of the second step only through the latents."""
+    return [models.unet.conv_out.bias.requires_grad_()]
+
+
+def a_later_shift(models, given):
+    shift = draw(1)
+    models.unet.conv_out.register_forward_hook(lambda part, rows, output: output * shift)
+    return [shift]
+
+
+def loss_of_activations(backend, part, asked=the_prompt, change=lambda output: output, whole=False, before=False):
+    """Gradient of a loss of images and activations, asked for by ``Tensor.backward`` if it is ``whole``."""
     models, seen = models_of(), []
     module = models.unet.mid_block if part == "unet" else models.vae.decoder.mid_block
     module.register_forward_hook(lambda module, rows, output: seen.append(change(output)))
-    given = {name: value.clone().requires_grad_() for name, value in inputs_of("sd15").items()}
+    given = {name: value.clone().requires_grad_(asked is the_prompt) for name, value in inputs_of("sd15").items()}
+    leaves = asked(models, given)
     images = sampler_of(models, backend)(**given)
-    (images.sum() + sum(each.square().sum() for each in seen)).backward()
-    return given["prompt_embeds"].grad
+    if before:  # what is kept of the last run belongs to a part that ran again
+        torch.autograd.grad(images.sum(), leaves, retain_graph=True)
+    loss = images.sum() + seen[-1].square().sum()
+    if whole:
+        loss.backward()
+        return leaves[0].grad
+    return torch.autograd.grad(loss, leaves)[0]
 
 
-@pytest.mark.parametrize("part", ["unet", "vae"])
-def test_a_loss_of_activations_that_a_hook_kept_raises(part):
-    with pytest.raises(RuntimeError, match=r"has no gradient in the fast backend.*backend='reference'") as raised:
-        loss_of_activations("fast", part)
+WAYS = [
+    *(
+        {"part": part, "asked": asked}
+        for part in ("unet", "vae")
+        for asked in (the_prompt, a_later_weight, a_later_shift)
+    ),
+    *({"part": part, "whole": True} for part in ("unet", "vae")),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_loss_of_activations_that_a_hook_kept_raises(way):
+    with pytest.raises(RuntimeError, match="has no gradient in the fast backend") as raised:
+        loss_of_activations("fast", **way)
     assert str(raised.value) == KEPT
-    assert loss_of_activations("reference", part).norm() > 0
-    assert loss_of_activations("fast", part, torch.detach).norm() > 0
+    assert loss_of_activations("reference", **way).norm() > 0
+    assert loss_of_activations("fast", change=torch.detach, **way).norm() > 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_activations_of_a_part_that_ran_again_raise_too(whole):
+    with pytest.raises(RuntimeError, match=r"has no gradient in the fast backend|second time"):
+        loss_of_activations("fast", "unet", whole=whole, before=True)
 
 
 @pytest.mark.parametrize("kept", [False, True])
