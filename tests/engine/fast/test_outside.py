@@ -163,7 +163,11 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
+def _text_of(way):
+    return ", ".join(getattr(value, "__name__", str(value)) for value in way.values())
+
+
+@pytest.mark.parametrize("way", WAYS, ids=_text_of)
 def test_a_loss_of_activations_that_a_hook_kept_raises(way):
     with pytest.raises(RuntimeError, match="has no gradient in the fast backend") as raised:
         loss_of_activations("fast", **way)
