@@ -19,19 +19,27 @@ limited() { # run a command within what is left of the time for installing; its 
 
 left_out() { echo "$1: left out, $(grep -v '^ *$' "$log" | tail -n 1)"; }
 
+not_there() { # PACKAGES: print those that are not installed
+  "$python" -c "import importlib.metadata as found, re, sys
+names = {re.sub('[-_.]+', '-', one.name).lower() for one in found.distributions()}
+print(*(one for one in sys.argv[1:] if re.sub('[-_.]+', '-', re.split('[^A-Za-z0-9._-]', one)[0]).lower() not in names))" "$@"
+}
+
 extra() { # NAME MODULES TESTS: install an extra of pyproject.toml; where it can be imported its tests run
-  local name=$1 modules=$2 packages
+  local name=$1 modules=$2 packages absent
   shift 2
   packages=$("$python" -c "import tomllib, sys
 print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]])" "$name") || return 1
+  absent=$(not_there $packages torchvision)
   if limited "$python" -c "import $modules"; then
     echo "$name: is there"
   elif limited "$python" -m pip install --disable-pip-version-check -q --retries 1 --timeout 15 -c constraints.txt $packages &&
     limited "$python" -c "import $modules"; then
     echo "$name: installed"
   else
-    left_out "$name" # and what was installed is removed, because a torchvision that does not fit breaks others that find it
-    "$python" -m pip uninstall -qy $packages torchvision > /dev/null 2>&1
+    left_out "$name"
+    # What was installed is removed, because a torchvision that does not fit breaks others that find it; what was there stays.
+    [ -z "$absent" ] || "$python" -m pip uninstall -qy $absent > /dev/null 2>&1
     return
   fi
   wanted+=("$@")
@@ -54,6 +62,7 @@ extra timm timm tests/models/test_optional_classifiers.py::test_timms_own_transf
 extra torchvision torchvision tests/models/test_optional_classifiers.py::test_torchvisions_own_transform_agrees
 extra wandb wandb tests/runs/test_callbacks.py::test_wandb_keeps_the_steps_and_the_result_in_a_folder
 extra quantus quantus tests/api/test_maps.py::test_quantus_measures_our_maps
+extra ray ray tests/runs/test_ray_clusters.py
 extra ray ray tests/api/test_crew.py tests/runs/test_ray_workers.py tests/cli/test_audit.py::test_workers_of_ray_draw_the_same_pictures
 extra search cma tests/benchmarks/test_search.py::test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt
 extra imagenet "efficientnet_lite_pytorch, imagenet_w, skimage" tests/benchmarks/test_audit_imagenet.py

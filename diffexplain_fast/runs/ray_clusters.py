@@ -101,9 +101,9 @@ def joined(ray: ModuleType, address: str) -> bool:
     named = found = ray_address() or address if address == "auto" else address
     try:
         if named == "auto":
-            # Of a cluster that has ended, Ray may still know the address, and waits for it many minutes.
-            found = importlib.import_module("ray._private.services").canonicalize_bootstrap_address("auto")
-        _check_answers(found)
+            # The cluster of `ray start`, if any; that which another process holds for itself ends with that process.
+            found = importlib.import_module("ray._private.services").canonicalize_bootstrap_address(None) or "local"
+        _check_answers(found)  # of a cluster that has ended, Ray may still know the address
         ray.init(address=found, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if named != "auto":

@@ -25,9 +25,9 @@ class RayWorkers:
     Ray sends objects between processes by pickle, so use only machines and networks that you trust.
 
     Args:
-        address: "auto" for the cluster of this machine or, without one, for this machine alone; or the address of a
-            cluster, such as "ray://head:10001" or "head:6379". In a process that has joined a cluster, "auto" is
-            that one, and the address of another one is refused.
+        address: "auto" for the cluster that `ray start` began on this machine or, without one, for this machine alone;
+            or the address of a cluster, such as "ray://head:10001" or "head:6379". In a process that has joined a
+            cluster, "auto" is that one, and the address of another one is refused.
         make: function of a device, "cpu" or "cuda", that returns the pipeline in a worker; it must be importable there.
             None sends the pipeline itself, which works on the CPU only.
 

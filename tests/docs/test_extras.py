@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from tests.docs.reading import ROOT
 SCRIPT = ROOT / "tests" / "extras.sh"
 STUB = """#!/bin/sh
 case "$*" in
-  *tomllib*) echo a-package ;;
+  *tomllib*) echo a-package "pytest>=8" ;;
+  *importlib.metadata*) exec "$REAL_PYTHON" "$@" ;;
   *"pip install"*) echo "ERROR: no network"; exit 1 ;;
-  *"pip uninstall"*) ;;
+  *"pip uninstall"*) echo "$*" >> "$0.removed" ;;
   *pytest*) echo "ran: $*"; exit 5 ;;
   *"import wandb"*) [ -n "$WANDB_IS_THERE" ] ;;
   *) echo "ModuleNotFoundError"; exit 1 ;;
@@ -26,7 +28,12 @@ def ran(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     for name, text in {"python": STUB, "chromium": "#!/bin/sh\n", "npm": "#!/bin/sh\nexit 1\n"}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    given = {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": str(folder / "python"), "WANDB_IS_THERE": ""}
+    given = {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHON": str(folder / "python"),
+        "WANDB_IS_THERE": "",
+        "REAL_PYTHON": sys.executable,
+    }
     return subprocess.run([SCRIPT], env=os.environ | given | variables, capture_output=True, text=True, timeout=100)
 
 
@@ -47,6 +54,12 @@ def test_what_cannot_be_installed_is_said_and_fails_nothing(tmp_path: Path) -> N
         assert f"{name}: left out, ERROR: no network" in done.stdout
     late = ran(tmp_path, INSTALL="0")
     assert late.returncode == 0 and "ray: left out, no time is left" in late.stdout
+
+
+def test_what_was_there_before_stays_where_an_extra_cannot_be_installed(tmp_path: Path) -> None:
+    ran(tmp_path)
+    removed = (tmp_path / "python.removed").read_text().splitlines()
+    assert removed and all("a-package" in line and "pytest" not in line for line in removed), "other extras need it"
 
 
 def test_the_tests_of_what_is_there_decide(tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ def test_another_address_than_that_of_the_joined_cluster_is_refused(address: str
     assert address in str(refused.value)
 
 
+def test_auto_never_joins_the_cluster_that_another_process_holds_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    begun: list[str] = []
+    ray: Any = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **options: begun.append(address))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("", 0)) as server:
+        others = {f"127.0.0.1:{server.getsockname()[1]}"}
+        monkeypatch.setattr("ray._private.services.find_gcs_addresses", lambda: others)
+        assert joined(ray, "auto") and begun == ["local"], "it would end with the other process"
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_auto_is_the_last_cluster_of_this_machine_only_while_that_answers(
     running: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
