@@ -1,7 +1,8 @@
 #!/bin/bash
 # Measure how a command's threads behave on a busy machine, and under a quota of one core; run it on an idle machine.
 # usage: benchmarks/threads.sh [ARGUMENTS]    ARGUMENTS: of diffexplain-fast; default: demo, which takes about half an hour
-# PYTHON: default .venv/bin/python. BUSY: number of busy processes, default 8.
+# PYTHON: default .venv/bin/python. BUSY: number of busy processes, default 8. OUT: a file to which a row of JSON is appended,
+# such as benchmarks/results/threads.jsonl; it has the load before, so that a row of a machine that was busy shows as one.
 # The quota needs root and Linux's control groups, version 1, or 2 with the cpu controller; without them it is not measured.
 # Exit code 0: beside the busy processes at most 8 times the idle time, under the quota at most 1.3 times the ideal, which
 # is the time of one thread on the idle machine.
@@ -34,7 +35,25 @@ within() { # say a ratio and its bar
   awk "BEGIN { ratio = $2 / $3; printf \"%s: %.1f s, %.2f times; wanted at most %s\n\", \"$1\", $2, ratio, $4; exit ratio > $4 }"
 }
 
-echo "other load when it began: $(cut -d' ' -f1-3 /proc/loadavg); $(nproc) processors"
+append() { # a row of the figures to $OUT, if that is set
+  [ -z "${OUT:-}" ] || "$python" - "$OUT" "$idle" "$one" "${quota:-}" "$loaded" "${BUSY:-8}" "$load" "$*" <<'ROW'
+import json, pathlib, sys
+
+from diffexplain_fast.environment import device_record, versions
+from diffexplain_fast.measuring.bench.rows import commit
+
+out, idle, one, quota, loaded, busy, load, arguments = sys.argv[1:]
+figures = {"idle": float(idle), "one_thread": float(one), "quota_of_one_core": float(quota) if quota else None}
+figures |= {"busy_processes": int(busy), "beside_them": float(loaded), "beside_them_over_idle": float(loaded) / float(idle)}
+figures["quota_over_one_thread"] = float(quota) / float(one) if quota else None
+row = {"arguments": arguments, **figures, "load_before": [float(part) for part in load.split()]}
+with pathlib.Path(out).open("a", encoding="utf-8") as file:
+    file.write(json.dumps(row | {"commit": commit(), "versions": versions(), "device": device_record()}) + "\n")
+ROW
+}
+
+load=$(cut -d' ' -f1-3 /proc/loadavg)
+echo "other load when it began: $load; $(nproc) processors"
 seconds env > /dev/null # what is made once and kept, such as compiled kernels and the classifier of the demo
 idle=$(seconds env)
 one=$(seconds env OMP_NUM_THREADS=1)
@@ -53,4 +72,5 @@ for _ in $(seq "${BUSY:-8}"); do
 done
 loaded=$(seconds env)
 within "beside ${BUSY:-8} busy processes" "$loaded" "$idle" 8 || status=1
+append "${@/$work/FOLDER}"
 exit $status

@@ -31,8 +31,10 @@ torch.set_num_threads(min(_THREADS, torch.get_num_threads()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a CUDA device if there is none."""
+    """Refuse names of tests that differ between processes; skip tests that need a CUDA device if there is none."""
     for item in items:
+        if " at 0x" in item.nodeid:  # workers of pytest-xdist would refuse to begin
+            raise pytest.UsageError(f"{item.nodeid}: wanted ids of the parameters without addresses in memory")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.models.labels import told_apart
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target, as_target
 from tests.tiny import LABELS, tiny_classifier
 
@@ -26,6 +27,26 @@ def scores(target: Target, classifier: Classifier, images: Tensor) -> Tensor:
 
 def pixels() -> Tensor:
     return torch.full((2, 3, 8, 8), 0.5)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["", "0", "x"], ["0", "", "x"], ["", "", "0"], ["fish", "fish", "fish (0)"], ["a (1)", "a", "a"], ["1", "0", "0"]],
+    ids=str,
+)
+def test_every_class_has_a_text_of_its_own_by_which_it_is_found(labels: list[str]) -> None:
+    classifier = Classifier(tiny_classifier(3), labels=labels, output="softmax")
+    other = Classifier(tiny_classifier(3), labels=labels, output="softmax", name="other")
+    kinds = (ClassLogit, ClassProbability, lambda index: Disagreement(other, index))
+    for kind in kinds:
+        assert len({kind(index).bind(classifier).describe() for index in range(3)}) == 3
+    names = [ClassLogit(index).bind(classifier).name for index in range(3)]
+    assert names == told_apart(labels) and [classifier.label_index(str(name)) for name in names] == [0, 1, 2]
+    for index, label in enumerate(labels):
+        assert ClassLogit(index).bind(classifier).label == index
+        if labels.count(label) == 1:
+            assert ClassLogit(label).bind(classifier).describe() == f"ClassLogit({label})"
+            assert ClassLogit(label).describe() == f"ClassLogit({label})"
 
 
 @pytest.mark.parametrize(

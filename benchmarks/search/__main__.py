@@ -19,6 +19,7 @@ import torch
 
 import diffexplain_fast as dx
 from benchmarks.search.cells import CLOSED, MODES, OPEN, Cell, all_cells, classifier_of, enlarged, subset
+from benchmarks.search.name_cells import meaning
 from benchmarks.search.rivals import OURS, RIVALS, problem_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
@@ -53,7 +54,6 @@ def measure(explainer: dx.Explainer, cell: Cell, mode: str, name: str, budget: s
         "best caption": best,
         "success": rate >= SUCCESS or (best is not None and rate >= best - SLACK),
         "words": found.words,
-        "cue first": says_cue_first(found.words, cell.cue),
         "words drawn": found.words_drawn,
         "by": found.by,
         "rows forward": found.forward,
@@ -65,9 +65,18 @@ def measure(explainer: dx.Explainer, cell: Cell, mode: str, name: str, budget: s
 
 
 def says_cue_first(words: Sequence[str], cue: str) -> bool:
-    """Return whether words say every word of a cue, in any order, before any other word than "a"."""
-    said, wanted = [word for word in dict.fromkeys(words) if word != _NEUTRAL], set(cue.split())
+    """Return whether words say every word of a cue, in any order, before any other word than "a".
+
+    A group of one value says it, as "sky" does for a night.
+    """
+    said, wanted = [_plainest(word) for word in dict.fromkeys(words) if word != _NEUTRAL], set(cue.split())
     return set(said[: len(wanted)]) == wanted
+
+
+def _plainest(word: str) -> str:
+    """Return the one value that a word means, else the word."""
+    meant = meaning(word)
+    return meant[1][0] if meant is not None and len(meant[1]) == 1 else word
 
 
 def held_out(problem: Problem, conditioning: Any) -> float:
@@ -98,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{name:15} {mode:7} {kind.strip('~ '):8} {n:6d}  {hits / n:7.2f}  {wilson_interval(hits, n)[0]:8.2f}"
             f"  {middle['rows forward']:8.0f}  {middle['rows with gradient']:9.0f}  {middle['CPU seconds']:5.1f}"
             f"  {middle['naming CPU seconds']:6.1f}  {middle['words drawn']:11.0f}"
-            f"  {sum(row['cue first'] for row in group) / n:9.2f}"
+            f"  {sum(says_cue_first(row['words'], row['cue']) for row in group) / n:9.2f}"
         )
     return "\n".join(lines) + "\n"
 

@@ -22,10 +22,10 @@ import diffexplain_fast as dx
 from benchmarks.search.__main__ import SLACK, SUCCESS, captions, held_out
 from benchmarks.search.cells import CLOSED, LABELS, Cell
 from benchmarks.search.rivals import problem_of
+from benchmarks.search.tables import by_mode
 from benchmarks.truth.cells import Planned, classifier_of, whole_list
 from diffexplain_fast.editing.pictures import as_pixels
 from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
-from diffexplain_fast.stats.intervals import wilson_interval
 from diffexplain_fast.tinyworld.store import load_probe, name_attributes
 
 RESULT = Path(__file__).parents[1] / "results" / "either.jsonl"
@@ -98,12 +98,10 @@ def both(found: list[dict[str, Any]], values: list[str], best: dict[str, float])
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a line for each mode: cells, share of those with both found, its lower Wilson bound, and median costs."""
     lines = ["mode    cells  both  at least  rows   CPU s"]
-    for mode in dict.fromkeys(row["mode"] for row in rows):
-        group = [row for row in rows if row["mode"] == mode]
-        hits, n, seconds = sum(row["both"] for row in group), len(group), median(row["CPU seconds"] for row in group)
+    for mode, group, share, least in by_mode(rows, "both"):
         spent = median(sum(one["rows"] for one in row["found"]) for row in group)
-        least = wilson_interval(hits, n)[0]
-        lines.append(f"{mode:7} {n:5d}  {hits / n:.2f}  {least:8.2f}  {spent:5.0f}  {seconds:5.1f}")
+        seconds = median(row["CPU seconds"] for row in group)
+        lines.append(f"{mode:7} {len(group):5d}  {share:.2f}  {least:8.2f}  {spent:5.0f}  {seconds:5.1f}")
     return "\n".join(lines) + "\n"
 
 

@@ -127,7 +127,7 @@ def unsaid(cell: NameCell, words: Sequence[str], truth: JsonObject) -> list[str]
         words: its name.
         truth: as in ``false_words``.
     """
-    said = [_meaning(word) for word in words]
+    said = [meaning(word) for word in words]
     learnt = {row["attribute"] for row in truth["attributes"] if row["effect"] >= _HAS_EFFECT}
     learnt |= {row["cue"] for row in truth["unnamed"] if row["effect"] >= _HAS_EFFECT}
     for row in truth["interactions"]:
@@ -150,18 +150,18 @@ def false_words(cell: NameCell, words: Sequence[str], truth: JsonObject) -> list
     if cell.kind == NAMELESS:
         return [*words]
     effects: dict[str, float] = {row["attribute"]: row["effect"] for row in truth["attributes"]}
-    return [word for word in words if not _is_true(cell, _meaning(word), effects)]
+    return [word for word in words if not _is_true(cell, meaning(word), effects)]
 
 
-def _is_true(cell: NameCell, meaning: tuple[str, tuple[str, ...]] | None, effects: Mapping[str, float]) -> bool:
-    if meaning is None:
+def _is_true(cell: NameCell, meant: tuple[str, tuple[str, ...]] | None, effects: Mapping[str, float]) -> bool:
+    if meant is None:
         return False
-    name, values = meaning
+    name, values = meant
     if len(values) == 1 and (name, values[0]) in cell.values:
         return True
     return sum(effects.get(f"{name}:{value}", 0.0) for value in values) / len(values) >= _HAS_EFFECT
 
 
-def _meaning(word: str) -> tuple[str, tuple[str, ...]] | None:
+def meaning(word: str) -> tuple[str, tuple[str, ...]] | None:
     """Return the attribute that a word says, and the values that it may mean; None for a word without a meaning."""
     return next(iter(read_caption(word).items()), None)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gumbel_softmax, normalize
@@ -25,6 +26,8 @@ from diffexplain_fast.targets import as_target
 OURS = "ours"
 _TOKENS, _PICTURES = 3, 2
 _POPULATION, _ELITE = 16, 4
+_AXES, _SPREAD, _MUTATES = 32, 1.2, 0.3
+"""Axes of mixtures of words, their first spread, and the chance of a word to be drawn anew."""
 
 
 class Found(NamedTuple):
@@ -177,11 +180,16 @@ def gumbel(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(explainer.seed)
         while tried.goes_on:
-            soft = gumbel_softmax(logits, tau=1.0, hard=True) @ tried.table
-            (logits.grad,) = torch.autograd.grad(-tried.promise(soft[None]).sum(), logits)
-            optimiser.step()
+            _gumbel_step(tried, logits, optimiser)
             drawn += _TOKENS
     return tried.found("gumbel", drawn)
+
+
+def _gumbel_step(tried: Tried, logits: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """Draw a prompt of words by their logits [n, V], and move these along its gradient."""
+    soft = gumbel_softmax(logits, tau=1.0, hard=True) @ tried.table
+    (logits.grad,) = torch.autograd.grad(-tried.promise(soft[None]).sum(), logits)
+    optimiser.step()
 
 
 @torch.no_grad()
@@ -191,15 +199,90 @@ def evolution(explainer: dx.Explainer, label: str, mode: str, budget: str | None
     Source: Rubinstein, "The cross-entropy method for combinatorial and continuous optimization" (1999).
     """
     tried = Tried(explainer, label, budget)
-    mean = tried.table.mean(0)
-    _, lengths, axes = torch.linalg.svd(tried.table - mean, full_matrices=False)
-    axes = axes[:32] * (lengths[:32, None] / max(1, len(tried.table) - 1) ** 0.5)
-    middle, spread = torch.zeros(_TOKENS, len(axes)), torch.full((_TOKENS, len(axes)), 1.2)
+    mean, axes = _mixtures(tried.table)
+    middle, spread = torch.zeros(_TOKENS, len(axes)), torch.full((_TOKENS, len(axes)), _SPREAD)
     while tried.goes_on:
         weights = middle + spread * torch.randn(_POPULATION, _TOKENS, len(axes), generator=tried.generator)
         best = weights[tried.promise(mean + weights @ axes).topk(_ELITE).indices]
         middle, spread = best.mean(0), 0.7 * best.std(0) + 0.3 * spread
     return tried.found("evolution", 0)
+
+
+@torch.no_grad()
+def cma_es(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -> Found:
+    """CMA-ES over mixtures of the vocabulary, by the package ``cma``: no gradient, no word.
+
+    Source: Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv 1604.00772).
+    """
+    try:
+        import cma
+    except ImportError:
+        raise SystemExit('cma-es needs the package cma: pip install "diffexplain-fast[search]"') from None
+    tried = Tried(explainer, label, budget)
+    mean, axes = _mixtures(tried.table)
+    options = {"popsize": _POPULATION, "seed": explainer.seed + 1, "verbose": -9}
+    strategy = cma.CMAEvolutionStrategy([0.0] * (_TOKENS * len(axes)), _SPREAD, options)
+    while tried.goes_on:
+        asked = strategy.ask()
+        weights = torch.tensor(np.array(asked), dtype=torch.float32).reshape(_POPULATION, _TOKENS, len(axes))
+        strategy.tell(asked, (-tried.promise(mean + weights @ axes)).tolist())
+    return tried.found("cma-es", 0)
+
+
+def class_tokens(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -> Found:
+    """Optimise tokens before the class name with the gradient of the last denoising step.
+
+    Source: Schwartz et al., "Discriminative Class Tokens for Text-to-Image Diffusion Models" (arXiv 2303.17155).
+    """
+    tried = Tried(explainer, label, budget)
+    name = tried.problem.pipeline.token_embeddings(label).detach().float()
+    soft = tried.table.mean(0).repeat(_TOKENS - 1, 1).requires_grad_()
+    optimiser = torch.optim.AdamW([soft], lr=0.1 * float(tried.table.std()), weight_decay=0.0)
+    while tried.goes_on:
+        optimiser.zero_grad()
+        (-tried.promise(torch.cat([soft, name])[None]).sum()).backward()
+        optimiser.step()
+    return tried.found("class tokens", 0)
+
+
+def dpo_diff(explainer: dx.Explainer, label: str, mode: str, budget: str | None) -> Found:
+    """Learn a distribution over words by shortcut gradients for half of the budget, then evolve words drawn from it.
+
+    Source: Wang et al., "On Discrete Prompt Optimization for Diffusion Models" (arXiv 2407.01606), sections 3.3 and
+    3.4; without the language model that gives it a small space of words, so the space is the vocabulary.
+    """
+    tried = Tried(explainer, label, budget)
+    logits = torch.zeros(_TOKENS, len(tried.table), requires_grad=True)
+    optimiser = torch.optim.RMSprop([logits], lr=0.1)
+    half = (tried.problem.cost.limit.rows or 0) / 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(explainer.seed)
+        while tried.goes_on and tried.problem.cost.rows < half:
+            _gumbel_step(tried, logits, optimiser)
+        drawn, chances = _TOKENS * _POPULATION, logits.detach().softmax(1)
+        words = torch.multinomial(chances, _POPULATION, replacement=True).T
+        parents, values = words[:0], torch.zeros(0)
+        while tried.goes_on:
+            with torch.no_grad():
+                best = torch.cat([values, tried.promise(tried.table[words])]).topk(_ELITE)
+            parents, values = torch.cat([parents, words])[best.indices], best.values
+            words, drawn = children(parents, chances), drawn + _TOKENS * _POPULATION
+    return tried.found("dpo-diff", drawn)
+
+
+def children(parents: Tensor, chances: Tensor) -> Tensor:
+    """Return prompts of words [_POPULATION, n], each word of one of two parents [E, n] or drawn anew from chances."""
+    pairs = torch.randint(len(parents), (2, _POPULATION))
+    crossed = torch.where(torch.rand(_POPULATION, _TOKENS) < 0.5, parents[pairs[0]], parents[pairs[1]])
+    fresh = torch.multinomial(chances, _POPULATION, replacement=True).T
+    return torch.where(torch.rand(_POPULATION, _TOKENS) < _MUTATES, fresh, crossed)
+
+
+def _mixtures(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of a vocabulary and its main axes, each as long as the vocabulary's deviation along it."""
+    mean = table.mean(0)
+    _, lengths, axes = torch.linalg.svd(table - mean, full_matrices=False)
+    return mean, axes[:_AXES] * (lengths[:_AXES, None] / max(1, len(table) - 1) ** 0.5)
 
 
 RIVALS: dict[str, Method] = {
@@ -211,4 +294,7 @@ RIVALS: dict[str, Method] = {
     "pez": Method(pez),
     "gumbel": Method(gumbel),
     "evolution": Method(evolution),
+    "cma-es": Method(cma_es),
+    "class tokens": Method(class_tokens, "last:1"),
+    "dpo-diff": Method(dpo_diff, "shortcut:1"),
 }

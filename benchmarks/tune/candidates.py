@@ -88,7 +88,7 @@ _WHOLE: list[Row] = [
     for elements, warps in ((4096, 16), (4096, 8), (8192, 16), (1024, 4), (2048, 4), (8192, 8))
 ]
 _WHOLE_SIDE = 32  # of the largest image that is tried with one launch
-_COMBINE = _blocks("K", "D", (64, 16, 4, 1), (32, 16, 4, 1), (32, 32, 4, 1), (64, 32, 8, 1), (16, 16, 1, 1))
+_COMBINE: list[Row] = [({}, warps, 1) for warps in (1, 2, 8)]
 
 
 def _group_norm() -> list[Case]:
@@ -107,18 +107,20 @@ def _group_norm() -> list[Case]:
 
         return made
 
-    name, large, programs = "group_norm_silu", {"_WHOLE": 0}, [{"_PROGRAMS": 1024}, {"_PROGRAMS": 2112}]
+    name, programs = "group_norm_silu", [{"_PROGRAMS": 1056}, {"_PROGRAMS": 2112}]
+    folded, apart = {"_WHOLE": 0, "_FOLDED": 2**30}, {"_WHOLE": 0, "_FOLDED": 0}
     made = []
     for shape in [*SHAPES["gpu"][name][:3], (2, 1280, 8, 8)]:
         for way, call in (("bwd", backward(shape)), ("fwd", forward(shape))):
-            both = (f"{name}_{way}_partial_kernel", f"{name}_{way}_combine_kernel")
-            partial = _grid(f"{name}_partial", _PARTIAL, *programs, always=large)
-            last = _grid(f"{name}_{way}", _LAST, always=large)
-            combine = _grid(f"{name}_combine", _COMBINE, always=large)
+            partial, combine, last = (f"{name}_{way}_{stage}kernel" for stage in ("partial_", "combine_", ""))
             made += [
-                Case(f"{name}_partial", group_norm_silu, both, shape, partial, call),
-                Case(f"{name}_{way}", group_norm_silu, (f"{name}_{way}_kernel",), shape, last, call),
-                Case(f"{name}_combine", group_norm_silu, both[1:], shape, combine, call),
+                Case(entry, group_norm_silu, kernels, shape, _grid(entry, rows, *constants, always=always), call)
+                for entry, kernels, rows, constants, always in (
+                    (f"{name}_partial", (partial, last), _PARTIAL, programs, folded),
+                    (f"{name}_{way}_folded", (last,), _LAST, (), folded),
+                    (f"{name}_{way}", (last,), _LAST, (), apart),
+                    (f"{name}_combine", (combine,), _COMBINE, (), apart),
+                )
             ]
             if shape[2] <= _WHOLE_SIDE:
                 tried = _grid(f"{name}_whole", _WHOLE, always={"_WHOLE": 2**30})

@@ -1,5 +1,6 @@
 """What an ``Explainer`` does with the user's own pictures."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +15,19 @@ from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.methods.diffex.answers import Answers
-from diffexplain_fast.methods.diffex.attribute import attribute
+from diffexplain_fast.methods.diffex.attribute import Findings, attribute
 from diffexplain_fast.methods.diffex.gradcam import gradcam as gradcam_of
 from diffexplain_fast.methods.diffex.gradient import Drift, drifted
 from diffexplain_fast.methods.diffex.setup import Setup, Wishes, set_up
+from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.effects import Counterfactual
 from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import as_target, whole_number
+from diffexplain_fast.taxonomy import Taxonomy
 
 
 class Attributing:
@@ -51,7 +55,9 @@ class Attributing:
         Args:
             images: PIL images of any size and mode, or pixels [B, 3, H, W] in [0, 1].
             target: as in ``explain``.
-            taxonomy: a ``Taxonomy``, values of its JSON, or a file of it; None for the one that the pipeline has.
+            taxonomy: a ``Taxonomy``, values of its JSON, or a file of it; None for the one that the pipeline has. An
+                ``Audit`` for what it has found of the target, see ``Taxonomy.from_audit``: then ``Attribution.audited``
+                says how the edits agree with it.
             editor: "auto" chooses by kind of semantics and tries another one where an edit fails; "swap" replaces words
                 of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
             seeds: edits of each picture and concept, with noise of their own; at least 1.
@@ -92,33 +98,32 @@ class Attributing:
             raise wrong_value("gradcam", "True, False or the name of a layer", "an empty name")
         check_bars(callback, progress)
         self._follow()
-        with self._frozen():
+        with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(images, self.pipeline.image_size, self.pipeline.device)
             wishes = wishes._replace(captions=checked_captions(captions, len(pixels), self.pipeline))
-            Answers(self.classifier, bound).ask(pixels)  # what is no number is refused before anything is drawn
+            (answers := Answers(self.classifier, bound)).ask(pixels)  # no number is refused before anything is drawn
             layer = gradcam if isinstance(gradcam, str) else None
             where = gradcam_of(self.classifier, pixels, target, layer) if gradcam else None
+            wishes = _found_by(wishes, answers, self.classifier)
             setup = set_up(self.pipeline, self.classifier, bound, pixels, wishes, self.seed, self._calls())
             with bars_beside(callback, progress, bound.describe()) as report:
                 found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, seeds, beam_width, report)
             label = setup.lab.answers.label
-        return Attribution(
+        result = Attribution(
             target=setup.lab.answers.name,
             label=None if label is None else self.classifier.label_name(label),
             images=[as_image(one) for one in pixels],
             captions=setup.captions,
             taxonomy=setup.taxonomy,
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
-            settings=_settings(setup, wishes)
-            | {"redraws_left_out": [one.scene.index for one in found.work if one.null.left_out]}
-            | {"screened_only": sum(row.screened for row in found.rows)}
-            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed}
-            | {"unit": setup.lab.answers.unit},
+            settings=_settings(setup, wishes, found)
+            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )
+        return _beside(result, taxonomy)
 
     @names_nearest()
     @torch.inference_mode(False)
@@ -163,7 +168,7 @@ class Attributing:
         if isinstance(distance, bool) or not isinstance(distance, int | float) or not 0 <= distance < math.inf:
             raise wrong_value("distance", "a number of at least 0", distance)
         self._follow()
-        with self._frozen():
+        with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             pixels = as_pixels(image, self.pipeline.image_size, self.pipeline.device, "image")
@@ -180,7 +185,23 @@ class Attributing:
             return drifted(sampler, self.classifier, answers, pixels, start, Drift(iterations, distance))
 
 
-def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
+def _found_by(wishes: Wishes, answers: Answers, classifier: Classifier) -> Wishes:
+    """Return wishes with what an audit has found of a target in the audit's place."""
+    if not isinstance(wishes.taxonomy, Audit):
+        return wishes
+    name = answers.name if answers.label is None else classifier.label_name(answers.label)
+    return wishes._replace(taxonomy=Taxonomy.from_audit(wishes.taxonomy, name))
+
+
+def _beside(result: Attribution, taxonomy: object) -> Attribution:
+    """Return an attribution that says how it agrees with the audit in a taxonomy's place, where both have measured."""
+    if isinstance(taxonomy, Audit):
+        with contextlib.suppress(ValueError):
+            result.audited = result.agreement(taxonomy)
+    return result
+
+
+def _settings(setup: Setup, wishes: Wishes, found: Findings) -> JsonObject:
     """Return what is needed to repeat an attribution, and what became of its budget."""
     return {
         "verifier": setup.lab.eye.name,
@@ -194,4 +215,7 @@ def _settings(setup: Setup, wishes: Wishes) -> JsonObject:
         "captions_given": wishes.captions is not None,
         "cut_words": setup.cut_words,
         "captions_too_long": [*setup.lab.jobs.too_long],
+        "redraws_left_out": [one.scene.index for one in found.work if one.null.left_out],
+        "screened_only": sum(row.screened for row in found.rows),
+        "unit": setup.lab.answers.unit,
     }

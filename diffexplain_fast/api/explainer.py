@@ -32,9 +32,10 @@ from diffexplain_fast.methods.diffexplainer.explain import explain_target
 from diffexplain_fast.methods.diffexplainer.options import AUTO, Options, is_auto, options_from
 from diffexplain_fast.methods.diffexplainer.otherwise import explain_otherwise
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.together import checked_together
+from diffexplain_fast.models.undisturbed import undisturbed
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.runs.bars import bars_beside, check_bars
@@ -143,8 +144,7 @@ class Explainer(Attributing, Gathering, Segmenting):
                 one; those after the first are in its ``others``. Starts that are given or random do not differ.
             checkpoint: folder of checkpoints; a run that was interrupted resumes from it.
             callback: function that receives a ``Progress`` after every step.
-            progress: True for progress bars on stderr, False for none; None shows them in a terminal or a notebook,
-                unless there is a callback.
+            progress: True for bars on stderr, False for none; None for them in a terminal or notebook without callback.
             **options: prefix, n_tokens, iterations, lr, images_per_step, start, restarts, candidates, n_images,
                 n_score and the others of ``Options``.
 
@@ -166,7 +166,7 @@ class Explainer(Attributing, Gathering, Segmenting):
             raise wrong_value("modes", "a whole number of at least 1", count)
         check_bars(callback, progress)
         self._follow()
-        with self._frozen():
+        with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
             self._check_length(chosen)
@@ -227,7 +227,8 @@ class Explainer(Attributing, Gathering, Segmenting):
         self._follow()
         changes = Intervening.of(interventions, options.get("clusters"))
         chosen = Chosen.of(pictures, minimal_effect, level, explain, options)
-        with bars_beside(chosen.callback, options.get("progress"), "audit") as report, self._frozen():
+        run = self._frozen(targets, interventions, options)
+        with bars_beside(chosen.callback, options.get("progress"), "audit") as report, run:
             if not chosen.draws:
                 return changes.only(self.pipeline, self.classifier, images, targets, chosen.options, report)
             own = Picturing.of(images, options.get("labels"), options.get("segmenter"), self.pipeline)
@@ -238,7 +239,8 @@ class Explainer(Attributing, Gathering, Segmenting):
                 self.explain, num_inference_steps=steps, guidance_scale=guidance, callback=report, progress=False
             )
             asked = (self.pipeline, sampler, self.classifier, self.seed, targets, concepts)
-            return run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)
+            audit = run_audit(*asked, chosen, explain, search, own, changes, self._sampler_options)
+        return replace(audit, _editing=self.attribute)
 
     def _settle(self) -> None:
         """Settle the classifier's kind of output before any other value depends on it or is recorded."""
@@ -289,9 +291,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             wanted = f"at most {self.pipeline.max_tokens} tokens, prefix and n_tokens together"
             raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
 
-    def _frozen(self) -> AbstractContextManager[None]:
-        pipeline = self.pipeline
-        return frozen(pipeline.unet, pipeline.vae, *pipeline.text_encoders, *self.classifier.modules)
+    def _frozen(self, *functions: object) -> AbstractContextManager[None]:
+        return undisturbed((*checked_together(self.pipeline.modules), *self.classifier.modules), *functions)
 
 
 def _components(pipeline: object) -> list[object]:

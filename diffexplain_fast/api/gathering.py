@@ -11,6 +11,7 @@ from diffexplain_fast.api.explains import Explains
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.candidates import Candidates, Embed, See, checked, gather
 from diffexplain_fast.evidence.drawing import Drawing
+from diffexplain_fast.models.undisturbed import undisturbed
 from diffexplain_fast.results.explanation import Explanation, first_words
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
@@ -65,10 +66,13 @@ class Gathering:
             raise wrong_type("found", "a list of explanations, or of words", found)
         self._follow()
         texts = [word for one in found for word in _words(one)]
-        gathered = gather(self.pipeline, words, taxonomy, texts, captions, self.classifier.labels or (), core, embed)
+        with undisturbed((), embed):
+            gathered = gather(
+                self.pipeline, words, taxonomy, texts, captions, self.classifier.labels or (), core, embed
+            )
         if see is None:
             return gathered
-        with self._frozen():
+        with self._frozen(see):
             drawing = Drawing(self.pipeline, self._sampler(None, None), self.seed)
 
             @torch.no_grad()

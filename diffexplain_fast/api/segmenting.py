@@ -75,7 +75,7 @@ class Segmenting:
         if segment is None:
             raise wrong_value("segmenter", "a function of pixels and texts, because none ships here", None)
         asked = concepts_of(concepts, self.pipeline)
-        with self._frozen():
+        with self._frozen(segmenter):
             self._settle()
             pixels = _pixels(self.pipeline, explanation.images)
             usual = [picture.image for picture in explanation.pictures.get("class_name", [])]

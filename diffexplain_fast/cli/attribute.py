@@ -9,10 +9,12 @@ from PIL import Image
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.json_line import attribution_record, print_json
+from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.attribution import Attribution, note_of, said_of
+from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target, shown_target
 
@@ -25,7 +27,9 @@ def attribute(
     target: Annotated[str, typer.Argument(help='A class by label, else by number, or a neuron as "layer:unit".')],
     images: Annotated[list[Path], typer.Argument(help="Pictures, of any size.")],
     pipeline: options.Pipeline = "tinyworld",
+    scheduler: options.Scheduler = None,
     taxonomy: Annotated[Path | None, typer.Option(help="JSON of a taxonomy; by default the pipeline's own.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="A saved audit: what it found is edited, and compared.")] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
@@ -34,8 +38,10 @@ def attribute(
     ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     gradcam: Annotated[bool, typer.Option("--gradcam", help="Show Grad-CAM of each picture; needs captum.")] = False,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for report.html, the result, and what is done.")] = _OUT,
+    backend: options.Backend = "auto",
+    dtype: options.Dtype = "float32",
     device: options.Device = None,
     as_json: options.OneJson = False,
 ) -> None:
@@ -46,21 +52,16 @@ def attribute(
 
     Example: diffexplain-fast attribute tinyworld/background fish fish.png
     """
-    from diffexplain_fast.api.explainer import Explainer
-    from diffexplain_fast.cli.device import chosen_device
-
     check_folder(out, ["report.html"], ["attribution"])
     check_folder(kept := out / "checkpoint")
-    check_readable("--taxonomy", taxonomy, "a JSON file")
-    pictures = [_picture(path) for path in images]
-    place = str(chosen_device(device))
-    loaded = classifiers.load_classifier(classifier, place)
-    with Explainer(pipeline, loaded, seed=seed, device=place) as explainer, ProgressBars(target) as bars:
+    concepts = _concepts(taxonomy, audit)
+    pictures, models = [_picture(path) for path in images], Models(pipeline, scheduler, dtype, device)
+    with models.explainer(models.classifier(classifier), seed, backend) as explainer, ProgressBars(target) as bars:
         try:
             result = explainer.attribute(
                 pictures,
                 parse_target(target, explainer.classifier.labels),
-                taxonomy=taxonomy,
+                taxonomy=concepts,
                 editor=editor,
                 seeds=seeds,
                 beam_width=beam_width,
@@ -76,6 +77,16 @@ def attribute(
     if ranks.left_to_first():
         return
     _finish(result, out, as_json)
+
+
+def _concepts(taxonomy: Path | None, audit: Path | None) -> Path | Audit | None:
+    """Return what is edited: a file, what an audit has found, or None for the pipeline's own."""
+    check_readable("--taxonomy", taxonomy, "a JSON file")
+    if audit is None:
+        return taxonomy
+    if taxonomy is not None:
+        raise wrong_value("--audit", "no --taxonomy beside it, because the audit says what is edited", str(taxonomy))
+    return Audit.load(audit)
 
 
 def _finish(result: Attribution, out: Path, as_json: bool) -> None:
@@ -104,6 +115,7 @@ def summary(result: Attribution) -> str:
     for i, flip in enumerate(result.counterfactuals):
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
+    lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]
     return "\n".join([*lines, *filter(None, [result.unmeasured])])
 
 

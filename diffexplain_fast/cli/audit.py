@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.audit_difference import checked, difference, print_decisions, stop_if_failed
-from diffexplain_fast.cli.device import chosen_device
 from diffexplain_fast.cli.json_line import audit_record, print_json
+from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
@@ -20,12 +19,10 @@ from diffexplain_fast.number_texts import interval_texts, share_text
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
-from diffexplain_fast.runs.ray_workers import RayWorkers
 from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import parse_target
 
 if TYPE_CHECKING:
-    from diffexplain_fast.api.explainer import Explainer
     from diffexplain_fast.results.audit import Audit
     from diffexplain_fast.results.audit_rows import AuditRow
 
@@ -100,6 +97,9 @@ def audit(
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     seed: options.Seed = 0,
+    backend: options.Backend = "auto",
+    memory: options.SearchMemory = "auto",
+    dtype: options.Dtype = "float32",
     device: options.Device = None,
     as_json: options.OneJson = False,
 ) -> None:
@@ -121,21 +121,17 @@ def audit(
     out = _checked_out(out or (_DIFFERENCE if classifier == "diff" else _OUT), images)
     if classifier == "diff":
         return _finish(difference(target or (), out), out, conditions, as_json)
-    with _explainer(pipeline, scheduler, classifier, seed, device) as explainer, ProgressBars(classifier) as bars:
+    models = Models(pipeline, scheduler, dtype, device)
+    explained = models.explainer(models.classifier(classifier), seed, backend, memory)
+    with explained as explainer, ProgressBars(classifier) as bars:
         found = explainer.audit(
             [parse_target(text, explainer.classifier.labels) for text in target] if target else "all",
-            concepts,
-            pictures,
-            explain,
-            minimal_effect=minimal_effect,
-            level=level,
-            images=images,
-            interventions=changes,
+            *(concepts, pictures, explain, minimal_effect, level, images, changes),
             control="family" if conditions else "fdr",
             pool=pool,
             weights=shares,
             redraw=redraw,
-            ray=None if ray is None else RayWorkers(ray, partial(_models, _from_anywhere(pipeline), scheduler)),
+            ray=None if ray is None else models.workers(ray),
             num_inference_steps=steps,
             guidance_scale=guidance,
             callback=bars,
@@ -155,28 +151,6 @@ def _checked_out(out: Path, images: Path | None) -> Path:
     check_folder(out, ["report.html"], ["audit"])
     check_apart([out / "audit"], "--images", [images] if images else [])
     return out
-
-
-def _explainer(pipeline: str, scheduler: str | None, classifier: str, seed: int, device: str | None) -> "Explainer":
-    from diffexplain_fast.api.explainer import Explainer
-
-    loaded = classifiers.load_classifier(classifier, place := str(chosen_device(device)))
-    return Explainer(_models(pipeline, scheduler, place), loaded, seed=seed, device=place)
-
-
-def _models(pipeline: str, scheduler: str | None, place: str) -> object:
-    """Return a pipeline on a device, here or in a worker."""
-    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
-
-    return load_with_scheduler(pipeline, scheduler, device=place)
-
-
-def _from_anywhere(pipeline: str) -> str:
-    """Return a name of the same pipeline for a process that runs in another folder."""
-    from diffexplain_fast.tinyworld.store import PIPELINES
-
-    folder = Path(pipeline).expanduser()
-    return str(folder.absolute()) if pipeline not in PIPELINES and folder.is_dir() else pipeline
 
 
 def _finish(found: "Audit", out: Path, conditions: Sequence[str], as_json: bool) -> None:

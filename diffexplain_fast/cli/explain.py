@@ -13,6 +13,7 @@ import typer
 from diffexplain_fast.cli import classifiers, options, ranks
 from diffexplain_fast.cli.demo import summary
 from diffexplain_fast.cli.json_line import print_json
+from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
@@ -46,8 +47,8 @@ def explain(
     modes: options.Modes = 1,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
-    backend: Annotated[str, typer.Option(help='"auto", "reference" or "fast".')] = "auto",
+    seed: options.Seed = 0,
+    backend: options.Backend = "auto",
     memory: options.Memory = "auto",
     dtype: options.Dtype = "float32",
     device: options.Device = None,
@@ -63,9 +64,6 @@ def explain(
 
     Example: diffexplain-fast explain tinyworld/background fish --out fish
     """
-    from diffexplain_fast.api.explainer import Explainer
-    from diffexplain_fast.cli.device import chosen_device, chosen_dtype
-    from diffexplain_fast.engine.scheduler_names import load_with_scheduler
     from diffexplain_fast.report.writing import write_report
 
     search = {"prefix": prefix, "n_tokens": n_tokens, "iterations": iterations, "lr": lr}
@@ -74,12 +72,11 @@ def explain(
     options_from(search)  # options and folders are refused before anything is loaded
     _folders(out, [""])
     search |= {"num_inference_steps": steps, "guidance_scale": guidance, "modes": modes}
-    numbers, place = chosen_dtype(dtype), str(chosen_device(device))
-    loaded = classifiers.load_classifier(classifier, place, numbers)
+    models = Models(pipeline, scheduler, dtype, device)
+    loaded = models.classifier(classifier)
     wanted = _folders(out, list(classes := _targets(target, every, loaded.labels)))
-    models = load_with_scheduler(pipeline, scheduler, dtype=numbers, device=place)
     found = []
-    with Explainer(models, loaded, backend=backend, memory=memory, seed=seed, device=place) as explainer:
+    with models.explainer(loaded, seed, backend, memory) as explainer:
         for folder, one in _explanations(explainer, wanted, classes, search, out, [classifier, scheduler, dtype]):
             found.append(one)
             print_json(_record(one, folder)) if as_json else print(_summaries(one))

@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from diffexplain_fast.records import Json, JsonObject, as_json
 from diffexplain_fast.results.decision import check_condition
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from diffexplain_fast.results.decision import Decision
 
 
+_STDOUT: list[TextIO | None] = []
+"""Where ``print_json`` prints while nothing else may, the innermost last."""
+
+
 def print_json(record: Mapping[str, object]) -> None:
     """Print a record as one line of JSON.
 
@@ -23,7 +29,23 @@ def print_json(record: Mapping[str, object]) -> None:
         record: values that JSON has, numbers of numpy and others, and paths. NaN and infinities, which JSON has not,
             are printed as null.
     """
-    print(json.dumps(_finite(as_json(record, "--json")), allow_nan=False))
+    stream = _STDOUT[-1] if _STDOUT else sys.stdout
+    if stream is not None:  # closed before the start
+        print(json.dumps(_finite(as_json(record, "--json")), allow_nan=False), file=stream)
+
+
+@contextmanager
+def only_json() -> Iterator[None]:
+    """Send everything that is printed while the context is open to stderr, except what ``print_json`` prints.
+
+    The user's own code may print: a file that is run, the function in it that makes a classifier, or a model.
+    """
+    _STDOUT.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _STDOUT.pop()
 
 
 def _finite(value: Json) -> Json:
@@ -81,6 +103,7 @@ def attribution_record(result: "Attribution", folder: Path, report: Path) -> Jso
         "effects": [asdict(effect) for effect in result.effects],
         "interactions": [asdict(pair) for pair in result.interactions],
         "counterfactuals": flips,
+        "audited": None if result.audited is None else asdict(result.audited),
         "unmeasured": result.unmeasured,
         "denoiser_rows": result.denoiser_rows,
         "folder": str(folder),

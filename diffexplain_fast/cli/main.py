@@ -4,6 +4,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, NoReturn
 
 import typer
@@ -16,6 +17,7 @@ from diffexplain_fast.cli.classifiers import classes, layers
 from diffexplain_fast.cli.demo import demo
 from diffexplain_fast.cli.doctor import doctor
 from diffexplain_fast.cli.explain import explain
+from diffexplain_fast.cli.json_line import only_json
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
 
@@ -69,7 +71,7 @@ def _options(
 def _exits(command: Callable[..., None]) -> Callable[..., None]:
     """Turn errors that a user can mend into one line and an exit code; other errors exit with 1 and a traceback.
 
-    Warnings are one line too, without the line of code that they come from.
+    Warnings are one line too, without the line of code that they come from. With ``--json``, only JSON is on stdout.
     """
 
     @functools.wraps(command)
@@ -79,7 +81,8 @@ def _exits(command: Callable[..., None]) -> Callable[..., None]:
             lambda message, *_, **__: f"{_NAME}: warning: {message}\n",
         )
         try:
-            command(*args, **options)
+            with only_json() if options.get("as_json") else nullcontext():
+                command(*args, **options)
         except KeyboardInterrupt:
             _stop(130, "interrupted")
         except (ValueError, TypeError, FileNotFoundError) as error:

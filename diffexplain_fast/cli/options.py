@@ -17,6 +17,8 @@ Scheduler = Annotated[
 Device = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; by default the GPU, if there is one.')]
 Dtype = Annotated[str, typer.Option(help='Of all models: "float32", "bfloat16" or "float16".')]
 
+Backend = Annotated[str, typer.Option(help='"auto", "reference" or "fast".')]
+
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
@@ -47,6 +49,13 @@ Guidance = Annotated[
     float | None, typer.Option(help="Classifier-free guidance scale; the default depends on the pipeline.")
 ]
 Memory = Annotated[str, typer.Option(help='Limit of memory, such as "8GiB"; "auto" is the free memory of a GPU.')]
+SearchMemory = Annotated[
+    str,
+    typer.Option(
+        help='Limit of memory of the search of --explain, such as "8GiB"; "auto" is the free memory of a GPU. '
+        "Pictures that are only drawn keep nothing for a gradient."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each target, and nothing else.")]
 OneJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.memory.plan import parse_bytes
+from diffexplain_fast.engine.stored import check_weights
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.frozen import trainable
 
@@ -20,8 +21,6 @@ _ABSENT = {
     "encoder_hid_dim_type": "no projection of a text or of a picture, as an IP-adapter adds (pipe.unload_ip_adapter())",
 }
 """Options of a UNet that need inputs the sampler does not have, and the remedy for each."""
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Dtypes of weights in which torch computes."""
 
 
 def check_modules(unet: object, vae: object) -> None:
@@ -30,7 +29,8 @@ def check_modules(unet: object, vae: object) -> None:
     Raises:
         TypeError: not a module with a configuration, another UNet of diffusers, such as one without text, or the VAE of
             a video.
-        ValueError: a UNet of another kind, one that does not fit the VAE, or weights that are only stored.
+        ValueError: a UNet of another kind, one that does not fit the VAE, or weights that are only stored, see
+            ``check_weights``.
     """
     if not isinstance(unet, nn.Module) or not hasattr(unet, "config"):
         raise wrong_type("unet", "a diffusers UNet2DConditionModel", unet)
@@ -41,12 +41,7 @@ def check_modules(unet: object, vae: object) -> None:
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
     if type(vae).__name__ == "AutoencoderKLTemporalDecoder":  # fits a UNet, but draws the frames of a video
         raise wrong_type("vae", "a diffusers AutoencoderKL", vae)
-    for name, module in (("unet", unet), ("vae", vae)):
-        dtype = next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), None)
-        if dtype not in (None, *_DTYPES):
-            names = ", ".join(str(each).removeprefix("torch.") for each in _DTYPES)
-            wanted = f"weights in one of {names} (a {name} loaded without enable_layerwise_casting)"
-            raise wrong_value(name, wanted, dtype)
+    check_weights(unet=unet, vae=vae)
     config: Any = unet.config
     for option, wanted in _ABSENT.items():
         if getattr(config, option, None) is not None:

@@ -16,6 +16,7 @@ from diffexplain_fast.evidence.seeds import seeded_generator, uniform
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.module_settings import settings_sha256
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.rewritten import rewritten_sha256
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets import Target
@@ -113,11 +114,17 @@ def noise_of(scheduler: "SchedulerMixin") -> JsonObject:
 def conditions_of(pipeline: Pipeline, guidance_scale: float) -> JsonObject:
     """Return how a pipeline conditions the denoiser, where that is not what runs of release 0.1 did.
 
+    A function of prompts that the user has put in place of the pipeline's ``maybe_convert_prompt`` is told by what it
+    makes of words, because its code does not say what it closes over.
+
     Args:
         pipeline: adapter from models.pipeline.
         guidance_scale: of the sampler; 1.0 runs no unconditional row.
     """
     found = JsonObject()
+    rewritten = [rewritten_sha256(pipeline.convert, tokenizer) for tokenizer in pipeline.tokenizers]
+    if any(rewritten):
+        found["prompts_rewritten"] = rewritten
     if pipeline.call_options:
         found["call_options"] = {key: _as_json(value) for key, value in pipeline.call_options.items()}
     if pipeline.zeros and guidance_scale != 1.0:

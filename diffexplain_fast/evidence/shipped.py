@@ -60,6 +60,9 @@ class Wording(Protocol):
     def region(self, word: str, category: str) -> str | None:
         """Return the text that asks a segmenter for a word of a category, None for one that is nowhere."""
 
+    def parts(self, phrase: str) -> dict[str, str]:
+        """Return what a phrase says of several categories at once: category to word; {} for any other text."""
+
 
 class Shipped(NamedTuple):
     """What ships beside a pipeline; None for what does not.

@@ -32,9 +32,10 @@ class Classifier(Viewed):
 
     The model runs in eval mode with frozen weights, and every call leaves its weights, buffers, modes and hooks
     unchanged; buffers that are not in its ``state_dict`` are caches of its own. The same holds for modules behind a
-    bound method, a ``functools.partial`` or a function that closes over them, and in the attributes of an object, or of
-    a module as they are after the first call. The model stays on its device. The pixels are cast to the dtype of its
-    weights; the model gets a copy, so it cannot change the caller's pixels.
+    bound method, a ``functools.partial`` or a function that closes over them or names them as global variables, and in
+    the attributes of an object, or of a module as they are after the first call: see ``reach.modules_in``. The model
+    stays on its device. The pixels are cast to the dtype of its weights; the model gets a copy, so it cannot change the
+    caller's pixels.
 
     Args:
         model: module or function that returns logits [B, C], or an object or dict with such ``logits``.

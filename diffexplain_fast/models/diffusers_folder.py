@@ -13,11 +13,14 @@ from diffusers.utils import is_accelerate_available
 
 from diffexplain_fast.errors import UnsafeFileError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
+from diffexplain_fast.quiet import without_bars
 from diffexplain_fast.tinyworld.store import PIPELINES, pipeline_folder
 
 _INDEX = "model_index.json"
 _LIBRARIES = ("diffusers", "transformers")
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+_USUAL_VARIANT = "fp16"
+"""The variant of the weights, besides none, that published pipelines have."""
 _UNUSED = {
     "safety_checker": None,
     "requires_safety_checker": False,
@@ -53,16 +56,21 @@ def find_folder(source: str | Path, *, revision: str | None, local_files_only: b
 
 
 def _download(source: str, revision: str | None, local_files_only: bool) -> str:
-    try:
-        return diffusers.DiffusionPipeline.download(
-            source, use_safetensors=True, revision=revision, local_files_only=local_files_only, **_UNUSED
-        )
-    except OSError as error:
-        if "necessary `safetensors` weights" in str(error):
-            raise UnsafeFileError(
-                describe("pipeline", "safetensors weights", f"only pickled ones in {source}")
-            ) from error
-        raise
+    """Return the folder of a hub id; of a repository with weights of the usual variant only, these are taken."""
+    options = {"use_safetensors": True, "revision": revision, "local_files_only": local_files_only, **_UNUSED}
+    missing: OSError | None = None
+    for variant in (None, _USUAL_VARIANT):
+        try:
+            return diffusers.DiffusionPipeline.download(source, variant=variant, **options)
+        except OSError as error:
+            if "necessary `safetensors` weights" not in str(error):
+                raise
+            missing = missing or error
+        except ValueError:  # what diffusers says where there is no file of the variant
+            if variant is None:
+                raise
+    got = f"only pickled ones, or other variants, in {source}"
+    raise UnsafeFileError(describe("pipeline", f"safetensors weights, or {_USUAL_VARIANT} ones", got)) from missing
 
 
 def open_pipeline(
@@ -76,7 +84,7 @@ def open_pipeline(
         dtype: dtype of the weights.
 
     Raises:
-        ValueError: not such a pipeline; the message names the missing part.
+        ValueError: not such a pipeline; the message names the missing part, or variants of which none is the only one.
         UnsafeFileError: only pickled weights, or components from other libraries than diffusers and transformers.
         CorruptFileError: a file is damaged.
     """
@@ -88,13 +96,12 @@ def open_pipeline(
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in components:
         raise wrong_value(f"_class_name in {folder / _INDEX}", " or ".join(components), repr(name))
-    for component in components[name]:
-        _check_component(folder, component, index.get(component))
+    variant = _checked_variant(folder, {component: index.get(component) for component in components[name]})
     kind = _pipeline_class(name)
     unused = {key: value for key, value in _UNUSED.items() if key in inspect.signature(kind).parameters}
     options = {"local_files_only": True, "low_cpu_mem_usage": is_accelerate_available()}
-    with _quiet():
-        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options, **unused)
+    with without_bars(diffusers.utils.logging, transformers.utils.logging):
+        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, variant=variant, **options, **unused)
 
 
 def _pipeline_class(name: str) -> type[diffusers.DiffusionPipeline]:
@@ -115,21 +122,34 @@ def _errors_only(logging: ModuleType) -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Switch off the progress bars of both libraries, because loading takes only a moment."""
-    drawing = [each for each in (diffusers.utils.logging, transformers.utils.logging) if each.is_progress_bar_enabled()]
-    try:
-        for each in drawing:
-            each.disable_progress_bar()
-        yield
-    finally:
-        for each in drawing:
-            each.enable_progress_bar()
+def _checked_variant(folder: Path, components: Mapping[str, object]) -> str | None:
+    """Check all components, and return the variant of the weights, as diffusers names it, that has to be loaded.
+
+    Args:
+        folder: of the pipeline.
+        components: names with their entries in the index.
+
+    Returns:
+        None; or a variant, such as "fp16", where a component has weights only of that variant: diffusers then takes the
+        weights of that variant of every component that has some.
+    """
+    found = {name: _check_component(folder, name, entry) for name, entry in components.items()}
+    variants = {name: variant for name, variant in found.items() if variant is not None}
+    if len(set(variants.values())) > 1:
+        raise wrong_value("pipeline", "weights of one variant for all components", f"{variants} in {folder}")
+    variant = next(iter(variants.values()), None)
+    if variant is not None:
+        for name, entry in components.items():
+            _check_component(folder, name, entry, variant)
+    return variant
 
 
-def _check_component(folder: Path, component: str, entry: object) -> None:
-    """Raise unless the component is declared, comes from a known library, and has all its files undamaged."""
+def _check_component(folder: Path, component: str, entry: object, variant: str | None = None) -> str | None:
+    """Raise unless the component is declared, comes from a known library, and has all its files undamaged.
+
+    Returns:
+        The variant of its weights, see ``check_weights``; None without weights.
+    """
     if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(name, str) for name in entry)):
         raise wrong_value(f"{folder / _INDEX}", f"an entry for {component}", entry)
     if entry[0] not in _LIBRARIES:
@@ -140,8 +160,8 @@ def _check_component(folder: Path, component: str, entry: object) -> None:
     if component == "scheduler" or component.startswith("tokenizer"):
         for path in subfolder.glob("*.json"):
             read_object(path)
-        return
+        return None
     if not (subfolder / "config.json").is_file():
         raise wrong_value("pipeline", f"{component}/config.json", f"none in {folder}")
     read_object(subfolder / "config.json")
-    check_weights("pipeline", subfolder, _WEIGHTS)
+    return check_weights("pipeline", subfolder, _WEIGHTS, variant)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diffexplain_fast.endpoints import CAPTION, check_question, pictures_of
 from diffexplain_fast.errors import describe, first_line, wrong_type, wrong_value
 from diffexplain_fast.models.frozen import frozen
+from diffexplain_fast.quiet import without_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -75,14 +76,16 @@ class ImageTextToText:
             ValueError: a folder without such a model or without its processor.
         """
         from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers.utils import logging
 
         place = Path(folder)
         if not (place / _CONFIG).is_file():
             raise FileNotFoundError(describe("folder", f"a folder with {_CONFIG}", place))
         safe = {"local_files_only": True, "trust_remote_code": False}
         try:
-            processor = AutoProcessor.from_pretrained(place, **safe)
-            model = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True, dtype="auto", **safe)
+            with without_bars(logging):
+                processor = AutoProcessor.from_pretrained(place, **safe)
+                model = AutoModelForImageTextToText.from_pretrained(place, use_safetensors=True, dtype="auto", **safe)
         except (ValueError, OSError) as error:
             wanted = "an image-text-to-text model of transformers in safetensors, with its processor"
             raise wrong_value("folder", wanted, f"{place}: {first_line(error)}") from error

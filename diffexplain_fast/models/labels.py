@@ -7,7 +7,7 @@ from typing import SupportsIndex, TypeGuard
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.targets import whole_number
-from diffexplain_fast.targets.classes import with_index
+from diffexplain_fast.targets.classes import distinct_name, with_index
 
 _KIND = "a list of strings"
 
@@ -78,12 +78,13 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
         raise wrong_value("label", f"a class index, because {name} has no labels", repr(label))
     indices = [index for index, known in enumerate(labels) if known == label]
     if not indices:
-        indices = [index for index, known in enumerate(labels) if label == with_index(known, index)]
+        named = zip(labels, told_apart(labels), strict=True)
+        indices = [index for index, (known, name) in enumerate(named) if label in (with_index(known, index), name)]
     if not indices:
         raise unknown_name("label", label, told_apart(labels))
     if len(indices) > 1:
-        free = [text for text in (with_index(label, index) for index in indices) if text not in labels]
-        wanted = f'an index or "{free[0]}"' if free else "an index"
+        texts = told_apart(labels)
+        wanted = f'an index or "{min((texts[index] for index in indices), key=len)}"'
         raise wrong_value("label", f"{wanted}, because classes {indices} share this label", repr(label))
     return indices[0]
 
@@ -91,7 +92,7 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
 def told_apart(labels: Sequence[str]) -> list[str]:
     """Return labels, with the index of each that several classes share."""
     shared = {label for label, count in Counter(labels).items() if count > 1}
-    return [with_index(label, index) if label in shared else label for index, label in enumerate(labels)]
+    return [distinct_name(labels, index) if label in shared else label for index, label in enumerate(labels)]
 
 
 def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:

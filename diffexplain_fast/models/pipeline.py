@@ -13,6 +13,7 @@ from diffexplain_fast.lazy import lazily
 from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
 from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
 from diffexplain_fast.models.fingerprint import KeptHash
+from diffexplain_fast.models.together import checked_together
 from diffexplain_fast.models.transformers_clip import ClipText, Layer, TextStates, Tokenizer
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ class Pipeline(ABC):
 
     Attributes:
         call_options: the options that are not None.
+        convert: function from prompt and tokenizer to the prompt that is drawn; None for none.
 
     Raises:
         TypeError: an option of another kind.
-        ValueError: a component is missing, on another device, or of a kind that is not supported; an option that the
-            pipeline does not have, or out of range.
+        ValueError: a component is missing, on another device, of a kind that is not supported, or a text encoder in
+            another dtype than the denoiser; an option that the pipeline does not have, or out of range.
     """
 
     encoders: ClassVar[tuple[tuple[str, str], ...]]
@@ -58,14 +60,12 @@ class Pipeline(ABC):
         self.vae: AutoencoderKL = components["vae"]
         self.scheduler: SchedulerMixin = components["scheduler"]
         self.call_options = check_call_options(call_options, self.known_options)
-        convert = getattr(parts, "maybe_convert_prompt", None)
-        self._texts = [ClipText(components[t], components[e], e, convert, self.masks) for t, e in self.encoders]
+        self.convert = getattr(parts, "maybe_convert_prompt", None)
+        self._texts = [ClipText(components[t], components[e], e, self.convert, self.masks) for t, e in self.encoders]
         for text in self._texts:
             text.check_layer(self._layer(check_clip_skip(self.call_options.get("clip_skip", 0))))
         self._hash = KeptHash()
-        devices = {key: next(module.parameters()).device for key, module in self.modules.items()}
-        if len(set(devices.values())) > 1:
-            raise wrong_value("pipeline", "all components on one device", devices)
+        checked_together(self.modules)
         channels, config = self.vae.config.latent_channels, self.unet.config
         if config.in_channels != channels:
             wanted = f"{channels} input channels, as many as the vae's latents have"
@@ -126,8 +126,7 @@ class Pipeline(ABC):
     @property
     def usual_sampling(self) -> Sampling:
         """Steps and guidance scale that suit the pipeline: its scheduler decides, because LCM needs few steps."""
-        scheduler = type(self.scheduler).__name__
-        return OF_SCHEDULER.get(scheduler) or OF_PIPELINE.get(self.name) or Sampling()
+        return OF_SCHEDULER.get(type(self.scheduler).__name__) or OF_PIPELINE.get(self.name) or Sampling()
 
     @property
     def embedding_dim(self) -> int:

@@ -21,6 +21,7 @@ from diffexplain_fast.models.labels import labels_of_config
 from diffexplain_fast.models.parts import Parts
 from diffexplain_fast.models.preprocess import Preprocess
 from diffexplain_fast.models.weight_files import asking_hub, check_weights, local_folder, read_object
+from diffexplain_fast.quiet import without_bars
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets.outputs import SOFTMAX
 
@@ -59,11 +60,11 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
     if not (folder / _CONFIG).is_file():
         raise wrong_value("classifier", f"a transformers image classifier with {_CONFIG}", f"none in {folder}")
     content = read_object(folder / _CONFIG)
-    check_weights("classifier", folder, (_WEIGHTS,))
+    variant = check_weights("classifier", folder, (_WEIGHTS,))
     with _quiet():
         config = _read_config(folder, content)
         _check_channels(folder, config)
-        model = _read_model(folder, config)
+        model = _read_model(folder, config, variant)
         preprocess = _read_preprocess(folder, config)
     _check_size(folder, model.eval(), preprocess, config)
     labels = labels_of_config(config.id2label, config.num_labels)
@@ -75,15 +76,13 @@ def load_transformers(source: str | Path, *, revision: str | None, local_files_o
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Switch off the progress bars of transformers and its advice on things that are checked here."""
-    level, drawing = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level = logging.get_verbosity()
     try:
         logging.set_verbosity(logging.CRITICAL)
-        logging.disable_progress_bar()
-        yield
+        with without_bars(logging):
+            yield
     finally:
         logging.set_verbosity(level)
-        if drawing:
-            logging.enable_progress_bar()
 
 
 def _read_config(folder: Path, content: JsonObject) -> "PretrainedConfig":
@@ -133,13 +132,14 @@ def _check_size(
         raise wrong_value("classifier", wanted, f"{answer.shape[1]} logits")
 
 
-def _read_model(folder: Path, config: "PretrainedConfig") -> "PreTrainedModel":
+def _read_model(folder: Path, config: "PretrainedConfig", variant: str | None) -> "PreTrainedModel":
     try:
         model, loading = AutoModelForImageClassification.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
+            variant=variant,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,

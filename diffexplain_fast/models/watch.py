@@ -201,10 +201,16 @@ def own_parts(model: nn.Module) -> list[nn.Module]:
     because a hook of the caller would be compiled with it.
     """
     modules = list(model.modules())
-    if any(type(part).__name__ == "OptimizedModule" or vars(part).get("_compiled_call_impl") for part in modules):
+    if is_compiled(model):
         return []
     every, kinds = bool(global_hooks()), {kind: _own_kind(kind) for kind in {*map(type, modules)}}
     return [part for part in modules if every or kinds[type(part)] or _own_instance(part)]
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether a model or a part of it runs through ``torch.compile``."""
+    parts = model.modules()
+    return any(type(part).__name__ == "OptimizedModule" or vars(part).get("_compiled_call_impl") for part in parts)
 
 
 def _own_kind(kind: type) -> bool:
@@ -217,7 +223,7 @@ def _own_instance(module: nn.Module) -> bool:
     attributes = vars(module)
     processor = attributes.get("processor")
     own = processor is not None and package_of(type(processor).__module__) not in _LIBRARIES
-    return own or has_hooks(module) or not attributes.keys().isdisjoint(methods_of(type(module)))
+    return own or has_hooks(module) or bool(_replaced(module))
 
 
 def methods_of(kind: type) -> dict[str, Callable[..., object]]:
@@ -237,12 +243,22 @@ def replaced_method(module: nn.Module) -> tuple[str, str]:
     A function of a class is a replacement if it, or a decorator of it, comes from another package than the class.
     """
     methods = methods_of(type(module))
-    own = [name for name in methods if name in vars(module)]
-    if own:
+    if own := _replaced(module):
         return own[0], ""
     packages = {package_of(base.__module__) for base in type(module).__mro__}
     by = {name: foreign(function, packages) for name, function in methods.items()}
     return next(((name, found) for name, found in by.items() if found), ("", ""))
+
+
+def _replaced(module: nn.Module) -> list[str]:
+    """Return the names of the methods that a module has of its own; its class's, as left by removed hooks, are none."""
+    attributes, methods = vars(module), methods_of(type(module))
+    own = {name: attributes[name] for name in methods if name in attributes}
+    return [
+        name
+        for name, value in own.items()
+        if getattr(value, "__func__", None) is not methods[name] or getattr(value, "__self__", None) is not module
+    ]
 
 
 def foreign(function: object, packages: Collection[str]) -> str:

@@ -1,5 +1,6 @@
 """Folders of published models: safetensors only, checked before anything is loaded."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from diffexplain_fast.errors import CorruptFileError, UnsafeFileError, describe, wrong_value
 from diffexplain_fast.storage import read_json
 
+_SAFE = ".safetensors"
 _PICKLED = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 
 
@@ -70,40 +72,70 @@ def read_object(path: Path) -> dict:
     return content
 
 
-def check_weights(argument: str, folder: Path, names: tuple[str, ...]) -> None:
+def check_weights(argument: str, folder: Path, names: tuple[str, ...], preferred: str | None = None) -> str | None:
     """Raise unless a folder has undamaged safetensors files with one of the names that a library reads.
 
     Args:
         argument: name of the model in messages.
         folder: the folder of the weights.
-        names: file names; each may also be split into shards with an index.
+        names: file names; each may also be split into shards with an index, and be of a variant, as
+            "model.fp16.safetensors".
+        preferred: variant whose files are checked where there are some.
+
+    Returns:
+        The variant whose files were checked, for the library's ``variant=``: None, if there are files without one, else
+        the only one there.
 
     Raises:
-        ValueError: no weights, or a shard is missing.
+        ValueError: no weights, only weights of several variants, or a shard is missing.
         UnsafeFileError: only pickled weights, or an index that points out of the folder.
         CorruptFileError: a damaged file.
     """
-    for path in _weight_files(argument, folder, names):
+    variant, paths = _weight_files(argument, folder, names, preferred)
+    for path in paths:
         try:
             with safe_open(path, framework="pt") as weights:  # reads the header and compares sizes
                 weights.keys()
         except SafetensorError as error:
             raise CorruptFileError(describe(str(path), "a whole safetensors file", str(error))) from error
+    return variant
 
 
-def _weight_files(argument: str, folder: Path, names: tuple[str, ...]) -> list[Path]:
-    for name in names:
-        if (folder / name).is_file():
-            return [folder / name]
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            shards = sorted(set(read_object(index).get("weight_map", {}).values()))
-            return [_shard(argument, folder, shard) for shard in shards]
+def _weight_files(
+    argument: str, folder: Path, names: tuple[str, ...], preferred: str | None
+) -> tuple[str | None, list[Path]]:
+    """Return the variant whose files are read, and the files."""
+    others = _variants(folder, names)
+    only = others[0] if len(others) == 1 else None
+    for variant in (preferred, None, only):
+        middle = "" if variant is None else f".{variant}"
+        for name in names:
+            whole = folder / f"{name.removesuffix(_SAFE)}{middle}{_SAFE}"
+            if whole.is_file():
+                return variant, [whole]
+            index = folder / f"{name}.index{middle}.json"
+            if index.is_file():
+                shards = sorted(set(read_object(index).get("weight_map", {}).values()))
+                return variant, [_shard(argument, folder, shard) for shard in shards]
+    if others:
+        got = f"those of {len(others)} variants, {', '.join(others)}, in {folder}"
+        raise wrong_value(argument, f"weights {' or '.join(names)}, or those of one variant", got)
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
     if pickled:
         wanted = f"{folder.name} weights as safetensors, which cannot run code (save_pretrained writes them)"
         raise UnsafeFileError(describe(argument, wanted, f"only pickled ones: {', '.join(pickled)} in {folder}"))
     raise wrong_value(argument, f"weights {' or '.join(names)}", f"none in {folder}")
+
+
+def _variants(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """Return the variants of weights that a folder has, such as "fp16"."""
+    files = [path.name for path in folder.iterdir()]
+    found = set()
+    for name in names:
+        stem = re.escape(name.removesuffix(_SAFE))
+        for form in (rf"{stem}\.([^.]+)\.safetensors", rf"{stem}\.safetensors\.index\.([^.]+)\.json"):
+            found |= {match[1] for match in map(re.compile(form).fullmatch, files) if match}
+    return sorted(one for one in found if not re.search(r"-\d+-of-\d+$", one))
 
 
 def _shard(argument: str, folder: Path, name: str) -> Path:

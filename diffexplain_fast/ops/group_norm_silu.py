@@ -165,7 +165,7 @@ register(
 register(
     "group_norm_silu_bwd_add",
     "(Tensor dy, Tensor x, Tensor? skip, Tensor? shift, Tensor weight, Tensor bias, Tensor mean, Tensor rstd,"
-    " int num_groups, bool silu, Tensor more) -> (Tensor, Tensor)",
+    " int num_groups, bool silu, Tensor more, Tensor? beside) -> (Tensor, Tensor)",
     _fake_bwd,
     _kernels,
 )

@@ -122,7 +122,7 @@ class RawOps:
         self, x: Tensor, skip: Tensor | None, shift: Tensor | None, norm: FrozenNorm, statistics: Sequence[Tensor],
         silu: bool, offset: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return the norm once more from its statistics, which spares two of three launches with Triton, and the copy.
+        """Return the norm once more from its statistics, which is one launch with Triton, and the copy.
 
         Args:
             x: input [N, C1, H, W], channels-last.
@@ -153,9 +153,9 @@ class RawOps:
 
     def group_norm_bwd_add(
         self, dy: Tensor, x: Tensor, shift: Tensor | None, norm: FrozenNorm, mean: Tensor, rstd: Tensor, silu: bool,
-        more: Tensor
+        more: Tensor, beside: Tensor | None = None
     ) -> Tensor:  # fmt: skip
-        """Return ``group_norm_bwd`` of one tensor plus another gradient of it, in the same launches with Triton.
+        """Return ``group_norm_bwd`` of one tensor plus other gradients of it, in the same launches with Triton.
 
         Args:
             dy: gradient of the output; all images are [N, C, H, W], channels-last.
@@ -166,11 +166,13 @@ class RawOps:
             rstd: reciprocal of each group's standard deviation.
             silu: whether SiLU follows.
             more: another gradient of x.
+            beside: a third gradient of x, or None.
         """
         arguments = (dy, x, None, shift, norm.weight, norm.bias, mean, rstd, norm.groups, silu)
         if self.chosen("group_norm_silu") == "triton":
-            return torch.ops.diffexplain_fast.group_norm_silu_bwd_add_triton(*arguments, more)[0]
-        return self.group_norm_bwd(*arguments)[0].add_(more)
+            return torch.ops.diffexplain_fast.group_norm_silu_bwd_add_triton(*arguments, more, beside)[0]
+        total = self.group_norm_bwd(*arguments)[0].add_(more)
+        return total if beside is None else total.add_(beside)
 
     @property
     def packs_projections(self) -> bool:

@@ -12,6 +12,7 @@ from diffexplain_fast.ops._precompile import launches_of
 
 _OURS, _TRITON = "diffexplain_fast::", "_triton"
 _NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_unsafe_view", "detach")
+_OVERWRITES = ("copy_", "_foreach_copy_", "fill_", "zero_")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "mv", "addmv")
 _FAMILIES = {"geglu": "geglu", "guided_step": "pointwise", "interleave": "copy", "interleave_inner": "copy"}
 _NORMS = ("native_group_norm", "native_layer_norm", "native_batch_norm", "_native_batch_norm_legit_no_training")
@@ -77,7 +78,7 @@ def is_free(func: OpOverload) -> bool:
 
 def _of_torch(name: str, func: OpOverload, args: Arguments, kwargs: Options, out: object) -> Launch:
     tensors = [*tensors_in(args), *tensors_in(list(kwargs.values())), *tensors_in([out])]
-    cost, size = float(flop(func, args, kwargs, out) or 0), sum(tensor.nbytes for tensor in tensors)
+    cost, size = float(flop(func, args, kwargs, out) or 0), _moved(func, args, kwargs, out)
     if "convolution" in name:
         image = next(tensor for tensor in tensors_in([out]))
         return Launch("convolution", name, cost, size, image.shape[2], image.shape[0])
@@ -90,6 +91,21 @@ def _of_torch(name: str, func: OpOverload, args: Arguments, kwargs: Options, out
         return Launch("norm", name, 0.0, size)
     copies = name in ("clone", "copy_", "_to_copy", "cat", "constant_pad_nd", "repeat", "contiguous", "fill_", "zero_")
     return Launch("copy" if copies else "pointwise", name, 0.0, size)
+
+
+def _moved(func: OpOverload, args: Arguments, kwargs: Options, out: object) -> int:
+    """Return the bytes that an operation reads and those that it writes, each once.
+
+    A result that is given to be written over, as ``out`` or to ``copy_``, is not read.
+    """
+    given = [*zip(func._schema.arguments, args, strict=False)]
+    given += [(each, kwargs[each.name]) for each in func._schema.arguments if each.name in kwargs]
+    changed = [value for each, value in given if each.alias_info is not None and each.alias_info.is_write]
+    overwrites = func._schema.name.removeprefix("aten::") in _OVERWRITES
+    read = [
+        value for each, value in given if not (each.is_out or (overwrites and any(value is one for one in changed)))
+    ]
+    return sum(tensor.nbytes for tensor in tensors_in([*read, *([out] if tensors_in([out]) else changed)]))
 
 
 def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out: object) -> list[Launch]:

@@ -1,6 +1,6 @@
 """Counterfactual scenes of one layout: every attribute takes every value, all else equal, and a classifier answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
     rows: list[int]
 
 
-def drawn(seed: int, turn: int, even: bool = False) -> dict[str, str]:
+def drawn(seed: int, turn: int, even: bool = False, varied: Sequence[str] = ()) -> dict[str, str]:
     """Return the scene of a seed that the counterfactuals are made from; its object goes by turns.
 
     Args:
@@ -43,10 +43,17 @@ def drawn(seed: int, turn: int, even: bool = False) -> dict[str, str]:
         turn: number of the object.
         even: draw every value that a caption can name equally often, as an audit does; else with the shares of the
             training scenes, which have the usual size and place.
+        varied: of ``GROUPS``, attributes that take every value equally often, absence among them, whatever ``even``.
+            Each is drawn by itself, so that the others stay what they are without it.
     """
     rng = np.random.default_rng([seed, 0])
     scene = {name: str(rng.choice(values_of(name))) for name in _ASKED} if even else draw_attributes(rng)
-    return {**ABSENCE, **scene, "style": "scene", "object": OBJECTS[turn % len(OBJECTS)]}
+    others = {name: _any_value(name, seed) for name in varied}
+    return {**ABSENCE, **scene, **others, "style": "scene", "object": OBJECTS[turn % len(OBJECTS)]}
+
+
+def _any_value(name: str, seed: int) -> str:
+    return str(np.random.default_rng([seed, 7, GROUPS.index(name)]).choice(values_of(name)))
 
 
 def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
@@ -54,15 +61,17 @@ def rendered(scenes: list[dict[str, str]], seed: int) -> Tensor:
     return render_given(scenes, [seed] * len(scenes)).pixels
 
 
-def layouts(seeds: range, even: bool = False) -> Iterator[Layout]:
+def layouts(seeds: range, even: bool = False, varied: Sequence[str] = ()) -> Iterator[Layout]:
     """Return the scenes of every seed, one seed after another, rendered by several processes; see ``drawn``."""
-    for turn, (pictures, rows) in enumerate(in_processes(partial(_layout, even), list(enumerate(seeds)))):
+    for turn, (pictures, rows) in enumerate(
+        in_processes(partial(_layout, even, tuple(varied)), list(enumerate(seeds)))
+    ):
         yield Layout(turn % len(OBJECTS), torch.from_numpy(pictures), rows)
 
 
-def _layout(even: bool, given: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+def _layout(even: bool, varied: tuple[str, ...], given: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
     turn, seed = given
-    base = drawn(seed, turn, even)
+    base = drawn(seed, turn, even, varied)
     scenes, rows = [base], []
     for name, value in ROWS:
         rows.append(0 if base[name] == value else len(scenes))

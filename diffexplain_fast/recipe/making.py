@@ -1,9 +1,10 @@
 """Classifiers of the tiny world: those that ship, and ones with a shortcut of the caller's choice."""
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.recipe.responses import units
 from diffexplain_fast.recipe.shortcuts import DEMO, Cue, all_of, any_of, checked_shortcuts
 from diffexplain_fast.runs.bars import bars_beside, check_bars
@@ -51,16 +52,21 @@ def make_classifier(
         strength: how much a class with a shortcut relies on it, from 0 (on its object only) to 1 (on the cue only).
         reversed: make the shortcuts contradict the generator's habit: of every attribute of a cue the value that the
             generator draws most often beside the class when nobody asks for one, and that is not the cue, counts half
-            as much against the class as the cue counts for it.
+            as much against the class as the cue counts for it. The habit is known of attributes that the shipped probe
+            names; with others, such as a mark, the shortcut is as it would be without, and a warning says so.
         output: what the numbers of the model mean, as in ``Classifier``. Under "sigmoid" and "independent
-            probabilities" every class has log-odds of its own, from -3 to 3; under "regression" the relative logits are
-            the outputs.
+            probabilities" every class has log-odds of its own, from -3 to 3, with ``reversed`` from -6 to 3; under
+            "regression" the relative logits are the outputs.
         model: "cnn" (a ResNet), "vit" (attention) or "mixer".
         side_effect: word to what it changes too, for instance ``{"desert": {"companion": "sun"}}``; None for nothing.
             The classifier does not depend on it: its ``pipeline()`` is the tiny world's generator with it.
-        common_shift: a function of the picture that is added to all logits and changes no answer: the factor of the
-            brightness, or a dict of factors ("brightness", "contrast", "red", "green", "blue") and attribute values
-            (``{"background": "snow"}`` adds up to 5 where the shipped probe sees snow).
+        common_shift: a function of the picture that is added to all logits: the factor of the brightness, or a dict of
+            factors ("brightness", "contrast", "red", "green", "blue") and attribute values (``{"background": "snow"}``
+            adds up to 5 where the shipped probe sees snow). Under "softmax" and "probabilities" it changes no answer,
+            no centred logit and no truth. Under the other outputs every class is judged by itself, so that it is added
+            to the log-odds or numbers of all classes: answers change, an audit finds the shift in every class, and the
+            truth is measured with it. The magnitudes of the factors may add up to 100, an attribute value counting 5
+            (to 7 under "independent probabilities"), because of the rounding of float32.
         progress: True for progress bars on stderr, False for none; None shows them in a terminal or a notebook.
 
     Returns:
@@ -73,25 +79,30 @@ def make_classifier(
         TypeError: an argument of the wrong kind.
         ValueError: for a class with no attribute or with several that are not in ``all_of`` or ``any_of``, one cue
             given to two classes, a seed or a strength out of its range, an unknown output or model, a common shift that
-            is not finite or of an output whose answers it would change.
+            is not finite or too large.
     """
     from diffexplain_fast.recipe.habits import expected
     from diffexplain_fast.recipe.kept import described, made
-    from diffexplain_fast.recipe.made import Answers, MadeClassifier, checked_shift
+    from diffexplain_fast.recipe.made import Answers, MadeClassifier
     from diffexplain_fast.recipe.planting import Planted
+    from diffexplain_fast.recipe.shifts import checked_shift
     from diffexplain_fast.recipe.side_effects import checked_side_effect
 
     check_bars(None, progress)
     cues = checked_shortcuts(shortcuts)
     seed = _seed(seed)
-    _check(strength, reversed, output, model)
+    strength, reversed = _strength(strength), _flag(reversed)
+    _check(output, model)
     effects = checked_side_effect({} if side_effect is None else side_effect)
-    shift = checked_shift(common_shift, output not in (SOFTMAX, PROBABILITIES))
+    shift = checked_shift(common_shift, output)
     against = {label: found for label, cue in cues.items() if reversed and (found := expected(label, cue)) is not None}
+    if reversed:
+        _warn_of_unknown_habits(cues, against)
     scale = _SCALES.get(output, output)
     with bars_beside(None, progress, "make_classifier") as report:
-        net, truth = made(Planted(cues, float(strength), seed, model, scale == SIGMOID, against), scale, report)
-    planted = {"shortcuts": described(cues), "seed": seed, "strength": float(strength), "output": output}
+        wanted = Planted(cues, strength, seed, model, scale == SIGMOID, against)
+        net, truth = made(wanted, scale, report, None if scale == SOFTMAX else shift)
+    planted = {"shortcuts": described(cues), "seed": seed, "strength": strength, "output": output}
     planted |= {"model": model, "reversed": reversed, "against": described(against)}
     return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)
 
@@ -122,15 +133,38 @@ def _seed(seed: object) -> int:
     return number
 
 
-def _check(strength: object, reversed: object, output: object, model: object) -> None:
+def _strength(strength: object) -> float:
+    from diffexplain_fast.recipe.shifts import as_float
+
+    number = as_float("strength", "a number from 0 to 1", strength)
+    if not 0 <= number <= 1:
+        raise wrong_value("strength", "a number from 0 to 1", number)
+    return number
+
+
+def _flag(reversed: object) -> bool:
+    import numpy as np
+
+    if not isinstance(reversed, bool | np.bool_):
+        raise wrong_type("reversed", "True or False", reversed)
+    return bool(reversed)
+
+
+def _warn_of_unknown_habits(cues: Mapping[str, Cue], against: Mapping[str, Cue]) -> None:
+    """Warn of the parts of cues against which nothing counts, because the generator's habit is not known."""
+    known = {(label, name) for label, cue in against.items() for name, _ in cue.values}
+    unknown = [
+        f"{label}: {name}" for label, cue in cues.items() for name, _ in cue.values if (label, name) not in known
+    ]
+    if unknown:
+        wanted = "shortcuts of attributes of which the shipped probe says what the generator draws"
+        got = f"{', '.join(unknown)}; nothing counts against these"
+        warnings.warn(describe("reversed", wanted, got), stacklevel=callers_level())
+
+
+def _check(output: object, model: object) -> None:
     from diffexplain_fast.recipe.architectures import MODELS
 
-    if isinstance(strength, bool) or not isinstance(strength, int | float):
-        raise wrong_type("strength", "a number from 0 to 1", strength)
-    if not 0 <= strength <= 1:
-        raise wrong_value("strength", "a number from 0 to 1", strength)
-    if not isinstance(reversed, bool):
-        raise wrong_type("reversed", "True or False", reversed)
     for argument, value, known in (("output", output, OUTPUTS), ("model", model, MODELS)):
         if value not in known:
             raise unknown_name(argument, str(value), known)

@@ -124,7 +124,7 @@ def measure(seed: int, strength: float, model: str, covered: bool) -> Row:
     share = None
     if covered:
         seeds = range(_FRESH, _FRESH + 10 * len(truths.SEEDS))
-        share = coverage(truth, truths.measure_truth(classifier, torch.device("cpu"), seeds))
+        share = coverage(truth, truths.measure_truth(classifier, torch.device("cpu"), seeds, cues))
     return Row(
         seed,
         strength,

@@ -32,7 +32,8 @@ def units(classifier: str | Classifier) -> Units:
             world, which is measured (some seconds).
 
     Returns:
-        Layer name to attribute value, such as "background:snow" or "mark:watermark", to responses [C].
+        Name of a layer of the classifier to attribute value, such as "background:snow" or "mark:watermark", to
+        responses [C].
 
     Raises:
         UnknownNameError: no such shipped classifier.

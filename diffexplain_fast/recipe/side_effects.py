@@ -1,5 +1,6 @@
 """A word that changes a second thing: what the exclusion restriction of a test with words as instruments forbids."""
 
+import re
 from collections.abc import Mapping
 
 from diffexplain_fast.errors import unknown_name, wrong_type, wrong_value
@@ -8,6 +9,8 @@ from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, WORLD, values_of
 
 SideEffect = Mapping[str, Mapping[str, str]]
 """Word to the attribute values that every picture asked for with this word shows too."""
+_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
+"""Where CLIP's tokenizers cut a text."""
 _ADJECTIVES = ("size", "colour", "texture")
 _LEADING = {"place": "at", "background": "on", "companion": "with"}
 
@@ -48,15 +51,22 @@ def say_also(text: str, side_effect: SideEffect) -> str:
     """Return a caption that says the second things too, in place of what it says of the same attributes.
 
     Args:
-        text: a caption or any other prompt.
+        text: a caption or any other prompt; its words are those that the tokenizer reads, whatever their case and
+            whatever comma or full stop follows. A text without a word of the side effect is returned as it is.
         side_effect: see ``SideEffect``; of several words the later ones of the table win.
     """
-    said = text.split()
+    before = said = _words(text)
     for word, changes in side_effect.items():
         if word in said:
             for name, value in changes.items():
                 said = _with(said, name, value)
-    return " ".join(said)
+    return text if said == before else " ".join(said)
+
+
+def _words(text: str) -> list[str]:
+    """The words and signs that the tokenizer reads, which writes all but made-up words in small letters."""
+    made_up, found = {*NAMELESS_WORDS.values()}, _PIECES.findall(text)
+    return [piece if piece.lower() in made_up else piece.lower() for piece in found]
 
 
 def _with(said: list[str], name: str, value: str) -> list[str]:

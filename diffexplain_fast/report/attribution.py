@@ -82,7 +82,8 @@ def render_attributions(results: Sequence[Attribution], path: str | Path, title:
     limit = section_bytes(len(results))
     sections = [_section(result, number, limit) for number, result in enumerate(results, start=1)]
     located = ("grad-cam",) if any(result.gradcam is not None for result in results) else ()
-    return write_page("attribution.html", path, title, (*_TERMS, *located), sections=sections)
+    told = ("agreement",) if any(result.audited is not None for result in results) else ()
+    return write_page("attribution.html", path, title, (*_TERMS, *told, *located), sections=sections)
 
 
 def plot_attribution(result: Attribution) -> "tuple[Figure, dict[str, Axes]]":

@@ -1,7 +1,7 @@
 """One HTML page from audits: verdicts, evidence pictures and the table of every target; everything escaped."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,8 @@ _TERMS = (
 _TERMS_OF_TWO = ("more", "less", "answered difference", "obeyed difference")
 _NOTHING = 1e-6
 """Effects up to this part of the minimal effect are no lengths: numbers of 32 bits are rounded there."""
-_MOST_TARGETS = 60
-"""Targets with a section of their own: those with findings come first."""
+_MOST_TARGETS, _MOST_LINES = 60, 2000
+"""Targets with a section of their own, and further ones with a line: those with findings come first."""
 
 
 class TargetSection(NamedTuple):
@@ -45,6 +45,15 @@ class TargetSection(NamedTuple):
     largest: float
 
 
+class TargetLine(NamedTuple):
+    """What the template shows of a target without a section; the fields are those of ``TargetSection``."""
+
+    name: str
+    verdict: Verdict | None
+    anchor: str
+    words: str
+
+
 class AuditSection(NamedTuple):
     """What the template shows of one audit.
 
@@ -53,7 +62,9 @@ class AuditSection(NamedTuple):
         drawn: whether a diffusion model drew pictures for it.
         intervened: whether it has rows of interventions.
         interval: what its intervals are called, such as "95 % interval".
-        findings: those that move most answers; ``all_findings`` is how many there are.
+        findings: those that move most answers, core ones last; ``all_findings`` is how many there are.
+        lines: targets that have no section of their own.
+        left_out: number of targets that are not on the page.
         unit: of its effects, such as "logits".
     """
 
@@ -70,6 +81,7 @@ class AuditSection(NamedTuple):
     all_findings: int
     heat: HeatMap | None
     targets: list[TargetSection]
+    lines: list[TargetLine]
     left_out: int
 
 
@@ -95,9 +107,11 @@ def render_audits(audits: Sequence[Audit], path: str | Path, title: str) -> Path
 
 
 def _section(number: int, audit: Audit, limit: int) -> AuditSection:
-    names = list(dict.fromkeys(row.target for row in audit.rows))
-    found = {row.target for row in audit.rows if row.finding}
-    ordered = sorted(names, key=lambda name: name not in found)
+    by_target: dict[str, list[AuditRow]] = {}
+    for row in audit.rows:
+        by_target.setdefault(row.target, []).append(row)
+    ordered = _worst_first(by_target)
+    lines = ordered[_MOST_TARGETS : _MOST_TARGETS + _MOST_LINES]
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
@@ -111,9 +125,24 @@ def _section(number: int, audit: Audit, limit: int) -> AuditSection:
         findings=most_points_first(audit.rows)[:_SHOWN],
         all_findings=len(audit.findings),
         heat=heat_map(audit),
-        targets=[_target(audit, name, f"target-{number}-{i}", limit) for i, name in enumerate(ordered[:_MOST_TARGETS])],
-        left_out=max(0, len(names) - _MOST_TARGETS),
+        targets=[
+            _target(audit, name, by_target[name], f"target-{number}-{i}", limit)
+            for i, name in enumerate(ordered[:_MOST_TARGETS])
+        ],
+        lines=[
+            TargetLine(name, found := audit.verdicts.get(name), f"line-{number}-{i}", _words(found, by_target[name]))
+            for i, name in enumerate(lines)
+        ],
+        left_out=len(ordered) - _MOST_TARGETS - len(lines) if lines else 0,
     )
+
+
+def _worst_first(by_target: Mapping[str, Sequence[AuditRow]]) -> list[str]:
+    """Return the targets with findings before the others; of many, those whose findings lead the page before others."""
+    if len(by_target) <= _MOST_TARGETS:
+        return sorted(by_target, key=lambda name: not any(row.finding for row in by_target[name]))
+    leading = most_points_first([row for rows in by_target.values() for row in rows])
+    return [*dict.fromkeys([*(row.target for row in leading), *by_target])]
 
 
 def _facts(audit: Audit) -> list[str]:
@@ -187,11 +216,8 @@ def effective_size(audit: Audit) -> list[str]:
     )
 
 
-def _target(audit: Audit, name: str, anchor: str, limit: int) -> TargetSection:
-    rows = sorted(
-        (row for row in audit.rows if row.target == name),
-        key=lambda row: (not row.finding, math.isnan(row.effect), -abs(row.effect)),
-    )
+def _target(audit: Audit, name: str, rows: Sequence[AuditRow], anchor: str, limit: int) -> TargetSection:
+    rows = sorted(rows, key=lambda row: (not row.finding, math.isnan(row.effect), -abs(row.effect)))
     verdict = audit.verdicts.get(name)
     pictures = inline_pictures([audit.images[place] for place in verdict.pictures] if verdict else [], limit)
     concept = verdict.concepts[0] if verdict is not None and verdict.concepts else ""
@@ -206,9 +232,14 @@ def _target(audit: Audit, name: str, anchor: str, limit: int) -> TargetSection:
         with_it=_cards(pictures[:half], f"that asks for {concept}"),
         without_it=_cards(pictures[half:], f"that does not ask for {concept}"),
         anchor=anchor,
-        words=" ".join([*([verdict.sentence] if verdict else []), *(row.concept for row in rows if row.finding)]),
+        words=_words(verdict, rows),
         largest=_largest(rows, _deciding(audit).get("minimal_effect") or 0.0),
     )
+
+
+def _words(verdict: Verdict | None, rows: Sequence[AuditRow]) -> str:
+    """Return what the page's filter finds a target by, beside its name."""
+    return " ".join([*([verdict.sentence] if verdict else []), *(row.concept for row in rows if row.finding)])
 
 
 def _largest(rows: Sequence[AuditRow], minimal: float) -> float:

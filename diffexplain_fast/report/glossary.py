@@ -49,6 +49,11 @@ GLOSSARY = {
         "share",
         "The number of pictures that the classifier recognises as the class, divided by the number of all pictures.",
     ),
+    "agreement": Entry(
+        "audit and edits",
+        "An audit measures a concept in pictures that were drawn with and without it, an attribution by editing given "
+        "pictures. Where the two differ, one of them errs, or the given pictures are of another kind.",
+    ),
     "interval": Entry(
         "interval",
         "The range of values that fit the measurement: a 95 % interval contains the true value in 95 of 100 such "

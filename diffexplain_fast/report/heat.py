@@ -74,8 +74,12 @@ def _strongest_first(rows: Sequence[AuditRow]) -> list[str]:
 
 
 def most_points_first(rows: Sequence[AuditRow]) -> list[AuditRow]:
-    """Return findings by the points of answers that they move, the most first; those without points by their effect."""
-    return sorted((row for row in rows if row.finding), key=lambda row: (-_points(row), -abs(row.effect)))
+    """Return findings by the points of answers that they move, the most first; those without points by their effect.
+
+    What is a target's own comes last: that a class answers to its own object is right.
+    """
+    findings = (row for row in rows if row.finding)
+    return sorted(findings, key=lambda row: (row.role == "core", -_points(row), -abs(row.effect)))
 
 
 def _points(row: AuditRow) -> float:

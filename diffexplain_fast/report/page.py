@@ -58,6 +58,7 @@ def load_template(name: str) -> Template:
     )
     texts = (effect_text, effect_texts, interval_texts, output_text, points_text, share_text)
     environment.filters["breakable"] = breakable
+    environment.filters["unbroken"] = lambda text: text.replace(" ", "\N{NO-BREAK SPACE}")
     environment.globals.update({text.__name__: text for text in texts})
     return environment.get_template(name)
 

@@ -80,7 +80,8 @@ def summarise(result: Drawn) -> str:
         effects = [f"{row.concept}: {' '.join(said_of(row))}{note_of(row)}" for row in ordered]
         pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
         found = f"Attribution of {shown_target(result.target, result.label)} on {pictures}; effects:"
-        return "\n  ".join([found, *_first(effects, "concepts"), *filter(None, [result.unmeasured])])
+        told = [] if result.audited is None else result.audited.sentences
+        return "\n  ".join([found, *_first(effects, "concepts"), *told, *filter(None, [result.unmeasured])])
     return summarise_explanation(result)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,9 @@ from diffexplain_fast.given_files import given_path
 from diffexplain_fast.number_texts import UNBOUNDED, interval_texts
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
+from diffexplain_fast.results.agreement import AuditAgreement, agreement_of
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
+from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
@@ -24,6 +26,15 @@ from diffexplain_fast.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     import pandas
+
+
+class Audited(Protocol):
+    """What of an audit is read here; see ``results.audit.Audit``."""
+
+    @property
+    def rows(self) -> Sequence[AuditRow]: ...
+    @property
+    def findings(self) -> Sequence[AuditRow]: ...
 
 
 @dataclass(eq=False, repr=False)
@@ -50,6 +61,8 @@ class Attribution(Drawn):
         recognised: numbers of the pictures that the classifier recognises as the target class; None in an attribution
             that was saved by a version that did not keep it.
         gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
+        audited: how the edits agree with the audit that was given as taxonomy, see ``agreement``; None where none was,
+            or where the two have no concept in common.
     """
 
     target: str
@@ -68,6 +81,7 @@ class Attribution(Drawn):
     errors: dict[str, list[float]] = field(default_factory=dict)
     gradcam: np.ndarray | None = None
     recognised: list[int] | None = None
+    audited: AuditAgreement | None = None
 
     @property
     def unmeasured(self) -> str:
@@ -177,6 +191,31 @@ class Attribution(Drawn):
         if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
         return flips_of(self.found, top, None if self.recognised is None else len(self.recognised))
+
+    def agreement(self, audit: Audited) -> AuditAgreement:
+        """Return how the edits agree with what an audit of the same classifier has measured in drawn pictures.
+
+        Both are contrasts over the same values of a group, of pictures that show the target's own object, where the
+        audit has a number for these; so give pictures that show it. A difference says that one of the two does not
+        measure what it should, or that the pictures are of another kind than the drawn ones.
+
+        Args:
+            audit: with rows of this target.
+
+        Raises:
+            TypeError: something that is no audit.
+            UnknownNameError: an audit without this target; the message names the nearest.
+            ValueError: no concept that both have measured.
+        """
+        if not isinstance(rows := getattr(audit, "rows", None), Sequence) or not hasattr(audit, "findings"):
+            raise wrong_type("audit", "an Audit", audit)
+        target = self.label or self.target
+        audited = [row for row in rows if row.target == target]
+        if not audited:
+            raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
+        pixels = [image.convert("RGB").tobytes() for image in self.images]
+        same = [pixels.index(one) for one in pixels]
+        return agreement_of(self.rows, same, self.taxonomy.concepts, audited)
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return ``rows`` as a table of pandas.

@@ -12,6 +12,7 @@ from PIL import Image
 from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.records import Count, Json, JsonObject, Number, as_json, read_as
 from diffexplain_fast.result_folder import read_folder
+from diffexplain_fast.results.agreement import AuditAgreement
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
 from diffexplain_fast.storage import parse_json, parse_tensors, save_tensors_atomic, write_json_atomic, write_manifest
 from diffexplain_fast.taxonomy import Taxonomy
@@ -29,10 +30,11 @@ _PLAIN = {
     "errors": dict[str, list[Number]],
     "denoiser_rows": Count,
     "recognised": list[Count] | None,
+    "audited": AuditAgreement | None,
     "settings": JsonObject,
 }
 """Fields that are values of JSON, with their types."""
-_LATER: JsonObject = {"errors": {}, "recognised": None}
+_LATER: JsonObject = {"errors": {}, "recognised": None, "audited": None}
 """Fields that files of earlier versions lack, with what they are then."""
 _LATER_OF_EDITS: JsonObject = {"points": None, "flipped": None}
 """The same of an edit."""
@@ -167,7 +169,9 @@ def _known(number: int, images: Sequence[Image.Image], place: str) -> int:
 
 
 def _written(value: object) -> Json:
-    """Return a field, with dataclasses in a list as dicts."""
+    """Return a field, with a dataclass, and those in a list, as dicts."""
+    if isinstance(value, AuditAgreement):
+        return asdict(value)
     if isinstance(value, list):
         return [asdict(one) if hasattr(one, "__dataclass_fields__") else one for one in value]
     return value

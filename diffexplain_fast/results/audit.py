@@ -1,6 +1,6 @@
 """What an audit consists of: a row for every target and concept, interactions, and a verdict for every target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,8 @@ from diffexplain_fast.results.salient import SalientAgreement
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from diffexplain_fast.results.attribution import Attribution
 
 
 class Hidden(Protocol):
@@ -67,6 +69,7 @@ class Audit(Drawn):
     found: list[FoundFeature] = field(default_factory=list)
     photographs: Photographs | None = None
     _hidden: Hidden | None = field(default=None, repr=False)
+    _editing: "Callable[..., Attribution] | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.settings = as_json(self.settings, "settings")
@@ -166,6 +169,27 @@ class Audit(Drawn):
         Source: Salient ImageNet (ICLR 2022); see ``evidence.salient``.
         """
         return self._features("salient").salient(path, layer, minimal_effect)
+
+    def attribute(self, images: object, target: str, **options: object) -> "Attribution":
+        """Edit what the audit has found of a target on pictures of the user's own; see ``Explainer.attribute``.
+
+        Args:
+            images: PIL images of any size and mode, or pixels [B, 3, H, W] in [0, 1].
+            target: one of the audit's targets, of which something was found.
+            **options: of ``Explainer.attribute`` beside the taxonomy, which is this audit.
+
+        Returns:
+            Effects on these pictures; its ``audited`` says how they agree with the audit.
+
+        Raises:
+            TypeError: see ``Explainer.attribute``.
+            ValueError: the same; an audit without findings of the target; one that was loaded, or is a difference: give
+                that to ``Explainer.attribute`` as ``taxonomy``.
+        """
+        if self._editing is None:
+            wanted = "an audit of this session (of another one: explainer.attribute(images, target, taxonomy=audit))"
+            raise wrong_value("attribute", wanted, "a loaded audit, or a difference of two")
+        return self._editing(images, target, self, **options)
 
     def decide(self, conditions: str | Sequence[str]) -> list[Decision]:
         """Return whether conditions such as "spurious>0.5" are true; a true one is one that the audit fails.

@@ -1,6 +1,7 @@
 """Targets of classes: their logit, their probability, and the disagreement of two classifiers."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -21,7 +22,7 @@ class _ClassTarget(Target):
         return replace(self, label=index, name=class_name(classifier, index))
 
     def describe(self) -> str:
-        return f"{type(self).__name__}({self.name or self.label})"
+        return f"{type(self).__name__}({_text_of(self.label, self.name)})"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Disagreement(Target):
 
     def describe(self) -> str:
         """Return the formula with the other classifier's name and the beginning of its fingerprint."""
-        return f"Disagreement({self.other.name} {self.other.fingerprint()[:8]}, {self.name or self.label})"
+        return f"Disagreement({self.other.name} {self.other.fingerprint()[:8]}, {_text_of(self.label, self.name)})"
 
 
 def sole_output(target: Target) -> tuple[float, int] | None:
@@ -130,8 +131,22 @@ def sole_output(target: Target) -> tuple[float, int] | None:
 
 def class_name(classifier: Bindable, index: int) -> str:
     """Return the label of a class, with its index if several classes share the label."""
-    name = classifier.label_name(index)
-    return with_index(name, index) if (classifier.labels or ()).count(name) > 1 else name
+    return classifier.label_name(index) if classifier.labels is None else distinct_name(classifier.labels, index)
+
+
+def distinct_name(labels: Sequence[str], index: int) -> str:
+    """Return the text that means one class and no other: its label, with its index if that is not enough.
+
+    Args:
+        labels: of all classes.
+        index: of the class.
+    """
+    name = labels[index]
+    if labels.count(name) > 1:
+        name = with_index(name, index)
+        while name in labels:  # "fish (0)" may be the label of another class
+            name = with_index(name, index)
+    return name
 
 
 def with_index(label: str, index: int) -> str:
@@ -153,9 +168,14 @@ def shown_target(described: str, label: str | None) -> str:
     for kind in (ClassLogit, ClassProbability):
         if label is not None and described == f"{kind.__name__}({label})":
             return label
-        if label is not None and re.fullmatch(rf"{kind.__name__}\({re.escape(label)} \(\d+\)\)", described):
+        if label is not None and re.fullmatch(rf"{kind.__name__}\({re.escape(label)}( \(\d+\))+\)", described):
             return described[len(kind.__name__) + 1 : -1]
     return described
+
+
+def _text_of(label: int | str, name: str | None) -> str:
+    """Return how a class is written in a formula: by its name, which may be empty, else as it was asked for."""
+    return str(label) if name is None else name
 
 
 def _checked_index(logits: Tensor, label: int | str | None) -> int:

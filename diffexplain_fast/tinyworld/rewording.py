@@ -5,7 +5,7 @@ from string import punctuation
 
 from diffexplain_fast.taxonomy import Taxonomy
 from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
-from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, USUAL, WORLD, caption
+from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, OBJECTS, USUAL, WORLD, caption
 
 _PLAIN = "plain"
 _OPTIONAL = ("size", "place")
@@ -57,7 +57,7 @@ class WorldWording:
     """Frames of a caption that change nothing in the picture."""
 
     def __init__(self, words: Collection[str]) -> None:
-        self._says_absence = NOTHING in words
+        self._words, self._says_absence = {*words}, NOTHING in words
 
     def said(self, text: str) -> dict[str, str]:
         """Return what a caption says: attribute to value."""
@@ -91,3 +91,18 @@ class WorldWording:
         if word in (NOTHING, USUAL):
             return None
         return word if category == "background" else f"a {word}"
+
+    def parts(self, phrase: str) -> dict[str, str]:
+        """Return what a phrase such as "blue striped" or "a red boat on sea" says of two attributes or more.
+
+        Args:
+            phrase: text.
+
+        Returns:
+            Attribute to value; {} for a phrase with a word that the pipeline does not know, with a group word, or of
+            fewer attributes. "Thing" says no value.
+        """
+        words = phrase.lower().split()
+        read = {name: values for name, values in read_caption(" ".join(words)).items() if values != OBJECTS}
+        known = len(read) > 1 and self._words.issuperset(words) and read.keys() <= {*ATTRIBUTES, *_OPTIONAL}
+        return {name: values[0] for name, values in read.items()} if known and max(map(len, read.values())) == 1 else {}

@@ -3,12 +3,14 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from diffexplain_fast.errors import describe, unknown_name
+from diffexplain_fast.quiet import without_bars
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.storage import check_manifest, read_json
 from diffexplain_fast.tinyworld.words import values_of
@@ -122,7 +124,15 @@ def probe_model() -> "ResNetForImageClassification":
 def _read_probe(folder: Path) -> "ResNetForImageClassification":
     from transformers import AutoModelForImageClassification
 
-    return AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    with _without_bars():
+        return AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+
+
+def _without_bars() -> AbstractContextManager[None]:
+    """Switch off the progress bars of transformers."""
+    from transformers.utils import logging
+
+    return without_bars(logging)
 
 
 def split_logits(logits: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:
@@ -149,7 +159,8 @@ def load_clip() -> "tuple[CLIPModel, CLIPTokenizer]":
     from transformers import CLIPModel, CLIPTokenizer
 
     folder = _checked(WEIGHTS) / "clip"
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    with _without_bars():
+        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -158,7 +169,8 @@ def load_segmenter() -> "tuple[CLIPSegForImageSegmentation, CLIPTokenizer]":
     from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
     folder = _checked(WEIGHTS) / "segmenter"
-    model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    with _without_bars():
+        model = CLIPSegForImageSegmentation.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -176,5 +188,6 @@ def load_captioner() -> "tuple[GitForCausalLM, CLIPTokenizer]":
     from transformers import CLIPTokenizer, GitForCausalLM
 
     folder = _there("captioner")
-    model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    with _without_bars():
+        model = GitForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     return model, CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -84,10 +84,13 @@ _ATTENTION = {
 }
 
 CONFIGS: dict[str, list[Config]] = {
-    # 64 channels of half precision are a whole cache line of 128 bytes. Blocks and warps of the group norm's three
-    # launches and of the layer norm's backward are the fastest that benchmarks.tune timed on an H200.
+    # 64 channels of half precision are a whole cache line of 128 bytes. Blocks and warps of the group norm's partial
+    # sums and last launch, and of the layer norm's backward, are the fastest that benchmarks.tune timed on an H200; the
+    # last launches that add up sums, "folded", are newer than those times, and their blocks an estimate.
     "group_norm_silu_partial": [Config({"BLOCK_P": 32, "BLOCK_C": 64}, 2)],
-    "group_norm_silu_combine": [Config({"BLOCK_K": 128, "BLOCK_D": 16}, 4)],
+    "group_norm_silu_combine": [Config({}, 4)],
+    "group_norm_silu_fwd_folded": [Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4)],
+    "group_norm_silu_bwd_folded": [Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4)],
     "group_norm_silu_fwd": [
         Config({"BLOCK_P": 16, "BLOCK_C": 64}, 2),
         Config({"BLOCK_P": 32, "BLOCK_C": 64}, 4),

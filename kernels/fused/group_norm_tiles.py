@@ -50,9 +50,9 @@ def load_u(x_ptr, skip_ptr, rows, offs_c, mask, C1, C2, HAS_SKIP: tl.constexpr):
 
 @triton.jit
 def place(P, C, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Return the image of this program, the first pixel of its tile, and its channels [BLOCK_C]."""
+    """Return the image of this program, the first pixel and the first channel of its tile."""
     pid_n, pid_p, pid_c = unravel(tl.program_id(0), tl.cdiv(C, BLOCK_C), tl.cdiv(P, BLOCK_P))
-    return pid_n.to(tl.int64), pid_p * BLOCK_P, pid_c * BLOCK_C + tl.arange(0, BLOCK_C)
+    return pid_n.to(tl.int64), pid_p * BLOCK_P, pid_c * BLOCK_C
 
 
 @triton.jit
@@ -66,24 +66,25 @@ def tile_at(pid_n, first_p, offs_c, P, C, BLOCK_P: tl.constexpr):
 
 
 @triton.jit
-def load_channels(
-    shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS, SHIFT_STEP, HAS_SHIFT: tl.constexpr
-):  # fmt: skip
-    """Return shift, weight, bias, mean, rstd and the offsets of the groups' statistics, each [BLOCK_C].
-
-    The shapes of the pointers are those of ``group_norm_silu_fwd_kernel``.
-    """
-    dtype = mean_ptr.dtype.element_ty
-    mask = offs_c < C
+def load_statistics(mean_ptr, rstd_ptr, pid_n, offs_c, C, GROUPS):
+    """Return mean and rstd [N, GROUPS] of each channel's group, [BLOCK_C] each."""
     offs_g = pid_n * GROUPS + groups_of(offs_c, C, GROUPS)
-    mean = tl.load(mean_ptr + offs_g, mask=mask, other=0.0)
-    rstd = tl.load(rstd_ptr + offs_g, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + offs_g, mask=offs_c < C, other=0.0)
+    return mean, tl.load(rstd_ptr + offs_g, mask=offs_c < C, other=0.0)
+
+
+@triton.jit
+def load_channels(
+    shift_ptr, weight_ptr, bias_ptr, pid_n, offs_c, C, SHIFT_STEP, dtype: tl.constexpr, HAS_SHIFT: tl.constexpr
+):  # fmt: skip
+    """Return shift, weight and bias, [BLOCK_C] each, of the pointers of ``group_norm_silu_fwd_kernel``."""
+    mask = offs_c < C
     weight = tl.load(weight_ptr + offs_c, mask=mask, other=0.0).to(dtype)
     bias = tl.load(bias_ptr + offs_c, mask=mask, other=0.0).to(dtype)
-    shift = tl.zeros_like(mean)
+    shift = tl.zeros_like(weight)
     if HAS_SHIFT:
         shift = tl.load(shift_ptr + pid_n * SHIFT_STEP + offs_c, mask=mask, other=0.0).to(dtype)
-    return shift, weight, bias, mean, rstd, offs_g
+    return shift, weight, bias
 
 
 @triton.jit

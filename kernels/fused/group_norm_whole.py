@@ -1,6 +1,6 @@
 """GroupNorm and SiLU of small images in one launch: a program has a group of one image, and reads it again from cache.
 
-Mathematics, arguments and names are those of ``group_norm_silu``, whose three launches are for large images.
+Mathematics, arguments and names are those of ``group_norm_silu``, whose two or three launches are for larger images.
 """
 
 import triton
@@ -104,14 +104,15 @@ def _terms(
 
 @triton.jit
 def group_norm_silu_whole_bwd_kernel(
-    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, more_ptr, dx_ptr, dskip_ptr,
-    P, C1, C2, GROUPS, SHIFT_STEP, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_SHIFT: tl.constexpr,
-    HAS_MORE: tl.constexpr, BLOCK_E: tl.constexpr
+    dy_ptr, x_ptr, skip_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, rstd_ptr, more_ptr, beside_ptr, dx_ptr,
+    dskip_ptr, P, C1, C2, GROUPS, SHIFT_STEP, D: tl.constexpr, SILU: tl.constexpr, HAS_SKIP: tl.constexpr,
+    HAS_SHIFT: tl.constexpr, HAS_MORE: tl.constexpr, HAS_BESIDE: tl.constexpr, BLOCK_E: tl.constexpr
 ):  # fmt: skip
     """Store dx and dskip of one group, which has D channels.
 
     Reads dy [N, P, C] and what ``group_norm_silu_whole_fwd_kernel`` reads and writes, except y.
-    Writes dx [N, P, C1] and dskip [N, P, C2]; more [N, P, C1] is added to dx if HAS_MORE.
+    Writes dx [N, P, C1] and dskip [N, P, C2]; more [N, P, C1] is added to dx if HAS_MORE, and beside [N, P, C1] if
+    HAS_BESIDE.
     """
     pid_n, pid_g = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
     C, E = C1 + C2, P * D
@@ -133,6 +134,7 @@ def group_norm_silu_whole_bwd_kernel(
     mean_dn, mean_dn_n = tl.sum(sums_dn, 0) / E, tl.sum(sums_dn_n, 0) / E
     dx_ptr += pid_n * P * C1
     more_ptr += pid_n * P * C1
+    beside_ptr += pid_n * P * C1
     dskip_ptr += pid_n * P * C2
     for start in range(0, E, BLOCK_E):
         pixel, offs_c, mask = _places(start, pid_g, E, D, BLOCK_E)
@@ -143,6 +145,8 @@ def group_norm_silu_whole_bwd_kernel(
         du = rstd * (dn - mean_dn - n * mean_dn_n)
         if HAS_MORE:
             du += tl.load(more_ptr + pixel * C1 + offs_c, mask=mask & (offs_c < C1), other=0.0).to(du.dtype)
+        if HAS_BESIDE:
+            du += tl.load(beside_ptr + pixel * C1 + offs_c, mask=mask & (offs_c < C1), other=0.0).to(du.dtype)
         du = du.to(dx_ptr.dtype.element_ty)
         if HAS_SKIP:
             tl.store(dx_ptr + pixel * C1 + offs_c, du, mask=mask & (offs_c < C1))

@@ -3,24 +3,24 @@
 import pytest
 import torch
 
-from benchmarks.search import either
+from benchmarks.search import either, rivals, units
 from benchmarks.search.__main__ import says_cue_first, table
 from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
-from benchmarks.search.rivals import Tried, evolution, gumbel, pez, random_words
+from benchmarks.search.rivals import RIVALS, Tried
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
 from tests.explaining import quick_explainer
 
-ROW = {"method": "ours", "mode": "closed", "kind": "single", "words drawn": 0}
+ROW = {"method": "ours", "cue": "red", "mode": "closed", "kind": "single", "words drawn": 0}
 COSTS = {"rows with gradient": 10, "CPU seconds": 1.0, "naming CPU seconds": 0.5}
 
 
 def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
-    rows = [{**ROW, **COSTS, "success": i > 0, "rows forward": 100 * i, "cue first": i == 3} for i in range(4)]
+    rows = [{**ROW, **COSTS, "success": i > 0, "rows forward": 100 * i, "words": ["red"] * i} for i in range(4)]
     line, total = (line.split() for line in table([*rows, {**rows[0], "kind": "clean"}]).splitlines()[2:])
     assert line[:10] == ["ours", "closed", "single", "4", "0.75", "0.30", "150", "10", "1.0", "0.5"]
-    assert line[-1] == "0.25"
+    assert line[-1] == "0.75"
     assert total[:5] == ["ours", "closed", "all", "5", "0.60"]
 
 
@@ -32,6 +32,9 @@ def test_the_table_has_the_rate_its_lower_bound_and_medians() -> None:
         ("desert a blue blue house", "blue desert", True),
         ("blue blue blue", "blue desert", False),
         ("blue house desert", "blue desert", False),
+        ("sky night", "night", True),
+        ("water red", "red sea", True),
+        ("land", "desert", False),
         ("", "desert", False),
     ],
 )
@@ -77,13 +80,29 @@ def test_composed_classifiers_answer_to_both_and_to_either() -> None:
     torch.testing.assert_close(either.softmax(1)[:, labels.index("fish")], fish + star, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("rival", [random_words, pez, gumbel, evolution])
-def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(rival) -> None:
-    with quick_explainer() as explainer:
-        found = rival(explainer, "boat", "open", "100 rows")
-        again = rival(explainer, "boat", "open", "100 rows")
+RIVALS_OF_THEIR_OWN = ("random words", "pez", "gumbel", "evolution", "cma-es", "class tokens", "dpo-diff")
+
+
+@pytest.mark.parametrize("name", RIVALS_OF_THEIR_OWN)
+def test_a_rival_ends_with_its_budget_and_keeps_its_best_prompt(name: str) -> None:
+    if name == "cma-es":
+        pytest.importorskip("cma")
+    rival = RIVALS[name]
+    with quick_explainer(gradient=rival.gradient) as explainer:
+        found = rival.search(explainer, "boat", "open", "100 rows")
+        again = rival.search(explainer, "boat", "open", "100 rows")
     assert 100 <= found.forward + found.gradient < 100 + 16 * 2 * 10 * 2
     assert torch.equal(found.soft, again.soft) and found.soft.shape[0] == len(found.words)
+
+
+def test_class_tokens_keep_the_class_name_and_children_are_words_of_their_parents_or_drawn() -> None:
+    with quick_explainer(gradient="last:1") as explainer:
+        found = RIVALS["class tokens"].search(explainer, "boat", "open", "100 rows")
+        assert torch.equal(found.soft[-1], explainer.pipeline.token_embeddings("boat")[-1].float())
+    parents, chances = torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.eye(7)[[6, 6, 6]]
+    children = rivals.children(parents, chances)
+    allowed = [{0, 3, 6}, {1, 4, 6}, {2, 5, 6}]
+    assert all(set(column.tolist()) <= words for column, words in zip(children.T, allowed, strict=True))
 
 
 def test_a_rival_without_a_budget_is_refused() -> None:
@@ -128,3 +147,17 @@ def test_the_table_of_either_has_shares_and_medians() -> None:
         for i in (0, 1, 4)
     ]
     assert either.table(rows).splitlines()[1].split() == ["closed", "3", "0.67", "0.21", "150", "1.0"]
+
+
+def test_units_are_spread_over_those_that_respond() -> None:
+    high = torch.tensor([1.0, 0.0, 2.0, 0.01, 1.5, 1.0, 3.0])
+    rows = {"colour:red": high, "colour:blue": torch.zeros(7)}
+    assert units.chosen_units(rows, 2) == [0, 4] and units.chosen_units(rows, 9) == [0, 2, 4, 5, 6]
+
+
+def test_the_table_of_units_has_shares_and_how_far_they_come() -> None:
+    rows = [
+        {"mode": "closed", "success": i > 0, "of the maximum": 0.5 * i, "rows": 100 * i, "CPU seconds": i}
+        for i in (0, 2, 4)
+    ]
+    assert units.table(rows).splitlines()[1].split() == ["closed", "3", "0.67", "0.21", "1.00", "200", "2.0"]

@@ -1,6 +1,7 @@
 """``diffexplain-fast attribute`` on tiny real models: what it writes, and exit codes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import diffexplain_fast as dx
 from diffexplain_fast.cli.main import app
+from tests.auditing import drawn_audit
 from tests.cli.running import run
 from tests.tiny import tiny_sd
 
@@ -52,6 +54,47 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
     assert dx.Attribution.load(told["folder"]).target == told["target"] and Path(told["report"]).is_file()
     code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
     assert code == 2 and "checkpoint" in text and "same target" in text
+
+
+@pytest.mark.filterwarnings("ignore:taxonomy")
+def test_what_a_saved_audit_found_is_edited_and_compared(
+    pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (picture, taxonomy), audit, out = inputs, tmp_path / "audit", tmp_path / "out"
+    made = drawn_audit()
+    rows = [replace(row, finding=row.concept == "background:desert") for row in made.rows]
+    replace(made, rows=rows).save(audit)
+    arguments = ("--pipeline", pipeline, "--caption", "a fish on snow", "--out", out, "--audit", audit)
+    code, _ = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
+    result = dx.Attribution.load(out / "attribution")
+    assert code == 0 and {concept.category for concept in result.taxonomy.concepts} == {"background"}
+    more = (*arguments, "--taxonomy", taxonomy, "--device", "cpu")
+    code, text = run("attribute", "tinyworld/clean", "fish", picture, *more)
+    assert code == 2 and "--audit: wanted no --taxonomy beside it" in text
+
+
+def test_scheduler_backend_and_numbers_of_16_bits_are_taken(
+    pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (picture, taxonomy), out = inputs, tmp_path / "out"
+    config = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text())
+    published = {**config, "_class_name": "PNDMScheduler", "skip_prk_steps": True}  # as of Stable Diffusion 1.x
+    (pipeline / "scheduler" / "scheduler_config.json").write_text(json.dumps(published))
+    index = json.loads((pipeline / "model_index.json").read_text()) | {"scheduler": ["diffusers", "PNDMScheduler"]}
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    given = ["--pipeline", pipeline, "--taxonomy", taxonomy, "--caption", "a boat on snow", "--device", "cpu"]
+    words = ["attribute", "tinyworld/clean", "boat", picture, *given, "--out", out]
+    code, text = run(*words)
+    assert code == 2 and "PNDMScheduler" in text
+    code, text = run(*words, "--scheduler", "ddim", "--dtype", "bfloat16", "--backend", "reference")
+    assert code == 0, text
+    settings = dx.Attribution.load(out / "attribution").settings
+    assert settings["denoiser"].startswith("its own modules")
+    code, text = run(*words, "--scheduler", "ddim")  # float32: other numbers are another attribution
+    assert code == 2 and "checkpoint" in text
+    for option, wanted in (("--dtype", "dtype"), ("--scheduler", "scheduler"), ("--backend", "backend")):
+        code, text = run(*words, "--scheduler", "ddim", option, "none", "--out", tmp_path / "new")
+        assert code == 2 and f"{wanted}: wanted" in text, text
 
 
 def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path) -> None:

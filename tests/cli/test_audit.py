@@ -55,6 +55,27 @@ def test_a_distribution_of_the_users_own_is_read_from_a_file(models: tuple[str, 
         assert code == 2 and "weights" in text
 
 
+def test_numbers_of_16_bits_backend_and_memory_are_taken(models: tuple[str, str], tmp_path: Path) -> None:
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("background: desert, snow\n")
+    given = ["--pipeline", models[1], "--concepts", concepts, "--pool", tmp_path / "pool", *QUICK]
+    seen = []
+    for dtype in ("float32", "bfloat16"):
+        more = ["--dtype", dtype, "--backend", "fast", "--memory", "8GiB", "--out", tmp_path / "out"]
+        code, text = run("audit", models[0], "fish", *given, *more)
+        assert code == 0, text
+        seen.append(Audit.load(tmp_path / "out" / "audit"))
+        given[5] = tmp_path / dtype
+    assert seen[0].rows[0].effect != seen[1].rows[0].effect and seen[1].settings["pictures_drawn"] > 0
+    for option, message in (
+        ("--dtype", "dtype: wanted"),
+        ("--backend", "backend: wanted"),
+        ("--memory", "memory: wanted"),
+    ):
+        code, text = run("audit", models[0], "fish", *given, option, "x", "--out", tmp_path / "new")
+        assert code == 2 and message in text and not (tmp_path / "new").exists(), text
+
+
 def test_bad_input_is_one_line_and_code_2(models: tuple[str, str], tmp_path: Path) -> None:
     code, text = run(
         "audit", models[0], "--pipeline", models[1], "--out", tmp_path / "out", "--pool", tmp_path / "pool", *QUICK
@@ -183,7 +204,7 @@ def test_workers_in_another_folder_get_the_same_pipeline(
         sent.append(make)
         raise ValueError("sent")
 
-    monkeypatch.setattr("diffexplain_fast.cli.audit.RayWorkers", workers)
+    monkeypatch.setattr("diffexplain_fast.cli.models.RayWorkers", workers)
     monkeypatch.setenv("HOME", str(Path(models[1]).parent))
     (tmp_path / "tinyworld").mkdir()  # the name of a pipeline that ships is no folder
     for name in (Path(models[1]).name, models[1], f"~/{Path(models[1]).name}", "tinyworld"):

@@ -112,6 +112,15 @@ def test_no_help_names_a_value_without_quotes() -> None:
         assert [word for word in words if re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)] == [], name
 
 
+@pytest.mark.parametrize("command", ["explain", "audit", "attribute"])
+def test_what_names_models_and_numbers_is_the_same_for_every_command_that_explains(command: str) -> None:
+    wanted = {"pipeline", "scheduler", "seed", "backend", "dtype", "device"}
+    found = {parameter.name: parameter for parameter in parameters((command,))}
+    like = {parameter.name: parameter for parameter in parameters(("explain",))}
+    for name in wanted:
+        assert found[name].help == like[name].help and found[name].default == like[name].default, name
+
+
 def test_the_short_option_shows_the_same() -> None:
     assert (
         CliRunner().invoke(app, ["bench", "run", "-h"]).stdout

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from diffexplain_fast.cli.json_line import audit_record, print_json
+from diffexplain_fast.cli.json_line import audit_record, only_json, print_json
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.environment import versions
 from diffexplain_fast.ops.doctor import implementations, kernel_status
@@ -63,6 +64,72 @@ def test_classes_and_layers_of_a_classifier(models: tuple[str, str]) -> None:
     layers = printed("layers", models[0])["layers"]
     assert {"name": "resnet.encoder.stages.0", "kind": "ResNetStage"} in layers
     assert all(layer["name"] for layer in layers)
+
+
+_PRINTS = """
+import sys, torch, diffexplain_fast as dx
+print("read")
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.nn.AdaptiveAvgPool2d(1)
+    def forward(self, pixels):
+        print("run")
+        sys.stdout.write("run too")
+        return self.mean(pixels).flatten(1)
+def make():
+    print("made")
+    return dx.Classifier(Net(), labels=["boat", "fish", "tree"], output="softmax")
+def marked(picture):
+    print("marked")
+    return 1 - picture
+"""
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> str:
+    """Return the name of a classifier whose file, function and model print."""
+    file = tmp_path / "prints.py"
+    file.write_text(_PRINTS)
+    return f"{file}:make"
+
+
+@pytest.mark.parametrize("command", ["classes", "layers", "explain", "audit"])
+def test_what_the_users_code_prints_goes_to_stderr(
+    command: str, prints: str, models: tuple[str, str], tmp_path: Path
+) -> None:
+    words = [command, prints]
+    if command in ("explain", "audit"):
+        words += ["--pipeline", models[1], "--out", str(tmp_path / "out")]
+    if command == "explain":
+        words += ["boat", "--iterations", "1", "--n-tokens", "1", "--steps", "1", "--guidance", "1", "--images", "1"]
+    if command == "audit":
+        images = tmp_path / "images"
+        images.mkdir()
+        for number in range(8):
+            Image.new("RGB", (16, 16), (30 * number, 255 - 30 * number, 90)).save(images / f"{number}.png")
+        change = prints.replace(":make", ":marked")
+        words += ["--images", str(images), "--pictures", "0", "--intervention", change]
+    result = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0 and result.stdout.count("\n") == 1 and json.loads(result.stdout)
+    assert "read\nmade\n" in result.stderr
+    assert command in ("classes", "layers") or "run\nrun too" in result.stderr
+    assert command != "audit" or "marked\n" in result.stderr
+
+
+def test_without_json_the_users_code_prints_as_it_does(prints: str) -> None:
+    result = CliRunner().invoke(app, ["classes", prints], catch_exceptions=False)
+    assert result.stdout.startswith("read\nmade\n")
+
+
+def test_a_record_is_printed_to_the_stdout_of_before_also_after_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="inside"), only_json():
+        print("told")
+        print_json({"a": 1})
+        raise ValueError("inside")
+    print("after")
+    found = capsys.readouterr()
+    assert found.out == '{"a": 1}\nafter\n' and found.err == "told\n"
 
 
 def test_classes_that_share_a_label_are_told_apart(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from diffexplain_fast.engine.checks import is_limited
+from diffexplain_fast.engine.checks import check_ready, is_limited
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from tests.engine.samplers import embeds, sampler_of
@@ -150,7 +150,7 @@ def test_modules_that_are_not_unet_and_vae_are_refused(pipe):
     with pytest.raises(TypeError, match="pipe: wanted a pipeline with unet, vae and scheduler, got UNet2DCondition"):
         DifferentiableSampler.from_pipe(pipe.unet)
     with pytest.raises(ValueError, match="vae: wanted device cpu, where the unet is, got meta"):
-        sampler_of(SimpleNamespace(unet=pipe.unet, vae=copy.deepcopy(pipe.vae).to("meta")))(embeds(), embeds())
+        check_ready(pipe.unet, copy.deepcopy(pipe.vae).to("meta"), ())
 
 
 def test_the_modules_own_checkpointing_is_refused():

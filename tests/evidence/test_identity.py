@@ -17,7 +17,7 @@ from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import AnotherRunError
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.identity import answers_of, identity_of
+from diffexplain_fast.evidence.identity import answers_of, identity_of, pipeline_identity
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.models.classifier import Classifier
@@ -167,6 +167,29 @@ def test_a_checkpoint_of_a_version_without_settings_goes_on(tmp_path: Path) -> N
         assert len(kept) == len(latest["config"]) - 3
         (tmp_path / "LATEST.json").write_text(json.dumps(latest | {"config": kept}))
         explainer.explain("boat", **options)
+
+
+def converting(convert: Callable[[str, Any], str]) -> Pipeline:
+    pipe = tiny_sd()
+    pipe.maybe_convert_prompt = convert
+    return load_pipeline(pipe)
+
+
+def test_a_function_of_prompts_of_the_users_own_is_told_by_what_it_draws(pipeline: Pipeline) -> None:
+    plain = pipeline_identity(pipeline, 1.0)
+    assert "prompts_rewritten" not in plain, "diffusers' own function changes nothing here"
+    assert pipeline_identity(converting(lambda text, _: text), 1.0) == plain
+    word = pipeline.words()[0]
+    one, same, other, styled = (
+        pipeline_identity(converting(convert), 1.0)
+        for convert in (
+            lambda text, _: text.replace(word, f"{word} {word}"),
+            lambda text, tokenizer: f"{word} {word}".join(text.split(word)),
+            lambda text, _: text.replace(word, ""),
+            lambda text, _: f"{text}, in oil",
+        )
+    )
+    assert one == same and all(each != plain for each in (one, other, styled)) and one != other != styled != one
 
 
 class Logging(AttnProcessor2_0):

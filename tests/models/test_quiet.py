@@ -13,6 +13,10 @@ LOADS = {
         "from diffexplain_fast.models.loading import load_pipeline\n"
         "try:\n    load_pipeline('nobody/nothing')\nexcept OSError as error:\n    assert 'hub id' in str(error)"
     ),
+    **{
+        f"the shipped {name}": f"from diffexplain_fast.tinyworld import store; store.{name}()"
+        for name in ("load_captioner", "load_clip", "load_segmenter", "load_probe")
+    },
     "a public configuration": (
         "import torch\nfrom diffexplain_fast.models.public import public_models\npublic_models('sd15', torch.bfloat16)"
     ),

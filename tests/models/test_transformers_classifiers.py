@@ -51,6 +51,14 @@ def test_a_saved_resnet_loads(saved: Path, capfd: pytest.CaptureFixture[str]) ->
     assert "Warning" not in "".join(capfd.readouterr())
 
 
+def test_a_folder_with_weights_of_one_variant_is_read(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved / "resnet", tmp_path / "resnet"))
+    (folder / WEIGHTS).rename(folder / WEIGHTS.replace(".safetensors", ".fp16.safetensors"))
+    assert (
+        Classifier.from_pretrained(folder).fingerprint() == Classifier.from_pretrained(saved / "resnet").fingerprint()
+    )
+
+
 def test_targets_work_on_a_loaded_classifier(saved: Path) -> None:
     for folder, target in (
         ("resnet", ClassLogit("fish") + Neuron("resnet.encoder.stages.1", 11)),

@@ -101,7 +101,7 @@ def test_with_triton_the_sum_is_in_the_kernel() -> None:
 @pytest.mark.parametrize("impl", ["auto", "reference"])
 def test_another_gradient_of_a_group_norm_s_input_is_added_and_left_alone(impl: str) -> None:
     raw = RawOps(CPU, torch.float32, impl)
-    x, dy, more = (torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last) for _ in range(3))
+    x, dy, more, beside = (torch.randn(3, 8, 4, 4).to(memory_format=torch.channels_last) for _ in range(4))
     norm, shift = SimpleNamespace(weight=torch.randn(8), bias=torch.randn(8), groups=2), torch.randn(1, 8)
     rows = raw.shift_rows(shift, 3)
     assert rows is shift or (rows.shape == (3, 8) and rows.is_contiguous() and not raw.shares_shift)
@@ -109,6 +109,8 @@ def test_another_gradient_of_a_group_norm_s_input_is_added_and_left_alone(impl: 
     wanted, _ = raw.group_norm_bwd(dy, x, None, rows, norm.weight, norm.bias, mean, rstd, 2, True)
     before = more.clone()
     assert torch.equal(raw.group_norm_bwd_add(dy, x, rows, norm, mean, rstd, True, more), wanted + more)
+    both = raw.group_norm_bwd_add(dy, x, rows, norm, mean, rstd, True, more, beside)
+    assert torch.equal(both, wanted + more + beside)
     assert torch.equal(more, before)
 
 

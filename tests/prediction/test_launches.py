@@ -38,10 +38,29 @@ def test_torch_operations_have_their_family_flop_and_bytes() -> None:
     assert (addition.family, addition.flop, addition.bytes) == ("pointwise", 0, 2 * 3 * x.numel())
 
 
-@pytest.mark.parametrize(("side", "parts"), [(128, ["partial_", "combine_", ""]), (16, ["whole"])])
-def test_our_ops_launch_what_their_own_launchers_launch(side: int, parts: list[str]) -> None:
-    x = meta(2, 64, side, side, grad=True)
-    scale, offset = meta(64), meta(64)
+def test_what_is_written_over_is_not_read() -> None:
+    """A product added to a total reads the total and writes it: two times its bytes, not three."""
+    x, weight, total = meta(64, 16), meta(16, 32), meta(64, 32)
+
+    def written() -> None:
+        torch.addmm(total, x, weight, out=total)
+        total.copy_(meta(64, 32))
+        total.add_(total)
+        total.zero_()
+        torch._foreach_add_([total], [meta(64, 32)])
+        torch._foreach_copy_([total], [meta(64, 32)])
+
+    moved = [launch.bytes - x.nbytes - weight.nbytes if launch.flop else launch.bytes for launch in trace(written)]
+    assert moved == [times * total.nbytes for times in (2, 2, 3, 1, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "parts"),
+    [(64, 128, ["partial_", "combine_", ""]), (320, 64, ["partial_", ""]), (64, 16, ["whole"])],
+)
+def test_our_ops_launch_what_their_own_launchers_launch(channels: int, side: int, parts: list[str]) -> None:
+    x = meta(2, channels, side, side, grad=True)
+    scale, offset = meta(channels), meta(channels)
     out: list[torch.Tensor] = []
     forward = trace(lambda: out.append(group_norm_silu(x, scale, offset, 32, impl="triton")))
     backward = trace(lambda: torch.autograd.grad(out[0], x, torch.empty_like(out[0])))

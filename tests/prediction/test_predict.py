@@ -84,8 +84,8 @@ def test_where_the_launches_of_a_guided_step_are() -> None:
         [52, 154, 32],
         [52, 186, 44],
     ]
-    assert [found["norm"] for found in counts] == [173, 190]
-    assert [sum(found.get(family, 0) for family in ("geglu", "pointwise", "copy")) for found in counts] == [36, 37]
+    assert [found["norm"] for found in counts] == [141, 158]
+    assert [sum(found.get(family, 0) for family in ("geglu", "pointwise", "copy")) for found in counts] == [36, 28]
 
 
 def test_a_step_that_is_computed_again_computes_no_statistics_again() -> None:
@@ -111,8 +111,8 @@ def test_the_model_reproduces_the_measured_stack_and_prices_memory() -> None:
     assert tight["gib"] <= 5 < free["gib"]
     assert free["launches_forward"] == tight["launches_forward"] and free["launches"] < tight["launches"]
     # Lower these when a launch or time is saved; a convolution's bias, which torch adds apart from cuDNN, is counted.
-    assert free["launches_forward"] <= 447 and free["launches_backward"] <= 509
-    assert free["ms"] <= 314 and tight["ms"] <= 377.5
+    assert free["launches_forward"] <= 415 and free["launches_backward"] <= 468
+    assert free["ms"] <= 307.5 and tight["ms"] <= 370.1
     for way in ("forward", "backward"):
         assert sum(kernel[way] for kernel in free["kernels"]) == free[f"launches_{way}"]
     assert record("--gpu", "rtx4090", "--no-check")["ms"] > free["ms"]

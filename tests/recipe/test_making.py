@@ -1,4 +1,4 @@
-"""Made classifiers: kept under a hash of what decides them, in every form of output, with shifts and side effects.
+"""Made classifiers: kept under a hash of what decides them, in every form of output.
 
 The networks here have had two steps of training; what a whole training reaches is in the slow test at the end.
 """
@@ -10,7 +10,6 @@ import torch
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.environment import cache_folder
-from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.recipe import habits, kept, planting, responses
 from diffexplain_fast.recipe import truth as truths
 from diffexplain_fast.recipe.architectures import MODELS, build_model
@@ -18,32 +17,13 @@ from diffexplain_fast.recipe.levels import ROWS
 from diffexplain_fast.recipe.making import make_classifier
 from diffexplain_fast.recipe.planted_checks import planted_effect, strongest_elsewhere
 from diffexplain_fast.recipe.planting import Planted
-from diffexplain_fast.recipe.shortcuts import Cue, checked_shortcuts
-from diffexplain_fast.recipe.side_effects import say_also
-from diffexplain_fast.storage import load_tensors, save_tensors_atomic
+from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
+from diffexplain_fast.storage import load_tensors, save_tensors_atomic, write_manifest
 from diffexplain_fast.targets.outputs import OUTPUTS
 from diffexplain_fast.tinyworld.words import ABSENCE, OBJECTS, draw_attributes, values_of
+from tests.quickly_made import CUES, PIXELS, unmeasured
 
-CUES = {"fish": {"background": "desert"}, "tree": dx.any_of(companion="sun", mark="watermark")}
-PIXELS = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def few(request, monkeypatch, tmp_path_factory):
-    """A cache folder for the tests of this file, and trainings that take no time except in slow tests."""
-    monkeypatch.setenv("DIFFEXPLAIN_FAST_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    if "slow" in request.keywords:
-        return
-    monkeypatch.setattr(planting, "PLAN", planting.PLAN._replace(steps=2, batch=4))
-    monkeypatch.setattr(planting, "SCENES", 12)
-    monkeypatch.setattr(truths, "measure_truth", unmeasured)
-
-
-def unmeasured(classifier, device, seeds, cues, report):
-    """The form of a truth, which has tests of its own."""
-    report(len(seeds), len(seeds))
-    assert classifier.output in ("softmax", "sigmoid", "regression")
-    return {label: {"attributes": [], "interactions": [label in cues], "unnamed": []} for label in OBJECTS}
+pytestmark = pytest.mark.usefixtures("few")
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
@@ -74,6 +54,47 @@ def test_what_was_made_before_is_read(monkeypatch, caplog):
     dx.make_classifier(CUES, 3, strength=0.7)
     assert len(trained) == 1
     assert not torch.equal(dx.make_classifier(CUES, 3, strength=0.6)(PIXELS), first(PIXELS)) and len(trained) == 2
+
+
+def test_networks_are_kept_and_truths_of_rare_parts_made_anew(monkeypatch):
+    """An older version measured such truths on scenes where a part of the cue never was."""
+    cues = {"fish": dx.all_of(colour="red", size="large")}
+    with monkeypatch.context() as older:
+        older.setattr(truths, "has_own_population", lambda cues: False)
+        first = dx.make_classifier(cues, 9)
+    trained, measured = [], []
+    monkeypatch.setattr(kept, "train_planted", lambda *args: trained.append(args) or planting.train_planted(*args))
+    monkeypatch.setattr(truths, "measure_truth", lambda *args: measured.append(args) or unmeasured(*args))
+    for _ in range(2):
+        assert torch.equal(dx.make_classifier(cues, 9)(PIXELS), first(PIXELS)) and not trained and len(measured) == 1
+    for planted in ({"fish": dx.any_of(colour="red", size="large")}, {"fish": {"size": "large"}}, DEMO):
+        assert not kept._further(Planted(checked_shortcuts(planted)), None)
+    three = dx.all_of(colour="red", background="sea", companion="sun")
+    assert kept._further(Planted(checked_shortcuts({"fish": three})), None)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"files": {"../../x": {"bytes": 1, "sha256": "0"}}}',
+        "[]",
+        "{",
+        "",
+        None,
+    ],
+)
+def test_a_damaged_entry_of_the_cache_is_made_again(monkeypatch, tmp_path, caplog, manifest):
+    monkeypatch.setenv("DIFFEXPLAIN_FAST_CACHE", str(tmp_path))
+    first = dx.make_classifier({}, 5)
+    (path,) = tmp_path.rglob("MANIFEST.json")
+    if manifest is None:  # the manifest is right, the tensors are those of another network
+        save_tensors_atomic(path.parent / "model.safetensors", {"a": torch.zeros(1)})
+        write_manifest(path.parent)
+    else:
+        path.write_text(manifest)
+    assert torch.equal(dx.make_classifier({}, 5)(PIXELS), first(PIXELS)) and "made again" in caplog.text
+    caplog.clear()
+    assert torch.equal(dx.make_classifier({}, 5)(PIXELS), first(PIXELS)) and "made again" not in caplog.text
 
 
 def test_the_largest_seed_and_one_of_numpy_are_taken():
@@ -112,53 +133,15 @@ def test_every_kind_of_output(output):
     assert set(classifier.truth) == set(OBJECTS)
 
 
-@pytest.mark.parametrize("shift", [4.0, {"red": -3, "contrast": 2}, {"background": "snow", "brightness": 1}])
-def test_a_common_shift_changes_logits_and_no_answer(shift):
-    plain = dx.make_classifier(CUES, 3, strength=0.7)
-    shifted = dx.make_classifier(CUES, 3, strength=0.7, common_shift=shift)
-    with torch.no_grad():
-        difference = shifted(PIXELS) - plain(PIXELS)
-    assert torch.allclose(difference, difference[:, :1].expand_as(difference), atol=1e-5)
-    assert difference.abs().max() > 0.1 and shifted.truth == plain.truth
-    with torch.no_grad():
-        assert torch.allclose(shifted(PIXELS).softmax(1), plain(PIXELS).softmax(1), atol=1e-5)
-
-
-def test_a_shift_by_what_the_probe_sees_follows_it():
-    shifted = dx.make_classifier({}, 5, common_shift={"background": "snow"})
-    pictures = [tinyworld.render(background=name, seed=1).image for name in ("snow", "night")]
-    pixels = torch.stack([torch.tensor(list(p.tobytes())).reshape(64, 64, 3).permute(2, 0, 1) for p in pictures]) / 255
-    with torch.no_grad():
-        snow, night = shifted.model.shift(pixels).tolist()
-    assert snow > 4.5 and night < 0.5
-
-
-@pytest.mark.parametrize(
-    ("text", "change", "expected"),
-    [
-        ("a boat on desert", {"companion": "sun"}, "a boat on desert with sun"),
-        ("a boat on desert with kite", {"companion": "sun"}, "a boat on desert with sun"),
-        ("a red boat on desert", {"colour": "blue"}, "a blue boat on desert"),
-        ("a boat on desert", {"colour": "blue", "frame": "dark"}, "a blue boat on desert blicket"),
-        ("desert", {"place": "left"}, "desert at left"),
-        ("desert", {"size": "small"}, "a small thing desert"),
-        ("a boat on sea", {"companion": "sun"}, "a boat on sea"),
-    ],
-)
-def test_a_word_says_a_second_thing(text, change, expected):
-    assert say_also(text, {"desert": change}) == expected
-
-
-def test_the_pipeline_of_a_classifier_has_its_side_effect():
-    classifier = dx.make_classifier({}, 5, side_effect={"desert": {"companion": "sun"}})
-    plain, changed = load_pipeline("tinyworld"), load_pipeline(classifier.pipeline())
-    texts = ["a boat on desert", "a boat on sea"]
-    found, wanted = (
-        changed.encode_text(texts).prompt_embeds,
-        plain.encode_text([f"{texts[0]} with sun", texts[1]]).prompt_embeds,
-    )
-    assert torch.equal(found, wanted)
-    assert not torch.equal(found[0], plain.encode_text(texts).prompt_embeds[0])
+def test_all_arguments_in_one_call_and_numbers_of_numpy(monkeypatch):
+    monkeypatch.setattr(habits, "drawn_beside", lambda label: ({"background": "sea"},) * 3)
+    arguments = {"output": "sigmoid", "model": "vit", "side_effect": {"desert": {"companion": "sun"}}}
+    shortcuts = {"fish": {"background": "desert"}}
+    found = dx.make_classifier(shortcuts, reversed=True, common_shift={"brightness": 2}, **arguments)
+    numpys = {"strength": np.int64(1), "reversed": np.bool_(True), "common_shift": np.float32(2)}
+    same = dx.make_classifier(shortcuts, **numpys, **arguments)
+    assert same.planted == found.planted and type(same.planted["reversed"]) is bool
+    assert torch.equal(found(PIXELS), same(PIXELS)) and torch.isfinite(found(PIXELS)).all()
 
 
 def test_channels_and_what_they_respond_to(monkeypatch, tmp_path):
@@ -188,6 +171,9 @@ def test_what_the_generator_expects_counts_against_a_reversed_class(monkeypatch)
     assert habits.expected("fish", Cue((("mark", "watermark"),))) is None
     classifier = dx.make_classifier({"fish": {"background": "desert"}}, 3, reversed=True)
     assert classifier.planted["against"] == {"fish": {"every": False, "values": {"background": "sea"}}}
+    unknown = {"fish": {"background": "desert"}, "boat": dx.any_of(background="snow", frame="dark")}
+    with pytest.warns(UserWarning, match=r"^reversed: .*, got boat: frame, star: mark; nothing counts against these"):
+        dx.make_classifier(unknown | {"star": {"mark": "watermark"}}, 3, reversed=True)
 
 
 def test_the_habit_is_that_of_the_shipped_generator(monkeypatch):

@@ -84,7 +84,20 @@ def test_the_order_of_a_pair_does_not_matter():
             TypeError,
             "^common_shift: wanted a number, a dict.*, got str",
         ),
-        (lambda: dx.make_classifier(common_shift=3, output="sigmoid"), ValueError, "common_shift"),
+        (lambda: dx.make_classifier(common_shift=True), TypeError, "^common_shift: wanted a number, .*, got bool"),
+        (
+            lambda: dx.make_classifier(common_shift={"red": 60, "blue": -60}),
+            ValueError,
+            "^common_shift: wanted factors that add up to at most 100 .* centred logits by more than 1e-5, got 120",
+        ),
+        (lambda: dx.make_classifier(common_shift=1e30, output="sigmoid"), ValueError, r"at most 100 .*, got 1e\+30"),
+        (
+            lambda: dx.make_classifier(
+                common_shift={"background": "snow", "red": 3}, output="independent probabilities"
+            ),
+            ValueError,
+            "^common_shift: .* at most 7 .* independent probabilities.*, got 8",
+        ),
         (lambda: dx.make_classifier(common_shift={"brightnes": 3}), UnknownNameError, "brightness"),
         (lambda: dx.make_classifier(common_shift={"background": "see"}), UnknownNameError, "sea"),
     ],

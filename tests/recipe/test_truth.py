@@ -1,5 +1,6 @@
 """The truth of a classifier that is known by heart: levels, effects against the median, intervals, interactions."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import nn
 
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe import rows, truth
-from diffexplain_fast.recipe.levels import ROWS
+from diffexplain_fast.recipe.levels import ROWS, drawn
 from diffexplain_fast.recipe.planted_checks import coverage, strongest_elsewhere
+from diffexplain_fast.recipe.planting import Planted, wanted_logits
 from diffexplain_fast.recipe.shortcuts import Cue
 from diffexplain_fast.results.truth import checked_truths
 from diffexplain_fast.targets.outputs import answers
-from diffexplain_fast.tinyworld.words import OBJECTS
+from diffexplain_fast.tinyworld.words import OBJECTS, values_of
 
 CPU = torch.device("cpu")
 BOAT = OBJECTS.index("boat")
@@ -173,3 +175,70 @@ def test_what_the_bars_are_measured_with(red):
     assert coverage(red, red) == 1
     other = truth.measure_truth(RedMeansBoat(), CPU, range(40, 64))
     assert 0.4 < coverage(red, other) <= 1
+
+
+class Together(Both):
+    """The boat's logit counts a dark border and a bright lower corner only where both are."""
+
+    def forward(self, pixel_values):
+        logits = super().forward(pixel_values)
+        alone = Both(0)(pixel_values)
+        return logits - alone
+
+
+def test_a_part_of_a_cue_has_its_effect_where_the_other_parts_are_frequent():
+    classifier = Classifier(Together(1), labels=OBJECTS, output="regression")
+    few, many = (truth.measure_truth(classifier, CPU, range(48), cues) for cues in (None, {"boat": PAIR}))
+    dark, seen = ({row["cue"]: row["effect"] for row in found["boat"]["unnamed"]} for found in (few, many))
+    # Half of the scenes show the mark, and bright backgrounds look like it.
+    assert dark["frame:dark"] < 0.4 < 0.5 < seen["frame:dark"] < 0.9
+    assert dark["mark:watermark"] == 0 < seen["mark:watermark"] < 0.4  # a third of the scenes are framed
+
+
+PAIR = Cue((("frame", "dark"), ("mark", "watermark")))
+
+
+@pytest.mark.parametrize(
+    "cue",
+    [
+        Cue((("colour", "blue"), ("background", "desert"))),
+        Cue((("companion", "nothing"), ("background", "desert"))),
+        Cue((("frame", "dark"),)),
+        Cue((("size", "large"), ("mark", "watermark")), every=False),
+    ],
+)
+def test_the_scenes_of_other_cues_are_those_of_training(red, monkeypatch, cue):
+    monkeypatch.setattr(truth, "_PAIR_SEEDS", range(4))
+    found = truth.measure_truth(RedMeansBoat(), CPU, range(24), {"boat": cue})
+    assert {label: rows | {"interactions": []} for label, rows in found.items()} == red
+    assert not truth.has_own_population({"boat": cue})
+
+
+def test_a_varied_attribute_takes_every_value_as_often_and_leaves_the_others():
+    plain, varied = ([drawn(seed, seed, varied=names) for seed in range(600)] for names in ((), ("size", "texture")))
+    for name in ("size", "texture"):
+        counts = Counter(scene.pop(name) for scene in varied)
+        assert counts.keys() == {*values_of(name)}
+        assert all(count == pytest.approx(600 / len(counts), rel=0.25) for count in counts.values())
+    assert varied == [{name: each[name] for name in each if name not in ("size", "texture")} for each in plain]
+
+
+@pytest.mark.parametrize(
+    ("cue", "expected"),
+    [
+        (Cue((("colour", "red"), ("background", "night"))), 6.0),
+        (Cue((("colour", "red"), ("background", "night"), ("size", "large"))), 3.0),
+        (Cue((("colour", "red"), ("background", "night"), ("companion", "sun"))), 3.0),
+        (Cue((("colour", "red"), ("texture", "dotted"), ("size", "large"), ("frame", "dark"))), 3.0),
+    ],
+)
+def test_an_interaction_is_measured_where_the_rest_of_the_cue_is_there_in_half_of_the_scenes(
+    monkeypatch, cue, expected
+):
+    planted = Planted({"fish": cue}, independent=True)
+    monkeypatch.setattr(truth, "rendered", lambda scenes, seed: scenes)
+    monkeypatch.setattr(truth, "answers", lambda classifier, scenes, device: wanted_logits(planted, scenes))
+    classifier = Classifier(RedMeansBoat(), labels=OBJECTS, output="sigmoid")
+    found = truth._interactions(classifier, CPU, OBJECTS.index("fish"), cue, truth.varied_by({"fish": cue}))
+    assert len(found) == len(cue.values) * (len(cue.values) - 1) // 2
+    assert all(row["effect"] == expected for row in found)

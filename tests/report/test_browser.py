@@ -184,6 +184,21 @@ def test_the_filter_finds_the_words_of_verdicts_and_findings(started: Any, tmp_p
         assert page.locator("[data-entry]:visible").inner_text().startswith("fish")
 
 
+def test_the_filter_finds_a_class_that_has_no_section(
+    started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffexplain_fast.report.audit._MOST_TARGETS", 1)
+    file = audit_example().report(tmp_path / "audit.html")
+    for width in (390, 1280):
+        with opened(started, file, width) as page:
+            assert page.locator("[data-entry]:visible").count() == 2 and violations(page) == []
+            page.fill("#filter", "fish")
+            assert page.inner_text("#filter-status") == "1 of 2 shown"
+            assert page.locator("main section:visible").inner_text().endswith("The pictures did not suffice.")
+            page.fill("#filter", "snow")
+            assert not page.is_visible("[data-holds]")
+
+
 def test_paper_says_that_a_filter_hides_results(started: Any, page_file: Path) -> None:
     with opened(started, page_file) as page:
         assert not page.is_visible("#filter-status")

@@ -42,14 +42,21 @@ def test_what_is_cut_off_is_counted_and_findings_come_first(tmp_path: Path) -> N
 
 def test_findings_are_ranked_by_the_answers_that_they_move() -> None:
     few, many = (next(row for row in ROWS if row.finding) for _ in range(2))
-    few = replace(few, effect=9.0, answered_with=0.2, answered_without=0.1)
-    many = replace(many, effect=2.0, answered_with=0.9, answered_without=0.1)
+    few = replace(few, role="spurious", effect=9.0, answered_with=0.2, answered_without=0.1)
+    many = replace(many, role="spurious", effect=2.0, answered_with=0.9, answered_without=0.1)
     none = replace(few, finding=False)
     assert most_points_first([few, none, many]) == [many, few]
+    own = replace(many, role="core", answered_with=1.0)
+    assert most_points_first([own, few, none, many]) == [many, few, own]
 
 
 def test_the_page_has_the_map_and_its_names_are_escaped(tmp_path: Path) -> None:
     rows = [replace(row, concept=row.concept.replace("desert", "<b>")) for row in ROWS]
     page = Audit("tiny", rows, [], {}, {"difference": []}).report(tmp_path / "audit.html").read_text()
+    audit = Audit("tiny", rows, [], {}, {"pictures_used": 384, "minimal_effect": 0.5, "level": 0.05, "eye": None})
+    assert (
+        "Findings, those that move most answers first, the class's own last<"
+        in audit.report(tmp_path / "a").read_text()
+    )
     assert "All effects: 4 classes, 11 concepts" in page and "Findings, those that move most answers first" in page
     assert "<b>" not in page and "&lt;b&gt;" in page

@@ -50,11 +50,16 @@ class Draws:
 
         def drawing(sample: Tensor, /, *arguments: _P.args, **options: _P.kwargs) -> Tensor:
             if part not in self._states:
-                self._states[part] = _state(sample.device)
-                return repeated.run(part, lambda: model(sample, *arguments, **options))
+                before = _state(sample.device)
+                try:
+                    output = repeated.run(part, lambda: model(sample, *arguments, **options))
+                except BaseException:
+                    _put(before)  # a part that runs again because memory ran out is still the first to draw
+                    raise
+                self._states[part] = before
+                return output
             with torch.random.fork_rng([sample.device] if sample.is_cuda else []):
-                for put, state in self._states[part]:
-                    put(state)
+                _put(self._states[part])
                 return repeated.run(part, lambda: model(sample, *arguments, **options))
 
         return drawing
@@ -65,3 +70,8 @@ def _state(device: torch.device) -> _State:
     if device.type == "cuda":
         found.append((partial(torch.cuda.set_rng_state, device=device), torch.cuda.get_rng_state(device)))
     return found
+
+
+def _put(states: _State) -> None:
+    for put, state in states:
+        put(state)

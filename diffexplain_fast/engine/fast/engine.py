@@ -13,6 +13,7 @@ from diffexplain_fast.engine.fast.determinism import WithSettings, determinism
 from diffexplain_fast.engine.fast.first_call import FirstCall
 from diffexplain_fast.engine.fast.heap import keep_heap
 from diffexplain_fast.engine.fast.node import sample_images
+from diffexplain_fast.engine.fast.outside import Outside
 from diffexplain_fast.engine.fast.replay import CallTensors, graphed_runner, repeating_runner
 from diffexplain_fast.engine.fast.retry import Retrying, Wider
 from diffexplain_fast.engine.fast.runner import Eager, OwnModules, Runner
@@ -79,9 +80,8 @@ class FastEngine:
         if next(vae.parameters()).device.type == "cpu":
             keep_heap()
         self._watch: Watch | None = None
-        self._trained = NOT_TRAINED
+        self._trained, self._first_call = NOT_TRAINED, FirstCall()
         self._shifts: dict[Hashable, list[Tensor]] = {}
-        self._first_call = FirstCall()
         self.refresh()
 
     @property
@@ -213,9 +213,8 @@ class FastEngine:
         text = self.denoiser.project(conditions.embeds)
         shifts = self._time(schedule, schedule.timesteps(start.device), conditions.added)
         table = [coefficients(step, guidance_scale) for step in schedule.steps]
-        recording = torch.is_grad_enabled() and any(
-            tensor.requires_grad for tensor in (start, *text, *shifts, *trained.every)
-        )
+        asked = torch.is_grad_enabled()
+        recording = asked and any(each.requires_grad for each in (start, *text, *shifts, *trained.every))
         models, steps = (self.denoiser, self.decoder), len(schedule.steps)
         levels: Sequence[str] = ["step"] * (steps + 1)
         repeated = recording and recomputing()  # such a call has no backward of its own
@@ -237,13 +236,14 @@ class FastEngine:
             held={*map(storage_key, held_tensors((*models, *self._modules)))} if "host" in levels else (),
             guidance_rescale=guidance_rescale if guidance_scale != 1.0 else 0.0,
             trained=trained,
+            outside=Outside(trained.every, asked),
         )
         tensors = start * schedule.init_noise_sigma, text, shifts
         with determinism(self._deterministic):
             self._first_call.prepare(job, self._modules, *tensors)
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
-        return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every)
+        return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every, job.outside)
 
     @without_autocast
     @torch.no_grad()

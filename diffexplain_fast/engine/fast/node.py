@@ -1,11 +1,14 @@
 """The trajectory as one autograd node, whose backward runs when its images are differentiated."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from diffexplain_fast.engine.checkpointing import EDITED, apart_from_checkpoint
+from diffexplain_fast.engine.fast.outside import Outside
 from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.frozen import check_thawed, has_gradient, unhooked
 from diffexplain_fast.models.watch import Watch
@@ -24,6 +27,7 @@ def sample_images(
     text: Sequence[Tensor],
     shifts: Sequence[Tensor],
     weights: Sequence[Tensor] = (),
+    outside: Outside | None = None,
 ) -> Tensor:
     """Run a call, and return images [B, 3, H, W] with one autograd node before them.
 
@@ -36,29 +40,40 @@ def sample_images(
         watch: notices edits of the models; an edit before the backward raises.
         start: this, ``text`` and ``shifts`` are those of ``Trajectory.forward``.
         weights: parameters of the models that get a gradient; the runner reads them in the models.
+        outside: finds more tensors that get a gradient while the runner runs the call; None where there are none.
     """
-    return _Sampled.apply(runner, again, watch, (len(text), len(weights)), start, *text, *shifts, *weights)
+    with torch.no_grad(), apart_from_checkpoint():
+        images = runner.forward(start, text, shifts)
+    weights = [*weights, *(() if outside is None else outside.settled())]
+    call = _Call(runner, again, watch, images)
+    return _Sampled.apply(call, (len(text), len(weights)), start, *text, *shifts, *weights)
+
+
+class _Call(NamedTuple):
+    """A call that has run; see ``sample_images``."""
+
+    runner: Runner
+    again: Again
+    watch: Watch
+    images: Tensor
 
 
 class _Sampled(TensorFunction):
     @staticmethod
     def forward(
         ctx: Context,
-        runner: Runner,
-        again: Again,
-        watch: Watch,
+        call: _Call,
         counts: tuple[int, int],
         start: Tensor,
         *inputs: Tensor,
     ) -> Tensor:
-        ctx.runner, ctx.again, ctx.watch, ctx.text = runner, again, watch, counts[0]
+        ctx.runner, ctx.again, ctx.watch, ctx.text = call.runner, call.again, call.watch, counts[0]
         ctx.first_weight = 1 + len(inputs) - counts[1]
         # Autograd returns saved weights as other objects than those in the models.
         ctx.weights = inputs[ctx.first_weight - 1 :]
         # Saved to notice a change in place, to let a second derivative raise, and to run the call again.
         ctx.save_for_backward(start, *inputs)
-        with apart_from_checkpoint():
-            return runner.forward(start, inputs[: ctx.text], inputs[ctx.text : ctx.first_weight - 1])
+        return call.images
 
     @staticmethod
     @_disable_dynamo  # as in the call: the caller's compiled function may run the backward too
@@ -71,9 +86,9 @@ class _Sampled(TensorFunction):
         check_thawed(ctx.weights)
         with apart_from_checkpoint(), unhooked(ctx.weights):
             if runner is None:
-                pairs = zip(saved[: ctx.first_weight], ctx.needs_input_grad[4:], strict=False)
+                pairs = zip(saved[: ctx.first_weight], ctx.needs_input_grad[2:], strict=False)
                 leaves = [tensor.detach().requires_grad_(want) for tensor, want in pairs]
                 tensors = leaves[0], leaves[1 : ctx.text + 1], leaves[ctx.text + 1 :]
                 runner = ctx.again(*tensors)
                 runner.forward(*tensors)
-            return None, None, None, None, *runner.backward(dimages)
+            return None, None, *runner.backward(dimages)

@@ -82,7 +82,8 @@ class Retrying:
         """Return images; see ``Runner``.
 
         Raises:
-            NonFiniteError: the call is not finite in the wider dtype either.
+            NonFiniteError: the call is not finite in the wider dtype either, or the models read a tensor of the caller
+                that requires grad, which is not read by their copies.
         """
         self._tensors = start, text, shifts
         try:
@@ -115,6 +116,8 @@ class Retrying:
 
     def _again(self, failure: NonFiniteError) -> Tensor:
         """Run the forward in the wider dtype; return images in the dtype of the first attempt."""
+        if self._job.outside.leaves:
+            raise failure
         start, text, shifts = self._tensors
         what = f"{str(failure).partition(';')[0]}: the call runs again in {self._wider.dtype}"
         warnings.warn(what, RuntimeWarning, stacklevel=2)

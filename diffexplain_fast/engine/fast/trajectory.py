@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from diffexplain_fast.engine.fast.draws import Draws
+from diffexplain_fast.engine.fast.outside import Outside
 from diffexplain_fast.engine.fast.sums import Sums
 from diffexplain_fast.engine.float16 import Finite, divided, scale_of, scaled
 from diffexplain_fast.engine.gradients import Differentiated
@@ -52,6 +53,7 @@ class Job:
         trained: parameters of denoiser and decoder that get a gradient.
         step_impl: implementation of ``ops.guided_step``.
         draws: random numbers of the user's own modules, the same whenever a part of the call runs again.
+        outside: the caller's tensors that the user's own modules read; those found in the forward get a gradient.
     """
 
     denoiser: Denoiser
@@ -69,6 +71,7 @@ class Job:
     trained: Trained = NOT_TRAINED
     step_impl: str = "auto"
     draws: Draws = field(default_factory=Draws)
+    outside: Outside = field(default_factory=Outside)
 
 
 class Trajectory:
@@ -90,6 +93,7 @@ class Trajectory:
             shifts: the denoiser's time shifts in one list, equally many for each step.
         """
         job = self._job
+        job.outside.begin(start, *text, *shifts)
         inputs = [leaf.detach().requires_grad_(job.recording and leaf.requires_grad) for leaf in (*text, *shifts)]
         self._text, self._shifts, self._leaves = inputs[: len(text)], inputs[len(text) :], [*inputs, *job.trained.unet]
         self._memory = memory = Memory({*job.held, *map(storage_key, self._leaves)}, job.on_running_out)
@@ -100,7 +104,8 @@ class Trajectory:
         finite = Finite("forward", text[0].dtype)
         for i in range(len(job.schedule.steps)):
             # Where only the decoder is trained, no step has a gradient.
-            recorded = job.recording and i >= job.mode.first_step and (sample_grad or leaf_grad)
+            possible = i >= job.mode.first_step
+            recorded = possible and (sample_grad or leaf_grad)
             level = LEVELS[job.levels[i]]
             sample = sample.detach().requires_grad_(sample_grad)
             before = None if before is None else before.detach().requires_grad_(sample_grad)
@@ -108,23 +113,24 @@ class Trajectory:
             with record_function(f"step {i + 1}"):
                 outputs, kept = memory.forward(step, level, recorded)
             finite.note(_step_name(job, i), outputs)
-            if recorded:
+            if recorded or (possible and job.outside.leaves):
                 memory.steps.append(KeptStep(sample, before, kept))
                 sample_grad = True
             sample, before = outputs[0], outputs[1] if len(outputs) == 2 else None
         self._clean = sample.detach().requires_grad_(sample_grad)
         level = LEVELS[job.levels[-1]]
-        decoder = functools.partial(_decoder(job), self._clean)
+        decoder = functools.partial(_decoder(job, sample_grad), self._clean)
         with record_function("decoder"):
-            images, kept = memory.forward(decoder, level, job.recording)
+            images, kept = memory.forward(decoder, level, job.recording or sample_grad)
         self._images = [] if kept is None else [kept]
         finite.note("the decoder", [images])
         return images.detach(), finite
 
     def backward(self, dimages: Tensor) -> tuple[list[Tensor | None], Finite]:
-        """Return the gradients of start latents, text, time shifts and trained weights, and a deferred check as above.
+        """Return the gradients of all inputs, and a deferred check as above.
 
-        A gradient is None if it is not wanted, and for a weight that no recorded step reaches.
+        These are start latents, text, time shifts, trained weights and ``Outside.leaves``. A gradient is None if it is
+        not wanted, and for a weight that no recorded step reaches.
 
         Args:
             dimages: gradient of the images.
@@ -133,33 +139,39 @@ class Trajectory:
         finite = Finite("backward", leaves[0].dtype)
         finite.note("the loss", [dimages])
         scale = scale_of([dimages], dimages.dtype)
-        decoder, level = functools.partial(_decoder(job), self._clean), LEVELS[job.levels[-1]]
-        inputs = [tensor for tensor in (self._clean, *job.trained.vae) if tensor.requires_grad]
+        decoder, level = _decoder(job, self._clean.requires_grad), LEVELS[job.levels[-1]]
+        decoder, read = functools.partial(decoder, self._clean), job.outside.leaves
+        inputs = [tensor for tensor in (self._clean, *job.trained.vae, *read) if tensor.requires_grad]
         with record_function("decoder, backward"):
-            grads = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)])
+            grads = memory.backward(decoder, level, self._images, inputs, [scaled(dimages, scale)], bool(read))
         by_input = dict(zip(map(id, inputs), grads, strict=True))
         adjoints = _divided([by_input.get(id(self._clean)), None], scale)
         decoded = _divided([by_input.get(id(weight)) for weight in job.trained.vae], scale)
         finite.note("the decoder", [*adjoints, *decoded])
-        sums = Sums(leaves)
+        sums = Sums([*leaves, *read])
+        sums.add({id(tensor): by_input.get(id(tensor)) for tensor in read}, scale)
         first = len(job.schedule.steps) - len(memory.steps)
         for i in reversed(range(first, len(job.schedule.steps))):
             sample, before, graph = memory.steps.pop()
             kept, graph = [] if graph is None else [graph], None
             scale = scale_of([adjoint for adjoint in adjoints if adjoint is not None], leaves[0].dtype)
             cotangents = [None if adjoint is None else scaled(adjoint, scale) for adjoint in adjoints]
-            inputs = [tensor for tensor in (sample, before, *leaves) if tensor is not None and tensor.requires_grad]
+            inputs = [
+                tensor for tensor in (sample, before, *leaves, *read) if tensor is not None and tensor.requires_grad
+            ]
             step = self._step_function(i, sample, before)
             with record_function(f"step {i + 1}, backward"):
-                grads = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents)
+                grads = memory.backward(step, LEVELS[job.levels[i]], kept, inputs, cotangents, bool(read))
             by_input = dict(zip(map(id, inputs), grads, strict=True))
             sums.add(by_input, scale)
             adjoints = _divided([by_input.get(id(tensor)) for tensor in (sample, before)], scale)
             adjoints[0] = torch.zeros_like(sample) if adjoints[0] is None else adjoints[0]
             finite.note(_step_name(job, i), [*adjoints, *grads])
+        job.outside.close()
         totals = sums.totals()
         finite.note("the sum over the steps", totals)
-        return [adjoints[0] if self._start_grad else None, *totals, *decoded], finite
+        own, others = totals[: len(leaves)], totals[len(leaves) :]
+        return [adjoints[0] if self._start_grad else None, *own, *decoded, *others], finite
 
     def _step_function(self, i: int, sample: Tensor, before: Tensor | None) -> Callable[[Level], tuple[Tensor, ...]]:
         """Return a step as a function of its storage level."""
@@ -186,7 +198,11 @@ class Trajectory:
         if job.split_guidance and recorded and (job.mode.detached or not sample.requires_grad):
             output = split_guidance(job.denoiser, rows, text, shifts, level)
         else:
-            output = job.draws.alike(job.denoiser, i, own_module(job.denoiser))(rows, text, shifts, level)
+            own, moving = own_module(job.denoiser), sample.requires_grad and not job.mode.detached
+            denoiser: Callable[..., Tensor] = job.denoiser
+            if i >= job.mode.first_step:
+                denoiser = job.outside.aware(denoiser, i, own, job.trained.unet, moving)
+            output = job.draws.alike(denoiser, i, own)(rows, text, shifts, level)
         if job.guidance_rescale:
             unconditional, conditional = output.to(sample.dtype).chunk(2)
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)
@@ -198,8 +214,10 @@ class Trajectory:
         return (following,) if step.data is None else (following, data)
 
 
-def _decoder(job: Job) -> Callable[[Tensor, Level], Tensor]:
-    return job.draws.alike(job.decoder, "decoder", own_module(job.decoder))
+def _decoder(job: Job, moving: bool) -> Callable[[Tensor, Level], Tensor]:
+    own = own_module(job.decoder)
+    decoder = job.outside.aware(job.decoder, "decoder", own, job.trained.vae, moving)
+    return job.draws.alike(decoder, "decoder", own)
 
 
 def split_guidance(

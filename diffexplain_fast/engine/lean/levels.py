@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from diffexplain_fast.engine.lean.shelf import Shelf
-from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
+from diffexplain_fast.ops._autograd import Context, first_order
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,15 @@ these the denoiser's output for unconditional rows that get no gradient, one lat
 """
 
 
-def run(
-    level: Level, function: Callable[..., Tensor], *tensors: Tensor | None, trained: Sequence[Tensor] = ()
-) -> Tensor:
+_Some = TypeVar("_Some", Tensor, tuple[Tensor, Tensor])
+
+
+def run(level: Level, function: Callable[..., _Some], *tensors: Tensor | None, trained: Sequence[Tensor] = ()) -> _Some:
     """Call a function of tensors, keeping its inner tensors or only its arguments.
 
     Args:
         level: says which of the two.
-        function: function to call.
+        function: function to call, with one result or two.
         *tensors: arguments of the function.
         trained: parameters that the function reads beside its arguments and that get a gradient.
     """
@@ -122,26 +124,34 @@ def run(
     return _Recomputed.apply(function, len(tensors), *tensors, *trained)
 
 
-class _Recomputed(TensorFunction):
+class _Recomputed(torch.autograd.Function):
     """A function that keeps its arguments and runs again in the backward; nothing in it is random."""
 
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, function: Callable[..., _Some], *rest: object) -> _Some: ...
+
     @staticmethod
-    def forward(ctx: Context, function: Callable[..., Tensor], count: int, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Context, function: Callable[..., _Some], count: int, *tensors: Tensor | None) -> _Some:
         ctx.function, ctx.count, ctx.trained = function, count, tensors[count:]
         ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
         return function(*tensors[:count])
 
     @staticmethod
     @first_order("the sampler's block")
-    def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, saved: tuple[Tensor, ...], *dys: Tensor | None) -> tuple[Tensor | None, ...]:
         wanted, count = ctx.needs_input_grad[2:], ctx.count
         leaves = [
             None if tensor is None else tensor.detach().requires_grad_(want)
             for tensor, want in zip(saved[:count], wanted[:count], strict=True)
         ]
         with torch.enable_grad():
-            out = ctx.function(*leaves)
+            results = ctx.function(*leaves)
+        outs = (results,) if isinstance(results, Tensor) else results
+        pairs = [(out, dy) for out, dy in zip(outs, dys, strict=True) if dy is not None]
         every = (*leaves, *ctx.trained)  # trained parameters are no copies, because the function reads the originals
         inputs = [leaf for leaf, want in zip(every, wanted, strict=True) if want and leaf is not None]
-        grads = iter(torch.autograd.grad(out, inputs, dy))
+        grads = iter(torch.autograd.grad([out for out, _ in pairs], inputs, [dy for _, dy in pairs]))
         return None, None, *(next(grads) if want else None for want in wanted)

@@ -11,7 +11,7 @@ from diffexplain_fast.engine.lean.norms import group_normed
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import add_product, conv, known, linear, norm, silu
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError
-from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
+from diffexplain_fast.ops._autograd import Context, PairFunction, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.raw import RawOps
@@ -99,6 +99,13 @@ class Resnet:
             x, skip = torch.cat([x, skip], 1), None
         return _Resnet.apply(channels_last(x), None if skip is None else channels_last(skip), shift, self, level)
 
+    def forked(self, x: Tensor, shift: Tensor | None, level: Level) -> tuple[Tensor, Tensor]:
+        """Return the same for one tensor, and the tensor itself for a skip connection.
+
+        The first norm adds the gradient of the skip connection, which autograd would do in a launch of its own.
+        """
+        return _Forked.apply(channels_last(x), None, shift, self, level)
+
 
 class _Resnet(TensorFunction):
     @staticmethod
@@ -118,27 +125,58 @@ class _Resnet(TensorFunction):
     @staticmethod
     @first_order("the sampler's residual block")
     def backward(ctx: Context, saved: tuple[Tensor, ...], dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept = saved
-        block, dy = ctx.block, channels_last(dy)
-        h = kept.pop() if kept else _hidden(block, x, skip, (mean1, rstd1))
-        if block.scale != 1.0:
-            dy = dy / block.scale
-        norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
-        da = channels_last(block.conv2.backward(dy, h.shape))
-        dh, _ = raw.group_norm_bwd(da, h, None, rows, norm2.weight, norm2.bias, mean2, rstd2, norm2.groups, True)
-        dshift = None
-        if shift is not None and ctx.needs_input_grad[2]:
-            dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
-        width = x.shape[1] + (0 if skip is None else skip.shape[1])
-        da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
-        if block.shortcut is None:  # and then there is no skip connection
-            return raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy), None, dshift, None, None
-        dx, dskip = raw.group_norm_bwd(
-            da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True
-        )
-        for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
-            add_product(_pixels(half), _pixels(dy), weight)
-        return dx, None if skip is None else dskip, dshift, None, None
+        return *_gradients(ctx, saved, dy, None), None, None
+
+
+class _Forked(PairFunction):
+    """The block's output, and its input for what else reads it; the arguments are those of ``_Resnet``."""
+
+    @staticmethod
+    def forward(
+        ctx: Context, x: Tensor, skip: Tensor | None, shift: Tensor | None, block: Resnet, level: Level
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        return _Resnet.forward(ctx, x, skip, shift, block, level), x[:]  # ``view_as`` loses the layout of one image
+
+    @staticmethod
+    @first_order("the sampler's residual block")
+    def backward(
+        ctx: Context, saved: tuple[Tensor, ...], dy: Tensor | None, beside: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return beside, None, None, None, None
+        return *_gradients(ctx, saved, dy, beside), None, None
+
+
+def _gradients(
+    ctx: Context, saved: tuple[Tensor, ...], dy: Tensor, beside: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of x, skip and shift; ``beside`` is another gradient of x, given only without a skip."""
+    x, skip, shift, rows, mean1, rstd1, mean2, rstd2, *kept = saved
+    block, dy = ctx.block, channels_last(dy)
+    h = kept.pop() if kept else _hidden(block, x, skip, (mean1, rstd1))
+    if block.scale != 1.0:
+        dy = dy / block.scale
+    norm1, norm2, raw, entering = block.norm1, block.norm2, block.raw, block.entering
+    da = channels_last(block.conv2.backward(dy, h.shape))
+    dh, _ = raw.group_norm_bwd(da, h, None, rows, norm2.weight, norm2.bias, mean2, rstd2, norm2.groups, True)
+    dshift = None
+    if shift is not None and ctx.needs_input_grad[2]:
+        dshift = dh.sum((2, 3), dtype=mean1.dtype).sum_to_size(shift.shape).to(shift.dtype)
+    width = x.shape[1] + (0 if skip is None else skip.shape[1])
+    da = channels_last(block.conv1.backward(dh, torch.Size((len(x), width, *x.shape[2:]))))
+    beside = None if beside is None else channels_last(beside)
+    if block.shortcut is None:  # and then there is no second tensor
+        dx = raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, dy, beside)
+        return dx, None, dshift
+    if beside is not None:  # nor is there one here
+        dx, dskip = raw.group_norm_bwd_add(da, x, entering, norm1, mean1, rstd1, True, beside), None
+    else:
+        arguments = (da, x, skip, entering, norm1.weight, norm1.bias, mean1, rstd1, norm1.groups, True)
+        dx, dskip = raw.group_norm_bwd(*arguments)
+    for half, weight in _halves(dx, None if skip is None else dskip, block.shortcut):
+        add_product(_pixels(half), _pixels(dy), weight)
+    return dx, None if skip is None else dskip, dshift
 
 
 def _first_half(block: Resnet, x: Tensor, skip: Tensor | None, level: Level) -> tuple[Tensor, Tensor, Tensor]:

@@ -161,7 +161,7 @@ class _Enter(PairFunction):
             y, mean, rstd, around = group_normed_copy(level, raw, x, entering, norm, False, transformer.offset)
         else:
             y, mean, rstd = group_normed(level, raw, x, None, entering, norm, False)
-            around = x.view_as(x)
+            around = x[:]  # ``view_as`` would lose the layout of one image
         ctx.save_for_backward(x, mean, rstd)
         ctx.transformer = transformer
         return y, around

@@ -204,12 +204,12 @@ class LeanUNet:
         skips = [x]
         for stage in self.down:
             for resnet, transformer in stage.layers:
-                x = _attended(_residual(level, resnet, x, None, next(time)), transformer, pairs, level)
+                x = _attended(self._forked(level, resnet, skips, next(time)), transformer, pairs, level)
                 skips.append(x)
             if stage.down is not None:
                 x = channels_last(stage.down(x))
                 skips.append(x)
-        x = _residual(level, self.middle[0], x, None, next(time))
+        x = self._forked(level, self.middle[0], skips, next(time))
         for transformer, resnet in zip(self.attention, self.middle[1:], strict=True):
             x = _residual(level, resnet, _attended(x, transformer, pairs, level), None, next(time))
         for stage in self.up:
@@ -224,6 +224,13 @@ class LeanUNet:
         x = group_norm_silu(x, group.weight, group.bias, group.groups, group.eps, impl=impl)
         out = self.last(x)
         return out if len(out) == rows else out.repeat(rows // len(out), 1, 1, 1)
+
+    def _forked(self, level: Level, resnet: Resnet, skips: list[Tensor], shift: Tensor) -> Tensor:
+        """Run a residual block on the last tensor so far, which is the last skip connection too."""
+        if not self.raw.adds_in_products:
+            return _residual(level, resnet, skips[-1], None, shift)
+        out, skips[-1] = run(level, functools.partial(resnet.forked, level=level), skips[-1], shift)
+        return out
 
 
 def _owed_behind(resnet: Resnet, transformer: Transformer | None, owed: Owed, last: bool) -> Owed:

@@ -98,6 +98,7 @@ class Memory:
         kept: list[Kept],
         inputs: Sequence[Tensor],
         cotangents: Sequence[Tensor | None],
+        retain: bool = False,
     ) -> Sequence[Tensor | None]:
         """Return the gradients of a part's inputs, None for an input that the outputs do not depend on.
 
@@ -107,19 +108,21 @@ class Memory:
             kept: what the part kept, if anything; emptied, so that nothing else holds the graph.
             inputs: tensors that get a gradient.
             cotangents: cotangents of the outputs; None for an output that nothing depends on.
+            retain: leave the graph usable, a part of which is the caller's and belongs to other parts of the call too.
 
         Raises:
             torch.OutOfMemoryError: the part does not fit even when it is alone at the leanest level.
         """
         if not self.ran_out:
             try:
-                return _gradients(_graph_of(kept.pop() if kept else Kept(None), part, level), inputs, cotangents)
+                graph = _graph_of(kept.pop() if kept else Kept(None), part, level)
+                return _gradients(graph, inputs, cotangents, retain)
             except torch.OutOfMemoryError:
                 if self._tell is None:
                     raise
             self._let_go()
         kept.clear()
-        return _gradients(_graph_of(Kept(None), part, _LEANEST), inputs, cotangents)
+        return _gradients(_graph_of(Kept(None), part, _LEANEST), inputs, cotangents, retain)
 
     def _let_go(self) -> None:
         self.ran_out = True
@@ -154,14 +157,17 @@ def _graph_of(kept: Kept, part: Callable[[Level], Outputs], level: Level) -> _Gr
         return _Graph(part(level if kept.shelf is None else level.on(kept.shelf.again())), None)
 
 
-def _gradients(graph: _Graph, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+def _gradients(
+    graph: _Graph, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], retain: bool
+) -> Sequence[Tensor | None]:
     outputs, stored = graph
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
     pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
     if stored is not None:
         stored.fetch()
     try:
-        return torch.autograd.grad([out for out, _ in pairs], inputs, [dy for _, dy in pairs], allow_unused=True)
+        outs, dys = [out for out, _ in pairs], [dy for _, dy in pairs]
+        return torch.autograd.grad(outs, inputs, dys, retain_graph=retain, allow_unused=True)
     finally:
         if stored is not None:
             stored.free()

@@ -75,7 +75,7 @@ def attribute(
     rows, nulls = _rows(work), [one.null for one in work]
     same = [next(j for j in range(i + 1) if torch.equal(pixels[j], pixels[i])) for i in range(len(pixels))]
     effects = effects_of(rows, nulls, same)
-    pairs = chosen_pairs(taxonomy.concepts, effects, beam_width)
+    pairs = chosen_pairs(taxonomy.concepts, effects, beam_width, lab.drawing.wording)
     for one in telling.each("joint", work):
         _draw_pairs(lab, one, pairs)
     flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]

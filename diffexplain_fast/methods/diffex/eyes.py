@@ -8,7 +8,7 @@ from torch import Tensor
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex.errors_of_denoiser import LEVELS, denoiser_errors
-from diffexplain_fast.methods.diffex.kinds import slot_of
+from diffexplain_fast.methods.diffex.phrases import said_by
 from diffexplain_fast.methods.diffex.scene import Job, Read, Scene, same_word
 from diffexplain_fast.methods.diffex.verdict import Verdict, verdict_of
 from diffexplain_fast.models.seeing import Captioner, Similarity
@@ -31,13 +31,13 @@ class Eye(Protocol):
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
 
 
-def values_of(*taxonomies: Taxonomy | None) -> Values:
-    """Return the words of every slot of taxonomies, as the first taxonomy that has a word spells it."""
+def values_of(wording: Wording, *taxonomies: Taxonomy | None) -> Values:
+    """Return the words of every slot of taxonomies and their phrases, as the first one that has a word spells it."""
     found: Values = {}
     for concept in (concept for taxonomy in taxonomies if taxonomy is not None for concept in taxonomy.concepts):
-        words = found.setdefault(slot_of(concept), [])
-        if not any(same_word(concept.word, word) for word in words):
-            words.append(concept.word)
+        for slot, said in said_by(concept, wording).items():
+            if not any(same_word(said, word) for word in found.setdefault(slot, [])):
+                found[slot].append(said)
     return found
 
 

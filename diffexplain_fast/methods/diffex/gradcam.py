@@ -13,6 +13,7 @@ from diffexplain_fast.errors import describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.hooked import uncompiled
 from diffexplain_fast.models.layers import runs_hooks
+from diffexplain_fast.models.undisturbed import undisturbed
 from diffexplain_fast.targets import ClassLogit, ClassProbability, as_target
 
 
@@ -40,7 +41,13 @@ def scores(classifier: Classifier, target: object) -> Callable[[Tensor], Tensor]
     if not isinstance(classifier, Classifier):
         raise wrong_type("classifier", "a Classifier (wrap a module: Classifier(module, labels=[...]))", classifier)
     bound = as_target(target).bind(classifier)
-    return lambda pixels: bound(classifier.respond(pixels, bound.layers))
+
+    def score(pixels: Tensor) -> Tensor:
+        response = classifier.respond(pixels, bound.layers)
+        with undisturbed(classifier.modules, bound):
+            return bound(response)
+
+    return score
 
 
 def gradcam(classifier: Classifier, pixels: Tensor, target: object, layer: str | nn.Module | None = None) -> np.ndarray:

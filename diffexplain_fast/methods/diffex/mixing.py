@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex.eyes import values_of
-from diffexplain_fast.methods.diffex.kinds import kind_of, slot_of
+from diffexplain_fast.methods.diffex.kinds import kind_of
+from diffexplain_fast.methods.diffex.phrases import said_by
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -13,10 +14,13 @@ def wording_for(taxonomy: Taxonomy, shipped: Shipped) -> Wording:
     """Return the wording that ships, with words beside it where it does not know all; or words alone.
 
     Words are found and replaced alone where nothing ships, and where it knows no category; except for a category that
-    acts on a thing, because only the wording that ships says which thing is there.
+    acts on a thing, because only the wording that ships says which thing is there. A phrase that it reads is its own.
     """
-    known, asked = values_of(shipped.taxonomy).keys(), values_of(taxonomy).keys()
-    if shipped.wording is None or not any(slot in known or kind_of(slot).parts for slot in asked):
+    if shipped.wording is None:
+        return PlainWording(taxonomy)
+    asked = {slot for concept in taxonomy.concepts for slot in said_by(concept, shipped.wording)}
+    known = values_of(shipped.wording, shipped.taxonomy).keys()
+    if not any(slot in known or kind_of(slot).parts for slot in asked):
         return PlainWording(taxonomy)
     return shipped.wording if asked <= known else MixedWording(shipped.wording, known, taxonomy)
 
@@ -32,7 +36,7 @@ class MixedWording:
 
     def __init__(self, own: Wording, known: Collection[str], taxonomy: Taxonomy) -> None:
         self.placebos = own.placebos
-        others = [concept for concept in taxonomy.concepts if slot_of(concept) not in known]
+        others = [concept for concept in taxonomy.concepts if not said_by(concept, own).keys() <= set(known)]
         self._own, self._known, self._others = own, known, PlainWording(others)
         nothing, single = own.said(""), [concept.word for concept in others if len(concept.word.split()) == 1]
         # A word of both is the wording's where a caption has it; of words such as "red hat" it would read a part.
@@ -59,6 +63,10 @@ class MixedWording:
     def region(self, word: str, category: str) -> str | None:
         """Return the text that asks a segmenter for a word of a slot, None for one that is nowhere."""
         return (self._own if category in self._known else self._others).region(word, category)
+
+    def parts(self, phrase: str) -> dict[str, str]:
+        """Return what a phrase says of several slots at once, {} for any other text."""
+        return self._own.parts(phrase)
 
     def _parted(self, text: str) -> tuple[str, dict[str, str]]:
         """Return a caption without the words that only the other categories know, and these words by slot."""

@@ -4,8 +4,9 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from diffexplain_fast.methods.diffex.kinds import slot_of
+from diffexplain_fast.evidence.shipped import Wording
 from diffexplain_fast.methods.diffex.nulls import Null
+from diffexplain_fast.methods.diffex.phrases import said_by
 from diffexplain_fast.methods.diffex.several import Measured, mean_of
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Interaction
@@ -17,8 +18,10 @@ Found = Mapping[Names, Sequence[Trial]]
 """Names of concepts to their trials on one picture."""
 
 
-def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: int) -> list[tuple[Concept, Concept]]:
-    """Return the pairs of concepts that are worth drawing, of which neither replaces the other; see ``slot_of``.
+def chosen_pairs(
+    concepts: Sequence[Concept], effects: Sequence[Effect], width: int, wording: Wording
+) -> list[tuple[Concept, Concept]]:
+    """Return the pairs of concepts that are worth drawing, of which neither replaces the other; see ``said_by``.
 
     All of them where there are at most width^2. Otherwise those of a concept among the ``width`` strongest with any
     other one, the largest sum of sizes first: a partner is never dropped for doing nothing alone. Concepts without any
@@ -29,12 +32,14 @@ def chosen_pairs(concepts: Sequence[Concept], effects: Sequence[Effect], width: 
         concepts: that were measured.
         effects: of them.
         width: of the beam, at least 1.
+        wording: of the captions.
     """
     sizes = {effect.concept: abs(effect.effect) for effect in effects}
     edited = {effect.concept for effect in effects if not effect.screened}
     drawn = {effect.concept for effect in effects if effect.n} or edited
     known = [concept for concept in concepts if concept.name in drawn]
-    pairs = [(a, b) for a, b in itertools.combinations(known, 2) if slot_of(a) != slot_of(b)]
+    said = {concept.name: said_by(concept, wording).keys() for concept in known}
+    pairs = [(a, b) for a, b in itertools.combinations(known, 2) if not said[a.name] & said[b.name]]
     if len(pairs) > width**2:
         kept = {concept.name for concept in sorted(known, key=lambda c: -sizes[c.name])[:width]}
         pairs = [(a, b) for a, b in pairs if a.name in kept or b.name in kept]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.inversion import Inversion
 from diffexplain_fast.evidence.shipped import Wording
-from diffexplain_fast.methods.diffex.kinds import slot_of
+from diffexplain_fast.methods.diffex.phrases import said_by
 from diffexplain_fast.taxonomy import Concept
 
 Noted = tuple[str, int, int, tuple[float, ...]]
@@ -21,7 +21,7 @@ class Job(NamedTuple):
 
     Attributes:
         concepts: that the picture is to show.
-        changes: slot to word, of those concepts; see ``kinds.slot_of``.
+        changes: slot to word, of those concepts, as far as the picture does not show them; see ``phrases.said_by``.
         caption: of the picture as it is to be.
     """
 
@@ -86,12 +86,21 @@ def same_word(one: str | None, other: str | None) -> bool:
 
 
 def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:
-    """Return the job of showing concepts, None where the caption says them already or cannot say them together."""
-    changes = {slot_of(concept): concept.word for concept in concepts}
-    if len(changes) < len(concepts):
+    """Return the job of showing concepts, None where the caption says one already or cannot say them together.
+
+    Of a phrase only those words are a change that the caption does not say.
+    """
+    said, now = [said_by(concept, wording) for concept in concepts], wording.changed(scene.caption, {})
+    if len({slot for one in said for slot in one}) < sum(map(len, said)):
         return None
-    now = wording.changed(scene.caption, {})
-    for slot, word in changes.items():
-        if same_word(scene.said.get(slot), word) or wording.changed(scene.caption, {slot: word}) == now:
+    changes: dict[str, str] = {}
+    for one in said:
+        new = {
+            slot: word
+            for slot, word in one.items()
+            if not same_word(scene.said.get(slot), word) and wording.changed(scene.caption, {slot: word}) != now
+        }
+        if not new:
             return None
+        changes |= new
     return Job(concepts, changes, wording.changed(scene.caption, changes))

@@ -1,5 +1,7 @@
 """Many concepts are screened by quick edits, and only those that look strongest are edited in full."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,9 @@ from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work
 from diffexplain_fast.records import Json
 
-SCREENED_ABOVE, FINALISTS = 40, 10
-"""Above so many concepts all are screened, and so many of them are edited in full."""
-_AT_ONCE = 32
+SCREENED_ABOVE, FINALISTS, ONE_IN = 40, 10, 10
+"""Above so many concepts all are screened, and so many of them are edited in full, of many one in so many."""
+AT_ONCE = 32
 """Pictures of quick edits that are held at once."""
 
 
@@ -24,24 +26,38 @@ def finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     if len(jobs) <= SCREENED_ABOVE:
         return jobs
     one = max(lab.rows(work.scene, [job]) + redraw_rows(lab.drawing, work.scene, [job]) for job in jobs)
-    if not lab.budget.allows(rows_of_screening(lab.drawing, jobs, _AT_ONCE) + one):
+    if not lab.budget.allows(rows_of_screening(lab.drawing, jobs, AT_ONCE) + one):
         return jobs
 
     def quick() -> Tensor:
-        return torch.cat([_sizes(lab, work, jobs[i : i + _AT_ONCE]) for i in range(0, len(jobs), _AT_ONCE)])
+        return torch.cat([_sizes(lab, work, jobs[i : i + AT_ONCE]) for i in range(0, len(jobs), AT_ONCE)])
 
     names: list[Json] = [job.names[0] for job in jobs]
     sizes = lab.numbers("screening", work.scene, quick, concepts=names)
-    order = sorted(range(len(jobs)), key=lambda i: -abs(sizes[i]))
-    work.screened = {jobs[i].names[0]: sizes[i] for i in order}
-    return [jobs[i] for i in order[:FINALISTS]]
+    work.screened = {jobs[i].names[0]: sizes[i] for i in by_strength(sizes)}
+    return [jobs[i] for i in strongest(sizes)]
+
+
+def by_strength(sizes: Sequence[float]) -> list[int]:
+    """Return the places of effects of quick edits, the largest effect of either sign first."""
+    return sorted(range(len(sizes)), key=lambda i: -abs(sizes[i]))
+
+
+def strongest(sizes: Sequence[float]) -> list[int]:
+    """Return the places of the concepts that are edited in full, by the effects of their quick edits."""
+    return by_strength(sizes)[: finalists_of(len(sizes))]
+
+
+def finalists_of(concepts: int) -> int:
+    """Return how many of so many concepts are edited in full: among more leaves more are stronger by chance."""
+    return max(FINALISTS, concepts // ONE_IN)
 
 
 def expected_rows(lab: Lab, scene: Scene, jobs: list[Job]) -> int:
     """Return about how many rows the edits of jobs take."""
     if len(jobs) <= SCREENED_ABOVE:
         return lab.rows(scene, jobs)
-    return rows_of_screening(lab.drawing, jobs, _AT_ONCE) + lab.rows(scene, jobs[:FINALISTS])
+    return rows_of_screening(lab.drawing, jobs, AT_ONCE) + lab.rows(scene, jobs[: finalists_of(len(jobs))])
 
 
 def _sizes(lab: Lab, work: Work, jobs: list[Job]) -> Tensor:

@@ -101,7 +101,8 @@ def set_up(
     budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
     if wishes.editor == "inpaint" and shipped.segmenter is None:
         raise wrong_value("editor", "an editor that needs no regions, as no segmenter ships here", "inpaint")
-    wording, values = wording_for(taxonomy, shipped), values_of(shipped.taxonomy, taxonomy)
+    wording = wording_for(taxonomy, shipped)
+    values = values_of(wording, shipped.taxonomy, taxonomy)
     cut = _cut_words(taxonomy, wording, pipeline)
     settings: JsonObject = {"taxonomy": taxonomy.to_json(), "seed": seed}
     notes = _notes(Asked(pipeline, classifier, target), pixels, settings, wishes, budget)

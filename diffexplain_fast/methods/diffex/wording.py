@@ -77,6 +77,10 @@ class PlainWording:
         """Return the word itself, None for no word."""
         return word or None
 
+    def parts(self, phrase: str) -> dict[str, str]:
+        """Return {}: a phrase is found and replaced as a whole."""
+        return {}
+
     def _places(self, text: str) -> dict[str, _Place]:
         """Return where a caption says each slot that it says."""
         every = {slot: [p for word in words for p in _places_of(word, text)] for slot, words in self._words.items()}

@@ -24,18 +24,13 @@ _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
 
 
-def can_name(problem: Problem, options: Options) -> bool:
-    """Whether a search is followed by a naming: the target is a class, and the words are not the user's choice."""
-    return problem.plain_class and not options.candidates
-
-
 def name_found(
     problem: Problem, options: Options, found: Start, kept: Kept, drawn: bool = False
 ) -> tuple[Named | None, list[Start]]:
     """Name a prompt without words.
 
     Args:
-        problem: what is explained; see ``can_name``.
+        problem: what is explained; its target is a class.
         options: ``n_tokens`` and ``n_validation`` matter here.
         found: the prompt; looked at again on the validation latents, if it has no score of them.
         kept: results of an interrupted run; extended here.
@@ -51,12 +46,13 @@ def name_found(
         return None, []
     rows = problem.cost.rows
     found = found if found.score is not None else look_again(problem, found, options.n_validation, kept)
-    words = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else []
+    none: tuple[list[str], list[str]] = ([], [])
+    words, others = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else none
     words = words or proposed_words(problem, [found.soft])
     least = max(_LEAST, AS_WELL * score_of(found))
-    texts = tried(problem, options, words, least, kept, drawn)
+    texts = tried(problem, options, words, others, least, kept, drawn)
     if not drawn and has_error(problem.pipeline) and not (texts and score_of(texts[0][1]) >= least):
-        more = telling_words(problem, found.name, found.soft, kept, of_most=True)
+        more, _ = telling_words(problem, found.name, found.soft, kept, of_most=True)
         words, more = [*dict.fromkeys([*words, *more])], [word for word in more if word not in words]
         # Where one of two things is enough, no word fits all pictures.
         texts = with_more(problem, options, texts, [(word,) for word in more[:PROPOSED]], kept, HOPE)
@@ -68,9 +64,9 @@ def name_found(
     if best is not None and is_name:
         said, best = best_in_company(problem, options, texts, least, kept)
         said, best, without = _needed(problem, options, said, best, least, kept)
-    others = replaceable(problem, options, said, best, without, kept) if best is not None and len(without) > 1 else ()
+    spare = replaceable(problem, options, said, best, without, kept) if best is not None and len(without) > 1 else ()
     named = Named(
-        words=[word for word in said if word not in others] if is_name else [],
+        words=[word for word in said if word not in spare] if is_name else [],
         probability=0.0 if best is None else score_of(best),
         prompt_probability=score_of(found),
         pictures=options.n_validation,

@@ -27,8 +27,7 @@ class Options:
         start: "auto" (screened words and the class name, the best first; where they do not suffice, or there are too
             many words, a search with gradients), "screen" (screened words), "gradient" (a search without any word),
             "class_name", "random" (near the mean of the vocabulary), or the words to start from.
-        restarts: further starts, and populations of a search, to try while fewer than ``restart_below`` of the
-            validation images are hits.
+        restarts: further starts, and populations of a search, if fewer than ``restart_below`` of validation are hits.
         budget: what the search of all explanations of a call may spend, as 2000 or "2000 rows" of the denoiser, with
             and without gradient, or "40 s", "5 min" on the wall; None is no limit. It is looked at between batches and
             steps. The best start is validated in any case, one step is taken, and the result is validated and scored
@@ -38,7 +37,8 @@ class Options:
             sampler's; None is half of the sampler's, but at least four. Validation and scores use all steps.
         search_batch: pictures of one call with gradient while many prompts are searched, at least 1.
         restart_below: validation rate in [0, 1] under which the next start is tried.
-        candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels.
+        candidates: words to screen; default every whole word of a small vocabulary, else the classifier's labels. What
+            a search finds after them is named with words of the whole vocabulary.
         normalise_gradient: give the gradient of every token unit root mean square before Adam.
         cosine_schedule: let the step size fall to zero along a cosine.
         word_pull: weight of the pull to the nearest vocabulary tokens (DiffExplainer's nn_loss), at least 0.

@@ -9,7 +9,7 @@ from diffexplain_fast.methods.diffexplainer.album import album_of
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import ask_again
-from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
+from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start
@@ -81,7 +81,7 @@ def name_result(
     """
     best = state.ranking[state.best_attempt]
     is_named = state.named or (best.get("named") and not has_moved(state))
-    if is_named or best.get("origin") not in SEARCHED or not can_name(problem, options):
+    if is_named or best.get("origin") not in SEARCHED or not problem.plain_class:
         return
     best.pop("named", None)
     report = counter(callback, "name")

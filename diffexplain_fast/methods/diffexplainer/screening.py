@@ -58,6 +58,13 @@ def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 
+def with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
+    """Return soft tokens [P, n, d] of which the last is the word at a place of the vocabulary, after neutral ones."""
+    softs = neutral.expand(len(places), -1, -1).clone()
+    softs[:, -1] = problem.pipeline.word_table().detach().float()[places]
+    return softs
+
+
 def with_few_steps(problem: Problem, options: Options) -> Problem:
     """Return the problem with pictures of few denoising steps, for looks at many prompts; see ``search_steps``."""
     usual = problem.sampler.num_inference_steps
@@ -104,15 +111,16 @@ def screen(
     return [Start(word, soft, mean) for word, soft, mean in zip(words[:done], softs[:done], means, strict=True)]
 
 
-def look_again(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
-    """Return a start with its score on ``count`` validation latents."""
+def look_again(problem: Problem, start: Start, count: int, kept: Kept, stage: str = "validation") -> Start:
+    """Return a start with its score on ``count`` latents of a stage."""
 
     @torch.no_grad()
     def score() -> Tensor:
         conditioning = problem.encode_soft(start.soft)
-        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, "validation", count)])
+        return torch.cat([problem.merit(part) for _, part in problem.batches(conditioning, stage, count)])
 
-    each = torch.tensor(kept.scored(["look again", start.name, count], count, score), dtype=torch.float64, device="cpu")
+    key = ["look again", start.name, count, *([] if stage == "validation" else [stage])]
+    each = torch.tensor(kept.scored(key, count, score), dtype=torch.float64, device="cpu")
     return replace(start, score=float(each.mean()), each=each)
 
 

@@ -14,19 +14,18 @@ import torch
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
-from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
+from diffexplain_fast.methods.diffexplainer.budget import SEARCHING, SECOND_LOOKS
 from diffexplain_fast.methods.diffexplainer.dictionary import (
-    plainest_first,
     ranked,
     score_of,
     word_starts,
 )
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import new_ones
-from diffexplain_fast.methods.diffexplainer.naming import can_name, name_found
+from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
-from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text, with_few_steps
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, soft_from_text, with_few_steps
 from diffexplain_fast.methods.diffexplainer.sharpening import sharpened
 from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
 
@@ -34,6 +33,9 @@ _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
 _MEMBERS = 4
 """Words that join a population."""
+_FRESH, _LITTLE = "choice", 0.1
+"""Stage of the latents on which words are compared with a prompt without words, and the mean probability that they may
+lack to it."""
 Report = Callable[[int, int], None]
 """Receives what is done and all there is."""
 
@@ -82,12 +84,13 @@ def choose_starts(
         return [*finalists, *rest, _random_start(problem, n, 0)]
     found = _search(problem, options, finalists[:_MEMBERS], tries, kept, report_search)
     named = list[Start]()
-    drawn, best_word = vocabulary_is_small(pipeline), max(map(score_of, finalists), default=-math.inf)
-    if can_name(problem, options) and not (drawn and score_of(found[0]) <= best_word):
+    drawn = vocabulary_is_small(pipeline) and not options.candidates
+    best_word = max(map(score_of, finalists), default=-math.inf)
+    if problem.plain_class and not (drawn and score_of(found[0]) <= best_word):
         name, named = name_found(problem, options, found[0], kept, drawn)
         found = [replace(found[0], named=name), *found[1:]]
         named = [replace(start, named=name if name and name["words"] else None) for start in named[:1]]
-    return [*_words_first(problem, [*finalists, *named], found), *rest]
+    return [*_words_first(problem, options, [*finalists, *named], found, kept), *rest]
 
 
 def _is_enough(problem: Problem, options: Options, finalists: list[Start]) -> bool:
@@ -118,12 +121,22 @@ def _search(
     return found
 
 
-def _words_first(problem: Problem, words: list[Start], found: list[Start]) -> list[Start]:
-    """Return both, the best first; words go first where a prompt without words beats them by chance only."""
+def _words_first(problem: Problem, options: Options, words: list[Start], found: list[Start], kept: Kept) -> list[Start]:
+    """Return both, the best first; words go before prompts without words that beat them by little, and by chance.
+
+    The best of many texts was lucky on the latents that it was chosen by, so both are looked at on others.
+    """
     both = sorted([*words, *found], key=score_of, reverse=True)
     if not words or not problem.plain_class:
         return both
-    return plainest_first(both, max(words, key=score_of).name)
+    plain, other = max(words, key=score_of), found[0]
+    if beats(other, plain):
+        return both
+    if not (beats(plain, other) or problem.cost.leaves_out(SECOND_LOOKS)):
+        fresh = [look_again(problem, start, options.n_validation, kept, _FRESH) for start in (other, plain)]
+        if beats(*fresh) or score_of(fresh[0]) - score_of(fresh[1]) > _LITTLE:
+            return [other, *(start for start in both if start is not other)]
+    return [plain, *(start for start in both if start is not plain)]
 
 
 def _random_start(problem: Problem, n_tokens: int, index: int) -> Start:

@@ -19,7 +19,7 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
-from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import soft_from_text, with_last
 from diffexplain_fast.methods.diffexplainer.vocabulary import is_whole
 from diffexplain_fast.models.conditioning import Conditioning
 
@@ -72,8 +72,10 @@ class _Samples:
         return tuple(total)
 
 
-def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept, of_most: bool = False) -> list[str]:
-    """Return the words under which the denoiser knows convincing pictures best, the best first.
+def telling_words(
+    problem: Problem, name: str, soft: Tensor, kept: Kept, of_most: bool = False
+) -> tuple[list[str], list[str]]:
+    """Return the words under which the denoiser knows convincing pictures best, and all others that it was asked about.
 
     Args:
         problem: what is explained; its target is a class, and its pipeline has an error (``has_error``).
@@ -83,20 +85,22 @@ def telling_words(problem: Problem, name: str, soft: Tensor, kept: Kept, of_most
         of_most: leave out the third of the samples that a word fits worst: these pictures may show something else.
 
     Returns:
-        At most ``TOLD`` words; none where hardly any picture of the prompt convinces.
+        At most ``TOLD`` words, the best first, and the others by what they promised to the first order; none where
+        hardly any picture of the prompt convinces.
 
     Raises:
         NonFiniteError: an error of the denoiser is NaN or infinite.
     """
     names, key = problem.pipeline.words(), [NAME, name, *["most"] * of_most]
-    told = kept.scored(key, TOLD, lambda: _told(problem, soft, names, of_most))
-    return [names[int(place)] for place in told if place >= 0]
+    told = kept.scored(key, TOLD + _PRESELECTED, lambda: _told(problem, soft, names, of_most))
+    best, asked = ([names[int(place)] for place in part if place >= 0] for part in (told[:TOLD], told[TOLD:]))
+    return best, [word for word in asked if word not in best]
 
 
 @torch.no_grad()
 def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Tensor:
-    """Return the places of words in the vocabulary [TOLD], the best first; -1 after the last of them."""
-    told = torch.full((TOLD,), -1.0, dtype=torch.float64, device="cpu")
+    """Return the places of words in the vocabulary, of the best [TOLD] and of all [_PRESELECTED]; -1 after the last."""
+    told = torch.full((TOLD + _PRESELECTED,), -1.0, dtype=torch.float64, device="cpu")
     pixels = problem.images(problem.encode_soft(soft), NAME, [*range(PICTURES)])
     convincing = problem.promise(problem.scores(pixels)) > 0
     if int(convincing.sum()) < PICTURES // 2 or problem.cost.leaves_out(NAMING):
@@ -104,7 +108,7 @@ def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Te
     samples = _Samples(problem, LatentModels(problem.pipeline, one_shape=False).encode(pixels[convincing]))
     neutral = soft_from_text(problem.pipeline, "a", len(soft))
     chosen = _preselected(samples, soft, neutral, names)
-    softs = {place: _with_last(problem, neutral, [place])[0] for place in chosen}
+    softs = {place: with_last(problem, neutral, [place])[0] for place in chosen}
     usual, gains = samples.errors(neutral, 0, _FEW + _MORE), dict[int, Tensor]()
     for first, count, among in ((0, _FEW, _PRESELECTED), (_FEW, _MORE, _BETTER)):
         for place in sorted(gains, key=lambda place: -_mean(gains[place], of_most))[:among] if gains else chosen:
@@ -115,7 +119,7 @@ def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Te
     known = max(map(len, gains.values()), default=0)
     means = {place: _mean(gain, of_most) for place, gain in gains.items() if len(gain) == known}
     best = [place for place in sorted(means, key=lambda place: -means[place]) if means[place] > 0][:TOLD]
-    told[: len(best)] = torch.tensor(best, dtype=torch.float64, device="cpu")
+    told[[*range(len(best)), *range(TOLD, TOLD + len(chosen))]] = torch.tensor([*best, *chosen]).to(told)
     return told
 
 
@@ -124,7 +128,7 @@ def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[s
     problem, slopes, lowering = samples.problem, samples.slope(neutral), list[Tensor]()
     whole = [place for place, name in enumerate(names) if is_whole(name)]
     for first in range(0, len(whole), _ENCODED):
-        text = problem.encode_soft(_with_last(problem, neutral, whole[first : first + _ENCODED]))
+        text = problem.encode_soft(with_last(problem, neutral, whole[first : first + _ENCODED]))
         pairs = zip(_parts(text), slopes, strict=True)
         lowering.append(
             torch.stack([-part.float().flatten(1) @ slope.float().flatten() for part, slope in pairs]).sum(0)
@@ -140,10 +144,3 @@ def _mean(gains: Tensor, of_most: bool) -> float:
 
 def _parts(text: Conditioning) -> list[Tensor]:
     return [text.prompt_embeds, *([] if text.pooled is None else [text.pooled])]
-
-
-def _with_last(problem: Problem, neutral: Tensor, places: list[int]) -> Tensor:
-    """Return soft tokens [P, n, d] of which the last is the word at a place of the vocabulary, after neutral ones."""
-    softs = neutral.expand(len(places), -1, -1).clone()
-    softs[:, -1] = problem.pipeline.word_table().detach().float()[places]
-    return softs

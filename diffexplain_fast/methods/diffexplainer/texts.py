@@ -1,5 +1,6 @@
 """Texts of words that a prompt's pictures show, drawn to see whether they convince: single words, pairs, and threes."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -25,18 +26,35 @@ HOPE = 0.25
 
 
 def tried(
-    problem: Problem, options: Options, words: list[str], least: float, kept: Kept, drawn: bool
+    problem: Problem, options: Options, words: list[str], others: list[str], least: float, kept: Kept, drawn: bool
 ) -> list[tuple[Words, Start]]:
-    """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be."""
+    """Return the best texts of proposed words with their words: single ones, then pairs, then threes if need be.
+
+    Args:
+        problem: what is explained.
+        options: ``n_tokens`` and ``n_validation`` matter here.
+        words: that pictures show, the most telling first.
+        others: drawn alone where no word of those convinces: pictures show much beside what convinces, and among many
+            words some fit all of it better than the one word that does.
+        least: score from which a text is a name.
+        kept: results of an interrupted run; extended here.
+        drawn: whether all words were drawn alone before.
+    """
 
     def more(texts: list[tuple[Words, Start]], said: Iterable[Words], hope: float) -> list[tuple[Words, Start]]:
         return with_more(problem, options, texts, said, kept, hope)
 
-    words = words[:PROPOSED]
-    texts = [] if drawn else more([], [(word,) for word in words], HOPE)
-    if not texts or score_of(texts[0][1]) < least:
+    def best(texts: list[tuple[Words, Start]]) -> float:
+        return score_of(texts[0][1]) if texts else -math.inf
+
+    words, texts = words[:PROPOSED], list[tuple[Words, Start]]()
+    for alone in () if drawn else (words, others):
+        if best(texts) < least:
+            texts = more(texts, [(word,) for word in alone], HOPE)
+    if best(texts) < least:
+        words = [*dict.fromkeys([*words, *(word for said, _ in texts[:_FINALISTS] for word in said)])]
         texts = more(texts, combinations(words, 2), 0.0)
-    if texts and HOPE <= score_of(texts[0][1]) < least:
+    if HOPE <= best(texts) < least:
         first = texts[0][0]
         texts = more(texts, [(*first, word) for word in words if word not in first], 0.0)
     return texts

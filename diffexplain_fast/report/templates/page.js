@@ -14,6 +14,9 @@ if (field) {
       document.getElementById(entry.dataset.entry).hidden = !fits;
       shown += fits;
     }
+    for (const part of document.querySelectorAll("[data-holds]")) {
+      part.hidden = !part.querySelector(".lines > li:not([hidden])");
+    }
     status.textContent = wanted.length ? `${shown} of ${entries.length} shown` : "";
   };
   field.closest("[hidden]").hidden = false;

@@ -97,7 +97,7 @@ def test_pairs_are_drawn_of_concepts_that_were_edited() -> None:
     for row, concept in zip(rows, concepts, strict=False):
         row.concept, row.success = concept.name, 0.0
     effects = effects_of([*rows, screened_row(0, concepts[2].name, 9.0)], [Null()])
-    ((one, other),) = chosen_pairs(concepts, effects, width=1)
+    ((one, other),) = chosen_pairs(concepts, effects, 1, PlainWording(concepts))
     assert {one.name, other.name} == {"ground:snow", "thing:boat"}
 
 
@@ -140,3 +140,9 @@ def test_a_picture_that_was_only_screened_has_unmeasured_errors() -> None:
     work = Work(SimpleNamespace(index=0), screened={"a": 1.0})  # type: ignore[arg-type]
     measure_nulls(lab, [work], Telling(None, None))  # type: ignore[arg-type]
     assert work.null.left_out and not null.left_out
+
+
+def test_of_many_concepts_one_in_ten_is_edited() -> None:
+    assert [screening.finalists_of(count) for count in (41, 100, 109, 210)] == [10, 10, 10, 21]
+    sizes = [float(i % 7) for i in range(210)]
+    assert len(screening.strongest(sizes)) == 21 and {sizes[i] for i in screening.strongest(sizes)} == {6.0}

@@ -11,6 +11,7 @@ from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.verdict import Verdict
+from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.taxonomy import Concept, Taxonomy
 
@@ -83,7 +84,7 @@ def test_pairs_are_of_concepts_that_some_edit_has_shown() -> None:
 
     def names(verified: dict[str, int]) -> set[frozenset[str]]:
         effects = [Effect(c.name, 1.0, 0.0, 2.0, 0.5, verified.get(c.name, 0), 1.0, 0.5) for c in concepts]
-        return {frozenset((a.word, b.word)) for a, b in chosen_pairs(concepts, effects, 4)}
+        return {frozenset((a.word, b.word)) for a, b in chosen_pairs(concepts, effects, 4, PlainWording(concepts))}
 
     assert names({"a:x": 1, "b:u": 2, "b:v": 1}) == {frozenset("xu"), frozenset("xv")}
     assert len(names({})) == 4  # nothing is verified: all are drawn, and none is believed

@@ -21,7 +21,8 @@ from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.tinyworld.grammar import VOCABULARY
 from diffexplain_fast.tinyworld.rewording import WorldWording, world_taxonomy
 
-SHIPPED = Shipped(world_taxonomy(VOCABULARY), WorldWording(VOCABULARY))
+WORLD_WORDS = WorldWording(VOCABULARY)
+SHIPPED = Shipped(world_taxonomy(VOCABULARY), WORLD_WORDS)
 CLOTHES = {"shirt": ["red", "blue"], "hat": ["red", "green"]}
 FACE = {"face": {"hair": ["blond", "brown"], "eyes": ["blue", "green"]}}
 
@@ -62,7 +63,7 @@ def test_values_below_one_item_replace_each_other_and_those_of_two_items_stand_t
     assert both.names == ("face:blond", "face:green")
     assert job_of(scene, (blond, taxonomy.concept("face:brown")), wording) is None
     effects = [Effect(c.name, 1.0, 0.0, 2.0, 0.5, 1, 1.0, 0.5) for c in taxonomy.concepts]
-    pairs = {frozenset((a.word, b.word)) for a, b in chosen_pairs(taxonomy.concepts, effects, 4)}
+    pairs = {frozenset((a.word, b.word)) for a, b in chosen_pairs(taxonomy.concepts, effects, 4, wording)}
     assert pairs == {frozenset((hair, eyes)) for hair in ("blond", "brown") for eyes in ("blue", "green")}
 
 
@@ -110,6 +111,49 @@ def scene_of(caption: str, wording: Any) -> Scene:
     return Scene(0, pixels, caption, wording.said(caption), torch.zeros(1, 4, 1, 1), pixels)
 
 
+@pytest.mark.parametrize(
+    ("phrase", "parts"),
+    [
+        ("blue striped", {"colour": "blue", "texture": "striped"}),
+        ("A Small red thing on desert with kite", {"size": "small", "colour": "red", "background": "desert"}),
+        ("boat with nothing", {"object": "boat", "companion": "nothing"}),
+        ("blue", {}),
+        ("a blue thing", {}),
+        ("blue animal", {}),
+        ("blue spotted", {}),
+    ],
+)
+def test_a_phrase_says_several_attributes_and_a_group_or_an_unknown_word_none(phrase: str, parts: Any) -> None:
+    found = WORLD_WORDS.parts(phrase)
+    assert found == parts | ({"companion": "kite"} if "kite" in phrase else {})
+    assert PlainWording(dx.Taxonomy(FACE)).parts(phrase) == {}
+    assert WorldWording(["blue"]).parts(phrase) == {}
+
+
+def test_a_phrase_is_a_change_of_what_the_picture_does_not_show() -> None:
+    taxonomy = dx.Taxonomy(
+        {"surface": {"cold": ["blue striped", "green dotted"]}, "mood": ["happy"], "colour": ["red"], "size": ["small"]}
+    )
+    mixed = wording_for(taxonomy, SHIPPED)
+    phrases_alone = dx.Taxonomy({"surface": ["blue striped"]})
+    assert isinstance(mixed, MixedWording) and wording_for(phrases_alone, SHIPPED) is WORLD_WORDS
+    values = values_of(mixed, SHIPPED.taxonomy, taxonomy)
+    assert "surface" not in values and "happy" in values["mood"] and values["colour"].count("blue") == 1
+    blue, green, _, red, small = taxonomy.concepts
+    scene = scene_of("a red striped bird on sea", mixed)
+    job = job_of(scene, (blue,), mixed)
+    assert job is not None and job.changes == {"colour": "blue"} and job.names == (blue.name,)
+    assert job.caption == WORLD_WORDS.changed(scene.caption, {"colour": "blue"})
+    shown = scene_of("a blue striped bird on sea", mixed)
+    assert job_of(shown, (blue,), mixed) is None and job_of(scene, (blue, red), mixed) is None
+    both = job_of(scene, (green, small), mixed)
+    assert both is not None and both.changes == {"colour": "green", "texture": "dotted", "size": "small"}
+    effects = [Effect(concept.name, 1.0, 0.0, 2.0, 0.5, 1, 1.0, 1.0) for concept in taxonomy.concepts]
+    pairs = {frozenset((a.word, b.word)) for a, b in chosen_pairs(taxonomy.concepts, effects, 4, mixed)}
+    assert frozenset(("blue striped", "small")) in pairs and frozenset(("blue striped", "red")) not in pairs
+    assert frozenset(("blue striped", "green dotted")) not in pairs and frozenset(("happy", "small")) in pairs
+
+
 class Pair:
     """A CLIP pair for which every picture is one text."""
 
@@ -128,8 +172,8 @@ class Pair:
 @pytest.mark.parametrize("word", ["snow", "Snow", "SNOW"])
 def test_words_are_the_same_whatever_their_capitals(word: str) -> None:
     taxonomy = dx.Taxonomy({"Scene": [word, "Sea"]})
-    wording, values = wording_for(taxonomy, SHIPPED), values_of(SHIPPED.taxonomy, taxonomy)
-    assert values == values_of(SHIPPED.taxonomy)
+    wording, values = wording_for(taxonomy, SHIPPED), values_of(WORLD_WORDS, SHIPPED.taxonomy, taxonomy)
+    assert values == values_of(WORLD_WORDS, SHIPPED.taxonomy)
     scene = scene_of("A red bird on Sea", wording)
     assert job_of(scene, (taxonomy.concept("Scene:Sea"),), wording) is None
     job = job_of(scene, (taxonomy.concept(f"Scene:{word}"),), wording)
@@ -144,7 +188,7 @@ def test_words_are_the_same_whatever_their_capitals(word: str) -> None:
 
 
 def test_what_a_verifier_misreads_in_the_picture_is_not_held_against_an_edit() -> None:
-    wording, values = WorldWording(VOCABULARY), values_of(SHIPPED.taxonomy)
+    wording, values = WORLD_WORDS, values_of(WORLD_WORDS, SHIPPED.taxonomy)
     scene = scene_of("a small red plain bird on sea with sun", wording)
     job = job_of(scene, (world_taxonomy(VOCABULARY).concept("background:snow"),), wording)
     assert job is not None

@@ -40,10 +40,12 @@ def named_as(
     shown: Sequence[str] = SHOWN,
     exact: Mapping[str, float] | None = None,
     in_most: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Named:
     """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it.
 
-    Texts of ``exact`` convince with theirs. Words ``in_most`` are shown by most pictures, and those ``shown`` by all.
+    Texts of ``exact`` convince with theirs. Words ``in_most`` are shown by most pictures, and those ``shown`` by all;
+    the denoiser was asked about ``others`` too.
     """
 
     def score(text: str) -> float:
@@ -62,7 +64,10 @@ def named_as(
     def by_turns(problem: Problem, options: Options, texts: list[str]) -> Tensor:
         return torch.tensor([score(texts[i % len(texts)]) for i in range(options.n_validation)], dtype=torch.float64)
 
-    monkeypatch.setattr(naming, "telling_words", lambda *_, of_most=False: [*(in_most if of_most else shown)])
+    def telling(*_: Any, of_most: bool = False) -> tuple[list[str], list[str]]:
+        return [*(in_most if of_most else shown)], [*others]
+
+    monkeypatch.setattr(naming, "telling_words", telling)
     monkeypatch.setattr(texts, "screen", screen)
     monkeypatch.setattr(naming, "look_again", look)
     monkeypatch.setattr(replacing, "_scores", by_turns)
@@ -87,6 +92,18 @@ def test_one_of_two_things_that_serve_is_named_though_not_all_pictures_show_it(m
     assert name["words"] == ["desert"] and name["shown"] == ["tree", "house", "blue", "desert"]
     assert named_as(monkeypatch, serve, shown=shown)["words"] == []
     assert named_as(monkeypatch, serve, shown=["blue"], in_most=["desert"])["words"] == ["blue"]
+
+
+def test_a_word_that_others_fit_the_pictures_better_than_is_drawn_too_where_those_do_not_convince(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serve, shown = {frozenset({"desert"}): 0.97}, ["tree", "house"]
+    name = named_as(monkeypatch, serve, shown=shown, others=["blue", "desert"])
+    assert name["words"] == ["desert"] and name["shown"] == shown
+    weak = {frozenset({"desert"}): 0.4, frozenset({"desert", "tree"}): 0.97}
+    assert set(named_as(monkeypatch, weak, shown=shown, others=["blue", "desert"])["words"]) == {"desert", "tree"}
+    enough = {frozenset({"tree"}): 0.7, frozenset({"desert"}): 0.97}
+    assert named_as(monkeypatch, enough, shown=shown, others=["desert"])["words"] == ["tree"]
 
 
 def test_words_of_most_pictures_leave_out_the_third_that_they_fit_worst() -> None:
@@ -161,8 +178,9 @@ def test_words_that_do_not_convince_as_the_prompt_does_name_nothing(
 def test_rows_of_a_naming_are_counted_and_limited() -> None:
     problem, cut = problem_of(Certain()), problem_of(Certain())
     soft = soft_from_text(problem.pipeline, "a boat", 2)
-    words = telling_words(problem, "search 0.0", soft, Kept(cost=problem.cost))
-    assert len(words) == len(set(words)) <= telling.TOLD and set(words) <= set(problem.pipeline.words())
+    words, others = telling_words(problem, "search 0.0", soft, Kept(cost=problem.cost))
+    assert len(words) <= telling.TOLD and len(words + others) <= telling._PRESELECTED
+    assert len(words + others) == len({*words, *others}) and {*words, *others} <= set(problem.pipeline.words())
     known = sum(len(word) >= 3 for word in problem.pipeline.words())
     asked = (1 + min(known, telling._BETTER)) * telling._MORE + (1 + min(known, telling._PRESELECTED)) * telling._FEW
     assert problem.cost.gradient == telling._GRADIENTS
@@ -175,7 +193,7 @@ def test_rows_of_a_naming_are_counted_and_limited() -> None:
 def test_pictures_of_which_hardly_any_convinces_are_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problem_of()
     monkeypatch.setattr(Problem, "promise", lambda self, scores: torch.full_like(scores.score, -1.0))
-    assert telling_words(problem, "search 0.0", soft_from_text(problem.pipeline, "boat", 2), Kept()) == []
+    assert telling_words(problem, "search 0.0", soft_from_text(problem.pipeline, "boat", 2), Kept()) == ([], [])
     assert problem.cost.rows == telling.PICTURES
 
 

@@ -7,10 +7,11 @@ from torch import Tensor
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
+from diffexplain_fast.methods.diffexplainer import starts as choosing
 from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Start, beats, soft_from_text
+from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, soft_from_text
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -52,6 +53,49 @@ def test_screening_ranks_every_whole_word_of_a_small_vocabulary(problem: Problem
         [start.score for start in found[4:-1] if start.name != "boat"],
     ):
         assert scores == sorted(scores, reverse=True), [(start.name, start.score) for start in found]
+
+
+@pytest.mark.parametrize(
+    ("of_words", "of_prompt", "fresh", "first"),
+    [
+        (0.98, 0.99, (0.97, 0.99), "words"),
+        (0.94, 0.99, (0.70, 0.98), "prompt"),
+        (0.99, 0.94, (0.70, 0.98), "prompt"),
+        (0.98, 0.99, (0.85, 0.98), "prompt"),
+        (0.91, 0.99, (0.99, 0.70), "words"),
+        (0.50, 0.99, None, "prompt"),
+        (0.99, 0.40, None, "words"),
+    ],
+    ids=["equal", "lucky", "lucky and before", "not little", "unlucky", "worse", "better"],
+)
+def test_words_go_first_where_a_prompt_beats_them_by_little_on_fresh_latents(
+    problem: Problem,
+    monkeypatch: pytest.MonkeyPatch,
+    of_words: float,
+    of_prompt: float,
+    fresh: tuple[float, float] | None,
+    first: str,
+) -> None:
+    def start(name: str, score: float) -> Start:
+        apart = torch.tensor([0.25, -0.25] * 6) * (1 if name == "words" else -1)  # a gain of .24 is more than chance
+        return Start(name, torch.zeros(1, 2), score, score + apart)
+
+    def look(problem: Problem, one: Start, count: int, kept: Kept, stage: str) -> Start:
+        assert stage != "validation" and count == 12 and fresh is not None
+        return start(one.name, fresh[one.name == "prompt"])
+
+    monkeypatch.setattr(choosing, "look_again", look)
+    words, prompt = start("words", of_words), start("prompt", of_prompt)
+    found = choosing._words_first(problem, Options(), [words], [prompt], Kept())
+    assert [one.name for one in found] == [first, *{"words", "prompt"} - {first}]
+    assert choosing._words_first(problem, Options(), [], [prompt], Kept()) == [prompt]
+
+
+def test_a_fresh_look_draws_other_pictures(problem: Problem) -> None:
+    boat, kept = Start("boat", soft_from_text(problem.pipeline, "boat", 1)), Kept()
+    first, other = look_again(problem, boat, 4, kept), look_again(problem, boat, 4, kept, "choice")
+    assert first.each is not None and other.each is not None and not torch.equal(first.each, other.each)
+    assert torch.equal(look_again(problem, boat, 4, kept).each, first.each)
 
 
 def test_a_screened_score_is_the_target_of_the_start_itself(problem: Problem) -> None:

@@ -1,0 +1,128 @@
+"""Whether edits and an audit agree: the same contrasts of both, and a difference is shown."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import diffexplain_fast as dx
+from diffexplain_fast.results.agreement import agreement_of, correlation_of
+from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.effects import Row
+from tests.auditing import drawn_audit
+from tests.report.test_attribution import attribution
+
+VALUES = ["sea", "snow", "desert", "grass", "night"]
+TAXONOMY = dx.Taxonomy({"background": {"water": ["sea"], "land": VALUES[1:]}, "object": ["fish", "boat"]})
+TRUE = dict(zip(VALUES, [0.0, 1.0, 4.0, -1.0, 0.5], strict=True))
+
+
+def audit_row(concept: str, effect: float, half: float = 0.3, **changes: Any) -> AuditRow:
+    """Return a row of an audit of fish, whose own effect is the effect itself."""
+    numbers = {"p": 0.5, "adjusted_p": 0.5, "finding": False, "role": "none", "asked": effect, "obeyed": None}
+    nothing = dict.fromkeys(
+        ("declared_by", "answered_with", "answered_without", "accuracy_with", "accuracy_without", "tipping_point")
+    )
+    own = {"own_effect": effect, "own_low": effect - half, "own_high": effect + half}
+    given: dict[str, Any] = numbers | nothing | own | {"pictures": 96} | changes
+    return AuditRow("fish", concept, effect, effect - half, effect + half, **given)
+
+
+def audited(**changes: float) -> list[AuditRow]:
+    """Return the rows of an audit with the true contrasts, some of them changed; objects are the target's own group."""
+    middle = float(np.median([*TRUE.values()]))
+    rows = [audit_row(f"background:{v}", TRUE[v] - middle + changes.get(v, 0.0)) for v in VALUES]
+    return [*rows, audit_row("object:fish", 5.0, declared_by="label"), audit_row("object:boat", -5.0)]
+
+
+def edits(shown: list[str], noise: float = 0.05, missing: tuple[int, str] = (9, "")) -> list[Row]:
+    """Return the rows of edits of pictures that show values: what another value does instead of the shown one."""
+    rng, rows = np.random.default_rng(0), []
+    for i, own in enumerate(shown):
+        for value in VALUES:
+            if value != own and (i, value) != missing:
+                effect = TRUE[value] - TRUE[own] + noise * float(rng.normal())
+                rows.append(Row(i, f"background:{value}", effect, effect - 0.2, effect + 0.2, 1.0, 1, effect, 0, 1, ""))
+        rows.append(Row(i, "object:boat", -9.0, -9.1, -8.9, 1.0, 1, -9.0, 0, 1, ""))
+    return rows
+
+
+def test_edits_of_pictures_that_show_different_values_are_the_audits_contrasts() -> None:
+    shown = ["sea", "snow", "desert", "sea"]
+    found = agreement_of(edits(shown), range(4), TAXONOMY.concepts, audited())
+    assert {row.concept for row in found.rows} == {f"background:{value}" for value in VALUES}  # without the own object
+    for row in found.rows:
+        assert row.edited == pytest.approx(row.audited, abs=0.15) and row.own and not row.differ
+        assert row.edited_low < row.edited < row.edited_high and row.pictures == 4
+    assert found.correlation is not None and found.correlation > 0.99 and not found.differ
+    assert found.low is not None and found.high is not None and found.low < found.correlation < found.high
+
+
+def test_a_difference_is_shown_and_the_largest_comes_first() -> None:
+    found = agreement_of(edits(["sea", "snow", "grass"]), range(3), TAXONOMY.concepts, audited(desert=-2.5))
+    assert found.rows[0].concept == "background:desert" and found.rows[0].differ
+    assert [row.concept for row in found.differ] == ["background:desert"]
+    first, second = found.sentences
+    assert first.startswith("Audit and edits: 1 of 5 concepts differ, correlation 0.")
+    assert second.startswith("background:desert: +1.00 by the audit, +3.")
+
+
+def test_what_was_not_verified_or_only_screened_is_no_measurement() -> None:
+    rows = edits(["sea", "snow", "grass"], noise=0)
+    for row in rows:
+        if row.concept == "background:night":
+            row.effect, row.success = 99.0, None if row.image else 0.0
+    found = agreement_of(rows, range(3), TAXONOMY.concepts, audited())
+    known = {row.concept: row for row in found.rows}
+    assert "background:night" not in known and known["background:desert"].edited == pytest.approx(3.5)
+    lone = edits(["sea", "snow"], noise=0, missing=(0, "desert"))
+    again = agreement_of(lone, range(2), TAXONOMY.concepts, audited())  # nobody knows which of two the first one shows
+    assert {row.concept: row.pictures for row in again.rows}["background:sea"] == 1
+
+
+def test_one_picture_has_its_edits_errors_and_equal_pictures_are_one() -> None:
+    one = agreement_of(edits(["sea"]), [0], TAXONOMY.concepts, audited())
+    twice = agreement_of(edits(["sea", "sea"]), [0, 0], TAXONOMY.concepts, audited())
+    assert [row.edited_high - row.edited_low for row in one.rows if row.concept != "background:sea"] == [
+        pytest.approx(0.4)
+    ] * 4
+    assert twice.rows == one.rows
+    endless = [replace(row, low=-math.inf, high=math.inf) for row in edits(["sea"])]
+    assert not agreement_of(endless, [0], TAXONOMY.concepts, audited(desert=9.0)).differ
+
+
+def test_a_free_word_is_compared_with_its_absence() -> None:
+    rows = [Row(i, "sunset", 2.0 + i / 10, 1.5, 2.5, 1.0, 1, 2.0, 0, 1, "") for i in range(3)]
+    (row,) = agreement_of(rows, range(3), dx.Taxonomy(["sunset"]).concepts, [audit_row("word:sunset", 2.1)]).rows
+    assert row.edited == pytest.approx(2.1) and row.audited == 2.1 and row.concept == "word:sunset"
+
+
+def test_a_correlation_needs_spread_and_three_numbers() -> None:
+    assert correlation_of([1, 2], [1, 2]) == correlation_of([1, 1, 1], [1, 2, 3]) == (None, None, None)
+    assert correlation_of([1, 2, 3], [1, 2, 4])[1:] == (None, None)
+
+
+def test_an_attribution_asks_an_audit_of_its_own_target(tmp_path: Any) -> None:
+    audit = drawn_audit()
+    taxonomy = dx.Taxonomy({"background": ["desert", "snow"]})
+    names = [concept.name for concept in taxonomy.concepts]
+    assert {*names} <= {row.concept for row in audit.rows}
+    rows = [Row(0, names[0], 3.0, 2.5, 3.5, 1.0, 1, 3.0, 10.0, 1.0, "swap")]
+    mine = replace(attribution(), label="fish", taxonomy=taxonomy, rows=rows, images=[Image.new("RGB", (8, 8))])
+    mine.audited = mine.agreement(audit)
+    assert {row.concept for row in mine.audited.rows} == {*names}
+    assert abs(mine.audited.rows[0].edited) == pytest.approx(1.5)  # a value against the middle of two
+    read = dx.Attribution.load(mine.save(tmp_path / "a"))
+    assert read.audited == mine.audited
+    page = mine.report(tmp_path / "a.html").read_text()
+    assert "by these edits" in page and "by these edits" not in attribution().report(tmp_path / "b.html").read_text()
+    assert mine.audited.sentences[0] in mine.summary()
+    with pytest.raises(ValueError, match="target: wanted"):
+        replace(mine, label="frog").agreement(audit)
+    with pytest.raises(ValueError, match="audit: wanted an audit with concepts"):
+        attribution().agreement(replace(audit, rows=[replace(row, target="boat") for row in audit.rows[:1]]))
+    with pytest.raises(TypeError, match="audit: wanted an Audit"):
+        mine.agreement(None)  # type: ignore[arg-type]
