@@ -37,13 +37,15 @@ class Inversion(NamedTuple):
             the device has it, so that a replayed sample is the same in every bit.
         caption: the source caption; None for the unconditional row.
         guidance: scales of classifier-free guidance that the residuals belong to, one for each step; () for none.
+        outputs: [N, c, h, w], of the denoiser with the source caption, without guidance.
     """
 
     table: Ancestral
     samples: Tensor
     residuals: Tensor
     caption: str | None
-    guidance: tuple[float, ...] = ()
+    guidance: tuple[float, ...]
+    outputs: Tensor
 
     def scale(self, step: int) -> float:
         """Return the guidance of a step, 1 for none."""
@@ -90,21 +92,48 @@ def invert(
     check_clean(clean)
     check_caption(caption)
     whole_number("seed", seed)
-    scales = tuple(guidance)
-    if scales and len(scales) != len(table.steps):
-        raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(scales))
+    _check_guidance(table, guidance)
     samples = noised(table, clean, seed).samples
-    noisy = samples[:-1]
     times = [step.timestep for step in table.steps]
-    outputs = models.predict(noisy, times, models.text([caption]))
+    outputs = models.predict(samples[:-1], times, models.text([caption]))
+    plain = Inversion(table, samples, _residuals(table, samples, outputs), caption, (), outputs)
+    return reguided(models, plain, guidance) if guidance else plain
+
+
+def reguided(models: LatentModels, inversion: Inversion, guidance: Sequence[float]) -> Inversion:
+    """Return an inversion with the same noise for edits with another guidance; see ``invert``.
+
+    The outputs with the source caption are known, so only those without a caption are run: a row for each scale but 1.
+
+    Args:
+        models: encoder, denoiser and decoder.
+        inversion: of the picture, with any guidance.
+        guidance: scale of classifier-free guidance away from no caption, one for each step, () for none.
+
+    Raises:
+        ValueError: another number of scales than of steps.
+    """
+    table, samples, scales = inversion.table, inversion.samples, tuple(guidance)
+    _check_guidance(table, scales)
+    outputs = inversion.outputs.clone()
     some = [i for i, scale in enumerate(scales) if scale != 1.0]
     if some:
-        by = torch.tensor([scales[i] for i in some], device=clean.device).view(-1, 1, 1, 1)
-        outputs[some] = steered(models, noisy[some], [times[i] for i in some], outputs[some], by)
-    wide = torch.float32 if clean.device.type == "mps" else torch.float64
-    pairs = zip(table.steps, noisy.to(wide), outputs.to(wide), strict=True)
+        by = torch.tensor([scales[i] for i in some], device=samples.device).view(-1, 1, 1, 1)
+        times = [table.steps[i].timestep for i in some]
+        outputs[some] = steered(models, samples[:-1][some], times, outputs[some], by)
+    return inversion._replace(residuals=_residuals(table, samples, outputs), guidance=scales)
+
+
+def _check_guidance(table: Ancestral, guidance: Sequence[float]) -> None:
+    if guidance and len(guidance) != len(table.steps):
+        raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(guidance))
+
+
+def _residuals(table: Ancestral, samples: Tensor, outputs: Tensor) -> Tensor:
+    wide = torch.float32 if samples.device.type == "mps" else torch.float64
+    pairs = zip(table.steps, samples[:-1].to(wide), outputs.to(wide), strict=True)
     means = [step.sample * x + step.output * o for step, x, o in pairs]
-    return Inversion(table, samples, samples[1:].to(wide) - torch.stack(means), caption, scales)
+    return samples[1:].to(wide) - torch.stack(means)
 
 
 def stepped(inversion: Inversion, i: int, sample: Tensor, output: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from PIL import Image
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.editing.editors import guide, inpaint, swap
-from diffexplain_fast.editing.inversion import invert
+from diffexplain_fast.editing.inversion import invert, reguided
 from diffexplain_fast.editing.latents import LatentModels, latent_mask, pasted
 from diffexplain_fast.editing.pictures import as_image, as_pixels
 from diffexplain_fast.editing.reversible import Reversal, invert_reversibly, swap_reversibly
@@ -48,6 +48,20 @@ def test_steps_are_even_from_the_last_timestep() -> None:
 def test_too_few_or_too_many_steps_are_named(count: int) -> None:
     with pytest.raises(ValueError, match=f"steps: wanted from 1 to 1000.*got {count}"):
         ancestral_steps(DDPMScheduler(), count)
+
+
+def test_another_guidance_runs_only_the_rows_without_a_caption() -> None:
+    models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
+    table, clean = ancestral_steps(models.pipeline.scheduler, 4), models.encode(pictures(1))
+    plain = invert(models, table, clean, "a red boat", seed=3)
+    before = models.denoiser_rows
+    found = reguided(models, plain, (3.0, 2.0, 1.0, 1.0))
+    assert models.denoiser_rows - before == 2 and found.scale(1) == 2.0 and plain.scale(1) == 1.0
+    known = invert(models, table, clean, "a red boat", seed=3, guidance=(3.0, 2.0, 1.0, 1.0))
+    assert torch.equal(found.residuals, known.residuals) and torch.equal(found.samples, known.samples)
+    assert torch.equal(reguided(models, found, ()).residuals, plain.residuals)
+    with pytest.raises(ValueError, match="guidance: wanted a scale for each of 4 steps, or none, got 2"):
+        reguided(models, plain, (3.0, 2.0))
 
 
 @pytest.mark.parametrize("make", [tiny_sd, tiny_sd2, tiny_sdxl], ids=["sd", "sd2", "sdxl"])

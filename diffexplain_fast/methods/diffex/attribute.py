@@ -66,8 +66,8 @@ def attribute(
         jobs = [job for concept in taxonomy.concepts if (job := lab.jobs.of(scene, (concept,))) is not None]
         if jobs and not required:
             required = True
-            lab.budget.require(lab.rows(jobs[:1]))
-        telling.rows = seeds * expected_rows(lab, jobs)
+            lab.budget.require(lab.rows(scene, jobs[:1]))
+        telling.rows = seeds * expected_rows(lab, scene, jobs)
         for seed in range(seeds):
             some, beside = finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
@@ -102,11 +102,8 @@ def _rows(work: Sequence[Work]) -> list[Row]:
 def _draw_pairs(lab: Lab, work: Work, pairs: Sequence[tuple[Concept, Concept]]) -> None:
     known = [(a, b) for a, b in pairs if (a.name,) in work.trials and (b.name,) in work.trials]
     jobs = [job for pair in known if (job := lab.jobs.of(work.scene, pair)) is not None]
-    # An interaction is verified only if both singles are, so nothing is gained by another try of the others; nor where
-    # the verifier is unsure, as there are many pairs.
-    again = [job for job in jobs if lab.believes(job) and all(map(work.verified, job.names))]
-    work.keep(lab.run(work.scene, again, tries=2))
-    work.keep(lab.run(work.scene, [job for job in jobs if job not in again], tries=1))
+    # There are many pairs: rows are better spent on another try of the singles, which count in every pair of theirs.
+    work.keep(lab.run(work.scene, jobs, tries=1))
 
 
 def _flip(lab: Lab, work: Work, width: int) -> Counterfactual | None:

@@ -13,13 +13,14 @@ from diffexplain_fast.methods.diffex.eyes import Eye
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 
 
-def rows_of_try(drawing: Drawing, eye: Eye, jobs: Sequence[Job], attempt: int) -> int:
+def rows_of_try(drawing: Drawing, eye: Eye, scene: Scene, jobs: Sequence[Job], attempt: int) -> int:
     """Return the rows of a try of jobs, with an inversion for each editor and a check of each edit.
 
-    What is behind a thing that is moved is a drawing too.
+    What is behind a thing that is moved, or put before a new background, is a drawing too.
     """
-    behind = any(map(drawing.moves, jobs)) * _rows(drawing.models, [kinds.GUIDED])
-    return _rows(drawing.models, [drawing.editor(job, attempt) for job in jobs]) + behind + eye.rows(len(jobs))
+    things, models = len(drawing.taken_out(scene, jobs)), drawing.models
+    behind = things * _edits(models, [kinds.GUIDED]) + (_before(models, [kinds.GUIDED]) if things else 0)
+    return _rows(models, [drawing.editor(job, attempt) for job in jobs]) + behind + eye.rows(len(jobs))
 
 
 def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> int:
@@ -31,7 +32,7 @@ def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> in
         at_once: jobs of one call.
     """
     editors = [kinds.quick_of(drawing.editor(job, 0)) for job in jobs]
-    shared = sum(_before(drawing.models, editor, quick=True) for editor in dict.fromkeys(editors))
+    shared = _before(drawing.models, editors, quick=True)
     parts = [editors[i : i + at_once] for i in range(0, len(editors), at_once)]
     return shared + sum(_edits(drawing.models, part, quick=True) for part in parts)
 
@@ -61,7 +62,7 @@ def redraw_rows(drawing: Drawing, scene: Scene, jobs: Sequence[Job]) -> int:
 
 
 def _rows(models: LatentModels, editors: Sequence[str]) -> int:
-    return _edits(models, editors) + sum(_before(models, editor) for editor in dict.fromkeys(editors))
+    return _edits(models, editors) + _before(models, editors)
 
 
 def _edits(models: LatentModels, editors: Sequence[str], quick: bool = False) -> int:
@@ -70,9 +71,11 @@ def _edits(models: LatentModels, editors: Sequence[str], quick: bool = False) ->
     return sum(kinds.calls_of(editor, quick) * models.counted(count) for editor, count in counts.items())
 
 
-def _before(models: LatentModels, editor: str, quick: bool = False) -> int:
-    """Return the rows of the inversion that all edits of an editor share."""
-    if editor == kinds.INPAINT:
-        return 0
-    steps, scales = kinds.steps_of(editor, quick)
-    return models.counted(steps) + models.counted(sum(scale != 1.0 for scale in scales))
+def _before(models: LatentModels, editors: Sequence[str], quick: bool = False) -> int:
+    """Return the rows of the inversions of editors: one for all swaps, and what the guidance of each adds."""
+    known = {editor: kinds.steps_of(editor, quick) for editor in editors if editor != kinds.INPAINT}
+    plain = {(editor == kinds.GUIDE, steps) for editor, (steps, _) in known.items()}
+    guided = {scales for _, scales in known.values()}
+    return sum(models.counted(steps) for _, steps in plain) + sum(
+        models.counted(sum(scale != 1.0 for scale in scales)) for scales in guided
+    )

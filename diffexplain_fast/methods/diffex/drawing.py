@@ -12,6 +12,7 @@ from diffexplain_fast.methods.diffex.editors import Editors
 from diffexplain_fast.methods.diffex.moving import Moving
 from diffexplain_fast.methods.diffex.regions import Regions
 from diffexplain_fast.methods.diffex.scene import Job, Pictures, Scene
+from diffexplain_fast.methods.diffex.standing import Standing
 
 _OF_REDRAWS = 999
 """Number of the noise of regions that are drawn anew; repetitions and their tries count from 0."""
@@ -37,6 +38,7 @@ class Drawing:
         self.regions = Regions(shipped.segmenter, wording)
         self._editors = Editors(models, self.regions, seed)
         self._moving = Moving(self.regions, self._without, asked)
+        self._standing = Standing(self.regions, self._without, wording, asked)
 
     def scene(self, index: int, pixels: Tensor, caption: str) -> Scene:
         """Return a scene of pixels [1, 3, H, W]."""
@@ -47,9 +49,10 @@ class Drawing:
         """Return the editor of one try of a job."""
         return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
 
-    def moves(self, job: Job) -> bool:
-        """Return whether a job only moves a thing or makes it smaller: what is behind it is a drawing too."""
-        return self._moving.part(job) is not None
+    def taken_out(self, scene: Scene, jobs: Sequence[Job]) -> set[str]:
+        """Return the categories of the things that jobs move, make smaller or stand before: what is behind is drawn."""
+        moved = {part for job in jobs if (part := self._moving.part(job)) is not None}
+        return moved.union(*(self._standing.parts(scene, job) for job in jobs))
 
     def draw(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> Pictures:
         """Run one try of jobs.
@@ -61,12 +64,13 @@ class Drawing:
             seed: number of the repetition; every try of it has noise of its own.
         """
         editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * kinds.TRIES + attempt
-        edited = self._editors.drawn(scene, jobs, editors, noise)
+        edited = self._editors.drawn(scene, [self._standing.drawn(scene, job) for job in jobs], editors, noise)
         edited, masks = self._moving.put(scene, jobs, edited, self.regions.masks(scene, jobs, edited))
+        edited, masks = self._standing.put(scene, jobs, edited, masks)
         return self._pasted(scene, edited, masks, editors)
 
     def quick(self, scene: Scene, jobs: Sequence[Job]) -> Pictures:
-        """Run the quick version of the first try of jobs, in which no thing is moved: enough to rank jobs."""
+        """Run the quick version of the first try of jobs, in which no thing is moved or put back: enough to rank."""
         editors = [kinds.quick_of(self.editor(job, 0)) for job in jobs]
         edited = self._editors.drawn(scene, jobs, editors, self._seed * 1000, quick=True)
         return self._pasted(scene, edited, self.regions.masks(scene, jobs, edited), editors)

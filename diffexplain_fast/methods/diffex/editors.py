@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from diffexplain_fast.editing.editors import guide, inpaint, swap
-from diffexplain_fast.editing.inversion import Inversion, invert, noised
+from diffexplain_fast.editing.inversion import Inversion, invert, noised, reguided
 from diffexplain_fast.editing.latents import LatentModels, latent_mask
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.methods.diffex import kinds
@@ -62,9 +62,11 @@ class Editors:
     def inversion(
         self, scene: Scene, caption: str, steps: int, seed: int, guidance: tuple[float, ...] = ()
     ) -> Inversion:
-        """Return an inversion of a scene, computed once."""
-        key = (caption, steps, seed, guidance)
-        if key not in scene.inversions:
+        """Return an inversion of a scene, computed once; one with guidance from that of the same noise without."""
+        plain, key = (caption, steps, seed, ()), (caption, steps, seed, guidance)
+        if plain not in scene.inversions:
             table = ancestral_steps(self._models.pipeline.scheduler, steps)
-            scene.inversions[key] = invert(self._models, table, scene.clean, caption, seed, guidance)
+            scene.inversions[plain] = invert(self._models, table, scene.clean, caption, seed)
+        if key not in scene.inversions:
+            scene.inversions[key] = reguided(self._models, scene.inversions[plain], guidance)
         return scene.inversions[key]

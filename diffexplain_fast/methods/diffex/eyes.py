@@ -1,7 +1,7 @@
 """Whether an edit shows what it was to show, and nothing else: asked of models that are not the classifier."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -9,24 +9,13 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex.errors_of_denoiser import LEVELS, denoiser_errors
 from diffexplain_fast.methods.diffex.phrases import said_by
-from diffexplain_fast.methods.diffex.scene import Job, Scene, same_word
+from diffexplain_fast.methods.diffex.scene import Job, Read, Scene, same_word
+from diffexplain_fast.methods.diffex.verdict import Verdict, verdict_of
 from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.taxonomy import Taxonomy
 
 Values = dict[str, list[str]]
 """Slot to all words that a picture may show of it, each once apart from capitals; see ``kinds.slot_of``."""
-
-
-class Verdict(NamedTuple):
-    """What a verifier says of an edit.
-
-    Attributes:
-        appeared: whether everything that was asked for is there.
-        changed: other categories that changed.
-    """
-
-    appeared: bool
-    changed: tuple[str, ...] = ()
 
 
 class Eye(Protocol):
@@ -76,11 +65,17 @@ class CaptionEye:
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
-        found = []
-        for job, text in zip(jobs, self._captioner.write(pixels), strict=True):
-            seen, wanted = self._wording.said(text), self._wording.said(job.caption)
-            found.append(_verdict(job, wanted, {name: seen.get(name) for name in self._values}))
-        return found
+        if scene.read is None:
+            (scene.read,) = self._read(scene.decoded.clamp(0, 1))
+        before = scene.read
+        return [
+            verdict_of(scene, job, self._wording.said(job.caption), before, after)
+            for job, after in zip(jobs, self._read(pixels), strict=True)
+        ]
+
+    def _read(self, pixels: Tensor) -> list[Read]:
+        said = map(self._wording.said, self._captioner.write(pixels))
+        return [{name: words.get(name) for name in self._values} for words in said]
 
 
 class SimilarityEye:
@@ -100,15 +95,18 @@ class SimilarityEye:
 
     def check(self, scene: Scene, jobs: Sequence[Job], pixels: Tensor) -> list[Verdict]:
         """Return a verdict on each of B edited pictures [B, 3, H, W]."""
-        features = self._similarity.pictures(pixels)
+        if scene.read is None:
+            (feature,) = self._similarity.pictures(scene.decoded.clamp(0, 1))
+            scene.read = self._best(feature, Job((), {}, scene.caption))
+        before = scene.read
         return [
-            _verdict(job, self._wording.said(job.caption), self._best(feature, job))
-            for job, feature in zip(jobs, features, strict=True)
+            verdict_of(scene, job, self._wording.said(job.caption), before, self._best(feature, job))
+            for job, feature in zip(jobs, self._similarity.pictures(pixels), strict=True)
         ]
 
-    def _best(self, feature: Tensor, job: Job) -> dict[str, str | None]:
+    def _best(self, feature: Tensor, job: Job) -> Read:
         """Return for every category that is asked the word that fits an embedding [d] best in place of the job's."""
-        found: dict[str, str | None] = {}
+        found: Read = {}
         said = self._wording.said(job.caption)
         for name, words in self._values.items():
             if name in job.changes or name not in self.unsure:
@@ -142,9 +140,3 @@ class DenoiserEye:
         pairs = [[scene.caption, job.caption] for job in jobs]
         errors = [denoiser_errors(self._models, one[None], pair) for one, pair in zip(latents, pairs, strict=True)]
         return [Verdict(bool(after < before)) for before, after in errors]
-
-
-def _verdict(job: Job, wanted: dict[str, str], seen: dict[str, str | None]) -> Verdict:
-    appeared = all(same_word(seen.get(name), word) for name, word in job.changes.items())
-    others = [name for name in seen if name in wanted and name not in job.changes]
-    return Verdict(appeared, tuple(name for name in others if not same_word(seen[name], wanted[name])))

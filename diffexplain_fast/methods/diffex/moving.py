@@ -20,7 +20,7 @@ _OUTER = 0.05
 """Share of a region's pixels that count as its outermost, on each side."""
 _CLEAR = 0.25
 """Difference to what is behind it of a pixel that clearly is part of a thing, of 0 to 1."""
-_FEWEST = 4
+FEWEST = 4
 """Pixels of a region in which there is a thing to be moved."""
 Without = Callable[[Scene, str, Sequence[Job], Tensor], Tensor]
 """A scene, one of its categories, and jobs with their pictures, to the scene [3, H, W] without that thing."""
@@ -63,7 +63,7 @@ class Moving:
                 continue
             picture, region = scene.decoded[0].clamp(0, 1), self._regions.of(scene, part)[0]
             old, new, behind = region, self._regions.seen(scene, part, edited[i : i + 1])[0], None
-            if _resizes(job) and int(new.sum()) < _FEWEST <= int(old.sum()):
+            if _resizes(job) and int(new.sum()) < FEWEST <= int(old.sum()):
                 behind = self._without(scene, part, jobs, edited)
                 old, new = (masks[i] & (difference(one, behind) > _CLEAR) for one in (picture, edited[i]))
             changed = _changed(job, old, new)
@@ -77,7 +77,7 @@ class Moving:
 
 def moving_record() -> JsonObject:
     """Return all constants of a move; JSON values."""
-    return layers_record() | {"along": _ALONG, "outer": _OUTER, "clear": _CLEAR, "fewest": _FEWEST}
+    return layers_record() | {"along": _ALONG, "outer": _OUTER, "clear": _CLEAR, "fewest": FEWEST}
 
 
 def part_moved(job: Job) -> str | None:
@@ -92,7 +92,7 @@ def _resizes(job: Job) -> bool:
 
 def _changed(job: Job, old: Tensor, new: Tensor) -> Callable[[Layer], Layer] | None:
     """Return what becomes of a job's thing; None where it has to be drawn."""
-    if min(int(old.sum()), int(new.sum())) < _FEWEST:
+    if min(int(old.sum()), int(new.sum())) < FEWEST:
         return None
     if not _resizes(job):
         shift = shift_between(old, new)

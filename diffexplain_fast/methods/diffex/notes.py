@@ -18,6 +18,7 @@ from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.shared_units import SharedUnits
 from diffexplain_fast.storage import pack_tensors, parse_tensors
 
+_OF_INVERSION = ("samples", "residuals", "outputs")
 _VALUES = "values"
 
 
@@ -89,7 +90,8 @@ class Notes:
         tensors = {f"found.{name}": value for name, value in done.tensors.items()}
         tensors |= {f"behind.{part}": picture for part, picture in behind.items()}
         for i, one in enumerate(new.values()):
-            tensors |= {f"inversion.{i}.samples": one.samples, f"inversion.{i}.residuals": one.residuals}
+            # Inversions of the same noise share what storage would refuse to write twice.
+            tensors |= {f"inversion.{i}.{part}": getattr(one, part).clone() for part in _OF_INVERSION}
         written = json.dumps(record).encode()
         tensors[_VALUES] = torch.frombuffer(bytearray(written), dtype=torch.uint8)
         return pack_tensors({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
@@ -107,9 +109,9 @@ class Notes:
         for i, (caption, steps, seed, guidance) in enumerate(record["inversions"]):
             if scene is not None:
                 table = ancestral_steps(models.pipeline.scheduler, steps)
-                samples, residuals = (tensors[f"inversion.{i}.{part}"] for part in ("samples", "residuals"))
+                parts = {part: tensors[f"inversion.{i}.{part}"] for part in _OF_INVERSION}
                 noted = (caption, steps, seed, tuple(guidance))
-                scene.inversions[noted] = Inversion(table, samples, residuals, caption, tuple(guidance))
+                scene.inversions[noted] = Inversion(table, caption=caption, guidance=tuple(guidance), **parts)
         if scene is not None:
             scene.behind.update({part: tensors[f"behind.{part}"] for part in record["behind"]})
         found = {key.removeprefix("found."): value for key, value in tensors.items() if key.startswith("found.")}

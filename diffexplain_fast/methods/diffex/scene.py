@@ -12,6 +12,8 @@ from diffexplain_fast.taxonomy import Concept
 
 Noted = tuple[str, int, int, tuple[float, ...]]
 """Caption, number of steps, seed and guidance of an inversion."""
+Read = dict[str, str | None]
+"""Slot to the word that a verifier sees of it; None for none."""
 
 
 class Job(NamedTuple):
@@ -47,6 +49,7 @@ class Scene:
         inversions: by caption, number of steps, seed and guidance.
         behind: the picture [3, H, W] without the thing of a category, by the category.
         regions: where words are in the picture [1, 1, H, W], by the text that asks for them.
+        read: what the verifier sees in the picture as the autoencoder gives it; None before it has looked.
     """
 
     index: int
@@ -58,6 +61,7 @@ class Scene:
     inversions: dict[Noted, Inversion] = field(default_factory=dict)
     behind: dict[str, Tensor] = field(default_factory=dict)
     regions: dict[str, Tensor] = field(default_factory=dict)
+    read: Read | None = None
 
 
 class Pictures(NamedTuple):

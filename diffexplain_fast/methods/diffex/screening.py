@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.methods.diffex.costs import redraw_rows, rows_of_screening
-from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.methods.diffex.trials import Lab
 from diffexplain_fast.methods.diffex.work import Work
 from diffexplain_fast.records import Json
@@ -25,7 +25,7 @@ def finalists(lab: Lab, work: Work, jobs: list[Job]) -> list[Job]:
     """
     if len(jobs) <= SCREENED_ABOVE:
         return jobs
-    one = max(lab.rows([job]) + redraw_rows(lab.drawing, work.scene, [job]) for job in jobs)
+    one = max(lab.rows(work.scene, [job]) + redraw_rows(lab.drawing, work.scene, [job]) for job in jobs)
     if not lab.budget.allows(rows_of_screening(lab.drawing, jobs, AT_ONCE) + one):
         return jobs
 
@@ -53,11 +53,11 @@ def finalists_of(concepts: int) -> int:
     return max(FINALISTS, concepts // ONE_IN)
 
 
-def expected_rows(lab: Lab, jobs: list[Job]) -> int:
+def expected_rows(lab: Lab, scene: Scene, jobs: list[Job]) -> int:
     """Return about how many rows the edits of jobs take."""
     if len(jobs) <= SCREENED_ABOVE:
-        return lab.rows(jobs)
-    return rows_of_screening(lab.drawing, jobs, AT_ONCE) + lab.rows(jobs[: finalists_of(len(jobs))])
+        return lab.rows(scene, jobs)
+    return rows_of_screening(lab.drawing, jobs, AT_ONCE) + lab.rows(scene, jobs[: finalists_of(len(jobs))])
 
 
 def _sizes(lab: Lab, work: Work, jobs: list[Job]) -> Tensor:

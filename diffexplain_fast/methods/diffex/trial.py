@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.notes import Done
 from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.verdict import Verdict
 
 _NUMBERS = ("effect", "points", "probability", "hit", "name", "editor")
 
@@ -45,6 +45,16 @@ class Trial:
     def verified(self) -> bool:
         """Whether another model than the classifier sees what was asked for."""
         return self.verdict.appeared
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is worth another try: not what was asked for, or of a single concept something else too."""
+        return not self.verified or (len(self.job.concepts) == 1 and bool(self.verdict.changed))
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """How good the edit is, the best largest: whether it was verified, and less the more else it changed."""
+        return self.verified, -len(self.verdict.changed)
 
 
 def packed(trials: Sequence[Trial]) -> Done:

@@ -48,7 +48,8 @@ class Lab(NamedTuple):
     ) -> list[Trial]:
         """Return one trial of each job that the budget allows, in their order.
 
-        A job that the verifier rejects is tried again; only once where the verifier is unsure of its category.
+        A job that the verifier rejects is tried again; only once where the verifier is unsure of its category, or where
+        a single concept has changed something else too: of its tries the one that changed least counts.
 
         Args:
             scene: the picture.
@@ -65,24 +66,20 @@ class Lab(NamedTuple):
             while left:
                 some = [jobs[i] for i in left[: self.budget.at_once(len(left))]]
                 if attempt or beside is None:
-                    fits = self._fitting(some, attempt)
+                    fits = self._fitting(scene, some, attempt)
                 else:
                     fits = self._kept(scene, some, [*beside, *(jobs[i] for i in found)])
                 now, left = left[:fits], left[fits:] if fits == len(some) else []
                 if now:
                     for i, trial in zip(now, self._once(scene, some[:fits], attempt, seed), strict=True):
-                        if trial.verified or attempt == 0:
+                        if attempt == 0 or (trial.verified and trial.rank > found[i].rank):
                             found[i] = trial
-                todo += [i for i in now if not found[i].verified and (attempt == 0 or self.believes(jobs[i]))]
+                todo += [i for i in now if self._again(found[i], attempt)]
         return [found[i] for i in sorted(found)]
 
-    def believes(self, job: Job) -> bool:
-        """Return whether a rejection by the verifier says that an edit has failed, and not that it is unsure."""
-        return not any(name in self.eye.unsure for name in job.changes)
-
-    def rows(self, jobs: Sequence[Job], attempt: int = 0) -> int:
+    def rows(self, scene: Scene, jobs: Sequence[Job], attempt: int = 0) -> int:
         """Return the rows that a try of jobs takes, at most."""
-        return rows_of_try(self.drawing, self.eye, jobs, attempt)
+        return rows_of_try(self.drawing, self.eye, scene, jobs, attempt)
 
     def numbers(self, what: str, scene: Scene, run: Callable[[], Tensor], **given: Json | Tensor) -> list[float]:
         """Return numbers [n] that a step finds.
@@ -95,26 +92,30 @@ class Lab(NamedTuple):
                 hash tells the step apart.
         """
         step = {"what": what, "image": scene.index} | {name: _keyed(value) for name, value in given.items()}
-        found: list[float] = self.notes.step(step, scene, lambda: Done(run().tolist(), {})).values
-        return found
+        return [*self.notes.step(step, scene, lambda: Done(run().tolist(), {})).values]
 
-    def _fitting(self, jobs: Sequence[Job], attempt: int) -> int:
+    def _again(self, trial: Trial, attempt: int) -> bool:
+        """Return whether an edit is worth another try: a third one only where it surely has not appeared."""
+        unsure = any(name in self.eye.unsure for name in trial.job.changes)
+        return trial.failed if attempt == 0 else not (trial.verified or unsure)
+
+    def _fitting(self, scene: Scene, jobs: Sequence[Job], attempt: int) -> int:
         """Return of how many jobs, the first ones, the budget allows a try."""
         counts = range(len(jobs), 0, -1)
-        return next((n for n in counts if self.budget.allows(self.rows(jobs[:n], attempt))), 0)
+        return next((n for n in counts if self.budget.allows(self.rows(scene, jobs[:n], attempt))), 0)
 
     def _kept(self, scene: Scene, jobs: Sequence[Job], beside: Sequence[Job]) -> int:
         """Return of how many jobs the budget allows a first try and the redraws, and keep the rows of these back."""
         before = dict(self.budget.kept)
         for n in range(len(jobs), 0, -1):
             self.budget.kept = before | {scene.index: redraw_rows(self.drawing, scene, [*beside, *jobs[:n]])}
-            if self.budget.allows(self.rows(jobs[:n])):
+            if self.budget.allows(self.rows(scene, jobs[:n])):
                 return n
         if before:
             self.budget.kept = before
             return 0
         self.budget.kept = {scene.index: 0}
-        return self._fitting(jobs[:1], 0)
+        return self._fitting(scene, jobs[:1], 0)
 
     def _once(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
         names: list[Json] = [list(job.names) for job in jobs]

@@ -35,10 +35,6 @@ class Work:
         """The job of each trial."""
         return [trial.job for trial in self.all]
 
-    def verified(self, name: str) -> bool:
-        """Return whether the first edit of a concept was verified."""
-        return self.trials[(name,)][0].verified
-
     def keep(self, trials: Sequence[Trial]) -> None:
         """Add trials."""
         for trial in trials:

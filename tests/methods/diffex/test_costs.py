@@ -51,7 +51,7 @@ def test_what_a_try_and_its_errors_cost_is_known_beforehand(asked: str, one_shap
     for attempt in range(3):
         before = models.denoiser_rows
         lab._once(scene, jobs, attempt, seed=0)
-        assert models.denoiser_rows - before == rows_of_try(lab.drawing, lab.eye, jobs, attempt)
+        assert models.denoiser_rows - before == rows_of_try(lab.drawing, lab.eye, scene, jobs, attempt)
     before, mask = models.denoiser_rows, Left().regions(pictures(1), ["fish"])
     for editor in (SWAP, GUIDED):
         scene.inversions.clear()

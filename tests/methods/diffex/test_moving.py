@@ -244,9 +244,13 @@ def test_what_is_behind_a_thing_is_in_the_rows_only_where_it_is_drawn(monkeypatc
     seeing: Any = Shipped(segmenter=Bright())  # type: ignore[arg-type]
     own, behind = 8 + 8, 12 + 12
     eye: Any = SimpleNamespace(rows=lambda count: 0)
-    assert rows_of_try(drawing(monkeypatch, seeing), eye, [job(place="left")], 0) == own + behind
-    assert rows_of_try(drawing(monkeypatch, seeing, editor="swap"), eye, [job(place="left")], 0) == own
-    assert rows_of_try(drawing(monkeypatch, Shipped()), eye, [job(place="left")], 0) == own
+
+    def rows(some: Any) -> int:
+        return rows_of_try(some, eye, some.scene(0, pictures(1), "a fish"), [job(place="left")], 0)
+
+    assert rows(drawing(monkeypatch, seeing)) == own + behind
+    assert rows(drawing(monkeypatch, seeing, editor="swap")) == own
+    assert rows(drawing(monkeypatch, Shipped())) == own
 
 
 def test_what_is_behind_a_thing_is_drawn_once_though_the_run_was_killed(

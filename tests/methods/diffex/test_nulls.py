@@ -18,10 +18,10 @@ from diffexplain_fast.evidence.shipped import Shipped
 from diffexplain_fast.methods.diffex import setup
 from diffexplain_fast.methods.diffex.costs import redraw_rows
 from diffexplain_fast.methods.diffex.errors_at import REDRAWS, redraws_at
-from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.nulls import Null, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import interactions_of
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of
+from diffexplain_fast.methods.diffex.verdict import Verdict
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import as_target

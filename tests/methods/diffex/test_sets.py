@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from diffexplain_fast.methods.diffex.eyes import Verdict
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
 from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.verdict import Verdict
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.taxonomy import Concept, Taxonomy
 from tests.methods.diffex.worlds import quick_attribution

@@ -3,42 +3,69 @@
 from types import SimpleNamespace
 from typing import Any
 
-from diffexplain_fast.methods.diffex.eyes import Verdict
+import torch
+
 from diffexplain_fast.methods.diffex.kinds import editor_for
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
+from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
+from diffexplain_fast.methods.diffex.verdict import Verdict
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.results.effects import Effect
-from diffexplain_fast.taxonomy import Taxonomy
+from diffexplain_fast.taxonomy import Concept, Taxonomy
+
+NO, YES, TOO = Verdict(False), Verdict(True), Verdict(True, ("texture",))
+"""Nothing that was asked for appeared; it did; and something else changed too."""
 
 
-def tried(unsure: tuple[str, ...], appears_at: dict[str, int]) -> dict[str, int]:
-    """Return how often each category is tried whose edit appears at the given try, of at most three."""
-    counts = dict.fromkeys(appears_at, 0)
+def tried(
+    verdicts: dict[str, list[Verdict]], unsure: tuple[str, ...] = (), concepts: int = 1
+) -> dict[str, tuple[int, int]]:
+    """Return how often each category is tried, of at most three times, and which try counts.
+
+    Args:
+        verdicts: of the tries of each category.
+        unsure: categories that the verifier does not tell apart well.
+        concepts: of each job.
+    """
+    counts = dict.fromkeys(verdicts, 0)
 
     class Counted(Lab):
-        """A lab whose edits are verdicts only."""
+        """A lab whose edits are verdicts only; the effect of a try is its number."""
 
-        def rows(self, jobs: Any, attempt: int = 0) -> int:
+        def rows(self, scene: Any, jobs: Any, attempt: int = 0) -> int:
             return 0
 
-        def _once(self, scene: Any, jobs: Any, attempt: int, seed: int) -> list[Any]:
-            for job in jobs:
-                counts[job.changes[0]] += 1
-            good = [attempt >= appears_at[job.changes[0]] for job in jobs]
-            return [SimpleNamespace(verified=one, verdict=Verdict(one)) for one in good]
+        def _once(self, scene: Any, jobs: Any, attempt: int, seed: int) -> list[Trial]:
+            nothing, names = torch.zeros(1), [*(name for job in jobs for name in job.changes)]
+            counts.update({name: counts[name] + 1 for name in names})
+            return [
+                Trial(job, nothing, nothing, verdicts[name][attempt], float(attempt), 0.0, 0.0, False, "", "swap")
+                for job, name in zip(jobs, names, strict=True)
+            ]
 
     budget = SimpleNamespace(allows=lambda rows: True, at_once=lambda jobs: jobs)
     lab: Any = Counted(None, SimpleNamespace(unsure=unsure), None, budget, None, None)  # type: ignore[arg-type]
-    lab.run(None, [SimpleNamespace(changes=(name,)) for name in appears_at])
-    return counts
+    jobs = [Job((Concept(name, (name, "x")),) * concepts, {name: "x"}, "") for name in verdicts]
+    trials = lab.run(None, jobs)
+    return {name: (counts[name], int(trial.effect)) for name, trial in zip(verdicts, trials, strict=True)}
 
 
 def test_a_rejected_edit_is_tried_three_times_and_twice_where_the_verifier_is_unsure() -> None:
-    never = 9
-    assert tried((), {"object": 0, "colour": never}) == {"object": 1, "colour": 3}
-    assert tried(("object",), {"object": never, "colour": 2}) == {"object": 2, "colour": 3}
-    assert tried(("object",), {"object": 1, "colour": 1}) == {"object": 2, "colour": 2}
+    assert tried({"object": [YES], "colour": [NO] * 3}) == {"object": (1, 0), "colour": (3, 0)}
+    assert tried({"object": [NO] * 2, "colour": [NO, NO, YES]}, ("object",)) == {"object": (2, 0), "colour": (3, 2)}
+    assert tried({"object": [NO, YES], "colour": [NO, YES]}, ("object",)) == {"object": (2, 1), "colour": (2, 1)}
+
+
+def test_an_edit_that_changes_something_else_is_tried_again_and_the_best_try_counts() -> None:
+    more = Verdict(True, ("texture", "size"))
+    assert tried({"colour": [TOO, YES]}) == {"colour": (2, 1)}
+    assert tried({"colour": [TOO, NO]}) == {"colour": (2, 0)}
+    assert tried({"colour": [TOO, more]}) == {"colour": (2, 0)}
+    assert tried({"colour": [more, TOO]}) == {"colour": (2, 1)}
+    assert tried({"colour": [NO, TOO]}) == {"colour": (2, 1)}
+    assert tried({"colour": [TOO]}, concepts=2) == {"colour": (1, 0)}  # sets are many
 
 
 def test_several_kinds_are_swapped_and_then_guided() -> None:

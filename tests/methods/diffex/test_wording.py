@@ -187,6 +187,19 @@ def test_words_are_the_same_whatever_their_capitals(word: str) -> None:
         assert verdict.appeared and not verdict.changed
 
 
+def test_what_a_verifier_misreads_in_the_picture_is_not_held_against_an_edit() -> None:
+    wording, values = WORLD_WORDS, values_of(WORLD_WORDS, SHIPPED.taxonomy)
+    scene = scene_of("a small red plain bird on sea with sun", wording)
+    job = job_of(scene, (world_taxonomy(VOCABULARY).concept("background:snow"),), wording)
+    assert job is not None
+    before = "a small red dotted bird on sea with sun"
+    written = iter([[before], ["a large red dotted bird on snow with sun"]])
+    captioner: Any = SimpleNamespace(write=lambda pixels: next(written))
+    (verdict,) = CaptionEye(captioner, wording, values).check(scene, [job], scene.pixels)
+    assert verdict.appeared and verdict.changed == ("size",)
+    assert scene.read is not None and scene.read["texture"] == "dotted"
+
+
 class Nowhere:
     """A segmenter that finds nothing."""
 
