@@ -181,6 +181,7 @@ DOORS = {
         "xl": "engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
+        "used": "engine",
         "watch": "engine methods",
     },
     "ops": {
