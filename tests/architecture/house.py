@@ -183,6 +183,7 @@ DOORS = {
         "seeing": "evidence methods",
         "used": "engine",
         "watch": "engine methods",
+        "wrapped": "engine",
     },
     "ops": {
         "__init__": "engine",
